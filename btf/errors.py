@@ -1,0 +1,59 @@
+"""What can go wrong with BTF, as exceptions that carry where it went wrong.
+
+All arguments are positional and kept in ``args``, so that an error survives pickling between
+processes with all it knows.
+"""
+
+from __future__ import annotations
+
+
+class BtfError(Exception):
+    """BTF that cannot be used as given: bad input, not a bug and not worth a retry.
+
+    ``message`` says what is wrong and what to do. ``path`` is the file, ``section`` the part of
+    it (``header``, ``types``, ``strings``, ``layout``, an ELF section), ``offset`` a byte offset
+    in that section and ``type_id`` the type (global numbering), each ``None`` where not known.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        path: str | None = None,
+        section: str | None = None,
+        offset: int | None = None,
+        type_id: int | None = None,
+    ) -> None:
+        super().__init__(message, path, section, offset, type_id)
+        self.message = message
+        self.path = path
+        self.section = section
+        self.offset = offset
+        self.type_id = type_id
+
+    def at(self, path: str | None) -> BtfError:
+        """The same error, naming ``path`` where it named none."""
+        return type(self)(self.message, self.path or path, self.section, self.offset, self.type_id)
+
+    def __str__(self) -> str:
+        where = []
+        if self.path is not None:
+            where.append(self.path)
+        if self.section is not None:
+            where.append(f"{self.section} section" if self.section != "header" else "header")
+        if self.offset is not None:
+            where.append(f"offset {self.offset}")
+        if self.type_id is not None:
+            where.append(f"type [{self.type_id}]")
+        return f"{', '.join(where)}: {self.message}" if where else self.message
+
+
+class NoBtfError(BtfError):
+    """The file is sound, but there is no BTF in it."""
+
+
+class WrongBaseError(BtfError):
+    """The module was not built for this base: its BTF cannot be put on it."""
+
+
+class UnsupportedError(BtfError):
+    """Valid as far as we know, but not something that this operation can handle."""

@@ -1,0 +1,213 @@
+"""A parsed BTF as a columnar table, and the checks that make it safe to use.
+
+``parse`` is the only way in for untrusted bytes. It checks every id, offset, vlen and string in
+one pass before anything else looks at them: kernels that run later have no bounds checks.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from . import header as hdr
+from . import kinds
+from .errors import BtfError
+from .scan import locate_fault, scan_types
+
+NATIVE = sys.byteorder
+
+
+@dataclass(frozen=True, eq=False)
+class BTF:
+    """One BTF: own types and strings, perhaps on a base. Immutable; cheap to share.
+
+    words    uint32, shape (W,): the own type section in this machine's byte order
+    offsets  uint32, shape (T + 1,): for own type t (0-based) its first word; last entry is W
+    strings  uint8, shape (S,): the own string section
+    base     the BTF that this one continues, or None
+
+    Own type t has the id ``start_id + t``; own string offsets start at ``start_str_off``. Void
+    (id 0) and the empty string (offset 0) belong to the first base.
+    """
+
+    words: np.ndarray
+    offsets: np.ndarray
+    strings: np.ndarray
+    base: BTF | None = None
+    byteorder: str = "little"
+    flags: int = 0
+    layout: bytes = b""
+    path: str | None = field(default=None, compare=False)
+
+    @cached_property
+    def start_id(self) -> int:
+        """Id of the first own type: 1, or the number of types of the base, void included."""
+        return self.base.type_end if self.base is not None else 1
+
+    @cached_property
+    def start_str_off(self) -> int:
+        """Offset of the first own string."""
+        return self.base.str_end if self.base is not None else 0
+
+    @property
+    def type_count(self) -> int:
+        """Number of own types."""
+        return len(self.offsets) - 1
+
+    @property
+    def type_end(self) -> int:
+        """One more than the last type id, base included."""
+        return self.start_id + self.type_count
+
+    @property
+    def str_end(self) -> int:
+        """One more than the last string offset, base included."""
+        return self.start_str_off + len(self.strings)
+
+    @property
+    def levels(self) -> list[BTF]:
+        """The chain of bases from the first to this one."""
+        return [*(self.base.levels if self.base is not None else ()), self]
+
+    @cached_property
+    def has_unknown_kinds(self) -> bool:
+        """Whether an own type is of a kind that only the layout section describes."""
+        return bool(np.any(self.own_kinds > kinds.MAX_KIND))
+
+    @property
+    def own_kinds(self) -> np.ndarray:
+        """Kind of each own type: uint8, shape (T,)."""
+        info = self.words[self.offsets[:-1] + 1]
+        return ((info >> kinds.INFO_KIND_SHIFT) & kinds.INFO_KIND_MASK).astype(np.uint8)
+
+    def type_section(self) -> bytes:
+        """The own types in the byte order of the file."""
+        words = self.words if self.byteorder == NATIVE else self.words.byteswap()
+        return words.tobytes()
+
+    def string_section(self) -> bytes:
+        """The own strings."""
+        return self.strings.tobytes()
+
+    def to_bytes(self) -> bytes:
+        """The whole file: a 24-byte header (32 with a layout section), types, strings."""
+        return hdr.pack(
+            self.byteorder, self.flags, self.type_section(), self.string_section(), self.layout
+        )
+
+    def string(self, offset: int) -> str:
+        """The string at a global offset, base included. Raises BtfError when out of range."""
+        for level in reversed(self.levels):
+            if level.start_str_off <= offset < level.str_end:
+                start = offset - level.start_str_off
+                end = bytes(level.strings[start : start + 4096]).find(b"\0")
+                if end < 0:
+                    end = level.strings[start:].tobytes().find(b"\0")
+                return bytes(level.strings[start : start + end]).decode("utf-8", "backslashreplace")
+        raise BtfError(f"string offset {offset} is beyond {self.str_end}", self.path, "strings")
+
+    def __repr__(self) -> str:
+        base = f", base of {self.start_id} types" if self.base is not None else ""
+        return f"<BTF {self.type_count} types, {len(self.strings)} bytes of strings{base}>"
+
+
+def freeze(array: np.ndarray) -> np.ndarray:
+    """The same array, read-only: one type for the kernels, whether from a file or made here."""
+    if array.flags.writeable:
+        array = array.view()
+        array.setflags(write=False)
+    return array
+
+
+def parse(
+    data: bytes | bytearray | memoryview | np.ndarray,
+    base: BTF | None = None,
+    *,
+    path: str | None = None,
+) -> BTF:
+    """Read a raw BTF file; with ``base``, read it as split BTF on that base.
+
+    Both byte orders, 24- and 32-byte headers, layout section kept. Every reference, string offset
+    and length is checked. Raises BtfError naming section, offset and type id; WrongBaseError is
+    not raised here (see ``btf.module``).
+    """
+    view = memoryview(data).cast("B") if not isinstance(data, np.ndarray) else memoryview(data)
+    head = hdr.parse_header(view, path)
+    if base is not None and base.byteorder != head.byteorder:
+        raise BtfError(
+            f"{head.byteorder}-endian, but its base is {base.byteorder}-endian", path, "header", 0
+        )
+
+    strings = np.frombuffer(view, np.uint8, head.string_bytes, head.string_start)
+    if base is None and head.string_bytes == 0:
+        raise BtfError("no string section", path, "strings", 0)
+    if head.string_bytes and strings[-1]:
+        raise BtfError(
+            "the last string is not terminated by NUL", path, "strings", head.string_bytes - 1
+        )
+    if base is None and strings[0]:
+        raise BtfError(
+            "the first string is not empty: is this split BTF, and its base not given?",
+            path,
+            "strings",
+            0,
+        )
+
+    raw = np.frombuffer(view, np.uint8, head.type_bytes, head.type_start)
+    if head.type_start % 4 or head.byteorder != NATIVE:
+        raw = raw.copy()
+    words = raw.view(np.uint32)
+    if head.byteorder != NATIVE:
+        words = words.byteswap()
+
+    layout = bytes(view[head.layout_start : head.layout_start + head.layout_bytes])
+    inherited = layout
+    level = base
+    while not inherited and level is not None:  # split BTF shares the layout of its base
+        inherited, level = level.layout, level.base
+    kind_words = hdr.kind_words(inherited, path)
+
+    start_id = base.type_end if base is not None else 1
+    str_end = (base.str_end if base is not None else 0) + head.string_bytes
+    words = freeze(words)
+    offsets, count, max_ref, max_name, bad_func = scan_types(words, kind_words, start_id)
+    if count < 0 or max_ref >= start_id + count or max_name >= str_end or bad_func >= 0:
+        raise locate_fault(words, kind_words, start_id, str_end, path)
+    result = BTF(
+        words=words,
+        offsets=freeze(offsets),
+        strings=freeze(strings),
+        base=base,
+        byteorder=head.byteorder,
+        flags=head.flags,
+        layout=layout,
+        path=path,
+    )
+    if base is not None:
+        _check_funcs_on_base(result)
+    return result
+
+
+def _check_funcs_on_base(split: BTF) -> None:
+    """A FUNC's prototype may lie in the base: check it is one (the scan sees own types only)."""
+    starts = split.offsets[:-1].astype(np.int64)
+    own = starts[split.own_kinds == kinds.FUNC]
+    protos = split.words[own + 2]
+    for level in split.levels[:-1]:
+        inside = (protos >= level.start_id) & (protos < level.type_end)
+        kind = level.own_kinds[protos[inside].astype(np.int64) - level.start_id]
+        wrong = np.flatnonzero(kind != kinds.FUNC_PROTO)
+        if len(wrong):
+            at = own[inside][wrong[0]]
+            type_id = split.start_id + int(np.searchsorted(starts, at))
+            raise BtfError(
+                f"FUNC refers to type [{protos[inside][wrong[0]]}] of the base, "
+                "which is no FUNC_PROTO: wrong base?",
+                split.path,
+                "types",
+                int(at) * 4,
+                type_id,
+            )
