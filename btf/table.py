@@ -73,6 +73,13 @@ class BTF:
         return [*(self.base.levels if self.base is not None else ()), self]
 
     @cached_property
+    def chain_strings(self) -> np.ndarray:
+        """Strings of all levels, so that a global offset is an index: uint8."""
+        if self.base is None:
+            return self.strings
+        return freeze(np.concatenate([level.strings for level in self.levels]))
+
+    @cached_property
     def has_unknown_kinds(self) -> bool:
         """Whether an own type is of a kind that only the layout section describes."""
         return bool(np.any(self.own_kinds > kinds.MAX_KIND))

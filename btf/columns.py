@@ -1,0 +1,89 @@
+"""A BTF's own types as columns: what tables and statistics are made from."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .jit import kernel
+from .kinds import DATASEC, ENUM, ENUM64, FLOAT, INFO_VLEN_MASK, INT, STRUCT, UNION
+from .signature import kind_of
+from .table import BTF
+
+
+def columns(btf: BTF) -> dict[str, np.ndarray]:
+    """One entry per own type (T of them), in order of type id:
+
+    kind      uint8, see ``btf.kinds``
+    vlen      uint32, as in the info word (a FUNC's is its linkage)
+    size      uint32, bytes; 0 for kinds that have no size of their own
+    bytes     uint32, length of the record in the type section
+    name_off  uint32, global string offset; 0 is anonymous
+    """
+    count = btf.type_count
+    out = {
+        "kind": np.empty(count, np.uint8),
+        "vlen": np.empty(count, np.uint32),
+        "size": np.empty(count, np.uint32),
+        "bytes": np.empty(count, np.uint32),
+        "name_off": np.empty(count, np.uint32),
+    }
+    _fill_columns(btf.words, btf.offsets, *out.values())
+    return out
+
+
+def type_names(btf: BTF) -> tuple[np.ndarray, np.ndarray]:
+    """Names of own types in Arrow's layout for strings: (offsets int32 (T + 1,), data uint8)."""
+    name_off = btf.words[btf.offsets[:-1]]
+    base_strings = btf.base.chain_strings if btf.base is not None else btf.strings[:0]
+    offsets = np.zeros(len(name_off) + 1, np.int32)
+    _string_lengths(base_strings, btf.strings, name_off, offsets)
+    data = np.empty(int(offsets[-1]), np.uint8)
+    _copy_strings(base_strings, btf.strings, name_off, offsets, data)
+    return offsets, data
+
+
+@kernel
+def _fill_columns(words, offsets, kind, vlen, size, nbytes, name_off):  # type: ignore[no-untyped-def]
+    for index in range(len(kind)):
+        at = np.int64(offsets[index])
+        info = words[at + 1]
+        k = kind_of(info)
+        kind[index] = k
+        vlen[index] = info & INFO_VLEN_MASK
+        has_size = k in (INT, STRUCT, UNION, ENUM, ENUM64, FLOAT, DATASEC)
+        size[index] = words[at + 2] if has_size else 0
+        nbytes[index] = 4 * (offsets[index + 1] - offsets[index])
+        name_off[index] = words[at]
+
+
+@kernel
+def _string_lengths(base, own, name_off, offsets):  # type: ignore[no-untyped-def]
+    total = 0
+    for index in range(len(name_off)):
+        offsets[index] = total
+        at = np.int64(name_off[index])
+        if at < len(base):
+            while base[at] != 0:
+                at += 1
+                total += 1
+        else:
+            at -= len(base)
+            while own[at] != 0:
+                at += 1
+                total += 1
+    offsets[len(name_off)] = total
+
+
+@kernel
+def _copy_strings(base, own, name_off, offsets, data):  # type: ignore[no-untyped-def]
+    for index in range(len(name_off)):
+        at = np.int64(name_off[index])
+        first = np.int64(offsets[index])
+        last = np.int64(offsets[index + 1])
+        if at < len(base):
+            for i in range(last - first):
+                data[first + i] = base[at + i]
+        else:
+            at -= len(base)
+            for i in range(last - first):
+                data[first + i] = own[at + i]

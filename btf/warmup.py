@@ -1,0 +1,52 @@
+"""Getting all kernels ready before the first module: loaded from the cache, or compiled once."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+
+from . import kinds
+from .columns import columns, type_names
+from .dedup import dedup
+from .header import pack
+from .index import BaseIndex
+from .jit import INTERPRETED, cache_folder
+from .module import dedup_module, open_module
+from .table import NATIVE, parse
+
+_DONE = "complete"
+
+
+def warm_up(announce: Callable[[str], None] | None = None) -> None:
+    """Have every kernel ready to run in this process.
+
+    announce  called with a sentence for the user when kernels have to be compiled, which takes
+              some seconds; not called when they come from the cache
+    """
+    if INTERPRETED:
+        return
+    marker = cache_folder() / _DONE
+    if announce is not None and not marker.exists():
+        announce(
+            "first run of this version: compiling kernels, about 20 s "
+            f"(kept in {cache_folder()} for later runs)"
+        )
+    _exercise()
+    if not marker.exists():
+        marker.parent.mkdir(parents=True, exist_ok=True)
+        marker.touch()
+
+
+def _exercise() -> None:
+    """Take a tiny base and two tiny modules through all that is compiled."""
+    order = "=" + "I" * 6
+    integer = struct.pack("=4I", 1, kinds.info_word(kinds.INT), 4, 32)
+    base = parse(pack(NATIVE, 0, integer, b"\0int\0"))
+    index = BaseIndex.build(base)
+    aggregate = struct.pack(order, 5, kinds.info_word(kinds.STRUCT, 1), 4, 7, 1, 0)
+    standalone = pack(NATIVE, 0, integer + aggregate, b"\0int\0s\0m\0")
+    result = dedup_module(open_module(standalone, index), index).btf
+    dedup_module(open_module(result.to_bytes(), index), index)
+    dedup(parse(standalone))
+    columns(result)
+    type_names(result)
