@@ -18,7 +18,7 @@ Nothing here knows of Ray, Parquet, the command line or where files live.
 """
 
 from .columns import columns, type_names
-from .dedup import DedupResult, dedup, dedup_split
+from .deduplicate import DedupResult, dedup, dedup_split
 from .errors import BtfError, NoBtfError, UnsupportedError, WrongBaseError
 from .index import BaseIndex
 from .kinds import KIND_NAMES

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from . import elf as elf_file
-from .dedup import DedupResult, dedup, dedup_split
+from .deduplicate import DedupResult, dedup, dedup_split
 from .equivalence import same_but_references
 from .errors import BtfError, UnsupportedError, WrongBaseError
 from .header import parse_header

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from . import kinds
 from .columns import columns, type_names
-from .dedup import dedup
+from .deduplicate import dedup
 from .header import pack
 from .index import BaseIndex
 from .jit import INTERPRETED, cache_folder
