@@ -17,33 +17,106 @@ identical   the same literally
 Nothing here knows of Ray, Parquet, the command line or where files live.
 """
 
+from . import images, kinds
+from .builder import Builder
 from .columns import columns, type_names
 from .deduplicate import DedupResult, dedup, dedup_split
-from .errors import BtfError, NoBtfError, UnsupportedError, WrongBaseError
+from .errors import BtfError, NoBtfError, NotFoundError, UnsupportedError, WrongBaseError
 from .index import BaseIndex
 from .kinds import KIND_NAMES
+from .merging import MergeResult, merge
 from .module import Module, dedup_module, detect_form, load_base, open_module
+from .objects import (
+    AnyEnum,
+    Array,
+    Composite,
+    Const,
+    Datasec,
+    DatasecEntry,
+    DeclTag,
+    Enum,
+    Enum64,
+    EnumValue,
+    Float,
+    Func,
+    FuncProto,
+    Fwd,
+    Int,
+    Member,
+    Param,
+    Ptr,
+    Restrict,
+    Struct,
+    Typedef,
+    TypeTag,
+    Union,
+    Var,
+    Void,
+    Volatile,
+)
+from .reorder import Renumbered, permute, sort_by_name
 from .table import BTF, parse
+from .typebase import Encoding, Linkage, Reference, Type, Unknown
 from .warmup import warm_up
 
 __all__ = [
     "BTF",
     "KIND_NAMES",
+    "AnyEnum",
+    "Array",
     "BaseIndex",
     "BtfError",
+    "Builder",
+    "Composite",
+    "Const",
+    "Datasec",
+    "DatasecEntry",
+    "DeclTag",
     "DedupResult",
+    "Encoding",
+    "Enum",
+    "Enum64",
+    "EnumValue",
+    "Float",
+    "Func",
+    "FuncProto",
+    "Fwd",
+    "Int",
+    "Linkage",
+    "Member",
+    "MergeResult",
     "Module",
     "NoBtfError",
+    "NotFoundError",
+    "Param",
+    "Ptr",
+    "Reference",
+    "Renumbered",
+    "Restrict",
+    "Struct",
+    "Type",
+    "TypeTag",
+    "Typedef",
+    "Union",
+    "Unknown",
     "UnsupportedError",
+    "Var",
+    "Void",
+    "Volatile",
     "WrongBaseError",
     "columns",
     "dedup",
     "dedup_module",
     "dedup_split",
     "detect_form",
+    "images",
+    "kinds",
     "load_base",
+    "merge",
     "open_module",
     "parse",
+    "permute",
+    "sort_by_name",
     "type_names",
     "warm_up",
 ]

@@ -19,12 +19,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from . import passes
-from .equivalence import CURRENT_EPOCH, STATE_SLOTS
+from .equivalence import CURRENT_EPOCH
 from .errors import BtfError, UnsupportedError, WrongBaseError
-from .index import BaseIndex, new_records, unknown_kind_error
-from .kinds import HEAD_WORDS
-from .strings import OWN_STRINGS_FULL, UNSEEN, map_names
+from .index import BaseIndex, new_records, new_scratch, power_of_two, unknown_kind_error
+from .intake import OVERFLOW, OWN_BYTES, take_in
+from .signature import EPOCH
+from .strings import map_strings
 from .table import BTF, freeze
+from .tables import Scratch
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,29 +50,46 @@ class Workspace:
 
     def __init__(self, index: BaseIndex) -> None:
         self.index = index
-        self.state = np.zeros(STATE_SLOTS, np.int64)
-        self.edits = np.empty(index.type_end, np.uint32)
-        self._resize(4096)
+        self._edits = np.empty(index.type_end, np.uint32)
+        self._types = self._words = self._strings = -1
+        self.count = np.zeros(3, np.int64)
+        self.reserve_strings(1 << 17)
+        self._resize(1 << 13)
 
-    def _resize(self, own_types: int) -> None:
+    def _resize(self, types: int) -> None:
         first_own = self.index.type_end
-        self.capacity = own_types
-        self.records = new_records(self.index.starts, first_own + own_types)
-        self.pairs = np.empty(first_own + own_types, np.uint32)
-        self.ends = np.empty((own_types, 4), np.uint32)
-        self.links = np.empty((own_types, 2), np.uint32)
-        self.list_slots = np.empty(_power_of_two(2 * own_types), np.uint64)
+        self._types = types
+        records = new_records(self.index.starts, first_own + types)
+        self._scratch = new_scratch(records, self._edits, types)
+        self.new_ids = np.empty(types, np.uint32)
+        self.out_offsets = np.empty(types + 1, np.uint32)
 
-    def reserve(self, own_types: int) -> np.ndarray:
-        """Room for a module of ``own_types``; returns the zeroed table of its candidate lists."""
-        if own_types > self.capacity:
-            self._resize(2 * own_types)
-        if self.state[CURRENT_EPOCH] > 0xF0000000:
-            self.records[:, 3] = 0
-            self.state[CURRENT_EPOCH] = 0
-        slots = self.list_slots[: _power_of_two(2 * own_types)]
-        slots[:] = 0
-        return slots
+    def reserve(self, types: int, words: int) -> Scratch:
+        """Room for a module of that many types and words of types."""
+        if types > self._types:
+            self._resize(2 * types)
+        if words > self._words:
+            self._words = 2 * words
+            self.own = np.empty(self._words, np.uint32)
+            self.out = np.empty(self._words, np.uint32)
+        state = self._scratch.state
+        if state[CURRENT_EPOCH] > 0xF0000000:
+            self._scratch.records[:, EPOCH] = 0
+            state[CURRENT_EPOCH] = 0
+        size = power_of_two(2 * types)
+        list_slots = self._scratch.list_slots[:size]
+        enum_slots = self._scratch.enum_slots[:size]
+        list_slots[:] = 0
+        enum_slots[:] = 0
+        return self._scratch._replace(list_slots=list_slots, enum_slots=enum_slots)
+
+    def reserve_strings(self, size: int) -> None:
+        """Room for looking up a string section of that size, and for as many new strings."""
+        if size > self._strings:
+            self._strings = 2 * size
+            self.seen = np.empty(self._strings, np.uint32)
+            self.own_strings = np.empty(self._strings, np.uint8)
+            self.own_slots = np.empty(power_of_two(self._strings // 8), np.uint64)
 
 
 _local = threading.local()
@@ -82,10 +101,6 @@ def _workspace(index: BaseIndex) -> Workspace:
     if workspace is None or workspace.index is not index:
         workspace = _local.workspace = Workspace(index)
     return workspace
-
-
-def _power_of_two(at_least: int) -> int:
-    return 1 << max(4, (at_least - 1).bit_length())
 
 
 _PLAIN: BaseIndex | None = None
@@ -142,37 +157,30 @@ def _dedup(source: BTF, index: BaseIndex, *, added: bool) -> DedupResult:
     if first_own + count > passes.UNMAPPED - 2:
         raise UnsupportedError("too many types", source.path, "types")
 
-    own, own_strings = _map_strings(source, index)
-    if added:
-        delta = np.uint32(first_own - 1)
-        passes.shift_references(own, source.offsets, np.uint32(1), delta)
-
     workspace = _workspace(index)
-    list_slots = workspace.reserve(count)
-    records, state = workspace.records, workspace.state
+    scratch = workspace.reserve(count, len(source.words))
+    own = workspace.own[: len(source.words)]
+    own_strings = _take_in(source, index, workspace, own, added)
+
+    records, state = scratch.records, scratch.state
+    offset = len(index.words)
     passes.start_module(
-        records, first_own, len(index.words), source.offsets, state, index.entries, index.capacity
+        records, first_own, offset, source.offsets, state, index.entries, index.capacity
     )
     try:
-        code, at = passes.dedup_types(
-            index.words, index.group_slots, index.group_starts, index.candidates, index.name_slots,
-            own, count, records, first_own, workspace.pairs, workspace.edits, state,
-            list_slots, workspace.ends, workspace.links,
-        )  # fmt: skip
+        code, at = passes.dedup_types(index.tables, own, count, first_own, scratch, added)
         if code != passes.DONE:
             raise _failure(source, code, at - (first_own - 1 if added else 0))
-        new_ids = np.empty(count, np.uint32)
-        out = np.empty_like(own)
-        out_offsets = np.empty(count + 1, np.uint32)
+        new_ids = workspace.new_ids[:count]
         kept, length = passes.compact(
-            index.words, own, count, records, first_own, new_ids, out, out_offsets
+            own, offset, count, records, first_own, new_ids, workspace.out, workspace.out_offsets
         )
     finally:
-        passes.end_module(records, workspace.edits, state)
+        passes.end_module(records, scratch.edits, state)
 
     result = BTF(
-        words=freeze(out[:length].copy()),
-        offsets=freeze(out_offsets[: kept + 1].copy()),
+        words=freeze(workspace.out[:length].copy()),
+        offsets=freeze(workspace.out_offsets[: kept + 1].copy()),
         strings=freeze(own_strings),
         base=source.base if source.base is not None else index.base,
         byteorder=source.byteorder,
@@ -184,26 +192,31 @@ def _dedup(source: BTF, index: BaseIndex, *, added: bool) -> DedupResult:
     return DedupResult(result, np.concatenate([unchanged, new_ids]))
 
 
-def _map_strings(source: BTF, index: BaseIndex) -> tuple[np.ndarray, np.ndarray]:
-    """The source's words with names mapped, and its new own strings."""
-    first = b"" if index.str_end else b"\0"  # a BTF without a base begins with the empty string
+def _take_in(
+    source: BTF, index: BaseIndex, workspace: Workspace, own: np.ndarray, added: bool
+) -> np.ndarray:
+    """Fill ``own`` with the source's words in the index's numbering; returns its new strings."""
+    first_string = 0 if index.str_end else 1  # without a base, BTF begins with the empty string
+    first_source, delta = (1, index.type_end - 1) if added else (0xFFFFFFFF, 0)
     size = len(source.strings) + 1
-    slots = 1024
+    count = workspace.count
+    workspace.reserve_strings(size)
     while True:
-        own_strings = np.empty(size, np.uint8)
-        own_strings[: len(first)] = np.frombuffer(first, np.uint8)
-        seen = np.full(len(source.strings), UNSEEN)
-        words = np.empty(len(source.words), np.uint32)
-        length = map_names(
+        workspace.own_strings[0] = 0
+        workspace.own_slots[:] = 0
+        count[:] = first_string, 0, 0
+        seen = workspace.seen[: len(source.strings)]
+        map_strings(source.strings, index.strings, index.string_slots, index.strings_repeat, seen)
+        take_in(
             source.words, source.offsets, source.strings, source.start_str_off,
-            index.strings, index.string_slots, index.strings_repeat,
-            seen, own_strings, len(first), np.zeros(slots, np.uint64), words,
+            np.uint32(first_source), np.uint32(delta), index.strings, index.string_slots,
+            seen, workspace.own_strings, workspace.own_slots, count, own,
         )  # fmt: skip
-        if length != OWN_STRINGS_FULL:
-            return words, own_strings[:length].copy()
+        if not count[OVERFLOW]:
+            return workspace.own_strings[: int(count[OWN_BYTES])].copy()
         # Names may begin inside of each other, so they can need more room than the source had.
-        size *= 2
-        slots *= 4
+        size *= 4
+        workspace.reserve_strings(size)
 
 
 def _failure(source: BTF, code: int, type_id: int) -> BtfError:

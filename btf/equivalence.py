@@ -65,7 +65,9 @@ BASE_EDITS = 3  # base types whose mapping was changed for this module
 ENTRIES = 4  # size and capacity of libbpf's table of candidates, and how often it grew (mod 2)
 CAPACITY = 5
 PARITY = 6
-STATE_SLOTS = 7
+VERDICT = 7  # of ``matching.match``
+FORWARD_ENUMS = 8  # own enums without enumerators that are canonical
+STATE_SLOTS = 9
 
 _LOW = np.uint64(0xFFFFFFFF)
 _32 = np.uint64(32)
@@ -318,22 +320,23 @@ def clear_pairs(state):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def equivalent(base, own, records, first_own, pairs, state, candidate, canonical):  # type: ignore[no-untyped-def]
+def equivalent(base, own, scratch, first_own, candidate, canonical):  # type: ignore[no-untyped-def]
     """Walk both graphs side by side; EQUIVALENT, DIFFERENT or UNWALKABLE.
 
     base, own    uint32: words of the base, and of the module after its names were mapped
-    records      uint32, shape (types, 4): see ``signature``
+    scratch      see ``tables``
     first_own    id of the module's first type
-    pairs        uint32, shape (types,): canonical types of the hypothetical map, in order of entry
-    state        int64, shape (STATE_SLOTS,)
 
     The order of the walk (references in the order of the record, an array's index before its
     element, a prototype's return type before its parameters; depth first) decides what gets
     paired first, and so is part of the contract.
     """
+    records = scratch.records
+    pairs = scratch.pairs
+    state = scratch.state
     epoch = np.uint32(state[CURRENT_EPOCH])
     # Frames: where the next reference of either side is, how many are left, their distance.
-    stack = np.empty((128, 4), np.int64)
+    stack = scratch.frames
     top = 0
     while True:
         # -- one pair
@@ -435,13 +438,17 @@ def equivalent(base, own, records, first_own, pairs, state, candidate, canonical
 
 
 @kernel
-def merge_pairs(base, own, records, first_own, pairs, edits, state):  # type: ignore[no-untyped-def]
+def merge_pairs(base, own, scratch, first_own):  # type: ignore[no-untyped-def]
     """Put the hypothetical map of a walk that ended well into the real map.
 
     Forward declarations learn their definition, on whichever side it is. Structs whose canonical
     counterpart is settled are mapped at once. If the base would have to change, only its forward
     declarations are pointed to the module's definitions.
     """
+    records = scratch.records
+    pairs = scratch.pairs
+    edits = scratch.edits
+    state = scratch.state
     for i in range(state[PAIRS]):
         canonical = np.int64(pairs[i])
         target = resolve(records, np.int64(records[canonical, PAIRED]))

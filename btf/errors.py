@@ -57,3 +57,7 @@ class WrongBaseError(BtfError):
 
 class UnsupportedError(BtfError):
     """Valid as far as we know, but not something that this operation can handle."""
+
+
+class NotFoundError(BtfError, LookupError):
+    """There is no type of that name."""

@@ -13,23 +13,45 @@ comes at the same entry as in libbpf.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, fields
 from functools import cached_property
 
 import numpy as np
 
 from . import kinds, strings
+from .equivalence import STATE_SLOTS
 from .errors import UnsupportedError
 from .jit import kernel
-from .kinds import DATASEC, HEAD_WORDS, STRUCT, UNION, VAR
+from .kinds import (
+    ARRAY,
+    DATASEC,
+    ELEMENT_WORDS,
+    ENUM,
+    ENUM64,
+    FUNC_PROTO,
+    FWD,
+    HEAD_IS_REF,
+    HEAD_WORDS,
+    INFO_VLEN_MASK,
+    STRUCT,
+    TYPEDEF,
+    UNION,
+    VAR,
+)
 from .signature import CANONICAL, RECORD_COLUMNS, START, kind_of, mix, signature
 from .table import BTF, freeze
+from .tables import BaseTables, Scratch
 
 _HIGH = np.uint64(0xFFFFFFFF00000000)
 _LOW = np.uint64(0xFFFFFFFF)
 _NAME_SEED = np.uint64(0x13198A2E03707344)
 
 FIRST_CAPACITY = 4  # of libbpf's hash table
+
+# How a base type stands to the others of its group.
+IN_COMPANY = 0  # nothing is known: the order of trial may decide
+ALONE = 1  # whatever equals it is mapped to it and to no other
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,10 +66,15 @@ class BaseIndex:
     group_slots     uint64, power of two: signature's upper half above, group + 1 below; 0 is free
     group_starts    uint32, shape (G + 1,): first candidate of each group
     candidates  uint32: type ids by group, in libbpf's order of trial
+    alone       uint8, shape (N,): ALONE or IN_COMPANY, see there
     entries, capacity   size and capacity of libbpf's table with this base in it
     name_slots  uint64, power of two: structs and unions by name: name_off above, type id + 1
                 below, the id of void standing for several; 0 is free
+    typedef_slots   uint64: the same for typedefs
+    enum_slots  uint64: full enums that are ALONE, by content: hash's upper half above, type id
+                below; 0 is free
     byteorder   of the files
+    level_types number of own types of each level of the base
     """
 
     words: np.ndarray
@@ -58,9 +85,12 @@ class BaseIndex:
     group_slots: np.ndarray
     group_starts: np.ndarray
     candidates: np.ndarray
+    alone: np.ndarray
     entries: int
     capacity: int
     name_slots: np.ndarray
+    typedef_slots: np.ndarray
+    enum_slots: np.ndarray
     byteorder: str
     level_types: tuple[int, ...]
 
@@ -100,19 +130,24 @@ class BaseIndex:
         level_types: tuple[int, ...],
     ) -> BaseIndex:
         count = strings.count_strings(all_strings)
-        string_slots = np.zeros(_power_of_two(2 * count), np.uint64)
+        string_slots = np.zeros(power_of_two(2 * count), np.uint64)
         repeat = strings.index_strings(all_strings, string_slots)
 
         records = new_records(starts, len(starts))
-        group_slots = np.zeros(_power_of_two(2 * len(starts)), np.uint64)
+        group_slots = np.zeros(power_of_two(2 * len(starts)), np.uint64)
         group_starts = np.zeros(len(starts) + 1, np.uint32)
         candidates = np.empty(len(starts), np.uint32)
         groups, entries, capacity = _group_types(
             words, records, group_slots, group_starts, candidates
         )
-        named = _count_named_aggregates(words, starts)
-        name_slots = np.zeros(_power_of_two(2 * named), np.uint64)
-        _index_names(words, starts, name_slots)
+        alone = np.zeros(len(starts), np.uint8)
+        _mark_alone(words, records, group_starts, groups, candidates, alone)
+        _withdraw_alone(words, records, alone)
+        aggregates, typedefs, enums = _count_named(words, starts)
+        enum_slots = np.zeros(power_of_two(2 * enums), np.uint64)
+        name_slots = np.zeros(power_of_two(2 * aggregates), np.uint64)
+        typedef_slots = np.zeros(power_of_two(2 * typedefs), np.uint64)
+        _index_names(words, starts, alone, name_slots, typedef_slots, enum_slots)
         return cls(
             words=words,
             starts=starts,
@@ -122,9 +157,12 @@ class BaseIndex:
             group_slots=freeze(group_slots),
             group_starts=freeze(group_starts[: groups + 1].copy()),
             candidates=freeze(candidates[:entries].copy()),
+            alone=freeze(alone),
             entries=int(entries),
             capacity=int(capacity),
             name_slots=freeze(name_slots),
+            typedef_slots=freeze(typedef_slots),
+            enum_slots=freeze(enum_slots),
             byteorder=byteorder,
             level_types=level_types,
         )
@@ -139,11 +177,37 @@ class BaseIndex:
         """Bytes of strings: the first own string offset of a module on this base."""
         return len(self.strings)
 
+    @cached_property
+    def tables(self) -> BaseTables:
+        """The arrays that kernels take."""
+        return BaseTables(
+            self.words,
+            self.group_slots,
+            self.group_starts,
+            self.candidates,
+            self.alone,
+            self.name_slots,
+            self.typedef_slots,
+            self.enum_slots,
+        )
+
     @property
     def nbytes(self) -> int:
         """Bytes of all arrays: what sharing the index costs once per machine."""
         values = (getattr(self, f.name) for f in fields(self))
         return sum(v.nbytes for v in values if isinstance(v, np.ndarray))
+
+    @functools.lru_cache(maxsize=8)  # noqa: B019  an index lives as long as its process
+    def offsets_of(self, names: tuple[bytes, ...]) -> tuple[int, ...]:
+        """Offset of each name in the base's strings, -1 for those it lacks."""
+        offsets = []
+        for name in names:
+            text = np.frombuffer(name + b"\0", np.uint8)
+            h, _ = strings.hash_string(text, 0)
+            offsets.append(
+                int(strings.find_string(self.strings, self.string_slots, text, 0, h))
+            )
+        return tuple(offsets)
 
     @cached_property
     def base(self) -> BTF | None:
@@ -180,7 +244,27 @@ def new_records(starts: np.ndarray, capacity: int) -> np.ndarray:
     return records
 
 
-def _power_of_two(at_least: int) -> int:
+def new_scratch(records: np.ndarray, edits: np.ndarray, types: int) -> Scratch:
+    """Scratch memory for modules of up to ``types`` types; ``records`` as ``new_records`` made it."""
+    return Scratch(
+        records=records,
+        pairs=np.empty(len(records), np.uint32),
+        edits=edits,
+        state=np.zeros(STATE_SLOTS, np.int64),
+        list_slots=np.empty(power_of_two(2 * types), np.uint64),
+        enum_slots=np.empty(power_of_two(2 * types), np.uint64),
+        ends=np.empty((types, 4), np.uint32),
+        links=np.empty((types, 2), np.uint32),
+        frames=np.empty((1024, 4), np.int64),
+        mates=np.empty(types, np.uint32),
+        trust=np.empty(types, np.uint8),
+        signatures=np.empty(types, np.uint64),
+        pending=np.empty(2 * types + 64, np.int64),
+    )
+
+
+def power_of_two(at_least: int) -> int:
+    """The smallest power of two that is no less, and at least 16."""
     return 1 << max(4, (at_least - 1).bit_length())
 
 
@@ -254,18 +338,168 @@ def _group_types(words, records, group_slots, group_starts, candidates):  # type
 
 
 @kernel
-def _count_named_aggregates(words, starts):  # type: ignore[no-untyped-def]
-    count = 0
+def _mark_alone(words, records, group_starts, groups, candidates, alone):  # type: ignore[no-untyped-def]
+    """Fill ``alone``.
+
+    Enums share a group by name. One that is full is alone if all of its name are full and no two
+    are the same.
+    """
+    contents = np.zeros(16, np.uint64)
+    for group in range(groups):
+        first = np.int64(group_starts[group])
+        size = np.int64(group_starts[group + 1]) - first
+        if size == 1:
+            alone[candidates[first]] = ALONE
+            continue
+        if not is_enum(words[np.int64(records[np.int64(candidates[first]), START]) + 1]):
+            continue
+        if len(contents) < 2 * size:
+            contents = np.zeros(4 * size, np.uint64)
+        contents[:] = 0
+        all_differ = True
+        for i in range(size):
+            at = np.int64(records[np.int64(candidates[first + i]), START])
+            if words[at + 1] & INFO_VLEN_MASK == 0:
+                all_differ = False
+                break
+            h = enum_content(words, at) | np.uint64(1)
+            slot = np.int64(h & _LOW) % len(contents)
+            while contents[slot] != 0 and contents[slot] != h:
+                slot = (slot + 1) % len(contents)
+            if contents[slot] == h:
+                all_differ = False
+                break
+            contents[slot] = h
+        if all_differ:
+            for i in range(size):
+                alone[candidates[first + i]] = ALONE
+
+
+@kernel
+def _is_reference(kind):  # type: ignore[no-untyped-def]
+    """Kinds that are compared by all their words once what they refer to is settled."""
+    if kind == TYPEDEF or kind == FWD or kind == VAR:
+        return False
+    return HEAD_IS_REF[kind] != 0 or kind == ARRAY
+
+
+@kernel
+def _withdraw_alone(words, records, alone):  # type: ignore[no-untyped-def]
+    """A reference type is ALONE only if all reference types behind it are.
+
+    Where the base has a pointer twice, the module's is mapped to the one that is tried first, and
+    what refers to the other one then equals nothing in the module. Reference types in a circle
+    (which no compiler makes) are never settled at all.
+    """
+    count = len(records)
+    visited = np.zeros(count, np.uint8)  # 1: on the stack, 2: done
+    stack = np.empty((64, 2), np.int64)
+    for start in range(1, count):
+        info = words[np.int64(records[start, START]) + 1]
+        if visited[start] != 0 or not _is_reference(kind_of(info)):
+            continue
+        stack[0, 0] = start
+        stack[0, 1] = 0
+        visited[start] = 1
+        top = 1
+        while top > 0:
+            type_id = stack[top - 1, 0]
+            step = stack[top - 1, 1]
+            at = np.int64(records[type_id, START])
+            info = words[at + 1]
+            kind = kind_of(info)
+            references = 2 if kind == ARRAY else 1
+            if kind == FUNC_PROTO:
+                references += np.int64(info & INFO_VLEN_MASK)
+            if step == references:
+                visited[type_id] = 2
+                top -= 1
+                if top > 0 and alone[type_id] != ALONE:
+                    alone[stack[top - 1, 0]] = IN_COMPANY
+                continue
+            stack[top - 1, 1] = step + 1
+            word = at + 2
+            if kind == ARRAY:
+                word = at + HEAD_WORDS + step
+            elif step > 0:
+                word = at + HEAD_WORDS + 2 * step - 1
+            referred = np.int64(words[word])
+            if not _is_reference(kind_of(words[np.int64(records[referred, START]) + 1])):
+                continue
+            if visited[referred] == 1 or (visited[referred] == 2 and alone[referred] != ALONE):
+                alone[type_id] = IN_COMPANY
+            elif visited[referred] == 0:
+                visited[referred] = 1
+                if top == len(stack):
+                    larger = np.empty((2 * top, 2), np.int64)
+                    larger[:top] = stack
+                    stack = larger
+                stack[top, 0] = referred
+                stack[top, 1] = 0
+                top += 1
+
+
+@kernel
+def is_enum(info):  # type: ignore[no-untyped-def]
+    kind = kind_of(info)
+    return kind == ENUM or kind == ENUM64
+
+
+@kernel
+def enum_content(words, at):  # type: ignore[no-untyped-def]
+    """Hash of all words of the enum that starts at ``at``."""
+    info = words[at + 1]
+    h = mix(mix(mix(_NAME_SEED, words[at]), info), words[at + 2])
+    end = at + HEAD_WORDS + np.int64(info & INFO_VLEN_MASK) * ELEMENT_WORDS[kind_of(info)]
+    for word in range(at + HEAD_WORDS, end):
+        h = mix(h, words[word])
+    return h
+
+
+@kernel
+def enter_content(slots, h, value):  # type: ignore[no-untyped-def]
+    """Enter ``value`` (not 0) under a hash of content."""
+    mask = np.int64(len(slots) - 1)
+    slot = np.int64(h & _LOW) & mask
+    while slots[slot] != 0:
+        slot = (slot + 1) & mask
+    slots[slot] = (h & _HIGH) | np.uint64(value)
+
+
+@kernel
+def next_content(slots, h, slot):  # type: ignore[no-untyped-def]
+    """(value, slot after it) of the next entry under ``h``; value 0 at the end. Start with -1."""
+    mask = np.int64(len(slots) - 1)
+    if slot < 0:
+        slot = np.int64(h & _LOW)
+    slot &= mask
+    while slots[slot] != 0:
+        if slots[slot] & _HIGH == h & _HIGH:
+            return np.int64(slots[slot] & _LOW), slot + 1
+        slot = (slot + 1) & mask
+    return np.int64(0), slot
+
+
+@kernel
+def _count_named(words, starts):  # type: ignore[no-untyped-def]
+    """How many structs and unions, typedefs, and enums there are."""
+    aggregates = 0
+    typedefs = 0
+    enums = 0
     for type_id in range(1, len(starts)):
         kind = kind_of(words[np.int64(starts[type_id]) + 1])
         if kind == STRUCT or kind == UNION:
-            count += 1
-    return count
+            aggregates += 1
+        elif kind == TYPEDEF:
+            typedefs += 1
+        elif kind == ENUM or kind == ENUM64:
+            enums += 1
+    return aggregates, typedefs, enums
 
 
 @kernel
 def enter_name(name_slots, name, type_id):  # type: ignore[no-untyped-def]
-    """Enter a struct or union under its name; a second one of the name makes it ambiguous."""
+    """Enter a type under its name (struct and union, or typedef); a second one of the name makes it ambiguous."""
     mask = np.int64(len(name_slots) - 1)
     slot = np.int64(mix(_NAME_SEED, name) & _LOW) & mask
     while name_slots[slot] != 0:
@@ -278,7 +512,7 @@ def enter_name(name_slots, name, type_id):  # type: ignore[no-untyped-def]
 
 @kernel
 def find_name(name_slots, name):  # type: ignore[no-untyped-def]
-    """The struct or union of that name; 0 if there are several, -1 if there is none."""
+    """The type of that name; 0 if there are several, -1 if there is none."""
     mask = np.int64(len(name_slots) - 1)
     slot = np.int64(mix(_NAME_SEED, name) & _LOW) & mask
     while name_slots[slot] != 0:
@@ -289,9 +523,14 @@ def find_name(name_slots, name):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _index_names(words, starts, name_slots):  # type: ignore[no-untyped-def]
+def _index_names(words, starts, alone, name_slots, typedef_slots, enum_slots):  # type: ignore[no-untyped-def]
     for type_id in range(1, len(starts)):
         at = np.int64(starts[type_id])
         kind = kind_of(words[at + 1])
         if kind == STRUCT or kind == UNION:
             enter_name(name_slots, words[at], type_id)
+        elif kind == TYPEDEF:
+            enter_name(typedef_slots, words[at], type_id)
+        elif (kind == ENUM or kind == ENUM64) and alone[type_id] == ALONE:
+            if words[at + 1] & INFO_VLEN_MASK != 0:
+                enter_content(enum_slots, enum_content(words, at), type_id)

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from . import elf as elf_file
+from . import images
 from .deduplicate import DedupResult, dedup, dedup_split
 from .equivalence import same_but_references
 from .errors import BtfError, UnsupportedError, WrongBaseError
@@ -46,7 +47,6 @@ from .kinds import (
     VAR,
 )
 from .signature import kind_of
-from .strings import find_string, hash_string
 from .table import BTF, parse
 
 STANDALONE = "standalone"
@@ -79,7 +79,9 @@ class Module:
 
 
 def load_base(data: bytes, *, path: str | None = None) -> BTF:
-    """vmlinux's BTF, from a raw BTF file or from an ELF file with a ``.BTF`` section."""
+    """vmlinux's BTF: a raw BTF file, an ELF file with a ``.BTF`` section, or a kernel image."""
+    if images.is_image(data):
+        data = images.vmlinux_from_image(data, path=path)
     if elf_file.is_elf(data):
         data = elf_file.btf_section(elf_file.read_elf(data, path), path)
     return parse(data, path=path)
@@ -188,8 +190,7 @@ def dedup_module(module: Module, index: BaseIndex) -> DedupResult:
     if module.form == SPLIT:
         return dedup(module.btf, index)
     result = dedup_split(module.btf, index)
-    names = _abi_names(index)
-    for name, offset in zip(_ABI_STRUCTS, names, strict=True):
+    for name, offset in zip(_ABI_STRUCTS, index.offsets_of(_ABI_STRUCTS), strict=True):
         if offset < 0:
             continue
         at = _clashing_struct(
@@ -206,16 +207,6 @@ def dedup_module(module: Module, index: BaseIndex) -> DedupResult:
                 int(np.flatnonzero(result.id_map == index.type_end + at)[0]),
             )
     return result
-
-
-def _abi_names(index: BaseIndex) -> tuple[int, ...]:
-    """Offset of each ABI struct's name in the base's strings, -1 where it has none."""
-    offsets = []
-    for name in _ABI_STRUCTS:
-        text = np.frombuffer(name + b"\0", np.uint8)
-        h, _ = hash_string(text, 0)
-        offsets.append(int(find_string(index.strings, index.string_slots, text, 0, h)))
-    return tuple(offsets)
 
 
 @kernel

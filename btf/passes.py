@@ -3,40 +3,35 @@ references, compaction.
 
 Everything here works on *global* ids: 0 is void, then the base's types, then the module's. The
 order of every loop and look-up is libbpf's, because where several types fit the first one wins.
-
-Candidates of the base come from the index, in a settled order. Those that the module adds are kept
-in lists beside it. libbpf puts a new candidate at the head of its list, and each growth of its
-hash table turns all lists round. Instead of turning anything round, every list has two open ends
-with the base's candidates in the middle: as long as the table grew an even number of times since
-the base, the left end is the head; else the right end is. Growth then just flips a bit.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from .candidates import add_candidate, next_candidate
 from .equivalence import (
     BASE_EDITS,
     CAPACITY,
     DIFFERENT,
     ENTRIES,
+    FORWARD_ENUMS,
     IN_PROGRESS,
     NEEDS_BASE_CHANGE,
     PARITY,
     UNMAPPED,
     UNWALKABLE,
+    VERDICT,
     clear_pairs,
-    compatible_enums,
     equivalent,
     full_length,
     is_mapped,
     merge_pairs,
-    remap,
     resolve,
     same_but_references,
     same_record,
 )
-from .index import FIRST_CAPACITY, enter_name, find_group, find_name, table_is_full
+from .index import enter_name, find_group, find_name
 from .jit import kernel
 from .kinds import (
     DATASEC,
@@ -58,23 +53,14 @@ from .kinds import (
     UNION,
     VAR,
 )
+from .matching import MATCHED, NOT_TRIED, dedup_primitive, match, unmatch_references
 from .signature import CANONICAL, EPOCH, START, kind_of, signature, word_at
-
-# Columns of ``ends`` (per list) and ``links`` (per own type); entries are own type + 1, 0 is none.
-_LEFT_NEWEST = 0
-_LEFT_OLDEST = 1
-_RIGHT_NEWEST = 2
-_RIGHT_OLDEST = 3
-_OLDER = 0
-_NEWER = 1
 
 # What a pass returns: DONE, or a code below with the type id that stopped it.
 DONE = 0
 BAD_MEMBER = 1  # a struct reaches a VAR, DATASEC or DECL_TAG
 REFERENCE_CYCLE = 2  # pointers and modifiers that refer to each other in a circle
 
-_LOW = np.uint64(0xFFFFFFFF)
-_HIGH = np.uint64(0xFFFFFFFF00000000)
 _31 = np.uint32(31)
 
 
@@ -89,6 +75,7 @@ def start_module(records, first_own, base_words, offsets, state, entries, capaci
     state[ENTRIES] = entries
     state[CAPACITY] = capacity
     state[PARITY] = 0
+    state[FORWARD_ENUMS] = 0
 
 
 @kernel
@@ -100,164 +87,45 @@ def end_module(records, edits, state):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def shift_references(words, offsets, first_source, delta):  # type: ignore[no-untyped-def]
-    """Move references of ``first_source`` and above up by ``delta``, as adding a BTF does."""
-    for index in range(len(offsets) - 1):
-        at = np.int64(offsets[index])
-        kind = kind_of(words[at + 1])
-        if HEAD_IS_REF[kind] and words[at + 2] >= first_source:
-            words[at + 2] += delta
-        body = at + HEAD_WORDS
-        for word in range(body, body + FIXED_REFS[kind]):
-            if words[word] >= first_source:
-                words[word] += delta
-        ref_at = np.int64(ELEMENT_REF[kind])
-        if ref_at >= 0 and ELEMENT_WORDS[kind] > 0:
-            body += FIXED_WORDS[kind]
-            for word in range(body + ref_at, np.int64(offsets[index + 1]), ELEMENT_WORDS[kind]):
-                if words[word] >= first_source:
-                    words[word] += delta
-
-
-# -- candidates
+def _dedup_primitives(base, own, count, first_own, scratch):  # type: ignore[no-untyped-def]
+    """Map the types that refer to nothing: (lists of candidates in use, FWDs that are their own)."""
+    records = scratch.records
+    lists = 0
+    own_fwds = 0
+    for index in range(count):
+        type_id = first_own + index
+        kind = kind_of(own[np.int64(records[type_id, START]) - len(base.words) + 1])
+        if kind == VAR or kind == DATASEC:
+            records[type_id, CANONICAL] = type_id
+        elif kind == INT or kind == FLOAT or kind == FWD or kind == ENUM or kind == ENUM64:
+            lists = dedup_primitive(base, own, scratch, first_own, type_id, kind, lists)
+            if kind == FWD and np.int64(records[type_id, CANONICAL]) == type_id:
+                own_fwds += 1
+    return lists, own_fwds
 
 
 @kernel
-def _find_list(list_slots, h):  # type: ignore[no-untyped-def]
-    """The module's list of candidates with signature ``h``, or -1."""
-    return find_group(list_slots, h)
-
-
-@kernel
-def _next_candidate(  # type: ignore[no-untyped-def]
-    group_starts, candidates, ends, links, first_own, parity, group, own_list, part, position
-):  # fmt: skip
-    """Step through a list in libbpf's order: (part, position, candidate), candidate -1 at the end.
-
-    Start with part 0, position 0. Parts: the head's end newest first, the base's candidates, the
-    other end oldest first.
-    """
-    if part == 0:
-        following = np.int64(0)
-        if own_list >= 0:
-            if position == 0:
-                following = np.int64(ends[own_list, _RIGHT_NEWEST if parity else _LEFT_NEWEST])
-            else:
-                following = np.int64(links[position - 1, _OLDER])
-        if following != 0:
-            return 0, following, first_own + following - 1
-        part = 1
-        position = np.int64(0)
-    if part == 1:
-        if group >= 0:
-            first = np.int64(group_starts[group])
-            last = np.int64(group_starts[group + 1]) - 1
-            if first + position <= last:
-                at = last - position if parity else first + position
-                return 1, position + 1, np.int64(candidates[at])
-        part = 2
-        position = np.int64(0)
-    following = np.int64(0)
-    if own_list >= 0:
-        if position == 0:
-            following = np.int64(ends[own_list, _LEFT_OLDEST if parity else _RIGHT_OLDEST])
-        else:
-            following = np.int64(links[position - 1, _NEWER])
-    if following != 0:
-        return 2, following, first_own + following - 1
-    return 3, np.int64(0), np.int64(-1)
-
-
-@kernel
-def _add_candidate(list_slots, ends, links, state, lists, h, own_index):  # type: ignore[no-untyped-def]
-    """Enter own type ``own_index`` at the head of its list; returns the number of lists."""
-    if table_is_full(state[ENTRIES], state[CAPACITY]):
-        state[CAPACITY] = FIRST_CAPACITY if state[CAPACITY] == 0 else 2 * state[CAPACITY]
-        state[PARITY] ^= 1
-    state[ENTRIES] += 1
-    own_list = _find_list(list_slots, h)
-    if own_list < 0:
-        own_list = lists
-        lists += 1
-        mask = np.int64(len(list_slots) - 1)
-        slot = np.int64(h & _LOW) & mask
-        while list_slots[slot] != 0:
-            slot = (slot + 1) & mask
-        list_slots[slot] = (h & _HIGH) | np.uint64(lists)
-        for column in range(4):
-            ends[own_list, column] = 0
-    newest = _RIGHT_NEWEST if state[PARITY] else _LEFT_NEWEST
-    before = ends[own_list, newest]
-    links[own_index, _OLDER] = before
-    links[own_index, _NEWER] = 0
-    if before != 0:
-        links[np.int64(before) - 1, _NEWER] = own_index + 1
-    else:
-        ends[own_list, newest + 1] = own_index + 1
-    ends[own_list, newest] = own_index + 1
-    return lists
-
-
-# -- passes
-
-
-@kernel
-def dedup_types(  # type: ignore[no-untyped-def]
-    base, group_slots, group_starts, candidates, name_slots,
-    own, count, records, first_own, pairs, edits, state, list_slots, ends, links,
-):  # fmt: skip
+def dedup_types(base, own, count, first_own, scratch, may_match):  # type: ignore[no-untyped-def]
     """Find the canonical type of every own type: fills ``records[:, CANONICAL]``.
 
-    base, group_slots, group_starts, candidates, name_slots   see BaseIndex
-    own         uint32: the module's words, names mapped, references global; references of
-                reference types are replaced by their canonical ones
+    base, scratch   see ``tables``
+    own         uint32: the module's words in the base's numbering; references of reference types
+                are replaced by their canonical ones
     count       number of own types; their ids start at ``first_own``
-    records     uint32, shape (types, 4), see ``signature``
-    pairs, edits, state, list_slots (zeroed), ends, links   scratch, see Workspace
+    may_match   whether to match graphs before walking them: faster, same result
 
     Returns (DONE, 0) or (code, type id).
     """
-    lists = 0
-    unresolved_fwds = 0
-
-    # Primitive types: they refer to nothing.
-    for index in range(count):
-        type_id = first_own + index
-        kind = kind_of(own[np.int64(records[type_id, START]) - len(base) + 1])
-        if kind == VAR or kind == DATASEC:
-            records[type_id, CANONICAL] = type_id
-            continue
-        is_enum = kind == ENUM or kind == ENUM64
-        if kind != INT and kind != FLOAT and kind != FWD and not is_enum:
-            continue
-        h = signature(base, own, records, type_id)
-        group = find_group(group_slots, h)
-        own_list = _find_list(list_slots, h)
-        found = np.int64(type_id)
-        part = 0
-        position = np.int64(0)
-        while True:
-            part, position, other = _next_candidate(
-                group_starts, candidates, ends, links, first_own,
-                state[PARITY], group, own_list, part, position,
-            )  # fmt: skip
-            if other < 0:
-                break
-            if same_record(base, own, records, type_id, other):
-                found = other
-                break
-            if is_enum and compatible_enums(base, own, records, type_id, other):
-                info = word_at(base, own, np.int64(records[type_id, START]) + 1)
-                if info & INFO_VLEN_MASK == 0:
-                    found = other
-                    break
-                # The candidate is a forward enum: now it has a definition.
-                remap(records, first_own, edits, state, other, type_id)
-        records[type_id, CANONICAL] = found
-        if found == type_id:
-            lists = _add_candidate(list_slots, ends, links, state, lists, h, index)
-            if kind == FWD:
-                unresolved_fwds += 1
+    records = scratch.records
+    state = scratch.state
+    verdict = NOT_TRIED
+    if may_match:
+        verdict, lists, own_fwds = match(base, own, count, first_own, scratch)
+    else:
+        lists, own_fwds = _dedup_primitives(base, own, count, first_own, scratch)
+    state[VERDICT] = verdict
+    matched = verdict == MATCHED
+    words = base.words
 
     # Structs, unions and typedefs: by walking the graphs that hang on them.
     for index in range(count):
@@ -265,43 +133,42 @@ def dedup_types(  # type: ignore[no-untyped-def]
         if is_mapped(records, type_id):
             continue
         at = np.int64(records[type_id, START])
-        kind = kind_of(word_at(base, own, at + 1))
+        kind = kind_of(word_at(words, own, at + 1))
         if kind != STRUCT and kind != UNION and kind != TYPEDEF:
             continue
-        h = signature(base, own, records, type_id)
-        group = find_group(group_slots, h)
-        own_list = _find_list(list_slots, h)
+        h = scratch.signatures[index] if matched else signature(words, own, records, type_id)
+        group = find_group(base.group_slots, h)
+        own_list = find_group(scratch.list_slots, h)
         found = np.int64(type_id)
         part = 0
         position = np.int64(0)
         while True:
-            part, position, other = _next_candidate(
-                group_starts, candidates, ends, links, first_own,
-                state[PARITY], group, own_list, part, position,
-            )  # fmt: skip
+            part, position, other = next_candidate(
+                base, scratch, first_own, state[PARITY], group, own_list, part, position
+            )
             if other < 0:
                 break
-            if not same_but_references(base, own, at, np.int64(records[other, START])):
+            if not same_but_references(words, own, at, np.int64(records[other, START])):
                 continue
             clear_pairs(state)
-            verdict = equivalent(base, own, records, first_own, pairs, state, type_id, other)
+            verdict = equivalent(words, own, scratch, first_own, type_id, other)
             if verdict == UNWALKABLE:
                 return BAD_MEMBER, type_id
             if verdict == DIFFERENT:
                 continue
-            merge_pairs(base, own, records, first_own, pairs, edits, state)
+            merge_pairs(words, own, scratch, first_own)
             if state[NEEDS_BASE_CHANGE]:
                 continue
             found = other
             break
         records[type_id, CANONICAL] = found
         if found == type_id:
-            lists = _add_candidate(list_slots, ends, links, state, lists, h, index)
+            lists = add_candidate(scratch, lists, h, index)
 
-    if unresolved_fwds > 0:
-        _resolve_forward_declarations(
-            base, own, count, records, first_own, name_slots, unresolved_fwds
-        )
+    if own_fwds > 0:
+        _resolve_forward_declarations(base, own, count, records, first_own)
+    if matched and state[BASE_EDITS] > 0:
+        unmatch_references(own, len(words), count, first_own, scratch)
 
     # Reference types: what they refer to first, then they themselves by all their words.
     stack = np.empty((64, 3), np.int64)
@@ -323,7 +190,7 @@ def dedup_types(  # type: ignore[no-untyped-def]
                 top += 1
                 entering = np.int64(-1)
             type_id = stack[top - 1, 0]
-            at = np.int64(records[type_id, START]) - len(base)
+            at = np.int64(records[type_id, START]) - len(words)
             info = own[at + 1]
             kind = kind_of(info)
             references = 1 + np.int64(FIXED_REFS[kind]) if HEAD_IS_REF[kind] else 2
@@ -347,27 +214,24 @@ def dedup_types(  # type: ignore[no-untyped-def]
                 stack[top - 1, 1] += 1
             if entering >= 0:
                 continue
-            h = signature(base, own, records, type_id)
-            group = find_group(group_slots, h)
-            own_list = _find_list(list_slots, h)
+            h = signature(words, own, records, type_id)
+            group = find_group(base.group_slots, h)
+            own_list = find_group(scratch.list_slots, h)
             found = type_id
             part = 0
             position = np.int64(0)
             while True:
-                part, position, other = _next_candidate(
-                    group_starts, candidates, ends, links, first_own,
-                    state[PARITY], group, own_list, part, position,
-                )  # fmt: skip
+                part, position, other = next_candidate(
+                    base, scratch, first_own, state[PARITY], group, own_list, part, position
+                )
                 if other < 0:
                     break
-                if same_record(base, own, records, type_id, other):
+                if same_record(words, own, records, type_id, other):
                     found = other
                     break
             records[type_id, CANONICAL] = found
             if found == type_id:
-                lists = _add_candidate(
-                    list_slots, ends, links, state, lists, h, type_id - first_own
-                )
+                lists = add_candidate(scratch, lists, h, type_id - first_own)
             top -= 1
             if top == 0:
                 break
@@ -375,42 +239,41 @@ def dedup_types(  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _resolve_forward_declarations(  # type: ignore[no-untyped-def]
-    base, own, count, records, first_own, name_slots, unresolved
-):  # fmt: skip
+def _resolve_forward_declarations(base, own, count, records, first_own):  # type: ignore[no-untyped-def]
     """Map a FWD that is still its own to the one canonical struct or union of its name, if any."""
     size = 16
     while size < 2 * count:
         size *= 2
     own_names = np.zeros(size, np.uint64)
     for index in range(count):
-        at = np.int64(records[first_own + index, START]) - len(base)
+        at = np.int64(records[first_own + index, START]) - len(base.words)
         kind = kind_of(own[at + 1])
         if kind == STRUCT or kind == UNION:
             if np.int64(records[first_own + index, CANONICAL]) == first_own + index:
                 enter_name(own_names, own[at], first_own + index)
     for index in range(count):
-        at = np.int64(records[first_own + index, START]) - len(base)
+        at = np.int64(records[first_own + index, START]) - len(base.words)
         if kind_of(own[at + 1]) != FWD:
             continue
         if np.int64(records[first_own + index, CANONICAL]) != first_own + index:
             continue
-        in_base = find_name(name_slots, own[at])
+        in_base = find_name(base.name_slots, own[at])
         in_own = find_name(own_names, own[at])
         if in_base >= 0 and in_own >= 0:
             continue
         defined = max(in_base, in_own)
         if defined <= 0:
             continue
-        kind = kind_of(word_at(base, own, np.int64(records[defined, START]) + 1))
+        kind = kind_of(word_at(base.words, own, np.int64(records[defined, START]) + 1))
         if kind == (UNION if own[at + 1] >> _31 else STRUCT):
             records[first_own + index, CANONICAL] = defined
 
 
 @kernel
-def compact(base, own, count, records, first_own, new_ids, out, out_offsets):  # type: ignore[no-untyped-def]
+def compact(own, offset, count, records, first_own, new_ids, out, out_offsets):  # type: ignore[no-untyped-def]
     """Copy the types that are their own canonical, in order, with final ids.
 
+    own, offset  uint32: the module's words; position of the first, as ``records`` counts
     new_ids      uint32, shape (count,): final id of every own type (of its canonical type)
     out          uint32, at least as long as ``own``
     out_offsets  uint32, shape (count + 1,)
@@ -433,7 +296,7 @@ def compact(base, own, count, records, first_own, new_ids, out, out_offsets):  #
     for index in range(count):
         if np.int64(records[first_own + index, CANONICAL]) != first_own + index:
             continue
-        at = np.int64(records[first_own + index, START]) - len(base)
+        at = np.int64(records[first_own + index, START]) - offset
         info = own[at + 1]
         kind = kind_of(info)
         words = full_length(info)

@@ -4,50 +4,100 @@ A string is found by content. Where a table holds the same string twice, the fir
 libbpf's string set. The empty string is offset 0 and is never looked up.
 
 Most strings of a module that the base has directly follow their predecessor in the base too
-(92 % on Debian's kernels), so mapping tries that place before it hashes anything.
+(92 % on Debian's kernels), so mapping compares with that place before it hashes anything, eight
+bytes at a time.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from .bits import WIDE, load64, trailing_zeros
 from .jit import kernel
-from .kinds import ELEMENT_NAME, ELEMENT_WORDS, FIXED_WORDS, HEAD_WORDS, INFO_KIND_MASK
-from .kinds import INFO_KIND_SHIFT, INFO_VLEN_MASK
 
-_FNV_BASIS = np.uint64(0xCBF29CE484222325)
-_FNV_PRIME = np.uint64(0x100000001B3)
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)
+_FACTOR = np.uint64(0xD6E8FEB86659FD93)
 _HIGH = np.uint64(0xFFFFFFFF00000000)
 _LOW = np.uint64(0xFFFFFFFF)
 _32 = np.uint64(32)
+_29 = np.uint64(29)
+_8 = np.uint64(8)
+_ONES = np.uint64(0x0101010101010101)
+_TOPS = np.uint64(0x8080808080808080)
+_0 = np.uint64(0)
+_1 = np.uint64(1)
 
-UNSEEN = np.uint32(0xFFFFFFFF)  # a string offset that was not mapped yet
+# Entries of ``seen`` that are no offset: not looked at, and known to be missing from the base.
+UNSEEN = np.uint32(0xFFFFFFFF)
+ABSENT = np.uint32(0xFFFFFFFE)
 
-# Status of map_names in place of the number of new string bytes.
-OWN_STRINGS_FULL = -1
+
+@kernel
+def _zero_bytes(word):  # type: ignore[no-untyped-def]
+    """Not 0 if one of the eight bytes is; its lowest bit set marks the first zero byte."""
+    return (word - _ONES) & ~word & _TOPS
+
+
+@kernel
+def _eight_bytes(buffer, at):  # type: ignore[no-untyped-def]
+    """Eight bytes from ``at`` on, as a little-endian number; zeros beyond the end."""
+    if WIDE and at + 8 <= len(buffer):
+        return load64(buffer, at)
+    word = _0
+    for i in range(min(8, len(buffer) - at)):
+        word |= np.uint64(buffer[at + i]) << np.uint64(8 * i)
+    return word
+
+
+@kernel
+def _first_marked_byte(marks):  # type: ignore[no-untyped-def]
+    """Index of the lowest byte in which a bit is set; ``marks`` is not 0."""
+    if WIDE:
+        return trailing_zeros(marks) >> 3
+    index = 0
+    while (marks >> np.uint64(8 * index)) & np.uint64(0xFF) == _0:
+        index += 1
+    return index
 
 
 @kernel
 def hash_string(buffer, start):  # type: ignore[no-untyped-def]
     """(hash as uint64, position of the NUL) of the string at ``start`` of a uint8 array."""
-    h = _FNV_BASIS
+    h = _SPREAD
     at = start
-    while buffer[at] != 0:
-        h = (h ^ np.uint64(buffer[at])) * _FNV_PRIME
-        at += 1
-    return (h ^ (h >> _32)) * _SPREAD, at
+    while True:
+        word = _eight_bytes(buffer, at)
+        zeros = _zero_bytes(word)
+        if zeros == _0:
+            h = (h ^ word) * _FACTOR
+            h ^= h >> _29
+            at += 8
+            continue
+        length = _first_marked_byte(zeros)
+        if length > 0:
+            h = (h ^ (word & ((_1 << np.uint64(8 * length)) - _1))) * _FACTOR
+            h ^= h >> _29
+        h *= _SPREAD
+        return h ^ (h >> _32), at + length
 
 
 @kernel
-def same_string(a, start_a, b, start_b):  # type: ignore[no-untyped-def]
-    """Whether two NUL-terminated strings are the same; no further than the shorter one's NUL."""
-    i = 0
-    while a[start_a + i] == b[start_b + i]:
-        if a[start_a + i] == 0:
-            return True
-        i += 1
-    return False
+def common_string(a, start_a, b, start_b):  # type: ignore[no-untyped-def]
+    """Length of the string at ``start_a`` if the one at ``start_b`` of ``b`` is the same, else -1."""
+    length = 0
+    while True:
+        word = _eight_bytes(a, start_a + length)
+        different = word ^ _eight_bytes(b, start_b + length)
+        zeros = _zero_bytes(word)
+        if zeros == _0:
+            if different != _0:
+                return -1
+            length += 8
+            continue
+        end = _first_marked_byte(zeros)
+        if different != _0 and _first_marked_byte(different) <= end:
+            return -1
+        return length + end
 
 
 @kernel
@@ -63,10 +113,10 @@ def find_string(strings, slots, buffer, start, h):  # type: ignore[no-untyped-de
         entry = slots[slot]
         if entry & _HIGH == tag:
             offset = np.int64(entry & _LOW) - 1
-            if same_string(strings, offset, buffer, start):
+            if common_string(strings, offset, buffer, start) >= 0:
                 return offset
         slot = (slot + 1) & mask
-    return -1
+    return np.int64(-1)
 
 
 @kernel
@@ -106,94 +156,35 @@ def index_strings(strings, slots):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def map_names(  # type: ignore[no-untyped-def]
-    words, offsets, source, source_start, base, base_slots, base_repeats,
-    seen, own, own_length, own_slots, target,
-):  # fmt: skip
-    """Copy type records to ``target`` with every name mapped onto the base's or new own strings.
+def map_strings(source, base, base_slots, base_repeats, seen):  # type: ignore[no-untyped-def]
+    """Look every string of a section up in the base.
 
-    words, offsets   the records (uint32), checked by ``scan``
-    source           uint8: own strings of the source; they start at offset ``source_start``;
-                     smaller offsets are the base's already and stay
-    base, base_slots, base_repeats   the base's strings, their table, whether it holds one twice
-    seen             uint32, shape (len(source),), filled with UNSEEN: scratch
-    own, own_length  uint8 buffer for new strings and how much of it is in use
-    own_slots        uint64, zeroed, a power of two: scratch; own strings by hash
-    target           uint32, shape of ``words``
-
-    Names are visited in the order of types, within a type its own name first. New strings get
-    offsets from len(base) on, in order of first use. Returns the bytes in use of ``own``, or
-    OWN_STRINGS_FULL when it or its table was too small.
+    source  uint8: the section; base, base_slots, base_repeats: see BaseIndex
+    seen    uint32, shape (len(source),): at each string's start its offset in the base, ABSENT if
+            the base lacks it; UNSEEN everywhere else
     """
-    own_start = len(base)
-    # Where the string after the last one mapped would be, in the source and in the base.
-    next_source = np.int64(-1)
+    for i in range(len(source)):
+        seen[i] = UNSEEN
+    at = 0
     next_base = np.int64(0)
-    own_entries = 0
-    for index in range(len(offsets) - 1):
-        at = np.int64(offsets[index])
-        end = np.int64(offsets[index + 1])
-        info = words[at + 1]
-        kind = np.int64((info >> INFO_KIND_SHIFT) & INFO_KIND_MASK)
-        name_word = at
-        stride = np.int64(0)
-        if ELEMENT_NAME[kind] == 0:
-            stride = np.int64(ELEMENT_WORDS[kind])
-        for word in range(at, end):
-            target[word] = words[word]
-        first_element = at + HEAD_WORDS + FIXED_WORDS[kind]
-        names = 1
-        if stride > 0:
-            names += np.int64(info & INFO_VLEN_MASK)
-        for name in range(names):
-            name_word = at if name == 0 else first_element + (name - 1) * stride
-            offset = np.int64(words[name_word])
-            if offset == 0 or offset < source_start:
-                continue
-            start = offset - source_start
-            if seen[start] != UNSEEN:
-                target[name_word] = seen[start]
-                continue
-            if source[start] == 0:
-                seen[start] = 0
-                target[name_word] = 0
-                continue
-            found = np.int64(-1)
-            if (
-                start == next_source
-                and not base_repeats
-                and next_base < own_start
-                and same_string(base, next_base, source, start)
-            ):
-                found = next_base
-                length = np.int64(0)
-                while source[start + length] != 0:
-                    length += 1
-                next_source = start + length + 1
-                next_base = found + length + 1
-            else:
-                h, stop = hash_string(source, start)
-                length = stop - start
-                found = find_string(base, base_slots, source, start, h)
-                if found >= 0:
-                    next_source = stop + 1
-                    next_base = found + length + 1
-                else:
-                    if start == next_source:  # not in the base: its neighbours still may be
-                        next_source = stop + 1
-                    own_at = find_string(own, own_slots, source, start, h)
-                    if own_at < 0:
-                        if own_length + length + 1 > len(own):
-                            return OWN_STRINGS_FULL
-                        if 2 * (own_entries + 1) > len(own_slots):
-                            return OWN_STRINGS_FULL
-                        own_at = own_length
-                        for i in range(length + 1):
-                            own[own_at + i] = source[start + i]
-                        own_length += length + 1
-                        add_string(own_slots, h, own_at)
-                        own_entries += 1
-                    found = own_start + own_at
-            seen[start] = found
-            target[name_word] = found
-    return own_length
+    while at < len(source):
+        if source[at] == 0:
+            seen[at] = 0
+            at += 1
+            continue
+        length = np.int64(-1)
+        if not base_repeats and 0 < next_base < len(base):
+            length = common_string(source, at, base, next_base)
+        if length >= 0:
+            seen[at] = next_base
+            next_base += length + 1
+            at += length + 1
+            continue
+        h, end = hash_string(source, at)
+        found = find_string(base, base_slots, source, at, h)
+        if found >= 0:
+            seen[at] = found
+            next_base = found + (end - at) + 1
+        else:
+            seen[at] = ABSENT
+        at = end + 1

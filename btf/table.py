@@ -15,13 +15,14 @@ import numpy as np
 from . import header as hdr
 from . import kinds
 from .errors import BtfError
+from .explore import Explorable
 from .scan import locate_fault, scan_types
 
 NATIVE = sys.byteorder
 
 
 @dataclass(frozen=True, eq=False)
-class BTF:
+class BTF(Explorable):
     """One BTF: own types and strings, perhaps on a base. Immutable; cheap to share.
 
     words    uint32, shape (W,): the own type section in this machine's byte order
@@ -105,16 +106,22 @@ class BTF:
             self.byteorder, self.flags, self.type_section(), self.string_section(), self.layout
         )
 
-    def string(self, offset: int) -> str:
+    def string_bytes(self, offset: int) -> bytes:
         """The string at a global offset, base included. Raises BtfError when out of range."""
-        for level in reversed(self.levels):
+        level: BTF | None = self
+        while level is not None:
             if level.start_str_off <= offset < level.str_end:
                 start = offset - level.start_str_off
-                end = bytes(level.strings[start : start + 4096]).find(b"\0")
+                end = bytes(level.strings[start : start + 256]).find(b"\0")
                 if end < 0:
                     end = level.strings[start:].tobytes().find(b"\0")
-                return bytes(level.strings[start : start + end]).decode("utf-8", "backslashreplace")
+                return bytes(level.strings[start : start + end])
+            level = level.base
         raise BtfError(f"string offset {offset} is beyond {self.str_end}", self.path, "strings")
+
+    def string(self, offset: int) -> str:
+        """The string at a global offset; bytes that are no UTF-8 as backslash escapes."""
+        return self.string_bytes(offset).decode("utf-8", "backslashreplace")
 
     def __repr__(self) -> str:
         base = f", base of {self.start_id} types" if self.base is not None else ""

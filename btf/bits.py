@@ -1,0 +1,41 @@
+"""Two instructions that kernels need and Numba has no name for.
+
+Both work on little-endian machines only; ``strings`` goes byte by byte on others and when kernels
+run interpreted (``WIDE`` is false).
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from .jit import INTERPRETED
+
+WIDE = sys.byteorder == "little" and not INTERPRETED
+
+
+@intrinsic
+def load64(typingctx: Any, array: Any, position: Any) -> Any:
+    """Eight bytes of a uint8 array from ``position`` on, as uint64, aligned or not. Unchecked."""
+    signature = types.uint64(array, types.int64)
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        data = context.make_array(sig.args[0])(context, builder, args[0]).data
+        pointer = builder.bitcast(builder.gep(data, [args[1]]), ir.IntType(64).as_pointer())
+        return builder.load(pointer, align=1)
+
+    return signature, codegen
+
+
+@intrinsic
+def trailing_zeros(typingctx: Any, value: Any) -> Any:
+    """Number of zero bits below the lowest one bit of a uint64 that is not 0, as int64."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.int64(types.uint64), codegen

@@ -1,0 +1,53 @@
+"""The arrays that the kernels of dedup work on, in two bundles: the base's and a module's."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+
+class BaseTables(NamedTuple):
+    """The base, read-only. See ``BaseIndex`` for what each array holds."""
+
+    words: np.ndarray
+    group_slots: np.ndarray
+    group_starts: np.ndarray
+    candidates: np.ndarray
+    alone: np.ndarray
+    name_slots: np.ndarray
+    typedef_slots: np.ndarray
+    enum_slots: np.ndarray
+
+
+class Scratch(NamedTuple):
+    """Memory for one module at a time. N base types (void included), room for T own ones.
+
+    records     uint32 (N + T, 4), by type id: see ``signature``
+    pairs       uint32 (N + T,): hypothetical map, canonical types in order of entry
+    edits       uint32 (N,): base types whose mapping was changed, to be undone
+    state       int64 (STATE_SLOTS,): see ``equivalence``
+    list_slots  uint64, a power of two, zeroed: the module's lists of candidates by signature
+    enum_slots  uint64, a power of two, zeroed: own full enums by content, own type + 1
+    ends        uint32 (T, 4): the two ends of each such list
+    links       uint32 (T, 2): next older and newer entry of the list
+    frames      int64 (F, 4): stack of the graph walk; grows when a walk goes deeper
+    mates       uint32 (T,): by own type (0-based), its partner in the base, or 0
+    trust       uint8 (T,): how sure its partner is
+    signatures  uint64 (T,): of own types that have no partner
+    pending     int64 (T,): own types to look at again
+    """
+
+    records: np.ndarray
+    pairs: np.ndarray
+    edits: np.ndarray
+    state: np.ndarray
+    list_slots: np.ndarray
+    enum_slots: np.ndarray
+    ends: np.ndarray
+    links: np.ndarray
+    frames: np.ndarray
+    mates: np.ndarray
+    trust: np.ndarray
+    signatures: np.ndarray
+    pending: np.ndarray
