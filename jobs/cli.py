@@ -1,0 +1,65 @@
+"""``splitbtf``: finds the command and turns errors into messages and exit codes.
+
+Exit codes: 0 done; 1 done, but inputs failed (or a negative answer); 2 wrong usage, or nothing
+could be done; 130 interrupted. Commands import what they need when they run: ``--help`` and
+``dedup`` must not wait for Ray or Arrow.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from . import dedup, merge, run
+from .words import error_line
+
+DONE, FAILED_INPUTS, NOTHING_DONE, INTERRUPTED = 0, 1, 2, 130
+COMMANDS = (run, dedup, merge)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    from pipeline import __version__
+
+    top = argparse.ArgumentParser(
+        prog="splitbtf",
+        description="Deduplicate the BTF of Linux kernel modules against their vmlinux.",
+        epilog="exit status: 0 done, 1 done with failed inputs, 2 nothing could be done",
+    )
+    top.add_argument("--version", action="version", version=f"splitbtf {__version__}")
+    commands = top.add_subparsers(metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        command.add_to(commands)
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    options = parser().parse_args(arguments)
+    from pipeline.base import BaseError
+    from pipeline.discover import SourceError
+    from pipeline.schedule import EngineError
+    from pipeline.worker import InternalError, OutputError
+
+    try:
+        code: int = options.command(options)
+        sys.stdout.flush()
+        return code
+    except (SourceError, BaseError, EngineError, OutputError) as error:
+        print(error_line(str(error)), file=sys.stderr)
+        return NOTHING_DONE
+    except InternalError as error:
+        print(error_line(f"{error}\nThis is a bug in splitbtf. Please report it."), file=sys.stderr)
+        return NOTHING_DONE
+    except KeyboardInterrupt:
+        print(error_line("interrupted; nothing of the unfinished kernel is kept"), file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of our output is gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return NOTHING_DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

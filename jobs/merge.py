@@ -1,0 +1,57 @@
+"""``splitbtf merge``: many BTF into one that holds each type once."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from typing import Any
+
+from .words import Reporter, plural, size
+
+DESCRIPTION = """\
+Merge BTF into one file that holds each type once: vmlinux and all its modules as a single blob,
+say. A FILE is raw BTF (.btf), an ELF file with BTF, either of them compressed, a kernel image
+(vmlinuz), or a folder with such files (its vmlinux, then its modules). Files are merged in the
+order given: name vmlinux first. A file that cannot be merged stops the merge.
+"""
+
+
+def add_to(commands: argparse._SubParsersAction[Any]) -> None:
+    """Add this command's arguments."""
+    parser = commands.add_parser(
+        "merge", help="merge many BTF into one that holds each type once", description=DESCRIPTION
+    )
+    parser.add_argument("file", nargs="+", metavar="FILE", help="BTF to merge, or a folder of it")
+    parser.add_argument(
+        "-o", "--output", required=True, metavar="OUT", help="the merged BTF, one raw BTF file"
+    )
+    parser.add_argument(
+        "-B",
+        "--base",
+        metavar="BASE",
+        help="what split BTF among the files continues; OUT then continues it too",
+    )
+    parser.add_argument("--json", action="store_true", help="print the summary as JSON")
+    parser.set_defaults(command=main)
+
+
+def main(options: argparse.Namespace) -> int:
+    """Run the command."""
+    from pipeline.merge import merge_files
+
+    reporter = Reporter()
+    report = merge_files(
+        options.file, options.output, base_path=options.base, announce=reporter.announce
+    )
+    if options.json:
+        facts = dataclasses.asdict(report)
+        facts["read_seconds"] = round(report.read_seconds, 6)
+        facts["work_seconds"] = round(report.work_seconds, 6)
+        print(json.dumps(facts, indent=1))
+    else:
+        print(f"{plural(report.files, 'file')} merged into {report.output}")
+        print(f"  BTF    {size(report.bytes_in):>10} -> {size(report.bytes_out)}")
+        print(f"  types  {report.types_in:>10,} -> {report.types_out:,}")
+        print(f"  took {report.work_seconds:.2f} s")
+    return 0

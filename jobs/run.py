@@ -1,0 +1,144 @@
+"""``splitbtf run``: whole kernels to split BTF and tables, on Ray or without."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import TYPE_CHECKING, Any
+
+from .words import Reporter, size, summary_lines
+
+if TYPE_CHECKING:
+    from pipeline.run import KernelReport, RunReport
+
+DESCRIPTION = """\
+Deduplicate the modules of whole kernels against their vmlinux, in parallel, and write split BTF
+files and Parquet tables. A SOURCE is a folder with a kernel's vmlinux and modules, or a file. In a
+folder, files that end in .btf or .ko (also compressed: .zst, .xz, .gz) are modules, and vmlinux,
+vmlinux-RELEASE or vmlinux.btf is the base.
+"""
+
+
+def add_to(commands: argparse._SubParsersAction[Any]) -> None:
+    """Add this command's arguments."""
+    parser = commands.add_parser(
+        "run",
+        help="deduplicate whole kernels in parallel, and write tables",
+        description=DESCRIPTION,
+    )
+    parser.add_argument("source", nargs="+", metavar="SOURCE", help="a folder or a file")
+    parser.add_argument("-o", "--output", required=True, metavar="OUT", help="the output folder")
+    parser.add_argument(
+        "-B", "--base", metavar="FILE", help="the base of all modules (default: found in SOURCE)"
+    )
+    parser.add_argument(
+        "--kernel", metavar="NAME", help="the kernel's name (default: its release, or its folder)"
+    )
+    parser.add_argument(
+        "--engine",
+        choices=("ray", "local"),
+        default="ray",
+        help="what runs the workers: Ray, or this machine's processes alone (default: ray)",
+    )
+    parser.add_argument(
+        "--workers",
+        type=_workers,
+        metavar="N",
+        help="worker processes (default: one per core with Ray, none beside this one without)",
+    )
+    parser.add_argument(
+        "--ray-address",
+        metavar="A",
+        help="an existing Ray cluster that sees the same files (default: start one here)",
+    )
+    parser.add_argument("--json", action="store_true", help="print the summary as JSON")
+    parser.set_defaults(command=main, parser=parser)
+
+
+def _workers(text: str) -> int:
+    count = int(text)
+    if count < 1:
+        raise argparse.ArgumentTypeError("at least 1")
+    return count
+
+
+def main(options: argparse.Namespace) -> int:
+    """Run the command."""
+    if options.ray_address and options.engine == "local":
+        options.parser.error("--ray-address needs --engine ray")
+    from pipeline.run import RunOptions, run
+
+    reporter = Reporter()
+    try:
+        report = run(
+            RunOptions(
+                sources=tuple(options.source),
+                out=options.output,
+                base=options.base,
+                kernel=options.kernel,
+                engine=options.engine,
+                workers=options.workers,
+                ray_address=options.ray_address,
+            ),
+            announce=reporter.announce,
+            progress=reporter.progress,
+        )
+    finally:
+        reporter.clear()
+    if options.json:
+        print(json.dumps(_as_json(report), indent=1))
+    else:
+        for kernel in report.kernels:
+            print("\n".join(_kernel_lines(kernel, report.out)))
+        print(
+            f"{report.total_seconds:.1f} s in all, on {report.engine} with "
+            f"{report.workers} worker{'s' if report.workers > 1 else ''}"
+        )
+    return 1 if any(kernel.summary.failed for kernel in report.kernels) else 0
+
+
+def _kernel_lines(kernel: KernelReport, out: str) -> list[str]:
+    summary = kernel.summary
+    rate = summary.bytes_in / max(kernel.work_seconds, 1e-9)
+    lines = summary_lines(summary)
+    lines[0] = f"{kernel.kernel}: {lines[0]} in {kernel.work_seconds:.2f} s ({size(rate)}/s)"
+    lines.append(f"  split BTF: {out}/{kernel.btf_folder}/")
+    lines.append(f"  tables:    {out}/tables/{{{','.join(kernel.tables)}}}/kernel={kernel.kernel}/")
+    return lines
+
+
+def _as_json(report: RunReport) -> dict[str, Any]:
+    """Sums over all kernels, and each kernel."""
+    kernels = []
+    for kernel in report.kernels:
+        kernels.append(
+            {
+                "kernel": kernel.kernel,
+                **kernel.summary.as_json(),
+                "index_seconds": round(kernel.index_seconds, 6),
+                "work_seconds": round(kernel.work_seconds, 6),
+                "tables_seconds": round(kernel.tables_seconds, 6),
+                "btf": kernel.btf_folder,
+                "tables": kernel.tables,
+            }
+        )
+    sums = (
+        "modules", "failed", "bytes_in", "bytes_out", "types_in", "types_out",
+        "index_seconds", "work_seconds",
+    )  # fmt: skip
+    tables: dict[str, list[str]] = {}
+    for kernel in report.kernels:
+        for name, paths in kernel.tables.items():
+            tables.setdefault(name, []).extend(paths)
+    return {
+        **{name: sum(kernel[name] for kernel in kernels) for name in sums},
+        "failures": [failure for kernel in kernels for failure in kernel["failures"]],
+        "output": report.out,
+        "tables": tables,
+        "run_id": report.run_id,
+        "engine": report.engine,
+        "workers": report.workers,
+        "start_seconds": round(report.start_seconds, 6),
+        "total_seconds": round(report.total_seconds, 6),
+        "kernels": kernels,
+    }

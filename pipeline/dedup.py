@@ -1,0 +1,63 @@
+"""Modules to split BTF files in this one process: no tables, no commit, neither Ray nor Arrow."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from .base import Announce, load_base
+from .discover import SourceError, find_modules
+from .names import release_of_base
+from .records import ModuleRecord, WorkOptions
+from .summary import WorkSummary, summarize
+from .worker import OutputError, run_module
+
+Progress = Callable[[int, int, int], None]  # done, failed, of
+
+
+@dataclass(frozen=True, slots=True)
+class DedupReport:
+    """What ``dedup_files`` did."""
+
+    summary: WorkSummary
+    output_folder: str | None
+    index_seconds: float
+    work_seconds: float
+
+
+def dedup_files(
+    base_path: str,
+    files: Sequence[str],
+    output_folder: str | None,
+    *,
+    announce: Announce | None = None,
+    progress: Progress | None = None,
+) -> DedupReport:
+    """Deduplicate files and folders of modules against one base.
+
+    Raises SourceError, BaseError or OutputError when nothing can be done.
+    """
+    modules = find_modules(files, skip_folder=output_folder)
+    if not modules:
+        raise SourceError("no modules in the folders given")
+    base = load_base(base_path, announce)
+    if output_folder is not None:
+        try:
+            Path(output_folder).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"cannot make {output_folder}: {error.strerror}") from error
+    release = base.release or release_of_base(Path(base_path).name)
+    options = WorkOptions(output_folder, describe=False, release=release, replace_whole=True)
+    records: list[ModuleRecord] = []
+    failed = 0
+    began = time.perf_counter()
+    for module in modules:
+        record, _ = run_module(module, base.index, options)
+        records.append(record)
+        failed += record.failure is not None
+        if progress is not None:
+            progress(len(records), failed, len(modules))
+    seconds = time.perf_counter() - began
+    return DedupReport(summarize(records), output_folder, base.index_seconds, seconds)

@@ -1,0 +1,110 @@
+"""Names of kernels and modules: from paths, safe as file names, distinct.
+
+Nothing here looks at a file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Sequence
+from pathlib import PurePath
+
+MODULE_SUFFIXES = (
+    ".btf", ".btf.zst", ".btf.xz", ".btf.gz",
+    ".ko", ".ko.zst", ".ko.xz", ".ko.gz",
+)  # fmt: skip
+BASE_NAME = re.compile(r"vmlinux(?:-(?P<release>[^/]+?))?(?:\.btf)?(?:\.zst|\.xz|\.gz)?", re.DOTALL)
+RELEASE_IN_PATH = re.compile(r"(?:^|/)lib/modules/([^/]+)(?:/|$)")
+
+# What a kernel module can be called (KBUILD_MODNAME is a C identifier; file names have '-' too).
+MODULE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+,-]*")
+
+_UNSAFE = re.compile(rb"[^A-Za-z0-9_.+@~,=-]|^\.")
+_MAX_NAME_BYTES = 200
+RESERVED = "vmlinux"  # the base is written beside the modules under this name
+
+
+def looks_like_module(file_name: str) -> bool:
+    """Whether a file in a source folder is taken for a module by its name."""
+    return file_name.endswith(MODULE_SUFFIXES) and not looks_like_base(file_name)
+
+
+def looks_like_base(file_name: str) -> bool:
+    """Whether a file is taken for a kernel's vmlinux by its name."""
+    return BASE_NAME.fullmatch(file_name) is not None
+
+
+def release_of_base(file_name: str) -> str | None:
+    """``6.1.0-50-amd64`` of ``vmlinux-6.1.0-50-amd64``."""
+    match = BASE_NAME.fullmatch(file_name)
+    return match["release"] if match else None
+
+
+def release_in_path(path: str) -> str | None:
+    """The release of a path through ``lib/modules/<release>``."""
+    match = RELEASE_IN_PATH.search(path)
+    return match[1] if match else None
+
+
+def stem(file_name: str) -> str:
+    """The module that a file is named after: ``kvm-amd`` of ``kvm-amd.btf.zst``."""
+    for suffix in sorted(MODULE_SUFFIXES, key=len, reverse=True):
+        if file_name.endswith(suffix) and len(file_name) > len(suffix):
+            return file_name[: -len(suffix)]
+    return file_name
+
+
+def safe(name: str) -> str:
+    """``name`` as a file name that stays in its folder: other bytes become %XX.
+
+    Different names stay different. A name that would be too long keeps its head and a hash.
+    """
+    raw = _UNSAFE.sub(lambda match: b"%%%02X" % match[0][0], os.fsencode(name)) or b"%00"
+    return _short(raw.decode("ascii"))
+
+
+def _short(name: str) -> str:
+    if len(name) <= _MAX_NAME_BYTES:
+        return name
+    return f"{name[: _MAX_NAME_BYTES - 17]}~{hashlib.sha256(name.encode()).hexdigest()[:16]}"
+
+
+def plain(name: str) -> str:
+    """``name`` with ``_`` for whatever is not safe: for folders that readers decode (``kernel=``).
+
+    Different names can become the same; see ``distinct``.
+    """
+    return re.sub("%..", "_", safe(name))
+
+
+def printable(path: str) -> str:
+    """A path as text that is valid UTF-8 and one line, whatever bytes it is made of."""
+    text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def distinct(paths: Sequence[tuple[str, str]], reserved: Sequence[str] = (RESERVED,)) -> list[str]:
+    """A distinct safe name for each ``(stem, folder)``, which must be sorted by the caller.
+
+    A stem that occurs once is the name. Modules of one stem are told apart by their folders
+    (``foo@drivers+net``); what is still the same gets a number (``foo~2``).
+    """
+    stems = [safe(name) for name, _ in paths]
+    count: dict[str, int] = dict.fromkeys(reserved, 1)
+    for name in stems:
+        count[name] = count.get(name, 0) + 1
+    taken = set(reserved) | {name for name in stems if count[name] == 1}
+    result = []
+    for (_, folder), name in zip(paths, stems, strict=True):
+        if count[name] > 1:
+            parts = [part for part in PurePath(folder).parts if part not in ("", ".", "/")]
+            wanted = _short(f"{name}@{'+'.join(map(safe, parts))}") if parts else name
+            name, number = wanted, 1
+            while name in taken:
+                number += 1
+                name = f"{wanted}~{number}"
+            taken.add(name)
+        result.append(name)
+    return result

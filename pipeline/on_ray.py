@@ -1,0 +1,149 @@
+"""The executor on Ray: local by default, an existing cluster by address.
+
+The index is put once into the object store; every worker of a node maps the same copy, read-only.
+The local Ray listens on the loopback address only, sends no usage statistics, starts no
+dashboard, and leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import socket
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import btf
+
+from .records import WorkOptions
+from .schedule import Batch, BatchFunction, Crash, EngineError
+from .worker import BatchResult, run_batch
+
+OBJECT_STORE_BYTES = 1 << 30  # an upper limit: what is not used is not taken
+
+_LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+_LOCAL_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # Ray turns 127.0.0.1 into an outside address unless clusters are off, and then listens there.
+    _LOOPBACK: "0",
+    # Ray kills tasks when the machine's memory is short, whoever uses it. Ours use little.
+    "RAY_memory_monitor_refresh_ms": "0",
+    # Under "uv run" Ray would make an environment for each worker.
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+}
+
+_PREFIX = "splitbtf-ray-"
+_QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+
+
+class OnRay:
+    """Batches as Ray tasks, one core each. Starts Ray; ``close`` stops it."""
+
+    name = "ray"
+
+    def __init__(
+        self, workers: int | None, address: str | None, function: BatchFunction = run_batch
+    ) -> None:
+        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+        self._folder: str | None = None
+        if address is None:
+            os.environ.update(_LOCAL_ENVIRONMENT)
+            # A token for this run alone; without one Ray makes one and leaves it in ~/.ray.
+            os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        elif _is_there(address) and address.startswith(("127.", "localhost:")):
+            os.environ[_LOOPBACK] = "0"  # else it looks for the cluster on the outside address
+        import ray  # late: slow to import, and its environment must be set before
+
+        self._ray = ray
+        try:
+            if address is None:
+                self._start(workers or len(os.sched_getaffinity(0)))
+            else:
+                ray.init(address=address, **_QUIET)
+                self.workers = workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
+        except ConnectionError as error:
+            self.close()
+            raise EngineError(f"{error}; if it wants a token, set RAY_AUTH_TOKEN") from error
+        except BaseException:  # an interrupt too: half a Ray must not stay behind
+            self.close()
+            raise
+        # Deaths are dealt with by schedule.py, which knows what to do about them.
+        self._task = ray.remote(num_cpus=1, max_retries=0)(function)
+        self._running: list[Any] = []
+
+    def _start(self, workers: int) -> None:
+        self.workers = workers
+        folder = _short_folder()
+        _remove_folders_of_the_dead(folder)
+        self._folder = tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=folder)
+        self._ray.init(
+            num_cpus=workers,
+            num_gpus=0,
+            include_dashboard=False,
+            object_store_memory=OBJECT_STORE_BYTES,
+            _node_ip_address="127.0.0.1",
+            _temp_dir=self._folder,
+            **_QUIET,
+        )
+
+    def share(self, index: btf.BaseIndex) -> Any:
+        return self._ray.put(index)
+
+    def submit(self, batch: Batch, shared: Any, options: WorkOptions) -> Any:
+        ticket = self._task.remote(batch, shared, options)
+        self._running.append(ticket)
+        return ticket
+
+    def wait(self) -> tuple[Any, BatchResult | Crash]:
+        done, self._running = self._ray.wait(self._running, num_returns=1)
+        ticket = done[0]
+        errors = self._ray.exceptions
+        try:
+            return ticket, self._ray.get(ticket)
+        except errors.RayTaskError as error:
+            cause = error.cause
+            raise (cause if isinstance(cause, Exception) else error) from None
+        except (
+            errors.WorkerCrashedError,
+            errors.NodeDiedError,
+            errors.OutOfMemoryError,
+            errors.ObjectLostError,
+        ) as error:
+            return ticket, Crash(type(error).__name__)
+
+    def close(self) -> None:
+        with contextlib.suppress(KeyboardInterrupt):
+            self._ray.shutdown()
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _is_there(address: str) -> bool:
+    """Raise EngineError unless something listens: Ray itself would wait for it for ever."""
+    host, _, port = address.rpartition(":")
+    if "://" not in address and host and port.isdigit():
+        try:
+            socket.create_connection((host, int(port)), timeout=5).close()
+        except OSError as error:
+            raise EngineError(
+                f"no Ray cluster at {address}: {error.strerror or error}; give the address that "
+                "`ray start --head` printed, or leave --ray-address out"
+            ) from error
+    return True
+
+
+def _short_folder() -> str:
+    """Where Ray may put its sockets: their paths are limited to 107 bytes, and it uses 67."""
+    folder = tempfile.gettempdir()
+    return folder if len(os.fsencode(folder)) <= 10 else "/tmp"
+
+
+def _remove_folders_of_the_dead(parent: str) -> None:
+    """Clean up after runs that were killed: their folders say which process made them."""
+    for folder in Path(parent).glob(f"{_PREFIX}*-*"):
+        process = folder.name.removeprefix(_PREFIX).split("-")[0]
+        if process.isdigit() and not Path("/proc", process).exists():
+            shutil.rmtree(folder, ignore_errors=True)

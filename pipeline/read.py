@@ -1,0 +1,121 @@
+"""From a path to the bytes that count: regular files only, decompressed by content.
+
+Nothing here knows BTF or ELF.
+"""
+
+from __future__ import annotations
+
+import lzma
+import os
+import stat
+import zlib
+
+from .records import COMPRESSION, UNREADABLE
+
+MAX_UNFOLDED_BYTES = 1 << 30
+_CHUNK_BYTES = 64 << 10
+_ZSTD, _GZIP, _XZ = b"\x28\xb5\x2f\xfd", b"\x1f\x8b", b"\xfd7zXZ\0"
+
+
+class ReadError(Exception):
+    """An input that cannot be read: bad input, not a bug. ``kind``: see records.ERROR_KINDS."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(kind, message)
+        self.kind = kind
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message
+
+
+def read_input(path: str) -> bytes:
+    """The content of a file, decompressed if it is zstd, xz or gzip. Raises ReadError."""
+    data = _read_file(path)
+    if data.startswith(_ZSTD):
+        return _unzstd(data)
+    if data.startswith(_XZ):
+        return _unfold(lzma.LZMADecompressor(lzma.FORMAT_XZ), data, "xz")
+    if data.startswith(_GZIP):
+        return _unfold(zlib.decompressobj(wbits=31), data, "gzip")
+    return data
+
+
+def _read_file(path: str) -> bytes:
+    # O_NONBLOCK: opening a pipe or a device for reading must not wait for a writer.
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                what = "a folder" if stat.S_ISDIR(status.st_mode) else "no regular file"
+                raise ReadError(UNREADABLE, f"this is {what}; only files can be read")
+            # sysfs says 4096 for attributes that are longer: read to the end, whatever the size.
+            parts, missing = [], status.st_size + 1
+            while part := os.read(descriptor, max(missing, _CHUNK_BYTES)):
+                parts.append(part)
+                missing -= len(part)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise ReadError(UNREADABLE, unreadable(path, error)) from error
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def unreadable(path: str, error: OSError) -> str:
+    """What to say about a file that the system refuses to open or read."""
+    reason = error.strerror or str(error)
+    if os.path.islink(path) and isinstance(error, FileNotFoundError):
+        reason += f" (a symbolic link to {os.readlink(path)!r})"
+    return f"cannot read the file: {reason}"
+
+
+def _unzstd(data: bytes) -> bytes:
+    import zstandard  # late: only compressed inputs need it
+
+    try:
+        size = zstandard.get_frame_parameters(data).content_size
+        if size not in (zstandard.CONTENTSIZE_UNKNOWN, zstandard.CONTENTSIZE_ERROR):
+            if size > MAX_UNFOLDED_BYTES:
+                raise ReadError(COMPRESSION, _too_large("zstd"))
+            content: bytes = zstandard.ZstdDecompressor().decompress(data)
+            return content
+        return _unzstd_stream(data)
+    except zstandard.ZstdError as error:
+        raise ReadError(COMPRESSION, f"damaged zstd: {error}") from error
+
+
+def _unzstd_stream(data: bytes) -> bytes:
+    import zstandard
+
+    parts, total, stream = [], 0, zstandard.ZstdDecompressor().decompressobj()
+    view = memoryview(data)
+    for start in range(0, len(data), 4096):  # small steps: a few bytes may unfold to a lot
+        part = stream.decompress(view[start : start + 4096])
+        total += len(part)
+        if total > MAX_UNFOLDED_BYTES:
+            raise ReadError(COMPRESSION, _too_large("zstd"))
+        parts.append(part)
+        if stream.eof:
+            break
+    if not stream.eof:
+        raise ReadError(COMPRESSION, "damaged zstd: the file ends before the compressed data does")
+    return b"".join(parts)
+
+
+def _unfold(stream: lzma.LZMADecompressor | zlib._Decompress, data: bytes, name: str) -> bytes:
+    try:
+        content = stream.decompress(data, MAX_UNFOLDED_BYTES + 1)
+    except (lzma.LZMAError, zlib.error) as error:
+        raise ReadError(COMPRESSION, f"damaged {name}: {error}") from error
+    if len(content) > MAX_UNFOLDED_BYTES:
+        raise ReadError(COMPRESSION, _too_large(name))
+    if not stream.eof:
+        raise ReadError(
+            COMPRESSION, f"damaged {name}: the file ends before the compressed data does"
+        )
+    return content
+
+
+def _too_large(name: str) -> str:
+    return f"the {name} data unfolds to more than {MAX_UNFOLDED_BYTES >> 20} MiB"

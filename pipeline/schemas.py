@@ -1,0 +1,190 @@
+"""Every table and column that is written, with its unit and what it says.
+
+The one place where columns are declared: ``tables.py`` builds them, docs/tables.md is printed
+from here (``python -m pipeline.schemas``), and a test holds both to it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from .records import ERROR_KINDS
+
+COUNTS = pa.map_(pa.string(), pa.uint64())
+WORDS = pa.dictionary(pa.int32(), pa.string())
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column. ``unit`` is empty for what has none."""
+
+    name: str
+    type: pa.DataType
+    unit: str
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One table. The column ``kernel`` comes from the folder (``kernel=NAME``), not the file."""
+
+    name: str
+    row: str
+    order: str
+    columns: tuple[Column, ...]
+
+    @property
+    def schema(self) -> pa.Schema:
+        """What a Parquet file of this table holds: all columns but ``kernel``."""
+        fields = [
+            pa.field(
+                column.name,
+                column.type,
+                metadata={"description": column.description, "unit": column.unit},
+            )
+            for column in self.columns
+        ]
+        return pa.schema(fields, metadata={"table": self.name, "row": self.row})
+
+
+U8, U32, U64, F64, TEXT = pa.uint8(), pa.uint32(), pa.uint64(), pa.float64(), pa.string()
+
+_KINDS = "only kinds that occur, by their BTF name (STRUCT, PTR, …)"
+_ERRORS = "; ".join(f"`{kind}`: {meaning}" for kind, meaning in ERROR_KINDS.items())
+
+KERNELS = Table(
+    "kernels",
+    "one row per kernel",
+    "",
+    (
+        Column("base_source", TEXT, "", "where the base was found, relative to its source"),
+        Column("base_sha256", TEXT, "", "SHA-256 of the base's raw BTF, as hexadecimal digits"),
+        Column("byteorder", TEXT, "", "`little` or `big`: of the base and of all its modules"),
+        Column("base_bytes", U64, "bytes", "size of the base's raw BTF"),
+        Column("base_types", U64, "types", "types in the base, void not counted"),
+        Column("base_type_bytes", U64, "bytes", "size of the base's type section"),
+        Column("base_string_bytes", U64, "bytes", "size of the base's string section"),
+        Column("base_types_by_kind", COUNTS, "types", f"types in the base by kind; {_KINDS}"),
+        Column("base_bytes_by_kind", COUNTS, "bytes", f"their records' bytes by kind; {_KINDS}"),
+        Column("modules", U64, "modules", "inputs of this kernel, failed ones included"),
+        Column("failed", U64, "modules", "inputs that gave no result"),
+        Column("bytes_in", U64, "bytes", "BTF of the modules that are done, as found"),
+        Column("bytes_out", U64, "bytes", "split BTF written for them"),
+        Column("types_in", U64, "types", "own types of the modules that are done, as found"),
+        Column("types_out", U64, "types", "own types in their split BTF"),
+        Column("splitbtf_version", TEXT, "", "version of splitbtf that made these tables"),
+    ),
+)
+
+MODULES = Table(
+    "modules",
+    "one row per input, failed ones included",
+    "module",
+    (
+        Column("module", TEXT, "", "unique name in the kernel; the file is `<module>.btf`"),
+        Column("object_id", U32, "", "number of the module in the kernel, from 1; the base is 0"),
+        Column("module_name", TEXT, "", "what the module calls itself, else its file's name"),
+        Column("source", TEXT, "", "the input file, relative to the source it was found under"),
+        Column("status", TEXT, "", "`done` or `failed`"),
+        Column("form", TEXT, "", "BTF of the input: `standalone`, `split` or `distilled`"),
+        Column("input_sha256", TEXT, "", "SHA-256 of the input file's content, decompressed"),
+        Column("input_bytes", U64, "bytes", "size of the input's BTF"),
+        Column("types_in", U64, "types", "own types of the input"),
+        Column("type_bytes_in", U64, "bytes", "size of the input's type section"),
+        Column("string_bytes_in", U64, "bytes", "size of the input's string section"),
+        Column("types_in_by_kind", COUNTS, "types", f"own types of the input by kind; {_KINDS}"),
+        Column("bytes_in_by_kind", COUNTS, "bytes", f"their records' bytes by kind; {_KINDS}"),
+        Column("bytes_out", U64, "bytes", "size of the split BTF, header included"),
+        Column("types_out", U64, "types", "own types in the split BTF"),
+        Column("type_bytes_out", U64, "bytes", "size of the split BTF's type section"),
+        Column("string_bytes_out", U64, "bytes", "size of the split BTF's string section"),
+        Column("types_out_by_kind", COUNTS, "types", f"own types kept by kind; {_KINDS}"),
+        Column("bytes_out_by_kind", COUNTS, "bytes", f"their records' bytes by kind; {_KINDS}"),
+        Column("output_sha256", TEXT, "", "SHA-256 of the split BTF file"),
+        Column("build_id", TEXT, "", "GNU build id of an ELF module, as hexadecimal digits"),
+        Column("release", TEXT, "", "release in an ELF module's vermagic"),
+        Column("depends", pa.list_(TEXT), "", "modules that an ELF module's .modinfo depends on"),
+        Column("error_kind", TEXT, "", f"of a failed input; {_ERRORS}"),
+        Column("error", TEXT, "", "what is wrong with a failed input and what to do"),
+        Column("error_section", TEXT, "", "section in which the error was found"),
+        Column("error_offset", U64, "bytes", "offset in that section"),
+        Column("error_type_id", U64, "", "id of the type at fault"),
+    ),
+)
+
+TYPES = Table(
+    "types",
+    "one row per type of the base and per own type in a module's split BTF",
+    "object_id, type_id",
+    (
+        Column("global_id", U64, "", "object_id << 32 | type_id: unique in the kernel"),
+        Column("object_id", U32, "", "0 for the base, else that of the module"),
+        Column("type_id", U32, "", "id in the BTF; a module's own ids follow those of the base"),
+        Column("module", WORDS, "", "the module; empty for the base"),
+        Column("kind", WORDS, "", "BTF kind: INT, PTR, ARRAY, STRUCT, …"),
+        Column("name", TEXT, "", "name; empty for anonymous types"),
+        Column("size", U32, "bytes", "size of the C type; 0 for kinds that have none"),
+        Column("bytes", U32, "bytes", "size of the type's record in the type section"),
+        Column("vlen", U32, "", "members, enumerators, parameters or variables"),
+    ),
+)
+
+RUNS = Table(
+    "runs",
+    "one row per run that committed the kernel",
+    "started_at",
+    (
+        Column("run_id", TEXT, "", "names the run"),
+        Column("started_at", pa.timestamp("us", tz="UTC"), "UTC", "when the run began"),
+        Column("splitbtf_version", TEXT, "", "version of splitbtf"),
+        Column("versions", pa.map_(TEXT, TEXT), "", "of Python and the libraries that matter"),
+        Column("machine", TEXT, "", "processor architecture"),
+        Column("engine", TEXT, "", "`ray` or `local`"),
+        Column("ray_address", TEXT, "", "of the existing Ray cluster, where one was used"),
+        Column("workers", U32, "", "workers that the engine was given"),
+        Column("batches", U32, "", "batches that were worked on"),
+        Column("crashes", U32, "", "times that a worker died"),
+        Column("start_seconds", F64, "s", "start of the run until the engine was ready"),
+        Column("index_seconds", F64, "s", "indexing the base"),
+        Column("work_seconds", F64, "s", "reading, dedup and writing of all modules"),
+        Column("busy_seconds", F64, "s", "the same, summed over the workers"),
+        Column("tables_seconds", F64, "s", "building and writing the other tables"),
+        Column("modules", U64, "modules", "inputs of the kernel"),
+        Column("failed", U64, "modules", "inputs that gave no result"),
+    ),
+)
+
+TABLES = {table.name: table for table in (KERNELS, MODULES, TYPES, RUNS)}
+
+
+def type_name(data_type: pa.DataType) -> str:
+    """A column's type in words that Parquet and SQL share."""
+    return "string" if data_type == WORDS else str(data_type)
+
+
+def markdown() -> str:
+    """docs/tables.md."""
+    lines = [
+        "# Tables",
+        "",
+        "<!-- Printed by `python -m pipeline.schemas > docs/tables.md`; a test compares. -->",
+        "",
+        "`splitbtf run` writes Parquet files to `OUT/tables/TABLE/kernel=KERNEL/`. Which of them",
+        "count is said by `OUT/manifests/KERNEL.json` (see [output.md](output.md)). Every column",
+        "carries its unit and description in the Parquet schema too. Each table has one more",
+        "column, `kernel`: readers of hive-partitioned data take it from the folder's name.",
+    ]
+    for table in TABLES.values():
+        order = f", ordered by {table.order}" if table.order else ""
+        lines += ["", f"## {table.name}", "", f"{table.row[0].upper()}{table.row[1:]}{order}.", ""]
+        lines += ["| column | type | unit | what it says |", "|---|---|---|---|"]
+        for column in table.columns:
+            kind = type_name(column.type)
+            lines.append(f"| `{column.name}` | {kind} | {column.unit} | {column.description} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    print(markdown(), end="")

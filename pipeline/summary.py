@@ -1,0 +1,91 @@
+"""Facts about finished work, for the command line to word and for ``--json``.
+
+Numbers and names only; no sentences.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .records import DONE, Failure, ModuleRecord
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleSize:
+    """One module before and after."""
+
+    module: str
+    input_bytes: int
+    bytes_out: int
+
+
+@dataclass(frozen=True, slots=True)
+class FailedInput:
+    """One input that gave no result."""
+
+    file: str
+    module: str
+    failure: Failure
+
+    def as_json(self) -> dict[str, Any]:
+        """For ``--json``; what is not known is null."""
+        return {
+            "file": self.file,
+            "module": self.module,
+            "error_kind": self.failure.kind,
+            "error": self.failure.message,
+            "section": self.failure.section,
+            "offset": self.failure.offset_bytes,
+            "type_id": self.failure.type_id,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class WorkSummary:
+    """What came of a set of modules. Sums are over the modules that are done."""
+
+    modules: int
+    failed: int
+    bytes_in: int
+    bytes_out: int
+    types_in: int
+    types_out: int
+    largest: tuple[ModuleSize, ...]
+    failures: tuple[FailedInput, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """For ``--json``."""
+        return {
+            "modules": self.modules,
+            "failed": self.failed,
+            "bytes_in": self.bytes_in,
+            "bytes_out": self.bytes_out,
+            "types_in": self.types_in,
+            "types_out": self.types_out,
+            "failures": [failure.as_json() for failure in self.failures],
+        }
+
+
+def summarize(records: Sequence[ModuleRecord], largest: int = 5) -> WorkSummary:
+    """The summary of ``records``, with the modules that keep most."""
+    done = [record for record in records if record.status == DONE]
+    sizes = sorted(
+        (ModuleSize(r.module, r.input_bytes or 0, r.bytes_out or 0) for r in done),
+        key=lambda size: (-size.bytes_out, size.module),
+    )
+    return WorkSummary(
+        modules=len(records),
+        failed=len(records) - len(done),
+        bytes_in=sum(record.input_bytes or 0 for record in done),
+        bytes_out=sum(record.bytes_out or 0 for record in done),
+        types_in=sum(record.types_in or 0 for record in done),
+        types_out=sum(record.types_out or 0 for record in done),
+        largest=tuple(sizes[:largest]),
+        failures=tuple(
+            FailedInput(record.path, record.module, record.failure)
+            for record in records
+            if record.failure is not None
+        ),
+    )

@@ -1,0 +1,131 @@
+"""Protects: the tables say what is in the BTF files, and every column is declared and described."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import btfwriter
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import ROOT, SMALL
+
+import btf
+from pipeline import schemas, tables
+from pipeline.describe import type_columns
+from pipeline.output import read_table
+from pipeline.run import RunOptions, run
+
+
+@pytest.fixture
+def out(small: Path, tmp_path: Path) -> Path:
+    run(RunOptions(sources=(str(small),), out=str(tmp_path / "out"), engine="local"))
+    return tmp_path / "out"
+
+
+def rows(out: Path, table: str) -> list[dict[str, Any]]:
+    return read_table(out, table).to_pylist()  # type: ignore[no-any-return]
+
+
+def test_types_are_those_of_the_files(out: Path) -> None:
+    base = btf.parse((out / "btf/kernel=small/vmlinux.btf").read_bytes())
+    found = read_table(out, "types")
+    start = base.type_count
+    assert found["name"][:start].to_pylist() == [base.string(int(o)) for o in names_of(base)]
+    position = start
+    for number, module in enumerate(SMALL, start=1):
+        split = btf.parse((out / f"btf/kernel=small/{module}.btf").read_bytes(), base)
+        part = found.slice(position, split.type_count)
+        ids = range(split.start_id, split.start_id + split.type_count)
+        assert part["module"].to_pylist() == [module] * split.type_count
+        assert part["type_id"].to_pylist() == list(ids)
+        assert part["global_id"].to_pylist() == [number << 32 | type_id for type_id in ids]
+        assert part["name"].to_pylist() == [split.string(int(o)) for o in names_of(split)]
+        kinds = [btf.KIND_NAMES[kind] for kind in split.own_kinds]
+        assert part["kind"].to_pylist() == kinds
+        assert sum(part["bytes"].to_pylist()) == len(split.type_section())
+        position += split.type_count
+    assert position == len(found)
+
+
+def names_of(types: btf.BTF) -> Any:
+    return types.words[types.offsets[:-1]]
+
+
+def test_modules_agree_with_files_and_types(out: Path) -> None:
+    types = rows(out, "types")
+    for row in rows(out, "modules"):
+        content = (out / f"btf/kernel=small/{row['module']}.btf").read_bytes()
+        own = [entry for entry in types if entry["object_id"] == row["object_id"]]
+        assert row["status"] == "done" and row["form"] == "standalone" and row["error"] is None
+        assert row["bytes_out"] == len(content)
+        assert row["bytes_out"] == 24 + row["type_bytes_out"] + row["string_bytes_out"]
+        assert row["types_out"] == len(own) == sum(dict(row["types_out_by_kind"]).values())
+        assert row["type_bytes_out"] == sum(dict(row["bytes_out_by_kind"]).values())
+        assert row["types_in"] == sum(dict(row["types_in_by_kind"]).values())
+        assert row["type_bytes_in"] == sum(dict(row["bytes_in_by_kind"]).values())
+
+
+def test_kernels_are_the_sums(out: Path) -> None:
+    (kernel,) = rows(out, "kernels")
+    modules = rows(out, "modules")
+    assert kernel["kernel"] == "small" and kernel["modules"] == len(modules) == len(SMALL)
+    for column, source in [("bytes_in", "input_bytes"), ("bytes_out", "bytes_out"),
+                           ("types_in", "types_in"), ("types_out", "types_out")]:  # fmt: skip
+        assert kernel[column] == sum(row[source] for row in modules)
+    assert kernel["base_types"] == sum(dict(kernel["base_types_by_kind"]).values())
+
+
+def test_any_reader_of_hive_partitions_sees_the_kernel(out: Path) -> None:
+    for table in schemas.TABLES:
+        found = pq.read_table(out / "tables" / table)
+        assert set(found["kernel"].to_pylist()) == {"small"}
+
+
+def test_every_run_has_a_row(small: Path, out: Path) -> None:
+    run(RunOptions(sources=(str(small),), out=str(out), engine="local", workers=2))
+    first, second = rows(out, "runs")
+    assert first["started_at"] < second["started_at"]
+    assert (first["workers"], second["workers"], first["engine"]) == (1, 2, "local")
+    assert dict(first["versions"])["pyarrow"] == pa.__version__
+
+
+def test_names_that_are_not_utf_8() -> None:
+    writer = btfwriter.Writer()
+    writer.int("int", 4)
+    data = writer.to_bytes().replace(b"int", b"i\xff\xc3")
+    columns = type_columns([(0, btf.parse(data))])
+    table = tables.types_table(columns, [], [""])
+    table.validate(full=True)
+    assert table["name"].to_pylist() == ["i\\xff\\xc3"]
+
+
+def test_no_types_at_all() -> None:
+    table = tables.types_table(type_columns([]), [], [""])
+    assert len(table) == 0 and table.schema.equals(schemas.TYPES.schema)
+
+
+def test_columns_are_described(out: Path) -> None:
+    for table in schemas.TABLES.values():
+        names = [column.name for column in table.columns]
+        assert len(set(names)) == len(names) and table.row
+        for column in table.columns:
+            assert len(column.description) > 10 or column.unit, (table.name, column.name)
+        found = next((out / "tables" / table.name / "kernel=small").iterdir())
+        schema = pq.read_schema(found)
+        assert schema.equals(table.schema)
+        for column in table.columns:
+            metadata = schema.field(column.name).metadata
+            assert metadata[b"description"].decode() == column.description
+            assert metadata[b"unit"].decode() == column.unit
+
+
+def test_docs_tables_is_what_the_schemas_say() -> None:
+    assert (ROOT / "docs/tables.md").read_text() == schemas.markdown(), "run: make docs"
+
+
+def test_read_table_of_one_kernel(out: Path, demo_btf: Callable[[str], bytes]) -> None:
+    assert len(read_table(out, "modules", "small")) == len(SMALL)
+    assert len(read_table(out, "modules", "other")) == 0
