@@ -21,6 +21,9 @@ from . import images, kinds
 from .builder import Builder
 from .columns import columns, type_names
 from .deduplicate import DedupResult, dedup, dedup_split
+from .dump_as_c import dump_c
+from .dump_as_json import dump_json
+from .dump_as_raw import dump_raw
 from .errors import BtfError, NoBtfError, NotFoundError, UnsupportedError, WrongBaseError
 from .index import BaseIndex
 from .kinds import KIND_NAMES
@@ -109,6 +112,9 @@ __all__ = [
     "dedup_module",
     "dedup_split",
     "detect_form",
+    "dump_c",
+    "dump_json",
+    "dump_raw",
     "images",
     "kinds",
     "load_base",

@@ -22,7 +22,7 @@ from . import passes
 from .equivalence import CURRENT_EPOCH
 from .errors import BtfError, UnsupportedError, WrongBaseError
 from .index import BaseIndex, new_records, new_scratch, power_of_two, unknown_kind_error
-from .intake import OVERFLOW, OWN_BYTES, take_in
+from .intake import OVERFLOW, OWN_BYTES, OWN_STRINGS, take_in
 from .signature import EPOCH
 from .strings import map_strings
 from .table import BTF, freeze
@@ -51,27 +51,27 @@ class Workspace:
     def __init__(self, index: BaseIndex) -> None:
         self.index = index
         self._edits = np.empty(index.type_end, np.uint32)
-        self._types = self._words = self._strings = -1
+        self._types = self._words = self._frames = self._strings = 0
         self.count = np.zeros(3, np.int64)
         self.reserve_strings(1 << 17)
-        self._resize(1 << 13)
+        self._resize(1 << 13, 1 << 16, 1 << 12)
 
-    def _resize(self, types: int) -> None:
-        first_own = self.index.type_end
-        self._types = types
-        records = new_records(self.index.starts, first_own + types)
-        self._scratch = new_scratch(records, self._edits, types)
+    def _resize(self, types: int, words: int, frames: int) -> None:
+        self._types = max(types, self._types)
+        self._words = max(words, self._words)
+        self._frames = max(frames, self._frames)
+        types = self._types
+        records = new_records(self.index.starts, self.index.type_end + types)
+        self._scratch = new_scratch(records, self._edits, types, self._words, self._frames)
+        self.own = np.empty(self._words, np.uint32)
+        self.out = np.empty(self._words, np.uint32)
         self.new_ids = np.empty(types, np.uint32)
         self.out_offsets = np.empty(types + 1, np.uint32)
 
     def reserve(self, types: int, words: int) -> Scratch:
         """Room for a module of that many types and words of types."""
-        if types > self._types:
-            self._resize(2 * types)
-        if words > self._words:
-            self._words = 2 * words
-            self.own = np.empty(self._words, np.uint32)
-            self.out = np.empty(self._words, np.uint32)
+        if types > self._types or words > self._words:
+            self._resize(2 * types, 2 * words, 0)
         state = self._scratch.state
         if state[CURRENT_EPOCH] > 0xF0000000:
             self._scratch.records[:, EPOCH] = 0
@@ -83,13 +83,17 @@ class Workspace:
         enum_slots[:] = 0
         return self._scratch._replace(list_slots=list_slots, enum_slots=enum_slots)
 
+    def deepen(self) -> None:
+        """Room for walks that go deeper."""
+        self._resize(0, 0, 4 * self._frames)
+
     def reserve_strings(self, size: int) -> None:
         """Room for looking up a string section of that size, and for as many new strings."""
         if size > self._strings:
             self._strings = 2 * size
             self.seen = np.empty(self._strings, np.uint32)
             self.own_strings = np.empty(self._strings, np.uint8)
-            self.own_slots = np.empty(power_of_two(self._strings // 8), np.uint64)
+            self.own_slots = np.zeros(power_of_two(self._strings // 32), np.uint64)
 
 
 _local = threading.local()
@@ -158,25 +162,27 @@ def _dedup(source: BTF, index: BaseIndex, *, added: bool) -> DedupResult:
         raise UnsupportedError("too many types", source.path, "types")
 
     workspace = _workspace(index)
-    scratch = workspace.reserve(count, len(source.words))
-    own = workspace.own[: len(source.words)]
-    own_strings = _take_in(source, index, workspace, own, added)
-
-    records, state = scratch.records, scratch.state
     offset = len(index.words)
-    passes.start_module(
-        records, first_own, offset, source.offsets, state, index.entries, index.capacity
-    )
-    try:
-        code, at = passes.dedup_types(index.tables, own, count, first_own, scratch, added)
-        if code != passes.DONE:
-            raise _failure(source, code, at - (first_own - 1 if added else 0))
-        new_ids = workspace.new_ids[:count]
-        kept, length = passes.compact(
-            own, offset, count, records, first_own, new_ids, workspace.out, workspace.out_offsets
+    while True:
+        scratch = workspace.reserve(count, len(source.words))
+        own = workspace.own[: len(source.words)]
+        own_strings = _take_in(source, index, workspace, own, added)
+        records, state = scratch.records, scratch.state
+        passes.start_module(
+            records, first_own, offset, source.offsets, state, index.entries, index.capacity
         )
-    finally:
+        code, at = passes.dedup_types(index.tables, own, count, first_own, scratch, added)
+        if code == passes.DONE:
+            break
         passes.end_module(records, scratch.edits, state)
+        if code != passes.MORE_FRAMES:
+            raise _failure(source, code, at - (first_own - 1 if added else 0))
+        workspace.deepen()
+    new_ids = workspace.new_ids[:count]
+    kept, length = passes.compact(
+        own, offset, count, records, first_own, new_ids, workspace.out, workspace.out_offsets
+    )
+    passes.end_module(records, scratch.edits, state)
 
     result = BTF(
         words=freeze(workspace.out[:length].copy()),
@@ -203,7 +209,8 @@ def _take_in(
     workspace.reserve_strings(size)
     while True:
         workspace.own_strings[0] = 0
-        workspace.own_slots[:] = 0
+        if count[OWN_STRINGS]:
+            workspace.own_slots[:] = 0
         count[:] = first_string, 0, 0
         seen = workspace.seen[: len(source.strings)]
         map_strings(source.strings, index.strings, index.string_slots, index.strings_repeat, seen)

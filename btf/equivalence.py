@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .jit import kernel
+from .jit import allocating, kernel
 from .kinds import (
     ARRAY,
     CONST,
@@ -56,6 +56,7 @@ IDENTITY_DEPTH = 16  # structs, arrays and prototypes that ``identical`` goes do
 DIFFERENT = 0
 EQUIVALENT = 1
 UNWALKABLE = -1  # a VAR, DATASEC or DECL_TAG where only types can be
+TOO_DEEP = -2  # no room for another frame: to be asked again with more
 
 # Slots of the small state array that the passes share.
 PAIRS = 0  # entries of the hypothetical map in use
@@ -187,14 +188,14 @@ def same_but_references(base, own, at_a, at_b):  # type: ignore[no-untyped-def]
     return True
 
 
-@kernel
+@allocating
 def _grown(stack):  # type: ignore[no-untyped-def]
     larger = np.empty((2 * len(stack), stack.shape[1]), np.int64)
     larger[: len(stack)] = stack
     return larger
 
 
-@kernel
+@allocating
 def _seen_deeper(keys, depths, a, b, depth):  # type: ignore[no-untyped-def]
     """Enter the pair with ``depth`` left; (whether it was there with no more left, new entry)."""
     mask = np.int64(len(keys) - 1)
@@ -212,7 +213,7 @@ def _seen_deeper(keys, depths, a, b, depth):  # type: ignore[no-untyped-def]
     return False, True
 
 
-@kernel
+@allocating
 def identical(base, own, records, first, second):  # type: ignore[no-untyped-def]
     """Whether two types are the same literally, IDENTITY_DEPTH levels deep.
 
@@ -321,7 +322,7 @@ def clear_pairs(state):  # type: ignore[no-untyped-def]
 
 @kernel
 def equivalent(base, own, scratch, first_own, candidate, canonical):  # type: ignore[no-untyped-def]
-    """Walk both graphs side by side; EQUIVALENT, DIFFERENT or UNWALKABLE.
+    """Walk both graphs side by side; EQUIVALENT, DIFFERENT, UNWALKABLE or TOO_DEEP.
 
     base, own    uint32: words of the base, and of the module after its names were mapped
     scratch      see ``tables``
@@ -404,7 +405,7 @@ def equivalent(base, own, scratch, first_own, candidate, canonical):  # type: ig
                         word = HEAD_WORDS - 1
                     if left > 0:
                         if top == len(stack):
-                            stack = _grown(stack)
+                            return TOO_DEEP
                         stack[top, 0] = at_candidate + word
                         stack[top, 1] = at_canonical + word
                         stack[top, 2] = left

@@ -14,6 +14,7 @@ kinds it does not know.
 
 from __future__ import annotations
 
+import functools
 import struct
 from dataclasses import dataclass
 
@@ -129,6 +130,7 @@ def parse_header(data: memoryview, path: str | None = None) -> Header:
     )
 
 
+@functools.lru_cache(maxsize=16)
 def kind_words(layout: bytes, path: str | None = None) -> np.ndarray:
     """Words of each kind's record: int32 array of shape (KIND_COUNT, 2).
 
@@ -149,6 +151,7 @@ def kind_words(layout: bytes, path: str | None = None) -> np.ndarray:
                 4 * kind,
             )
         words[kind] = info_bytes // 4, element_bytes // 4
+    words.setflags(write=False)
     return words
 
 

@@ -22,7 +22,7 @@ import numpy as np
 from . import kinds, strings
 from .equivalence import STATE_SLOTS
 from .errors import UnsupportedError
-from .jit import kernel
+from .jit import allocating, kernel
 from .kinds import (
     ARRAY,
     DATASEC,
@@ -244,8 +244,13 @@ def new_records(starts: np.ndarray, capacity: int) -> np.ndarray:
     return records
 
 
-def new_scratch(records: np.ndarray, edits: np.ndarray, types: int) -> Scratch:
-    """Scratch memory for modules of up to ``types`` types; ``records`` as ``new_records`` made it."""
+def new_scratch(
+    records: np.ndarray, edits: np.ndarray, types: int, words: int, frames: int
+) -> Scratch:
+    """Scratch memory for modules of up to that many types and words of types.
+
+    records as ``new_records`` made it; frames: see ``Scratch``
+    """
     return Scratch(
         records=records,
         pairs=np.empty(len(records), np.uint32),
@@ -255,11 +260,14 @@ def new_scratch(records: np.ndarray, edits: np.ndarray, types: int) -> Scratch:
         enum_slots=np.empty(power_of_two(2 * types), np.uint64),
         ends=np.empty((types, 4), np.uint32),
         links=np.empty((types, 2), np.uint32),
-        frames=np.empty((1024, 4), np.int64),
+        frames=np.empty((max(frames, types), 4), np.int64),
         mates=np.empty(types, np.uint32),
         trust=np.empty(types, np.uint8),
         signatures=np.empty(types, np.uint64),
         pending=np.empty(2 * types + 64, np.int64),
+        names=np.empty(power_of_two(2 * types), np.uint64),
+        first_user=np.empty(types + 2, np.int64),
+        users=np.empty(words, np.uint32),
     )
 
 
@@ -287,7 +295,7 @@ def find_group(group_slots, h):  # type: ignore[no-untyped-def]
     return np.int64(-1)
 
 
-@kernel
+@allocating
 def _group_types(words, records, group_slots, group_starts, candidates):  # type: ignore[no-untyped-def]
     """Sort all base types but VAR and DATASEC into groups, each in libbpf's order of trial.
 
@@ -337,7 +345,7 @@ def _group_types(words, records, group_slots, group_starts, candidates):  # type
     return groups, entries, capacity
 
 
-@kernel
+@allocating
 def _mark_alone(words, records, group_starts, groups, candidates, alone):  # type: ignore[no-untyped-def]
     """Fill ``alone``.
 
@@ -383,7 +391,7 @@ def _is_reference(kind):  # type: ignore[no-untyped-def]
     return HEAD_IS_REF[kind] != 0 or kind == ARRAY
 
 
-@kernel
+@allocating
 def _withdraw_alone(words, records, alone):  # type: ignore[no-untyped-def]
     """A reference type is ALONE only if all reference types behind it are.
 

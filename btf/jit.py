@@ -28,7 +28,7 @@ import numpy as np
 
 F = TypeVar("F", bound=Callable[..., object])
 
-# Sources without kernels that kernels take constants or inlined parts from.
+# Sources without kernels that kernels take constants from.
 _CONSTANTS = ("kinds.py", "bits.py", "tables.py", "jit.py")
 
 INTERPRETED = bool(numba.config.DISABLE_JIT)
@@ -40,7 +40,7 @@ def cache_folder() -> Path:
     digest = hashlib.sha256()
     for source in sorted(Path(__file__).parent.glob("*.py")):
         text = source.read_bytes()
-        if source.name in _CONSTANTS or b"import kernel" in text or b"import inlined" in text:
+        if source.name in _CONSTANTS or b"from .jit import" in text:
             digest.update(source.name.encode() + b"\0" + text + b"\0")
     versions = (sys.version, numba.__version__, llvmlite.__version__, np.__version__)
     digest.update(repr((versions, platform.machine(), numba.config.CPU_NAME)).encode())
@@ -52,24 +52,27 @@ def cache_folder() -> Path:
 
 
 def kernel(function: F) -> F:
-    """Compile ``function`` in nopython mode, without the GIL, cached on disk."""
-    return _compile(function, "never")
+    """Compile ``function`` in nopython mode, without the GIL, cached on disk.
 
-
-def inlined(function: F) -> F:
-    """As ``kernel``, merged into its callers before compilation.
-
-    For what hot loops call with bundles of arrays: passing those costs more than the work.
+    Without reference counting either: counting the users of the arrays that kernels hand to each
+    other took more time than the work (measured: a third of all instructions of the match). So a
+    kernel may read and write arrays, and take slices of them, but not make any.
     """
-    return _compile(function, "always")
+    return _compile(function, counted=False)
 
 
-def _compile(function: F, inline: str) -> F:
+def allocating(function: F) -> F:
+    """As ``kernel``, for those that make arrays: they pay for reference counting."""
+    return _compile(function, counted=True)
+
+
+def _compile(function: F, counted: bool) -> F:
     if INTERPRETED:
         return function
     before = numba.config.CACHE_DIR
     numba.config.CACHE_DIR = str(cache_folder())
     try:
-        return numba.njit(cache=True, nogil=True, error_model="numpy", inline=inline)(function)
+        # _nrt is Numba's own switch for functions that do not touch its run-time's counters.
+        return numba.njit(cache=True, nogil=True, error_model="numpy", _nrt=counted)(function)
     finally:
         numba.config.CACHE_DIR = before

@@ -132,7 +132,10 @@ def ids_by_name(btf: BTF, name: str | bytes, wanted: Iterable[int] | None = None
     text = name.encode("utf-8", "surrogateescape") if isinstance(name, str) else name
     if b"\0" in text:
         return []
-    allowed = None if wanted is None else np.fromiter(wanted, np.uint8)
+    allowed = None
+    if wanted is not None:
+        allowed = np.zeros(kinds.KIND_COUNT, np.bool_)
+        allowed[list(wanted)] = True
     offsets = string_offsets(btf, text) if text else []
     found: list[int] = []
     for level in btf.levels:
@@ -142,7 +145,7 @@ def ids_by_name(btf: BTF, name: str | bytes, wanted: Iterable[int] | None = None
         else:
             own = _anonymous(level)
         if allowed is not None and len(own):
-            own = own[np.isin(_kinds(level, own), allowed)]
+            own = own[allowed[_kinds(level, own)]]
         found += (own + level.start_id).tolist()
     return found
 

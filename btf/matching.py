@@ -52,7 +52,7 @@ from .index import (
     find_name,
     next_content,
 )
-from .jit import inlined, kernel
+from .jit import kernel
 from .kinds import (
     DATASEC,
     ELEMENT_NAME,
@@ -277,7 +277,7 @@ def _may_declare(base, own, records, declaration, definition):  # type: ignore[n
     )
 
 
-@inlined
+@kernel
 def _follow(base, own, first_own, scratch, index, top):  # type: ignore[no-untyped-def]
     """Compare where a pair's references lead; partners for what has none yet.
 
@@ -381,8 +381,9 @@ def _spread(own, offset, count, first_own, scratch):  # type: ignore[no-untyped-
     mates = scratch.mates
     trust = scratch.trust
     # Who refers to whom, the other way round: users of type t are at [first[t], first[t + 1]).
-    first = np.zeros(count + 2, np.int64)
-    users = np.empty(len(own), np.uint32)
+    first = scratch.first_user
+    users = scratch.users
+    first[: count + 2] = 0
     for fill in range(2):
         for index in range(count):
             if mates[index] == 0:
@@ -448,7 +449,8 @@ def _declarations_are_clear(base, own, count, first_own, scratch):  # type: igno
     size = 16
     while size < 4 * declared:
         size *= 2
-    names = np.zeros(size, np.uint64)
+    names = scratch.names[: min(size, len(scratch.names))]
+    names[:] = 0
     for index in range(count):
         type_id = first_own + index
         at = np.int64(records[type_id, START]) - len(base.words)

@@ -26,7 +26,7 @@ from . import images
 from .deduplicate import DedupResult, dedup, dedup_split
 from .equivalence import same_but_references
 from .errors import BtfError, UnsupportedError, WrongBaseError
-from .header import parse_header
+from .header import Header, parse_header
 from .index import BaseIndex
 from .jit import kernel
 from .kinds import (
@@ -115,9 +115,10 @@ def open_module(
                 path,
                 ".BTF.base",
             )
-    form = detect_form(data, path)
+    head = parse_header(memoryview(data), path)
+    form = _form(data, head)
     if form == STANDALONE:
-        btf = parse(data, path=path)
+        btf = parse(data, path=path, head=head)
         if btf.byteorder != index.byteorder:
             raise WrongBaseError(
                 f"{btf.byteorder}-endian, but the base is {index.byteorder}-endian: "
@@ -127,21 +128,23 @@ def open_module(
                 0,
             )
     else:
-        btf = _parse_split(data, index, path)
+        btf = _parse_split(data, head, index, path)
     return Module(btf, form, len(data), name, build_id, depends, module_release)
 
 
 def detect_form(data: bytes | memoryview, path: str | None = None) -> str:
     """STANDALONE or SPLIT, by the string section: without a base it begins with the empty string,
     which split BTF finds in its base and never repeats."""
-    head = parse_header(memoryview(data), path)
+    return _form(data, parse_header(memoryview(data), path))
+
+
+def _form(data: bytes | memoryview, head: Header) -> str:
     if head.string_bytes and data[head.string_start] == 0:
         return STANDALONE
     return SPLIT
 
 
-def _parse_split(data: bytes, index: BaseIndex, path: str | None) -> BTF:
-    head = parse_header(memoryview(data), path)
+def _parse_split(data: bytes, head: Header, index: BaseIndex, path: str | None) -> BTF:
     if index.base is None or head.byteorder != index.byteorder:
         raise WrongBaseError(
             f"split BTF, {head.byteorder}-endian; the base is {index.byteorder}-endian",
@@ -150,7 +153,7 @@ def _parse_split(data: bytes, index: BaseIndex, path: str | None) -> BTF:
             0,
         )
     try:
-        btf = parse(data, index.base, path=path)
+        btf = parse(data, index.base, path=path, head=head)
     except BtfError as error:
         if error.section != "types" or error.type_id is None:
             raise

@@ -19,6 +19,7 @@ from .equivalence import (
     IN_PROGRESS,
     NEEDS_BASE_CHANGE,
     PARITY,
+    TOO_DEEP,
     UNMAPPED,
     UNWALKABLE,
     VERDICT,
@@ -59,6 +60,7 @@ from .signature import CANONICAL, EPOCH, START, kind_of, signature, word_at
 # What a pass returns: DONE, or a code below with the type id that stopped it.
 DONE = 0
 BAD_MEMBER = 1  # a struct reaches a VAR, DATASEC or DECL_TAG
+MORE_FRAMES = 3  # a walk went deeper than ``frames`` allows
 REFERENCE_CYCLE = 2  # pointers and modifiers that refer to each other in a circle
 
 _31 = np.uint32(31)
@@ -154,6 +156,8 @@ def dedup_types(base, own, count, first_own, scratch, may_match):  # type: ignor
             verdict = equivalent(words, own, scratch, first_own, type_id, other)
             if verdict == UNWALKABLE:
                 return BAD_MEMBER, type_id
+            if verdict == TOO_DEEP:
+                return MORE_FRAMES, type_id
             if verdict == DIFFERENT:
                 continue
             merge_pairs(words, own, scratch, first_own)
@@ -166,12 +170,12 @@ def dedup_types(base, own, count, first_own, scratch, may_match):  # type: ignor
             lists = add_candidate(scratch, lists, h, index)
 
     if own_fwds > 0:
-        _resolve_forward_declarations(base, own, count, records, first_own)
+        _resolve_forward_declarations(base, own, count, scratch, first_own)
     if matched and state[BASE_EDITS] > 0:
         unmatch_references(own, len(words), count, first_own, scratch)
 
     # Reference types: what they refer to first, then they themselves by all their words.
-    stack = np.empty((64, 3), np.int64)
+    stack = scratch.frames
     for index in range(count):
         if is_mapped(records, first_own + index):
             continue
@@ -180,10 +184,6 @@ def dedup_types(base, own, count, first_own, scratch, may_match):  # type: ignor
         entering = np.int64(first_own + index)
         while True:
             if entering >= 0:
-                if top == len(stack):
-                    larger = np.empty((2 * top, 3), np.int64)
-                    larger[:top] = stack
-                    stack = larger
                 records[entering, CANONICAL] = IN_PROGRESS
                 stack[top, 0] = entering
                 stack[top, 1] = 0
@@ -239,12 +239,14 @@ def dedup_types(base, own, count, first_own, scratch, may_match):  # type: ignor
 
 
 @kernel
-def _resolve_forward_declarations(base, own, count, records, first_own):  # type: ignore[no-untyped-def]
+def _resolve_forward_declarations(base, own, count, scratch, first_own):  # type: ignore[no-untyped-def]
     """Map a FWD that is still its own to the one canonical struct or union of its name, if any."""
+    records = scratch.records
     size = 16
     while size < 2 * count:
         size *= 2
-    own_names = np.zeros(size, np.uint64)
+    own_names = scratch.names[: min(size, len(scratch.names))]
+    own_names[:] = 0
     for index in range(count):
         at = np.int64(records[first_own + index, START]) - len(base.words)
         kind = kind_of(own[at + 1])

@@ -83,6 +83,8 @@ class BTF(Explorable):
     @cached_property
     def has_unknown_kinds(self) -> bool:
         """Whether an own type is of a kind that only the layout section describes."""
+        if not any(level.layout for level in self.levels):
+            return False
         return bool(np.any(self.own_kinds > kinds.MAX_KIND))
 
     @property
@@ -141,15 +143,16 @@ def parse(
     base: BTF | None = None,
     *,
     path: str | None = None,
+    head: hdr.Header | None = None,
 ) -> BTF:
     """Read a raw BTF file; with ``base``, read it as split BTF on that base.
 
     Both byte orders, 24- and 32-byte headers, layout section kept. Every reference, string offset
     and length is checked. Raises BtfError naming section, offset and type id; WrongBaseError is
-    not raised here (see ``btf.module``).
+    not raised here (see ``btf.module``). ``head`` is the header, where it was read already.
     """
     view = memoryview(data).cast("B") if not isinstance(data, np.ndarray) else memoryview(data)
-    head = hdr.parse_header(view, path)
+    head = head or hdr.parse_header(view, path)
     if base is not None and base.byteorder != head.byteorder:
         raise BtfError(
             f"{head.byteorder}-endian, but its base is {base.byteorder}-endian", path, "header", 0
@@ -182,7 +185,7 @@ def parse(
     level = base
     while not inherited and level is not None:  # split BTF shares the layout of its base
         inherited, level = level.layout, level.base
-    kind_words = hdr.kind_words(inherited, path)
+    kind_words = hdr.kind_words(inherited, path if inherited else None)
 
     start_id = base.type_end if base is not None else 1
     str_end = (base.str_end if base is not None else 0) + head.string_bytes

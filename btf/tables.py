@@ -31,11 +31,13 @@ class Scratch(NamedTuple):
     enum_slots  uint64, a power of two, zeroed: own full enums by content, own type + 1
     ends        uint32 (T, 4): the two ends of each such list
     links       uint32 (T, 2): next older and newer entry of the list
-    frames      int64 (F, 4): stack of the graph walk; grows when a walk goes deeper
+    frames      int64 (F, 4), F >= T: stack of the graph walk
     mates       uint32 (T,): by own type (0-based), its partner in the base, or 0
     trust       uint8 (T,): how sure its partner is
     signatures  uint64 (T,): of own types that have no partner
-    pending     int64 (T,): own types to look at again
+    pending     int64 (2 T,): own types to look at again
+    names       uint64, a power of two >= 2 T: own types by name
+    first_user, users   int64 (T + 2,) and uint32 (words,): who refers to an own type
     """
 
     records: np.ndarray
@@ -51,3 +53,6 @@ class Scratch(NamedTuple):
     trust: np.ndarray
     signatures: np.ndarray
     pending: np.ndarray
+    names: np.ndarray
+    first_user: np.ndarray
+    users: np.ndarray

@@ -14,7 +14,8 @@ from .kinds import HEAD_WORDS, INFO_KIND_FLAG, INFO_KIND_MASK, INFO_KIND_SHIFT, 
 if TYPE_CHECKING:
     from .table import BTF
 
-_classes: dict[int, type[Type]] = {}
+_classes: dict[int, type[Type]] = {}  # by kind
+_kinds: dict[type[Type], tuple[int, ...]] = {}  # what ``kinds_of`` found out
 
 
 class Encoding(IntFlag):
@@ -203,5 +204,8 @@ def kinds_of(wanted: int | type[Type] | None) -> tuple[int, ...] | None:
         return None
     if isinstance(wanted, int):
         return (wanted,)
-    every = range(kinds.KIND_COUNT)
-    return tuple(kind for kind in every if issubclass(_classes.get(kind, Unknown), wanted))
+    if wanted not in _kinds:
+        every = range(kinds.KIND_COUNT)
+        matching = (kind for kind in every if issubclass(_classes.get(kind, Unknown), wanted))
+        _kinds[wanted] = tuple(matching)
+    return _kinds[wanted]
