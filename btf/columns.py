@@ -20,7 +20,7 @@ def columns(btf: BTF) -> dict[str, np.ndarray]:
     name_off  uint32, global string offset; 0 is anonymous
     """
     count = btf.type_count
-    out = {
+    out: dict[str, np.ndarray] = {
         "kind": np.empty(count, np.uint8),
         "vlen": np.empty(count, np.uint32),
         "size": np.empty(count, np.uint32),

@@ -149,7 +149,9 @@ def dedup(btf: BTF, index: BaseIndex | None = None) -> DedupResult:
     if index is None:
         index = BaseIndex.build(btf.base)
     elif (index.type_end, index.str_end) != (btf.start_id, btf.start_str_off):
-        raise WrongBaseError("the index is not that of the base that this BTF was read on", btf.path)
+        raise WrongBaseError(
+            "the index is not that of the base that this BTF was read on", btf.path
+        )
     return _dedup(btf, index, added=False)
 
 

@@ -1,4 +1,4 @@
-"""BTF and what identifies a module, out of an ELF file. Reading of ELF itself is pyelftools' work."""
+"""BTF and what identifies a module, out of an ELF file. Reading ELF itself is pyelftools' work."""
 
 from __future__ import annotations
 

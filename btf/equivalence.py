@@ -156,7 +156,7 @@ def compatible_enums(base, own, records, a, b):  # type: ignore[no-untyped-def]
 
 @kernel
 def same_but_references(base, own, at_a, at_b):  # type: ignore[no-untyped-def]
-    """Whether two records agree in every word that is no type id. Aggregates, arrays, prototypes."""
+    """Whether two structs, unions, typedefs, arrays or prototypes agree but for type ids."""
     info = word_at(base, own, at_a + 1)
     if info != word_at(base, own, at_b + 1):
         return False

@@ -104,7 +104,9 @@ def parse_header(data: memoryview, path: str | None = None) -> Header:
     if type_len % 4:
         raise fail(f"type section has {type_len} bytes, not a multiple of 4", 12)
     if type_off + type_len > str_off:
-        raise fail(f"type section ({type_len} bytes at {type_off}) overlaps strings at {str_off}", 8)
+        raise fail(
+            f"type section ({type_len} bytes at {type_off}) overlaps strings at {str_off}", 8
+        )
     if layout_len:
         if layout_off % 4 or layout_len % 4:
             raise fail(f"layout section ({layout_len} bytes at {layout_off}) is misaligned", 24)
@@ -156,7 +158,7 @@ def kind_words(layout: bytes, path: str | None = None) -> np.ndarray:
 
 
 def pack(byteorder: str, flags: int, types: bytes, strings: bytes, layout: bytes = b"") -> bytes:
-    """A whole BTF file: header, types, (layout,) strings. 24-byte header unless there is a layout."""
+    """A whole BTF file: header, types, (layout,) strings; a 24-byte header if it has no layout."""
     order = "<" if byteorder == "little" else ">"
     header_bytes = LONG_HEADER if layout else SHORT_HEADER
     fields = [len(types), len(types) + len(layout), len(strings)]

@@ -204,15 +204,13 @@ class BaseIndex:
         for name in names:
             text = np.frombuffer(name + b"\0", np.uint8)
             h, _ = strings.hash_string(text, 0)
-            offsets.append(
-                int(strings.find_string(self.strings, self.string_slots, text, 0, h))
-            )
+            offsets.append(int(strings.find_string(self.strings, self.string_slots, text, 0, h)))
         return tuple(offsets)
 
     @cached_property
     def base(self) -> BTF | None:
         """The base as BTF (one level), sharing the index's memory."""
-        if self.type_end == 1:
+        if self.str_end == 0:
             return None
         offsets = np.append(self.starts[1:] - np.uint32(HEAD_WORDS), len(self.words) - HEAD_WORDS)
         return BTF(
@@ -507,7 +505,7 @@ def _count_named(words, starts):  # type: ignore[no-untyped-def]
 
 @kernel
 def enter_name(name_slots, name, type_id):  # type: ignore[no-untyped-def]
-    """Enter a type under its name (struct and union, or typedef); a second one of the name makes it ambiguous."""
+    """Enter a type under its name; a second type of the name makes the name ambiguous."""
     mask = np.int64(len(name_slots) - 1)
     slot = np.int64(mix(_NAME_SEED, name) & _LOW) & mask
     while name_slots[slot] != 0:

@@ -3,7 +3,7 @@
 Every hot loop is a function under ``@kernel``. Numba compiles it on first use and keeps the code
 on disk. Numba's own cache looks at the file of the called function only: when a kernel that it
 calls changes in another file, stale machine code is used. So the cache folder's name holds a hash
-of *all* sources with kernels and of the versions that matter; a change of any starts an empty folder.
+of *all* sources with kernels and of the versions that matter; a change of any starts a new one.
 Several processes may fill one folder at once: entries are written under a temporary name and
 renamed.
 

@@ -55,7 +55,6 @@ from .index import (
 from .jit import kernel
 from .kinds import (
     DATASEC,
-    ELEMENT_NAME,
     ELEMENT_REF,
     ELEMENT_WORDS,
     ENUM,
@@ -224,8 +223,13 @@ def _pair_up(base, own, count, first_own, scratch, lists):  # type: ignore[no-un
         if kind == INT or kind == FLOAT or kind == FWD or kind == ENUM or kind == ENUM64:
             # Not for forward enums, which any enum of the name may stand for.
             forward = (kind == ENUM or kind == ENUM64) and own[at + 1] & INFO_VLEN_MASK == 0
-            if agrees and base.alone[expected] == ALONE and not forward and (
-                kind != FWD or own[at + 2] == base_words[np.int64(records[expected, START]) + 2]
+            if (
+                agrees
+                and base.alone[expected] == ALONE
+                and not forward
+                and (
+                    kind != FWD or own[at + 2] == base_words[np.int64(records[expected, START]) + 2]
+                )
             ):
                 found = expected
                 records[type_id, CANONICAL] = found
@@ -479,9 +483,7 @@ def _is_aggregate(kind):  # type: ignore[no-untyped-def]
 def _is_paired_kind(info):  # type: ignore[no-untyped-def]
     """Whether ``match`` maps types of this kind itself: all that refer to others."""
     kind = kind_of(info)
-    return (
-        _is_aggregate(kind) or (HEAD_IS_REF[kind] != 0 and kind != FWD) or FIXED_REFS[kind] > 0
-    )
+    return _is_aggregate(kind) or (HEAD_IS_REF[kind] != 0 and kind != FWD) or FIXED_REFS[kind] > 0
 
 
 @kernel
@@ -571,8 +573,9 @@ def match(base, own, count, first_own, scratch):  # type: ignore[no-untyped-def]
                 if scratch.trust[other] == _DECLARED:
                     records[first_own + other, CANONICAL] = first_own + other
                     own_fwds += 1
-                elif _is_paired_kind(own[np.int64(records[first_own + other, START]) + 1
-                                         - len(base.words)]):
+                elif _is_paired_kind(
+                    own[np.int64(records[first_own + other, START]) + 1 - len(base.words)]
+                ):
                     records[first_own + other, CANONICAL] = UNMAPPED
             return PARTNER_AMBIGUOUS, lists, own_fwds
     return MATCHED, lists, own_fwds

@@ -214,7 +214,7 @@ def dedup_module(module: Module, index: BaseIndex) -> DedupResult:
 
 @kernel
 def _clashing_struct(base_words, base_starts, words, offsets, name):  # type: ignore[no-untyped-def]
-    """Own struct ``name`` with members that none of the base's structs of the name shares, or -1."""
+    """Own struct ``name`` whose members none of the base's structs of the name has, or -1."""
     for index in range(len(offsets) - 1):
         at = np.int64(offsets[index])
         info = words[at + 1]

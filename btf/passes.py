@@ -90,7 +90,7 @@ def end_module(records, edits, state):  # type: ignore[no-untyped-def]
 
 @kernel
 def _dedup_primitives(base, own, count, first_own, scratch):  # type: ignore[no-untyped-def]
-    """Map the types that refer to nothing: (lists of candidates in use, FWDs that are their own)."""
+    """Map the types that refer to nothing: (lists of candidates in use, FWDs that stay)."""
     records = scratch.records
     lists = 0
     own_fwds = 0

@@ -131,9 +131,7 @@ def locate_fault(
         vlen = info & INFO_VLEN_MASK
         fixed, stride = (int(word) for word in kind_words[kind])
         if fixed < 0:
-            return fault(
-                f"unknown kind {kind} and no layout section that describes it", at, index
-            )
+            return fault(f"unknown kind {kind} and no layout section that describes it", at, index)
         length = HEAD_WORDS + fixed + vlen * stride
         if at + length > end:
             name = kinds.KIND_NAMES[kind] if kind <= MAX_KIND else f"kind {kind}"

@@ -28,7 +28,6 @@ from .kinds import (
     ENUM64,
     FIXED_WORDS,
     FLOAT,
-    FUNC_PROTO,
     FWD,
     HEAD_IS_REF,
     HEAD_WORDS,

@@ -83,7 +83,7 @@ def hash_string(buffer, start):  # type: ignore[no-untyped-def]
 
 @kernel
 def common_string(a, start_a, b, start_b):  # type: ignore[no-untyped-def]
-    """Length of the string at ``start_a`` if the one at ``start_b`` of ``b`` is the same, else -1."""
+    """Length of the string at ``start_a`` if ``b`` has the same one at ``start_b``, else -1."""
     length = 0
     while True:
         word = _eight_bytes(a, start_a + length)
@@ -141,7 +141,7 @@ def count_strings(strings):  # type: ignore[no-untyped-def]
 
 @kernel
 def index_strings(strings, slots):  # type: ignore[no-untyped-def]
-    """Fill the zeroed ``slots`` with every string of a section; return whether one is there twice."""
+    """Enter every string of a section in the zeroed ``slots``; whether one is there twice."""
     repeated = False
     at = 0
     while at < len(strings):

@@ -151,7 +151,7 @@ def parse(
     and length is checked. Raises BtfError naming section, offset and type id; WrongBaseError is
     not raised here (see ``btf.module``). ``head`` is the header, where it was read already.
     """
-    view = memoryview(data).cast("B") if not isinstance(data, np.ndarray) else memoryview(data)
+    view = (data.data if isinstance(data, np.ndarray) else memoryview(data)).cast("B")
     head = head or hdr.parse_header(view, path)
     if base is not None and base.byteorder != head.byteorder:
         raise BtfError(

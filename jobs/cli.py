@@ -12,11 +12,11 @@ import os
 import sys
 from collections.abc import Sequence
 
-from . import dedup, merge, run
+from . import dedup, dump, merge, run
 from .words import error_line
 
 DONE, FAILED_INPUTS, NOTHING_DONE, INTERRUPTED = 0, 1, 2, 130
-COMMANDS = (run, dedup, merge)
+COMMANDS = (run, dedup, merge, dump)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -146,7 +146,7 @@ def test_images_without_elf_and_with_lzo() -> None:
         images.vmlinux_from_image(flat)
     with pytest.raises(btf.UnsupportedError, match="lzo"):
         images.vmlinux_from_image(b"MZ" + bytes(100) + b"\x89LZO\0\r\n\x1a\n" + bytes(100))
-    with pytest.raises(btf.BtfError, match="no compressed vmlinux in this file$"):
+    with pytest.raises(btf.BtfError, match=r"no compressed vmlinux in this file$"):
         images.vmlinux_from_image(b"MZ" + bytes(100))
 
 

@@ -29,8 +29,10 @@ def test_bytes_are_libbpf_s(name: str) -> None:
     if not any(expected):
         by_naive = reference("merge", files)
         expected = vectors.section_facts(by_naive.types, by_naive.strings)
-    got = vectors.section_facts(result.btf.type_section(), result.btf.string_section())
-    assert got == expected
+    # libbpf's empty BTF has the host's byte order, ours that of the inputs: compare the words.
+    words = result.btf.words.astype("<u4").tobytes()
+    assert vectors.section_facts(words, result.btf.string_section()) == expected
+    assert result.btf.byteorder == btf.parse(files[0]).byteorder
 
 
 @pytest.mark.parametrize("name", ["all-kinds-known", "all-kinds-new-be", "seed-3", "seed-16"])
@@ -48,7 +50,7 @@ def test_id_maps_say_where_each_type_went(name: str) -> None:
         first += count
 
 
-@pytest.mark.parametrize("name", ["all-kinds-new", "all-kinds-known-be", "seed-2", "seed-9"])
+@pytest.mark.parametrize("name", ["all-kinds-known", "all-kinds-known-be", "seed-2", "seed-5"])
 def test_one_module_merged_onto_a_base_is_split_dedup(name: str) -> None:
     case = vectors.build(name)
     base = btf.parse(case.base)

@@ -192,9 +192,9 @@ def test_find() -> None:
     assert [t.id for t in b.find_all("")] == [5]
     assert b.find("void") == b[0] and b.find_all("void", btf.Int) == []
     assert b.find_all("pag") == b.find_all("age") == b.find_all("pa\0ge") == []
-    with pytest.raises(btf.NotFoundError, match="there is no type 'nothing'$"):
+    with pytest.raises(btf.NotFoundError, match=r"there is no type 'nothing'$"):
         b.find("nothing")
-    with pytest.raises(LookupError, match="'page', only as STRUCT, TYPEDEF, UNION$"):
+    with pytest.raises(LookupError, match=r"'page', only as STRUCT, TYPEDEF, UNION$"):
         b.find("page", btf.Func)
 
 

@@ -1,0 +1,61 @@
+"""``splitbtf dump``: the types of one file, for people, programs and compilers."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+from .words import Reporter
+
+DESCRIPTION = """\
+Print the types of one file. FILE is raw BTF (.btf), an ELF file with a .BTF section (.ko, vmlinux),
+either of them perhaps compressed with zstd, xz or gzip, or a kernel image (vmlinuz). Split BTF
+needs its base; printed are the types that FILE itself holds.
+"""
+
+
+def add_to(commands: argparse._SubParsersAction[Any]) -> None:
+    """Add this command's arguments."""
+    parser = commands.add_parser(
+        "dump",
+        help="print the types of a file as text, JSON or a C header",
+        description=DESCRIPTION,
+    )
+    parser.add_argument("file", metavar="FILE", help="raw BTF, or an ELF file with BTF")
+    parser.add_argument(
+        "-B", "--base", metavar="BASE", help="the base of split BTF: vmlinux, or its BTF"
+    )
+    parser.add_argument(
+        "--format",
+        choices=("raw", "c", "json"),
+        default="raw",
+        help="raw: a line or more for each type; json: the same for programs (both as bpftool "
+        "prints them); c: a header that compiles (default: raw)",
+    )
+    parser.add_argument(
+        "--asserts",
+        action="store_true",
+        help="with --format c: let the header assert every size and offset when it is compiled",
+    )
+    parser.set_defaults(command=main, parser=parser)
+
+
+def main(options: argparse.Namespace) -> int:
+    """Run the command."""
+    if options.asserts and options.format != "c":
+        options.parser.error("--asserts needs --format c")
+    from pipeline.dump import dump_file
+
+    chunks = dump_file(
+        options.file,
+        options.base,
+        options.format,
+        asserts=options.asserts,
+        announce=Reporter().announce,
+    )
+    out = sys.stdout.buffer
+    for chunk in chunks:
+        out.write(chunk.encode("utf-8", "surrogateescape"))
+    out.flush()
+    return 0
