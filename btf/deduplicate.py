@@ -155,7 +155,7 @@ def dedup(btf: BTF, index: BaseIndex | None = None) -> DedupResult:
     return _dedup(btf, index, added=False)
 
 
-def _dedup(source: BTF, index: BaseIndex, *, added: bool) -> DedupResult:
+def _dedup(source: BTF, index: BaseIndex, *, added: bool, may_match: bool = True) -> DedupResult:
     if source.has_unknown_kinds:
         raise unknown_kind_error(source)
     first_own = index.type_end
@@ -173,7 +173,9 @@ def _dedup(source: BTF, index: BaseIndex, *, added: bool) -> DedupResult:
         passes.start_module(
             records, first_own, offset, source.offsets, state, index.entries, index.capacity
         )
-        code, at = passes.dedup_types(index.tables, own, count, first_own, scratch, added)
+        code, at = passes.dedup_types(
+            index.tables, own, count, first_own, scratch, added and may_match
+        )
         if code == passes.DONE:
             break
         passes.end_module(records, scratch.edits, state)

@@ -35,26 +35,21 @@ from .equivalence import (
 from .index import enter_name, find_group, find_name
 from .jit import kernel
 from .kinds import (
-    DATASEC,
     ELEMENT_REF,
     ELEMENT_WORDS,
-    ENUM,
-    ENUM64,
     FIXED_REFS,
     FIXED_WORDS,
-    FLOAT,
     FUNC_PROTO,
     FWD,
     HEAD_IS_REF,
     HEAD_WORDS,
     INFO_VLEN_MASK,
-    INT,
     STRUCT,
     TYPEDEF,
     UNION,
-    VAR,
 )
-from .matching import MATCHED, NOT_TRIED, dedup_primitive, match, unmatch_references
+from .matching import MATCHED, NOT_TRIED, match, unmatch_references
+from .primitives import dedup_primitives
 from .signature import CANONICAL, EPOCH, START, kind_of, signature, word_at
 
 # What a pass returns: DONE, or a code below with the type id that stopped it.
@@ -89,24 +84,6 @@ def end_module(records, edits, state):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _dedup_primitives(base, own, count, first_own, scratch):  # type: ignore[no-untyped-def]
-    """Map the types that refer to nothing: (lists of candidates in use, FWDs that stay)."""
-    records = scratch.records
-    lists = 0
-    own_fwds = 0
-    for index in range(count):
-        type_id = first_own + index
-        kind = kind_of(own[np.int64(records[type_id, START]) - len(base.words) + 1])
-        if kind == VAR or kind == DATASEC:
-            records[type_id, CANONICAL] = type_id
-        elif kind == INT or kind == FLOAT or kind == FWD or kind == ENUM or kind == ENUM64:
-            lists = dedup_primitive(base, own, scratch, first_own, type_id, kind, lists)
-            if kind == FWD and np.int64(records[type_id, CANONICAL]) == type_id:
-                own_fwds += 1
-    return lists, own_fwds
-
-
-@kernel
 def dedup_types(base, own, count, first_own, scratch, may_match):  # type: ignore[no-untyped-def]
     """Find the canonical type of every own type: fills ``records[:, CANONICAL]``.
 
@@ -124,7 +101,7 @@ def dedup_types(base, own, count, first_own, scratch, may_match):  # type: ignor
     if may_match:
         verdict, lists, own_fwds = match(base, own, count, first_own, scratch)
     else:
-        lists, own_fwds = _dedup_primitives(base, own, count, first_own, scratch)
+        lists, own_fwds = dedup_primitives(base, own, count, first_own, scratch)
     state[VERDICT] = verdict
     matched = verdict == MATCHED
     words = base.words

@@ -46,7 +46,7 @@ def split_file(tmp_path: Path) -> Path:
 def test_formats_of_split_btf(split_file: Path, here: Here) -> None:
     types = dumping.split("act_bpf")
     done = splitbtf("dump", split_file, "-B", BASE)
-    assert (done.code, done.err) == (0, "")
+    assert done.code == 0, done.err
     assert done.out == "".join(btf.dump_raw(types))
     expected = "".join(btf.dump_json(types))
     assert here("dump", "--format", "json", "-B", BASE, split_file).out == expected

@@ -1,0 +1,164 @@
+"""Measurements that need a look inside: run as a process each, arguments and results as JSON.
+
+    modules  how long each module takes, by itself
+    index    how long the index takes to build, and how large it is
+    memory   how far a process's memory grows over what it holds once the base is indexed
+    store    what Ray's object store holds for one, two, four workers
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import numpy as np
+
+import btf
+from pipeline.base import load_base
+from pipeline.records import DONE, ModuleInput, ModuleRecord, WorkOptions
+from pipeline.worker import BatchResult, run_module
+
+NOTHING_WRITTEN = WorkOptions(None, describe=False, release=None)
+
+
+def _inputs(files: Sequence[str]) -> list[ModuleInput]:
+    return [
+        ModuleInput(Path(path).stem, number, path, path) for number, path in enumerate(files, 1)
+    ]
+
+
+def _work(module: ModuleInput, index: btf.BaseIndex) -> ModuleRecord:
+    record, _ = run_module(module, index, NOTHING_WRITTEN)
+    return record
+
+
+def modules(base: str, files: list[str], repeat: int) -> list[dict[str, Any]]:
+    """For each module the least of its times: what disturbs a short measurement only adds."""
+    index = load_base(base).index
+    results = []
+    for module in _inputs(files):
+        took = []
+        for _ in range(repeat):
+            began = time.perf_counter()
+            record = _work(module, index)
+            took.append(time.perf_counter() - began)
+        failure = record.failure.message if record.status != DONE and record.failure else None
+        results.append(
+            {
+                "seconds": min(took),
+                "types": record.types_in,
+                "types_out": record.types_out,
+                "bytes": record.input_bytes,
+                "failure": failure,
+            }
+        )
+    return results
+
+
+def index_bytes(index: btf.BaseIndex) -> int:
+    """Of all its arrays."""
+    values = [getattr(index, field.name) for field in dataclasses.fields(index)]
+    return sum(value.nbytes for value in values if isinstance(value, np.ndarray))
+
+
+def index(base: str, repeat: int) -> dict[str, Any]:
+    """Build the index several times in a process where everything is compiled and loaded."""
+    loaded = load_base(base)
+    took = []
+    for _ in range(repeat):
+        began = time.perf_counter()
+        built = btf.BaseIndex.build(loaded.types)
+        took.append(time.perf_counter() - began)
+    return {
+        "seconds": took,
+        "first": loaded.index_seconds,
+        "bytes": index_bytes(built),
+        "base_bytes": len(loaded.content),
+        "types": loaded.types.type_count,
+    }
+
+
+def _status(name: str) -> int:
+    """A size in /proc/self/status, in bytes."""
+    found = re.search(rf"^{name}:\s+(\d+) kB$", Path("/proc/self/status").read_text(), re.M)
+    assert found is not None, name
+    return int(found[1]) * 1024
+
+
+def memory(base: str, files: list[str]) -> dict[str, int]:
+    """Resident size with the index, and the highest one from then on."""
+    index = load_base(base).index
+    Path("/proc/self/clear_refs").write_text("5")  # forget the highest size so far
+    before = _status("VmRSS")
+    for module in _inputs(files):
+        _work(module, index)
+    return {"before": before, "peak": _status("VmHWM"), "modules": len(files)}
+
+
+def _one_batch(
+    batch: Sequence[ModuleInput], index: btf.BaseIndex, options: WorkOptions
+) -> BatchResult:
+    """A batch that takes long enough for every worker to get some, and tells what it mapped."""
+    for module in batch:
+        run_module(module, index, options)
+    time.sleep(0.2)
+    values = [getattr(index, field.name) for field in dataclasses.fields(index)]
+    arrays = [value for value in values if isinstance(value, np.ndarray)]
+    mapped = sum(a.nbytes for a in arrays if not a.flags.owndata and not a.flags.writeable)
+    import os
+
+    return BatchResult((), None, float(mapped), os.getpid())
+
+
+def store(base: str, files: list[str], workers: int) -> dict[str, Any]:
+    """Give the index to so many Ray workers, have all of them use it, and look into the store."""
+    from pipeline.on_ray import OnRay
+
+    loaded = load_base(base)
+    executor = OnRay(workers, None, _one_batch)
+    try:
+        before = _store_used()
+        shared = executor.share(loaded.index)
+        batches = [_inputs(files)[number::workers] for number in range(workers)] * 3
+        for batch in batches:
+            executor.submit(batch, shared, NOTHING_WRITTEN)
+        results = [executor.wait()[1] for _ in batches]
+        used = _store_used()
+    finally:
+        executor.close()
+    done = [result for result in results if isinstance(result, BatchResult)]
+    return {
+        "before": before,
+        "used": used,
+        "index_bytes": index_bytes(loaded.index),
+        "processes": len({result.process_id for result in done}),
+        "mapped": min(result.busy_seconds for result in done),
+    }
+
+
+def _store_used() -> float:
+    """Bytes in the object store, from Ray's own statistics (in MiB there)."""
+    from ray._private.internal_api import memory_summary
+
+    text = memory_summary(stats_only=True)
+    found = re.search(r"Plasma memory usage (\d+) MiB", text)
+    return float(found[1]) * 2**20 if found else 0.0
+
+
+PROBES: dict[str, Callable[..., Any]] = {
+    "modules": modules,
+    "index": index,
+    "memory": memory,
+    "store": store,
+}
+
+if __name__ == "__main__":
+    print(json.dumps(PROBES[sys.argv[1]](**json.load(sys.stdin))))
