@@ -30,9 +30,12 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 
 oracle: $(VENV)/.dev
+	@.ci/debian-packages gcc libbpf-dev
 	$(BIN)/python tests/full_oracle.py
 
 kernel-proof: $(VENV)/.run
+	@.ci/debian-packages qemu-system-x86 busybox-static
+	@[ "$$(id -u)" != 0 ] || apt-get update -qq
 	$(BIN)/python tests/kernel_proof/prove.py
 
 docs: $(VENV)/.run

@@ -1,15 +1,16 @@
 """Measurements that need a look inside: run as a process each, arguments and results as JSON.
 
-    modules  how long each module takes, by itself
-    index    how long the index takes to build, and how large it is
-    memory   how far a process's memory grows over what it holds once the base is indexed
-    store    what Ray's object store holds for one, two, four workers
+modules  how long each module takes, by itself
+index    how long the index takes to build, and how large it is
+memory   how far a process's memory grows over what it holds once the base is indexed
+store    what Ray's object store holds for one, two, four workers
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 import sys
 import time
@@ -31,7 +32,8 @@ NOTHING_WRITTEN = WorkOptions(None, describe=False, release=None)
 
 def _inputs(files: Sequence[str]) -> list[ModuleInput]:
     return [
-        ModuleInput(Path(path).stem, number, path, path) for number, path in enumerate(files, 1)
+        ModuleInput(Path(path).stem, path, path, number, Path(path).stat().st_size)
+        for number, path in enumerate(files, 1)
     ]
 
 
@@ -113,8 +115,6 @@ def _one_batch(
     values = [getattr(index, field.name) for field in dataclasses.fields(index)]
     arrays = [value for value in values if isinstance(value, np.ndarray)]
     mapped = sum(a.nbytes for a in arrays if not a.flags.owndata and not a.flags.writeable)
-    import os
-
     return BatchResult((), None, float(mapped), os.getpid())
 
 

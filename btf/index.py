@@ -67,6 +67,7 @@ class BaseIndex:
     group_starts    uint32, shape (G + 1,): first candidate of each group
     candidates  uint32: type ids by group, in libbpf's order of trial
     alone       uint8, shape (N,): ALONE or IN_COMPANY, see there
+    named_once  uint8, shape (N,): whether a struct, union or typedef is the only one of its name
     entries, capacity   size and capacity of libbpf's table with this base in it
     name_slots  uint64, power of two: structs and unions by name: name_off above, type id + 1
                 below, the id of void standing for several; 0 is free
@@ -86,6 +87,7 @@ class BaseIndex:
     group_starts: np.ndarray
     candidates: np.ndarray
     alone: np.ndarray
+    named_once: np.ndarray
     entries: int
     capacity: int
     name_slots: np.ndarray
@@ -145,9 +147,11 @@ class BaseIndex:
         _withdraw_alone(words, records, alone)
         aggregates, typedefs, enums = _count_named(words, starts)
         enum_slots = np.zeros(power_of_two(2 * enums), np.uint64)
+        named_once = np.zeros(len(starts), np.uint8)
         name_slots = np.zeros(power_of_two(2 * aggregates), np.uint64)
         typedef_slots = np.zeros(power_of_two(2 * typedefs), np.uint64)
         _index_names(words, starts, alone, name_slots, typedef_slots, enum_slots)
+        _mark_named_once(name_slots, typedef_slots, named_once)
         return cls(
             words=words,
             starts=starts,
@@ -158,6 +162,7 @@ class BaseIndex:
             group_starts=freeze(group_starts[: groups + 1].copy()),
             candidates=freeze(candidates[:entries].copy()),
             alone=freeze(alone),
+            named_once=freeze(named_once),
             entries=int(entries),
             capacity=int(capacity),
             name_slots=freeze(name_slots),
@@ -186,6 +191,7 @@ class BaseIndex:
             self.group_starts,
             self.candidates,
             self.alone,
+            self.named_once,
             self.name_slots,
             self.typedef_slots,
             self.enum_slots,
@@ -260,6 +266,7 @@ def new_scratch(
         links=np.empty((types, 2), np.uint32),
         frames=np.empty((max(frames, types), 4), np.int64),
         mates=np.empty(types, np.uint32),
+        kinds=np.empty(types, np.uint8),
         trust=np.empty(types, np.uint8),
         signatures=np.empty(types, np.uint64),
         pending=np.empty(2 * types + 64, np.int64),
@@ -540,3 +547,13 @@ def _index_names(words, starts, alone, name_slots, typedef_slots, enum_slots):  
         elif (kind == ENUM or kind == ENUM64) and alone[type_id] == ALONE:
             if words[at + 1] & INFO_VLEN_MASK != 0:
                 enter_content(enum_slots, enum_content(words, at), type_id)
+
+
+@kernel
+def _mark_named_once(name_slots, typedef_slots, named_once):  # type: ignore[no-untyped-def]
+    for table in range(2):
+        slots = name_slots if table == 0 else typedef_slots
+        for slot in slots:
+            type_id = np.int64(slot & _LOW) - 1
+            if slot >> np.uint64(32) != 0 and type_id > 0:
+                named_once[type_id] = 1

@@ -132,6 +132,7 @@ def _pair_up(base, own, count, first_own, scratch, lists):  # type: ignore[no-un
     """Deduplicate primitive types and give others a first partner: (lists, FWDs that stay)."""
     records = scratch.records
     mates = scratch.mates
+    kinds = scratch.kinds
     trust = scratch.trust
     base_words = base.words
     own_fwds = 0
@@ -140,6 +141,7 @@ def _pair_up(base, own, count, first_own, scratch, lists):  # type: ignore[no-un
         type_id = first_own + index
         at = np.int64(records[type_id, START]) - len(base_words)
         kind = kind_of(own[at + 1])
+        kinds[index] = kind
         mates[index] = 0
         trust[index] = _GUESSED
         agrees = 0 < expected < first_own and _agree(
@@ -180,12 +182,14 @@ def _pair_up(base, own, count, first_own, scratch, lists):  # type: ignore[no-un
                 agrees = mates[referred - first_own] == wanted
         if agrees:
             mates[index] = expected
-        if own[at] != 0 and (kind == STRUCT or kind == UNION or kind == TYPEDEF):
-            named = find_name(base.typedef_slots if kind == TYPEDEF else base.name_slots, own[at])
-            if named > 0:
-                if (agrees and named == expected) or _agree(
-                    base_words, own, np.int64(records[named, START]), at
-                ):
+        if kind == STRUCT or kind == UNION or kind == TYPEDEF:
+            if agrees and base.named_once[expected]:
+                trust[index] = _NAMED
+            elif own[at] != 0:
+                named = find_name(
+                    base.typedef_slots if kind == TYPEDEF else base.name_slots, own[at]
+                )
+                if named > 0 and _agree(base_words, own, np.int64(records[named, START]), at):
                     mates[index] = named
                     trust[index] = _NAMED
         if mates[index] != 0:
@@ -368,10 +372,10 @@ def _spread(own, offset, count, first_own, scratch):  # type: ignore[no-untyped-
 def _declarations_are_clear(base, own, count, first_own, scratch):  # type: ignore[no-untyped-def]
     """Whether each FWD of the module has at most one meaning, in base and module together."""
     records = scratch.records
+    kinds = scratch.kinds
     declared = 0
     for index in range(count):
-        at = np.int64(records[first_own + index, START]) - len(base.words)
-        if kind_of(own[at + 1]) == FWD:
+        if kinds[index] == FWD:
             declared += 1
     if declared == 0:
         return True
@@ -381,10 +385,10 @@ def _declarations_are_clear(base, own, count, first_own, scratch):  # type: igno
     names = scratch.names[: min(size, len(scratch.names))]
     names[:] = 0
     for index in range(count):
+        if kinds[index] != FWD:
+            continue
         type_id = first_own + index
         at = np.int64(records[type_id, START]) - len(base.words)
-        if kind_of(own[at + 1]) != FWD:
-            continue
         if find_name(names, own[at]) < 0:
             enter_name(names, own[at], type_id)
         if np.int64(records[type_id, CANONICAL]) != type_id:
@@ -392,10 +396,10 @@ def _declarations_are_clear(base, own, count, first_own, scratch):  # type: igno
             if find_name(base.name_slots, own[at]) >= 0:
                 return False
     for index in range(count):
-        at = np.int64(records[first_own + index, START]) - len(base.words)
-        kind = kind_of(own[at + 1])
-        if (kind == STRUCT or kind == UNION) and find_name(names, own[at]) >= 0:
-            return False
+        if kinds[index] == STRUCT or kinds[index] == UNION:
+            at = np.int64(records[first_own + index, START]) - len(base.words)
+            if find_name(names, own[at]) >= 0:
+                return False
     return True
 
 
@@ -405,9 +409,8 @@ def _is_aggregate(kind):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _is_paired_kind(info):  # type: ignore[no-untyped-def]
+def _is_paired_kind(kind):  # type: ignore[no-untyped-def]
     """Whether ``match`` maps types of this kind itself: all that refer to others."""
-    kind = kind_of(info)
     return _is_aggregate(kind) or (HEAD_IS_REF[kind] != 0 and kind != FWD) or FIXED_REFS[kind] > 0
 
 
@@ -423,8 +426,7 @@ def _doubt(base, own, count, first_own, scratch):  # type: ignore[no-untyped-def
         mate = np.int64(mates[index])
         if mate == 0:
             continue
-        at = np.int64(records[first_own + index, START]) - len(base.words)
-        kind = kind_of(own[at + 1])
+        kind = scratch.kinds[index]
         if kind == FWD:
             if scratch.trust[index] != _DECLARED:
                 continue
@@ -435,10 +437,7 @@ def _doubt(base, own, count, first_own, scratch):  # type: ignore[no-untyped-def
         records[mate, EPOCH] = epoch
         records[mate, PAIRED] = first_own + index
     for index in range(count):
-        if mates[index] != 0:
-            continue
-        at = np.int64(records[first_own + index, START]) - len(base.words)
-        if not _is_aggregate(kind_of(own[at + 1])):
+        if mates[index] != 0 or not _is_aggregate(scratch.kinds[index]):
             continue
         h = signature(base.words, own, records, first_own + index)
         scratch.signatures[index] = h
@@ -481,8 +480,7 @@ def match(base, own, count, first_own, scratch):  # type: ignore[no-untyped-def]
             records[first_own + index, CANONICAL] = mate
             own_fwds -= 1
         elif records[first_own + index, CANONICAL] == UNMAPPED:
-            at = np.int64(records[first_own + index, START]) - len(base.words)
-            aggregate = _is_aggregate(kind_of(own[at + 1]))
+            aggregate = _is_aggregate(scratch.kinds[index])
             # Of base types that are the same record, libbpf takes the first it tries.
             if base.alone[mate] == ALONE or aggregate:
                 records[first_own + index, CANONICAL] = mate
@@ -498,9 +496,7 @@ def match(base, own, count, first_own, scratch):  # type: ignore[no-untyped-def]
                 if scratch.trust[other] == _DECLARED:
                     records[first_own + other, CANONICAL] = first_own + other
                     own_fwds += 1
-                elif _is_paired_kind(
-                    own[np.int64(records[first_own + other, START]) + 1 - len(base.words)]
-                ):
+                elif _is_paired_kind(scratch.kinds[other]):
                     records[first_own + other, CANONICAL] = UNMAPPED
             return PARTNER_AMBIGUOUS, lists, own_fwds
     return MATCHED, lists, own_fwds
@@ -527,12 +523,12 @@ def _is_told_apart(base, own, scratch, first_own, index):  # type: ignore[no-unt
 
 
 @kernel
-def unmatch_references(own, offset, count, first_own, scratch):  # type: ignore[no-untyped-def]
+def unmatch_references(count, first_own, scratch):  # type: ignore[no-untyped-def]
     """Take back what ``match`` said of reference types: the base's forward declarations have
     changed their meaning since, so that pointers to them are no longer the base's."""
     for index in range(count):
         if scratch.mates[index] == 0:
             continue
-        at = np.int64(scratch.records[first_own + index, START]) - offset
-        if _is_paired_kind(own[at + 1]) and not _is_aggregate(kind_of(own[at + 1])):
+        kind = scratch.kinds[index]
+        if _is_paired_kind(kind) and not _is_aggregate(kind):
             scratch.records[first_own + index, CANONICAL] = UNMAPPED

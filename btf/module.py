@@ -88,7 +88,11 @@ def load_base(data: bytes, *, path: str | None = None) -> BTF:
 
 
 def open_module(
-    data: bytes, index: BaseIndex, *, path: str | None = None, release: str | None = None
+    data: bytes | memoryview,
+    index: BaseIndex,
+    *,
+    path: str | None = None,
+    release: str | None = None,
 ) -> Module:
     """Read a module's BTF, find out its form, and check that it can be put on the indexed base.
 
@@ -100,7 +104,7 @@ def open_module(
     name = build_id = module_release = None
     depends: tuple[str, ...] = ()
     if elf_file.is_elf(data):
-        file = elf_file.read_elf(data, path)
+        file = elf_file.read_elf(bytes(data), path)
         data = elf_file.btf_section(file, path)
         name, build_id, depends = file.name, file.build_id, file.depends
         module_release = file.release
@@ -144,7 +148,7 @@ def _form(data: bytes | memoryview, head: Header) -> str:
     return SPLIT
 
 
-def _parse_split(data: bytes, head: Header, index: BaseIndex, path: str | None) -> BTF:
+def _parse_split(data: bytes | memoryview, head: Header, index: BaseIndex, path: str | None) -> BTF:
     if index.base is None or head.byteorder != index.byteorder:
         raise WrongBaseError(
             f"split BTF, {head.byteorder}-endian; the base is {index.byteorder}-endian",

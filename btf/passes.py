@@ -149,7 +149,7 @@ def dedup_types(base, own, count, first_own, scratch, may_match):  # type: ignor
     if own_fwds > 0:
         _resolve_forward_declarations(base, own, count, scratch, first_own)
     if matched and state[BASE_EDITS] > 0:
-        unmatch_references(own, len(words), count, first_own, scratch)
+        unmatch_references(count, first_own, scratch)
 
     # Reference types: what they refer to first, then they themselves by all their words.
     stack = scratch.frames

@@ -167,6 +167,8 @@ def map_strings(source, base, base_slots, base_repeats, seen):  # type: ignore[n
         seen[i] = UNSEEN
     at = 0
     next_base = np.int64(0)
+    near_end = len(source) - 8
+    base_near_end = len(base) - 8
     while at < len(source):
         if source[at] == 0:
             seen[at] = 0
@@ -174,7 +176,19 @@ def map_strings(source, base, base_slots, base_repeats, seen):  # type: ignore[n
             continue
         length = np.int64(-1)
         if not base_repeats and 0 < next_base < len(base):
-            length = common_string(source, at, base, next_base)
+            if WIDE and at < near_end and next_base < base_near_end:
+                # most strings are this short
+                word = load64(source, at)
+                different = word ^ load64(base, next_base)
+                zeros = _zero_bytes(word)
+                if zeros != _0:
+                    first_zero = zeros & (~zeros + _1)
+                    if different & ((first_zero << _1) - _1) == _0:
+                        length = trailing_zeros(first_zero) >> 3
+                elif different == _0:
+                    length = common_string(source, at, base, next_base)
+            else:
+                length = common_string(source, at, base, next_base)
         if length >= 0:
             seen[at] = next_base
             next_base += length + 1

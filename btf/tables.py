@@ -15,6 +15,7 @@ class BaseTables(NamedTuple):
     group_starts: np.ndarray
     candidates: np.ndarray
     alone: np.ndarray
+    named_once: np.ndarray
     name_slots: np.ndarray
     typedef_slots: np.ndarray
     enum_slots: np.ndarray
@@ -33,6 +34,7 @@ class Scratch(NamedTuple):
     links       uint32 (T, 2): next older and newer entry of the list
     frames      int64 (F, 4), F >= T: stack of the graph walk
     mates       uint32 (T,): by own type (0-based), its partner in the base, or 0
+    kinds       uint8 (T,): kind of each own type, side by side for passes that look for a few
     trust       uint8 (T,): how sure its partner is
     signatures  uint64 (T,): of own types that have no partner
     pending     int64 (2 T,): own types to look at again
@@ -50,6 +52,7 @@ class Scratch(NamedTuple):
     links: np.ndarray
     frames: np.ndarray
     mates: np.ndarray
+    kinds: np.ndarray
     trust: np.ndarray
     signatures: np.ndarray
     pending: np.ndarray

@@ -81,6 +81,8 @@ def plain(name: str) -> str:
 
 def printable(path: str) -> str:
     """A path as text that is valid UTF-8 and one line, whatever bytes it is made of."""
+    if path.isascii() and path.isprintable():
+        return path
     text = os.fsencode(path).decode("utf-8", "backslashreplace")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 

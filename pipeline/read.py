@@ -8,6 +8,7 @@ from __future__ import annotations
 import lzma
 import os
 import stat
+import threading
 import zlib
 
 from .records import COMPRESSION, UNREADABLE
@@ -31,17 +32,33 @@ class ReadError(Exception):
 
 def read_input(path: str) -> bytes:
     """The content of a file, decompressed if it is zstd, xz or gzip. Raises ReadError."""
+    return bytes(read_passing(path))
+
+
+def read_passing(path: str) -> bytes | memoryview:
+    """As ``read_input``, but what is returned may change with this thread's next call: the memory
+    is used again, which spares the system giving out new pages for every module."""
     data = _read_file(path)
-    if data.startswith(_ZSTD):
-        return _unzstd(data)
-    if data.startswith(_XZ):
-        return _unfold(lzma.LZMADecompressor(lzma.FORMAT_XZ), data, "xz")
-    if data.startswith(_GZIP):
-        return _unfold(zlib.decompressobj(wbits=31), data, "gzip")
+    start = bytes(data[: len(_XZ)])
+    if start.startswith(_ZSTD):
+        return _unzstd(bytes(data))
+    if start.startswith(_XZ):
+        return _unfold(lzma.LZMADecompressor(lzma.FORMAT_XZ), bytes(data), "xz")
+    if start.startswith(_GZIP):
+        return _unfold(zlib.decompressobj(wbits=31), bytes(data), "gzip")
     return data
 
 
-def _read_file(path: str) -> bytes:
+class _Buffer(threading.local):
+    """A thread's memory for reading."""
+
+    content = bytearray(0)
+
+
+_buffer = _Buffer()
+
+
+def _read_file(path: str) -> memoryview:
     # O_NONBLOCK: opening a pipe or a device for reading must not wait for a writer.
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -51,15 +68,18 @@ def _read_file(path: str) -> bytes:
                 what = "a folder" if stat.S_ISDIR(status.st_mode) else "no regular file"
                 raise ReadError(UNREADABLE, f"this is {what}; only files can be read")
             # sysfs says 4096 for attributes that are longer: read to the end, whatever the size.
-            parts, missing = [], status.st_size + 1
-            while part := os.read(descriptor, max(missing, _CHUNK_BYTES)):
-                parts.append(part)
-                missing -= len(part)
+            size, room = 0, status.st_size + _CHUNK_BYTES
+            if len(_buffer.content) < room:
+                _buffer.content = bytearray(2 * room)
+            while count := os.readv(descriptor, [memoryview(_buffer.content)[size:]]):
+                size += count
+                if size == len(_buffer.content):
+                    _buffer.content = _buffer.content + bytes(size)
         finally:
             os.close(descriptor)
     except OSError as error:
         raise ReadError(UNREADABLE, unreadable(path, error)) from error
-    return parts[0] if len(parts) == 1 else b"".join(parts)
+    return memoryview(_buffer.content)[:size].toreadonly()
 
 
 def unreadable(path: str, error: OSError) -> str:

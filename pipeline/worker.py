@@ -14,12 +14,13 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePath
+from typing import Any
 
 import btf
 
 from . import names
 from .describe import TypeColumns, kind_counts, type_columns
-from .read import ReadError, read_input
+from .read import ReadError, read_passing
 from .records import (
     BAD_BTF,
     BAD_NAME,
@@ -84,7 +85,7 @@ def run_module(
     if module.problem is not None:
         return replace(record, failure=Failure(UNREADABLE, module.problem)), None
     try:
-        data = read_input(module.path)
+        data = read_passing(module.path)
     except ReadError as error:
         return replace(record, failure=Failure(error.kind, error.message)), None
     try:
@@ -100,58 +101,70 @@ def run_module(
 def _dedup(
     record: ModuleRecord,
     module: ModuleInput,
-    data: bytes,
+    data: bytes | memoryview,
     index: btf.BaseIndex,
     options: WorkOptions,
 ) -> tuple[ModuleRecord, btf.BTF | None]:
-    if options.describe:
-        record = replace(record, input_sha256=hashlib.sha256(data).hexdigest())
+    facts: dict[str, Any] = {}  # fields of the record, filled as they become known
     try:
-        found = btf.open_module(data, index, path=record.path, release=options.release)
-        record = replace(
-            record,
-            form=found.form,
-            module_name=found.name or default_module_name(module),
-            input_bytes=found.input_bytes,
-            types_in=found.btf.type_count,
-            type_bytes_in=found.btf.words.nbytes,
-            string_bytes_in=found.btf.strings.nbytes,
-            build_id=found.build_id,
-            release=names.printable(found.release) if found.release is not None else None,
-            depends=tuple(names.printable(name) for name in found.depends),
-        )
-        if found.name is not None and not names.MODULE_NAME.fullmatch(found.name):
-            message = f"the module calls itself {found.name!r}, which is no name for a module"
-            failure = Failure(BAD_NAME, message, ".modinfo")
-            shown = names.printable(found.name)
-            return replace(record, module_name=shown, failure=failure), None
-        result = btf.dedup_module(found, index).btf
+        result = _dedup_into(facts, module, data, index, options, record.path)
     except btf.BtfError as error:
-        return replace(record, failure=failure_of(error)), None
+        return replace(record, failure=failure_of(error), **facts), None
+    except _BadNameError as error:
+        return replace(record, failure=error.failure, **facts), None
+    return replace(record, status=DONE, **facts), result
 
+
+class _BadNameError(Exception):
+    """A module that calls itself what no module can be called."""
+
+    def __init__(self, name: str) -> None:
+        message = f"the module calls itself {name!r}, which is no name for a module"
+        super().__init__(name)
+        self.failure = Failure(BAD_NAME, message, ".modinfo")
+
+
+def _dedup_into(
+    facts: dict[str, Any],
+    module: ModuleInput,
+    data: bytes | memoryview,
+    index: btf.BaseIndex,
+    options: WorkOptions,
+    path: str,
+) -> btf.BTF:
+    if options.describe:
+        facts["input_sha256"] = hashlib.sha256(data).hexdigest()
+    found = btf.open_module(data, index, path=path, release=options.release)
+    facts.update(
+        form=found.form,
+        module_name=default_module_name(module)
+        if found.name is None
+        else names.printable(found.name),
+        input_bytes=found.input_bytes,
+        types_in=found.btf.type_count,
+        type_bytes_in=found.btf.words.nbytes,
+        string_bytes_in=found.btf.strings.nbytes,
+        build_id=found.build_id,
+        release=names.printable(found.release) if found.release is not None else None,
+        depends=tuple(names.printable(name) for name in found.depends),
+    )
+    if found.name is not None and not names.MODULE_NAME.fullmatch(found.name):
+        raise _BadNameError(found.name)
+    result = btf.dedup_module(found, index).btf
     content = result.to_bytes()
     if options.output_folder is not None:
         _write(options, module.name, content)
-    record = replace(
-        record,
-        status=DONE,
+    facts.update(
         bytes_out=len(content),
         types_out=result.type_count,
         type_bytes_out=result.words.nbytes,
         string_bytes_out=result.strings.nbytes,
     )
     if options.describe:
-        kinds_in, kind_bytes_in = kind_counts(found.btf)
-        kinds_out, kind_bytes_out = kind_counts(result)
-        record = replace(
-            record,
-            output_sha256=hashlib.sha256(content).hexdigest(),
-            kinds_in=kinds_in,
-            kinds_out=kinds_out,
-            kind_bytes_in=kind_bytes_in,
-            kind_bytes_out=kind_bytes_out,
-        )
-    return record, result
+        facts["output_sha256"] = hashlib.sha256(content).hexdigest()
+        facts["kinds_in"], facts["kind_bytes_in"] = kind_counts(found.btf)
+        facts["kinds_out"], facts["kind_bytes_out"] = kind_counts(result)
+    return result
 
 
 def default_module_name(module: ModuleInput) -> str:

@@ -1,0 +1,117 @@
+"""Measures splitbtf against libbpf on the same files: what ``make bench`` runs.
+
+    python benchmarks/bench.py [--modules DIR --base FILE] [--repeat N] [--only SECTION,...]
+
+Without --modules and --base the demo kernel of this repository is used; otherwise a folder of
+standalone BTF files (``*.btf``) and a base, raw. Each section prints a table, and all of them end
+up in RESULTS.md; with --append, after those that are there. A section that fails says so, and the
+others are done. Nothing fails for being slow.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+import process
+import speed
+import whole
+from inputs import Input, demo, given
+from measure import BenchError, Sides, build_peer, run, splitbtf
+from report import Table, machine_lines
+
+Section = Callable[[Sides, Input], list[Table]]
+SECTIONS: dict[str, Section] = {
+    "throughput": speed.throughput,
+    "base": speed.base_size,
+    "growth": speed.growth,
+    "hostile": speed.hostile_inputs,
+    "index": process.index,
+    "start": process.start,
+    "memory": process.memory,
+    "workers": whole.workers,
+    "job": whole.job,
+}
+RESULTS = Path(__file__).with_name("RESULTS.md")
+HEAD = """\
+# Results
+
+Written by `make bench`. Both sides get the same files, in turns, on the same core (`workers` and
+`job` excepted); times are medians, with the least and the most in parentheses.
+"""
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Measure splitbtf against libbpf.")
+    parser.add_argument("--modules", type=Path, metavar="DIR", help="folder of standalone BTF")
+    parser.add_argument("--base", type=Path, metavar="FILE", help="their base, raw BTF")
+    parser.add_argument("--title", help="what to call the input in the results")
+    parser.add_argument("--repeat", type=int, default=3, metavar="N", help="runs (default: 3)")
+    parser.add_argument("--core", type=int, default=max(os.sched_getaffinity(0)), metavar="N")
+    parser.add_argument("--only", metavar="SECTION,...", help=f"of {', '.join(SECTIONS)}")
+    parser.add_argument("--append", action="store_true", help="keep the results that are there")
+    parser.add_argument("--results", type=Path, default=RESULTS, metavar="FILE")
+    options = parser.parse_args()
+    options.chosen = options.only.split(",") if options.only else list(SECTIONS)
+    unknown = set(options.chosen) - set(SECTIONS)
+    if unknown:
+        parser.error(f"no such section: {', '.join(sorted(unknown))}")
+    if (options.modules is None) != (options.base is None):
+        parser.error("--modules and --base go together")
+    return options
+
+
+def main() -> int:
+    """Run the sections; returns how many failed."""
+    options = _arguments()
+    if options.base is None:
+        source, title = demo(), options.title or "The demo kernel"
+    else:
+        source = given(options.base.resolve(), options.modules.resolve())
+        title = options.title or "A kernel"
+    sides = Sides(build_peer(), options.core, options.repeat)
+    libbpf = sides.peer_once(source.base, source.modules[:1])["libbpf"]
+    run(_compile_command(source)).json()
+    heading = [
+        f"## {title}",
+        "",
+        f"- input: {source.describe()}",
+        *(f"- {line}" for line in machine_lines(libbpf)),
+        f"- date: {datetime.date.today()}; {options.repeat} runs of each",
+        "",
+    ]
+    written = [*heading]
+    print("\n".join(heading), flush=True)
+    failed = 0
+    for name in options.chosen:
+        text, good = _section(SECTIONS[name], name, sides, source)
+        failed += not good
+        written.append(text)
+        print(text, flush=True)
+    before = options.results.read_text() if options.append and options.results.exists() else HEAD
+    options.results.write_text(before + "\n" + "\n".join(written).rstrip() + "\n")
+    return failed
+
+
+def _compile_command(source: Input) -> list[str]:
+    """One module: whatever has to be compiled is so before anything is measured."""
+    return splitbtf("dedup", "-B", source.base, "--no-output", "--json", source.modules[0])
+
+
+def _section(section: Section, name: str, sides: Sides, source: Input) -> tuple[str, bool]:
+    try:
+        return "\n".join(table.markdown() for table in section(sides, source)), True
+    except BenchError as error:
+        return f"### {name}\n\nFailed: {error}\n", False
+    except Exception as error:
+        traceback.print_exc()
+        return f"### {name}\n\nFailed: {type(error).__name__}\n", False
+
+
+if __name__ == "__main__":
+    sys.exit(main())

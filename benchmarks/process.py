@@ -1,0 +1,110 @@
+"""Sections about processes: the index, the first module, memory."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from inputs import Input
+from measure import BenchError, Sides, run, splitbtf
+from report import Sample, Table, seconds, size, times
+
+WORKERS = (1, 2, 4)
+
+
+def index(sides: Sides, source: Input) -> list[Table]:
+    """How long the index takes, how large it is, and how many of it there are."""
+    facts = sides.probe("index", base=str(source.base), repeat=max(5, sides.repeat))
+    build = Sample(tuple(facts["seconds"]))
+    rows = (
+        ("base", f"{size(facts['base_bytes'])}, {facts['types']:,} types", ""),
+        ("build", build.show(seconds), f"{seconds(build.median / facts['types'])} per type"),
+        ("the first in a process", seconds(facts["first"]), ""),
+        ("size", size(facts["bytes"]), f"{times(facts['bytes'] / facts['base_bytes'])} the base"),
+    )
+    return [Table("Index", ("", "", "ratio"), rows), _store(sides, source)]
+
+
+def _store(sides: Sides, source: Input) -> Table:
+    rows = []
+    files = [str(path) for path in source.modules[: 2 * max(WORKERS)]]
+    for workers in WORKERS:
+        try:
+            facts = sides.probe(
+                "store", pinned=False, base=str(source.base), files=files, workers=workers
+            )
+        except BenchError as error:
+            rows.append((str(workers), "", f"failed: {error}", "", ""))
+            continue
+        rows.append(
+            (
+                str(workers),
+                str(facts["processes"]),
+                size(facts["used"]),
+                times(facts["used"] / facts["index_bytes"]),
+                f"{facts['mapped'] / facts['index_bytes']:.0%}",
+            )
+        )
+    header = (
+        "workers",
+        "worked",
+        "object store in use",
+        "of the index",
+        "mapped read-only by each",
+    )
+    note = "Ray counts the object store in whole MiB."
+    return Table("The index in Ray's object store", header, tuple(rows), (note,))
+
+
+def start(sides: Sides, source: Input) -> list[Table]:
+    """From the start of a process to its end with one module done, seen from outside."""
+    # The middle one: a start should not be measured on a module that takes long by itself.
+    command = splitbtf(
+        "dedup",
+        "-B",
+        source.base,
+        "--no-output",
+        "--json",
+        source.modules[len(source.modules) // 2],
+    )
+    run(command, core=sides.core).json()
+    warm = Sample(tuple(run(command, core=sides.core).seconds for _ in range(max(5, sides.repeat))))
+    with tempfile.TemporaryDirectory(prefix="splitbtf-bench-") as folder:
+        cold = run(command, core=sides.core, env={"SPLITBTF_CACHE_DIR": folder})
+        cold.json()
+        kept = sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
+    announced = "compiling" in cold.err
+    peer = Sample(
+        tuple(
+            run([sides.peer, str(source.base), str(source.modules[0])], core=sides.core).seconds
+            for _ in range(max(5, sides.repeat))
+        )
+    )
+    rows = (
+        ("splitbtf, warm", warm.show(seconds), times(warm.median / peer.median)),
+        ("splitbtf, first run", seconds(cold.seconds), times(cold.seconds / peer.median)),
+        ("libbpf", peer.show(seconds), times(1)),
+    )
+    said = "It is announced." if announced else "It is NOT announced."
+    note = f"The first run compiles; {said} It leaves {size(kept)} in the cache."
+    return [Table("Process start to end, one module", ("", "time", "ratio"), rows, (note,))]
+
+
+def memory(sides: Sides, source: Input) -> list[Table]:
+    """What a process takes beyond what it has when the base is indexed."""
+    files = [str(path) for path in source.modules]
+    sets = (
+        ("the largest module", files[-1:]),
+        ("a tenth of the modules, the largest too", [*files[:-1:10], files[-1]]),
+        ("ten times as many", [*files[:-1:10], files[-1]] * 10),
+    )
+    rows, first = [], 0
+    for name, chosen in sets:
+        facts = sides.probe("memory", base=str(source.base), files=chosen)
+        extra = facts["peak"] - facts["before"]
+        first = first or extra
+        rows.append((name, f"{len(chosen):,}", size(facts["before"]), size(extra),
+                     times(extra / first)))  # fmt: skip
+    header = ("", "modules", "resident with index", "peak beyond that", "ratio")
+    largest = f"The largest module has {size(source.modules[-1].stat().st_size)}."
+    return [Table("Memory of a worker", header, tuple(rows), (largest,))]

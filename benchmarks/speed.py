@@ -1,0 +1,174 @@
+"""Sections about the algorithm: throughput, cost of the base, growth, hostile inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import hostile
+from inputs import Input, larger_base
+from measure import BUILD, BenchError, Sides
+from report import Sample, Table, seconds, size, times
+
+BASE_FACTOR = 4
+CLASSES = 6
+PEER_SECONDS = 5.0  # for one hostile input
+
+
+def throughput(sides: Sides, source: Input) -> list[Table]:
+    """All modules, nothing written: ``work_seconds`` against the peer's ``total_s``."""
+    peer, ours, peer_time, our_time = sides.alternate(source.base, source.modules)
+    rows = []
+    for name, time, facts in (("libbpf", peer_time, peer), ("splitbtf", our_time, ours)):
+        rows.append(
+            (
+                name,
+                time.show(seconds),
+                f"{size(facts['bytes_in'] / time.median)}/s",
+                f"{len(source.modules) / time.median:,.0f}",
+                f"{facts['types_out']:,}",
+                times(peer_time.median / time.median),
+            )
+        )
+    agree = all(peer[name] == ours[name] for name in ("bytes_in", "bytes_out", "types_out"))
+    notes = [] if agree else ["The two results differ in size: not the same work was done."]
+    if peer["failed"] or ours["failed"]:
+        notes.append(f"Failed: libbpf {peer['failed']}, splitbtf {ours['failed']}.")
+    header = ("", "time", "input", "modules/s", "types kept", "speed")
+    return [Table("Dedup throughput, one core", header, tuple(rows), tuple(notes))]
+
+
+def base_size(sides: Sides, source: Input) -> list[Table]:
+    """Every second module, against the base and against one several times as large.
+
+    The other half of the modules is part of the larger base; see ``inputs.larger_base``.
+    """
+    measured = source.modules[1::2]
+    larger, types, plain_types = larger_base(Input(source.base, source.modules[::2]), BASE_FACTOR)
+    found: dict[str, list[Sample]] = {"libbpf": [], "splitbtf": []}
+    for base in (source.base, larger):
+        _, _, peer, ours = sides.alternate(base, measured)
+        found["libbpf"].append(peer)
+        found["splitbtf"].append(ours)
+    rows = []
+    for name, (small, large) in found.items():
+        cells = (_each(sample, len(measured)).show(seconds) for sample in (small, large))
+        rows.append((name, *cells, times(large.median / small.median)))
+    title = f"Cost per module against the size of the base ({len(measured)} modules)"
+    header = ("", f"{plain_types:,} types", f"{types:,} types", "ratio")
+    return [Table(title, header, tuple(rows))]
+
+
+def _each(sample: Sample, count: int) -> Sample:
+    return Sample(tuple(value / count for value in sample.values))
+
+
+def growth(sides: Sides, source: Input) -> list[Table]:
+    """Cost per type by size of module, and cost per module by number of modules."""
+    return [_by_size(sides, source), _by_number(sides, source)]
+
+
+def _by_size(sides: Sides, source: Input) -> Table:
+    files = _spread(source.modules, 600)
+    found = sides.probe("modules", base=str(source.base), files=files, repeat=sides.repeat + 2)
+    found = [one for one in found if one["failure"] is None]
+    found.sort(key=lambda one: one["types"])
+    total_types, total_time = (sum(one[key] for one in found) for key in ("types", "seconds"))
+    rows = []
+    for number in range(CLASSES):
+        part = found[len(found) * number // CLASSES : len(found) * (number + 1) // CLASSES]
+        if part:
+            rows.append(_size_row(f"{part[0]['types']:,}–{part[-1]['types']:,} types", part,
+                                  total_time / total_types))  # fmt: skip
+    rows.append(_size_row("the largest", found[-1:], total_time / total_types))
+    worst = max(found[len(found) // CLASSES :], key=lambda one: one["seconds"] / one["types"])
+    note = (
+        f"The least of {sides.repeat + 2} times for each module. Beyond the smallest class, the "
+        f"module that costs most per type has {worst['types']:,} types, keeps "
+        f"{worst['types_out']:,} and takes {seconds(worst['seconds'] / worst['types'])} for each."
+    )
+    header = ("modules of", "number", "time each", "time per type", "against the mean")
+    return Table("Growth with the size of a module", header, tuple(rows), (note,))
+
+
+def _size_row(name: str, part: Sequence[dict[str, float]], mean: float) -> tuple[str, ...]:
+    time = sum(one["seconds"] for one in part)
+    per_type = time / sum(one["types"] for one in part)
+    each = seconds(time / len(part))
+    return name, str(len(part)), each, seconds(per_type), times(per_type / mean)
+
+
+def _spread(files: Sequence[Path], most: int) -> list[str]:
+    """At most so many, evenly over all sizes, the smallest and the largest among them."""
+    if len(files) <= most:
+        return [str(path) for path in files]
+    return [str(files[at * (len(files) - 1) // (most - 1)]) for at in range(most)]
+
+
+def _by_number(sides: Sides, source: Input) -> Table:
+    folder = BUILD / "many"
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.iterdir():
+        old.unlink()
+    some = [Path(path) for path in _spread(source.modules, 200)]
+    links = []
+    for copy in range(4):
+        for path in some:
+            link = folder / f"{copy}-{path.name}"
+            link.symlink_to(path)
+            links.append(link)
+    rows, first = [], 0.0
+    for factor in (1, 2, 4):
+        files = links[: factor * len(some)]
+        runs = [sides.ours_once(source.base, files) for _ in range(sides.repeat)]
+        each = Sample(tuple(run["work_seconds"] / len(files) for run in runs))
+        first = first or each.median
+        rows.append((f"{len(files):,}", each.show(seconds), times(each.median / first)))
+    header = ("modules", "time each", "against the first")
+    return Table("Growth with the number of modules", header, tuple(rows))
+
+
+def hostile_inputs(sides: Sides, source: Input) -> list[Table]:
+    """Inputs made to be slow, each at three sizes that double."""
+    folder = BUILD / "hostile"
+    folder.mkdir(parents=True, exist_ok=True)
+    base = folder / "base.btf"
+    base.write_bytes(hostile.base())
+    rows = []
+    for kind in hostile.HOSTILE:
+        before = 0.0
+        for n in kind.sizes:
+            file = folder / "input.btf"
+            file.write_bytes(kind.make(n))
+            row, before = _hostile_row(sides, base, file, kind, n, before)
+            rows.append(row)
+    header = ("input", "n", "time", "per type", "for 2n", "libbpf")
+    notes = (
+        "“for 2n” is the time against that for half the size: 2 is linear, 4 is quadratic. "
+        f"libbpf is stopped after {PEER_SECONDS:.0f} s. Per member where n counts members.",
+    )
+    return [Table("Hostile inputs", header, tuple(rows), notes)]
+
+
+def _hostile_row(
+    sides: Sides, base: Path, file: Path, kind: hostile.Hostile, n: int, before: float
+) -> tuple[tuple[str, ...], float]:
+    try:
+        (one,) = sides.probe("modules", base=str(base), files=[str(file)], repeat=3)
+    except BenchError as error:
+        return (kind.name, f"{n:,}", str(error), "", "", _peer_alone(sides, base, file)), 0.0
+    if one["failure"] is not None:
+        return (kind.name, f"{n:,}", one["failure"], "", "", _peer_alone(sides, base, file)), 0.0
+    took = one["seconds"]
+    per = took / (n if kind.unit == "members" else one["types"])
+    ratio = times(took / before) if before else ""
+    peer = _peer_alone(sides, base, file)
+    return (kind.name, f"{n:,}", seconds(took), seconds(per), ratio, peer), took
+
+
+def _peer_alone(sides: Sides, base: Path, file: Path) -> str:
+    try:
+        facts = sides.peer_once(base, [file], timeout=PEER_SECONDS)
+    except BenchError as error:
+        return "crashed" if "status -" in str(error) else str(error)
+    return "refused" if facts["failed"] else seconds(facts["total_s"])
