@@ -6,13 +6,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := build/demo
 
-.PHONY: help demo test lint oracle kernel-proof docs lock clean
+.PHONY: help demo test lint oracle bench kernel-proof docs lock clean
 
 help:
 	@echo "make demo          deduplicate the demo kernel into $(DEMO) and print what came of it"
 	@echo "make test          the test suite"
 	@echo "make lint          ruff and mypy"
 	@echo "make oracle        all golden results and contract seeds (needs gcc and libbpf-dev)"
+	@echo "make bench         measure speed against libbpf (needs gcc and libbpf-dev)"
 	@echo "make kernel-proof  boot a Debian kernel with modules that carry our BTF (needs qemu)"
 	@echo "make docs          write docs/tables.md from the schemas"
 	@echo "make lock          resolve the dependencies in pyproject.toml again"
@@ -32,6 +33,10 @@ lint: $(VENV)/.dev
 oracle: $(VENV)/.dev
 	@.ci/debian-packages gcc libbpf-dev
 	$(BIN)/python tests/full_oracle.py
+
+bench: $(VENV)/.run
+	@.ci/debian-packages gcc libbpf-dev
+	$(BIN)/python benchmarks/bench.py $(BENCH_ARGS)
 
 kernel-proof: $(VENV)/.run
 	@.ci/debian-packages qemu-system-x86 busybox-static

@@ -120,8 +120,10 @@ class Sides:
             our_times.append(ours["work_seconds"])
         return peer, ours, Sample(tuple(peer_times)), Sample(tuple(our_times))
 
-    def probe(self, what: str, *, pinned: bool = True, **arguments: Any) -> Any:
+    def probe(
+        self, what: str, *, pinned: bool = True, timeout: float | None = None, **arguments: Any
+    ) -> Any:
         """One of the measurements in probe.py, in a process of its own."""
         command = [sys.executable, str(PROBE), what]
         core = self.core if pinned else None
-        return run(command, core=core, stdin=json.dumps(arguments)).json()
+        return run(command, core=core, timeout=timeout, stdin=json.dumps(arguments)).json()

@@ -26,10 +26,10 @@ class Sample:
         return statistics.median(self.values)
 
     def show(self, unit: Callable[[float], str]) -> str:
-        """``median (min–max)``; the median alone when there is one value."""
+        """``median (min-max)``; the median alone when there is one value."""
         text = unit(self.median)
         if len(self.values) > 1:
-            text += f" ({unit(min(self.values))}–{unit(max(self.values))})"
+            text += f" ({unit(min(self.values))}-{unit(max(self.values))})"
         return text
 
 
@@ -74,7 +74,7 @@ def size(value: float) -> str:
 
 def times(value: float) -> str:
     """A ratio."""
-    return f"{value:.3g}×"
+    return f"{value:.3g}x"
 
 
 def machine_lines(libbpf: str) -> list[str]:

@@ -56,7 +56,7 @@ def workers(sides: Sides, source: Input) -> list[Table]:
     header = ("engine, workers", "dedup phase", "speed", "workers busy", "not in workers",
               "tables", "process")  # fmt: skip
     notes = (
-        "“workers busy” is the sum over the workers; “not in workers” is the dedup phase less "
+        "'workers busy' is the sum over the workers; 'not in workers' is the dedup phase less "
         "that sum by the number of workers: handing out, waiting for the last, collecting.",
     )
     return [Table("One worker and two", header, tuple(rows), notes)]
@@ -87,5 +87,5 @@ def job(sides: Sides, source: Input) -> list[Table]:
             )
         )
     header = ("", "time", "ratio", "start", "dedup", "tables", "before and after")
-    note = "“before and after” is imports and, with Ray, what its end takes beyond the summary."
+    note = "'before and after' is imports and, with Ray, what its end takes beyond the summary."
     return [Table("The whole job", header, tuple(rows), (note,))]

@@ -44,8 +44,8 @@ def next_candidate(base, scratch, first_own, parity, group, own_list, part, posi
             else:
                 following = np.int64(links[position - 1, _OLDER])
         if following != 0:
-            return 0, following, first_own + following - 1
-        part = 1
+            return np.int64(0), following, first_own + following - 1
+        part = np.int64(1)
         position = np.int64(0)
     if part == 1:
         if group >= 0:
@@ -53,8 +53,8 @@ def next_candidate(base, scratch, first_own, parity, group, own_list, part, posi
             last = np.int64(base.group_starts[group + 1]) - 1
             if first + position <= last:
                 at = last - position if parity else first + position
-                return 1, position + 1, np.int64(base.candidates[at])
-        part = 2
+                return np.int64(1), position + 1, np.int64(base.candidates[at])
+        part = np.int64(2)
         position = np.int64(0)
     following = np.int64(0)
     if own_list >= 0:
@@ -63,8 +63,8 @@ def next_candidate(base, scratch, first_own, parity, group, own_list, part, posi
         else:
             following = np.int64(links[position - 1, _NEWER])
     if following != 0:
-        return 2, following, first_own + following - 1
-    return 3, np.int64(0), np.int64(-1)
+        return np.int64(2), following, first_own + following - 1
+    return np.int64(3), np.int64(0), np.int64(-1)
 
 
 @kernel

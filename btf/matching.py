@@ -135,7 +135,7 @@ def _pair_up(base, own, count, first_own, scratch, lists):  # type: ignore[no-un
     kinds = scratch.kinds
     trust = scratch.trust
     base_words = base.words
-    own_fwds = 0
+    own_fwds = np.int64(0)
     expected = np.int64(0)
     for index in range(count):
         type_id = first_own + index
@@ -285,7 +285,7 @@ def _prove(base, own, count, first_own, scratch):  # type: ignore[no-untyped-def
     records = scratch.records
     mates = scratch.mates
     trust = scratch.trust
-    refuted = 0
+    refuted = np.int64(0)
     for sweep in range(2):
         for start in range(count):
             if mates[start] == 0 or records[first_own + start, CANONICAL] != UNMAPPED:
@@ -293,7 +293,7 @@ def _prove(base, own, count, first_own, scratch):  # type: ignore[no-untyped-def
             if trust[start] != (_NAMED if sweep == 0 else _GUESSED):
                 continue
             index = np.int64(start)
-            top = 0
+            top = np.int64(0)
             while True:
                 if trust[index] != _REFUTED:
                     agree, top = _follow(base, own, first_own, scratch, index, top)
@@ -351,7 +351,7 @@ def _spread(own, offset, count, first_own, scratch):  # type: ignore[no-untyped-
         if fill == 0:
             for index in range(count):
                 first[index + 2] += first[index + 1]
-    top = 0
+    top = np.int64(0)
     for index in range(count):
         if trust[index] == _REFUTED:
             scratch.pending[top] = index
@@ -461,7 +461,7 @@ def match(base, own, count, first_own, scratch):  # type: ignore[no-untyped-def]
     """
     records = scratch.records
     mates = scratch.mates
-    lists, own_fwds = _pair_up(base, own, count, first_own, scratch, 0)
+    lists, own_fwds = _pair_up(base, own, count, first_own, scratch, np.int64(0))
     if scratch.state[BASE_EDITS] > 0:
         return ENUMS_REMAPPED, lists, own_fwds
     if not _declarations_are_clear(base, own, count, first_own, scratch):
@@ -471,7 +471,7 @@ def match(base, own, count, first_own, scratch):  # type: ignore[no-untyped-def]
     doubt = _doubt(base, own, count, first_own, scratch)
     if doubt != MATCHED:
         return doubt, lists, own_fwds
-    company = 0
+    company = np.int64(0)
     for index in range(count):
         mate = np.int64(mates[index])
         if mate == 0:

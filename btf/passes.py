@@ -119,7 +119,7 @@ def dedup_types(base, own, count, first_own, scratch, may_match):  # type: ignor
         group = find_group(base.group_slots, h)
         own_list = find_group(scratch.list_slots, h)
         found = np.int64(type_id)
-        part = 0
+        part = np.int64(0)
         position = np.int64(0)
         while True:
             part, position, other = next_candidate(
@@ -157,7 +157,7 @@ def dedup_types(base, own, count, first_own, scratch, may_match):  # type: ignor
         if is_mapped(records, first_own + index):
             continue
         # Frame: type, its next reference, end of its references.
-        top = 0
+        top = np.int64(0)
         entering = np.int64(first_own + index)
         while True:
             if entering >= 0:
@@ -195,7 +195,7 @@ def dedup_types(base, own, count, first_own, scratch, may_match):  # type: ignor
             group = find_group(base.group_slots, h)
             own_list = find_group(scratch.list_slots, h)
             found = type_id
-            part = 0
+            part = np.int64(0)
             position = np.int64(0)
             while True:
                 part, position, other = next_candidate(
@@ -259,7 +259,7 @@ def compact(own, offset, count, records, first_own, new_ids, out, out_offsets): 
 
     Returns (types kept, words written).
     """
-    kept = 0
+    kept = np.int64(0)
     for index in range(count):
         if np.int64(records[first_own + index, CANONICAL]) == first_own + index:
             new_ids[index] = first_own + kept
@@ -270,8 +270,8 @@ def compact(own, offset, count, records, first_own, new_ids, out, out_offsets): 
             new_ids[index] = canonical
         elif canonical != first_own + index:
             new_ids[index] = new_ids[canonical - first_own]
-    kept = 0
-    length = 0
+    kept = np.int64(0)
+    length = np.int64(0)
     for index in range(count):
         if np.int64(records[first_own + index, CANONICAL]) != first_own + index:
             continue

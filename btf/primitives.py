@@ -52,7 +52,7 @@ def dedup_primitive(base, own, scratch, first_own, type_id, kind, lists):  # typ
             return add_candidate(scratch, lists, h, index)
     own_list = find_group(scratch.list_slots, h)
     found = np.int64(type_id)
-    part = 0
+    part = np.int64(0)
     position = np.int64(0)
     while True:
         part, position, other = next_candidate(
@@ -83,8 +83,8 @@ def dedup_primitive(base, own, scratch, first_own, type_id, kind, lists):  # typ
 def dedup_primitives(base, own, count, first_own, scratch):  # type: ignore[no-untyped-def]
     """Map the types that refer to nothing: (lists of candidates in use, FWDs that stay)."""
     records = scratch.records
-    lists = 0
-    own_fwds = 0
+    lists = np.int64(0)
+    own_fwds = np.int64(0)
     for index in range(count):
         type_id = first_own + index
         kind = kind_of(own[np.int64(records[type_id, START]) - len(base.words) + 1])

@@ -84,7 +84,7 @@ def hash_string(buffer, start):  # type: ignore[no-untyped-def]
 @kernel
 def common_string(a, start_a, b, start_b):  # type: ignore[no-untyped-def]
     """Length of the string at ``start_a`` if ``b`` has the same one at ``start_b``, else -1."""
-    length = 0
+    length = np.int64(0)
     while True:
         word = _eight_bytes(a, start_a + length)
         different = word ^ _eight_bytes(b, start_b + length)
@@ -143,7 +143,7 @@ def count_strings(strings):  # type: ignore[no-untyped-def]
 def index_strings(strings, slots):  # type: ignore[no-untyped-def]
     """Enter every string of a section in the zeroed ``slots``; whether one is there twice."""
     repeated = False
-    at = 0
+    at = np.int64(0)
     while at < len(strings):
         h, end = hash_string(strings, at)
         if end > at:
@@ -165,7 +165,7 @@ def map_strings(source, base, base_slots, base_repeats, seen):  # type: ignore[n
     """
     for i in range(len(source)):
         seen[i] = UNSEEN
-    at = 0
+    at = np.int64(0)
     next_base = np.int64(0)
     near_end = len(source) - 8
     base_near_end = len(base) - 8
