@@ -209,8 +209,7 @@ class BaseIndex:
         offsets = []
         for name in names:
             text = np.frombuffer(name + b"\0", np.uint8)
-            h, _ = strings.hash_string(text, 0)
-            offsets.append(int(strings.find_string(self.strings, self.string_slots, text, 0, h)))
+            offsets.append(int(strings.find_text(self.strings, self.string_slots, text)))
         return tuple(offsets)
 
     @cached_property

@@ -144,7 +144,6 @@ def _element_at(spec: KindSpec, role: Role) -> int:
 
 
 # The table again, as flat arrays by kind for the compiled kernels.
-KNOWN = _per_kind(lambda spec: 1)
 FIXED_WORDS = _per_kind(lambda spec: len(spec.fixed))
 ELEMENT_WORDS = _per_kind(lambda spec: len(spec.element))
 HEAD_IS_REF = _per_kind(lambda spec: spec.head[1] is Role.REF)

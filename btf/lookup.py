@@ -15,20 +15,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from . import kinds
-from .jit import kernel
-from .strings import count_strings, find_string, hash_string, index_strings
+from .strings import count_strings, find_text, index_strings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from .table import BTF
-
-
-@kernel
-def _find(strings, slots, text):  # type: ignore[no-untyped-def]
-    """Offset of the string that ``text`` (with its NUL) is, or -1."""
-    h, _ = hash_string(text, 0)
-    return find_string(strings, slots, text, 0, h)
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +46,7 @@ class StringTable:
 
     def find(self, text: bytes) -> int:
         """Offset of the first string equal to ``text``, or -1; never of the empty one."""
-        return int(_find(self.strings, self.slots, np.frombuffer(text + b"\0", np.uint8)))
+        return int(find_text(self.strings, self.slots, np.frombuffer(text + b"\0", np.uint8)))
 
     def find_everywhere(self, text: bytes) -> list[int]:
         """Every offset at which ``text`` stands up to its NUL, also at the end of other strings."""

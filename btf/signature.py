@@ -45,7 +45,6 @@ from .kinds import (
 _SEED = np.uint64(0x243F6A8885A308D3)
 _FACTOR = np.uint64(0xD6E8FEB86659FD93)
 _29 = np.uint64(29)
-_32 = np.uint64(32)
 
 # How many references a member's type is followed. Deeper tells more pairs apart and costs more.
 _MEMBER_DEPTH = 6

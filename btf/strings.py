@@ -21,7 +21,6 @@ _HIGH = np.uint64(0xFFFFFFFF00000000)
 _LOW = np.uint64(0xFFFFFFFF)
 _32 = np.uint64(32)
 _29 = np.uint64(29)
-_8 = np.uint64(8)
 _ONES = np.uint64(0x0101010101010101)
 _TOPS = np.uint64(0x8080808080808080)
 _0 = np.uint64(0)
@@ -117,6 +116,13 @@ def find_string(strings, slots, buffer, start, h):  # type: ignore[no-untyped-de
                 return offset
         slot = (slot + 1) & mask
     return np.int64(-1)
+
+
+@kernel
+def find_text(strings, slots, text):  # type: ignore[no-untyped-def]
+    """Offset in ``strings`` of the string that ``text`` (with its NUL) is, or -1."""
+    h, _ = hash_string(text, np.int64(0))
+    return find_string(strings, slots, text, np.int64(0), h)
 
 
 @kernel
