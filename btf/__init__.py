@@ -18,18 +18,20 @@ Nothing here knows of Ray, Parquet, the command line or where files live.
 """
 
 from . import images, kinds
-from .builder import Builder
 from .columns import columns, type_names
-from .deduplicate import DedupResult, dedup, dedup_split
-from .dump_as_c import dump_c
-from .dump_as_json import dump_json
-from .dump_as_raw import dump_raw
+from .deduplication.deduplicate import DedupResult, dedup, dedup_split
+from .deduplication.index import BaseIndex
+from .deduplication.merging import MergeResult, merge
+from .deduplication.module import Module, dedup_module, detect_form, load_base, open_module
+from .dump.as_c import dump_c
+from .dump.as_json import dump_json
+from .dump.as_raw import dump_raw
+from .edit.builder import Builder
+from .edit.reorder import Renumbered, permute, sort_by_name
 from .errors import BtfError, NoBtfError, NotFoundError, UnsupportedError, WrongBaseError
-from .index import BaseIndex
 from .kinds import KIND_NAMES
-from .merging import MergeResult, merge
-from .module import Module, dedup_module, detect_form, load_base, open_module
-from .objects import (
+from .table import BTF, parse
+from .view.objects import (
     AnyEnum,
     Array,
     Composite,
@@ -57,9 +59,7 @@ from .objects import (
     Void,
     Volatile,
 )
-from .reorder import Renumbered, permute, sort_by_name
-from .table import BTF, parse
-from .typebase import Encoding, Linkage, Reference, Type, Unknown
+from .view.typebase import Encoding, Linkage, Reference, Type, Unknown
 from .warmup import warm_up
 
 __all__ = [

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from .deduplication.signature import kind_of
 from .jit import kernel
 from .kinds import DATASEC, ENUM, ENUM64, FLOAT, INFO_VLEN_MASK, INT, STRUCT, UNION
-from .signature import kind_of
 from .table import BTF
 
 

@@ -38,10 +38,11 @@ INTERPRETED = bool(numba.config.DISABLE_JIT)
 def cache_folder() -> Path:
     """The folder that holds the machine code of exactly these sources and versions."""
     digest = hashlib.sha256()
-    for source in sorted(Path(__file__).parent.glob("*.py")):
+    package = Path(__file__).parent
+    for source in sorted(package.rglob("*.py")):
         text = source.read_bytes()
-        if source.name in _CONSTANTS or b"from .jit import" in text:
-            digest.update(source.name.encode() + b"\0" + text + b"\0")
+        if source.name in _CONSTANTS or b"jit import" in text:
+            digest.update(str(source.relative_to(package)).encode() + b"\0" + text + b"\0")
     versions = (sys.version, numba.__version__, llvmlite.__version__, np.__version__)
     digest.update(repr((versions, platform.machine(), numba.config.CPU_NAME)).encode())
     root = os.environ.get("SPLITBTF_CACHE_DIR")

@@ -15,8 +15,8 @@ import numpy as np
 from . import header as hdr
 from . import kinds
 from .errors import BtfError
-from .explore import Explorable
 from .scan import locate_fault, scan_types
+from .view.explore import Explorable
 
 NATIVE = sys.byteorder
 

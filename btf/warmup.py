@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 from . import kinds
 from .columns import columns, type_names
-from .deduplicate import dedup
+from .deduplication.deduplicate import dedup
+from .deduplication.index import BaseIndex
+from .deduplication.module import dedup_module, open_module
 from .header import pack
-from .index import BaseIndex
 from .jit import INTERPRETED, cache_folder
-from .module import dedup_module, open_module
 from .table import NATIVE, parse
 
 _DONE = "complete"

@@ -16,8 +16,8 @@ import vectors
 import zstandard
 
 import btf
-from btf import deduplicate, matching
-from btf.equivalence import VERDICT
+from btf.deduplication import deduplicate, matching
+from btf.deduplication.equivalence import VERDICT
 
 DEMO = Path(__file__).parent.parent / "datasets" / "demo"
 

@@ -1,0 +1,240 @@
+"""Dedup: BTF in, deduplicated BTF and the map from old to new type ids out.
+
+Three forms, one algorithm (see ``passes``):
+
+``dedup_split``  a standalone module: added to an empty split BTF on the base, then deduplicated.
+                 Strings of types that turn out to be the base's stay, as in libbpf.
+``dedup``        a parsed file by itself (plain), or split BTF again on its base. Strings are
+                 rebuilt in order of first use.
+
+The results equal libbpf's to the byte (type section and string section), but for the cases that
+``docs/differences.md`` lists.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import BtfError, UnsupportedError, WrongBaseError
+from ..strings import map_strings
+from ..table import BTF, freeze
+from . import passes
+from .equivalence import CURRENT_EPOCH
+from .index import BaseIndex, new_records, new_scratch, power_of_two, unknown_kind_error
+from .intake import OVERFLOW, OWN_BYTES, OWN_STRINGS, take_in
+from .signature import EPOCH
+from .tables import Scratch
+
+
+@dataclass(frozen=True, eq=False)
+class DedupResult:
+    """The deduplicated BTF, and what became of each type.
+
+    id_map   uint32: by id of the input (void and, for split input, the base's types included),
+             the id in ``btf``: of the type itself, or of the one it was merged into
+    """
+
+    btf: BTF
+    id_map: np.ndarray
+
+
+class Workspace:
+    """Scratch memory for dedup against one base, reused from module to module. One per thread.
+
+    Rows of base types are filled once; a module's rows follow them. What a module changes in the
+    base's rows is undone after it, so that its cost does not depend on the base.
+    """
+
+    def __init__(self, index: BaseIndex) -> None:
+        self.index = index
+        self._edits = np.empty(index.type_end, np.uint32)
+        self._types = self._words = self._frames = self._strings = 0
+        self.count = np.zeros(3, np.int64)
+        self.reserve_strings(1 << 17)
+        self._resize(1 << 13, 1 << 16, 1 << 12)
+
+    def _resize(self, types: int, words: int, frames: int) -> None:
+        self._types = max(types, self._types)
+        self._words = max(words, self._words)
+        self._frames = max(frames, self._frames)
+        types = self._types
+        records = new_records(self.index.starts, self.index.type_end + types)
+        self._scratch = new_scratch(records, self._edits, types, self._words, self._frames)
+        self.own = np.empty(self._words, np.uint32)
+        self.out = np.empty(self._words, np.uint32)
+        self.new_ids = np.empty(types, np.uint32)
+        self.out_offsets = np.empty(types + 1, np.uint32)
+
+    def reserve(self, types: int, words: int) -> Scratch:
+        """Room for a module of that many types and words of types."""
+        if types > self._types or words > self._words:
+            self._resize(2 * types, 2 * words, 0)
+        state = self._scratch.state
+        if state[CURRENT_EPOCH] > 0xF0000000:
+            self._scratch.records[:, EPOCH] = 0
+            state[CURRENT_EPOCH] = 0
+        size = power_of_two(2 * types)
+        list_slots = self._scratch.list_slots[:size]
+        enum_slots = self._scratch.enum_slots[:size]
+        list_slots[:] = 0
+        enum_slots[:] = 0
+        return self._scratch._replace(list_slots=list_slots, enum_slots=enum_slots)
+
+    def deepen(self) -> None:
+        """Room for walks that go deeper."""
+        self._resize(0, 0, 4 * self._frames)
+
+    def reserve_strings(self, size: int) -> None:
+        """Room for looking up a string section of that size, and for as many new strings."""
+        if size > self._strings:
+            self._strings = 2 * size
+            self.seen = np.empty(self._strings, np.uint32)
+            self.own_strings = np.empty(self._strings, np.uint8)
+            self.own_slots = np.zeros(power_of_two(self._strings // 32), np.uint64)
+
+
+_local = threading.local()
+
+
+def _workspace(index: BaseIndex) -> Workspace:
+    """This thread's workspace for ``index``; the one of the last index is kept."""
+    workspace = getattr(_local, "workspace", None)
+    if workspace is None or workspace.index is not index:
+        workspace = _local.workspace = Workspace(index)
+    return workspace
+
+
+_PLAIN: BaseIndex | None = None
+
+
+def plain_index() -> BaseIndex:
+    """The index of no base: only void."""
+    global _PLAIN
+    if _PLAIN is None:
+        _PLAIN = BaseIndex.build(None)
+    return _PLAIN
+
+
+def dedup_split(module: BTF, index: BaseIndex) -> DedupResult:
+    """Put a standalone BTF on a base: keep only what the base lacks.
+
+    module  standalone BTF (no base of its own)
+    index   of the base; both must have the same byte order
+
+    ``result.btf`` is split BTF on ``index.base``. Raises BtfError naming the type when the module
+    cannot be deduplicated.
+    """
+    if module.base is not None:
+        raise BtfError("split BTF given where standalone BTF is expected", module.path)
+    if module.byteorder != index.byteorder:
+        raise WrongBaseError(
+            f"the module is {module.byteorder}-endian, the base {index.byteorder}-endian",
+            module.path,
+            "header",
+            0,
+        )
+    return _dedup(module, index, added=True)
+
+
+def dedup(btf: BTF, index: BaseIndex | None = None) -> DedupResult:
+    """Deduplicate a parsed BTF in place of itself: plain, or split BTF on its base.
+
+    btf    plain BTF with no ``index``, or split BTF whose base is the one indexed
+    """
+    if btf.base is None:
+        return _dedup(btf, plain_index(), added=False)
+    if index is None:
+        index = BaseIndex.build(btf.base)
+    elif (index.type_end, index.str_end) != (btf.start_id, btf.start_str_off):
+        raise WrongBaseError(
+            "the index is not that of the base that this BTF was read on", btf.path
+        )
+    return _dedup(btf, index, added=False)
+
+
+def _dedup(source: BTF, index: BaseIndex, *, added: bool, may_match: bool = True) -> DedupResult:
+    if source.has_unknown_kinds:
+        raise unknown_kind_error(source)
+    first_own = index.type_end
+    count = source.type_count
+    if first_own + count > passes.UNMAPPED - 2:
+        raise UnsupportedError("too many types", source.path, "types")
+
+    workspace = _workspace(index)
+    offset = len(index.words)
+    while True:
+        scratch = workspace.reserve(count, len(source.words))
+        own = workspace.own[: len(source.words)]
+        own_strings = _take_in(source, index, workspace, own, added)
+        records, state = scratch.records, scratch.state
+        passes.start_module(
+            records, first_own, offset, source.offsets, state, index.entries, index.capacity
+        )
+        code, at = passes.dedup_types(
+            index.tables, own, count, first_own, scratch, added and may_match
+        )
+        if code == passes.DONE:
+            break
+        passes.end_module(records, scratch.edits, state)
+        if code != passes.MORE_FRAMES:
+            raise _failure(source, code, at - (first_own - 1 if added else 0))
+        workspace.deepen()
+    new_ids = workspace.new_ids[:count]
+    kept, length = passes.compact(
+        own, offset, count, records, first_own, new_ids, workspace.out, workspace.out_offsets
+    )
+    passes.end_module(records, scratch.edits, state)
+
+    result = BTF(
+        words=freeze(workspace.out[:length].copy()),
+        offsets=freeze(workspace.out_offsets[: kept + 1].copy()),
+        strings=freeze(own_strings),
+        base=source.base if source.base is not None else index.base,
+        byteorder=source.byteorder,
+        flags=0 if added else source.flags,
+        layout=b"" if added else source.layout,
+        path=source.path,
+    )
+    unchanged = np.arange(1 if added else first_own, dtype=np.uint32)
+    return DedupResult(result, np.concatenate([unchanged, new_ids]))
+
+
+def _take_in(
+    source: BTF, index: BaseIndex, workspace: Workspace, own: np.ndarray, added: bool
+) -> np.ndarray:
+    """Fill ``own`` with the source's words in the index's numbering; returns its new strings."""
+    first_string = 0 if index.str_end else 1  # without a base, BTF begins with the empty string
+    first_source, delta = (1, index.type_end - 1) if added else (0xFFFFFFFF, 0)
+    size = len(source.strings) + 1
+    count = workspace.count
+    workspace.reserve_strings(size)
+    while True:
+        workspace.own_strings[0] = 0
+        if count[OWN_STRINGS]:
+            workspace.own_slots[:] = 0
+        count[:] = first_string, 0, 0
+        seen = workspace.seen[: len(source.strings)]
+        map_strings(source.strings, index.strings, index.string_slots, index.strings_repeat, seen)
+        take_in(
+            source.words, source.offsets, source.strings, source.start_str_off,
+            np.uint32(first_source), np.uint32(delta), index.strings, index.string_slots,
+            seen, workspace.own_strings, workspace.own_slots, count, own,
+        )  # fmt: skip
+        if not count[OVERFLOW]:
+            return workspace.own_strings[: int(count[OWN_BYTES])].copy()
+        # Names may begin inside of each other, so they can need more room than the source had.
+        size *= 4
+        workspace.reserve_strings(size)
+
+
+def _failure(source: BTF, code: int, type_id: int) -> BtfError:
+    own = type_id - source.start_id
+    offset = int(source.offsets[own]) * 4 if 0 <= own < source.type_count else None
+    if code == passes.BAD_MEMBER:
+        message = "a member reaches a VAR, DATASEC or DECL_TAG, which is no type"
+    else:
+        message = "pointers and modifiers refer to each other in a circle"
+    return BtfError(message, source.path, "types", offset, type_id)

@@ -1,0 +1,471 @@
+"""Whether two types are the same: the walk over both type graphs, and what follows from success.
+
+Words used here, as in libbpf: the *candidate* is the type being deduplicated, the *canonical* one
+is what it may be mapped to (already known to be its own representative). The *hypothetical map*
+pairs canonical types with candidate types while a walk goes on; if the walk ends well, it is
+merged into the real map.
+
+Three questions of different strictness are asked of a pair:
+
+``equivalent``  the two graphs agree, where a forward declaration agrees with any definition of
+                its name. Not transitive, hence the order of candidates matters.
+``identical``   the two agree literally, at most 16 structs, arrays and prototypes deep. Asked
+                when one canonical type is met with two candidate types (compilers emit a type
+                twice within a unit).
+``same words``  prototypes, pointers and so on once what they refer to is settled.
+
+All walks keep their own stack and end on every input, cycles of typedefs and pointers included.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..jit import allocating, kernel
+from ..kinds import (
+    ARRAY,
+    CONST,
+    ELEMENT_WORDS,
+    ENUM,
+    ENUM64,
+    FIXED_WORDS,
+    FLOAT,
+    FUNC,
+    FUNC_PROTO,
+    FWD,
+    HEAD_WORDS,
+    INFO_VLEN_MASK,
+    INT,
+    PTR,
+    RESTRICT,
+    STRUCT,
+    TYPE_TAG,
+    TYPEDEF,
+    UNION,
+    VOID,
+    VOLATILE,
+)
+from .signature import CANONICAL, EPOCH, PAIRED, START, kind_of, mix, word_at
+
+UNMAPPED = np.uint32(0xFFFFFFFF)
+IN_PROGRESS = np.uint32(0xFFFFFFFE)
+
+IDENTITY_DEPTH = 16  # structs, arrays and prototypes that ``identical`` goes down, as in libbpf
+
+# Results of ``equivalent``.
+DIFFERENT = 0
+EQUIVALENT = 1
+UNWALKABLE = -1  # a VAR, DATASEC or DECL_TAG where only types can be
+TOO_DEEP = -2  # no room for another frame: to be asked again with more
+
+# Slots of the small state array that the passes share.
+PAIRS = 0  # entries of the hypothetical map in use
+NEEDS_BASE_CHANGE = 1  # the walk took a forward declaration of the base for a definition
+CURRENT_EPOCH = 2
+BASE_EDITS = 3  # base types whose mapping was changed for this module
+ENTRIES = 4  # size and capacity of libbpf's table of candidates, and how often it grew (mod 2)
+CAPACITY = 5
+PARITY = 6
+VERDICT = 7  # of ``matching.match``
+FORWARD_ENUMS = 8  # own enums without enumerators that are canonical
+STATE_SLOTS = 9
+
+_LOW = np.uint64(0xFFFFFFFF)
+_32 = np.uint64(32)
+_31 = np.uint32(31)
+
+
+@kernel
+def is_chain(kind):  # type: ignore[no-untyped-def]
+    """Kinds that are a name, a flag and one reference: a walk just goes through them."""
+    return (
+        kind == PTR
+        or kind == TYPEDEF
+        or kind == CONST
+        or kind == VOLATILE
+        or kind == RESTRICT
+        or kind == FUNC
+        or kind == TYPE_TAG
+    )
+
+
+@kernel
+def is_mapped(records, type_id):  # type: ignore[no-untyped-def]
+    return records[type_id, CANONICAL] < IN_PROGRESS
+
+
+@kernel
+def resolve(records, type_id):  # type: ignore[no-untyped-def]
+    """The type that ``type_id`` is mapped to in the end; itself while it is not mapped."""
+    to = records[type_id, CANONICAL]
+    while to < IN_PROGRESS and np.int64(to) != type_id:
+        type_id = np.int64(to)
+        to = records[type_id, CANONICAL]
+    return type_id
+
+
+@kernel
+def remap(records, first_own, edits, state, type_id, to):  # type: ignore[no-untyped-def]
+    """Map ``type_id`` to ``to``; note the first change of a base type, to be undone afterwards."""
+    if type_id < first_own and np.int64(records[type_id, CANONICAL]) == type_id:
+        edits[state[BASE_EDITS]] = type_id
+        state[BASE_EDITS] += 1
+    records[type_id, CANONICAL] = to
+
+
+@kernel
+def same_words(base, own, a, b, count):  # type: ignore[no-untyped-def]
+    for i in range(count):
+        if word_at(base, own, a + i) != word_at(base, own, b + i):
+            return False
+    return True
+
+
+@kernel
+def full_length(info):  # type: ignore[no-untyped-def]
+    """Words of a record, from its info word."""
+    kind = kind_of(info)
+    return HEAD_WORDS + FIXED_WORDS[kind] + np.int64(info & INFO_VLEN_MASK) * ELEMENT_WORDS[kind]
+
+
+@kernel
+def same_record(base, own, records, a, b):  # type: ignore[no-untyped-def]
+    """Whether two types have the same words, references included."""
+    at_a = np.int64(records[a, START])
+    at_b = np.int64(records[b, START])
+    info = word_at(base, own, at_a + 1)
+    if info != word_at(base, own, at_b + 1):
+        return False
+    return same_words(base, own, at_a, at_b, full_length(info))
+
+
+@kernel
+def compatible_enums(base, own, records, a, b):  # type: ignore[no-untyped-def]
+    """Same enum, where a forward one (no enumerators) goes with any of its name and size aside."""
+    at_a = np.int64(records[a, START])
+    at_b = np.int64(records[b, START])
+    info_a = word_at(base, own, at_a + 1)
+    info_b = word_at(base, own, at_b + 1)
+    if info_a & INFO_VLEN_MASK != 0 and info_b & INFO_VLEN_MASK != 0:
+        return same_record(base, own, records, a, b)
+    kind_b = kind_of(info_b)
+    return word_at(base, own, at_a) == word_at(base, own, at_b) and (
+        kind_b == ENUM or kind_b == ENUM64
+    )
+
+
+@kernel
+def same_but_references(base, own, at_a, at_b):  # type: ignore[no-untyped-def]
+    """Whether two structs, unions, typedefs, arrays or prototypes agree but for type ids."""
+    info = word_at(base, own, at_a + 1)
+    if info != word_at(base, own, at_b + 1):
+        return False
+    if word_at(base, own, at_a) != word_at(base, own, at_b):
+        return False
+    kind = kind_of(info)
+    if kind != FUNC_PROTO and kind != TYPEDEF:
+        if word_at(base, own, at_a + 2) != word_at(base, own, at_b + 2):
+            return False
+    if kind == ARRAY:
+        return word_at(base, own, at_a + 5) == word_at(base, own, at_b + 5)
+    vlen = np.int64(info & INFO_VLEN_MASK)
+    at_a += HEAD_WORDS
+    at_b += HEAD_WORDS
+    if kind == FUNC_PROTO:
+        for _ in range(vlen):
+            if word_at(base, own, at_a) != word_at(base, own, at_b):
+                return False
+            at_a += 2
+            at_b += 2
+    elif kind == STRUCT or kind == UNION:
+        for _ in range(vlen):
+            if word_at(base, own, at_a) != word_at(base, own, at_b):
+                return False
+            if word_at(base, own, at_a + 2) != word_at(base, own, at_b + 2):
+                return False
+            at_a += 3
+            at_b += 3
+    return True
+
+
+@allocating
+def _grown(stack):  # type: ignore[no-untyped-def]
+    larger = np.empty((2 * len(stack), stack.shape[1]), np.int64)
+    larger[: len(stack)] = stack
+    return larger
+
+
+@allocating
+def _seen_deeper(keys, depths, a, b, depth):  # type: ignore[no-untyped-def]
+    """Enter the pair with ``depth`` left; (whether it was there with no more left, new entry)."""
+    mask = np.int64(len(keys) - 1)
+    key = (np.uint64(a) << _32) | np.uint64(b)
+    slot = np.int64(mix(key, 1) & _LOW) & mask
+    while depths[slot] != 0:
+        if keys[slot] == key:
+            if depths[slot] <= depth:
+                return True, False
+            depths[slot] = depth
+            return False, False
+        slot = (slot + 1) & mask
+    keys[slot] = key
+    depths[slot] = depth
+    return False, True
+
+
+@allocating
+def identical(base, own, records, first, second):  # type: ignore[no-untyped-def]
+    """Whether two types are the same literally, IDENTITY_DEPTH levels deep.
+
+    A pair that was compared with fewer levels left need not be compared again: that bounds the
+    work on types whose graph fans out and joins again, which takes libbpf exponential time, and
+    ends it on cycles of typedefs and pointers, which libbpf never leaves.
+    """
+    stack = np.empty((64, 3), np.int64)
+    keys = np.zeros(64, np.uint64)
+    depths = np.zeros(64, np.int64)
+    entries = 0
+    stack[0, 0] = first
+    stack[0, 1] = second
+    stack[0, 2] = IDENTITY_DEPTH
+    top = 1
+    while top > 0:
+        top -= 1
+        a = stack[top, 0]
+        b = stack[top, 1]
+        depth = stack[top, 2]
+        while True:
+            if depth <= 0:
+                return False
+            seen, new = _seen_deeper(keys, depths, a, b, depth)
+            if seen:
+                break
+            if new:
+                entries += 1
+                if 2 * entries > len(keys):
+                    old_keys = keys
+                    old_depths = depths
+                    keys = np.zeros(4 * len(old_keys), np.uint64)
+                    depths = np.zeros(4 * len(old_keys), np.int64)
+                    for i in range(len(old_keys)):
+                        if old_depths[i] != 0:
+                            key = old_keys[i]
+                            _seen_deeper(
+                                keys,
+                                depths,
+                                np.int64(key >> _32),
+                                np.int64(key & _LOW),
+                                old_depths[i],
+                            )
+            at_a = np.int64(records[a, START])
+            at_b = np.int64(records[b, START])
+            info = word_at(base, own, at_a + 1)
+            info_b = word_at(base, own, at_b + 1)
+            kind = kind_of(info)
+            if kind != kind_of(info_b):
+                return False
+            if is_chain(kind):
+                if info != info_b or word_at(base, own, at_a) != word_at(base, own, at_b):
+                    return False
+                a = np.int64(word_at(base, own, at_a + 2))
+                b = np.int64(word_at(base, own, at_b + 2))
+                continue
+            if kind == VOID:
+                break
+            if kind == INT or kind == FLOAT or kind == FWD:
+                if not same_record(base, own, records, a, b):
+                    return False
+                break
+            if kind == ENUM or kind == ENUM64:
+                if not compatible_enums(base, own, records, a, b):
+                    return False
+                break
+            if kind != ARRAY and kind != STRUCT and kind != UNION and kind != FUNC_PROTO:
+                return False
+            if not same_but_references(base, own, at_a, at_b):
+                return False
+            stride = 3
+            count = np.int64(info & INFO_VLEN_MASK)
+            word = HEAD_WORDS + 1
+            if kind == ARRAY:
+                stride = 1
+                count = 2
+                word = HEAD_WORDS
+            elif kind == FUNC_PROTO:
+                # the return type is in the head, the parameters' types in every second word
+                stride = 2
+                count += 1
+                word = HEAD_WORDS - 1
+            for _ in range(count):
+                referred_a = np.int64(word_at(base, own, at_a + word))
+                referred_b = np.int64(word_at(base, own, at_b + word))
+                word += stride
+                if referred_a == referred_b:
+                    continue
+                if top == len(stack):
+                    stack = _grown(stack)
+                stack[top, 0] = referred_a
+                stack[top, 1] = referred_b
+                stack[top, 2] = depth - 1
+                top += 1
+            break
+    return True
+
+
+@kernel
+def clear_pairs(state):  # type: ignore[no-untyped-def]
+    """Forget the hypothetical map: entries of older epochs do not count."""
+    state[CURRENT_EPOCH] += 1
+    state[PAIRS] = 0
+    state[NEEDS_BASE_CHANGE] = 0
+
+
+@kernel
+def equivalent(base, own, scratch, first_own, candidate, canonical):  # type: ignore[no-untyped-def]
+    """Walk both graphs side by side; EQUIVALENT, DIFFERENT, UNWALKABLE or TOO_DEEP.
+
+    base, own    uint32: words of the base, and of the module after its names were mapped
+    scratch      see ``tables``
+    first_own    id of the module's first type
+
+    The order of the walk (references in the order of the record, an array's index before its
+    element, a prototype's return type before its parameters; depth first) decides what gets
+    paired first, and so is part of the contract.
+    """
+    records = scratch.records
+    pairs = scratch.pairs
+    state = scratch.state
+    epoch = np.uint32(state[CURRENT_EPOCH])
+    # Frames: where the next reference of either side is, how many are left, their distance.
+    stack = scratch.frames
+    top = 0
+    while True:
+        # -- one pair
+        descend = False
+        resolved = resolve(records, canonical)
+        if resolve(records, candidate) != resolved:
+            at_canonical = np.int64(records[canonical, START])
+            info_canonical = word_at(base, own, at_canonical + 1)
+            kind_canonical = kind_of(info_canonical)
+            if kind_canonical == FWD and resolved != canonical:
+                # a declaration whose definition is known by now: go on with that
+                at = np.int64(records[resolved, START])
+                info = word_at(base, own, at + 1)
+                if kind_of(info) != FWD:
+                    canonical = resolved
+                    at_canonical = at
+                    info_canonical = info
+                    kind_canonical = kind_of(info)
+            if records[canonical, EPOCH] == epoch:
+                paired = np.int64(records[canonical, PAIRED])
+                if paired != candidate and not identical(base, own, records, paired, candidate):
+                    return DIFFERENT
+            else:
+                records[canonical, EPOCH] = epoch
+                records[canonical, PAIRED] = candidate
+                pairs[state[PAIRS]] = canonical
+                state[PAIRS] += 1
+                at_candidate = np.int64(records[candidate, START])
+                info_candidate = word_at(base, own, at_candidate + 1)
+                kind = kind_of(info_candidate)
+                if word_at(base, own, at_candidate) != word_at(base, own, at_canonical):
+                    return DIFFERENT
+                if kind != kind_canonical:
+                    if kind == FWD:
+                        real = kind_canonical
+                        declared = UNION if info_candidate >> _31 else STRUCT
+                    elif kind_canonical == FWD:
+                        real = kind
+                        declared = UNION if info_canonical >> _31 else STRUCT
+                        if declared == real and canonical < first_own:
+                            state[NEEDS_BASE_CHANGE] = 1
+                    else:
+                        return DIFFERENT
+                    if declared != real:
+                        return DIFFERENT
+                elif is_chain(kind):
+                    if info_candidate != info_canonical:
+                        return DIFFERENT
+                    candidate = np.int64(word_at(base, own, at_candidate + 2))
+                    canonical = np.int64(word_at(base, own, at_canonical + 2))
+                    descend = True
+                elif kind == STRUCT or kind == UNION or kind == FUNC_PROTO or kind == ARRAY:
+                    if not same_but_references(base, own, at_candidate, at_canonical):
+                        return DIFFERENT
+                    left = np.int64(info_candidate & INFO_VLEN_MASK)
+                    stride = 3
+                    word = HEAD_WORDS + 1
+                    if kind == ARRAY:
+                        # index type first: then the word before it, the element's type
+                        left = 2
+                        stride = -1
+                    elif kind == FUNC_PROTO:
+                        left += 1
+                        stride = 2
+                        word = HEAD_WORDS - 1
+                    if left > 0:
+                        if top == len(stack):
+                            return TOO_DEEP
+                        stack[top, 0] = at_candidate + word
+                        stack[top, 1] = at_canonical + word
+                        stack[top, 2] = left
+                        stack[top, 3] = stride
+                        top += 1
+                elif kind == INT or kind == FLOAT or kind == FWD:
+                    if not same_record(base, own, records, candidate, canonical):
+                        return DIFFERENT
+                elif kind == ENUM or kind == ENUM64:
+                    if not compatible_enums(base, own, records, candidate, canonical):
+                        return DIFFERENT
+                else:
+                    return UNWALKABLE
+        if descend:
+            continue
+        # -- the next pair of references
+        if top == 0:
+            return EQUIVALENT
+        frame = top - 1
+        word_candidate = stack[frame, 0]
+        word_canonical = stack[frame, 1]
+        candidate = np.int64(word_at(base, own, word_candidate))
+        canonical = np.int64(word_at(base, own, word_canonical))
+        stack[frame, 2] -= 1
+        if stack[frame, 2] == 0:
+            top = frame
+        else:
+            stride = stack[frame, 3]
+            stack[frame, 0] = word_candidate + stride
+            stack[frame, 1] = word_canonical + stride
+
+
+@kernel
+def merge_pairs(base, own, scratch, first_own):  # type: ignore[no-untyped-def]
+    """Put the hypothetical map of a walk that ended well into the real map.
+
+    Forward declarations learn their definition, on whichever side it is. Structs whose canonical
+    counterpart is settled are mapped at once. If the base would have to change, only its forward
+    declarations are pointed to the module's definitions.
+    """
+    records = scratch.records
+    pairs = scratch.pairs
+    edits = scratch.edits
+    state = scratch.state
+    for i in range(state[PAIRS]):
+        canonical = np.int64(pairs[i])
+        target = resolve(records, np.int64(records[canonical, PAIRED]))
+        canonical = resolve(records, canonical)
+        kind_target = kind_of(word_at(base, own, np.int64(records[target, START]) + 1))
+        kind_canonical = kind_of(word_at(base, own, np.int64(records[canonical, START]) + 1))
+        if kind_target != FWD and kind_canonical == FWD:
+            remap(records, first_own, edits, state, canonical, target)
+        if state[NEEDS_BASE_CHANGE]:
+            continue
+        if kind_target == FWD and kind_canonical != FWD:
+            remap(records, first_own, edits, state, target, canonical)
+        if (
+            (kind_target == STRUCT or kind_target == UNION)
+            and kind_canonical != FWD
+            and is_mapped(records, canonical)
+            and not is_mapped(records, target)
+        ):
+            records[target, CANONICAL] = canonical

@@ -1,0 +1,145 @@
+"""Taking a BTF in on a base: its records rewritten to the base's strings and to global type ids.
+
+This is what libbpf does when a BTF is added to another one, and in its string pass.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..jit import kernel
+from ..kinds import (
+    ELEMENT_NAME,
+    ELEMENT_REF,
+    ELEMENT_WORDS,
+    FIXED_REFS,
+    FIXED_WORDS,
+    HEAD_IS_REF,
+    HEAD_WORDS,
+    STRUCT,
+    UNION,
+)
+from ..strings import ABSENT, UNSEEN, add_string, find_string, hash_string
+from .signature import kind_of
+
+# Slots of the small array in which the kernel keeps count of the new strings.
+OWN_BYTES = 0
+OWN_STRINGS = 1
+OVERFLOW = 2  # set when the buffer for new strings or its table is too small
+
+
+@kernel
+def _new_name(start, source, base, base_slots, seen, own, own_slots, count):  # type: ignore[no-untyped-def]
+    """Offset for a string that is not mapped yet: the base's, or a new own one."""
+    if source[start] == 0:
+        seen[start] = 0
+        return np.uint32(0)
+    h, end = hash_string(source, start)
+    if seen[start] == UNSEEN:  # a name that begins inside of a string
+        found = find_string(base, base_slots, source, start, h)
+        if found >= 0:
+            seen[start] = found
+            return np.uint32(found)
+    at = find_string(own[: count[OWN_BYTES]], own_slots, source, start, h)
+    if at < 0:
+        length = end + 1 - start
+        at = count[OWN_BYTES]
+        if at + length > len(own) or 2 * (count[OWN_STRINGS] + 1) > len(own_slots):
+            count[OVERFLOW] = 1
+            return np.uint32(0)
+        for i in range(length):
+            own[at + i] = source[start + i]
+        count[OWN_BYTES] += length
+        count[OWN_STRINGS] += 1
+        add_string(own_slots, h, at)
+    seen[start] = len(base) + at
+    return np.uint32(len(base) + at)
+
+
+@kernel
+def take_in(  # type: ignore[no-untyped-def]
+    words, offsets, source, source_start, first_source, delta,
+    base, base_slots, seen, own, own_slots, count, target,
+):  # fmt: skip
+    """Copy type records to ``target``, every name and reference in the base's numbering.
+
+    words, offsets   the records (uint32), checked by ``scan``
+    source           uint8: own strings of the source; they start at offset ``source_start``, and
+                     smaller offsets are the base's already
+    first_source, delta   references from ``first_source`` on move up by ``delta``
+    base, base_slots the base's strings and their table
+    seen             uint32, as ``map_strings`` left it
+    own, own_slots   uint8 buffer for new strings; uint64, zeroed, a power of two: their table
+    count            int64, shape (3,): see OWN_BYTES and following
+    target           uint32, shape of ``words``
+
+    Names are visited in the order of types, within a type its own name first. New strings get
+    offsets from len(base) on, in order of first use.
+    """
+    for index in range(len(offsets) - 1):
+        at = np.int64(offsets[index])
+        end = np.int64(offsets[index + 1])
+        info = words[at + 1]
+        kind = kind_of(info)
+        target[at + 1] = info
+
+        name = words[at]
+        if name >= source_start:
+            start = np.int64(name) - source_start
+            name = seen[start]
+            if name >= ABSENT:
+                name = _new_name(start, source, base, base_slots, seen, own, own_slots, count)
+        target[at] = name
+        word = words[at + 2]
+        if HEAD_IS_REF[kind] and word >= first_source:
+            word += delta
+        target[at + 2] = word
+        at += HEAD_WORDS
+        if at == end:
+            continue
+
+        if kind == STRUCT or kind == UNION:
+            while at < end:
+                name = words[at]
+                if name >= source_start:
+                    start = np.int64(name) - source_start
+                    name = seen[start]
+                    if name >= ABSENT:
+                        name = _new_name(
+                            start, source, base, base_slots, seen, own, own_slots, count
+                        )
+                target[at] = name
+                word = words[at + 1]
+                if word >= first_source:
+                    word += delta
+                target[at + 1] = word
+                target[at + 2] = words[at + 2]
+                at += 3
+            continue
+
+        fixed = at + FIXED_WORDS[kind]
+        last_ref = at + FIXED_REFS[kind]
+        while at < fixed:
+            word = words[at]
+            if at < last_ref and word >= first_source:
+                word += delta
+            target[at] = word
+            at += 1
+        stride = np.int64(ELEMENT_WORDS[kind])
+        name_at = np.int64(ELEMENT_NAME[kind])
+        ref_at = np.int64(ELEMENT_REF[kind])
+        while at < end:
+            for part in range(stride):
+                word = words[at + part]
+                if part == name_at:
+                    if word >= source_start:
+                        start = np.int64(word) - source_start
+                        word = seen[start]
+                        if word >= ABSENT:
+                            word = _new_name(
+                                start, source, base, base_slots, seen, own, own_slots, count
+                            )
+                elif part == ref_at and word >= first_source:
+                    word += delta
+                target[at + part] = word
+            at += stride

@@ -1,0 +1,534 @@
+"""Matching a module's type graph with the base's in one sweep, before any pair is walked.
+
+Nine in ten types of a module are the base's, and compilers and encoders emit what one header
+declares in one order. So the base's type after the last one matched is usually the partner of the
+module's next type; structs and typedefs of a name that the base has once have their partner by
+name; and what a matched type refers to has its partner by that. Partners are found so in one pass
+over records that lie side by side, with no hashing and no graph walk, and then proved: a set of
+pairs in which every pair agrees word for word and every reference leads to a pair of the set is a
+proof that all of them are equal. What fails takes with it all that refers to it.
+
+Libbpf asks the same question one struct at a time, with forward declarations that equal any
+definition, and takes the first that fits. A proved pair gives the same answer as long as nothing
+else in the module could have been taken for it; ``match`` gives up on a module (returns False,
+nothing changed but the primitive types, which are deduplicated in the ordinary way) when
+
+* two own types have the same partner (the walk then compares them with each other, 16 levels deep);
+* a type without a partner has the signature of one with: libbpf may prefer it;
+* a walk would also take another base type of the partner's signature: the order would decide;
+* a forward declaration could be bound in more than one way, or the base's enums were re-mapped.
+
+Then, and for what has no partner, ``passes`` does as libbpf does.
+
+Rejected: walking every struct's graph (what libbpf does) costs a memory access for every step of
+each walk, 9 times the time of this; sweeps to a fixed point from a first guess took 13 to 23
+sweeps a module, because one wrong guess among the leaves takes the kernel's one big cycle with it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..jit import kernel
+from ..kinds import (
+    DATASEC,
+    ELEMENT_REF,
+    ELEMENT_WORDS,
+    ENUM,
+    ENUM64,
+    FIXED_REFS,
+    FIXED_WORDS,
+    FLOAT,
+    FWD,
+    HEAD_IS_REF,
+    HEAD_WORDS,
+    INFO_VLEN_MASK,
+    INT,
+    STRUCT,
+    TYPEDEF,
+    UNION,
+    VAR,
+)
+from .equivalence import (
+    BASE_EDITS,
+    CURRENT_EPOCH,
+    DIFFERENT,
+    UNMAPPED,
+    clear_pairs,
+    equivalent,
+)
+from .index import (
+    ALONE,
+    enter_name,
+    find_group,
+    find_name,
+)
+from .primitives import dedup_primitive
+from .signature import CANONICAL, EPOCH, PAIRED, START, kind_of, signature
+
+# How a type came by its partner.
+_GUESSED = 0  # it follows its predecessor's
+_NAMED = 1  # the base has one type of that kind and name
+_REFERRED = 2  # a type of which one of these two holds refers to it
+_DECLARED = 3  # a forward declaration whose partner is a definition
+_REFUTED = 4  # had one, but they differ
+
+# Verdicts of ``match``: MATCHED, or why pairs are not to be relied on.
+NOT_TRIED = 0
+MATCHED = 1
+ENUMS_REMAPPED = 2
+DECLARATION_UNCLEAR = 3
+PARTNER_SHARED = 4
+PARTNER_AMBIGUOUS = 5
+PARTNER_CONTESTED = 6
+
+_MAX_COMPANY = 16  # base types of one signature that are walked to tell them apart
+
+_31 = np.uint32(31)
+
+
+@kernel
+def _agree(base, own, at_base, at):  # type: ignore[no-untyped-def]
+    """Whether two records agree in every word that is no type id."""
+    info = own[at + 1]
+    if base[at_base + 1] != info or base[at_base] != own[at]:
+        return False
+    kind = kind_of(info)
+    if kind == STRUCT or kind == UNION:
+        if base[at_base + 2] != own[at + 2]:
+            return False
+        shift = at_base - at
+        at += HEAD_WORDS
+        end = at + 3 * np.int64(info & INFO_VLEN_MASK)
+        while at < end:
+            if base[at + shift] != own[at] or base[at + 2 + shift] != own[at + 2]:
+                return False
+            at += 3
+        return True
+    if not HEAD_IS_REF[kind] and base[at_base + 2] != own[at + 2]:
+        return False
+    at_base += HEAD_WORDS
+    at += HEAD_WORDS
+    for word in range(FIXED_REFS[kind], FIXED_WORDS[kind]):
+        if base[at_base + word] != own[at + word]:
+            return False
+    stride = np.int64(ELEMENT_WORDS[kind])
+    if stride == 0:
+        return True
+    at_base += FIXED_WORDS[kind]
+    at += FIXED_WORDS[kind]
+    ref_at = np.int64(ELEMENT_REF[kind])
+    for _ in range(np.int64(info & INFO_VLEN_MASK)):
+        for part in range(stride):
+            if part != ref_at and base[at_base + part] != own[at + part]:
+                return False
+        at_base += stride
+        at += stride
+    return True
+
+
+@kernel
+def _pair_up(base, own, count, first_own, scratch, lists):  # type: ignore[no-untyped-def]
+    """Deduplicate primitive types and give others a first partner: (lists, FWDs that stay)."""
+    records = scratch.records
+    mates = scratch.mates
+    kinds = scratch.kinds
+    trust = scratch.trust
+    base_words = base.words
+    own_fwds = np.int64(0)
+    expected = np.int64(0)
+    for index in range(count):
+        type_id = first_own + index
+        at = np.int64(records[type_id, START]) - len(base_words)
+        kind = kind_of(own[at + 1])
+        kinds[index] = kind
+        mates[index] = 0
+        trust[index] = _GUESSED
+        agrees = 0 < expected < first_own and _agree(
+            base_words, own, np.int64(records[expected, START]), at
+        )
+        if kind == INT or kind == FLOAT or kind == FWD or kind == ENUM or kind == ENUM64:
+            # Not for forward enums, which any enum of the name may stand for.
+            forward = (kind == ENUM or kind == ENUM64) and own[at + 1] & INFO_VLEN_MASK == 0
+            if (
+                agrees
+                and base.alone[expected] == ALONE
+                and not forward
+                and (
+                    kind != FWD or own[at + 2] == base_words[np.int64(records[expected, START]) + 2]
+                )
+            ):
+                found = expected
+                records[type_id, CANONICAL] = found
+            else:
+                lists = dedup_primitive(base, own, scratch, first_own, type_id, kind, lists)
+                found = np.int64(records[type_id, CANONICAL])
+            if found < first_own:
+                mates[index] = found
+                expected = found + 1
+            elif kind == FWD and found == type_id:
+                own_fwds += 1
+            continue
+        if kind == VAR or kind == DATASEC:
+            records[type_id, CANONICAL] = type_id
+            continue
+        if agrees and HEAD_IS_REF[kind]:
+            # a record of three words agrees with many: look where it leads, if that is known
+            referred = np.int64(own[at + 2])
+            wanted = base_words[np.int64(records[expected, START]) + 2]
+            if referred == 0:
+                agrees = wanted == 0
+            elif referred < type_id:
+                agrees = mates[referred - first_own] == wanted
+        if agrees:
+            mates[index] = expected
+        if kind == STRUCT or kind == UNION or kind == TYPEDEF:
+            if agrees and base.named_once[expected]:
+                trust[index] = _NAMED
+            elif own[at] != 0:
+                named = find_name(
+                    base.typedef_slots if kind == TYPEDEF else base.name_slots, own[at]
+                )
+                if named > 0 and _agree(base_words, own, np.int64(records[named, START]), at):
+                    mates[index] = named
+                    trust[index] = _NAMED
+        if mates[index] != 0:
+            expected = np.int64(mates[index]) + 1
+    return lists, own_fwds
+
+
+@kernel
+def _may_declare(base, own, records, declaration, definition):  # type: ignore[no-untyped-def]
+    """Whether an own FWD (position in ``own``) is of the kind and name of a base type, the only
+    struct or union of that name."""
+    at = np.int64(records[definition, START])
+    kind = kind_of(base.words[at + 1])
+    if kind != (UNION if own[declaration + 1] >> _31 else STRUCT):
+        return False
+    return base.words[at] == own[declaration] and (
+        find_name(base.name_slots, own[declaration]) == definition
+    )
+
+
+@kernel
+def _follow(base, own, first_own, scratch, index, top):  # type: ignore[no-untyped-def]
+    """Compare where a pair's references lead; partners for what has none yet.
+
+    Returns (whether they agree, entries of ``pending``): types that became surer are put there.
+    """
+    records = scratch.records
+    mates = scratch.mates
+    trust = scratch.trust
+    at = np.int64(records[first_own + index, START]) - len(base.words)
+    at_base = np.int64(records[np.int64(mates[index]), START])
+    info = own[at + 1]
+    kind = kind_of(info)
+    sure = trust[index] != _GUESSED
+    # References: of the head, of the fixed words, one in each element.
+    stride = np.int64(ELEMENT_WORDS[kind])
+    ref_at = np.int64(ELEMENT_REF[kind])
+    first_element = HEAD_WORDS + np.int64(FIXED_WORDS[kind])
+    before = np.int64(HEAD_IS_REF[kind]) + np.int64(FIXED_REFS[kind])
+    references = before
+    if ref_at >= 0 and stride > 0:
+        references += np.int64(info & INFO_VLEN_MASK)
+    for reference in range(references):
+        if reference >= before:
+            word = first_element + (reference - before) * stride + ref_at
+        elif HEAD_IS_REF[kind]:
+            word = np.int64(2)
+        else:
+            word = HEAD_WORDS + reference
+        referred = np.int64(own[at + word])
+        wanted = np.int64(base.words[at_base + word])
+        if referred == 0 or wanted == 0:
+            if referred != wanted:
+                return False, top
+            continue
+        child = referred - first_own
+        mate = np.int64(mates[child])
+        if mate == wanted:
+            if sure and trust[child] == _GUESSED:
+                trust[child] = _REFERRED
+                if records[referred, CANONICAL] == UNMAPPED:
+                    scratch.pending[top] = child
+                    top += 1
+            continue
+        child_at = np.int64(records[referred, START]) - len(base.words)
+        if records[referred, CANONICAL] != UNMAPPED:
+            # primitive: settled, unless it is a declaration of what the base defines
+            if (
+                mate == 0
+                and kind_of(own[child_at + 1]) == FWD
+                and np.int64(records[referred, CANONICAL]) == referred
+                and _may_declare(base, own, records, child_at, wanted)
+            ):
+                mates[child] = wanted
+                trust[child] = _DECLARED
+                continue
+            return False, top
+        if mate != 0 and (not sure or trust[child] != _GUESSED):
+            return False, top
+        if not _agree(base.words, own, np.int64(records[wanted, START]), child_at):
+            return False, top
+        mates[child] = wanted
+        if sure:
+            trust[child] = _REFERRED
+        scratch.pending[top] = child
+        top += 1
+    return True, top
+
+
+@kernel
+def _prove(base, own, count, first_own, scratch):  # type: ignore[no-untyped-def]
+    """Follow the references of all pairs, sure ones first; returns how many were refuted."""
+    records = scratch.records
+    mates = scratch.mates
+    trust = scratch.trust
+    refuted = np.int64(0)
+    for sweep in range(2):
+        for start in range(count):
+            if mates[start] == 0 or records[first_own + start, CANONICAL] != UNMAPPED:
+                continue
+            if trust[start] != (_NAMED if sweep == 0 else _GUESSED):
+                continue
+            index = np.int64(start)
+            top = np.int64(0)
+            while True:
+                if trust[index] != _REFUTED:
+                    agree, top = _follow(base, own, first_own, scratch, index, top)
+                    if not agree:
+                        trust[index] = _REFUTED
+                        refuted += 1
+                if top == 0:
+                    break
+                top -= 1
+                index = scratch.pending[top]
+    return refuted
+
+
+@kernel
+def _spread(own, offset, count, first_own, scratch):  # type: ignore[no-untyped-def]
+    """Refute all pairs that refer, directly or not, to a refuted one."""
+    records = scratch.records
+    mates = scratch.mates
+    trust = scratch.trust
+    # Who refers to whom, the other way round: users of type t are at [first[t], first[t + 1]).
+    first = scratch.first_user
+    users = scratch.users
+    first[: count + 2] = 0
+    for fill in range(2):
+        for index in range(count):
+            if mates[index] == 0:
+                continue
+            at = np.int64(records[first_own + index, START]) - offset
+            info = own[at + 1]
+            kind = kind_of(info)
+            word = at + 2
+            step = np.int64(1)
+            references = np.int64(HEAD_IS_REF[kind])
+            if ELEMENT_REF[kind] >= 0 and ELEMENT_WORDS[kind] > 0:
+                references += np.int64(info & INFO_VLEN_MASK)
+                step = np.int64(ELEMENT_WORDS[kind])
+                if not HEAD_IS_REF[kind]:
+                    word = at + HEAD_WORDS + np.int64(ELEMENT_REF[kind])
+                else:  # parameters follow the return type in every second word
+                    word = at + HEAD_WORDS + np.int64(ELEMENT_REF[kind]) - step
+            elif FIXED_REFS[kind] > 0:
+                references = np.int64(FIXED_REFS[kind])
+                word = at + HEAD_WORDS
+            for _ in range(references):
+                referred = np.int64(own[word])
+                word += step
+                if referred < first_own:
+                    continue
+                child = referred - first_own
+                if fill == 0:
+                    first[child + 2] += 1
+                else:
+                    users[first[child + 1]] = index
+                    first[child + 1] += 1
+        if fill == 0:
+            for index in range(count):
+                first[index + 2] += first[index + 1]
+    top = np.int64(0)
+    for index in range(count):
+        if trust[index] == _REFUTED:
+            scratch.pending[top] = index
+            top += 1
+    while top > 0:
+        top -= 1
+        index = scratch.pending[top]
+        mates[index] = 0
+        for entry in range(first[index], first[index + 1]):
+            user = np.int64(users[entry])
+            if mates[user] != 0 and trust[user] != _REFUTED:
+                trust[user] = _REFUTED
+                scratch.pending[top] = user
+                top += 1
+
+
+@kernel
+def _declarations_are_clear(base, own, count, first_own, scratch):  # type: ignore[no-untyped-def]
+    """Whether each FWD of the module has at most one meaning, in base and module together."""
+    records = scratch.records
+    kinds = scratch.kinds
+    declared = 0
+    for index in range(count):
+        if kinds[index] == FWD:
+            declared += 1
+    if declared == 0:
+        return True
+    size = 16
+    while size < 4 * declared:
+        size *= 2
+    names = scratch.names[: min(size, len(scratch.names))]
+    names[:] = 0
+    for index in range(count):
+        if kinds[index] != FWD:
+            continue
+        type_id = first_own + index
+        at = np.int64(records[type_id, START]) - len(base.words)
+        if find_name(names, own[at]) < 0:
+            enter_name(names, own[at], type_id)
+        if np.int64(records[type_id, CANONICAL]) != type_id:
+            # it is one of the base's declarations (or an own one's double)
+            if find_name(base.name_slots, own[at]) >= 0:
+                return False
+    for index in range(count):
+        if kinds[index] == STRUCT or kinds[index] == UNION:
+            at = np.int64(records[first_own + index, START]) - len(base.words)
+            if find_name(names, own[at]) >= 0:
+                return False
+    return True
+
+
+@kernel
+def _is_aggregate(kind):  # type: ignore[no-untyped-def]
+    return kind == STRUCT or kind == UNION or kind == TYPEDEF
+
+
+@kernel
+def _is_paired_kind(kind):  # type: ignore[no-untyped-def]
+    """Whether ``match`` maps types of this kind itself: all that refer to others."""
+    return _is_aggregate(kind) or (HEAD_IS_REF[kind] != 0 and kind != FWD) or FIXED_REFS[kind] > 0
+
+
+@kernel
+def _doubt(base, own, count, first_own, scratch):  # type: ignore[no-untyped-def]
+    """MATCHED if libbpf cannot come to another answer than the pairs say, else why it might."""
+    records = scratch.records
+    mates = scratch.mates
+    state = scratch.state
+    clear_pairs(state)
+    epoch = np.uint32(state[CURRENT_EPOCH])
+    for index in range(count):
+        mate = np.int64(mates[index])
+        if mate == 0:
+            continue
+        kind = scratch.kinds[index]
+        if kind == FWD:
+            if scratch.trust[index] != _DECLARED:
+                continue
+        elif kind == INT or kind == FLOAT or kind == ENUM or kind == ENUM64:
+            continue
+        if records[mate, EPOCH] == epoch:
+            return PARTNER_SHARED
+        records[mate, EPOCH] = epoch
+        records[mate, PAIRED] = first_own + index
+    for index in range(count):
+        if mates[index] != 0 or not _is_aggregate(scratch.kinds[index]):
+            continue
+        h = signature(base.words, own, records, first_own + index)
+        scratch.signatures[index] = h
+        group = find_group(base.group_slots, h)
+        if group >= 0:
+            for entry in range(base.group_starts[group], base.group_starts[group + 1]):
+                if records[np.int64(base.candidates[entry]), EPOCH] == epoch:
+                    return PARTNER_CONTESTED
+    return MATCHED
+
+
+@kernel
+def match(base, own, count, first_own, scratch):  # type: ignore[no-untyped-def]
+    """Deduplicate the primitive types, and map what is proved to be the base's.
+
+    base, scratch   see ``tables``; own: uint32, the module's words in the base's numbering
+    count           number of own types; their ids start at ``first_own``
+
+    Returns (verdict, lists of candidates in use, FWDs that are still their own). When the verdict
+    is not MATCHED nothing but primitive types is mapped.
+    """
+    records = scratch.records
+    mates = scratch.mates
+    lists, own_fwds = _pair_up(base, own, count, first_own, scratch, np.int64(0))
+    if scratch.state[BASE_EDITS] > 0:
+        return ENUMS_REMAPPED, lists, own_fwds
+    if not _declarations_are_clear(base, own, count, first_own, scratch):
+        return DECLARATION_UNCLEAR, lists, own_fwds
+    if _prove(base, own, count, first_own, scratch) > 0:
+        _spread(own, len(base.words), count, first_own, scratch)
+    doubt = _doubt(base, own, count, first_own, scratch)
+    if doubt != MATCHED:
+        return doubt, lists, own_fwds
+    company = np.int64(0)
+    for index in range(count):
+        mate = np.int64(mates[index])
+        if mate == 0:
+            continue
+        if scratch.trust[index] == _DECLARED:
+            records[first_own + index, CANONICAL] = mate
+            own_fwds -= 1
+        elif records[first_own + index, CANONICAL] == UNMAPPED:
+            aggregate = _is_aggregate(scratch.kinds[index])
+            # Of base types that are the same record, libbpf takes the first it tries.
+            if base.alone[mate] == ALONE or aggregate:
+                records[first_own + index, CANONICAL] = mate
+            if base.alone[mate] != ALONE and aggregate:
+                scratch.pending[company] = index
+                company += 1
+    for entry in range(company):
+        index = scratch.pending[entry]
+        if not _is_told_apart(base, own, scratch, first_own, index):
+            for other in range(count):
+                if mates[other] == 0:
+                    continue
+                if scratch.trust[other] == _DECLARED:
+                    records[first_own + other, CANONICAL] = first_own + other
+                    own_fwds += 1
+                elif _is_paired_kind(scratch.kinds[other]):
+                    records[first_own + other, CANONICAL] = UNMAPPED
+            return PARTNER_AMBIGUOUS, lists, own_fwds
+    return MATCHED, lists, own_fwds
+
+
+@kernel
+def _is_told_apart(base, own, scratch, first_own, index):  # type: ignore[no-untyped-def]
+    """Whether no other base type of its partner's signature could be taken for the partner."""
+    mate = np.int64(scratch.mates[index])
+    h = signature(base.words, own, scratch.records, first_own + index)
+    group = find_group(base.group_slots, h)
+    first = np.int64(base.group_starts[group])
+    last = np.int64(base.group_starts[group + 1])
+    if last - first > _MAX_COMPANY:
+        return False
+    for entry in range(first, last):
+        other = np.int64(base.candidates[entry])
+        if other == mate:
+            continue
+        clear_pairs(scratch.state)
+        if equivalent(base.words, own, scratch, first_own, first_own + index, other) != DIFFERENT:
+            return False
+    return True
+
+
+@kernel
+def unmatch_references(count, first_own, scratch):  # type: ignore[no-untyped-def]
+    """Take back what ``match`` said of reference types: the base's forward declarations have
+    changed their meaning since, so that pointers to them are no longer the base's."""
+    for index in range(count):
+        if scratch.mates[index] == 0:
+            continue
+        kind = scratch.kinds[index]
+        if _is_paired_kind(kind) and not _is_aggregate(kind):
+            scratch.records[first_own + index, CANONICAL] = UNMAPPED

@@ -1,0 +1,298 @@
+"""A module as it comes: which form its BTF has, and whether it belongs to the base at all.
+
+standalone  all types the module uses, made without a base
+split       continues a base already; deduplicated once more against it
+distilled   split on a ``.BTF.base`` of its own, to be relocated to the running kernel's
+
+Nothing in a BTF file says which base it was made for. A wrong base shows nevertheless:
+
+* split BTF names most of its types and members by offsets into the base's strings, and with a
+  wrong base those offsets do not fall on the beginning of strings;
+* its references land on types that cannot stand there, such as a member of type FUNC;
+* any module has ``struct module``, whose layout is part of the kernel's ABI: a standalone module
+  whose ``struct module`` or ``struct task_struct`` is laid out unlike the base's was built for
+  another kernel or configuration;
+* byte order, and the release in vermagic where both are ELF files.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .. import elf as elf_file
+from .. import images
+from ..errors import BtfError, UnsupportedError, WrongBaseError
+from ..header import Header, parse_header
+from ..jit import kernel
+from ..kinds import (
+    ARRAY,
+    DATASEC,
+    DECL_TAG,
+    ELEMENT_NAME,
+    ELEMENT_REF,
+    ELEMENT_WORDS,
+    FIXED_WORDS,
+    FUNC,
+    FUNC_PROTO,
+    HEAD_IS_REF,
+    HEAD_WORDS,
+    INFO_VLEN_MASK,
+    KIND_NAMES,
+    STRUCT,
+    VAR,
+)
+from ..table import BTF, parse
+from .deduplicate import DedupResult, dedup, dedup_split
+from .equivalence import same_but_references
+from .index import BaseIndex
+from .signature import kind_of
+
+STANDALONE = "standalone"
+SPLIT = "split"
+DISTILLED = "distilled"
+
+# Structs that no module can lay out differently from its kernel.
+_ABI_STRUCTS = (b"module", b"task_struct")
+
+# Answers of _misfit.
+_FITS = 0
+_NAME_INSIDE_STRING = 1
+_IMPOSSIBLE_REFERENCE = 2
+
+
+@dataclass(frozen=True, eq=False)
+class Module:
+    """A module's BTF, read and checked, and what its file says of it.
+
+    input_bytes  size of the BTF, not of the file around it
+    """
+
+    btf: BTF
+    form: str
+    input_bytes: int
+    name: str | None = None
+    build_id: str | None = None
+    depends: tuple[str, ...] = ()
+    release: str | None = None
+
+
+def load_base(data: bytes, *, path: str | None = None) -> BTF:
+    """vmlinux's BTF: a raw BTF file, an ELF file with a ``.BTF`` section, or a kernel image."""
+    if images.is_image(data):
+        data = images.vmlinux_from_image(data, path=path)
+    if elf_file.is_elf(data):
+        data = elf_file.btf_section(elf_file.read_elf(data, path), path)
+    return parse(data, path=path)
+
+
+def open_module(
+    data: bytes | memoryview,
+    index: BaseIndex,
+    *,
+    path: str | None = None,
+    release: str | None = None,
+) -> Module:
+    """Read a module's BTF, find out its form, and check that it can be put on the indexed base.
+
+    data     a raw BTF file or an ELF file
+    release  of the base's kernel, where known: compared with the module's vermagic
+
+    Raises NoBtfError, WrongBaseError, UnsupportedError (distilled) or BtfError.
+    """
+    name = build_id = module_release = None
+    depends: tuple[str, ...] = ()
+    if elf_file.is_elf(data):
+        file = elf_file.read_elf(bytes(data), path)
+        data = elf_file.btf_section(file, path)
+        name, build_id, depends = file.name, file.build_id, file.depends
+        module_release = file.release
+        if release and module_release and release != module_release:
+            raise WrongBaseError(
+                f"built for kernel {module_release}, but the base is of {release}", path, ".modinfo"
+            )
+        if file.btf_base is not None:
+            raise UnsupportedError(
+                "its BTF is split on a distilled base (.BTF.base); "
+                "relocating that to the given base is not supported yet",
+                path,
+                ".BTF.base",
+            )
+    head = parse_header(memoryview(data), path)
+    form = _form(data, head)
+    if form == STANDALONE:
+        btf = parse(data, path=path, head=head)
+        if btf.byteorder != index.byteorder:
+            raise WrongBaseError(
+                f"{btf.byteorder}-endian, but the base is {index.byteorder}-endian: "
+                "a module of another architecture?",
+                path,
+                "header",
+                0,
+            )
+    else:
+        btf = _parse_split(data, head, index, path)
+    return Module(btf, form, len(data), name, build_id, depends, module_release)
+
+
+def detect_form(data: bytes | memoryview, path: str | None = None) -> str:
+    """STANDALONE or SPLIT, by the string section: without a base it begins with the empty string,
+    which split BTF finds in its base and never repeats."""
+    return _form(data, parse_header(memoryview(data), path))
+
+
+def _form(data: bytes | memoryview, head: Header) -> str:
+    if head.string_bytes and data[head.string_start] == 0:
+        return STANDALONE
+    return SPLIT
+
+
+def _parse_split(data: bytes | memoryview, head: Header, index: BaseIndex, path: str | None) -> BTF:
+    if index.base is None or head.byteorder != index.byteorder:
+        raise WrongBaseError(
+            f"split BTF, {head.byteorder}-endian; the base is {index.byteorder}-endian",
+            path,
+            "header",
+            0,
+        )
+    try:
+        btf = parse(data, index.base, path=path, head=head)
+    except BtfError as error:
+        if error.section != "types" or error.type_id is None:
+            raise
+        raise WrongBaseError(
+            f"{error.message}; this is split BTF: it is damaged, or belongs to another base",
+            path,
+            error.section,
+            error.offset,
+            error.type_id,
+        ) from error
+    code, at, word = _misfit(
+        btf.words, btf.offsets, btf.strings, index.words, index.starts, index.strings
+    )
+    if code != _FITS:
+        if code == _NAME_INSIDE_STRING:
+            what = f"a name at string offset {btf.words[word]} is in the middle of a string"
+        else:
+            referred = int(btf.words[word])
+            start = int(index.starts[referred]) if referred < index.type_end else None
+            kind = KIND_NAMES[kind_of(index.words[start + 1])] if start is not None else "own type"
+            what = f"a reference to [{referred}], a {kind}, cannot stand here"
+        raise WrongBaseError(
+            f"{what}: this is split BTF of another base than the one given",
+            path,
+            "types",
+            int(word) * 4,
+            btf.start_id + int(at),
+        )
+    return btf
+
+
+def dedup_module(module: Module, index: BaseIndex) -> DedupResult:
+    """Deduplicate an opened module against its base, as its form asks for.
+
+    Raises WrongBaseError when a standalone module turns out to be of another kernel.
+    """
+    if module.form == SPLIT:
+        return dedup(module.btf, index)
+    result = dedup_split(module.btf, index)
+    for name, offset in zip(_ABI_STRUCTS, index.offsets_of(_ABI_STRUCTS), strict=True):
+        if offset < 0:
+            continue
+        at = _clashing_struct(
+            index.words, index.starts, result.btf.words, result.btf.offsets, offset
+        )
+        if at >= 0:
+            size = int(result.btf.words[int(result.btf.offsets[at]) + 2])
+            raise WrongBaseError(
+                f"its struct {name.decode()} ({size} bytes) is laid out unlike the base's: "
+                "the module was built for another kernel or configuration",
+                module.btf.path,
+                "types",
+                None,
+                int(np.flatnonzero(result.id_map == index.type_end + at)[0]),
+            )
+    return result
+
+
+@kernel
+def _clashing_struct(base_words, base_starts, words, offsets, name):  # type: ignore[no-untyped-def]
+    """Own struct ``name`` whose members none of the base's structs of the name has, or -1."""
+    for index in range(len(offsets) - 1):
+        at = np.int64(offsets[index])
+        info = words[at + 1]
+        if words[at] != name or kind_of(info) != STRUCT or info & INFO_VLEN_MASK == 0:
+            continue
+        same_named = 0
+        for type_id in range(1, len(base_starts)):
+            base_at = np.int64(base_starts[type_id])
+            base_info = base_words[base_at + 1]
+            if base_words[base_at] == name and kind_of(base_info) == STRUCT:
+                same_named += 1
+                if same_but_references(base_words, words, base_at, len(base_words) + at):
+                    same_named = 0
+                    break
+        if same_named > 0:
+            return index
+    return -1
+
+
+@kernel
+def _begins_string(base_strings, own_strings, offset):  # type: ignore[no-untyped-def]
+    own = offset - len(base_strings)
+    if own > 0:
+        return own_strings[own - 1] == 0
+    return offset == 0 or own == 0 or base_strings[offset - 1] == 0
+
+
+@kernel
+def _may_refer(kind, target):  # type: ignore[no-untyped-def]
+    """Whether a type of ``kind`` may refer to one of kind ``target``."""
+    if kind == DECL_TAG:
+        return target != FUNC_PROTO and target != DATASEC and target != DECL_TAG
+    if kind == DATASEC:
+        return target == VAR or target == FUNC
+    if kind == FUNC:
+        return target == FUNC_PROTO
+    if target == FUNC or target == VAR or target == DATASEC or target == DECL_TAG:
+        return False
+    if target == FUNC_PROTO:  # behind a pointer or a name, perhaps with modifiers in between
+        return HEAD_IS_REF[kind] != 0 and kind != FUNC_PROTO and kind != VAR
+    return True
+
+
+@kernel
+def _misfit(words, offsets, strings, base_words, base_starts, base_strings):  # type: ignore[no-untyped-def]
+    """Look for what split BTF cannot contain on its true base: (code, own type, word)."""
+    first_own = len(base_starts)
+    for index in range(len(offsets) - 1):
+        at = np.int64(offsets[index])
+        end = np.int64(offsets[index + 1])
+        info = words[at + 1]
+        kind = kind_of(info)
+        if not _begins_string(base_strings, strings, np.int64(words[at])):
+            return _NAME_INSIDE_STRING, index, at
+        for word in range(at + 2, end):
+            step = word - at - HEAD_WORDS
+            is_name = False
+            is_ref = step < 0 and HEAD_IS_REF[kind] != 0
+            if step >= 0 and step < FIXED_WORDS[kind]:
+                is_ref = kind == ARRAY and step < 2
+            elif step >= 0 and ELEMENT_WORDS[kind] > 0:
+                part = (step - FIXED_WORDS[kind]) % ELEMENT_WORDS[kind]
+                is_name = part == ELEMENT_NAME[kind]
+                is_ref = part == ELEMENT_REF[kind]
+            if is_name and not _begins_string(base_strings, strings, np.int64(words[word])):
+                return _NAME_INSIDE_STRING, index, word
+            if is_ref:
+                referred = np.int64(words[word])
+                if referred == 0:
+                    continue
+                if referred < first_own:
+                    target = kind_of(base_words[np.int64(base_starts[referred]) + 1])
+                else:
+                    target = kind_of(words[np.int64(offsets[referred - first_own]) + 1])
+                if not _may_refer(kind, target):
+                    return _IMPOSSIBLE_REFERENCE, index, word
+    return _FITS, 0, 0

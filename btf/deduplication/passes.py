@@ -1,0 +1,307 @@
+"""The passes of dedup over one module, on arrays: primitive types, structs, forward declarations,
+references, compaction.
+
+Everything here works on *global* ids: 0 is void, then the base's types, then the module's. The
+order of every loop and look-up is libbpf's, because where several types fit the first one wins.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..jit import kernel
+from ..kinds import (
+    ELEMENT_REF,
+    ELEMENT_WORDS,
+    FIXED_REFS,
+    FIXED_WORDS,
+    FUNC_PROTO,
+    FWD,
+    HEAD_IS_REF,
+    HEAD_WORDS,
+    INFO_VLEN_MASK,
+    STRUCT,
+    TYPEDEF,
+    UNION,
+)
+from .candidates import add_candidate, next_candidate
+from .equivalence import (
+    BASE_EDITS,
+    CAPACITY,
+    DIFFERENT,
+    ENTRIES,
+    FORWARD_ENUMS,
+    IN_PROGRESS,
+    NEEDS_BASE_CHANGE,
+    PARITY,
+    TOO_DEEP,
+    UNMAPPED,
+    UNWALKABLE,
+    VERDICT,
+    clear_pairs,
+    equivalent,
+    full_length,
+    is_mapped,
+    merge_pairs,
+    resolve,
+    same_but_references,
+    same_record,
+)
+from .index import enter_name, find_group, find_name
+from .matching import MATCHED, NOT_TRIED, match, unmatch_references
+from .primitives import dedup_primitives
+from .signature import CANONICAL, EPOCH, START, kind_of, signature, word_at
+
+# What a pass returns: DONE, or a code below with the type id that stopped it.
+DONE = 0
+BAD_MEMBER = 1  # a struct reaches a VAR, DATASEC or DECL_TAG
+MORE_FRAMES = 3  # a walk went deeper than ``frames`` allows
+REFERENCE_CYCLE = 2  # pointers and modifiers that refer to each other in a circle
+
+_31 = np.uint32(31)
+
+
+@kernel
+def start_module(records, first_own, base_words, offsets, state, entries, capacity):  # type: ignore[no-untyped-def]
+    """Fill the module's rows of ``records``; VAR and DATASEC are mapped in the first pass."""
+    for index in range(len(offsets) - 1):
+        records[first_own + index, START] = base_words + np.int64(offsets[index])
+        records[first_own + index, CANONICAL] = UNMAPPED
+        records[first_own + index, EPOCH] = 0
+    state[BASE_EDITS] = 0
+    state[ENTRIES] = entries
+    state[CAPACITY] = capacity
+    state[PARITY] = 0
+    state[FORWARD_ENUMS] = 0
+
+
+@kernel
+def end_module(records, edits, state):  # type: ignore[no-untyped-def]
+    """Give the base types that this module re-mapped back to themselves."""
+    for i in range(state[BASE_EDITS]):
+        records[edits[i], CANONICAL] = edits[i]
+    state[BASE_EDITS] = 0
+
+
+@kernel
+def dedup_types(base, own, count, first_own, scratch, may_match):  # type: ignore[no-untyped-def]
+    """Find the canonical type of every own type: fills ``records[:, CANONICAL]``.
+
+    base, scratch   see ``tables``
+    own         uint32: the module's words in the base's numbering; references of reference types
+                are replaced by their canonical ones
+    count       number of own types; their ids start at ``first_own``
+    may_match   whether to match graphs before walking them: faster, same result
+
+    Returns (DONE, 0) or (code, type id).
+    """
+    records = scratch.records
+    state = scratch.state
+    verdict = NOT_TRIED
+    if may_match:
+        verdict, lists, own_fwds = match(base, own, count, first_own, scratch)
+    else:
+        lists, own_fwds = dedup_primitives(base, own, count, first_own, scratch)
+    state[VERDICT] = verdict
+    matched = verdict == MATCHED
+    words = base.words
+
+    # Structs, unions and typedefs: by walking the graphs that hang on them.
+    for index in range(count):
+        type_id = first_own + index
+        if is_mapped(records, type_id):
+            continue
+        at = np.int64(records[type_id, START])
+        kind = kind_of(word_at(words, own, at + 1))
+        if kind != STRUCT and kind != UNION and kind != TYPEDEF:
+            continue
+        h = scratch.signatures[index] if matched else signature(words, own, records, type_id)
+        group = find_group(base.group_slots, h)
+        own_list = find_group(scratch.list_slots, h)
+        found = np.int64(type_id)
+        part = np.int64(0)
+        position = np.int64(0)
+        while True:
+            part, position, other = next_candidate(
+                base, scratch, first_own, state[PARITY], group, own_list, part, position
+            )
+            if other < 0:
+                break
+            if not same_but_references(words, own, at, np.int64(records[other, START])):
+                continue
+            clear_pairs(state)
+            verdict = equivalent(words, own, scratch, first_own, type_id, other)
+            if verdict == UNWALKABLE:
+                return BAD_MEMBER, type_id
+            if verdict == TOO_DEEP:
+                return MORE_FRAMES, type_id
+            if verdict == DIFFERENT:
+                continue
+            merge_pairs(words, own, scratch, first_own)
+            if state[NEEDS_BASE_CHANGE]:
+                continue
+            found = other
+            break
+        records[type_id, CANONICAL] = found
+        if found == type_id:
+            lists = add_candidate(scratch, lists, h, index)
+
+    if own_fwds > 0:
+        _resolve_forward_declarations(base, own, count, scratch, first_own)
+    if matched and state[BASE_EDITS] > 0:
+        unmatch_references(count, first_own, scratch)
+
+    # Reference types: what they refer to first, then they themselves by all their words.
+    stack = scratch.frames
+    for index in range(count):
+        if is_mapped(records, first_own + index):
+            continue
+        # Frame: type, its next reference, end of its references.
+        top = np.int64(0)
+        entering = np.int64(first_own + index)
+        while True:
+            if entering >= 0:
+                records[entering, CANONICAL] = IN_PROGRESS
+                stack[top, 0] = entering
+                stack[top, 1] = 0
+                top += 1
+                entering = np.int64(-1)
+            type_id = stack[top - 1, 0]
+            at = np.int64(records[type_id, START]) - len(words)
+            info = own[at + 1]
+            kind = kind_of(info)
+            references = 1 + np.int64(FIXED_REFS[kind]) if HEAD_IS_REF[kind] else 2
+            if kind == FUNC_PROTO:
+                references += np.int64(info & INFO_VLEN_MASK)
+            while stack[top - 1, 1] < references:
+                step = stack[top - 1, 1]
+                word = at + 2
+                if not HEAD_IS_REF[kind]:
+                    word = at + HEAD_WORDS + step
+                elif kind == FUNC_PROTO and step > 0:
+                    word = at + HEAD_WORDS + 2 * step - 1
+                referred = np.int64(own[word])
+                mapped = records[referred, CANONICAL]
+                if mapped == IN_PROGRESS:
+                    return REFERENCE_CYCLE, referred
+                if mapped == UNMAPPED:
+                    entering = referred
+                    break
+                own[word] = resolve(records, referred)
+                stack[top - 1, 1] += 1
+            if entering >= 0:
+                continue
+            h = signature(words, own, records, type_id)
+            group = find_group(base.group_slots, h)
+            own_list = find_group(scratch.list_slots, h)
+            found = type_id
+            part = np.int64(0)
+            position = np.int64(0)
+            while True:
+                part, position, other = next_candidate(
+                    base, scratch, first_own, state[PARITY], group, own_list, part, position
+                )
+                if other < 0:
+                    break
+                if same_record(words, own, records, type_id, other):
+                    found = other
+                    break
+            records[type_id, CANONICAL] = found
+            if found == type_id:
+                lists = add_candidate(scratch, lists, h, type_id - first_own)
+            top -= 1
+            if top == 0:
+                break
+    return DONE, 0
+
+
+@kernel
+def _resolve_forward_declarations(base, own, count, scratch, first_own):  # type: ignore[no-untyped-def]
+    """Map a FWD that is still its own to the one canonical struct or union of its name, if any."""
+    records = scratch.records
+    size = 16
+    while size < 2 * count:
+        size *= 2
+    own_names = scratch.names[: min(size, len(scratch.names))]
+    own_names[:] = 0
+    for index in range(count):
+        at = np.int64(records[first_own + index, START]) - len(base.words)
+        kind = kind_of(own[at + 1])
+        if kind == STRUCT or kind == UNION:
+            if np.int64(records[first_own + index, CANONICAL]) == first_own + index:
+                enter_name(own_names, own[at], first_own + index)
+    for index in range(count):
+        at = np.int64(records[first_own + index, START]) - len(base.words)
+        if kind_of(own[at + 1]) != FWD:
+            continue
+        if np.int64(records[first_own + index, CANONICAL]) != first_own + index:
+            continue
+        in_base = find_name(base.name_slots, own[at])
+        in_own = find_name(own_names, own[at])
+        if in_base >= 0 and in_own >= 0:
+            continue
+        defined = max(in_base, in_own)
+        if defined <= 0:
+            continue
+        kind = kind_of(word_at(base.words, own, np.int64(records[defined, START]) + 1))
+        if kind == (UNION if own[at + 1] >> _31 else STRUCT):
+            records[first_own + index, CANONICAL] = defined
+
+
+@kernel
+def compact(own, offset, count, records, first_own, new_ids, out, out_offsets):  # type: ignore[no-untyped-def]
+    """Copy the types that are their own canonical, in order, with final ids.
+
+    own, offset  uint32: the module's words; position of the first, as ``records`` counts
+    new_ids      uint32, shape (count,): final id of every own type (of its canonical type)
+    out          uint32, at least as long as ``own``
+    out_offsets  uint32, shape (count + 1,)
+
+    Returns (types kept, words written).
+    """
+    kept = np.int64(0)
+    for index in range(count):
+        if np.int64(records[first_own + index, CANONICAL]) == first_own + index:
+            new_ids[index] = first_own + kept
+            kept += 1
+    for index in range(count):
+        canonical = resolve(records, first_own + index)
+        if canonical < first_own:
+            new_ids[index] = canonical
+        elif canonical != first_own + index:
+            new_ids[index] = new_ids[canonical - first_own]
+    kept = np.int64(0)
+    length = np.int64(0)
+    for index in range(count):
+        if np.int64(records[first_own + index, CANONICAL]) != first_own + index:
+            continue
+        at = np.int64(records[first_own + index, START]) - offset
+        info = own[at + 1]
+        kind = kind_of(info)
+        words = full_length(info)
+        out_offsets[kept] = length
+        kept += 1
+        for i in range(words):
+            out[length + i] = own[at + i]
+        if HEAD_IS_REF[kind]:
+            _renumber(records, first_own, new_ids, out, length + 2)
+        body = length + HEAD_WORDS
+        for word in range(body, body + FIXED_REFS[kind]):
+            _renumber(records, first_own, new_ids, out, word)
+        ref_at = np.int64(ELEMENT_REF[kind])
+        if ref_at >= 0 and ELEMENT_WORDS[kind] > 0:
+            body += FIXED_WORDS[kind]
+            for word in range(body + ref_at, length + words, ELEMENT_WORDS[kind]):
+                _renumber(records, first_own, new_ids, out, word)
+        length += words
+    out_offsets[kept] = length
+    return kept, length
+
+
+@kernel
+def _renumber(records, first_own, new_ids, out, word):  # type: ignore[no-untyped-def]
+    canonical = resolve(records, np.int64(out[word]))
+    if canonical >= first_own:
+        out[word] = new_ids[canonical - first_own]
+    else:
+        out[word] = canonical

@@ -1,0 +1,97 @@
+"""The first pass: INT, FLOAT, FWD, ENUM and ENUM64, which refer to no other type."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..jit import kernel
+from ..kinds import DATASEC, ENUM, ENUM64, FLOAT, FWD, INFO_VLEN_MASK, INT, VAR
+from .candidates import add_candidate, next_candidate
+from .equivalence import FORWARD_ENUMS, PARITY, compatible_enums, remap, same_record
+from .index import ALONE, enter_content, enum_content, find_group, next_content
+from .signature import CANONICAL, START, kind_of, signature
+
+
+@kernel
+def dedup_primitive(base, own, scratch, first_own, type_id, kind, lists):  # type: ignore[no-untyped-def]
+    """Map an INT, FLOAT, FWD, ENUM or ENUM64; returns the number of lists of candidates."""
+    records = scratch.records
+    state = scratch.state
+    index = type_id - first_own
+    at = np.int64(records[type_id, START]) - len(base.words)
+    enum = kind == ENUM or kind == ENUM64
+    full_enum = enum and own[at + 1] & INFO_VLEN_MASK != 0
+    h = signature(base.words, own, records, type_id)
+    group = find_group(base.group_slots, h)
+    content = np.uint64(0)
+    if full_enum:
+        # libbpf goes through all enums of the name (every anonymous one, for an anonymous enum).
+        # Where none of them is a forward one, only one of the same content can matter.
+        content = enum_content(own, at)
+        direct = state[FORWARD_ENUMS] == 0
+        if direct and group >= 0:
+            first = np.int64(base.candidates[np.int64(base.group_starts[group])])
+            info = base.words[np.int64(records[first, START]) + 1]
+            direct = base.alone[first] == ALONE and info & INFO_VLEN_MASK != 0
+        if direct:
+            other, slot = next_content(base.enum_slots, content, np.int64(-1))
+            while other > 0 and not same_record(base.words, own, records, type_id, other):
+                other, slot = next_content(base.enum_slots, content, slot)
+            if other == 0:
+                other, slot = next_content(scratch.enum_slots, content, np.int64(-1))
+                while other > 0:
+                    other += first_own - 1
+                    if same_record(base.words, own, records, type_id, other):
+                        break
+                    other, slot = next_content(scratch.enum_slots, content, slot)
+            if other > 0:
+                records[type_id, CANONICAL] = other
+                return lists
+            records[type_id, CANONICAL] = type_id
+            enter_content(scratch.enum_slots, content, index + 1)
+            return add_candidate(scratch, lists, h, index)
+    own_list = find_group(scratch.list_slots, h)
+    found = np.int64(type_id)
+    part = np.int64(0)
+    position = np.int64(0)
+    while True:
+        part, position, other = next_candidate(
+            base, scratch, first_own, state[PARITY], group, own_list, part, position
+        )
+        if other < 0:
+            break
+        if same_record(base.words, own, records, type_id, other):
+            found = other
+            break
+        if enum and compatible_enums(base.words, own, records, type_id, other):
+            if not full_enum:
+                found = other
+                break
+            # The candidate is a forward enum: now it has a definition.
+            remap(records, first_own, scratch.edits, state, other, type_id)
+    records[type_id, CANONICAL] = found
+    if found == type_id:
+        if full_enum:
+            enter_content(scratch.enum_slots, content, index + 1)
+        elif enum:
+            state[FORWARD_ENUMS] += 1
+        lists = add_candidate(scratch, lists, h, index)
+    return lists
+
+
+@kernel
+def dedup_primitives(base, own, count, first_own, scratch):  # type: ignore[no-untyped-def]
+    """Map the types that refer to nothing: (lists of candidates in use, FWDs that stay)."""
+    records = scratch.records
+    lists = np.int64(0)
+    own_fwds = np.int64(0)
+    for index in range(count):
+        type_id = first_own + index
+        kind = kind_of(own[np.int64(records[type_id, START]) - len(base.words) + 1])
+        if kind == VAR or kind == DATASEC:
+            records[type_id, CANONICAL] = type_id
+        elif kind == INT or kind == FLOAT or kind == FWD or kind == ENUM or kind == ENUM64:
+            lists = dedup_primitive(base, own, scratch, first_own, type_id, kind, lists)
+            if kind == FWD and np.int64(records[type_id, CANONICAL]) == type_id:
+                own_fwds += 1
+    return lists, own_fwds

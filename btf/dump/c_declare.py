@@ -1,0 +1,406 @@
+"""One declaration of the C dump as text: declarators inside out, bodies, attributes, assertions.
+
+A type in BTF reads from the outside in (pointer to array of int), a declarator in C from the inside
+out: ``declare`` follows the types and wraps the name, ``p``, ``*p``, ``(*p)[4]``, until it comes to
+what stands in front, ``int (*p)[4]``.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from .. import kinds
+from ..table import BTF
+from .c_layout import Padding, Planner
+from .c_names import Scope, identifier, spelling, stand_in
+from .c_order import BUILT_IN, Order, Step
+from .c_types import COMPOSITES, ENUM_SIZES, ENUMS, QUALIFIERS, Member, Types
+from .fields import signed
+
+_QUALIFIER = {kinds.CONST: "const", kinds.VOLATILE: "volatile", kinds.RESTRICT: "restrict"}
+_MODES = {1: "byte", 2: "HI", 8: "DI"}  # of an enum that is not an int
+_BEFORE_C23 = "#if __STDC_VERSION__ < 202311L"
+_NOT_EXPRESSIBLE = "struct __not_expressible"  # incomplete: stands in a typedef for itself
+_MAX_DECLARATOR = 256  # types between a name and what stands in front of it
+_MAX_DEPTH = 64  # of bodies and parameter lists within one another
+_WHOLE = 0xFFFFFFFF  # component index of a tag on the type itself
+
+
+class Place(NamedTuple):
+    """Where in the type that assertions are about: ``a[0].b``, and its offset in bytes."""
+
+    path: str
+    at: int
+
+
+class Declarer:
+    """Text of each step of an ``Order``, in that order."""
+
+    def __init__(self, btf: BTF, types: Types, planner: Planner, order: Order) -> None:
+        self._types = types
+        self._planner = planner
+        self._names: dict[int, str] = {}
+        self._identifiers = Scope()
+        self._declared: set[str] = set()
+        self._written: set[int] = set()  # typedefs
+        self._depth = 0
+        self._facts: list[tuple[str, int]] = []  # (expression, value) of the step just written
+        self._only_declared = order.enums_without_values
+        self._name_types(order)
+        self._tags = _decl_tags(btf, types)
+
+    # ------------------------------------------------------------------ names
+
+    def _name_types(self, order: Order) -> None:
+        """Tags, typedefs and stand-ins for scalars, in order of type id: the base's come first."""
+        types, tags = self._types, Scope()
+        first: dict[str, str] = {}  # of "struct x" its tag
+        without_definition = []
+        for type_id in sorted(order.mentioned):
+            kind, name = types.kind(type_id), types.name(type_id)
+            if kind == kinds.FWD or type_id in order.enums_without_values:
+                without_definition.append(type_id)
+            elif kind in COMPOSITES or kind in ENUMS:
+                self._names[type_id] = tags.take(name)
+                first.setdefault(f"{self._keyword(type_id)} {name}", self._names[type_id])
+            elif name != BUILT_IN:
+                self._names[type_id] = self._identifiers.take(name)
+            else:
+                self._names[type_id] = name
+                self._written.add(type_id)
+        for type_id in without_definition:
+            full = f"{self._keyword(type_id)} {types.name(type_id)}"
+            if full not in first:
+                first[full] = tags.take(types.name(type_id))
+            self._names[type_id] = first[full]
+
+    def _keyword(self, type_id: int) -> str:
+        kind = self._types.kind(type_id)
+        if kind in ENUMS:
+            return "enum"
+        if kind == kinds.UNION or (kind == kinds.FWD and self._types.flag(type_id)):
+            return "union"
+        return "struct"
+
+    def _tagged(self, type_id: int) -> str:
+        """``struct x``."""
+        return f"{self._keyword(type_id)} {self._names[type_id]}"
+
+    # ------------------------------------------------------------------ steps
+
+    def step(self, step: Step) -> str:
+        """The text of one step, "" when it adds nothing to those before."""
+        type_id, complete = step
+        kind = self._types.kind(type_id)
+        self._facts = []
+        if kind == kinds.TYPEDEF:
+            return "" if complete else self._typedef(type_id)
+        if kind in COMPOSITES and complete:
+            subject = self._tagged(type_id)
+            self._declared.add(subject)
+            body = self._composite(type_id, subject, 0, Place("", 0), Scope())
+            self._fact_of_size(subject, type_id)
+            return f"{body};"
+        if kind in COMPOSITES or kind == kinds.FWD:
+            return self._declare_tag(self._tagged(type_id))
+        if kind in ENUMS:
+            return self._enum_step(type_id)
+        target = stand_in(self._types, type_id)
+        if not target:
+            target = f"struct {{ unsigned char bytes[{self._types.third(type_id)}]; }}"
+        return f"typedef {target} {self._names[type_id]};"
+
+    def asserts(self) -> str:
+        """Static assertions about the step just written."""
+        return "".join(
+            f'_Static_assert({expression} == {value}, "{expression}");\n'
+            for expression, value in self._facts
+        ) + ("\n" if self._facts else "")
+
+    def _declare_tag(self, subject: str) -> str:
+        if subject in self._declared:
+            return ""
+        self._declared.add(subject)
+        return f"{subject};"
+
+    def _fact_of_size(self, subject: str, type_id: int) -> None:
+        offsets = [(f"__builtin_offsetof({subject}, {path})", at) for path, at in self._facts]
+        self._facts = [(f"sizeof({subject})", self._types.third(type_id)), *offsets]
+
+    def _typedef(self, type_id: int) -> str:
+        name, target = self._names[type_id], self._types.third(type_id)
+        if target == 0 and name == "__gnuc_va_list":  # what old GCCs say of it
+            self._written.add(type_id)
+            return f"typedef {BUILT_IN} {name};"
+        text = f"typedef {self.declare(target, name, 0, Place('', 0))}{self._tag(type_id)};"
+        self._written.add(type_id)
+        if _NOT_EXPRESSIBLE in text:
+            text = f"/* {name} needs itself to be declared: not expressible in C */\n{text}"
+            text = f"{self._declare_tag(_NOT_EXPRESSIBLE)}\n{text}".lstrip()
+        behind = target
+        while self._types.kind(behind) in QUALIFIERS:
+            behind = self._types.third(behind)
+        if self._types.kind(behind) in COMPOSITES and not self._types.name(behind):
+            self._fact_of_size(name, behind)
+        else:
+            self._facts = []
+        return f"{_BEFORE_C23}\n{text}\n#endif" if name == "bool" else text
+
+    def _enum_step(self, type_id: int) -> str:
+        if not self._types.name(type_id):
+            text = f"{self._enum(type_id, 'enum', 0)};"
+            names = {self._types.names[off] for off, _ in self._types.enumerators(type_id)}
+            return f"{_BEFORE_C23}\n{text}\n#endif" if names <= {"false", "true"} else text
+        subject = self._tagged(type_id)
+        if type_id in self._only_declared:
+            return self._declare_tag(subject)
+        self._declared.add(subject)
+        if self._types.third(type_id) in ENUM_SIZES:
+            self._fact_of_size(subject, type_id)
+        return f"{self._enum(type_id, subject, 0)};"
+
+    # ------------------------------------------------------------------ declarators
+
+    def declare(
+        self,
+        type_id: int,
+        name: str,
+        level: int,
+        place: Place | None = None,
+        scope: Scope | None = None,
+    ) -> str:
+        """``name`` declared as of a type; ``name`` may be "" or a declarator.
+
+        place  of what is declared, as long as its offset is fixed
+        scope  the names of the struct around, when its members are to join them
+        """
+        types, inner = self._types, name
+        qualifiers: list[str] = []
+        for _ in range(_MAX_DECLARATOR):
+            kind = types.kind(type_id)
+            if kind in QUALIFIERS:
+                if _QUALIFIER[kind] not in qualifiers:
+                    qualifiers.append(_QUALIFIER[kind])
+            elif kind == kinds.TYPE_TAG:
+                tag = _tag_macro("type", types.name(type_id), types.flag(type_id))
+                qualifiers.append(tag)
+            elif kind == kinds.PTR:
+                if "restrict" in qualifiers and not self._may_restrict(type_id):
+                    qualifiers.remove("restrict")
+                if qualifiers:
+                    inner = " ".join(("*", *qualifiers, inner)).rstrip()
+                    qualifiers = []
+                else:
+                    inner = f"*{inner}"
+                place = None
+            elif kind == kinds.ARRAY:
+                type_id, count = types.array(type_id)
+                inner = f"{_wrapped(inner)}[{count}]"  # a qualified array is one of such elements
+                place = Place(f"{place.path}[0]", place.at) if place else None
+                continue
+            elif kind == kinds.FUNC_PROTO:
+                inner = f"{_wrapped(inner)}({self._params(type_id, level)})"
+                qualifiers, place = [], None  # noreturn functions are volatile in GCC's DWARF
+            else:
+                break
+            type_id = types.third(type_id)
+        else:
+            raise types.error("pointers or arrays of themselves: C has no such type", type_id)
+        if "restrict" in qualifiers and not self._may_restrict(type_id):
+            qualifiers.remove("restrict")
+        words = [q for q in qualifiers if q in _QUALIFIER.values()]
+        words.append(self._specifier(type_id, level, place, scope))
+        words += [q for q in qualifiers if q not in _QUALIFIER.values()]
+        return " ".join((*words, inner)).rstrip()
+
+    def _may_restrict(self, type_id: int) -> bool:
+        """C restricts pointers to objects only."""
+        target = self._types.strip(type_id)
+        if self._types.kind(target) != kinds.PTR:
+            return False
+        target = self._types.strip(self._types.third(target))
+        return self._types.kind(target) != kinds.FUNC_PROTO
+
+    def _specifier(self, type_id: int, level: int, place: Place | None, scope: Scope | None) -> str:
+        """What stands in front of a declarator."""
+        types, kind = self._types, self._types.kind(type_id)
+        if kind == kinds.TYPEDEF:
+            return self._names[type_id] if type_id in self._written else _NOT_EXPRESSIBLE
+        if kind in COMPOSITES:
+            if types.name(type_id):
+                return self._tagged(type_id)
+            head = self._keyword(type_id)
+            return self._composite(type_id, head, level, place, scope or Scope())
+        if kind == kinds.FWD:
+            return self._tagged(type_id)
+        if kind in ENUMS and types.name(type_id):
+            return self._tagged(type_id)
+        if kind in ENUMS:
+            return self._enum(type_id, "enum", level)
+        if kind in (kinds.INT, kinds.FLOAT):
+            return spelling(types, type_id) or self._names[type_id]
+        return "void"  # void itself, and what can only be pointed to
+
+    def _params(self, type_id: int, level: int) -> str:
+        params = self._types.params(type_id)
+        if not params or (len(params) == 1 and params[0][1] == 0):
+            return "void"
+        self._enter(type_id)
+        texts: list[str] = []
+        taken: set[str] = set()
+        for index, (name_off, target) in enumerate(params):
+            if target == 0 and index == len(params) - 1:
+                texts.append("...")
+                break
+            name = self._types.names[name_off]
+            if name:
+                name = identifier(name)
+                if name in taken or name in self._identifiers:  # would hide the typedef
+                    name = f"{name}_"
+                name = "" if name in taken else name
+                taken.add(name)
+            texts.append(self.declare(target, name, level))
+        self._depth -= 1
+        return ", ".join(texts)
+
+    def _enter(self, type_id: int) -> None:
+        self._depth += 1
+        if self._depth > _MAX_DEPTH:
+            raise self._types.error(
+                f"anonymous structs or parameters nested {_MAX_DEPTH} deep, perhaps in a cycle: "
+                "C has no such type",
+                type_id,
+            )
+
+    # ------------------------------------------------------------------ bodies
+
+    def _composite(
+        self, type_id: int, head: str, level: int, place: Place | None, scope: Scope
+    ) -> str:
+        """``struct x { ... }`` with its attributes, and facts about the members."""
+        self._enter(type_id)
+        layout = self._planner.layout(type_id)
+        indent = "\t" * (level + 1)
+        lines = []
+        if layout.opaque:
+            size = self._types.third(type_id)
+            lines.append(f"{indent}/* not expressible in C: {comment_safe(layout.opaque)} */")
+            lines.append(f"{indent}unsigned char {scope.take('__opaque')}[{size}];")
+        for item in layout.items:
+            if isinstance(item, Padding):
+                text = f"{item.unit}: {item.bits}"
+                if item.count:
+                    text = f"unsigned char {scope.take(f'__pad_{item.at}')}[{item.count}]"
+            else:
+                index, member = item
+                text = self._member(index, member, level + 1, place, scope)
+                text += self._tag(type_id, index)
+            lines.append(f"{indent}{text};")
+        body = "\n".join((f"{head} {{", *lines, "\t" * level + "}")) if lines else f"{head} {{}}"
+        self._depth -= 1
+        if layout.packed:
+            body += " __attribute__((packed))"
+        return body + self._tag(type_id)
+
+    def _member(
+        self, index: int, member: Member, level: int, place: Place | None, scope: Scope
+    ) -> str:
+        types, at = self._types, member.bit_offset // 8
+        name = types.names[member.name_off]
+        if not name and not member.bits:
+            behind = member.type_id
+            while types.kind(behind) in QUALIFIERS:
+                behind = types.third(behind)
+            if types.kind(behind) in COMPOSITES:
+                inside = Place(place.path, place.at + at) if place else None
+                if not types.name(behind):
+                    return self.declare(member.type_id, "", level, inside, scope)
+                # Microsoft's extension: members of a named struct join those of the one around.
+                return self._composite(behind, self._keyword(behind), level, inside, scope)
+        name = scope.take(name or f"__anon_{index}")
+        inside = None
+        if member.bits:
+            return f"{self.declare(member.type_id, name, level)}: {member.bits}"
+        if place:
+            inside = Place(f"{place.path}.{name}" if place.path else name, place.at + at)
+            self._facts.append((inside.path, inside.at))
+        return self.declare(member.type_id, name, level, inside)
+
+    def _enum(self, type_id: int, head: str, level: int) -> str:
+        types, size = self._types, self._types.third(type_id)
+        values = types.enumerators(type_id)
+        if type_id in self._only_declared:
+            return head
+        indent = "\t" * (level + 1)
+        lines: list[str] = []
+        all_values: list[int] = []
+        for name_off, value in values:
+            if size < 4 and not types.flag(type_id) and value >> (8 * size):
+                value = signed(value)  # encoders before kind_flag (Linux 6.0) could not say so
+            name = types.names[name_off] or "__anon"
+            if not _fits(value, size, all_values):
+                lines.append(f"{indent}/* {comment_safe(name)} = {value} is too large */")
+                continue
+            all_values.append(value)
+            lines.append(f"{indent}{self._identifiers.take(name)} = {_literal(value)},")
+        if not all_values:  # C wants one
+            lines.append(f"{indent}{self._identifiers.take('__no_values')},")
+            all_values.append(0)
+        text = "\n".join((f"{head} {{", *lines, "\t" * level + "}"))
+        if size in _MODES and not (size == 8 and _needs_64_bits(all_values)):
+            text += f" __attribute__((mode({_MODES[size]})))"
+        return text + self._tag(type_id)
+
+    def _tag(self, type_id: int, index: int = _WHOLE) -> str:
+        """Declaration tags of a type, or of its member ``index``."""
+        return "".join(f" {tag}" for tag in self._tags.get((type_id, index), ()))
+
+
+def _wrapped(declarator: str) -> str:
+    return f"({declarator})" if declarator.startswith("*") else declarator
+
+
+def _literal(value: int) -> str:
+    if value >= 1 << 63:
+        return f"{value}ULL"
+    if value == -(1 << 63):
+        return f"({value + 1}LL - 1)"
+    return f"{value}LL" if not -(1 << 31) <= value < 1 << 32 else str(value)
+
+
+def _fits(value: int, size: int, others: list[int]) -> bool:
+    """Whether an enum of ``size`` bytes can have this value beside the others."""
+    low, high = min(value, 0, *others), max(value, 0, *others)
+    return -(1 << (8 * size - 1)) <= low and high < 1 << (8 * size - (low < 0))
+
+
+def _needs_64_bits(values: list[int]) -> bool:
+    """Whether the values alone make GNU C choose 64 bits for an enum."""
+    return min(values) < -(1 << 31) or max(values) >= 1 << (31 if min(values) < 0 else 32)
+
+
+def _tag_macro(what: str, text: str, attribute: bool) -> str:
+    if attribute:  # kind_flag, since Linux 6.15: any attribute, not a tag
+        return f"__btf_attribute({comment_safe(text)})"
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'__btf_{what}_tag("{comment_safe(escaped)}")'
+
+
+def comment_safe(text: str) -> str:
+    """Text without what could end a comment or a line."""
+    return "".join(c if c.isprintable() else "?" for c in text).replace("*/", "* /")
+
+
+def _decl_tags(btf: BTF, types: Types) -> dict[tuple[int, int], list[str]]:
+    """Texts of the DECL_TAGs of all levels, by (type, component)."""
+    tags: dict[tuple[int, int], list[str]] = {}
+    for level in btf.levels:
+        for index in np.flatnonzero(level.own_kinds == kinds.DECL_TAG).tolist():
+            type_id = level.start_id + index
+            at = types.starts[type_id]
+            text = _tag_macro("decl", types.name(type_id), types.flag(type_id))
+            key = types.third(type_id), types.words[at + 3]
+            tags.setdefault(key, []).append(text)
+    return tags

@@ -1,0 +1,228 @@
+"""How a compiler lays out the structs that the C dump writes, and what makes it lay them out right.
+
+BTF gives offsets and sizes, not the attributes that led to them. The planner therefore plays the
+compiler: it walks the members as the compiler would place them and adds what is missing, explicit
+padding where a member or the end comes later than natural alignment puts it, ``packed`` where one
+comes earlier. A struct that no C declaration gives (members that overlap, a member of a type
+without a size) is *opaque*: an array of bytes of its size, and the reason in a comment.
+
+Alignment that was asked for by attribute is not in BTF and is not guessed. What it did to offsets
+and sizes is kept by padding, so containers come out right as well.
+
+Bit-fields follow the rules of the System V ABIs (GCC's PCC_BITFIELD_TYPE_MATTERS): a field does
+not cross a boundary of its type; in packed structs it follows the one before, whatever its type.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from .. import kinds
+from .c_names import scalar_align
+from .c_types import COMPOSITES, ENUM_SIZES, ENUMS, Member, Types
+
+# More lines of padding than this become one array of bytes.
+MAX_PADDING_LINES = 8
+
+
+@dataclass(frozen=True)
+class Padding:
+    """``kind: bits;`` or, with ``count``, ``unsigned char __pad_AT[count];`` (AT in bytes)."""
+
+    unit: str
+    bits: int = 0
+    at: int = 0
+    count: int = 0
+
+
+@dataclass
+class Layout:
+    """What to write between the braces of a struct or union, and after them.
+
+    items   members (by index, in order) and padding
+    align   the alignment in bytes that the result has in C
+    opaque  why no C declaration gives this layout, or ""
+    """
+
+    align: int = 1
+    packed: bool = False
+    opaque: str = ""
+    items: list[tuple[int, Member] | Padding] = field(default_factory=list)
+
+
+class _Misfit(Exception):
+    """The members do not fit at their offsets without ``packed``, or not at all."""
+
+
+class Planner:
+    """Layouts by type id, made once each, inner ones first."""
+
+    def __init__(self, types: Types) -> None:
+        self._types = types
+        self._layouts: dict[int, Layout] = {}
+        self._open: set[int] = set()
+        self._aligns: dict[int, int] = {}
+        self._units = [(8, "char"), (16, "short"), (32, "int")]
+        if types.pointer_bytes == 8:
+            self._units.append((64, "long"))
+
+    def layout(self, type_id: int) -> Layout:
+        """The layout of a struct or union."""
+        found = self._layouts.get(type_id)
+        if found is None:
+            self._open.add(type_id)
+            try:
+                found = self._plan(type_id)
+            finally:
+                self._open.discard(type_id)
+            self._layouts[type_id] = found
+        return found
+
+    def align(self, type_id: int) -> int:
+        """Alignment in bytes, in C as we write it, of a type that has a size."""
+        target = self._types.strip(type_id)
+        kind = self._types.kind(target)
+        while kind == kinds.ARRAY:
+            target = self._types.strip(self._types.array(target)[0])
+            kind = self._types.kind(target)
+        if kind == kinds.PTR:
+            return self._types.pointer_bytes
+        if kind in COMPOSITES:
+            return 1 if target in self._open else self.layout(target).align
+        return scalar_align(self._types, target)
+
+    def _plan(self, type_id: int) -> Layout:
+        members = self._types.members(type_id)
+        reason = self._impossible(members)
+        if reason:
+            return Layout(opaque=reason)
+        size = self._types.third(type_id)
+        plan = self._union if self._types.kind(type_id) == kinds.UNION else self._struct
+        for packed in (False, True):
+            try:
+                return plan(members, size, packed)
+            except _Misfit as misfit:
+                reason = str(misfit)
+        return Layout(opaque=reason)
+
+    def _impossible(self, members: list[Member]) -> str:
+        """Why no struct can have these members, or ""."""
+        for member in members:
+            name = self._types.names[member.name_off] or "a member"
+            size = self._types.size(member.type_id)
+            if size is None:
+                return f"{name} is of a type without a size"
+            target = self._types.strip(member.type_id)
+            element = target
+            while self._types.kind(element) == kinds.ARRAY:
+                element = self._types.strip(self._types.array(element)[0])
+            if element in self._open:
+                return f"{name} contains the type that it is in"
+            kind = self._types.kind(element)
+            if kind in ENUMS and self._types.third(element) not in ENUM_SIZES:
+                return f"{name} is an enum of {self._types.third(element)} bytes"
+            if member.bits:
+                if self._types.kind(target) not in ENUMS | {kinds.INT}:
+                    return f"{name} is a bit-field, but no integer"
+                if member.bits > 8 * size or (self._is_bool(target) and member.bits > 1):
+                    return f"{name} has {member.bits} bits, more than its type"
+            elif member.bit_offset % 8:
+                return f"{name} is no bit-field, but begins inside a byte"
+        return ""
+
+    def _is_bool(self, type_id: int) -> bool:
+        if self._types.kind(type_id) != kinds.INT:
+            return False
+        return self._types.int_encoding(type_id) >> 24 & 0xF == 4
+
+    def _struct(self, members: list[Member], size: int, packed: bool) -> Layout:
+        aligns = [self.align(m.type_id) for m in members]
+        layout = Layout(align=1 if packed else max(aligns, default=1), packed=packed)
+        order = sorted(range(len(members)), key=lambda i: members[i].bit_offset)
+        at = 0  # in bits: where the compiler is
+        for index in order:
+            member = members[index]
+            align = 8 if packed else 8 * aligns[index]
+            if member.bits:
+                type_bits = 8 * (self._types.size(member.type_id) or 0)
+                natural = _place_bits(at, member.bits, type_bits, align, packed)
+                wanted = member.bit_offset
+                if _place_bits(wanted, member.bits, type_bits, align, packed) != wanted:
+                    raise _Misfit("a bit-field crosses a boundary of its type")
+                end = wanted + member.bits
+            else:
+                natural, wanted = _up(at, align), member.bit_offset
+                if wanted % align:
+                    raise _Misfit("a member is not aligned")
+                end = wanted + 8 * (self._types.size(member.type_id) or 0)
+            if natural > wanted:
+                raise _Misfit("members overlap")
+            if natural < wanted:
+                layout.items += self._pad(at, wanted, layout)
+            layout.items.append((index, member))
+            at = end
+        natural = _whole(at, size, layout.align)
+        if natural < 8 * size:
+            layout.items += self._pad(at, 8 * size, layout)
+        return layout
+
+    def _union(self, members: list[Member], size: int, packed: bool) -> Layout:
+        layout = Layout(packed=packed)
+        natural = 0
+        for index, member in enumerate(members):
+            if member.bit_offset:
+                raise _Misfit("a member of the union does not begin where the union does")
+            if not packed:
+                layout.align = max(layout.align, self.align(member.type_id))
+            bits = member.bits or 8 * (self._types.size(member.type_id) or 0)
+            natural = max(natural, bits)
+            layout.items.append((index, member))
+        natural = _whole(natural, size, layout.align)
+        if natural < 8 * size:
+            layout.items.append(Padding("char", at=0, count=size))
+        return layout
+
+    def _pad(self, at: int, end: int, layout: Layout) -> list[Padding]:
+        """Fill the bits from ``at`` to ``end``.
+
+        Units are no larger than the struct's alignment: some ABIs (arm, arm64) let unnamed
+        bit-fields align the struct that they are in.
+        """
+        limit = 64 if layout.packed else 8 * layout.align
+        units = [unit for unit in self._units if unit[0] <= limit]
+        lines = []
+        start = at
+        while at < end:
+            for bits, unit in units:
+                if (end - 1) // bits == at // bits:
+                    break
+            stop = min(end, _up(at + 1, bits))
+            lines.append(Padding(unit, stop - at))
+            at = stop
+        if len(lines) <= MAX_PADDING_LINES:
+            return lines
+        first, last = _up(start, 8), end // 8 * 8
+        head = [Padding("char", first - start)] if first > start else []
+        tail = [Padding("char", end - last)] if end > last else []
+        return [*head, Padding("char", at=first // 8, count=(last - first) // 8), *tail]
+
+
+def _whole(end: int, size: int, align: int) -> int:
+    """The bits that the compiler makes of members ending at bit ``end``: at most those of size."""
+    if size % align:
+        raise _Misfit("the size is no multiple of the alignment")
+    if _up(end, 8 * align) > 8 * size:
+        raise _Misfit("the members need more than the size of the whole")
+    return _up(end, 8 * align)
+
+
+def _place_bits(at: int, bits: int, type_bits: int, align: int, packed: bool) -> int:
+    """Where the compiler puts a bit-field when it is at bit ``at``."""
+    if packed:
+        return at
+    units = (at % align + bits + align - 1) // align
+    return at if units * align <= type_bits else _up(at, align)
+
+
+def _up(value: int, multiple: int) -> int:
+    return -(-value // multiple) * multiple

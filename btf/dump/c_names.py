@@ -1,0 +1,130 @@
+"""Names that C accepts: of scalars that compilers spell their own way, and of everything else.
+
+C has one name space for tags (struct, union, enum) and one for typedefs and enumerators. BTF has
+several types of one name (of modules, of files of one module), names that are no identifiers
+(other languages), and types without a name where C wants one. The first of a name keeps it, the
+next is ``name___2``, as in libbpf's dump.
+"""
+
+from __future__ import annotations
+
+from .. import kinds
+from .c_types import Types
+
+_KEYWORDS = """
+    alignas alignof asm auto break case char const constexpr continue default do double else enum
+    extern float for goto if inline int long nullptr register restrict return short signed sizeof
+    static static_assert struct switch thread_local typedef typeof typeof_unqual union unsigned
+    void volatile while _Alignas _Alignof _Atomic _Bool _Complex _Generic _Imaginary _Noreturn
+    _Static_assert _Thread_local __int128 __asm__ __attribute__ __builtin_offsetof
+    __builtin_va_list __const __inline __restrict __typeof__ __volatile
+"""
+KEYWORDS = frozenset(_KEYWORDS.split())
+"""Reserved in C11, C23 or GNU C. ``bool``, ``true`` and ``false`` are not among them: kernels
+define them, and the dump leaves those definitions out where C23 has them."""
+
+MACROS = ("linux", "unix", "i386")
+"""Names that GNU C predefines although they are not reserved."""
+
+
+class Scope:
+    """One name space: hands out identifiers, each once."""
+
+    def __init__(self) -> None:
+        self._used: set[str] = set()
+        self._next: dict[str, int] = {}
+
+    def take(self, name: str) -> str:
+        """``name`` as a C identifier, with ``___2`` and so on when it is taken."""
+        wanted = identifier(name)
+        unique, number = wanted, self._next.get(wanted, 2)
+        while unique in self._used:
+            unique, number = f"{wanted}___{number}", number + 1
+        self._next[wanted] = number
+        self._used.add(unique)
+        return unique
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._used
+
+
+def identifier(name: str) -> str:
+    """The identifier nearest to ``name``."""
+    if not (name.isascii() and name.isidentifier()):
+        name = "".join(c if c.isascii() and (c.isalnum() or c == "_") else "_" for c in name)
+        if not name or name[0].isdigit():
+            name = f"_{name}"
+    return f"{name}_" if name in KEYWORDS else name
+
+
+# Sizes of what C spells with keywords, by the sorted words; 0 is the size of a pointer.
+_INTS = {
+    " ".join(sorted(spelling.split())): size
+    for size, spellings in {
+        1: ("char", "signed char", "unsigned char", "_Bool"),
+        2: ("short", "short int", "signed short", "unsigned short", "unsigned short int"),
+        4: ("int", "signed", "signed int", "unsigned", "unsigned int"),
+        0: ("long", "long int", "signed long", "unsigned long", "unsigned long int"),
+        8: ("long long", "long long int", "unsigned long long", "unsigned long long int"),
+        16: ("__int128", "signed __int128", "unsigned __int128"),
+    }.items()
+    for spelling in spellings
+}
+_FLOATS = {"_Float16": 2, "float": 4, "double": 8, "long double": 16, "_Float128": 16}
+_FLOATS["__float128"] = 16
+_INT_OF_SIZE = {1: "char", 2: "short int", 4: "int", 8: "long long int", 16: "__int128"}
+_FLOAT_OF_SIZE = {2: "_Float16", 4: "float", 8: "double", 12: "long double", 16: "long double"}
+
+_SIGNED, _CHAR, _BOOL = 1, 2, 4
+
+
+def spelling(types: Types, type_id: int) -> str:
+    """An INT or FLOAT in keywords, or "" when C has none of that name and size."""
+    name, size = types.name(type_id), types.third(type_id)
+    if types.kind(type_id) == kinds.FLOAT:
+        if name == "long double" and _FLOAT_OF_SIZE.get(size) == name:
+            return name
+        return name if _FLOATS.get(name) == size else ""
+    if not name:
+        return stand_in(types, type_id)
+    known = _INTS.get(" ".join(sorted(name.split())), _FLOATS.get(name))
+    if known == 0:
+        known = types.pointer_bytes
+    if known != size or (size == 16 and types.pointer_bytes == 4):
+        return ""
+    return name
+
+
+def stand_in(types: Types, type_id: int) -> str:
+    """What C has of the size and signedness of an INT or FLOAT, "" when nothing."""
+    size = types.third(type_id)
+    if types.kind(type_id) == kinds.FLOAT:
+        if size == 12 and types.pointer_bytes == 8:
+            return ""
+        return _FLOAT_OF_SIZE.get(size, "")
+    encoding = types.int_encoding(type_id) >> 24 & 0xF
+    base = _INT_OF_SIZE.get(size, "")
+    if not base or (size == 16 and types.pointer_bytes == 4):
+        return ""
+    if size == 1 and encoding & _BOOL:
+        return "_Bool"
+    if encoding & (_SIGNED | _CHAR):
+        return "signed char" if size == 1 else base
+    return f"unsigned {base}"
+
+
+def scalar_align(types: Types, type_id: int) -> int:
+    """Alignment in bytes of an INT, FLOAT or enum as C has it; that of bytes if C has no such.
+
+    Scalars of 16 bytes are aligned to 16 on x86-64, arm64 and riscv64, to 8 on s390x, which is the
+    big-endian one. On 32-bit machines 8 bytes are assumed to be aligned to 4, as on i386; where
+    they are aligned to 8, the explicit padding says what the compiler would do anyway.
+    """
+    size = types.third(type_id)
+    if types.kind(type_id) in (kinds.INT, kinds.FLOAT) and not stand_in(types, type_id):
+        return 1
+    if size == 12:
+        return 4
+    if size == 16:
+        return 8 if types.big_endian else 16
+    return min(size, types.pointer_bytes) if size and not size & (size - 1) else 1

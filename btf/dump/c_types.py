@@ -1,0 +1,181 @@
+"""All types that a BTF and its bases hold, as the C dump walks them: by id, whatever the level.
+
+Sizes are BTF's own. Nothing here knows how C lays types out or spells them.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from .. import kinds
+from ..errors import BtfError
+from ..table import BTF
+from .fields import Names
+
+MAX_CHAIN = 1024
+"""Types in a row that stand for another; more means a cycle."""
+
+QUALIFIERS = frozenset({kinds.CONST, kinds.VOLATILE, kinds.RESTRICT})
+COMPOSITES = frozenset({kinds.STRUCT, kinds.UNION})
+ENUMS = frozenset({kinds.ENUM, kinds.ENUM64})
+ENUM_SIZES = frozenset({1, 2, 4, 8})  # that C can give an enum
+# Kinds that stand for their target: same size, same layout.
+_STAND_INS = QUALIFIERS | {kinds.TYPEDEF, kinds.TYPE_TAG}
+_SIZED = COMPOSITES | ENUMS | {kinds.INT, kinds.FLOAT}
+_LONG = {"long", "int long", "long unsigned", "int long unsigned"}  # words sorted
+
+
+class Member(NamedTuple):
+    """A member of a struct or union; ``bits`` is 0 unless it is a bit-field."""
+
+    name_off: int
+    type_id: int
+    bit_offset: int
+    bits: int
+
+
+class Types:
+    """Random access to the types of all levels. Id 0 is void, of kind ``kinds.VOID``."""
+
+    def __init__(self, btf: BTF) -> None:
+        levels = btf.levels
+        words = [np.zeros(kinds.HEAD_WORDS, np.uint32), *(level.words for level in levels)]
+        starts, at = [np.zeros(1, np.int64)], kinds.HEAD_WORDS
+        for level in levels:
+            starts.append(level.offsets[:-1].astype(np.int64) + at)
+            at += len(level.words)
+        all_words, all_starts = np.concatenate(words), np.concatenate(starts)
+        info = all_words[all_starts + 1]
+        self.words: list[int] = all_words.tolist()
+        self.starts: list[int] = all_starts.tolist()
+        self.kinds: list[int] = ((info >> kinds.INFO_KIND_SHIFT) & kinds.INFO_KIND_MASK).tolist()
+        self.names = Names(btf, anonymous="")
+        self.path = btf.path
+        self.big_endian = btf.byteorder == "big"
+        self.pointer_bytes = self._pointer_bytes()
+        self._sizes: dict[int, int | None] = {}
+        self._members: dict[int, list[Member]] = {}
+
+    def _pointer_bytes(self) -> int:
+        """The size of ``long``, in every kernel that of a pointer too; 8 where there is none."""
+        sizes = set()
+        for type_id, kind in enumerate(self.kinds):
+            if kind == kinds.INT and " ".join(sorted(self.name(type_id).split())) in _LONG:
+                sizes.add(self.third(type_id))
+        return 4 if sizes == {4} else 8
+
+    def kind(self, type_id: int) -> int:
+        return self.kinds[type_id]
+
+    def vlen(self, type_id: int) -> int:
+        return self.words[self.starts[type_id] + 1] & kinds.INFO_VLEN_MASK
+
+    def flag(self, type_id: int) -> bool:
+        """kind_flag."""
+        return self.words[self.starts[type_id] + 1] > 0x7FFFFFFF
+
+    def name(self, type_id: int) -> str:
+        """The name, empty when anonymous."""
+        return self.names[self.words[self.starts[type_id]]]
+
+    def third(self, type_id: int) -> int:
+        """The word after info: a size, or the id of the type that it refers to."""
+        return self.words[self.starts[type_id] + 2]
+
+    def int_encoding(self, type_id: int) -> int:
+        """The word that follows an INT: encoding, offset and number of bits."""
+        return self.words[self.starts[type_id] + 3]
+
+    def array(self, type_id: int) -> tuple[int, int]:
+        """Type of the elements and how many there are."""
+        at = self.starts[type_id]
+        return self.words[at + 3], self.words[at + 5]
+
+    def members(self, type_id: int) -> list[Member]:
+        """Members of a struct or union.
+
+        Encoders before kind_flag (Linux 5.0) said the width of a bit-field in its INT; such members
+        come out as the bit-fields that they are.
+        """
+        found = self._members.get(type_id)
+        if found is None:
+            found = self._members[type_id] = self._read_members(type_id)
+        return found
+
+    def _read_members(self, type_id: int) -> list[Member]:
+        words, first = self.words, self.starts[type_id] + kinds.HEAD_WORDS
+        ats = range(first, first + 3 * self.vlen(type_id), 3)
+        if self.flag(type_id):
+            return [
+                Member(words[at], words[at + 1], words[at + 2] & 0xFFFFFF, words[at + 2] >> 24)
+                for at in ats
+            ]
+        members = []
+        for at in ats:
+            shift, bits = self._int_bits(words[at + 1])
+            members.append(Member(words[at], words[at + 1], words[at + 2] + shift, bits))
+        return members
+
+    def _int_bits(self, type_id: int) -> tuple[int, int]:
+        """Offset and number of bits when the type is an INT narrower than its bytes; else 0, 0."""
+        target = self.strip(type_id)
+        if self.kind(target) == kinds.INT:
+            encoding = self.int_encoding(target)
+            bits, shift = encoding & 0xFF, encoding >> 16 & 0xFF
+            if 0 < bits < 8 * self.third(target):
+                return shift, bits
+        return 0, 0
+
+    def params(self, type_id: int) -> list[tuple[int, int]]:
+        """(name_off, type) of each parameter of a FUNC_PROTO."""
+        words, first = self.words, self.starts[type_id] + kinds.HEAD_WORDS
+        ats = range(first, first + 2 * self.vlen(type_id), 2)
+        return [(words[at], words[at + 1]) for at in ats]
+
+    def enumerators(self, type_id: int) -> list[tuple[int, int]]:
+        """(name_off, value) of each value of an ENUM or ENUM64, signed where kind_flag says so."""
+        words, first = self.words, self.starts[type_id] + kinds.HEAD_WORDS
+        wide = self.kind(type_id) == kinds.ENUM64
+        step, width = (3, 64) if wide else (2, 32)
+        values = []
+        for at in range(first, first + step * self.vlen(type_id), step):
+            value = words[at + 1] | (words[at + 2] << 32 if wide else 0)
+            if self.flag(type_id) and value >> (width - 1):
+                value -= 1 << width
+            values.append((words[at], value))
+        return values
+
+    def strip(self, type_id: int) -> int:
+        """The type behind qualifiers, tags and typedefs; void when there is none but themselves."""
+        of_id = self.kinds
+        for _ in range(MAX_CHAIN):
+            if of_id[type_id] not in _STAND_INS:
+                return type_id
+            type_id = self.third(type_id)
+        return kinds.VOID
+
+    def size(self, type_id: int) -> int | None:
+        """Bytes, or None for what has no size in C: void, functions, forward declarations."""
+        if type_id not in self._sizes:
+            self._sizes[type_id] = self._size(type_id)
+        return self._sizes[type_id]
+
+    def _size(self, type_id: int) -> int | None:
+        count = 1
+        for _ in range(MAX_CHAIN):
+            target = self.strip(type_id)
+            kind = self.kind(target)
+            if kind == kinds.PTR:
+                return count * self.pointer_bytes
+            if kind in _SIZED:
+                return count * self.third(target)
+            if kind != kinds.ARRAY:
+                return None
+            type_id, elements = self.array(target)
+            count *= elements
+        return None
+
+    def error(self, message: str, type_id: int) -> BtfError:
+        return BtfError(message, self.path, "types", None, type_id)

@@ -1,0 +1,1 @@
+"""Making and changing BTF: the builder, appending, renumbering."""
