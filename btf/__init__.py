@@ -19,6 +19,7 @@ Nothing here knows of Ray, Parquet, the command line or where files live.
 
 from . import images, kinds
 from .columns import columns, type_names
+from .compare.difference import Difference, difference
 from .deduplication.deduplicate import DedupResult, dedup, dedup_split
 from .deduplication.index import BaseIndex
 from .deduplication.merging import MergeResult, merge
@@ -76,6 +77,7 @@ __all__ = [
     "DatasecEntry",
     "DeclTag",
     "DedupResult",
+    "Difference",
     "Encoding",
     "Enum",
     "Enum64",
@@ -112,6 +114,7 @@ __all__ = [
     "dedup_module",
     "dedup_split",
     "detect_form",
+    "difference",
     "dump_c",
     "dump_json",
     "dump_raw",

@@ -1,0 +1,286 @@
+"""The difference between two types: in which type it is, how one gets there, and what it is.
+
+Two graphs are walked side by side, nearest first. What matters is the innermost *named* type: if
+``struct a`` differs only because it points to ``struct b`` and that has another size, the
+difference is that of ``struct b``. What has no name (pointers, arrays, prototypes, anonymous
+structs) belongs to the named type that it is a part of. A struct whose members only lie elsewhere
+because a type that it embeds has another size is passed over for that type, too.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..view.objects import AnyEnum, Composite, Func, Fwd, Struct, Union
+from ..view.spelling import spell
+from ..view.typebase import Type
+from . import reasons
+from .shallow import Finding, Labels, both, namesakes, parts, shallow, size_or_none
+
+Same = Callable[[Type, Type], bool]
+
+_LABELS = ("the first", "the second")
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A pair of named types on the way to a difference, and how one goes on: ``.dev``, ``[]``."""
+
+    first: Type
+    second: Type
+    accessor: str
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Where and how two types differ.
+
+    reason         a code, see ``btf.compare.reasons``
+    words          what differs: ``48 bytes in the first, 16 in the second``
+    first, second  the innermost named types that the difference is in
+    steps          the way there from the types that were asked about; empty if they are the same
+    accessor       the part of ``first`` that differs where it is another type's, else empty
+    """
+
+    reason: str
+    words: str
+    first: Type
+    second: Type
+    steps: tuple[Step, ...] = ()
+    accessor: str = ""
+
+    @property
+    def path(self) -> str:
+        """The way as C says it: ``sk_buff.dev → net_device.foo → struct bar``."""
+        return path_as_c(self.steps, self.second)
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.words}"
+
+
+def path_as_c(steps: tuple[Step, ...], last: Type) -> str:
+    """Steps, then the type they lead to, as C says it."""
+    return " → ".join([*(f"{called(s.second)}{s.accessor}" for s in steps), spell(last)])
+
+
+def called(found: Type) -> str:
+    """The name alone, to be followed by an accessor."""
+    return found.name or spell(found)
+
+
+def difference(
+    first: Type,
+    second: Type,
+    *,
+    labels: Labels = _LABELS,
+    same: Same | None = None,
+) -> Difference | None:
+    """The nearest difference between two types, of one BTF or of any two; None if there is none.
+
+    labels  what the words call the two sides: ("vmlinux", "the module")
+    same    tells of a pair of types that it is known to be equal, and need not be walked. The
+            same type of the same BTF always is. Worth giving where equal types can be told (by
+            fingerprint, say): else the walk goes through all that hangs on equal types, each pair
+            once
+
+    A forward declaration differs from a definition. Names, offsets, sizes and order of members all
+    count, as in deduplication; type ids do not.
+    """
+    return _Walk(labels, same).search(first, second)
+
+
+def own_difference(
+    first: Type, second: Type, *, labels: Labels = _LABELS, same: Same | None = None
+) -> Difference | None:
+    """As ``difference``, but of these two types alone: types of the same name that they refer to
+    are taken for equal."""
+    return _Walk(labels, same).search(first, second, deep=False)
+
+
+class _Walk:
+    def __init__(self, labels: Labels, same: Same | None) -> None:
+        self.labels = labels
+        self.known = same
+        self.seen: set[tuple[int, int, int, int]] = set()
+
+    def search(self, first: Type, second: Type, deep: bool = True) -> Difference | None:
+        # A queue of pairs of namesakes: (pair, number of the one it was reached from, accessor).
+        pairs: list[tuple[Type, Type, int, str]] = [(first, second, -1, "")]
+        todo = deque([0])
+        consequence: tuple[int, Finding, str] | None = None
+        self.is_new(first, second)
+        while todo:
+            number = todo.popleft()
+            one, other = pairs[number][:2]
+            if self.same(one, other):
+                continue
+            finding, accessor, next_pairs = self.look_at(one, other)
+            if finding is not None and not finding.follows:
+                return self.made(pairs, number, finding, accessor)
+            if finding is not None and consequence is None:
+                consequence = number, finding, accessor
+            if not deep:
+                break
+            for way, below, other_below in next_pairs:
+                if self.is_new(below, other_below):
+                    pairs.append((below, other_below, number, way))
+                    todo.append(len(pairs) - 1)
+        if consequence is not None:
+            return self.made(pairs, *consequence)
+        return None
+
+    def made(
+        self, pairs: list[tuple[Type, Type, int, str]], number: int, finding: Finding, accessor: str
+    ) -> Difference:
+        first, second, before, way = pairs[number]
+        steps = []
+        while before >= 0:
+            one, other, next_before, next_way = pairs[before]
+            steps.append(Step(one, other, way))
+            before, way = next_before, next_way
+        return Difference(
+            finding.reason, finding.words, first, second, tuple(reversed(steps)), accessor
+        )
+
+    def same(self, first: Type, second: Type) -> bool:
+        if first.id == second.id and first.btf is second.btf:
+            return True
+        return self.known is not None and self.known(first, second)
+
+    def is_new(self, first: Type, second: Type) -> bool:
+        key = (id(first.btf), first.id, id(second.btf), second.id)
+        if key in self.seen:
+            return False
+        self.seen.add(key)
+        return True
+
+    def look_at(
+        self, first: Type, second: Type
+    ) -> tuple[Finding | None, str, list[tuple[str, Type, Type]]]:
+        """What differs in this pair itself and in what has no name below it, and the way there;
+        and the pairs of namesakes next to it, each with the way."""
+        found = self.by_themselves(first, second)
+        if found is not None and not found.follows:
+            return found, "", []
+        namesake_pairs: list[tuple[str, Type, Type]] = []
+        # What has no name: (way, the pair, the pair of whole types that the way leads to).
+        stack = [(part.accessor, part.first, part.second, part.first, part.second)
+                 for part in parts(first, second)][::-1]  # fmt: skip
+        while stack:
+            way, one, other, whole, other_whole = stack.pop()
+            if self.same(one, other):
+                continue
+            if namesakes(one, other):
+                namesake_pairs.append((way, one, other))
+                continue
+            if _label(one) != _label(other) or one.kind != other.kind:
+                return self.unlike(first, way, whole, other_whole, one, other), way, []
+            if not self.is_new(one, other):
+                continue
+            inner = shallow(one, other, self.labels)
+            if inner is not None and not inner.follows:
+                return self.inside(first, way, whole, other_whole, one, inner), way, []
+            stack += [
+                (way + p.accessor, p.first, p.second,
+                 p.first if p.accessor else whole, p.second if p.accessor else other_whole)
+                for p in parts(one, other)
+            ][::-1]  # fmt: skip
+        if found is not None:  # what grew explains it best
+            namesake_pairs.sort(key=lambda pair: size_or_none(pair[1]) == size_or_none(pair[2]))
+        return found, "", namesake_pairs
+
+    def by_themselves(self, first: Type, second: Type) -> Finding | None:
+        if first.kind != second.kind:
+            declared = self.declared(first, second)
+            if declared is not None:
+                return declared
+            return Finding(reasons.KIND, both(self.labels, _kind(first), _kind(second)))
+        if isinstance(first, Fwd) and isinstance(second, Fwd) and first.is_union != second.is_union:
+            return Finding(reasons.KIND, both(self.labels, spell(first), spell(second)))
+        if first.name != second.name and _label(first) != _label(second):
+            return Finding(reasons.NAME, self.names(first, second))
+        return shallow(first, second, self.labels)
+
+    def declared(self, first: Type, second: Type) -> Finding | None:
+        """Whether one of two types declares what the other one defines."""
+        by_label = (first, second, *self.labels), (second, first, *self.labels[::-1])
+        for declaration, definition, label, other_label in by_label:
+            fits = (
+                isinstance(declaration, Fwd)
+                and isinstance(definition, Union if declaration.is_union else Struct)
+            ) or (
+                isinstance(declaration, AnyEnum)
+                and isinstance(definition, AnyEnum)
+                and definition.vlen > declaration.vlen == 0
+            )
+            if fits:
+                words = f"{label} has only a forward declaration, {other_label} the definition"
+                return Finding(reasons.DECLARED, words)
+        return None
+
+    def names(self, first: Type, second: Type) -> str:
+        words = both(self.labels, spell(first), spell(second))
+        return f"{words}, of the same shape" if self.same_shape(first, second) else words
+
+    def same_shape(self, first: Type, second: Type) -> bool:
+        """Whether two types look the same but for their names, as far as one reads them."""
+        if first.kind != second.kind or shallow(first, second, self.labels) is not None:
+            return False
+        if not isinstance(first, (Composite, AnyEnum)):
+            return False
+        return all(spell(part.first) == spell(part.second) for part in parts(first, second))
+
+    def unlike(
+        self, owner: Type, way: str, whole: Type, other_whole: Type, one: Type, other: Type
+    ) -> Finding:
+        """A part of ``owner`` is another type on the other side."""
+        said = both(self.labels, spell(whole), spell(other_whole))
+        if spell(whole) == spell(other_whole):  # too deep to be spelled
+            said = both(self.labels, spell(one), spell(other))
+        if self.same_shape(one, other):
+            said += ", of the same shape"
+        return Finding(_reason_of_part(owner), f"{_way(owner, way)}{said}")
+
+    def inside(
+        self, owner: Type, way: str, whole: Type, other_whole: Type, one: Type, inner: Finding
+    ) -> Finding:
+        """Something without a name, a part of ``owner``, differs."""
+        if isinstance(one, (Composite, AnyEnum)):
+            place = way.lstrip(".") or "itself"
+            kind = spell(one).split()[0]
+            words = f"in the anonymous {kind} `{place}`: {inner.words}"
+            if place == "itself" or not isinstance(owner, (Composite, Func)):
+                words = f"in an anonymous {kind}: {inner.words}"
+            return Finding(inner.reason, words)
+        said = inner.words
+        if spell(whole) != spell(other_whole):
+            said = both(self.labels, spell(whole), spell(other_whole))
+        return Finding(_reason_of_part(owner), f"{_way(owner, way)}{said}")
+
+
+def _label(found: Type) -> str:
+    """The name, where it is one: a tag's text is not."""
+    return found.name if namesakes(found, found) else ""
+
+
+def _kind(found: Type) -> str:
+    """``struct bar``, or ``enum64 mode``: with the word that tells kinds apart."""
+    if isinstance(found, (Composite, AnyEnum, Fwd)):
+        word = found.kind_name.lower() if not isinstance(found, Fwd) else "forward-declared"
+        return f"{word} {found.name}" if found.name else f"an anonymous {word}"
+    return f"{found.kind_name.lower()} {spell(found)}"
+
+
+def _way(owner: Type, way: str) -> str:
+    shown = way.lstrip(".")
+    return f"`{owner.name if isinstance(owner, Func) else ''}{shown}`: " if shown else ""
+
+
+def _reason_of_part(owner: Type) -> str:
+    if isinstance(owner, Composite):
+        return reasons.MEMBER_TYPE
+    if isinstance(owner, Func):
+        return reasons.PROTOTYPE
+    return reasons.TARGET

@@ -1,0 +1,36 @@
+"""The reasons for which two types differ, as short codes that tables can hold, each explained once.
+
+``shallow`` finds them; ``misses`` adds those that only deduplication knows.
+"""
+
+from __future__ import annotations
+
+KIND = "kind"
+DECLARED = "declared"
+NAME = "name"
+SIZE = "size"
+MEMBERS = "members"
+OFFSET = "offset"
+BITFIELD = "bitfield"
+MEMBER_TYPE = "member_type"
+VALUES = "values"
+ENCODING = "encoding"
+TARGET = "target"
+PROTOTYPE = "prototype"
+LINKAGE = "linkage"
+
+REASONS: dict[str, str] = {
+    KIND: "one is of another kind: struct and union, enum and enum64, integer and float",
+    DECLARED: "one is a forward declaration, the other a definition",
+    NAME: "they have different names",
+    SIZE: "their sizes differ, and no member tells why",
+    MEMBERS: "one has members that the other lacks, or has them in another order",
+    OFFSET: "a member lies elsewhere",
+    BITFIELD: "a bit field lies elsewhere or has another number of bits",
+    MEMBER_TYPE: "a member's type is another one",
+    VALUES: "an enumerator is missing or has another value",
+    ENCODING: "the same size, but read otherwise: signedness, bits, how bit fields are written",
+    TARGET: "what a typedef, variable or section stands for is another type",
+    PROTOTYPE: "a function's parameters or what it returns",
+    LINKAGE: "static in one, global or extern in the other",
+}
