@@ -6,21 +6,38 @@ run interpreted (``WIDE`` is false).
 
 from __future__ import annotations
 
+import functools
 import sys
+from collections.abc import Callable
 from typing import Any
-
-from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
 
 from .jit import INTERPRETED
 
 WIDE = sys.byteorder == "little" and not INTERPRETED
 
 
-@intrinsic
+class Instruction:
+    """What stands in a kernel for a few instructions of LLVM."""
+
+    def __init__(self, definition: Callable[..., Any]) -> None:
+        self._definition = definition
+
+    def __call__(self, *args: Any) -> Any:
+        raise TypeError("an instruction can be used in compiled kernels only")
+
+    @functools.cached_property
+    def _numba_type_(self) -> Any:
+        from .compiling import instruction_type
+
+        return instruction_type(self._definition)
+
+
+@Instruction
 def load64(typingctx: Any, array: Any, position: Any) -> Any:
     """Eight bytes of a uint8 array from ``position`` on, as uint64, aligned or not. Unchecked."""
+    from llvmlite import ir
+    from numba import types
+
     signature = types.uint64(array, types.int64)
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
@@ -31,9 +48,11 @@ def load64(typingctx: Any, array: Any, position: Any) -> Any:
     return signature, codegen
 
 
-@intrinsic
+@Instruction
 def trailing_zeros(typingctx: Any, value: Any) -> Any:
     """Number of zero bits below the lowest one bit of a uint64 that is not 0, as int64."""
+    from llvmlite import ir
+    from numba import types
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))

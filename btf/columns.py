@@ -50,7 +50,8 @@ def _fill_columns(words, offsets, kind, vlen, size, nbytes, name_off):  # type: 
         k = kind_of(info)
         kind[index] = k
         vlen[index] = info & INFO_VLEN_MASK
-        has_size = k in (INT, STRUCT, UNION, ENUM, ENUM64, FLOAT, DATASEC)
+        has_size = k == INT or k == FLOAT or k == STRUCT or k == UNION or k == DATASEC
+        has_size = has_size or k == ENUM or k == ENUM64
         size[index] = words[at + 2] if has_size else 0
         nbytes[index] = 4 * (offsets[index + 1] - offsets[index])
         name_off[index] = words[at]

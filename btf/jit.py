@@ -1,79 +1,296 @@
-"""How kernels are compiled and where the machine code is kept.
+"""Kernels: hot loops in Python that run as machine code, without Numba once they are compiled.
 
-Every hot loop is a function under ``@kernel``. Numba compiles it on first use and keeps the code
-on disk. Numba's own cache looks at the file of the called function only: when a kernel that it
-calls changes in another file, stale machine code is used. So the cache folder's name holds a hash
-of *all* sources with kernels and of the versions that matter; a change of any starts a new one.
-Several processes may fill one folder at once: entries are written under a temporary name and
-renamed.
+Every hot loop is a function under ``@kernel``. The first call with arguments of new types compiles
+it (``compiling``) and keeps the machine code in a file; every later process maps that file and
+calls it by address. So a warm start neither imports Numba nor looks at any source but to hash it.
 
-``SPLITBTF_CACHE_DIR`` moves the cache; the default is ``$XDG_CACHE_HOME/splitbtf``.
+A kernel may take and return integers and booleans, and take arrays (one or two dimensions, each
+row after the other) and named tuples of these. It may read and write arrays, but not make or
+slice any, must not raise, and never uses a negative index: there is no run-time under it that
+could count, check or unwind. Wrappers validate before they call.
+
+The machine code of a kernel can never be stale: the name of its file holds a hash of the source
+of its module and of all sources of this package that this one imports, and of the versions and
+the processor. Several processes may fill the folder at once: a file is written under a temporary
+name and renamed, and says by a digest of its own that it is whole.
+
+``SPLITBTF_CACHE_DIR`` moves the folder; the default is ``$XDG_CACHE_HOME/splitbtf``.
 ``NUMBA_DISABLE_JIT=1`` runs the same functions interpreted, for debugging and for the tests.
 """
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import hashlib
+import json
 import os
-import platform
+import re
 import sys
+import tempfile
+from array import array
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
-import llvmlite
-import numba
+import llvmlite.binding as llvm
 import numpy as np
 
 F = TypeVar("F", bound=Callable[..., object])
 
-# Sources without kernels that kernels take constants from.
-_CONSTANTS = ("kinds.py", "bits.py", "tables.py", "jit.py")
+INTERPRETED = os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0")
 
-INTERPRETED = bool(numba.config.DISABLE_JIT)
+_PACKAGE = Path(__file__).parent
+_IMPORT = re.compile(rb"^from (\.+)([\w.]*) import ([^#\n]*?)(\([^)]*\))?$", re.MULTILINE)
+_DIGEST_BYTES = 16
+
+
+def kernel(function: F) -> F:
+    """Have ``function`` run as machine code; what it may do is said above."""
+    if INTERPRETED:
+        return function
+    return Kernel(function)  # type: ignore[return-value]
+
+
+class Kernel:
+    """A function that is compiled for each combination of argument types it is called with."""
+
+    def __init__(self, function: Callable[..., object]) -> None:
+        self.function = function
+        functools.update_wrapper(self, function)
+        self._entries: dict[Any, _Entry] = {}
+
+    @functools.cached_property
+    def _numba_type_(self) -> Any:
+        """What Numba makes of this kernel where another one calls it."""
+        from .compiling import dispatcher_type
+
+        return dispatcher_type(self.function)
+
+    def __call__(self, *args: Any) -> Any:
+        words: list[int] = []
+        key = _flatten(args, words)
+        entry = self._entries.get(key)
+        if entry is None:
+            entry = self._entries[key] = _Entry(self, key)
+        frame = array("q", words)
+        frame.extend(entry.room)
+        entry.call(frame.buffer_info()[0])
+        return entry.result(frame, len(words))
+
+
+def _flatten(args: Any, words: list[int]) -> tuple[Any, ...]:
+    """Lay ``args`` out in 64-bit words; returns their types, as ``compiling`` reads them.
+
+    An array is its address and its length; a number is itself; a named tuple is its fields. Types:
+    the dtype's code (with the row's length, if there are rows) for an array, the name of Numba's
+    type for a number, ``_TupleTypes`` for a named tuple.
+    """
+    key: list[Any] = []
+    for value in args:
+        if isinstance(value, np.ndarray):
+            if not value.flags.c_contiguous or not value.flags.aligned:
+                raise TypeError("kernels take arrays that are contiguous and aligned")
+            words.append(value.ctypes.data)
+            words.append(value.shape[0])
+            code = value.dtype.str
+            key.append(code if value.ndim == 1 else (code, *value.shape[1:]))
+        elif isinstance(value, tuple):
+            key.append(_flatten_tuple(value, words))
+        elif isinstance(value, bool | np.bool_):
+            words.append(int(value))
+            key.append("boolean")
+        elif isinstance(value, int):
+            words.append(value)
+            key.append("int64")
+        elif isinstance(value, np.uint64):
+            words.append(int(value) - (1 << 64 if value >> np.uint64(63) else 0))
+            key.append("uint64")
+        elif isinstance(value, np.integer):
+            words.append(int(value))
+            key.append(str(value.dtype))
+        else:
+            raise TypeError(f"kernels do not take {type(value).__name__}")
+    return tuple(key)
+
+
+# The last named tuples that were laid out: those of a workspace come again with every module.
+_laid_out: dict[int, tuple[Any, list[int], _TupleTypes]] = {}
+_LAID_OUT = 8
+
+
+class _TupleTypes:
+    """(class, types of the fields) of a named tuple: one object for all that are equal."""
+
+    def __init__(self, types: tuple[Any, ...]) -> None:
+        self.types = types
+
+
+_tuple_types: dict[tuple[Any, ...], _TupleTypes] = {}
+
+
+def _flatten_tuple(value: tuple[Any, ...], words: list[int]) -> _TupleTypes:
+    known = _laid_out.get(id(value))
+    if known is None or known[0] is not value:
+        inner: list[int] = []
+        types = (type(value), _flatten(value, inner))
+        known = (value, inner, _tuple_types.setdefault(types, _TupleTypes(types)))
+        if len(_laid_out) >= _LAID_OUT:
+            _laid_out.clear()
+        _laid_out[id(value)] = known
+    words += known[1]
+    return known[2]
+
+
+def forget(value: tuple[Any, ...]) -> None:
+    """Let go of a named tuple that will not be given to kernels again."""
+    _laid_out.pop(id(value), None)
+
+
+class _Entry:
+    """The machine code of a kernel for one combination of argument types.
+
+    call    takes the address of a frame: the words of the arguments, then room for the results
+    room    as many words as there are results
+    """
+
+    def __init__(self, owner: Kernel, key: tuple[Any, ...]) -> None:
+        function = owner.function
+        name = f"{function.__module__}.{function.__qualname__}"
+        signature = hashlib.blake2b(_describe(key).encode(), digest_size=6).hexdigest()
+        path = cache_folder(function.__module__) / f"{name}-{signature}"
+        stored = _read(path)
+        if stored is None:
+            from .compiling import compile_entry
+
+            code, results = compile_entry(owner, key, f"{name}-{signature}")
+            stored = json.dumps({"results": results}).encode() + b"\n" + code
+            _write(path, stored)
+        head, code = stored.split(b"\n", 1)
+        self._results: str | list[str] | None = json.loads(head)["results"]
+        one = isinstance(self._results, str)
+        self.room = [0] * (1 if one else len(self._results or ()))
+        engine = _engine()
+        engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+        engine.finalize_object()
+        address = engine.get_function_address(f"{name}-{signature}")
+        self.call = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(address)
+
+    def result(self, frame: array[int], at: int) -> Any:
+        """The results from position ``at`` of the frame on, as Python numbers."""
+        if self._results is None:
+            return None
+        if isinstance(self._results, str):
+            return _number(self._results, frame[at])
+        return tuple(_number(kind, frame[at + i]) for i, kind in enumerate(self._results))
+
+
+def _number(kind: str, word: int) -> int | bool:
+    if kind == "bool":
+        return bool(word)
+    return word & 0xFFFFFFFFFFFFFFFF if kind == "uint64" else word
+
+
+def _describe(key: Any) -> str:
+    """A text for argument types that is the same in every process."""
+    if isinstance(key, _TupleTypes):
+        key = key.types
+    if isinstance(key, tuple):
+        return "(" + ",".join(map(_describe, key)) + ")"
+    return key.__qualname__ if isinstance(key, type) else str(key)
 
 
 @functools.cache
-def cache_folder() -> Path:
-    """The folder that holds the machine code of exactly these sources and versions."""
-    digest = hashlib.sha256()
-    package = Path(__file__).parent
-    for source in sorted(package.rglob("*.py")):
-        text = source.read_bytes()
-        if source.name in _CONSTANTS or b"jit import" in text:
-            digest.update(str(source.relative_to(package)).encode() + b"\0" + text + b"\0")
-    versions = (sys.version, numba.__version__, llvmlite.__version__, np.__version__)
-    digest.update(repr((versions, platform.machine(), numba.config.CPU_NAME)).encode())
+def _engine() -> llvm.ExecutionEngine:
+    machine = target_machine()
+    return llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
+
+
+def target_machine() -> llvm.TargetMachine:
+    """LLVM's description of this processor, for code that is made and run in place."""
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    triple = llvm.get_process_triple()
+    return llvm.Target.from_triple(triple).create_target_machine(
+        cpu=llvm.get_host_cpu_name(),
+        features=_cpu_features(),
+        opt=3,
+        reloc="static" if triple.startswith("x86") else "default",
+        codemodel="jitdefault",
+        jit=True,
+    )
+
+
+def _cpu_features() -> str:
+    try:
+        return str(llvm.get_host_cpu_features().flatten())
+    except RuntimeError:  # LLVM does not know this processor
+        return ""
+
+
+@functools.cache
+def _everywhere() -> bytes:
+    """What machine code depends on besides sources."""
+    versions = [metadata.version(name) for name in ("numba", "llvmlite", "numpy")]
+    return repr((sys.version, versions, llvm.get_host_cpu_name(), _cpu_features())).encode()
+
+
+@functools.cache
+def _sources(path: Path) -> dict[Path, bytes]:
+    """A source of this package and all that it imports from the package, by path."""
+    found: dict[Path, bytes] = {}
+    waiting = [path]
+    while waiting:
+        source = waiting.pop()
+        if source in found or not source.is_file():
+            continue
+        text = found[source] = source.read_bytes()
+        for dots, dotted, names, more in _IMPORT.findall(text):
+            folder = source.parents[len(dots) - 1].joinpath(*dotted.decode().split("."))
+            waiting.append(folder.with_suffix(".py"))
+            for name in re.findall(rb"\w+", names + more):
+                waiting.append(folder / f"{name.decode()}.py")
+    return found
+
+
+@functools.cache
+def cache_folder(module: str = "") -> Path:
+    """The folder for the machine code of the kernels of a module (dotted name)."""
+    digest = hashlib.blake2b(_everywhere(), digest_size=10)
+    origin = getattr(sys.modules.get(module), "__file__", None) or str(_PACKAGE / "jit.py")
+    for source, text in sorted({**_sources(Path(origin)), **_compilers()}.items()):
+        digest.update(os.path.relpath(source, _PACKAGE).encode() + b"\0" + text + b"\0")
     root = os.environ.get("SPLITBTF_CACHE_DIR")
     if not root:
         cache_home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
         root = str(Path(cache_home) / "splitbtf")
-    return Path(root) / f"kernels-{digest.hexdigest()[:20]}"
+    return Path(root) / f"kernels-{digest.hexdigest()}"
 
 
-def kernel(function: F) -> F:
-    """Compile ``function`` in nopython mode, without the GIL, cached on disk.
-
-    Without reference counting either: counting the users of the arrays that kernels hand to each
-    other took more time than the work (measured: a third of all instructions of the match). So a
-    kernel may read and write arrays, and take slices of them, but not make any.
-    """
-    return _compile(function, counted=False)
+@functools.cache
+def _compilers() -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in (_PACKAGE / "jit.py", _PACKAGE / "compiling.py")}
 
 
-def allocating(function: F) -> F:
-    """As ``kernel``, for those that make arrays: they pay for reference counting."""
-    return _compile(function, counted=True)
-
-
-def _compile(function: F, counted: bool) -> F:
-    if INTERPRETED:
-        return function
-    before = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = str(cache_folder())
+def _read(path: Path) -> bytes | None:
+    """Stored machine code, or None if there is none that is whole."""
     try:
-        # _nrt is Numba's own switch for functions that do not touch its run-time's counters.
-        return numba.njit(cache=True, nogil=True, error_model="numpy", _nrt=counted)(function)
-    finally:
-        numba.config.CACHE_DIR = before
+        content = path.read_bytes()
+    except OSError:
+        return None
+    digest, rest = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
+    if hashlib.blake2b(rest, digest_size=_DIGEST_BYTES).digest() != digest:
+        return None
+    return rest
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Store machine code; where that is not possible, it is compiled again next time."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+            file.write(hashlib.blake2b(content, digest_size=_DIGEST_BYTES).digest() + content)
+        os.replace(file.name, path)
+    except OSError:
+        pass

@@ -25,11 +25,12 @@ def warm_up(announce: Callable[[str], None] | None = None) -> None:
     """
     if INTERPRETED:
         return
-    marker = cache_folder() / _DONE
+    folder = cache_folder(__name__)
+    marker = folder / _DONE
     if announce is not None and not marker.exists():
         announce(
-            "first run of this version: compiling kernels, 20 to 60 s "
-            f"(kept in {cache_folder()} for later runs)"
+            "first run of this version: compiling kernels, 10 to 30 s "
+            f"(kept in {folder.parent} for later runs)"
         )
     _exercise()
     if not marker.exists():

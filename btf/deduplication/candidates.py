@@ -12,8 +12,8 @@ from __future__ import annotations
 import numpy as np
 
 from ..jit import kernel
-from .equivalence import CAPACITY, ENTRIES, PARITY
-from .index import FIRST_CAPACITY, find_group, table_is_full
+from .equivalence import CAPACITY, ENTRIES, LIST_MASK, PARITY
+from .index import FIRST_CAPACITY, find_entry, table_is_full
 
 # Columns of ``ends`` (per list) and ``links`` (per own type); entries are own type + 1, 0 is none.
 _LEFT_NEWEST = 0
@@ -25,6 +25,12 @@ _NEWER = 1
 
 _LOW = np.uint64(0xFFFFFFFF)
 _HIGH = np.uint64(0xFFFFFFFF00000000)
+
+
+@kernel
+def find_list(scratch, h):  # type: ignore[no-untyped-def]
+    """The module's list of candidates with signature ``h``, or -1."""
+    return find_entry(scratch.list_slots, scratch.state[LIST_MASK], h)
 
 
 @kernel
@@ -78,11 +84,11 @@ def add_candidate(scratch, lists, h, own_index):  # type: ignore[no-untyped-def]
         state[CAPACITY] = FIRST_CAPACITY if state[CAPACITY] == 0 else 2 * state[CAPACITY]
         state[PARITY] ^= 1
     state[ENTRIES] += 1
-    own_list = find_group(list_slots, h)
+    own_list = find_list(scratch, h)
     if own_list < 0:
         own_list = lists
         lists += 1
-        mask = np.int64(len(list_slots) - 1)
+        mask = state[LIST_MASK]
         slot = np.int64(h & _LOW) & mask
         while list_slots[slot] != 0:
             slot = (slot + 1) & mask

@@ -19,12 +19,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import BtfError, UnsupportedError, WrongBaseError
-from ..strings import map_strings
+from ..jit import forget
 from ..table import BTF, freeze
 from . import passes
 from .equivalence import CURRENT_EPOCH
-from .index import BaseIndex, new_records, new_scratch, power_of_two, unknown_kind_error
-from .intake import OVERFLOW, OWN_BYTES, OWN_STRINGS, take_in
+from .index import BaseIndex, new_records, new_scratch, unknown_kind_error
 from .signature import EPOCH
 from .tables import Scratch
 
@@ -50,50 +49,41 @@ class Workspace:
 
     def __init__(self, index: BaseIndex) -> None:
         self.index = index
+        self._scratch: Scratch | None = None
         self._edits = np.empty(index.type_end, np.uint32)
-        self._types = self._words = self._frames = self._strings = 0
-        self.count = np.zeros(3, np.int64)
-        self.reserve_strings(1 << 17)
-        self._resize(1 << 13, 1 << 16, 1 << 12)
+        self._types = self._words = self._frames = self._text = 0
+        self._resize(1 << 13, 1 << 16, 1 << 12, 1 << 18)
 
-    def _resize(self, types: int, words: int, frames: int) -> None:
+    def _resize(self, types: int = 0, words: int = 0, frames: int = 0, text: int = 0) -> None:
         self._types = max(types, self._types)
         self._words = max(words, self._words)
         self._frames = max(frames, self._frames)
-        types = self._types
-        records = new_records(self.index.starts, self.index.type_end + types)
-        self._scratch = new_scratch(records, self._edits, types, self._words, self._frames)
-        self.own = np.empty(self._words, np.uint32)
-        self.out = np.empty(self._words, np.uint32)
-        self.new_ids = np.empty(types, np.uint32)
-        self.out_offsets = np.empty(types + 1, np.uint32)
+        self._text = max(text, self._text)
+        if self._scratch is not None:
+            forget(self._scratch)
+        records = new_records(self.index.starts, self.index.type_end + self._types)
+        self._scratch = new_scratch(
+            records, self._edits, self._types, self._words, self._frames, self._text
+        )
 
-    def reserve(self, types: int, words: int) -> Scratch:
-        """Room for a module of that many types and words of types."""
-        if types > self._types or words > self._words:
-            self._resize(2 * types, 2 * words, 0)
+    def reserve(self, types: int, words: int, text: int) -> Scratch:
+        """Room for a module of that many types, words of types and bytes of strings."""
+        if types > self._types or words > self._words or text > self._text:
+            self._resize(2 * types, 2 * words, 0, 2 * text)
+        assert self._scratch is not None
         state = self._scratch.state
         if state[CURRENT_EPOCH] > 0xF0000000:
             self._scratch.records[:, EPOCH] = 0
             state[CURRENT_EPOCH] = 0
-        size = power_of_two(2 * types)
-        list_slots = self._scratch.list_slots[:size]
-        enum_slots = self._scratch.enum_slots[:size]
-        list_slots[:] = 0
-        enum_slots[:] = 0
-        return self._scratch._replace(list_slots=list_slots, enum_slots=enum_slots)
+        return self._scratch
 
     def deepen(self) -> None:
         """Room for walks that go deeper."""
-        self._resize(0, 0, 4 * self._frames)
+        self._resize(frames=4 * self._frames)
 
-    def reserve_strings(self, size: int) -> None:
-        """Room for looking up a string section of that size, and for as many new strings."""
-        if size > self._strings:
-            self._strings = 2 * size
-            self.seen = np.empty(self._strings, np.uint32)
-            self.own_strings = np.empty(self._strings, np.uint8)
-            self.own_slots = np.zeros(power_of_two(self._strings // 32), np.uint64)
+    def widen(self) -> None:
+        """Room for more new strings: names may begin inside of each other."""
+        self._resize(text=4 * self._text)
 
 
 _local = threading.local()
@@ -164,34 +154,32 @@ def _dedup(source: BTF, index: BaseIndex, *, added: bool, may_match: bool = True
         raise UnsupportedError("too many types", source.path, "types")
 
     workspace = _workspace(index)
-    offset = len(index.words)
+    first_source, delta = (1, index.type_end - 1) if added else (0xFFFFFFFF, 0)
     while True:
-        scratch = workspace.reserve(count, len(source.words))
-        own = workspace.own[: len(source.words)]
-        own_strings = _take_in(source, index, workspace, own, added)
-        records, state = scratch.records, scratch.state
-        passes.start_module(
-            records, first_own, offset, source.offsets, state, index.entries, index.capacity
-        )
-        code, at = passes.dedup_types(
-            index.tables, own, count, first_own, scratch, added and may_match
+        scratch = workspace.reserve(count, len(source.words), len(source.strings) + 1)
+        code, at, kept, length, text = passes.dedup_whole(
+            index.tables,
+            scratch,
+            source.words,
+            source.offsets,
+            source.strings,
+            source.start_str_off,
+            np.uint32(first_source),
+            np.uint32(delta),
+            added and may_match,
         )
         if code == passes.DONE:
             break
-        passes.end_module(records, scratch.edits, state)
-        if code != passes.MORE_FRAMES:
+        if code == passes.MORE_STRINGS:
+            workspace.widen()
+        elif code == passes.MORE_FRAMES:
+            workspace.deepen()
+        else:
             raise _failure(source, code, at - (first_own - 1 if added else 0))
-        workspace.deepen()
-    new_ids = workspace.new_ids[:count]
-    kept, length = passes.compact(
-        own, offset, count, records, first_own, new_ids, workspace.out, workspace.out_offsets
-    )
-    passes.end_module(records, scratch.edits, state)
-
     result = BTF(
-        words=freeze(workspace.out[:length].copy()),
-        offsets=freeze(workspace.out_offsets[: kept + 1].copy()),
-        strings=freeze(own_strings),
+        words=freeze(scratch.out[:length].copy()),
+        offsets=freeze(scratch.out_offsets[: kept + 1].copy()),
+        strings=freeze(scratch.own_strings[:text].copy()),
         base=source.base if source.base is not None else index.base,
         byteorder=source.byteorder,
         flags=0 if added else source.flags,
@@ -199,35 +187,7 @@ def _dedup(source: BTF, index: BaseIndex, *, added: bool, may_match: bool = True
         path=source.path,
     )
     unchanged = np.arange(1 if added else first_own, dtype=np.uint32)
-    return DedupResult(result, np.concatenate([unchanged, new_ids]))
-
-
-def _take_in(
-    source: BTF, index: BaseIndex, workspace: Workspace, own: np.ndarray, added: bool
-) -> np.ndarray:
-    """Fill ``own`` with the source's words in the index's numbering; returns its new strings."""
-    first_string = 0 if index.str_end else 1  # without a base, BTF begins with the empty string
-    first_source, delta = (1, index.type_end - 1) if added else (0xFFFFFFFF, 0)
-    size = len(source.strings) + 1
-    count = workspace.count
-    workspace.reserve_strings(size)
-    while True:
-        workspace.own_strings[0] = 0
-        if count[OWN_STRINGS]:
-            workspace.own_slots[:] = 0
-        count[:] = first_string, 0, 0
-        seen = workspace.seen[: len(source.strings)]
-        map_strings(source.strings, index.strings, index.string_slots, index.strings_repeat, seen)
-        take_in(
-            source.words, source.offsets, source.strings, source.start_str_off,
-            np.uint32(first_source), np.uint32(delta), index.strings, index.string_slots,
-            seen, workspace.own_strings, workspace.own_slots, count, own,
-        )  # fmt: skip
-        if not count[OVERFLOW]:
-            return workspace.own_strings[: int(count[OWN_BYTES])].copy()
-        # Names may begin inside of each other, so they can need more room than the source had.
-        size *= 4
-        workspace.reserve_strings(size)
+    return DedupResult(result, np.concatenate([unchanged, scratch.new_ids[:count]]))
 
 
 def _failure(source: BTF, code: int, type_id: int) -> BtfError:

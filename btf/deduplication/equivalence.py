@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..jit import allocating, kernel
+from ..jit import kernel
 from ..kinds import (
     ARRAY,
     CONST,
@@ -68,7 +68,15 @@ CAPACITY = 5
 PARITY = 6
 VERDICT = 7  # of ``matching.match``
 FORWARD_ENUMS = 8  # own enums without enumerators that are canonical
-STATE_SLOTS = 9
+IDENTITY_STAMP = 9  # of the last call of ``identical``
+LIST_MASK = 10  # of the slots that this module uses of its tables
+OWN_BYTES = 11  # of new strings
+OWN_STRINGS = 12
+STRING_OVERFLOW = 13  # set when the buffer for new strings or its table is too small
+STATE_SLOTS = 14
+
+_DEPTH_BITS = 5  # of an entry of ``identical``: levels left; above them the stamp of its call
+_DEPTH_MASK = 31
 
 _LOW = np.uint64(0xFFFFFFFF)
 _32 = np.uint64(32)
@@ -188,47 +196,45 @@ def same_but_references(base, own, at_a, at_b):  # type: ignore[no-untyped-def]
     return True
 
 
-@allocating
-def _grown(stack):  # type: ignore[no-untyped-def]
-    larger = np.empty((2 * len(stack), stack.shape[1]), np.int64)
-    larger[: len(stack)] = stack
-    return larger
-
-
-@allocating
-def _seen_deeper(keys, depths, a, b, depth):  # type: ignore[no-untyped-def]
+@kernel
+def _seen_deeper(keys, depths, stamp, a, b, depth):  # type: ignore[no-untyped-def]
     """Enter the pair with ``depth`` left; (whether it was there with no more left, new entry)."""
     mask = np.int64(len(keys) - 1)
     key = (np.uint64(a) << _32) | np.uint64(b)
-    slot = np.int64(mix(key, 1) & _LOW) & mask
-    while depths[slot] != 0:
+    slot = np.int64(mix(key, np.uint64(1)) & _LOW) & mask
+    while depths[slot] >> _DEPTH_BITS == stamp:
         if keys[slot] == key:
-            if depths[slot] <= depth:
+            if depths[slot] & _DEPTH_MASK <= depth:
                 return True, False
-            depths[slot] = depth
+            depths[slot] = (stamp << _DEPTH_BITS) | depth
             return False, False
         slot = (slot + 1) & mask
     keys[slot] = key
-    depths[slot] = depth
+    depths[slot] = (stamp << _DEPTH_BITS) | depth
     return False, True
 
 
-@allocating
-def identical(base, own, records, first, second):  # type: ignore[no-untyped-def]
-    """Whether two types are the same literally, IDENTITY_DEPTH levels deep.
+@kernel
+def identical(base, own, scratch, first, second):  # type: ignore[no-untyped-def]
+    """Whether two types are the same literally, IDENTITY_DEPTH levels deep: EQUIVALENT, DIFFERENT
+    or TOO_DEEP.
 
     A pair that was compared with fewer levels left need not be compared again: that bounds the
     work on types whose graph fans out and joins again, which takes libbpf exponential time, and
     ends it on cycles of typedefs and pointers, which libbpf never leaves.
     """
-    stack = np.empty((64, 3), np.int64)
-    keys = np.zeros(64, np.uint64)
-    depths = np.zeros(64, np.int64)
-    entries = 0
+    records = scratch.records
+    stack = scratch.identity_stack
+    keys = scratch.identity_keys
+    depths = scratch.identity_depths
+    state = scratch.state
+    state[IDENTITY_STAMP] += 1  # entries with an older stamp are free
+    stamp = state[IDENTITY_STAMP]
+    entries = np.int64(0)
     stack[0, 0] = first
     stack[0, 1] = second
     stack[0, 2] = IDENTITY_DEPTH
-    top = 1
+    top = np.int64(1)
     while top > 0:
         top -= 1
         a = stack[top, 0]
@@ -236,37 +242,24 @@ def identical(base, own, records, first, second):  # type: ignore[no-untyped-def
         depth = stack[top, 2]
         while True:
             if depth <= 0:
-                return False
-            seen, new = _seen_deeper(keys, depths, a, b, depth)
+                return DIFFERENT
+            seen, new = _seen_deeper(keys, depths, stamp, a, b, depth)
             if seen:
                 break
             if new:
                 entries += 1
                 if 2 * entries > len(keys):
-                    old_keys = keys
-                    old_depths = depths
-                    keys = np.zeros(4 * len(old_keys), np.uint64)
-                    depths = np.zeros(4 * len(old_keys), np.int64)
-                    for i in range(len(old_keys)):
-                        if old_depths[i] != 0:
-                            key = old_keys[i]
-                            _seen_deeper(
-                                keys,
-                                depths,
-                                np.int64(key >> _32),
-                                np.int64(key & _LOW),
-                                old_depths[i],
-                            )
+                    return TOO_DEEP
             at_a = np.int64(records[a, START])
             at_b = np.int64(records[b, START])
             info = word_at(base, own, at_a + 1)
             info_b = word_at(base, own, at_b + 1)
             kind = kind_of(info)
             if kind != kind_of(info_b):
-                return False
+                return DIFFERENT
             if is_chain(kind):
                 if info != info_b or word_at(base, own, at_a) != word_at(base, own, at_b):
-                    return False
+                    return DIFFERENT
                 a = np.int64(word_at(base, own, at_a + 2))
                 b = np.int64(word_at(base, own, at_b + 2))
                 continue
@@ -274,16 +267,16 @@ def identical(base, own, records, first, second):  # type: ignore[no-untyped-def
                 break
             if kind == INT or kind == FLOAT or kind == FWD:
                 if not same_record(base, own, records, a, b):
-                    return False
+                    return DIFFERENT
                 break
             if kind == ENUM or kind == ENUM64:
                 if not compatible_enums(base, own, records, a, b):
-                    return False
+                    return DIFFERENT
                 break
             if kind != ARRAY and kind != STRUCT and kind != UNION and kind != FUNC_PROTO:
-                return False
+                return DIFFERENT
             if not same_but_references(base, own, at_a, at_b):
-                return False
+                return DIFFERENT
             stride = 3
             count = np.int64(info & INFO_VLEN_MASK)
             word = HEAD_WORDS + 1
@@ -303,13 +296,13 @@ def identical(base, own, records, first, second):  # type: ignore[no-untyped-def
                 if referred_a == referred_b:
                     continue
                 if top == len(stack):
-                    stack = _grown(stack)
+                    return TOO_DEEP
                 stack[top, 0] = referred_a
                 stack[top, 1] = referred_b
                 stack[top, 2] = depth - 1
                 top += 1
             break
-    return True
+    return EQUIVALENT
 
 
 @kernel
@@ -358,8 +351,10 @@ def equivalent(base, own, scratch, first_own, candidate, canonical):  # type: ig
                     kind_canonical = kind_of(info)
             if records[canonical, EPOCH] == epoch:
                 paired = np.int64(records[canonical, PAIRED])
-                if paired != candidate and not identical(base, own, records, paired, candidate):
-                    return DIFFERENT
+                if paired != candidate:
+                    same = identical(base, own, scratch, paired, candidate)
+                    if same != EQUIVALENT:
+                        return same
             else:
                 records[canonical, EPOCH] = epoch
                 records[canonical, PAIRED] = candidate

@@ -21,7 +21,7 @@ import numpy as np
 
 from .. import kinds, strings
 from ..errors import UnsupportedError
-from ..jit import allocating, kernel
+from ..jit import kernel
 from ..kinds import (
     ARRAY,
     DATASEC,
@@ -139,12 +139,23 @@ class BaseIndex:
         group_slots = np.zeros(power_of_two(2 * len(starts)), np.uint64)
         group_starts = np.zeros(len(starts) + 1, np.uint32)
         candidates = np.empty(len(starts), np.uint32)
+        count = len(starts)
         groups, entries, capacity = _group_types(
-            words, records, group_slots, group_starts, candidates
+            words,
+            records,
+            group_slots,
+            group_starts,
+            candidates,
+            np.full(count, -1, np.int64),
+            np.empty(count, np.uint8),
+            np.empty(count + 1, np.uint32),
         )
-        alone = np.zeros(len(starts), np.uint8)
-        _mark_alone(words, records, group_starts, groups, candidates, alone)
-        _withdraw_alone(words, records, alone)
+        alone = np.zeros(count, np.uint8)
+        largest = int(np.diff(group_starts[: groups + 1]).max(initial=0))
+        contents = np.empty(2 * largest + 1, np.uint64)
+        _mark_alone(words, records, group_starts, groups, candidates, alone, contents)
+        visited, stack = np.zeros(count, np.uint8), np.empty((count, 2), np.int64)
+        _withdraw_alone(words, records, alone, visited, stack)
         aggregates, typedefs, enums = _count_named(words, starts)
         enum_slots = np.zeros(power_of_two(2 * enums), np.uint64)
         named_once = np.zeros(len(starts), np.uint8)
@@ -195,6 +206,12 @@ class BaseIndex:
             self.name_slots,
             self.typedef_slots,
             self.enum_slots,
+            self.strings,
+            self.string_slots,
+            self.strings_repeat,
+            self.type_end,
+            self.entries,
+            self.capacity,
         )
 
     @property
@@ -248,9 +265,9 @@ def new_records(starts: np.ndarray, capacity: int) -> np.ndarray:
 
 
 def new_scratch(
-    records: np.ndarray, edits: np.ndarray, types: int, words: int, frames: int
+    records: np.ndarray, edits: np.ndarray, types: int, words: int, frames: int, text: int
 ) -> Scratch:
-    """Scratch memory for modules of up to that many types and words of types.
+    """Scratch memory for modules of up to that many types, words of types and bytes of strings.
 
     records as ``new_records`` made it; frames: see ``Scratch``
     """
@@ -270,8 +287,18 @@ def new_scratch(
         signatures=np.empty(types, np.uint64),
         pending=np.empty(2 * types + 64, np.int64),
         names=np.empty(power_of_two(2 * types), np.uint64),
+        identity_stack=np.empty((max(frames, types), 3), np.int64),
+        identity_keys=np.empty(power_of_two(4 * max(frames, types)), np.uint64),
+        identity_depths=np.zeros(power_of_two(4 * max(frames, types)), np.int64),
         first_user=np.empty(types + 2, np.int64),
         users=np.empty(words, np.uint32),
+        seen=np.empty(text, np.uint32),
+        own_strings=np.empty(text, np.uint8),
+        string_slots=np.zeros(power_of_two(text // 32), np.uint64),
+        own=np.empty(words, np.uint32),
+        out=np.empty(words, np.uint32),
+        new_ids=np.empty(types, np.uint32),
+        out_offsets=np.empty(types + 1, np.uint32),
     )
 
 
@@ -287,29 +314,35 @@ def table_is_full(entries, capacity):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def find_group(group_slots, h):  # type: ignore[no-untyped-def]
-    """Group of candidates with signature ``h``, or -1."""
-    mask = np.int64(len(group_slots) - 1)
+def find_entry(slots, mask, h):  # type: ignore[no-untyped-def]
+    """What is entered under hash ``h`` in the first ``mask + 1`` slots, or -1."""
     slot = np.int64(h & _LOW) & mask
     tag = h & _HIGH
-    while group_slots[slot] != 0:
-        if group_slots[slot] & _HIGH == tag:
-            return np.int64(group_slots[slot] & _LOW) - 1
+    while slots[slot] != 0:
+        if slots[slot] & _HIGH == tag:
+            return np.int64(slots[slot] & _LOW) - 1
         slot = (slot + 1) & mask
     return np.int64(-1)
 
 
-@allocating
-def _group_types(words, records, group_slots, group_starts, candidates):  # type: ignore[no-untyped-def]
+@kernel
+def find_group(group_slots, h):  # type: ignore[no-untyped-def]
+    """Group of candidates with signature ``h``, or -1."""
+    return find_entry(group_slots, np.int64(len(group_slots) - 1), h)
+
+
+@kernel
+def _group_types(words, records, group_slots, group_starts, candidates, group_of, parity_of, fill):  # type: ignore[no-untyped-def]
     """Sort all base types but VAR and DATASEC into groups, each in libbpf's order of trial.
+
+    group_of   int64, shape (N,), filled with -1; parity_of uint8, shape (N,); fill uint32, shape
+               (N + 1,): room to work
 
     The order within a group: a type entered while the table had grown an even (odd) number of
     times went to the head of a list that later growths turned round. Seen at the end, those whose
     parity is the final one come first, newest first; the others follow, oldest first.
     """
     count = len(records)
-    group_of = np.full(count, -1, np.int64)
-    parity_of = np.zeros(count, np.uint8)
     groups = 0
     entries = 0
     capacity = 0
@@ -337,7 +370,7 @@ def _group_types(words, records, group_slots, group_starts, candidates):  # type
         group_starts[group + 1] += 1
     for group in range(groups):
         group_starts[group + 1] += group_starts[group]
-    fill = group_starts[: groups + 1].copy()
+        fill[group] = group_starts[group]
     for type_id in range(count - 1, 0, -1):
         if group_of[type_id] >= 0 and parity_of[type_id] == parity:
             candidates[fill[group_of[type_id]]] = type_id
@@ -349,14 +382,13 @@ def _group_types(words, records, group_slots, group_starts, candidates):  # type
     return groups, entries, capacity
 
 
-@allocating
-def _mark_alone(words, records, group_starts, groups, candidates, alone):  # type: ignore[no-untyped-def]
+@kernel
+def _mark_alone(words, records, group_starts, groups, candidates, alone, contents):  # type: ignore[no-untyped-def]
     """Fill ``alone``.
 
     Enums share a group by name. One that is full is alone if all of its name are full and no two
     are the same.
     """
-    contents = np.zeros(16, np.uint64)
     for group in range(groups):
         first = np.int64(group_starts[group])
         size = np.int64(group_starts[group + 1]) - first
@@ -365,9 +397,9 @@ def _mark_alone(words, records, group_starts, groups, candidates, alone):  # typ
             continue
         if not is_enum(words[np.int64(records[np.int64(candidates[first]), START]) + 1]):
             continue
-        if len(contents) < 2 * size:
-            contents = np.zeros(4 * size, np.uint64)
-        contents[:] = 0
+        room = 2 * size
+        for slot in range(room):
+            contents[slot] = 0
         all_differ = True
         for i in range(size):
             at = np.int64(records[np.int64(candidates[first + i]), START])
@@ -375,9 +407,9 @@ def _mark_alone(words, records, group_starts, groups, candidates, alone):  # typ
                 all_differ = False
                 break
             h = enum_content(words, at) | np.uint64(1)
-            slot = np.int64(h & _LOW) % len(contents)
+            slot = np.int64(h & _LOW) % room
             while contents[slot] != 0 and contents[slot] != h:
-                slot = (slot + 1) % len(contents)
+                slot = (slot + 1) % room
             if contents[slot] == h:
                 all_differ = False
                 break
@@ -395,17 +427,18 @@ def _is_reference(kind):  # type: ignore[no-untyped-def]
     return HEAD_IS_REF[kind] != 0 or kind == ARRAY
 
 
-@allocating
-def _withdraw_alone(words, records, alone):  # type: ignore[no-untyped-def]
+@kernel
+def _withdraw_alone(words, records, alone, visited, stack):  # type: ignore[no-untyped-def]
     """A reference type is ALONE only if all reference types behind it are.
 
     Where the base has a pointer twice, the module's is mapped to the one that is tried first, and
     what refers to the other one then equals nothing in the module. Reference types in a circle
     (which no compiler makes) are never settled at all.
+
+    visited  uint8, shape (N,), zeros: 1 is on the stack, 2 is done
+    stack    int64, shape (N, 2): room to work
     """
     count = len(records)
-    visited = np.zeros(count, np.uint8)  # 1: on the stack, 2: done
-    stack = np.empty((64, 2), np.int64)
     for start in range(1, count):
         info = words[np.int64(records[start, START]) + 1]
         if visited[start] != 0 or not _is_reference(kind_of(info)):
@@ -442,10 +475,6 @@ def _withdraw_alone(words, records, alone):  # type: ignore[no-untyped-def]
                 alone[type_id] = IN_COMPANY
             elif visited[referred] == 0:
                 visited[referred] = 1
-                if top == len(stack):
-                    larger = np.empty((2 * top, 2), np.int64)
-                    larger[:top] = stack
-                    stack = larger
                 stack[top, 0] = referred
                 stack[top, 1] = 0
                 top += 1
@@ -469,9 +498,8 @@ def enum_content(words, at):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def enter_content(slots, h, value):  # type: ignore[no-untyped-def]
+def enter_content(slots, mask, h, value):  # type: ignore[no-untyped-def]
     """Enter ``value`` (not 0) under a hash of content."""
-    mask = np.int64(len(slots) - 1)
     slot = np.int64(h & _LOW) & mask
     while slots[slot] != 0:
         slot = (slot + 1) & mask
@@ -479,9 +507,8 @@ def enter_content(slots, h, value):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def next_content(slots, h, slot):  # type: ignore[no-untyped-def]
+def next_content(slots, mask, h, slot):  # type: ignore[no-untyped-def]
     """(value, slot after it) of the next entry under ``h``; value 0 at the end. Start with -1."""
-    mask = np.int64(len(slots) - 1)
     if slot < 0:
         slot = np.int64(h & _LOW)
     slot &= mask
@@ -545,7 +572,8 @@ def _index_names(words, starts, alone, name_slots, typedef_slots, enum_slots):  
             enter_name(typedef_slots, words[at], type_id)
         elif (kind == ENUM or kind == ENUM64) and alone[type_id] == ALONE:
             if words[at + 1] & INFO_VLEN_MASK != 0:
-                enter_content(enum_slots, enum_content(words, at), type_id)
+                mask = np.int64(len(enum_slots) - 1)
+                enter_content(enum_slots, mask, enum_content(words, at), type_id)
 
 
 @kernel

@@ -20,62 +20,58 @@ from ..kinds import (
     UNION,
 )
 from ..strings import ABSENT, UNSEEN, add_string, find_string, hash_string
+from .equivalence import OWN_BYTES, OWN_STRINGS, STRING_OVERFLOW
 from .signature import kind_of
-
-# Slots of the small array in which the kernel keeps count of the new strings.
-OWN_BYTES = 0
-OWN_STRINGS = 1
-OVERFLOW = 2  # set when the buffer for new strings or its table is too small
 
 
 @kernel
-def _new_name(start, source, base, base_slots, seen, own, own_slots, count):  # type: ignore[no-untyped-def]
+def _new_name(start, source, base, scratch):  # type: ignore[no-untyped-def]
     """Offset for a string that is not mapped yet: the base's, or a new own one."""
+    seen = scratch.seen
+    own = scratch.own_strings
+    state = scratch.state
     if source[start] == 0:
         seen[start] = 0
         return np.uint32(0)
     h, end = hash_string(source, start)
     if seen[start] == UNSEEN:  # a name that begins inside of a string
-        found = find_string(base, base_slots, source, start, h)
+        found = find_string(base.strings, base.string_slots, source, start, h)
         if found >= 0:
             seen[start] = found
             return np.uint32(found)
-    at = find_string(own[: count[OWN_BYTES]], own_slots, source, start, h)
+    at = find_string(own[: state[OWN_BYTES]], scratch.string_slots, source, start, h)
     if at < 0:
         length = end + 1 - start
-        at = count[OWN_BYTES]
-        if at + length > len(own) or 2 * (count[OWN_STRINGS] + 1) > len(own_slots):
-            count[OVERFLOW] = 1
+        at = state[OWN_BYTES]
+        full = 2 * (state[OWN_STRINGS] + 1) > len(scratch.string_slots)
+        if full or at + length > len(own):
+            state[STRING_OVERFLOW] = 1
             return np.uint32(0)
         for i in range(length):
             own[at + i] = source[start + i]
-        count[OWN_BYTES] += length
-        count[OWN_STRINGS] += 1
-        add_string(own_slots, h, at)
-    seen[start] = len(base) + at
-    return np.uint32(len(base) + at)
+        state[OWN_BYTES] += length
+        state[OWN_STRINGS] += 1
+        add_string(scratch.string_slots, h, at)
+    at += len(base.strings)
+    seen[start] = at
+    return np.uint32(at)
 
 
 @kernel
-def take_in(  # type: ignore[no-untyped-def]
-    words, offsets, source, source_start, first_source, delta,
-    base, base_slots, seen, own, own_slots, count, target,
-):  # fmt: skip
-    """Copy type records to ``target``, every name and reference in the base's numbering.
+def take_in(words, offsets, source, source_start, first_source, delta, base, scratch):  # type: ignore[no-untyped-def]
+    """Copy type records to ``scratch.own``, every name and reference in the base's numbering.
 
     words, offsets   the records (uint32), checked by ``scan``
     source           uint8: own strings of the source; they start at offset ``source_start``, and
                      smaller offsets are the base's already
     first_source, delta   references from ``first_source`` on move up by ``delta``
-    base, base_slots the base's strings and their table
-    seen             uint32, as ``map_strings`` left it
-    own, own_slots   uint8 buffer for new strings; uint64, zeroed, a power of two: their table
-    count            int64, shape (3,): see OWN_BYTES and following
-    target           uint32, shape of ``words``
+    base, scratch    see ``tables``; ``scratch.seen`` as ``map_strings`` left it
 
     Names are visited in the order of types, within a type its own name first. New strings get
-    offsets from len(base) on, in order of first use.
+    offsets from the end of the base's strings on, in order of first use.
     """
+    seen = scratch.seen
+    target = scratch.own
     for index in range(len(offsets) - 1):
         at = np.int64(offsets[index])
         end = np.int64(offsets[index + 1])
@@ -88,7 +84,7 @@ def take_in(  # type: ignore[no-untyped-def]
             start = np.int64(name) - source_start
             name = seen[start]
             if name >= ABSENT:
-                name = _new_name(start, source, base, base_slots, seen, own, own_slots, count)
+                name = _new_name(start, source, base, scratch)
         target[at] = name
         word = words[at + 2]
         if HEAD_IS_REF[kind] and word >= first_source:
@@ -105,9 +101,7 @@ def take_in(  # type: ignore[no-untyped-def]
                     start = np.int64(name) - source_start
                     name = seen[start]
                     if name >= ABSENT:
-                        name = _new_name(
-                            start, source, base, base_slots, seen, own, own_slots, count
-                        )
+                        name = _new_name(start, source, base, scratch)
                 target[at] = name
                 word = words[at + 1]
                 if word >= first_source:
@@ -136,9 +130,7 @@ def take_in(  # type: ignore[no-untyped-def]
                         start = np.int64(word) - source_start
                         word = seen[start]
                         if word >= ABSENT:
-                            word = _new_name(
-                                start, source, base, base_slots, seen, own, own_slots, count
-                            )
+                            word = _new_name(start, source, base, scratch)
                 elif part == ref_at and word >= first_source:
                     word += delta
                 target[at + part] = word

@@ -316,7 +316,8 @@ def _spread(own, offset, count, first_own, scratch):  # type: ignore[no-untyped-
     # Who refers to whom, the other way round: users of type t are at [first[t], first[t + 1]).
     first = scratch.first_user
     users = scratch.users
-    first[: count + 2] = 0
+    for index in range(count + 2):
+        first[index] = 0
     for fill in range(2):
         for index in range(count):
             if mates[index] == 0:
@@ -383,7 +384,8 @@ def _declarations_are_clear(base, own, count, first_own, scratch):  # type: igno
     while size < 4 * declared:
         size *= 2
     names = scratch.names[: min(size, len(scratch.names))]
-    names[:] = 0
+    for slot in range(len(names)):
+        names[slot] = 0
     for index in range(count):
         if kinds[index] != FWD:
             continue

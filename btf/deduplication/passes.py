@@ -24,7 +24,8 @@ from ..kinds import (
     TYPEDEF,
     UNION,
 )
-from .candidates import add_candidate, next_candidate
+from ..strings import map_strings
+from .candidates import add_candidate, find_list, next_candidate
 from .equivalence import (
     BASE_EDITS,
     CAPACITY,
@@ -32,8 +33,12 @@ from .equivalence import (
     ENTRIES,
     FORWARD_ENUMS,
     IN_PROGRESS,
+    LIST_MASK,
     NEEDS_BASE_CHANGE,
+    OWN_BYTES,
+    OWN_STRINGS,
     PARITY,
+    STRING_OVERFLOW,
     TOO_DEEP,
     UNMAPPED,
     UNWALKABLE,
@@ -48,6 +53,7 @@ from .equivalence import (
     same_record,
 )
 from .index import enter_name, find_group, find_name
+from .intake import take_in
 from .matching import MATCHED, NOT_TRIED, match, unmatch_references
 from .primitives import dedup_primitives
 from .signature import CANONICAL, EPOCH, START, kind_of, signature, word_at
@@ -55,28 +61,85 @@ from .signature import CANONICAL, EPOCH, START, kind_of, signature, word_at
 # What a pass returns: DONE, or a code below with the type id that stopped it.
 DONE = 0
 BAD_MEMBER = 1  # a struct reaches a VAR, DATASEC or DECL_TAG
-MORE_FRAMES = 3  # a walk went deeper than ``frames`` allows
 REFERENCE_CYCLE = 2  # pointers and modifiers that refer to each other in a circle
+MORE_FRAMES = 3  # a walk went deeper than ``frames`` allows
+MORE_STRINGS = 4  # new strings need more room
 
 _31 = np.uint32(31)
 
 
 @kernel
-def start_module(records, first_own, base_words, offsets, state, entries, capacity):  # type: ignore[no-untyped-def]
+def dedup_whole(  # type: ignore[no-untyped-def]
+    base, scratch, words, offsets, source, source_start, first_source, delta, may_match
+):
+    """Deduplicate a module, from its words and strings as they were read to what is left of them.
+
+    base, scratch   see ``tables``
+    words ... delta see ``intake.take_in``
+    may_match       see ``dedup_types``
+
+    Returns (code, type id, types kept, words kept, bytes of new strings): code DONE and 0, or why
+    it stopped and at which type. What is left is in ``scratch``: ``out``, ``out_offsets``,
+    ``own_strings``, and ``new_ids``.
+    """
+    state = scratch.state
+    count = len(offsets) - 1
+    first_own = np.int64(base.type_end)
+    if state[OWN_STRINGS] > 0:
+        for slot in range(len(scratch.string_slots)):
+            scratch.string_slots[slot] = 0
+    scratch.own_strings[0] = 0
+    # without a base, BTF begins with the empty string
+    state[OWN_BYTES] = 0 if len(base.strings) > 0 else 1
+    state[OWN_STRINGS] = 0
+    state[STRING_OVERFLOW] = 0
+    map_strings(source, base.strings, base.string_slots, base.strings_repeat, scratch.seen)
+    take_in(words, offsets, source, source_start, first_source, delta, base, scratch)
+    if state[STRING_OVERFLOW] != 0:
+        return MORE_STRINGS, 0, 0, 0, 0
+    _start_module(base, offsets, scratch)
+    own = scratch.own
+    code, at = dedup_types(base, own, count, first_own, scratch, may_match)
+    kept = np.int64(0)
+    length = np.int64(0)
+    if code == DONE:
+        kept, length = compact(
+            own, len(base.words), count, scratch.records, first_own,
+            scratch.new_ids, scratch.out, scratch.out_offsets,
+        )  # fmt: skip
+    _end_module(scratch.records, scratch.edits, state)
+    return code, at, kept, length, state[OWN_BYTES]
+
+
+@kernel
+def _start_module(base, offsets, scratch):  # type: ignore[no-untyped-def]
     """Fill the module's rows of ``records``; VAR and DATASEC are mapped in the first pass."""
-    for index in range(len(offsets) - 1):
+    records = scratch.records
+    state = scratch.state
+    first_own = np.int64(base.type_end)
+    base_words = len(base.words)
+    count = len(offsets) - 1
+    slots = np.int64(16)
+    while slots < 2 * count:
+        slots *= 2
+    state[LIST_MASK] = slots - 1
+    for slot in range(slots):
+        scratch.list_slots[slot] = 0
+    for slot in range(slots):
+        scratch.enum_slots[slot] = 0
+    for index in range(count):
         records[first_own + index, START] = base_words + np.int64(offsets[index])
         records[first_own + index, CANONICAL] = UNMAPPED
         records[first_own + index, EPOCH] = 0
     state[BASE_EDITS] = 0
-    state[ENTRIES] = entries
-    state[CAPACITY] = capacity
+    state[ENTRIES] = base.entries
+    state[CAPACITY] = base.capacity
     state[PARITY] = 0
     state[FORWARD_ENUMS] = 0
 
 
 @kernel
-def end_module(records, edits, state):  # type: ignore[no-untyped-def]
+def _end_module(records, edits, state):  # type: ignore[no-untyped-def]
     """Give the base types that this module re-mapped back to themselves."""
     for i in range(state[BASE_EDITS]):
         records[edits[i], CANONICAL] = edits[i]
@@ -117,7 +180,7 @@ def dedup_types(base, own, count, first_own, scratch, may_match):  # type: ignor
             continue
         h = scratch.signatures[index] if matched else signature(words, own, records, type_id)
         group = find_group(base.group_slots, h)
-        own_list = find_group(scratch.list_slots, h)
+        own_list = find_list(scratch, h)
         found = np.int64(type_id)
         part = np.int64(0)
         position = np.int64(0)
@@ -193,7 +256,7 @@ def dedup_types(base, own, count, first_own, scratch, may_match):  # type: ignor
                 continue
             h = signature(words, own, records, type_id)
             group = find_group(base.group_slots, h)
-            own_list = find_group(scratch.list_slots, h)
+            own_list = find_list(scratch, h)
             found = type_id
             part = np.int64(0)
             position = np.int64(0)
@@ -223,7 +286,8 @@ def _resolve_forward_declarations(base, own, count, scratch, first_own):  # type
     while size < 2 * count:
         size *= 2
     own_names = scratch.names[: min(size, len(scratch.names))]
-    own_names[:] = 0
+    for slot in range(len(own_names)):
+        own_names[slot] = 0
     for index in range(count):
         at = np.int64(records[first_own + index, START]) - len(base.words)
         kind = kind_of(own[at + 1])

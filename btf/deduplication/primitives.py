@@ -6,8 +6,8 @@ import numpy as np
 
 from ..jit import kernel
 from ..kinds import DATASEC, ENUM, ENUM64, FLOAT, FWD, INFO_VLEN_MASK, INT, VAR
-from .candidates import add_candidate, next_candidate
-from .equivalence import FORWARD_ENUMS, PARITY, compatible_enums, remap, same_record
+from .candidates import add_candidate, find_list, next_candidate
+from .equivalence import FORWARD_ENUMS, LIST_MASK, PARITY, compatible_enums, remap, same_record
 from .index import ALONE, enter_content, enum_content, find_group, next_content
 from .signature import CANONICAL, START, kind_of, signature
 
@@ -24,6 +24,8 @@ def dedup_primitive(base, own, scratch, first_own, type_id, kind, lists):  # typ
     h = signature(base.words, own, records, type_id)
     group = find_group(base.group_slots, h)
     content = np.uint64(0)
+    base_mask = np.int64(len(base.enum_slots) - 1)
+    own_mask = state[LIST_MASK]
     if full_enum:
         # libbpf goes through all enums of the name (every anonymous one, for an anonymous enum).
         # Where none of them is a forward one, only one of the same content can matter.
@@ -34,23 +36,23 @@ def dedup_primitive(base, own, scratch, first_own, type_id, kind, lists):  # typ
             info = base.words[np.int64(records[first, START]) + 1]
             direct = base.alone[first] == ALONE and info & INFO_VLEN_MASK != 0
         if direct:
-            other, slot = next_content(base.enum_slots, content, np.int64(-1))
+            other, slot = next_content(base.enum_slots, base_mask, content, np.int64(-1))
             while other > 0 and not same_record(base.words, own, records, type_id, other):
-                other, slot = next_content(base.enum_slots, content, slot)
+                other, slot = next_content(base.enum_slots, base_mask, content, slot)
             if other == 0:
-                other, slot = next_content(scratch.enum_slots, content, np.int64(-1))
+                other, slot = next_content(scratch.enum_slots, own_mask, content, np.int64(-1))
                 while other > 0:
                     other += first_own - 1
                     if same_record(base.words, own, records, type_id, other):
                         break
-                    other, slot = next_content(scratch.enum_slots, content, slot)
+                    other, slot = next_content(scratch.enum_slots, own_mask, content, slot)
             if other > 0:
                 records[type_id, CANONICAL] = other
                 return lists
             records[type_id, CANONICAL] = type_id
-            enter_content(scratch.enum_slots, content, index + 1)
+            enter_content(scratch.enum_slots, own_mask, content, index + 1)
             return add_candidate(scratch, lists, h, index)
-    own_list = find_group(scratch.list_slots, h)
+    own_list = find_list(scratch, h)
     found = np.int64(type_id)
     part = np.int64(0)
     position = np.int64(0)
@@ -72,7 +74,7 @@ def dedup_primitive(base, own, scratch, first_own, type_id, kind, lists):  # typ
     records[type_id, CANONICAL] = found
     if found == type_id:
         if full_enum:
-            enter_content(scratch.enum_slots, content, index + 1)
+            enter_content(scratch.enum_slots, own_mask, content, index + 1)
         elif enum:
             state[FORWARD_ENUMS] += 1
         lists = add_candidate(scratch, lists, h, index)

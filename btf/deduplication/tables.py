@@ -19,17 +19,25 @@ class BaseTables(NamedTuple):
     name_slots: np.ndarray
     typedef_slots: np.ndarray
     enum_slots: np.ndarray
+    strings: np.ndarray
+    string_slots: np.ndarray
+    strings_repeat: bool
+    type_end: int
+    entries: int
+    capacity: int
 
 
 class Scratch(NamedTuple):
-    """Memory for one module at a time. N base types (void included), room for T own ones.
+    """Memory for one module at a time. N base types (void included), room for T own ones of W
+    words, and for S bytes of strings.
 
     records     uint32 (N + T, 4), by type id: see ``signature``
     pairs       uint32 (N + T,): hypothetical map, canonical types in order of entry
     edits       uint32 (N,): base types whose mapping was changed, to be undone
     state       int64 (STATE_SLOTS,): see ``equivalence``
-    list_slots  uint64, a power of two, zeroed: the module's lists of candidates by signature
-    enum_slots  uint64, a power of two, zeroed: own full enums by content, own type + 1
+    list_slots  uint64, a power of two: the module's lists of candidates by signature
+    enum_slots  uint64, a power of two: own full enums by content, own type + 1
+                (of both, ``state[LIST_MASK]`` says how many slots this module uses)
     ends        uint32 (T, 4): the two ends of each such list
     links       uint32 (T, 2): next older and newer entry of the list
     frames      int64 (F, 4), F >= T: stack of the graph walk
@@ -39,7 +47,15 @@ class Scratch(NamedTuple):
     signatures  uint64 (T,): of own types that have no partner
     pending     int64 (2 T,): own types to look at again
     names       uint64, a power of two >= 2 T: own types by name
-    first_user, users   int64 (T + 2,) and uint32 (words,): who refers to an own type
+    identity_stack  int64 (F, 3): of ``identical``
+    identity_keys, identity_depths  uint64 and int64, a power of two: pairs it has compared
+    first_user, users   int64 (T + 2,) and uint32 (W,): who refers to an own type
+    seen        uint32 (S,): where the base has each of the module's strings
+    own_strings uint8 (S,): those that it lacks
+    string_slots    uint64, a power of two: their table
+    own         uint32 (W,): the module's words in the base's numbering
+    out, out_offsets    uint32 (W,) and (T + 1,): what is left of them, and where each type starts
+    new_ids     uint32 (T,): final id of each own type
     """
 
     records: np.ndarray
@@ -57,5 +73,15 @@ class Scratch(NamedTuple):
     signatures: np.ndarray
     pending: np.ndarray
     names: np.ndarray
+    identity_stack: np.ndarray
+    identity_keys: np.ndarray
+    identity_depths: np.ndarray
     first_user: np.ndarray
     users: np.ndarray
+    seen: np.ndarray
+    own_strings: np.ndarray
+    string_slots: np.ndarray
+    own: np.ndarray
+    out: np.ndarray
+    new_ids: np.ndarray
+    out_offsets: np.ndarray
