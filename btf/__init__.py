@@ -13,6 +13,7 @@ candidate   a type that another may turn out to be equal to
 equivalent  equal for dedup: same graph, where a forward declaration agrees with any definition of
             its name
 identical   the same literally
+fingerprint 128 bits that are equal exactly for types that no walk tells apart, in whatever files
 
 Nothing here knows of Ray, Parquet, the command line or where files live.
 """
@@ -30,6 +31,7 @@ from .dump.as_raw import dump_raw
 from .edit.builder import Builder
 from .edit.reorder import Renumbered, permute, sort_by_name
 from .errors import BtfError, NoBtfError, NotFoundError, UnsupportedError, WrongBaseError
+from .fingerprint.fingerprints import BaseFingerprints, fingerprints, own_fingerprints
 from .kinds import KIND_NAMES
 from .table import BTF, parse
 from .view.objects import (
@@ -68,6 +70,7 @@ __all__ = [
     "KIND_NAMES",
     "AnyEnum",
     "Array",
+    "BaseFingerprints",
     "BaseIndex",
     "BtfError",
     "Builder",
@@ -118,11 +121,13 @@ __all__ = [
     "dump_c",
     "dump_json",
     "dump_raw",
+    "fingerprints",
     "images",
     "kinds",
     "load_base",
     "merge",
     "open_module",
+    "own_fingerprints",
     "parse",
     "permute",
     "sort_by_name",

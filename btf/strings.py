@@ -32,13 +32,13 @@ ABSENT = np.uint32(0xFFFFFFFE)
 
 
 @kernel
-def _zero_bytes(word):  # type: ignore[no-untyped-def]
+def zero_bytes(word):  # type: ignore[no-untyped-def]
     """Not 0 if one of the eight bytes is; its lowest bit set marks the first zero byte."""
     return (word - _ONES) & ~word & _TOPS
 
 
 @kernel
-def _eight_bytes(buffer, at):  # type: ignore[no-untyped-def]
+def eight_bytes(buffer, at):  # type: ignore[no-untyped-def]
     """Eight bytes from ``at`` on, as a little-endian number; zeros beyond the end."""
     if WIDE and at + 8 <= len(buffer):
         return load64(buffer, at)
@@ -49,7 +49,7 @@ def _eight_bytes(buffer, at):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _first_marked_byte(marks):  # type: ignore[no-untyped-def]
+def first_marked_byte(marks):  # type: ignore[no-untyped-def]
     """Index of the lowest byte in which a bit is set; ``marks`` is not 0."""
     if WIDE:
         return trailing_zeros(marks) >> 3
@@ -65,14 +65,14 @@ def hash_string(buffer, start):  # type: ignore[no-untyped-def]
     h = _SPREAD
     at = start
     while True:
-        word = _eight_bytes(buffer, at)
-        zeros = _zero_bytes(word)
+        word = eight_bytes(buffer, at)
+        zeros = zero_bytes(word)
         if zeros == _0:
             h = (h ^ word) * _FACTOR
             h ^= h >> _29
             at += 8
             continue
-        length = _first_marked_byte(zeros)
+        length = first_marked_byte(zeros)
         if length > 0:
             h = (h ^ (word & ((_1 << np.uint64(8 * length)) - _1))) * _FACTOR
             h ^= h >> _29
@@ -85,16 +85,16 @@ def common_string(a, start_a, b, start_b):  # type: ignore[no-untyped-def]
     """Length of the string at ``start_a`` if ``b`` has the same one at ``start_b``, else -1."""
     length = np.int64(0)
     while True:
-        word = _eight_bytes(a, start_a + length)
-        different = word ^ _eight_bytes(b, start_b + length)
-        zeros = _zero_bytes(word)
+        word = eight_bytes(a, start_a + length)
+        different = word ^ eight_bytes(b, start_b + length)
+        zeros = zero_bytes(word)
         if zeros == _0:
             if different != _0:
                 return -1
             length += 8
             continue
-        end = _first_marked_byte(zeros)
-        if different != _0 and _first_marked_byte(different) <= end:
+        end = first_marked_byte(zeros)
+        if different != _0 and first_marked_byte(different) <= end:
             return -1
         return length + end
 
@@ -186,7 +186,7 @@ def map_strings(source, base, base_slots, base_repeats, seen):  # type: ignore[n
                 # most strings are this short
                 word = load64(source, at)
                 different = word ^ load64(base, next_base)
-                zeros = _zero_bytes(word)
+                zeros = zero_bytes(word)
                 if zeros != _0:
                     first_zero = zeros & (~zeros + _1)
                     if different & ((first_zero << _1) - _1) == _0:

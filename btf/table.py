@@ -81,6 +81,24 @@ class BTF(Explorable):
         return freeze(np.concatenate([level.strings for level in self.levels]))
 
     @cached_property
+    def flat(self) -> BTF:
+        """All levels as one plain BTF, with the same type ids and string offsets."""
+        if self.base is None:
+            return self
+        starts, at = [np.zeros(1, np.uint32)], 0
+        for level in self.levels:
+            starts.append(level.offsets[1:] + np.uint32(at))
+            at += len(level.words)
+        return BTF(
+            words=freeze(np.concatenate([level.words for level in self.levels])),
+            offsets=freeze(np.concatenate(starts)),
+            strings=self.chain_strings,
+            byteorder=self.byteorder,
+            layout=next((level.layout for level in self.levels if level.layout), b""),
+            path=self.path,
+        )
+
+    @cached_property
     def has_unknown_kinds(self) -> bool:
         """Whether an own type is of a kind that only the layout section describes."""
         if not any(level.layout for level in self.levels):

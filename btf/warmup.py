@@ -10,6 +10,7 @@ from .columns import columns, type_names
 from .deduplication.deduplicate import dedup
 from .deduplication.index import BaseIndex
 from .deduplication.module import dedup_module, open_module
+from .fingerprint.fingerprints import BaseFingerprints, fingerprints, own_fingerprints
 from .header import pack
 from .jit import INTERPRETED, cache_folder
 from .table import NATIVE, parse
@@ -55,3 +56,5 @@ def _exercise() -> None:
     dedup(parse(standalone))
     columns(result)
     type_names(result)
+    fingerprints(result, BaseFingerprints.build(base))
+    own_fingerprints(result)

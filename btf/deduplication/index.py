@@ -248,7 +248,7 @@ def unknown_kind_error(level: BTF) -> UnsupportedError:
     index = int(np.flatnonzero(level.own_kinds > kinds.MAX_KIND)[0])
     return UnsupportedError(
         f"kind {level.own_kinds[index]} is described by the layout section only: "
-        "it can be read and written, but not deduplicated",
+        "it can be read and written, but neither deduplicated nor compared",
         level.path,
         "types",
         int(level.offsets[index]) * 4,

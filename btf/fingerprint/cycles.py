@@ -1,0 +1,447 @@
+"""Fingerprints of a graph's types, component by component, what is referred to first.
+
+A type that is in no cycle is the hash of its label and of the fingerprints of what it refers to.
+The types of a component that has cycles are told apart by refinement, with the fingerprints of
+what they refer to outside as part of their labels. What is left is the smallest graph with the
+same walks; its colours are canonical (see ``refine``), so the digest of that graph and a type's
+colour in it make a fingerprint that depends on nothing but the walks from that type.
+
+One thing more can happen: a type, or a whole component, may be the same as one that is a part of
+a cycle it leads to (a copy of ``struct a`` that points to the original's ``struct b``, which
+points back to ``struct a``). A single type is found by the hash of its label and of what it refers
+to, which types of cycles are entered under too. A component either is the same as a known one as a
+whole or not at all, for each of its types is reached from every other: one of its structs is
+compared with the known ones of that label, walk against walk.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ..deduplication.signature import kind_of
+from ..jit import kernel
+from ..kinds import ELEMENT_REF, FIXED_REFS, HEAD_IS_REF, INFO_VLEN_MASK
+from .hashing import (
+    BASE_ID,
+    CYCLE,
+    HERE,
+    INSIDE,
+    MEMBER,
+    NODE,
+    absorb,
+    finish,
+    record_label,
+    reference_at,
+    start,
+)
+from .refine import refine
+
+# What ``fingerprint_components`` returns.
+DONE = 0
+TOO_LONG = 1  # comparing components would take more than its share: refine everything at once
+
+_HIGH = np.uint64(0xFFFFFFFF00000000)
+_LOW = np.uint64(0xFFFFFFFF)
+
+
+class Known(NamedTuple):
+    """Where types of cycles are found again. Ids are type ids; 0 is none.
+
+    keys    uint64, a power of two: by hash of label and children, hash's upper half above, id below
+    labels  uint64, a power of two: structs and unions by label, the same
+    next    uint32, by id less the first one: the next struct or union of the same label
+    """
+
+    keys: np.ndarray
+    labels: np.ndarray
+    next: np.ndarray
+
+
+class Base(NamedTuple):
+    """The base of a split BTF, N types with void; of a plain one, void alone.
+
+    words, offsets, strings   all levels as one; type id i begins at ``words[offsets[i - 1]]``
+    values  uint64, shape (N, 2): fingerprints by type id; shape (0, 2): base types count by id
+    known   its types of cycles
+    """
+
+    words: np.ndarray
+    offsets: np.ndarray
+    strings: np.ndarray
+    values: np.ndarray
+    known: Known
+
+
+class Types(NamedTuple):
+    """The graph, see ``TypeGraph``, and what is found out about it.
+
+    values   uint64 (T, 2): the fingerprints
+    cyclic   uint8 (T,): whether a type is in a cycle
+    known    its types of cycles, as they are found
+    local    int64 (T,): number of a type within its component
+    nodes    int64 (T,): types of the component at hand by that number
+    own      uint64 (T, 2): their labels, with what is outside
+    mates    int64 (T,): type id that a type is compared with
+    """
+
+    start_id: int
+    labels: np.ndarray
+    first: np.ndarray
+    children: np.ndarray
+    composite: np.ndarray
+    component: np.ndarray
+    members: np.ndarray
+    bounds: np.ndarray
+    values: np.ndarray
+    cyclic: np.ndarray
+    known: Known
+    local: np.ndarray
+    nodes: np.ndarray
+    own: np.ndarray
+    mates: np.ndarray
+
+
+@kernel
+def _value(t, base, type_id):  # type: ignore[no-untyped-def]
+    """Fingerprint of a type that is done."""
+    if type_id >= t.start_id:
+        return t.values[type_id - t.start_id, 0], t.values[type_id - t.start_id, 1]
+    if len(base.values) > 0:
+        return base.values[type_id, 0], base.values[type_id, 1]
+    a, b = start(BASE_ID, np.uint64(type_id))
+    return finish(a, b)
+
+
+@kernel
+def _label(t, base, type_id):  # type: ignore[no-untyped-def]
+    if type_id >= t.start_id:
+        return t.labels[type_id - t.start_id, 0], t.labels[type_id - t.start_id, 1]
+    at = np.int64(base.offsets[type_id - 1])
+    return record_label(base.words, at, base.strings, base.strings)
+
+
+@kernel
+def _degree(t, base, type_id):  # type: ignore[no-untyped-def]
+    """How many references a type has."""
+    if type_id >= t.start_id:
+        v = type_id - t.start_id
+        return t.first[v + 1] - t.first[v]
+    info = base.words[np.int64(base.offsets[type_id - 1]) + 1]
+    kind = kind_of(info)
+    count = np.int64(HEAD_IS_REF[kind]) + FIXED_REFS[kind]
+    if ELEMENT_REF[kind] >= 0:
+        count += np.int64(info & INFO_VLEN_MASK)
+    return count
+
+
+@kernel
+def _child(t, base, type_id, number):  # type: ignore[no-untyped-def]
+    """Type id that a type's reference ``number`` leads to."""
+    if type_id >= t.start_id:
+        return t.children[t.first[type_id - t.start_id] + number]
+    return reference_at(base.words, np.int64(base.offsets[type_id - 1]), number)
+
+
+@kernel
+def _key(t, base, type_id):  # type: ignore[no-untyped-def]
+    """Hash of a type's label and of the fingerprints of what it refers to."""
+    a, b = _label(t, base, type_id)
+    a, b = absorb(NODE, a, b)
+    for number in range(_degree(t, base, type_id)):
+        x, y = _value(t, base, _child(t, base, type_id, number))
+        a, b = absorb(a, b, x)
+        a, b = absorb(a, b, y)
+    return finish(a, b)
+
+
+@kernel
+def _find_key(t, base, slots, a, b):  # type: ignore[no-untyped-def]
+    """Id of a type of a cycle with this key, or 0."""
+    mask = np.int64(len(slots) - 1)
+    slot = np.int64(b & np.uint64(mask))
+    while slots[slot] != 0:
+        if slots[slot] & _HIGH == a & _HIGH:
+            other = np.int64(slots[slot] & _LOW)
+            x, y = _key(t, base, other)
+            if x == a and y == b:
+                return other
+        slot = (slot + 1) & mask
+    return np.int64(0)
+
+
+@kernel
+def _find_label(t, base, slots, a, b):  # type: ignore[no-untyped-def]
+    """(id of the first struct or union with this label or 0, its slot or a free one)"""
+    mask = np.int64(len(slots) - 1)
+    slot = np.int64(b & np.uint64(mask))
+    while slots[slot] != 0:
+        if slots[slot] & _HIGH == a & _HIGH:
+            other = np.int64(slots[slot] & _LOW)
+            x, y = _label(t, base, other)
+            if x == a and y == b:
+                return other, slot
+        slot = (slot + 1) & mask
+    return np.int64(0), slot
+
+
+@kernel
+def enter_known(t, base, v):  # type: ignore[no-untyped-def]
+    """Enter type ``v`` (0-based), whose fingerprint and those of its children are done."""
+    type_id = v + t.start_id
+    a, b = _key(t, base, type_id)
+    slots = t.known.keys
+    if _find_key(t, base, slots, a, b):
+        return
+    mask = np.int64(len(slots) - 1)
+    slot = np.int64(b & np.uint64(mask))
+    while slots[slot] != 0:
+        slot = (slot + 1) & mask
+    slots[slot] = (a & _HIGH) | np.uint64(type_id)
+    if t.composite[v]:
+        a, b = t.labels[v, 0], t.labels[v, 1]
+        head, slot = _find_label(t, base, t.known.labels, a, b)
+        t.known.next[v] = head
+        t.known.labels[slot] = (a & _HIGH) | np.uint64(type_id)
+
+
+@kernel
+def _compare(t, base, v, other, stack, budget):  # type: ignore[no-untyped-def]
+    """Whether ``v`` (0-based) and all of its component are the same as type id ``other``, which is
+    done, and what that leads to: (yes or no, what is left of the budget).
+
+    Sets ``mates`` of the component when they are. stack: int64 (T,)
+    """
+    c = t.component[v]
+    for i in range(t.bounds[c], t.bounds[c + 1]):
+        t.mates[t.members[i]] = 0
+    t.mates[v] = other
+    stack[0] = v
+    depth = 1
+    while depth > 0:
+        depth -= 1
+        x = stack[depth]
+        y = t.mates[x]
+        a, b = _label(t, base, y)
+        if a != t.labels[x, 0] or b != t.labels[x, 1]:
+            return False, budget
+        budget -= 1 + t.first[x + 1] - t.first[x]
+        if budget < 0:
+            return False, budget
+        for number in range(t.first[x + 1] - t.first[x]):
+            left = t.children[t.first[x] + number]
+            right = _child(t, base, y, number)
+            if left >= t.start_id and t.component[left - t.start_id] == c:
+                mate = t.mates[left - t.start_id]
+                if mate == 0:
+                    t.mates[left - t.start_id] = right
+                    stack[depth] = left - t.start_id
+                    depth += 1
+                    continue
+                left = mate
+            if left != right:
+                p, q = _value(t, base, left)
+                r, s = _value(t, base, right)
+                if p != r or q != s:
+                    return False, budget
+    return True, budget
+
+
+@kernel
+def _same_as_known(t, base, c, stack, budget):  # type: ignore[no-untyped-def]
+    """Whether component ``c`` is the same as something known, its ``mates``: (yes or no, budget).
+
+    The budget is negative afterwards if that cannot be said.
+    """
+    chosen, own_head, base_head = -1, np.int64(0), np.int64(0)
+    for i in range(t.bounds[c], t.bounds[c + 1]):
+        v = t.members[i]
+        if not t.composite[v]:
+            continue
+        budget -= 1
+        a, b = t.labels[v, 0], t.labels[v, 1]
+        own, _ = _find_label(t, base, t.known.labels, a, b)
+        below = np.int64(0)
+        if len(base.values) > 0:
+            below, _ = _find_label(t, base, base.known.labels, a, b)
+        if own == 0 and below == 0:
+            return False, budget
+        if chosen < 0:
+            chosen, own_head, base_head = v, own, below
+    if chosen < 0:
+        return False, np.int64(-1)
+    other = own_head
+    while other > 0:
+        same, budget = _compare(t, base, chosen, other, stack, budget)
+        if same or budget < 0:
+            return same, budget
+        other = np.int64(t.known.next[other - t.start_id])
+    other = base_head
+    while other > 0:
+        same, budget = _compare(t, base, chosen, other, stack, budget)
+        if same or budget < 0:
+            return same, budget
+        other = np.int64(base.known.next[other - 1])
+    return False, budget
+
+
+@kernel
+def _load(t, base, p, c, count):  # type: ignore[no-untyped-def]
+    """Fill a Partition with the ``count`` types in ``t.nodes`` and the references among them.
+
+    ``t.local`` gives for every type of the component, also those not in ``t.nodes``, which of these
+    stands for it.
+    """
+    for i in range(count + 2):
+        p.in_first[i] = 0
+    for i in range(count):
+        v = t.nodes[i]
+        a, b = absorb(INSIDE, t.labels[v, 0], t.labels[v, 1])
+        for e in range(t.first[v], t.first[v + 1]):
+            w = t.children[e] - t.start_id
+            if w >= 0 and t.component[w] == c:
+                a, b = absorb(a, b, HERE)
+                p.in_first[t.local[w] + 2] += 1
+            else:
+                x, y = _value(t, base, t.children[e])
+                a, b = absorb(a, b, x)
+                a, b = absorb(a, b, y)
+        a, b = finish(a, b)
+        t.own[i, 0], t.own[i, 1] = a, b
+        p.colours[i, 0], p.colours[i, 1] = a, b
+    for i in range(count + 1):
+        p.in_first[i + 1] += p.in_first[i]
+    for i in range(count):
+        v = t.nodes[i]
+        for e in range(t.first[v], t.first[v + 1]):
+            w = t.children[e] - t.start_id
+            if w >= 0 and t.component[w] == c:
+                at = p.in_first[t.local[w] + 1]
+                p.in_first[t.local[w] + 1] += 1
+                p.in_edges[at, 0], p.in_edges[at, 1] = i, e - t.first[v]
+
+
+@kernel
+def _refine_component(t, base, p, c):  # type: ignore[no-untyped-def]
+    """Leave one type of each class of component ``c`` in ``t.nodes``; returns how many these are.
+
+    ``t.local`` says for each type of the component which of them it is the same as, and the
+    colours of ``p`` are canonical.
+    """
+    first = t.bounds[c]
+    count = t.bounds[c + 1] - first
+    for i in range(count):
+        v = t.members[first + i]
+        t.nodes[i] = v
+        t.local[v] = i
+    _load(t, base, p, c, count)
+    found = refine(p, count)
+    if found == count:
+        return count
+    # The colours are canonical where every node is a class: once more with one type for each.
+    for i in range(count):
+        v = t.members[first + i]
+        t.local[v] = p.class_of[t.local[v]]
+    for i in range(count):
+        v = t.members[first + i]
+        t.nodes[t.local[v]] = v
+    _load(t, base, p, c, found)
+    refine(p, found)
+    return found
+
+
+@kernel
+def _finish_component(t, base, p, c, count):  # type: ignore[no-untyped-def]
+    """Fingerprints of component ``c`` from its digest and the colours of its classes."""
+    digest_a, digest_b = np.uint64(count), np.uint64(0)
+    for i in range(count):
+        v = t.nodes[i]
+        a, b = absorb(CYCLE, t.own[i, 0], t.own[i, 1])
+        a, b = absorb(a, b, p.colours[i, 0])
+        a, b = absorb(a, b, p.colours[i, 1])
+        for e in range(t.first[v], t.first[v + 1]):
+            w = t.children[e] - t.start_id
+            if w >= 0 and t.component[w] == c:
+                a, b = absorb(a, b, p.colours[t.local[w], 0])
+                a, b = absorb(a, b, p.colours[t.local[w], 1])
+        a, b = finish(a, b)
+        digest_a += a
+        digest_b += b
+    for i in range(t.bounds[c], t.bounds[c + 1]):
+        v = t.members[i]
+        a, b = start(MEMBER, digest_a)
+        a, b = absorb(a, b, digest_b)
+        a, b = absorb(a, b, p.colours[t.local[v], 0])
+        a, b = absorb(a, b, p.colours[t.local[v], 1])
+        a, b = finish(a, b)
+        t.values[v, 0], t.values[v, 1] = a, b
+        t.cyclic[v] = 1
+
+
+@kernel
+def fingerprint_components(t, base, p, stack, minimal):  # type: ignore[no-untyped-def]
+    """Fill ``t.values`` and ``t.cyclic``; returns DONE or TOO_LONG.
+
+    p        Partition for all types and references of the graph
+    stack    int64 (T,)
+    minimal  whether it is known that no two types, of the base or own, are the same: nothing has
+             to be looked up
+    """
+    budget = np.int64(64) + 16 * (len(t.labels) + len(t.children))
+    for c in range(len(t.bounds) - 1):
+        size = t.bounds[c + 1] - t.bounds[c]
+        v = t.members[t.bounds[c]]
+        circular = size > 1
+        for e in range(t.first[v], t.first[v + 1]):
+            circular = circular or t.children[e] - t.start_id == v
+        if not circular:
+            a, b = _key(t, base, v + t.start_id)
+            if not minimal:
+                other = _find_key(t, base, t.known.keys, a, b)
+                if other == 0 and len(base.values) > 0:
+                    other = _find_key(t, base, base.known.keys, a, b)
+                if other > 0:
+                    a, b = _value(t, base, other)
+            t.values[v, 0], t.values[v, 1] = a, b
+            t.cyclic[v] = 0
+            continue
+        if not minimal:
+            same, budget = _same_as_known(t, base, c, stack, budget)
+            if budget < 0:
+                return TOO_LONG
+            if same:
+                for i in range(t.bounds[c], t.bounds[c + 1]):
+                    v = t.members[i]
+                    t.values[v, 0], t.values[v, 1] = _value(t, base, t.mates[v])
+                    t.cyclic[v] = 1
+                continue
+        count = _refine_component(t, base, p, c)
+        _finish_component(t, base, p, c, count)
+        if not minimal:
+            for i in range(count):
+                enter_known(t, base, t.nodes[i])
+    return DONE
+
+
+@kernel
+def refine_all(t, base, p):  # type: ignore[no-untyped-def]
+    """Refine all types of the graph at once; returns the number of classes, ``p.class_of``.
+
+    Only where no type can be the same as one of the base. Overwrites ``t.component``.
+    """
+    count = len(t.labels)
+    for v in range(count):
+        t.nodes[v] = v
+        t.local[v] = v
+        t.component[v] = 0
+    _load(t, base, p, np.int64(0), count)
+    return refine(p, count)
+
+
+@kernel
+def enter_all(t, base):  # type: ignore[no-untyped-def]
+    """Enter all types of cycles in ``t.known``."""
+    for v in range(len(t.labels)):
+        if t.cyclic[v]:
+            enter_known(t, base, v)

@@ -1,0 +1,157 @@
+"""The 128-bit hash that fingerprints are made of, and the hash of one record.
+
+A state is two uint64 numbers that take in one word after the other; each step is a bijection of
+the state for a given word, and words are spread by multiplication before they meet it (the shape
+of MurmurHash3's 128-bit form). It is no cryptographic hash: nobody gains from making two types
+collide on purpose but to be told that they are the same.
+
+Fingerprints are stored and compared between runs and machines: whatever is changed here changes
+all of them. ``tests/test_fingerprint.py`` pins some.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..deduplication.signature import kind_of
+from ..jit import kernel
+from ..kinds import (
+    ELEMENT_NAME,
+    ELEMENT_REF,
+    ELEMENT_WORDS,
+    FIXED_REFS,
+    FIXED_WORDS,
+    HEAD_IS_REF,
+    HEAD_WORDS,
+    INFO_VLEN_MASK,
+)
+from ..strings import eight_bytes, first_marked_byte, zero_bytes
+
+_C1 = np.uint64(0x87C37B91114253D5)
+_C2 = np.uint64(0x4CF5AD432745937F)
+_A = np.uint64(0x52DCE729)
+_B = np.uint64(0x38495AB5)
+_5 = np.uint64(5)
+_F1 = np.uint64(0xFF51AFD7ED558CCD)
+_F2 = np.uint64(0xC4CEB9FE1A85EC53)
+_27, _31, _33, _37 = np.uint64(27), np.uint64(31), np.uint64(33), np.uint64(37)
+_0, _1 = np.uint64(0), np.uint64(1)
+_END = np.uint64(1 << 63)  # with a length: no eight bytes of text look like that
+
+# Where a state begins: one for each use, so that hashes of different things are never the same.
+LABEL = np.uint64(1)  # a record without the types it refers to
+NODE = np.uint64(2)  # a type and the fingerprints of what it refers to
+MEMBER = np.uint64(3)  # a type of a cycle: which cycle, and its place there
+COLOUR = np.uint64(4)  # a class that was split
+EDGE = np.uint64(5)  # a reference to a type that changed its colour
+CYCLE = np.uint64(6)  # a type of a cycle as part of the cycle's digest
+BASE_ID = np.uint64(7)  # a type of the base that counts by its id
+INSIDE = np.uint64(8)  # a type of a cycle and what it refers to outside
+
+HERE = np.uint64(0x9E3779B97F4A7C15)  # in place of a reference within the same component
+
+
+@kernel
+def absorb(a, b, word):  # type: ignore[no-untyped-def]
+    """The state (a, b) after one more word."""
+    k = word * _C1
+    k = ((k << _31) | (k >> _33)) * _C2
+    a ^= k
+    a = (a << _27) | (a >> _37)
+    a = (a + b) * _5 + _A
+    k = word * _C2
+    k = ((k << _33) | (k >> _31)) * _C1
+    b ^= k
+    b = (b << _31) | (b >> _33)
+    b = (b + a) * _5 + _B
+    return a, b
+
+
+@kernel
+def finish(a, b):  # type: ignore[no-untyped-def]
+    """The hash that a state stands for."""
+    a += b
+    b += a
+    a = (a ^ (a >> _33)) * _F1
+    a = (a ^ (a >> _33)) * _F2
+    a ^= a >> _33
+    b = (b ^ (b >> _33)) * _F1
+    b = (b ^ (b >> _33)) * _F2
+    b ^= b >> _33
+    a += b
+    b += a
+    return a, b
+
+
+@kernel
+def start(use, kept):  # type: ignore[no-untyped-def]
+    """A new state for one of the uses above, and one word of its own."""
+    return absorb(use, kept, use)
+
+
+@kernel
+def reference_at(words, at, number):  # type: ignore[no-untyped-def]
+    """Type id that the record at word ``at`` refers to: reference ``number`` in record order."""
+    kind = kind_of(words[at + 1])
+    if HEAD_IS_REF[kind]:
+        if number == 0:
+            return np.int64(words[at + 2])
+        number -= 1
+    body = at + HEAD_WORDS
+    if number < FIXED_REFS[kind]:
+        return np.int64(words[body + number])
+    number -= FIXED_REFS[kind]
+    body += np.int64(FIXED_WORDS[kind]) + number * ELEMENT_WORDS[kind] + ELEMENT_REF[kind]
+    return np.int64(words[body])
+
+
+@kernel
+def _absorb_text(a, b, base_strings, own_strings, offset):  # type: ignore[no-untyped-def]
+    """The state after a string: eight bytes at a time, then its length, marked as such."""
+    text, at = base_strings, offset
+    if offset >= len(base_strings):
+        text, at = own_strings, offset - len(base_strings)
+    length = np.int64(0)
+    while True:
+        word = eight_bytes(text, at + length)
+        zeros = zero_bytes(word)
+        if zeros != _0:
+            break
+        a, b = absorb(a, b, word)
+        length += 8
+    rest = np.int64(first_marked_byte(zeros))
+    if rest > 0:
+        a, b = absorb(a, b, word & ((_1 << np.uint64(8 * rest)) - _1))
+    return absorb(a, b, np.uint64(length + rest) | _END)
+
+
+@kernel
+def record_label(words, at, base_strings, own_strings):  # type: ignore[no-untyped-def]
+    """Hash of all that the record at word ``at`` says itself: every word that is a value, names by
+    their text; where references stand and how many there are follows from kind and vlen.
+
+    base_strings, own_strings  uint8: a name's offset counts through the first and on in the second
+    """
+    info = words[at + 1]
+    kind = kind_of(info)
+    a, b = start(LABEL, np.uint64(info))
+    a, b = _absorb_text(a, b, base_strings, own_strings, np.int64(words[at]))
+    if not HEAD_IS_REF[kind]:
+        a, b = absorb(a, b, np.uint64(words[at + 2]))
+    body = at + HEAD_WORDS
+    for word in range(body + FIXED_REFS[kind], body + FIXED_WORDS[kind]):
+        a, b = absorb(a, b, np.uint64(words[word]))
+    stride = np.int64(ELEMENT_WORDS[kind])
+    if stride == 0:
+        return finish(a, b)
+    body += FIXED_WORDS[kind]
+    name, reference = np.int64(ELEMENT_NAME[kind]), np.int64(ELEMENT_REF[kind])
+    for _ in range(np.int64(info & INFO_VLEN_MASK)):
+        for word in range(stride):
+            if word == name:
+                offset = np.int64(words[body + word])
+                a, b = _absorb_text(a, b, base_strings, own_strings, offset)
+            elif word != reference:
+                a, b = absorb(a, b, np.uint64(words[body + word]))
+        body += stride
+    return finish(a, b)
