@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import mmap
 import re
 from dataclasses import dataclass
+from typing import IO, cast
 
 from .errors import BtfError, NoBtfError
 
@@ -32,12 +34,15 @@ class ElfBtf:
     has_dwarf: bool
 
 
-def is_elf(data: bytes | memoryview) -> bool:
+def is_elf(data: bytes | memoryview | mmap.mmap) -> bool:
     return bytes(data[:4]) == MAGIC
 
 
-def read_elf(data: bytes, path: str | None = None) -> ElfBtf:
-    """Read the sections of an ELF file. Raises BtfError when it is not sound ELF."""
+def read_elf(data: bytes | mmap.mmap, path: str | None = None) -> ElfBtf:
+    """Read the sections of an ELF file. Raises BtfError when it is not sound ELF.
+
+    data   the file; mapped if it is large (a vmlinux with debug information)
+    """
     from elftools.common.exceptions import ELFError  # slow to import, not needed for raw BTF
     from elftools.elf.elffile import ELFFile
 
@@ -45,7 +50,7 @@ def read_elf(data: bytes, path: str | None = None) -> ElfBtf:
     found: dict[str, bytes] = {}
     has_dwarf = False
     try:
-        elf = ELFFile(io.BytesIO(data))
+        elf = ELFFile(cast(IO[bytes], data) if isinstance(data, mmap.mmap) else io.BytesIO(data))
         for section in elf.iter_sections():
             if section.name.startswith((".debug_info", ".zdebug_info")):
                 has_dwarf = True

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import bz2
 import lzma
+import mmap
 import struct
 import zlib
 from collections.abc import Callable, Iterator
@@ -43,7 +44,7 @@ class _Damaged(Exception):
     """What was tried is not compressed data of this kind, or ends too early."""
 
 
-def is_image(data: bytes | memoryview) -> bool:
+def is_image(data: bytes | memoryview | mmap.mmap) -> bool:
     """Whether ``data`` begins as a kernel image does: as x86, EFI or compressed code."""
     view = memoryview(data)
     if _x86_payload(view) is not None or bytes(view[:2]) == b"MZ":
@@ -51,7 +52,7 @@ def is_image(data: bytes | memoryview) -> bool:
     return any(bytes(view[: len(c.magic)]) == c.magic for c in _COMPRESSORS)
 
 
-def vmlinux_from_image(data: bytes | memoryview, *, path: str | None = None) -> bytes:
+def vmlinux_from_image(data: bytes | memoryview | mmap.mmap, *, path: str | None = None) -> bytes:
     """The vmlinux (an ELF file) in a kernel image: bzImage, EFI zboot, or compressed as it is.
 
     data   the image, ``/boot/vmlinuz`` say; an ELF file is given back as it is

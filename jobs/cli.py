@@ -39,15 +39,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     options = parser().parse_args(arguments)
     from pipeline.base import BaseError
-    from pipeline.discover import SourceError
+    from pipeline.packages import NoRoomError
     from pipeline.schedule import EngineError
+    from pipeline.sources import SourceError
     from pipeline.worker import InternalError, OutputError
 
     try:
         code: int = options.command(options)
         sys.stdout.flush()
         return code
-    except (SourceError, BaseError, EngineError, OutputError) as error:
+    except (SourceError, BaseError, EngineError, NoRoomError, OutputError) as error:
         print(error_line(str(error)), file=sys.stderr)
         return NOTHING_DONE
     except InternalError as error:

@@ -51,6 +51,18 @@ def add_to(commands: argparse._SubParsersAction[Any]) -> None:
         metavar="A",
         help="an existing Ray cluster that sees the same files (default: start one here)",
     )
+    parser.add_argument(
+        "--encode-seconds",
+        type=_seconds,
+        metavar="S",
+        help="how long pahole may take to make a module's BTF of its DWARF (default: 300; "
+        "0: none is made)",
+    )
+    parser.add_argument(
+        "--work-folder",
+        metavar="DIR",
+        help="where packages are unpacked for a while (default: a hidden folder in OUT)",
+    )
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
     parser.set_defaults(command=main, parser=parser)
 
@@ -62,11 +74,18 @@ def _workers(text: str) -> int:
     return count
 
 
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 <= seconds < float("inf"):
+        raise argparse.ArgumentTypeError("0 or more")
+    return seconds
+
+
 def main(options: argparse.Namespace) -> int:
     """Run the command."""
     if options.ray_address and options.engine == "local":
         options.parser.error("--ray-address needs --engine ray")
-    from pipeline.run import RunOptions, run
+    from pipeline.run import ENCODE_SECONDS, RunOptions, run
 
     reporter = Reporter()
     try:
@@ -79,6 +98,10 @@ def main(options: argparse.Namespace) -> int:
                 engine=options.engine,
                 workers=options.workers,
                 ray_address=options.ray_address,
+                encode_seconds=ENCODE_SECONDS
+                if options.encode_seconds is None
+                else options.encode_seconds,
+                work_folder=options.work_folder,
             ),
             announce=reporter.announce,
             progress=reporter.progress,

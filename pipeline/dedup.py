@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .base import Announce, load_base
-from .discover import SourceError, find_modules
+from .discover import find_modules
 from .names import release_of_base
 from .records import ModuleRecord, WorkOptions
+from .sources import SourceError
+from .staging import unpacked
 from .summary import WorkSummary, summarize
 from .worker import OutputError, run_module
 
@@ -53,11 +55,12 @@ def dedup_files(
     records: list[ModuleRecord] = []
     failed = 0
     began = time.perf_counter()
-    for module in modules:
-        record, _ = run_module(module, base.index, options)
-        records.append(record)
-        failed += record.failure is not None
-        if progress is not None:
-            progress(len(records), failed, len(modules))
+    with unpacked(modules) as readable:
+        for module in readable:
+            record, _ = run_module(module, base.index, options)
+            records.append(record)
+            failed += record.failure is not None
+            if progress is not None:
+                progress(len(records), failed, len(modules))
     seconds = time.perf_counter() - began
     return DedupReport(summarize(records), output_folder, base.index_seconds, seconds)

@@ -79,13 +79,23 @@ def kind_name(number: int) -> str:
     return f"KIND{number}"
 
 
-def describe_base(base: btf.BTF, *, path: str, source: str, sha256: str) -> BaseRecord:
+def describe_base(
+    base: btf.BTF,
+    *,
+    path: str,
+    source: str,
+    sha256: str,
+    release: str | None,
+    encoder: str | None,
+) -> BaseRecord:
     """The facts about a base."""
     kinds, kind_bytes = kind_counts(base)
     return BaseRecord(
         path=path,
         source=source,
         sha256=sha256,
+        release=release,
+        encoder=encoder,
         byteorder=base.byteorder,
         bytes=len(base.to_bytes()),
         types=base.type_count,

@@ -1,52 +1,37 @@
-"""From the sources a user names to kernels: one base each and the inputs that belong to it.
+"""From the files of sources to kernels: one base each and the modules that belong to it.
 
-Looks at names and file sizes only; no file is opened. A folder is walked without following
-symbolic links to folders; a link to a file is an input like the file. Hidden files and what does
-not look like a module by its name are passed over, but a file that is named itself is always an
-input.
+A module's base is ``--base`` if given; else the one in the deepest folder above the module; else
+one whose name tells the release that is in the module's path; else the only one that there is.
+A base never gets modules of which it is known that they are of another release.
 
-Which base a module belongs to: ``--base`` if given; else the vmlinux in the deepest folder above
-the module; else the only vmlinux there is; else the one whose release is in the module's path.
+Bases of one release are shapes of one vmlinux (``vmlinuz``, ``vmlinux`` with debug information),
+put in the order in which they are to be tried, unless they come from packages of different
+versions or from folders that hold modules of their own: those are different kernels of one
+release. A module with debug information (``-dbg`` packages) is the same module as the stripped
+one where there is one.
 """
 
 from __future__ import annotations
 
 import os
-import stat
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from pathlib import Path, PurePath
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePath
 
 from . import names
-from .read import unreadable
-from .records import KernelInput, ModuleInput
-
-
-class SourceError(Exception):
-    """The sources cannot be worked on as they were given; the message says what to change."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """A file or an unreadable folder. ``root`` is the folder of the source it was found under."""
-
-    path: str
-    source: str
-    root: str
-    file_bytes: int
-    problem: str | None = None
-
-    @property
-    def file_name(self) -> str:
-        return os.path.basename(self.path)
+from .records import FileInput, KernelInput, ModuleInput
+from .sources import Found, SourceError, Sources, find_base, find_files
 
 
 def find_modules(
     sources: Sequence[str], *, skip_folder: str | None = None
 ) -> tuple[ModuleInput, ...]:
-    """All inputs of ``sources``, which belong to one base. Raises SourceError."""
-    modules, _ = _find(sources, skip_folder)
-    return _named(modules)
+    """All inputs of ``sources``, which belong to one base; a file that is named is an input even
+    if it is a vmlinux. Raises SourceError."""
+    found = find_files(sources, skip_folder=skip_folder)
+    named = set(map(os.path.abspath, sources))
+    return _named([*found.modules, *(base for base in found.bases if base.path in named)])
 
 
 def find_kernels(
@@ -58,29 +43,24 @@ def find_kernels(
 ) -> tuple[KernelInput, ...]:
     """The kernels that ``sources`` hold, in the order of their names. Raises SourceError.
 
-    ``skip_folder`` (where the output goes) is no source even if it lies in one.
+    ``skip_folder`` (where the output goes) is no source even if it lies in one. A kernel without
+    any base has modules all the same: what becomes of them is for the caller to say.
     """
-    modules, bases = _find(sources, skip_folder)
-    if base is not None:
-        if not os.path.exists(base):
-            raise SourceError(f"no such file: {names.printable(base)} (given as the base)")
-        path = os.path.abspath(base)
-        root = modules[0].root if modules else os.path.dirname(path)
-        bases = [_Found(path, os.path.basename(path), root, 0)]
-        modules = [found for found in modules if found.path != path]
-    if not modules:
+    found = find_files(sources, skip_folder=skip_folder)
+    groups = _on_one_base(found, base) if base is not None else _apart(found)
+    if not any(group.modules for group in groups):
         where = ", ".join(map(names.printable, sources))
         raise SourceError(
             f"no modules in {where}: looked for {', '.join(f'*{s}' for s in names.MODULE_SUFFIXES)}"
+            " and packages (*.deb)"
         )
-    if not bases:
+    groups = [group for group in groups if group.modules]
+    if not any(group.bases for group in groups):
         raise SourceError(
-            "no vmlinux among the sources (looked for vmlinux, vmlinux-RELEASE, vmlinux.btf, also "
-            "compressed): name the kernel's vmlinux or its BTF with --base"
+            "no vmlinux of these modules among the sources (looked for vmlinux, vmlinux-RELEASE, "
+            "vmlinuz-RELEASE, vmlinux.btf, RELEASE.btf, also compressed, and in packages): name "
+            "the kernel's vmlinux or its BTF with --base"
         )
-    groups: dict[_Found, list[_Found]] = {}
-    for found in modules:
-        groups.setdefault(_base_of(found, bases), []).append(found)
     if kernel is not None:
         if len(groups) > 1:
             raise SourceError(f"the sources hold {len(groups)} kernels: --kernel can name only one")
@@ -88,134 +68,177 @@ def find_kernels(
             raise SourceError(
                 f"{kernel!r} cannot be a kernel's name: use letters, digits and _ . + @ ~ , = -"
             )
-    ordered = sorted(groups.items(), key=lambda group: (_label(*group), group[0].path))
+    ordered = sorted(groups, key=lambda group: (group.label, group.place))
     labels = [kernel] if kernel else names.distinct(
-        [(_label(base_, group), os.path.dirname(base_.path)) for base_, group in ordered],
-        reserved=(),
+        [(group.label, group.place) for group in ordered], reserved=()
     )  # fmt: skip
     return tuple(
         KernelInput(
             name=label,
-            base_path=base_.path,
-            base_source=names.printable(base_.source),
-            release=_release(base_, group),
-            modules=_named(group),
+            bases=tuple(map(file_input, group.bases)),
+            release=group.release,
+            modules=_named(group.modules),
         )
-        for label, (base_, group) in zip(labels, ordered, strict=True)
+        for label, group in zip(labels, ordered, strict=True)
     )
 
 
-def _find(sources: Sequence[str], skip_folder: str | None) -> tuple[list[_Found], list[_Found]]:
-    """Module files and base files of all sources, each path once, in the order of the paths."""
-    skip = os.path.abspath(skip_folder) if skip_folder is not None else None
-    modules: dict[str, _Found] = {}
-    bases: dict[str, _Found] = {}
-    for source in sources:
-        path = os.path.abspath(source)
-        if os.path.isdir(path):
-            for found in _walk(path, skip):
-                kind = bases if names.looks_like_base(found.file_name) else modules
-                kind.setdefault(found.path, found)
-        elif not os.path.lexists(path):
-            raise SourceError(f"no such file or folder: {names.printable(source)}")
-        else:
-            found = _file(path, os.path.basename(path), os.path.dirname(path))
-            modules[path] = found
-    for path in modules:
-        bases.pop(path, None)
-    return [modules[path] for path in sorted(modules)], _one_per_folder(bases)
+def best_bases(found: Sources) -> list[Found]:
+    """Of each vmlinux the best shape."""
+    return sorted((group.bases[0] for group in _shapes(found)), key=lambda base: base.path)
 
 
-def _walk(root: str, skip: str | None) -> Iterable[_Found]:
-    unreadable_folders: list[OSError] = []
-    for folder, folders, files in os.walk(root, onerror=unreadable_folders.append):
-        folders[:] = sorted(
-            name
-            for name in folders
-            if not name.startswith(".") and os.path.join(folder, name) != skip
-        )
-        for name in sorted(files):
-            if name.startswith("."):
-                continue
-            if names.looks_like_module(name) or names.looks_like_base(name):
-                path = os.path.join(folder, name)
-                yield _file(path, os.path.relpath(path, root), root)
-    for error in unreadable_folders:
-        path = os.fsdecode(error.filename)
-        yield _Found(path, os.path.relpath(path, root), root, 0, unreadable(path, error))
+# ------------------------------------------------------------------ kernels apart
 
 
-def _file(path: str, source: str, root: str) -> _Found:
-    try:
-        status = os.stat(path)
-    except OSError as error:
-        return _Found(path, source, root, 0, unreadable(path, error))
-    if not stat.S_ISREG(status.st_mode):
-        return _Found(path, source, root, 0, "this is no regular file; only files can be read")
-    return _Found(path, source, root, status.st_size)
+@dataclass
+class _Group:
+    """A kernel in the making: shapes of its base, and its modules."""
+
+    bases: list[Found] = field(default_factory=list)
+    modules: list[Found] = field(default_factory=list)
+
+    @property
+    def release(self) -> str | None:
+        """As far as the paths tell."""
+        found = {base.release for base in self.bases} - {None}
+        found = found or {module.release for module in self.modules}
+        return found.pop() if len(found) == 1 else None
+
+    @property
+    def label(self) -> str:
+        """What the kernel is called if the user does not say: its release, else its folder."""
+        if self.release is not None:
+            return names.plain(self.release)
+        files = [*self.bases, *self.modules]
+        # A base that was named and lies elsewhere says nothing of the kernel.
+        roots = {module.root for module in self.modules}
+        folder = files[0].root
+        if self.bases and self.bases[0].root in roots:
+            folder = os.path.dirname(self.bases[0].path)
+        elif self.modules:
+            folder = self.modules[0].root
+        return names.plain(os.path.basename(folder)) or "kernel"
+
+    @property
+    def place(self) -> str:
+        """What tells kernels of one label apart: a package's version, else the folder."""
+        first = (self.bases or self.modules)[0]
+        return first.version or os.path.dirname(first.path)
+
+    def fits(self, module: Found) -> bool:
+        """False where two releases are known and differ."""
+        releases = {base.release for base in self.bases}
+        return module.release is None or None in releases or module.release in releases
 
 
-def _one_per_folder(bases: dict[str, _Found]) -> list[_Found]:
-    """Of a kernel's vmlinux in several shapes in one folder, one: raw BTF before ELF."""
-    best: dict[tuple[str, str | None], _Found] = {}
-    order = (".btf", ".btf.zst", ".btf.xz", ".btf.gz")
-
-    def rank(found: _Found) -> tuple[int, str]:
-        ends = [index for index, end in enumerate(order) if found.path.endswith(end)]
-        return (ends[0] if ends else len(order), found.path)
-
-    for found in sorted(bases.values(), key=rank):
-        key = (os.path.dirname(found.path), names.release_of_base(found.file_name))
-        best.setdefault(key, found)
-    return sorted(best.values(), key=lambda found: found.path)
+def _on_one_base(found: Sources, base: str) -> list[_Group]:
+    """Every module on the base that the user named."""
+    if not os.path.exists(base):
+        raise SourceError(f"no such file: {names.printable(base)} (given as the base)")
+    bases = sorted(find_base(base), key=_preference)
+    if not bases:
+        raise SourceError(f"no vmlinux in {names.printable(base)} (given as the base)")
+    paths = {file.path for file in bases}
+    return [_Group(bases, [module for module in found.modules if module.path not in paths])]
 
 
-def _base_of(module: _Found, bases: Sequence[_Found]) -> _Found:
-    if len(bases) == 1:
-        return bases[0]
-    above = [base for base in bases if PurePath(base.path).parent in PurePath(module.path).parents]
-    if above:
-        depth = max(len(PurePath(base.path).parts) for base in above)
-        above = [base for base in above if len(PurePath(base.path).parts) == depth]
-    candidates = above or list(bases)
-    if len(candidates) > 1:
-        named = [
-            base
-            for base in candidates
-            if names.release_of_base(base.file_name) in PurePath(module.path).parts
-        ]
-        candidates = named or candidates
-    if len(candidates) > 1:
-        listed = ", ".join(names.printable(base.path) for base in candidates)
+def _apart(found: Sources) -> list[_Group]:
+    """Groups of bases, and each module in one of them."""
+    groups = _shapes(found)
+    without_base: dict[str, _Group] = {}
+    known: dict[tuple[str, str | None, bool], _Group | None] = {}  # the same for a folder's files
+    for module in found.modules:
+        key = (os.path.dirname(module.path), module.release, module.problem is None)
+        if key not in known:
+            known[key] = _group_of(module, groups)
+        group = known[key]
+        if group is None:  # no base fits: that much can be recorded
+            group = without_base.setdefault(module.release or module.source, _Group())
+        group.modules.append(module)
+    return groups + list(without_base.values())
+
+
+def _shapes(found: Sources) -> list[_Group]:
+    """Bases, those together that are shapes of one vmlinux, the best first."""
+    own_modules = {
+        (module.root, module.release)
+        for module in found.modules
+        if not names.has_debug_info(module.path)
+    }
+
+    def site(base: Found) -> str | None:
+        """What tells bases of one release apart, if anything does."""
+        whole = (base.root, base.release) in own_modules
+        return base.version or (base.root if whole else None)
+
+    sites: dict[str, set[str]] = defaultdict(set)
+    for base in found.bases:
+        if base.release is not None and (where := site(base)) is not None:
+            sites[base.release].add(where)
+    groups: dict[tuple[str | None, str | None], _Group] = defaultdict(_Group)
+    for base in sorted(found.bases, key=_preference):
+        key: tuple[str | None, str | None] = (None, os.path.dirname(base.path))
+        if base.release is not None:
+            key = (base.release, site(base) if len(sites[base.release]) > 1 else None)
+        groups[key].bases.append(base)
+    return list(groups.values())
+
+
+def _preference(base: Found) -> tuple[int, str]:
+    """Raw BTF, then vmlinux, then the compressed image (which holds the same), then what is
+    large because of its debug information."""
+    if ".btf" in base.file_name or base.path.startswith("/sys/"):
+        rank = 0
+    elif names.has_debug_info(base.path):
+        rank = 3
+    else:
+        rank = 2 if names.is_image(base.file_name) else 1
+    return (rank, base.path)
+
+
+def _group_of(module: Found, groups: Sequence[_Group]) -> _Group | None:
+    """The group whose base is the module's; None if none can be. Raises SourceError."""
+    fitting = [group for group in groups if group.fits(module)]
+    depths = [_depth_above(group, module) for group in fitting]
+    if (deepest := max(depths, default=0)) > 0:
+        fitting = [g for g, depth in zip(fitting, depths, strict=True) if depth == deepest]
+    elif module.release is not None:
+        fitting = [
+            group
+            for group in fitting
+            if any(base.release == module.release for base in group.bases)
+        ] or fitting
+        if len(fitting) > 1 and module.version is not None:
+            fitting = [g for g in fitting if g.place == module.version] or fitting
+    if len(fitting) > 1:
+        fitting = [g for g in fitting if g.bases[0].root == module.root] or fitting
+    if not fitting or (len(fitting) > 1 and module.problem is not None):
+        return None
+    if len(fitting) > 1:
+        listed = ", ".join(names.printable(group.bases[0].path) for group in fitting)
         raise SourceError(
             f"cannot tell which vmlinux {names.printable(module.path)} belongs to: {listed}; "
             "name one with --base"
         )
-    return candidates[0]
+    return fitting[0]
 
 
-def _release(base: _Found, modules: Sequence[_Found]) -> str | None:
-    """A kernel's release, as far as the paths tell."""
-    found = names.release_of_base(base.file_name) or names.release_in_path(base.path)
-    if found:
-        return found
-    releases = {names.release_in_path(module.path) for module in modules}
-    return releases.pop() if len(releases) == 1 else None
+def _depth_above(group: _Group, module: Found) -> int:
+    """How deep the deepest folder is that holds a base of the group and, perhaps further down,
+    the module; 0 if there is none."""
+    above = PurePath(module.path).parents
+    folders = [PurePath(base.path).parent for base in group.bases]
+    return max((len(folder.parts) for folder in folders if folder in above), default=0)
 
 
-def _label(base: _Found, modules: Sequence[_Found]) -> str:
-    """What a kernel is called if the user does not say: its release, else its folder."""
-    if release := _release(base, modules):
-        return names.plain(release)
-    folder = os.path.dirname(base.path)
-    if Path(base.root) not in Path(base.path).parents:  # --base FILE from elsewhere
-        folder = base.root
-    return names.plain(os.path.basename(folder)) or "kernel"
+# ------------------------------------------------------------------ records
 
 
-def _named(found: Sequence[_Found]) -> tuple[ModuleInput, ...]:
+def _named(found: Sequence[Found]) -> tuple[ModuleInput, ...]:
     """Inputs with distinct names, numbered in the order of the names."""
-    keyed = sorted(found, key=lambda f: (names.stem(f.file_name), f.source, f.path))
+    debug, plain = _twins(found)
+    keyed = sorted(plain, key=lambda f: (names.stem(f.file_name), f.source, f.path))
     labels = names.distinct([(names.stem(f.file_name), os.path.dirname(f.source)) for f in keyed])
     ordered = sorted(zip(labels, keyed, strict=True), key=lambda pair: pair[0])
     return tuple(
@@ -226,6 +249,29 @@ def _named(found: Sequence[_Found]) -> tuple[ModuleInput, ...]:
             object_id=number,
             file_bytes=f.file_bytes,
             problem=f.problem,
+            package=f.package,
+            debug=file_input(debug[f.path]) if f.path in debug else None,
         )
         for number, (label, f) in enumerate(ordered, start=1)
     )
+
+
+def _twins(found: Sequence[Found]) -> tuple[dict[str, Found], list[Found]]:
+    """Files with debug information by the path of the stripped file they belong to; the others."""
+    debug: dict[str, Found] = {}
+    for file in found:
+        if names.has_debug_info(file.path) and (which := names.below_release(file.path)):
+            debug.setdefault(which, file)
+    twins: dict[str, Found] = {}
+    used: set[str] = set()
+    for file in found:
+        which = names.below_release(file.path)
+        if which in debug and not names.has_debug_info(file.path):
+            twins[file.path] = debug[which]
+            used.add(debug[which].path)
+    return twins, [file for file in found if file.path not in used]
+
+
+def file_input(found: Found) -> FileInput:
+    """What later stages know of a file."""
+    return FileInput(found.path, names.printable(found.source), found.problem, found.package)

@@ -8,9 +8,9 @@ import btf
 from btf import elf
 
 from .base import Announce, load_base
-from .discover import SourceError
 from .names import printable
 from .read import ReadError, read_input
+from .sources import SourceError
 
 FORMATS = ("raw", "c", "json")
 

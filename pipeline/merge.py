@@ -10,9 +10,12 @@ from dataclasses import dataclass
 import btf
 
 from .base import Announce, load_base
-from .discover import SourceError, _find
+from .discover import best_bases, file_input
 from .names import printable, release_of_base
 from .read import ReadError, read_input
+from .records import FileInput
+from .sources import SourceError, find_files
+from .staging import unpacked
 from .worker import OutputError
 
 
@@ -44,7 +47,7 @@ def merge_files(
     All inputs must be sound: one that is not stops the merge. Raises SourceError, BaseError or
     OutputError; then nothing was written.
     """
-    paths = _expand(files, base_path)
+    inputs = _expand(files, base_path)
     index = release = None
     if base_path is not None:
         base = load_base(base_path, announce)
@@ -53,7 +56,8 @@ def merge_files(
     else:
         btf.warm_up(announce)
     began = time.perf_counter()
-    sources = [_open(path, index, release) for path in paths]
+    with unpacked(inputs) as readable:
+        sources = [_open(file, index, release) for file in readable]
     read_seconds = time.perf_counter() - began
     began = time.perf_counter()
     try:
@@ -75,26 +79,26 @@ def merge_files(
     )
 
 
-def _expand(files: Sequence[str], base_path: str | None) -> list[str]:
+def _expand(files: Sequence[str], base_path: str | None) -> list[FileInput]:
     """The inputs in their order: of a folder its vmlinux, then its modules; each path once."""
     skip = os.path.abspath(base_path) if base_path is not None else None
-    paths: dict[str, None] = {}
+    inputs: dict[str, FileInput] = {}
     for source in files:
-        modules, bases = _find([source], None)
-        for found in (*bases, *modules):
-            if found.problem is not None:
-                raise SourceError(f"{printable(found.path)}: {found.problem}")
-            if found.path != skip:
-                paths.setdefault(found.path)
-    if not paths:
+        found = find_files([source])
+        for file in (*best_bases(found), *found.modules):
+            if file.path != skip:
+                inputs.setdefault(file.path, file_input(file))
+    if not inputs:
         raise SourceError("no BTF in the folders given")
-    return list(paths)
+    return list(inputs.values())
 
 
-def _open(path: str, index: btf.BaseIndex | None, release: str | None) -> btf.BTF:
-    shown = printable(path)
+def _open(file: FileInput, index: btf.BaseIndex | None, release: str | None) -> btf.BTF:
+    shown = printable(file.path)
+    if file.problem is not None:
+        raise SourceError(f"{shown}: {file.problem}")
     try:
-        data = read_input(path)
+        data = read_input(file.content_path)
         if index is None:
             return btf.load_base(data, path=shown)
         return btf.open_module(data, index, path=shown, release=release).btf

@@ -1,4 +1,4 @@
-"""Names of kernels and modules: from paths, safe as file names, distinct.
+"""Names of kernels, modules and packages: from paths, safe as file names, distinct.
 
 Nothing here looks at a file.
 """
@@ -13,10 +13,23 @@ from pathlib import PurePath
 
 MODULE_SUFFIXES = (
     ".btf", ".btf.zst", ".btf.xz", ".btf.gz",
-    ".ko", ".ko.zst", ".ko.xz", ".ko.gz",
+    ".ko", ".ko.zst", ".ko.xz", ".ko.gz", ".ko.debug",
 )  # fmt: skip
-BASE_NAME = re.compile(r"vmlinux(?:-(?P<release>[^/]+?))?(?:\.btf)?(?:\.zst|\.xz|\.gz)?", re.DOTALL)
+_COMPRESSED = r"(?:\.zst|\.xz|\.gz)?"
+# A kernel's base: vmlinux, raw BTF called as its release (as BTFHub does), or the image that boots.
+BASE_NAME = re.compile(
+    rf"vmlinux(?:-(?P<release>[^/]+?))?(?:\.btf)?{_COMPRESSED}"
+    rf"|(?P<btf_release>\d+\.\d+[^/]*?)\.btf{_COMPRESSED}"
+    r"|vmlinuz(?:-(?P<image_release>[^/]+))?|bzImage",
+    re.DOTALL,
+)
 RELEASE_IN_PATH = re.compile(r"(?:^|/)lib/modules/([^/]+)(?:/|$)")
+_BELOW_RELEASE = re.compile(r"(?:^|/)lib/modules/[^/]+/(.+)$", re.DOTALL)
+_DEBUG_FOLDER = re.compile(r"(?:^|/)usr/lib/debug/")
+
+DEBIAN_SUFFIXES = (".deb", ".ddeb")
+_TAR = re.compile(r"\.(?:tar(?:\.(?:xz|zst|gz|bz2))?|tgz|txz)$")
+_BTF_TAR = re.compile(r"\.btf\.tar(?:\.(?:xz|zst|gz|bz2))?$")
 
 # What a kernel module can be called (KBUILD_MODNAME is a C identifier; file names have '-' too).
 MODULE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+,-]*")
@@ -39,13 +52,45 @@ def looks_like_base(file_name: str) -> bool:
 def release_of_base(file_name: str) -> str | None:
     """``6.1.0-50-amd64`` of ``vmlinux-6.1.0-50-amd64``."""
     match = BASE_NAME.fullmatch(file_name)
-    return match["release"] if match else None
+    return next((found for found in match.groups() if found), None) if match else None
 
 
 def release_in_path(path: str) -> str | None:
     """The release of a path through ``lib/modules/<release>``."""
     match = RELEASE_IN_PATH.search(path)
     return match[1] if match else None
+
+
+def is_image(file_name: str) -> bool:
+    """Whether a base is the compressed kernel that a machine boots."""
+    return file_name.startswith(("vmlinuz", "bzImage"))
+
+
+def below_release(path: str) -> str | None:
+    """Which module of a release it is, whatever folder of files for debugging it lies in and
+    however it is compressed: ``kernel/fs/xfs/xfs`` of ``lib/modules/6.1.0/kernel/fs/xfs/xfs.ko.xz``
+    """
+    match = _BELOW_RELEASE.search(path)
+    return os.path.join(os.path.dirname(match[1]), stem(os.path.basename(path))) if match else None
+
+
+def has_debug_info(path: str) -> bool:
+    """Whether a path is one where files with debug information are kept beside stripped ones."""
+    return _DEBUG_FOLDER.search(path) is not None or path.endswith(".ko.debug")
+
+
+def is_debian_package(file_name: str) -> bool:
+    return file_name.endswith(DEBIAN_SUFFIXES)
+
+
+def is_package(file_name: str) -> bool:
+    """Whether a file that is named itself is opened as a package."""
+    return is_debian_package(file_name) or _TAR.search(file_name) is not None
+
+
+def is_package_in_folder(file_name: str) -> bool:
+    """The same for a file found in a folder, where a tar may be anything."""
+    return is_debian_package(file_name) or _BTF_TAR.search(file_name) is not None
 
 
 def stem(file_name: str) -> str:

@@ -122,6 +122,11 @@ class OutputFolder:
         shutil.rmtree(self._staging, ignore_errors=True)
         os.close(self._lock)
 
+    @property
+    def scratch(self) -> Path:
+        """A folder for what a run needs for a while; it is not made until it is used."""
+        return self._mine / "scratch"
+
     def stage_btf(self, kernel: str) -> Path:
         """A new folder for the kernel's BTF files, not visible to readers."""
         folder = self._mine / "btf" / f"kernel={kernel}"

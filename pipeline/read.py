@@ -6,6 +6,7 @@ Nothing here knows BTF or ELF.
 from __future__ import annotations
 
 import lzma
+import mmap
 import os
 import stat
 import threading
@@ -15,6 +16,7 @@ from .records import COMPRESSION, UNREADABLE
 
 MAX_UNFOLDED_BYTES = 1 << 30
 _CHUNK_BYTES = 64 << 10
+_LARGE_BYTES = 64 << 20  # from here on a file is mapped where that will do
 _ZSTD, _GZIP, _XZ = b"\x28\xb5\x2f\xfd", b"\x1f\x8b", b"\xfd7zXZ\0"
 
 
@@ -49,6 +51,19 @@ def read_passing(path: str) -> bytes | memoryview:
     return data
 
 
+def map_or_read(path: str) -> bytes | mmap.mmap:
+    """The content of a file; a vmlinux of a gigabyte is mapped, not read. Raises ReadError."""
+    try:
+        if os.path.isfile(path) and os.path.getsize(path) >= _LARGE_BYTES:
+            with open(path, "rb") as file:  # noqa: PTH123
+                content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            if not content[: len(_XZ)].startswith((_ZSTD, _XZ, _GZIP)):
+                return content
+    except OSError as error:
+        raise ReadError(UNREADABLE, unreadable(path, error)) from error
+    return read_input(path)
+
+
 class _Buffer(threading.local):
     """A thread's memory for reading."""
 
@@ -80,6 +95,17 @@ def _read_file(path: str) -> memoryview:
     except OSError as error:
         raise ReadError(UNREADABLE, unreadable(path, error)) from error
     return memoryview(_buffer.content)[:size].toreadonly()
+
+
+def begins_like_btf(path: str) -> bool:
+    """Whether a file is raw BTF by its magic number and version, in either byte order."""
+    try:
+        if not os.path.isfile(path):
+            return False
+        with open(path, "rb", buffering=0) as file:  # noqa: PTH123
+            return file.read(3) in (b"\x9f\xeb\x01", b"\xeb\x9f\x01")
+    except OSError:
+        return False
 
 
 def unreadable(path: str, error: OSError) -> str:

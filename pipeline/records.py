@@ -15,7 +15,11 @@ FAILED = "failed"
 # What can be wrong with an input (the column error_kind of the table modules).
 UNREADABLE = "unreadable"  # it cannot be opened or read, or is no regular file
 COMPRESSION = "compression"  # its compression is damaged or unfolds to too much
-NO_BTF = "no_btf"  # a sound ELF file without BTF
+NO_BTF = "no_btf"  # a sound ELF file without BTF, and none can be made
+NO_BASE = "no_base"  # its kernel has no base that could be used
+NO_ENCODER = "no_encoder"  # DWARF to make BTF from, but no pahole that could be run
+ENCODE_FAILED = "encode_failed"  # pahole could make no BTF of it
+ENCODE_TIMEOUT = "encode_timeout"  # pahole took too long
 BAD_BTF = "bad_btf"  # BTF, or what should be, that cannot be used as it is
 WRONG_BASE = "wrong_base"  # BTF that was made for another base
 BAD_NAME = "bad_name"  # it calls itself by a name that no kernel module can have
@@ -24,7 +28,11 @@ CRASHED = "crashed"  # workers died on it, also when it was alone
 ERROR_KINDS: Mapping[str, str] = {
     UNREADABLE: "the file cannot be opened or read, or is no regular file",
     COMPRESSION: "its compression is damaged, or it unfolds to more than the limit",
-    NO_BTF: "a sound file that holds no BTF",
+    NO_BTF: "a sound file that holds no BTF, nor DWARF that it could be made from",
+    NO_BASE: "no vmlinux of its kernel was found, or none with BTF",
+    NO_ENCODER: "it has DWARF, but pahole, which makes BTF of it, is not installed",
+    ENCODE_FAILED: "pahole could make no BTF of its DWARF",
+    ENCODE_TIMEOUT: "pahole took longer than allowed",
     BAD_BTF: "not BTF, or BTF that breaks a rule of the format",
     WRONG_BASE: "its BTF was made for another base",
     BAD_NAME: "it calls itself by a name that no kernel module can have",
@@ -43,14 +51,50 @@ class Failure:
     type_id: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ModuleInput:
-    """One file that should hold a module's BTF.
+class _Placed:
+    """Where the content of a file lies, be it in a package or not."""
 
-    ``name`` is unique within the kernel and safe as a file name; ``path`` is where to read;
-    ``source`` is the same relative to the source it was found under; ``object_id`` numbers the
-    inputs of a kernel from 1 in the order of their names (0 is the base). ``problem`` is set when
-    it is known beforehand that it cannot be read.
+    __slots__ = ()
+    path: str
+    package: str | None
+    unpacked: str | None
+
+    @property
+    def content_path(self) -> str:
+        """The file to read."""
+        return self.unpacked or self.path
+
+    @property
+    def member(self) -> str | None:
+        """The name in the package."""
+        return self.path[len(self.package) + 1 :] if self.package is not None else None
+
+
+@dataclass(frozen=True, slots=True)
+class FileInput(_Placed):
+    """One file of a source.
+
+    ``path`` says where it was found; that of a file in a package is the package's path, a slash,
+    and the name in it. ``source`` is the same relative to the source it was found under.
+    ``package`` is the package's path. ``unpacked`` is where the content lies once it was taken
+    out of the package. ``problem`` is set when it is known beforehand that it cannot be read.
+    """
+
+    path: str
+    source: str
+    problem: str | None = None
+    package: str | None = None
+    unpacked: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleInput(_Placed):
+    """One file that should hold a module's BTF; see FileInput for what both have.
+
+    ``name`` is unique within the kernel and safe as a file name; ``object_id`` numbers the inputs
+    of a kernel from 1 in the order of their names (0 is the base). ``file_bytes`` is 0 while the
+    file is in its package. ``debug`` is the same module's file with debug information, which BTF
+    can be made from if this one has none.
     """
 
     name: str
@@ -59,17 +103,24 @@ class ModuleInput:
     object_id: int
     file_bytes: int
     problem: str | None = None
+    package: str | None = None
+    unpacked: str | None = None
+    debug: FileInput | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class KernelInput:
-    """One base and the inputs that belong to it. ``release`` is None where paths do not tell."""
+    """One kernel: where its base may be, the likeliest first, and the inputs that belong to it.
+
+    ``release`` is None where paths do not tell. ``packages`` are the Debian packages that the
+    inputs come from, with their versions.
+    """
 
     name: str
-    base_path: str
-    base_source: str
+    bases: tuple[FileInput, ...]
     release: str | None
     modules: tuple[ModuleInput, ...]
+    packages: tuple[str, ...] = ()
 
     @property
     def file_bytes(self) -> int:
@@ -89,6 +140,7 @@ class ModuleRecord:
     module_name: str | None = None
     input_sha256: str | None = None
     form: str | None = None
+    encoder: str | None = None
     input_bytes: int | None = None
     types_in: int | None = None
     type_bytes_in: int | None = None
@@ -122,6 +174,8 @@ class BaseRecord:
     string_bytes: int
     kinds: Mapping[str, int]
     kind_bytes: Mapping[str, int]
+    release: str | None = None
+    encoder: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,11 +185,13 @@ class WorkOptions:
     ``output_folder`` is where NAME.btf goes (None: nowhere). ``describe`` adds what the tables
     need and the result does not: hashes, counts by kind and the columns of the table types.
     ``release`` is that of the base's kernel, where known: a module that says another is refused.
-    ``replace_whole`` writes each file under a temporary name first, for a folder that readers
+    ``encode_seconds`` is how long pahole may take to make a module's BTF of its DWARF; 0: none is
+    made. ``replace_whole`` writes each file under a temporary name first, for a folder that readers
     can see.
     """
 
     output_folder: str | None = None
     describe: bool = True
     release: str | None = None
+    encode_seconds: float = 0
     replace_whole: bool = False

@@ -14,16 +14,18 @@ import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from . import __version__
-from .base import Announce, IndexedBase, load_base
+from .base import Announce, BaseError, IndexedBase, load_first
 from .batches import cut
 from .describe import describe_base, type_columns
 from .discover import find_kernels
 from .local import Forked, InProcess
+from .names import printable
 from .output import (
     Manifest,
     OutputFolder,
@@ -32,13 +34,16 @@ from .output import (
     manifest_facts,
     write_base,
 )
-from .records import KernelInput, ModuleRecord, WorkOptions
+from .records import FAILED, NO_BASE, BaseRecord, Failure, KernelInput, ModuleRecord, WorkOptions
 from .schedule import Executor, ScheduleFacts, in_order, run_batches
+from .staging import Staging
 from .summary import WorkSummary, summarize
 from .worker import BatchResult
 
 LIBRARIES = ("numba", "numpy", "pyarrow", "pyelftools", "ray", "zstandard")
 Progress = Callable[[str, int, int, int], None]  # kernel, done, failed, of
+ENCODE_SECONDS = 300.0  # pahole needs a second for a large module
+BASE_ENCODE_FACTOR = 10  # a vmlinux holds that much more than a large module, and is worth it
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +57,8 @@ class RunOptions:
     engine: str = "ray"
     workers: int | None = None
     ray_address: str | None = None
+    encode_seconds: float = ENCODE_SECONDS
+    work_folder: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,17 +98,17 @@ def run(
     )
     run_id = f"{started_at:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}"
     out = OutputFolder(options.out, run_id)
+    staging = Staging(options.work_folder or str(out.scratch))
     try:
-        executor, first = _start(options, kernels[0], announce)
+        bases = _Bases(options, staging, announce)
+        executor, first = _start(options, bases, kernels[0])
         try:
             run_ = _Run(options, run_id, started_at, began, executor, out, announce, progress)
-            reports = tuple(
-                run_.kernel(kernel, first if number == 0 else None)
-                for number, kernel in enumerate(kernels)
-            )
+            reports = _kernels(run_, kernels, bases, first)
         finally:
             executor.close()
     finally:
+        staging.close()
         out.close()  # after the executor: nobody writes there any more
     return RunReport(
         out=options.out,
@@ -114,19 +121,62 @@ def run(
     )
 
 
+def _kernels(
+    run_: _Run,
+    kernels: Sequence[KernelInput],
+    bases: _Bases,
+    first: IndexedBase | BaseError,
+) -> tuple[KernelReport, ...]:
+    """Work on all kernels. Those without a base come last, unless there is none with one."""
+    reports: dict[str, KernelReport] = {}
+    unusable: list[tuple[KernelInput, BaseError]] = []
+    for number, kernel in enumerate(kernels):
+        base = first if number == 0 else bases.try_load(kernel)
+        if number + 1 < len(kernels):  # while this one is worked on
+            bases.staging.prepare(kernels[number + 1])
+        if isinstance(base, BaseError):
+            unusable.append((kernel, base))
+        else:
+            reports[kernel.name] = run_.kernel(bases.staging.modules(kernel), base)
+        bases.staging.drop(kernel)
+    if not reports:
+        raise unusable[0][1]
+    for kernel, error in unusable:
+        reports[kernel.name] = run_.without_base(kernel, error)
+    return tuple(reports[kernel.name] for kernel in kernels)
+
+
+class _Bases:
+    """How kernels get their bases."""
+
+    def __init__(self, options: RunOptions, staging: Staging, announce: Announce | None) -> None:
+        self.staging = staging
+        self._seconds = options.encode_seconds * BASE_ENCODE_FACTOR
+        self._announce = announce
+
+    def try_load(self, kernel: KernelInput) -> IndexedBase | BaseError:
+        """The kernel's base, or why there is none."""
+        self.staging.prepare(kernel)
+        unpack = partial(self.staging.base, kernel)
+        try:
+            return load_first(kernel.bases, unpack, self._seconds, self._announce)
+        except BaseError as error:
+            return error
+
+
 def _start(
-    options: RunOptions, kernel: KernelInput, announce: Announce | None
-) -> tuple[Executor, IndexedBase]:
+    options: RunOptions, bases: _Bases, kernel: KernelInput
+) -> tuple[Executor, IndexedBase | BaseError]:
     """The engine, and the first kernel's base."""
     if options.engine == "local":
-        base = load_base(kernel.base_path, announce)
+        base = bases.try_load(kernel)
         workers = options.workers or 1
         return (Forked(workers) if workers > 1 else InProcess()), base
 
     from .on_ray import OnRay  # late: nothing of Ray is imported for the local engine
 
-    def prepare() -> IndexedBase:
-        base = load_base(kernel.base_path, announce)
+    def prepare() -> IndexedBase | BaseError:
+        base = bases.try_load(kernel)
         from . import tables  # noqa: F401  (Arrow takes a while to import)
 
         return base
@@ -165,10 +215,8 @@ class _Run:
         self.progress = progress
         self.start_seconds = time.perf_counter() - began
 
-    def kernel(self, kernel: KernelInput, base: IndexedBase | None) -> KernelReport:
+    def kernel(self, kernel: KernelInput, base: IndexedBase) -> KernelReport:
         """Work on one kernel and commit it."""
-        if base is None:
-            base = load_base(kernel.base_path, self.announce)
         staging = self.out.stage_btf(kernel.name)
         facts = ScheduleFacts()
         began = time.perf_counter()
@@ -190,22 +238,50 @@ class _Run:
             "modules": summary.modules,
             "failed": summary.failed,
         }
+        return self._commit(manifest, row, summary)
+
+    def without_base(self, kernel: KernelInput, error: BaseError) -> KernelReport:
+        """Commit a kernel of which no module could be worked on, each with the reason."""
+        records = [
+            ModuleRecord(
+                module=module.name,
+                object_id=module.object_id,
+                source=module.source,
+                path=printable(module.path),
+                status=FAILED,
+                failure=Failure(NO_BASE, f"{kernel.name} has no base that can be used: {error}"),
+            )
+            for module in kernel.modules
+        ]
+        summary = summarize(records)
+        manifest = self._write(kernel, None, self.out.stage_btf(kernel.name), [], records)
+        row = {"start_seconds": self.start_seconds, "modules": summary.modules}
+        return self._commit(manifest, {**row, "failed": summary.failed}, summary)
+
+    def _commit(
+        self, manifest: Manifest, row: dict[str, Any], summary: WorkSummary
+    ) -> KernelReport:
         manifest = self._with_run(manifest, row)
         self.out.commit(manifest)
         return KernelReport(
-            kernel=kernel.name,
+            kernel=manifest.kernel,
             summary=summary,
             tables=manifest_facts(manifest),
             btf_folder=manifest.btf_folder,
-            index_seconds=base.index_seconds,
-            work_seconds=work_seconds,
-            tables_seconds=tables_seconds,
+            index_seconds=row.get("index_seconds", 0.0),
+            work_seconds=row.get("work_seconds", 0.0),
+            tables_seconds=row.get("tables_seconds", 0.0),
         )
 
     def _work(
         self, kernel: KernelInput, base: IndexedBase, staging: Path, facts: ScheduleFacts
     ) -> list[BatchResult]:
-        options = WorkOptions(str(staging), describe=True, release=base.release or kernel.release)
+        options = WorkOptions(
+            str(staging),
+            describe=True,
+            release=base.release or kernel.release,
+            encode_seconds=self.options.encode_seconds,
+        )
         batches = cut(kernel.modules, self.executor.workers)
         shared = self.executor.share(base.index)
         results, done, failed = [], 0, 0
@@ -220,7 +296,7 @@ class _Run:
     def _write(
         self,
         kernel: KernelInput,
-        base: IndexedBase,
+        base: IndexedBase | None,
         staging: Path,
         results: Sequence[BatchResult],
         records: Sequence[ModuleRecord],
@@ -228,28 +304,25 @@ class _Run:
         """Stage everything that the same input always gives."""
         from . import tables  # late: Arrow
 
-        base_record = describe_base(
-            base.types,
-            path=kernel.base_path,
-            source=kernel.base_source,
-            sha256=base.sha256,
-        )
         names = ["", *(module.name for module in kernel.modules)]
+        base_columns = type_columns([(0, base.types)] if base is not None else [])
         built = {
-            "kernels": tables.kernels_table(base_record, records),
+            "kernels": tables.kernels_table(_describe(kernel, base), records),
             "modules": tables.modules_table(records),
-            "types": tables.types_table(type_columns([(0, base.types)]), results, names),
+            "types": tables.types_table(base_columns, results, names),
         }
         parts = {
             name: (self.out.stage_table(kernel.name, name, table),) for name, table in built.items()
         }
-        write_base(staging, base.content)
-        done = [record.module for record in records if record.failure is None]
-        files, size = folder_facts(staging, ["vmlinux", *done])
+        expected = [record.module for record in records if record.failure is None]
+        if base is not None:
+            write_base(staging, base.content)
+            expected.append("vmlinux")
+        files, size = folder_facts(staging, expected)
         return Manifest(
             kernel=kernel.name,
             splitbtf_version=__version__,
-            base_sha256=base.sha256,
+            base_sha256=base.sha256 if base is not None else "",
             btf_folder=btf_folder(kernel.name),
             btf_files=files,
             btf_bytes=size,
@@ -274,6 +347,19 @@ class _Run:
         part = self.out.stage_table(manifest.kernel, "runs", runs_table(row))
         earlier = self.out.committed_parts(manifest.kernel, "runs")
         return replace(manifest, tables={**manifest.tables, "runs": (*earlier, part)})
+
+
+def _describe(kernel: KernelInput, base: IndexedBase | None) -> BaseRecord | None:
+    if base is None or base.file is None:
+        return None
+    return describe_base(
+        base.types,
+        path=base.file.path,
+        source=base.file.source,
+        sha256=base.sha256,
+        release=base.release or kernel.release,
+        encoder=base.encoder,
+    )
 
 
 def versions() -> dict[str, str]:

@@ -59,7 +59,9 @@ KERNELS = Table(
     "one row per kernel",
     "",
     (
+        Column("release", TEXT, "", "release of the kernel, as far as base or paths tell"),
         Column("base_source", TEXT, "", "where the base was found, relative to its source"),
+        Column("base_encoder", TEXT, "", "what made the base's BTF of its DWARF, if it had none"),
         Column("base_sha256", TEXT, "", "SHA-256 of the base's raw BTF, as hexadecimal digits"),
         Column("byteorder", TEXT, "", "`little` or `big`: of the base and of all its modules"),
         Column("base_bytes", U64, "bytes", "size of the base's raw BTF"),
@@ -88,7 +90,14 @@ MODULES = Table(
         Column("module_name", TEXT, "", "what the module calls itself, else its file's name"),
         Column("source", TEXT, "", "the input file, relative to the source it was found under"),
         Column("status", TEXT, "", "`done` or `failed`"),
-        Column("form", TEXT, "", "BTF of the input: `standalone`, `split` or `distilled`"),
+        Column(
+            "form",
+            TEXT,
+            "",
+            "BTF of the input: `standalone`, `split`, `distilled`, or `dwarf`: none of use, it was "
+            "made of the DWARF",
+        ),
+        Column("encoder", TEXT, "", "what made BTF of the input's DWARF, as `pahole 1.24`"),
         Column("input_sha256", TEXT, "", "SHA-256 of the input file's content, decompressed"),
         Column("input_bytes", U64, "bytes", "size of the input's BTF"),
         Column("types_in", U64, "types", "own types of the input"),

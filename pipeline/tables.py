@@ -17,19 +17,10 @@ from .records import DONE, BaseRecord, ModuleRecord
 from .worker import BatchResult
 
 
-def kernels_table(base: BaseRecord, records: Sequence[ModuleRecord]) -> pa.Table:
-    """The one row of a kernel."""
+def kernels_table(base: BaseRecord | None, records: Sequence[ModuleRecord]) -> pa.Table:
+    """The one row of a kernel. What is known of its base is null if it has none."""
     done = [record for record in records if record.status == DONE]
-    row = {
-        "base_source": base.source,
-        "base_sha256": base.sha256,
-        "byteorder": base.byteorder,
-        "base_bytes": base.bytes,
-        "base_types": base.types,
-        "base_type_bytes": base.type_bytes,
-        "base_string_bytes": base.string_bytes,
-        "base_types_by_kind": _pairs(base.kinds),
-        "base_bytes_by_kind": _pairs(base.kind_bytes),
+    row: dict[str, Any] = {
         "modules": len(records),
         "failed": len(records) - len(done),
         "bytes_in": sum(record.input_bytes or 0 for record in done),
@@ -38,6 +29,20 @@ def kernels_table(base: BaseRecord, records: Sequence[ModuleRecord]) -> pa.Table
         "types_out": sum(record.types_out or 0 for record in done),
         "splitbtf_version": __version__,
     }
+    if base is not None:
+        row |= {
+            "release": base.release,
+            "base_source": base.source,
+            "base_encoder": base.encoder,
+            "base_sha256": base.sha256,
+            "byteorder": base.byteorder,
+            "base_bytes": base.bytes,
+            "base_types": base.types,
+            "base_type_bytes": base.type_bytes,
+            "base_string_bytes": base.string_bytes,
+            "base_types_by_kind": _pairs(base.kinds),
+            "base_bytes_by_kind": _pairs(base.kind_bytes),
+        }
     return pa.Table.from_pylist([row], schema=schemas.KERNELS.schema)
 
 

@@ -20,6 +20,8 @@ import btf
 
 from . import names
 from .describe import TypeColumns, kind_counts, type_columns
+from .encode import EncodeError
+from .opening import open_input
 from .read import ReadError, read_passing
 from .records import (
     BAD_BTF,
@@ -85,7 +87,7 @@ def run_module(
     if module.problem is not None:
         return replace(record, failure=Failure(UNREADABLE, module.problem)), None
     try:
-        data = read_passing(module.path)
+        data = read_passing(module.content_path)
     except ReadError as error:
         return replace(record, failure=Failure(error.kind, error.message)), None
     try:
@@ -110,6 +112,8 @@ def _dedup(
         result = _dedup_into(facts, module, data, index, options, record.path)
     except btf.BtfError as error:
         return replace(record, failure=failure_of(error), **facts), None
+    except (EncodeError, ReadError) as error:
+        return replace(record, failure=Failure(error.kind, error.message), **facts), None
     except _BadNameError as error:
         return replace(record, failure=error.failure, **facts), None
     return replace(record, status=DONE, **facts), result
@@ -134,9 +138,11 @@ def _dedup_into(
 ) -> btf.BTF:
     if options.describe:
         facts["input_sha256"] = hashlib.sha256(data).hexdigest()
-    found = btf.open_module(data, index, path=path, release=options.release)
+    opened = open_input(module, data, index, options, path)
+    found = opened.module
     facts.update(
         form=found.form,
+        encoder=opened.encoder,
         module_name=default_module_name(module)
         if found.name is None
         else names.printable(found.name),

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.discover import SourceError, find_kernels, find_modules
+from pipeline.discover import find_kernels, find_modules
+from pipeline.sources import SourceError
 
 
 def tree(root: Path, *files: str) -> Path:
@@ -21,7 +22,7 @@ def test_a_folder(tmp_path: Path) -> None:
     tree(tmp_path / "k", "vmlinux.btf.zst", "modules/b.btf", "modules/a.ko", "notes.txt",
          "modules/.hidden.ko", ".git/c.btf", "modules/Makefile")  # fmt: skip
     (kernel,) = find_kernels([str(tmp_path / "k")])
-    assert kernel.name == "k" and kernel.base_source == "vmlinux.btf.zst"
+    assert kernel.name == "k" and kernel.bases[0].source == "vmlinux.btf.zst"
     found = [(m.object_id, m.name, m.source, m.file_bytes) for m in kernel.modules]
     assert found == [(1, "a", "modules/a.ko", 12), (2, "b", "modules/b.btf", 13)]
 
@@ -61,7 +62,7 @@ def test_bases_apart_from_their_modules_are_matched_by_release(tmp_path: Path) -
     tree(tmp_path, *(f"boot/vmlinux-6.{n}" for n in (1, 2)),
          *(f"lib/modules/6.{n}/a.ko" for n in (1, 2)))  # fmt: skip
     kernels = find_kernels([str(tmp_path)])
-    assert [(k.name, Path(k.base_path).name, k.modules[0].source) for k in kernels] == [
+    assert [(k.name, Path(k.bases[0].path).name, k.modules[0].source) for k in kernels] == [
         ("6.1", "vmlinux-6.1", "lib/modules/6.1/a.ko"),
         ("6.2", "vmlinux-6.2", "lib/modules/6.2/a.ko"),
     ]
@@ -70,13 +71,13 @@ def test_bases_apart_from_their_modules_are_matched_by_release(tmp_path: Path) -
 def test_the_outermost_vmlinux_of_a_build_tree(tmp_path: Path) -> None:
     tree(tmp_path, "vmlinux", "arch/x86/boot/compressed/vmlinux", "arch/x86/kvm/kvm.ko", "fs/a.ko")
     (kernel,) = find_kernels([str(tmp_path)])
-    assert kernel.base_source == "vmlinux" and len(kernel.modules) == 2
+    assert kernel.bases[0].source == "vmlinux" and len(kernel.modules) == 2
 
 
 def test_raw_btf_before_elf(tmp_path: Path) -> None:
     tree(tmp_path, "vmlinux", "vmlinux.btf", "vmlinux.btf.zst", "a.ko")
     (kernel,) = find_kernels([str(tmp_path)])
-    assert kernel.base_source == "vmlinux.btf"
+    assert kernel.bases[0].source == "vmlinux.btf"
 
 
 def test_base_and_kernel_as_told(tmp_path: Path) -> None:
@@ -84,7 +85,7 @@ def test_base_and_kernel_as_told(tmp_path: Path) -> None:
     (kernel,) = find_kernels(
         [str(tmp_path / "k")], base=str(tmp_path / "elsewhere/x.btf"), kernel="mine"
     )
-    assert kernel.name == "mine" and kernel.base_path.endswith("elsewhere/x.btf")
+    assert kernel.name == "mine" and kernel.bases[0].path.endswith("elsewhere/x.btf")
     (kernel,) = find_kernels([str(tmp_path / "k")], base=str(tmp_path / "elsewhere/x.btf"))
     assert kernel.name == "k"
 

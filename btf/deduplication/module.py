@@ -1,6 +1,7 @@
 """A module as it comes: which form its BTF has, and whether it belongs to the base at all.
 
 standalone  all types the module uses, made without a base
+dwarf       none that can be used, but DWARF, of which the caller can have standalone BTF made
 split       continues a base already; deduplicated once more against it
 distilled   split on a ``.BTF.base`` of its own, to be relocated to the running kernel's
 
@@ -17,6 +18,7 @@ Nothing in a BTF file says which base it was made for. A wrong base shows nevert
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,6 +54,7 @@ from .signature import kind_of
 STANDALONE = "standalone"
 SPLIT = "split"
 DISTILLED = "distilled"
+DWARF = "dwarf"
 
 # Structs that no module can lay out differently from its kernel.
 _ABI_STRUCTS = (b"module", b"task_struct")
@@ -93,47 +96,60 @@ def open_module(
     *,
     path: str | None = None,
     release: str | None = None,
+    from_dwarf: Callable[[bytes], bytes] | None = None,
 ) -> Module:
     """Read a module's BTF, find out its form, and check that it can be put on the indexed base.
 
-    data     a raw BTF file or an ELF file
-    release  of the base's kernel, where known: compared with the module's vermagic
+    data        a raw BTF file or an ELF file
+    release     of the base's kernel, where known: compared with the module's vermagic
+    from_dwarf  makes standalone BTF of an ELF file that has DWARF and no BTF, or none that can
+                be used on this base; what it raises is passed on
 
     Raises NoBtfError, WrongBaseError, UnsupportedError (distilled) or BtfError.
     """
-    name = build_id = module_release = None
-    depends: tuple[str, ...] = ()
-    if elf_file.is_elf(data):
-        file = elf_file.read_elf(bytes(data), path)
-        data = elf_file.btf_section(file, path)
-        name, build_id, depends = file.name, file.build_id, file.depends
-        module_release = file.release
-        if release and module_release and release != module_release:
-            raise WrongBaseError(
-                f"built for kernel {module_release}, but the base is of {release}", path, ".modinfo"
-            )
-        if file.btf_base is not None:
-            raise UnsupportedError(
-                "its BTF is split on a distilled base (.BTF.base); "
-                "relocating that to the given base is not supported yet",
-                path,
-                ".BTF.base",
-            )
+    if not elf_file.is_elf(data):
+        return Module(*_open_btf(data, None, index, path))
+    content = bytes(data)
+    file = elf_file.read_elf(content, path)
+    if release and file.release and release != file.release:
+        raise WrongBaseError(
+            f"built for kernel {file.release}, but the base is of {release}", path, ".modinfo"
+        )
+    try:
+        opened = _open_btf(elf_file.btf_section(file, path), file.btf_base, index, path)
+    except BtfError:
+        if from_dwarf is None or not file.has_dwarf:
+            raise
+        btf, _, input_bytes = _open_btf(from_dwarf(content), None, index, path)
+        opened = btf, DWARF, input_bytes
+    return Module(*opened, file.name, file.build_id, file.depends, file.release)
+
+
+def _open_btf(
+    data: bytes | memoryview, btf_base: bytes | None, index: BaseIndex, path: str | None
+) -> tuple[BTF, str, int]:
+    """Raw BTF on the indexed base, its form and its size."""
+    if btf_base is not None:
+        raise UnsupportedError(
+            "its BTF is split on a distilled base (.BTF.base); "
+            "relocating that to the given base is not supported yet",
+            path,
+            ".BTF.base",
+        )
     head = parse_header(memoryview(data), path)
     form = _form(data, head)
-    if form == STANDALONE:
-        btf = parse(data, path=path, head=head)
-        if btf.byteorder != index.byteorder:
-            raise WrongBaseError(
-                f"{btf.byteorder}-endian, but the base is {index.byteorder}-endian: "
-                "a module of another architecture?",
-                path,
-                "header",
-                0,
-            )
-    else:
-        btf = _parse_split(data, head, index, path)
-    return Module(btf, form, len(data), name, build_id, depends, module_release)
+    if form == SPLIT:
+        return _parse_split(data, head, index, path), form, len(data)
+    btf = parse(data, path=path, head=head)
+    if btf.byteorder != index.byteorder:
+        raise WrongBaseError(
+            f"{btf.byteorder}-endian, but the base is {index.byteorder}-endian: "
+            "a module of another architecture?",
+            path,
+            "header",
+            0,
+        )
+    return btf, form, len(data)
 
 
 def detect_form(data: bytes | memoryview, path: str | None = None) -> str:

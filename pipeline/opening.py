@@ -1,0 +1,61 @@
+"""From a module's file to BTF that can be put on the base, by way of pahole if need be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import btf
+
+from .encode import Encoded, encode
+from .names import printable
+from .read import read_input
+from .records import ModuleInput, WorkOptions
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A module, and what made its BTF where it had none of use (``pahole 1.24``)."""
+
+    module: btf.Module
+    encoder: str | None = None
+
+
+def open_input(
+    module: ModuleInput,
+    data: bytes | memoryview,
+    index: btf.BaseIndex,
+    options: WorkOptions,
+    path: str,
+) -> Opened:
+    """The BTF of a module: what the file holds, else what can be made of its DWARF, else the same
+    from the module's file with debug information.
+
+    data   content of the module's file
+    path   of it, for messages
+
+    Raises BtfError, EncodeError or ReadError.
+    """
+    made: list[Encoded] = []
+
+    def from_dwarf(content: bytes) -> bytes:
+        seconds = options.encode_seconds
+        made.append(encode(content, path=path, release=options.release, seconds=seconds))
+        return made[-1].content
+
+    def opened(content: bytes | memoryview, path: str) -> Opened:
+        found = btf.open_module(
+            content,
+            index,
+            path=path,
+            release=options.release,
+            from_dwarf=from_dwarf if options.encode_seconds else None,
+        )
+        return Opened(found, made[-1].encoder if made else None)
+
+    try:
+        return opened(data, path)
+    except btf.NoBtfError:
+        debug = module.debug
+        if debug is None or debug.problem is not None or not options.encode_seconds:
+            raise
+        return opened(read_input(debug.content_path), printable(debug.path))

@@ -1,0 +1,161 @@
+"""From the sources that a user names to the files in them: modules, and bases to put them on.
+
+    folder     walked without following links to folders; hidden files are passed over
+    package    a .deb, or a tar of files, looked into without unpacking it
+    file       always an input, whatever it is called
+
+Looks at names only, with one exception: in a folder where nothing has a suffix, as in
+``/sys/kernel/btf``, a file is raw BTF if it begins like it. What a file is good for is found out
+when it is read.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from . import names
+from .packages import PackageError, read_package
+from .read import begins_like_btf, unreadable
+
+_RUNNING = "/sys/kernel/btf/"
+
+
+class SourceError(Exception):
+    """The sources cannot be worked on as they were given; the message says what to change."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A file of a source, or one that should be and cannot be read (``problem``).
+
+    ``path`` says where it is. That of a file in a package is the package's path and then its name
+    in it, as if the package were a folder. ``root`` is the folder of the source, or the package;
+    ``source`` is the path relative to it. ``version`` is that of a Debian package, with its
+    architecture.
+    """
+
+    path: str
+    source: str
+    root: str
+    file_bytes: int = 0
+    problem: str | None = None
+    package: str | None = None
+    version: str | None = None
+
+    @property
+    def file_name(self) -> str:
+        return os.path.basename(self.path)
+
+    @property
+    def release(self) -> str | None:
+        """The kernel release that the path or a base's name tells."""
+        if self.path.startswith(_RUNNING):
+            return os.uname().release
+        return names.release_of_base(self.file_name) or names.release_in_path(self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """What was found, in the order of the paths, each path once."""
+
+    modules: tuple[Found, ...]
+    bases: tuple[Found, ...]
+
+
+def find_files(sources: Sequence[str], *, skip_folder: str | None = None) -> Sources:
+    """All modules and bases of ``sources``. Raises SourceError.
+
+    ``skip_folder`` (where the output goes) is no source even if it lies in one.
+    """
+    skip = os.path.abspath(skip_folder) if skip_folder is not None else None
+    modules: dict[str, Found] = {}
+    bases: dict[str, Found] = {}
+    for source in sources:
+        path = os.path.abspath(source)
+        if not os.path.lexists(path):
+            raise SourceError(f"no such file or folder: {names.printable(source)}")
+        for file in _find(path, skip):
+            kind = bases if names.looks_like_base(file.file_name) else modules
+            kind.setdefault(file.path, file)
+    return Sources(
+        tuple(modules[path] for path in sorted(modules)),
+        tuple(bases[path] for path in sorted(bases)),
+    )
+
+
+def find_base(path: str) -> tuple[Found, ...]:
+    """What a file is that is named as a base: itself, or of a package the bases in it."""
+    path = os.path.abspath(path)
+    if not names.is_package(os.path.basename(path)) or not os.path.isfile(path):
+        return (_file(path, os.path.basename(path), os.path.dirname(path)),)
+    found = [f for f in _look_into(path) if names.looks_like_base(f.file_name)]
+    return tuple(sorted(found, key=lambda file: file.path))
+
+
+def _find(path: str, skip: str | None) -> Iterator[Found]:
+    if os.path.isdir(path):
+        yield from _walk(path, skip)
+    elif names.is_package(os.path.basename(path)):
+        found = list(_look_into(path))
+        if not found:
+            raise SourceError(
+                f"{names.printable(path)} holds neither modules nor a vmlinux: for a Debian "
+                "kernel take the packages linux-image-RELEASE and linux-image-RELEASE-dbg"
+            )
+        yield from found
+    else:
+        yield _file(path, os.path.basename(path), os.path.dirname(path))
+
+
+def _walk(root: str, skip: str | None) -> Iterator[Found]:
+    unreadable_folders: list[OSError] = []
+    for folder, folders, files in os.walk(root, onerror=unreadable_folders.append):
+        folders[:] = sorted(
+            name
+            for name in folders
+            if not name.startswith(".") and os.path.join(folder, name) != skip
+        )
+        bare = "vmlinux" in files and begins_like_btf(os.path.join(folder, "vmlinux"))
+        for name in sorted(files):
+            path = os.path.join(folder, name)
+            if name.startswith("."):
+                continue
+            if names.is_package_in_folder(name):
+                yield from _look_into(path)
+            elif (
+                names.looks_like_module(name)
+                or names.looks_like_base(name)
+                or (bare and "." not in name and begins_like_btf(path))
+            ):
+                yield _file(path, os.path.relpath(path, root), root)
+    for error in unreadable_folders:
+        path = os.fsdecode(error.filename)
+        yield Found(path, os.path.relpath(path, root), root, problem=unreadable(path, error))
+
+
+def _look_into(path: str) -> Iterator[Found]:
+    """The modules and bases of a package; of one that cannot be read, itself with its problem."""
+    try:
+        package = read_package(path)
+    except PackageError as error:
+        root = os.path.dirname(path)
+        yield Found(path, os.path.basename(path), root, problem=f"package: {error}")
+        return
+    version = f"{package.version}_{package.architecture}" if package.version else None
+    for name in package.files:
+        file_name = os.path.basename(name)
+        if names.looks_like_module(file_name) or names.looks_like_base(file_name):
+            yield Found(os.path.join(path, name), name, path, package=path, version=version)
+
+
+def _file(path: str, source: str, root: str) -> Found:
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        return Found(path, source, root, problem=unreadable(path, error))
+    if not stat.S_ISREG(status.st_mode):
+        return Found(path, source, root, problem="this is no regular file; only files can be read")
+    return Found(path, source, root, status.st_size)
