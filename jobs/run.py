@@ -6,6 +6,8 @@ import argparse
 import json
 from typing import TYPE_CHECKING, Any
 
+from pipeline.records import ENCODE_CHOICES, ENCODE_MISSING, ENCODE_SECONDS
+
 from .words import Reporter, size, summary_lines
 
 if TYPE_CHECKING:
@@ -52,11 +54,18 @@ def add_to(commands: argparse._SubParsersAction[Any]) -> None:
         help="an existing Ray cluster that sees the same files (default: start one here)",
     )
     parser.add_argument(
+        "--encode",
+        choices=ENCODE_CHOICES,
+        default=ENCODE_MISSING,
+        help="of which modules pahole makes BTF, of those with DWARF: of those that have none of "
+        "use, of all, or of none (default: missing)",
+    )
+    parser.add_argument(
         "--encode-seconds",
         type=_seconds,
+        default=ENCODE_SECONDS,
         metavar="S",
-        help="how long pahole may take to make a module's BTF of its DWARF (default: 300; "
-        "0: none is made)",
+        help=f"how long pahole may take for a module (default: {ENCODE_SECONDS:.0f})",
     )
     parser.add_argument(
         "--work-folder",
@@ -76,8 +85,8 @@ def _workers(text: str) -> int:
 
 def _seconds(text: str) -> float:
     seconds = float(text)
-    if not 0 <= seconds < float("inf"):
-        raise argparse.ArgumentTypeError("0 or more")
+    if not 0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError("more than 0")
     return seconds
 
 
@@ -85,7 +94,7 @@ def main(options: argparse.Namespace) -> int:
     """Run the command."""
     if options.ray_address and options.engine == "local":
         options.parser.error("--ray-address needs --engine ray")
-    from pipeline.run import ENCODE_SECONDS, RunOptions, run
+    from pipeline.run import RunOptions, run
 
     reporter = Reporter()
     try:
@@ -98,9 +107,8 @@ def main(options: argparse.Namespace) -> int:
                 engine=options.engine,
                 workers=options.workers,
                 ray_address=options.ray_address,
-                encode_seconds=ENCODE_SECONDS
-                if options.encode_seconds is None
-                else options.encode_seconds,
+                encode=options.encode,
+                encode_seconds=options.encode_seconds,
                 work_folder=options.work_folder,
             ),
             announce=reporter.announce,

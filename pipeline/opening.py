@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 
 import btf
@@ -9,7 +10,7 @@ import btf
 from .encode import Encoded, encode
 from .names import printable
 from .read import read_input
-from .records import ModuleInput, WorkOptions
+from .records import ENCODE_ALL, ENCODE_NONE, ModuleInput, WorkOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ def open_input(
     path: str,
 ) -> Opened:
     """The BTF of a module: what the file holds, else what can be made of its DWARF, else the same
-    from the module's file with debug information.
+    from the module's file with debug information. ``options.encode`` may ask for another order.
 
     data   content of the module's file
     path   of it, for messages
@@ -48,14 +49,15 @@ def open_input(
             index,
             path=path,
             release=options.release,
-            from_dwarf=from_dwarf if options.encode_seconds else None,
+            from_dwarf=None if options.encode == ENCODE_NONE else from_dwarf,
+            prefer_dwarf=options.encode == ENCODE_ALL,
         )
         return Opened(found, made[-1].encoder if made else None)
 
-    try:
+    debug = module.debug
+    if options.encode == ENCODE_NONE or debug is None or debug.problem is not None:
         return opened(data, path)
-    except btf.NoBtfError:
-        debug = module.debug
-        if debug is None or debug.problem is not None or not options.encode_seconds:
-            raise
-        return opened(read_input(debug.content_path), printable(debug.path))
+    if options.encode != ENCODE_ALL:
+        with contextlib.suppress(btf.NoBtfError):
+            return opened(data, path)
+    return opened(read_input(debug.content_path), printable(debug.path))

@@ -40,6 +40,14 @@ ERROR_KINDS: Mapping[str, str] = {
 }
 
 
+# Of which modules BTF is made with pahole, of those that have DWARF.
+ENCODE_MISSING = "missing"  # of those that have no BTF of use
+ENCODE_ALL = "all"
+ENCODE_NONE = "none"
+ENCODE_CHOICES = (ENCODE_MISSING, ENCODE_ALL, ENCODE_NONE)
+ENCODE_SECONDS = 300.0  # a large module takes one, on a quiet machine
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """Why an input gave no result, and where in it."""
@@ -185,13 +193,14 @@ class WorkOptions:
     ``output_folder`` is where NAME.btf goes (None: nowhere). ``describe`` adds what the tables
     need and the result does not: hashes, counts by kind and the columns of the table types.
     ``release`` is that of the base's kernel, where known: a module that says another is refused.
-    ``encode_seconds`` is how long pahole may take to make a module's BTF of its DWARF; 0: none is
-    made. ``replace_whole`` writes each file under a temporary name first, for a folder that readers
-    can see.
+    ``encode`` says of which modules BTF is made of their DWARF, and ``encode_seconds`` how long
+    that may take for each. ``replace_whole`` writes each file under a temporary name first, for a
+    folder that readers can see.
     """
 
     output_folder: str | None = None
     describe: bool = True
     release: str | None = None
-    encode_seconds: float = 0
+    encode: str = ENCODE_NONE
+    encode_seconds: float = ENCODE_SECONDS
     replace_whole: bool = False

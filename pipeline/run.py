@@ -34,7 +34,18 @@ from .output import (
     manifest_facts,
     write_base,
 )
-from .records import FAILED, NO_BASE, BaseRecord, Failure, KernelInput, ModuleRecord, WorkOptions
+from .records import (
+    ENCODE_MISSING,
+    ENCODE_NONE,
+    ENCODE_SECONDS,
+    FAILED,
+    NO_BASE,
+    BaseRecord,
+    Failure,
+    KernelInput,
+    ModuleRecord,
+    WorkOptions,
+)
 from .schedule import Executor, ScheduleFacts, in_order, run_batches
 from .staging import Staging
 from .summary import WorkSummary, summarize
@@ -42,7 +53,6 @@ from .worker import BatchResult
 
 LIBRARIES = ("numba", "numpy", "pyarrow", "pyelftools", "ray", "zstandard")
 Progress = Callable[[str, int, int, int], None]  # kernel, done, failed, of
-ENCODE_SECONDS = 300.0  # pahole needs a second for a large module
 BASE_ENCODE_FACTOR = 10  # a vmlinux holds that much more than a large module, and is worth it
 
 
@@ -57,6 +67,7 @@ class RunOptions:
     engine: str = "ray"
     workers: int | None = None
     ray_address: str | None = None
+    encode: str = ENCODE_MISSING
     encode_seconds: float = ENCODE_SECONDS
     work_folder: str | None = None
 
@@ -98,7 +109,7 @@ def run(
     )
     run_id = f"{started_at:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}"
     out = OutputFolder(options.out, run_id)
-    staging = Staging(options.work_folder or str(out.scratch))
+    staging = Staging(options.work_folder or str(out.scratch), options.encode)
     try:
         bases = _Bases(options, staging, announce)
         executor, first = _start(options, bases, kernels[0])
@@ -152,6 +163,8 @@ class _Bases:
     def __init__(self, options: RunOptions, staging: Staging, announce: Announce | None) -> None:
         self.staging = staging
         self._seconds = options.encode_seconds * BASE_ENCODE_FACTOR
+        if options.encode == ENCODE_NONE:
+            self._seconds = 0.0
         self._announce = announce
 
     def try_load(self, kernel: KernelInput) -> IndexedBase | BaseError:
@@ -280,6 +293,7 @@ class _Run:
             str(staging),
             describe=True,
             release=base.release or kernel.release,
+            encode=self.options.encode,
             encode_seconds=self.options.encode_seconds,
         )
         batches = cut(kernel.modules, self.executor.workers)

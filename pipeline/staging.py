@@ -22,7 +22,7 @@ from typing import TypeVar
 
 from .packages import NoRoomError, unpack
 from .read import ReadError, read_input
-from .records import FileInput, KernelInput, ModuleInput
+from .records import ENCODE_ALL, ENCODE_MISSING, ENCODE_NONE, FileInput, KernelInput, ModuleInput
 
 File = TypeVar("File", bound=FileInput | ModuleInput)
 
@@ -48,8 +48,9 @@ class _Kernel:
 class Staging:
     """Unpacked files below ``folder``, which is made when it is needed."""
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, encode: str = ENCODE_MISSING) -> None:
         self._folder = folder
+        self._encode = encode
         self._thread = ThreadPoolExecutor(1, "unpack")
         self._kernels: dict[str, _Kernel] = {}
         self._closed = threading.Event()
@@ -107,7 +108,7 @@ class Staging:
 
         staged = _unpack(files, folder, "file", seen, self._closed.is_set)
         modules = [_with_size(file) for file in staged if isinstance(file, ModuleInput)]
-        wanted = [module.debug for module in modules if module.debug and _lacks_btf(module)]
+        wanted = [module.debug for module in modules if module.debug and self._needs_debug(module)]
         debug = {
             file.path: file
             for file in _unpack(wanted, folder, "debug", stopped=self._closed.is_set)
@@ -116,6 +117,11 @@ class Staging:
             replace(module, debug=debug.get(module.debug.path)) if module.debug else module
             for module in modules
         )
+
+    def _needs_debug(self, module: ModuleInput) -> bool:
+        if module.problem is not None or self._encode == ENCODE_NONE:
+            return False
+        return self._encode == ENCODE_ALL or _lacks_btf(module)
 
 
 def _is_packaged(kernel: KernelInput) -> bool:
@@ -132,7 +138,7 @@ def _with_size(module: ModuleInput) -> ModuleInput:
 def _lacks_btf(module: ModuleInput) -> bool:
     """Whether a module certainly has no section ``.BTF``: its name is nowhere in the file."""
     try:
-        return module.problem is None and b".BTF\0" not in read_input(module.content_path)
+        return b".BTF\0" not in read_input(module.content_path)
     except ReadError:
         return False  # what is wrong with it is said when it is worked on
 

@@ -97,13 +97,15 @@ def open_module(
     path: str | None = None,
     release: str | None = None,
     from_dwarf: Callable[[bytes], bytes] | None = None,
+    prefer_dwarf: bool = False,
 ) -> Module:
     """Read a module's BTF, find out its form, and check that it can be put on the indexed base.
 
-    data        a raw BTF file or an ELF file
-    release     of the base's kernel, where known: compared with the module's vermagic
-    from_dwarf  makes standalone BTF of an ELF file that has DWARF and no BTF, or none that can
-                be used on this base; what it raises is passed on
+    data          a raw BTF file or an ELF file
+    release       of the base's kernel, where known: compared with the module's vermagic
+    from_dwarf    makes standalone BTF of an ELF file that has DWARF and no BTF, or none that can
+                  be used on this base; what it raises is passed on
+    prefer_dwarf  has it made also where there is BTF that can be used
 
     Raises NoBtfError, WrongBaseError, UnsupportedError (distilled) or BtfError.
     """
@@ -115,13 +117,18 @@ def open_module(
         raise WrongBaseError(
             f"built for kernel {file.release}, but the base is of {release}", path, ".modinfo"
         )
-    try:
-        opened = _open_btf(elf_file.btf_section(file, path), file.btf_base, index, path)
-    except BtfError:
-        if from_dwarf is None or not file.has_dwarf:
-            raise
-        btf, _, input_bytes = _open_btf(from_dwarf(content), None, index, path)
+    make = from_dwarf if file.has_dwarf else None
+    opened = None
+    if make is None or not prefer_dwarf:
+        try:
+            opened = _open_btf(elf_file.btf_section(file, path), file.btf_base, index, path)
+        except BtfError:
+            if make is None:
+                raise
+    if opened is None and make is not None:
+        btf, _, input_bytes = _open_btf(make(content), None, index, path)
         opened = btf, DWARF, input_bytes
+    assert opened is not None
     return Module(*opened, file.name, file.build_id, file.depends, file.release)
 
 
