@@ -65,10 +65,16 @@ class FakePahole:
         log = self.folder / "log"
         return log.read_text().splitlines() if log.exists() else []
 
-    def left_running(self) -> list[int]:
+    def left_running(self, seconds: float = 5.0) -> list[int]:
+        """What it started and is still there; a killed process takes a moment to go."""
         pids = [int(line) for line in (self.folder / "pids").read_text().split()]
         assert pids
-        return [pid for pid in pids if _state(pid) not in ("gone", "Z")]
+        deadline = time.monotonic() + seconds
+        while left := [pid for pid in pids if _state(pid) not in ("gone", "Z")]:
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.02)
+        return left
 
 
 def _state(pid: int) -> str:
@@ -196,7 +202,7 @@ def test_pahole_goes_with_a_process_that_is_killed(fake: FakePahole) -> None:
     while Path(f"/proc/{child}").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     assert not Path(f"/proc/{child}").exists()
-    for pid in fake.left_running():  # what it had started itself, here "sleep", is the test's
+    for pid in fake.left_running(0):  # what it had started itself, here "sleep", is the test's
         os.kill(pid, signal.SIGKILL)
 
 
