@@ -31,7 +31,7 @@ from ..kinds import INFO_KIND_MASK, INFO_KIND_SHIFT, INFO_VLEN_MASK, Role, info_
 from ..table import BTF, NATIVE, parse
 from ..view.objects import DatasecEntry, EnumValue, Member, Param
 from ..view.typebase import Linkage, Type
-from .adding import StringPool, same_chain
+from .adding import StringPool, check_addable
 
 Name: TypeAlias = str | bytes
 Ref: TypeAlias = int | Type
@@ -126,18 +126,8 @@ class Builder:
                  Raises UnsupportedError for split BTF on another base, another byte order, or kinds
                  that only a layout section describes.
         """
-        if source.byteorder != self.byteorder:
-            raise UnsupportedError(
-                f"{source.byteorder}-endian BTF cannot be added to {self.byteorder}-endian BTF",
-                source.path,
-            )
-        if source.base is not None and not same_chain(source.base, self.base):
-            raise UnsupportedError(
-                "split BTF can only be added where its own base is the base", source.path
-            )
         first = self.next_id
-        if first + source.type_count > MAX_TYPE_ID:
-            raise UnsupportedError("too many types", source.path, "types")
+        check_addable(source, self.base, self.byteorder, first)
         words = self._pool.add_types(source, first)
         starts = source.offsets[:-1] + np.uint32(len(self._words))
         self._words.frombytes(words.tobytes())
