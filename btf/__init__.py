@@ -25,6 +25,8 @@ from .deduplication.deduplicate import DedupResult, dedup, dedup_split
 from .deduplication.index import BaseIndex
 from .deduplication.merging import MergeResult, merge
 from .deduplication.module import Module, dedup_module, detect_form, load_base, open_module
+from .distilled.distill import Distilled, distill_base
+from .distilled.relocate import relocate
 from .dump.as_c import dump_c
 from .dump.as_json import dump_json
 from .dump.as_raw import dump_raw
@@ -81,6 +83,7 @@ __all__ = [
     "DeclTag",
     "DedupResult",
     "Difference",
+    "Distilled",
     "Encoding",
     "Enum",
     "Enum64",
@@ -118,6 +121,7 @@ __all__ = [
     "dedup_split",
     "detect_form",
     "difference",
+    "distill_base",
     "dump_c",
     "dump_json",
     "dump_raw",
@@ -130,6 +134,7 @@ __all__ = [
     "own_fingerprints",
     "parse",
     "permute",
+    "relocate",
     "sort_by_name",
     "type_names",
     "warm_up",

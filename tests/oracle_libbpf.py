@@ -25,8 +25,15 @@ SOURCE = Path(__file__).parent / "oracle" / "libbpf_oracle.c"
 SECONDS = 10  # libbpf does not finish on some inputs
 
 
+TOO_OLD = 3  # exit status
+
+
 class Refused(Exception):
     """libbpf gave an error, crashed or did not finish."""
+
+
+class TooOld(Exception):
+    """The installed libbpf cannot do that yet."""
 
 
 class Oracle:
@@ -37,19 +44,25 @@ class Oracle:
 
     def run(self, mode: str, files: list[bytes]) -> naive.Result:
         """Types and strings that libbpf writes; id_map is empty, libbpf does not tell."""
+        return sections(self.run_two(mode, files)[0])
+
+    def run_two(self, mode: str, files: list[bytes]) -> tuple[bytes, bytes]:
+        """What libbpf writes, and the second file of the modes ``ext`` and ``distill``."""
         with tempfile.TemporaryDirectory(prefix="splitbtf-oracle-") as folder:
             paths = [Path(folder, f"in{i}.btf") for i in range(len(files))]
             for path, data in zip(paths, files, strict=True):
                 path.write_bytes(data)
-            out = Path(folder, "out.btf")
+            out, more = Path(folder, "out.btf"), Path(folder, "out.btf.more")
             command = [self.program, mode, str(out), *map(str, paths)]
             try:
                 done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
             except subprocess.TimeoutExpired:
                 raise Refused(f"did not finish within {SECONDS} s") from None
+            if done.returncode == TOO_OLD:
+                raise TooOld(mode)
             if done.returncode:
                 raise Refused(done.stderr.strip() or f"exit status {done.returncode}")
-            return sections(out.read_bytes())
+            return out.read_bytes(), more.read_bytes() if more.exists() else b""
 
 
 def sections(data: bytes) -> naive.Result:

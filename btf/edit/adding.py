@@ -7,16 +7,20 @@ are added.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
+from ..deduplication.equivalence import OWN_BYTES, OWN_STRINGS, STATE_SLOTS, STRING_OVERFLOW
 from ..deduplication.index import unknown_kind_error
-from ..deduplication.intake import OVERFLOW, OWN_BYTES, OWN_STRINGS, take_in
+from ..deduplication.intake import take_in
 from ..errors import UnsupportedError
 from ..header import MAX_TYPE_ID
-from ..jit import kernel
+from ..jit import forget, kernel
 from ..strings import (
     add_string,
     count_strings,
+    find_string,
     find_text,
     hash_string,
     index_strings,
@@ -24,6 +28,23 @@ from ..strings import (
 )
 from ..table import BTF, freeze
 from ..view.lookup import power_of_two
+
+
+class _Known(NamedTuple):
+    """What ``take_in`` has to know of the base; see ``BaseTables``."""
+
+    strings: np.ndarray
+    string_slots: np.ndarray
+
+
+class _Fresh(NamedTuple):
+    """What ``take_in`` fills; see ``Scratch``."""
+
+    seen: np.ndarray
+    own_strings: np.ndarray
+    string_slots: np.ndarray
+    state: np.ndarray
+    own: np.ndarray
 
 
 class StringPool:
@@ -52,7 +73,7 @@ class StringPool:
         if not text:
             return 0
         needle = np.frombuffer(text + b"\0", np.uint8)
-        return int(find_text(self._strings, freeze(self._slots), needle))
+        return int(find_text(self._strings, self._slots, needle))
 
     def add(self, text: bytes) -> int:
         """Global offset of a string, which is appended if need be. It holds no NUL."""
@@ -67,12 +88,19 @@ class StringPool:
         offsets, strings   int64: where each begins in the uint8 array ``strings``
         """
         unique, first, inverse = np.unique(offsets, return_index=True, return_inverse=True)
-        text = strings.tobytes()
-        found = np.empty(len(unique), np.uint32)
-        for at in np.argsort(first, kind="stable"):
-            start = int(unique[at])
-            found[at] = self.add(text[start : text.index(0, start)])
-        return found[inverse]
+        order = np.argsort(first, kind="stable")
+        starts, found = unique[order].astype(np.int64), np.empty(len(unique), np.uint32)
+        done = room = 0
+        while done < len(starts):  # until there was room for all
+            self._reserve(room, len(starts) - done)
+            room = len(self._buffer)
+            done, self.end, self._entries = _add_each(
+                starts, freeze(strings), done, self._buffer, self.end, self._slots, self._entries,
+                found,
+            )  # fmt: skip
+        placed = np.empty(len(unique), np.uint32)
+        placed[order] = found
+        return placed[inverse]
 
     def add_types(self, source: BTF, first_id: int) -> np.ndarray:
         """The source's own type records as they read here, the first one getting ``first_id``.
@@ -80,47 +108,51 @@ class StringPool:
         Names of own strings are mapped, references to own types moved; what refers to the source's
         base stays. See ``check_addable`` for what must hold.
         """
-        target = np.empty(len(source.words), np.uint32)
         seen = np.empty(len(source.strings), np.uint32)
+        own = np.empty(len(source.words), np.uint32)
+        state = np.zeros(STATE_SLOTS, np.int64)
         room, entries = len(source.strings) + 1, int(count_strings(source.strings))
-        count = np.zeros(3, np.int64)
         while True:
-            fresh = np.empty(room, np.uint8)
-            fresh_slots = np.zeros(power_of_two(2 * entries + 2), np.uint64)
-            strings, slots = self._strings, freeze(self._slots)
-            map_strings(source.strings, strings, slots, self._repeats, seen)
-            count[:] = 0
+            known = _Known(self._strings, self._slots)
+            map_strings(source.strings, known.strings, known.string_slots, self._repeats, seen)
+            slots = np.zeros(power_of_two(2 * entries + 2), np.uint64)
+            fresh = _Fresh(seen, np.empty(room, np.uint8), slots, state, own)
             take_in(
                 source.words, source.offsets, source.strings, source.start_str_off,
-                np.uint32(source.start_id), np.uint32(first_id - source.start_id), strings, slots,
-                seen, fresh, fresh_slots, count, target,
+                np.uint32(source.start_id), np.uint32(first_id - source.start_id), known, fresh,
             )  # fmt: skip
-            if not count[OVERFLOW]:
-                self._append(fresh[: count[OWN_BYTES]], int(count[OWN_STRINGS]))
-                return target
+            forget(known)
+            forget(fresh)
+            if not state[STRING_OVERFLOW]:
+                self._append(fresh.own_strings[: state[OWN_BYTES]], int(state[OWN_STRINGS]))
+                return own
             # Names that begin inside of others need more room than the source had.
             room, entries = 4 * room, 4 * entries + 64
+            state[:] = 0
 
-    def section(self) -> bytes:
-        """The own strings so far."""
-        return self._buffer[self.start : self.end].tobytes()
+    @property
+    def own_strings(self) -> np.ndarray:
+        """The own strings so far: uint8."""
+        return freeze(self._buffer[self.start : self.end].copy())
 
     def _append(self, strings: np.ndarray, entries: int) -> int:
         """Append strings that are not there yet; returns the offset of the first."""
-        first, end = self.end, self.end + len(strings)
-        if end > len(self._buffer):
-            grown = np.zeros(2 * end, np.uint8)
-            grown[:first] = self._buffer[:first]
-            self._buffer = grown
-        self._buffer[first:end] = strings
-        self.end = end
+        self._reserve(len(strings), entries)
+        first, self.end = self.end, self.end + len(strings)
+        self._buffer[first : self.end] = strings
         self._entries += entries
-        if 2 * self._entries > len(self._slots):
-            self._slots = np.zeros(power_of_two(4 * self._entries), np.uint64)
-            index_strings(self._strings, self._slots)
-        else:
-            _enter(self._strings, first, self._slots)
+        _enter(self._strings, first, self._slots)
         return first
+
+    def _reserve(self, room: int, entries: int) -> None:
+        """Have room for that many bytes and strings more."""
+        if self.end + room > len(self._buffer):
+            grown = np.zeros(2 * (self.end + room), np.uint8)
+            grown[: self.end] = self._buffer[: self.end]
+            self._buffer = grown
+        if 2 * (self._entries + entries) > len(self._slots):
+            self._slots = np.zeros(power_of_two(4 * (self._entries + entries)), np.uint64)
+            index_strings(self._strings, self._slots)
 
 
 @kernel
@@ -131,6 +163,37 @@ def _enter(strings, first, slots):  # type: ignore[no-untyped-def]
         h, end = hash_string(strings, at)
         add_string(slots, h, at)
         at = end + 1
+
+
+@kernel
+def _add_each(starts, source, done, buffer, end, slots, entries, found):  # type: ignore[no-untyped-def]
+    """Look strings of ``source`` up in ``buffer``, and append those that it lacks.
+
+    starts   int64: where each begins; those before number ``done`` were dealt with
+    end, entries   how much of the buffer is in use, and how many strings are in its table
+    found    uint32, shape of ``starts``: filled with their offsets in the buffer
+
+    Returns (done, end, entries) as they are in the end, or when the buffer was full.
+    """
+    for at in range(done, len(starts)):
+        start = starts[at]
+        if source[start] == 0:
+            found[at] = 0
+            continue
+        h, stop = hash_string(source, start)
+        offset = find_string(buffer, slots, source, start, h)
+        if offset < 0:
+            length = stop - start + 1
+            if end + length > len(buffer):
+                return at, end, entries
+            offset = np.int64(end)
+            for i in range(length):
+                buffer[end + i] = source[start + i]
+            add_string(slots, h, offset)
+            end += length
+            entries += 1
+        found[at] = offset
+    return len(starts), end, entries
 
 
 def check_addable(source: BTF, base: BTF | None, byteorder: str, first_id: int) -> None:

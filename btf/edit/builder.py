@@ -81,7 +81,7 @@ class Builder:
         words = np.frombuffer(self._words.tobytes(), np.uint32)
         if self.byteorder != NATIVE:
             words = words.byteswap()
-        data = pack(self.byteorder, 0, words.tobytes(), self._pool.section())
+        data = pack(self.byteorder, 0, words.tobytes(), self._pool.own_strings.tobytes())
         return parse(data, self.base, path=path)
 
     # ------------------------------------------------------------------ strings
