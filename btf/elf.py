@@ -18,7 +18,9 @@ _BANNER = re.compile(rb"Linux version (\d+\.\S+) ")
 class ElfBtf:
     """The BTF of one ELF file and what the file says of itself.
 
-    btf, btf_base   contents of ``.BTF`` and ``.BTF.base`` (None: there is no distilled base)
+    btf             contents of ``.BTF``; None where there is no such section
+    btf_base        of ``.BTF.base``, a distilled base
+    btf_ext         of ``.BTF.ext``, what a BPF program's code refers to
     name, depends, release   from ``.modinfo``: module name, modules it needs, first word of
                              vermagic; for a vmlinux, release is that of its banner
     build_id        GNU build id in hex
@@ -27,6 +29,7 @@ class ElfBtf:
 
     btf: bytes | None
     btf_base: bytes | None
+    btf_ext: bytes | None
     name: str | None
     depends: tuple[str, ...]
     release: str | None
@@ -46,7 +49,7 @@ def read_elf(data: bytes | mmap.mmap, path: str | None = None) -> ElfBtf:
     from elftools.common.exceptions import ELFError  # slow to import, not needed for raw BTF
     from elftools.elf.elffile import ELFFile
 
-    wanted = {".BTF", ".BTF.base", ".modinfo", ".note.gnu.build-id", ".rodata"}
+    wanted = {".BTF", ".BTF.base", ".BTF.ext", ".modinfo", ".note.gnu.build-id", ".rodata"}
     found: dict[str, bytes] = {}
     has_dwarf = False
     try:
@@ -82,6 +85,7 @@ def read_elf(data: bytes | mmap.mmap, path: str | None = None) -> ElfBtf:
     return ElfBtf(
         btf=found.get(".BTF"),
         btf_base=found.get(".BTF.base"),
+        btf_ext=found.get(".BTF.ext"),
         name=info.get("name"),
         depends=tuple(name for name in info.get("depends", "").split(",") if name),
         release=release,

@@ -10,6 +10,8 @@ from .columns import columns, type_names
 from .deduplication.deduplicate import dedup
 from .deduplication.index import BaseIndex
 from .deduplication.module import dedup_module, open_module
+from .distilled.distill import distill_base
+from .distilled.relocate import relocate
 from .fingerprint.fingerprints import BaseFingerprints, fingerprints, own_fingerprints
 from .header import pack
 from .jit import INTERPRETED, cache_folder
@@ -53,6 +55,7 @@ def _exercise() -> None:
     standalone = pack(NATIVE, 0, integer + struct_of_int(5, 7), b"\0int\0s\0m\0")
     result = dedup_module(open_module(standalone, index), index).btf
     dedup_module(open_module(result.to_bytes(), index), index)
+    relocate(distill_base(result).split, index)
     dedup(parse(standalone))
     columns(result)
     type_names(result)

@@ -3,7 +3,7 @@
 standalone  all types the module uses, made without a base
 dwarf       none that can be used, but DWARF, of which the caller can have standalone BTF made
 split       continues a base already; deduplicated once more against it
-distilled   split on a ``.BTF.base`` of its own, to be relocated to the running kernel's
+distilled   split on a ``.BTF.base`` of its own; relocated to the base, then like split
 
 Nothing in a BTF file says which base it was made for. A wrong base shows nevertheless:
 
@@ -25,7 +25,8 @@ import numpy as np
 
 from .. import elf as elf_file
 from .. import images
-from ..errors import BtfError, UnsupportedError, WrongBaseError
+from ..distilled.relocate import relocate
+from ..errors import BtfError, WrongBaseError
 from ..header import Header, parse_header
 from ..jit import kernel
 from ..kinds import (
@@ -107,17 +108,20 @@ def open_module(
                   be used on this base; what it raises is passed on
     prefer_dwarf  has it made also where there is BTF that can be used
 
-    Raises NoBtfError, WrongBaseError, UnsupportedError (distilled) or BtfError.
+    BTF on a distilled base is relocated: what is given back continues the indexed base. Such a
+    module is meant to outlive its kernel, so another release in its vermagic is no error; what
+    does not fit shows when it is relocated. Raises NoBtfError, WrongBaseError or BtfError.
     """
     if not elf_file.is_elf(data):
         return Module(*_open_btf(data, None, index, path))
     content = bytes(data)
     file = elf_file.read_elf(content, path)
-    if release and file.release and release != file.release:
+    foreign = bool(release and file.release and release != file.release)
+    if foreign and file.btf_base is None:
         raise WrongBaseError(
             f"built for kernel {file.release}, but the base is of {release}", path, ".modinfo"
         )
-    make = from_dwarf if file.has_dwarf else None
+    make = from_dwarf if file.has_dwarf and not foreign else None
     opened = None
     if make is None or not prefer_dwarf:
         try:
@@ -137,12 +141,7 @@ def _open_btf(
 ) -> tuple[BTF, str, int]:
     """Raw BTF on the indexed base, its form and its size."""
     if btf_base is not None:
-        raise UnsupportedError(
-            "its BTF is split on a distilled base (.BTF.base); "
-            "relocating that to the given base is not supported yet",
-            path,
-            ".BTF.base",
-        )
+        return _read_distilled(data, btf_base, index, path), DISTILLED, len(data) + len(btf_base)
     head = parse_header(memoryview(data), path)
     form = _form(data, head)
     if form == SPLIT:
@@ -157,6 +156,18 @@ def _open_btf(
             0,
         )
     return btf, form, len(data)
+
+
+def _read_distilled(
+    data: bytes | memoryview, base: bytes | memoryview, index: BaseIndex, path: str | None
+) -> BTF:
+    """BTF on its own distilled base (``.BTF`` and ``.BTF.base``), relocated to the indexed one."""
+    try:
+        distilled = parse(base, path=path)
+    except BtfError as error:
+        message = f"in .BTF.base: {error.message}"
+        raise BtfError(message, path, error.section, error.offset, error.type_id) from error
+    return relocate(parse(data, distilled, path=path), index).btf
 
 
 def detect_form(data: bytes | memoryview, path: str | None = None) -> str:
@@ -217,7 +228,7 @@ def dedup_module(module: Module, index: BaseIndex) -> DedupResult:
 
     Raises WrongBaseError when a standalone module turns out to be of another kernel.
     """
-    if module.form == SPLIT:
+    if module.form != STANDALONE:
         return dedup(module.btf, index)
     result = dedup_split(module.btf, index)
     for name, offset in zip(_ABI_STRUCTS, index.offsets_of(_ABI_STRUCTS), strict=True):

@@ -66,7 +66,7 @@ def distill_base(split: BTF) -> Distilled:
         raise UnsupportedError("BTF without a base: there is nothing to distill", split.path)
     for level in split.levels:
         require_known_kinds(level, "distilled")
-    base = split.base.flattened
+    base = split.base.flat
     needed = _needed(split, base)
     kinds, named = _heads(base, needed)
     to_base = named & np.isin(kinds, (*_WHOLE, *_EMPTIED))
@@ -133,7 +133,7 @@ def _heads(base: BTF, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Kind of some types of a base, and whether each has a name."""
     starts = base.offsets[ids - 1]
     kinds = (base.words[starts + np.uint32(1)] >> INFO_KIND_SHIFT) & INFO_KIND_MASK
-    return kinds, base.words[starts] != 0
+    return kinds, base.strings[base.words[starts]] != 0
 
 
 def _distilled(base: BTF, ids: np.ndarray, kinds: np.ndarray) -> BTF:

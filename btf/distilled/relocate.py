@@ -89,9 +89,9 @@ def relocate(split: BTF, base: BTF | BaseIndex) -> Renumbered:
             SECTION,
         )
     require_known_kinds(split, "relocated")
-    distilled = split.base.flattened
+    distilled = split.base.flat
     _require_distilled(distilled, split.path)
-    targets = _Search(split, distilled, onto.flattened).targets()
+    targets = _Search(split, distilled, onto.flat).targets()
 
     id_map = np.empty(split.type_end, np.uint32)
     id_map[: distilled.type_end] = targets
@@ -101,7 +101,7 @@ def relocate(split: BTF, base: BTF | BaseIndex) -> Renumbered:
     words = split.words.copy()
     names, refs = fields(words, split.offsets[:-1], split.offsets[1:])
     words[refs] = id_map[words[refs]]
-    words[names], strings = _renamed(words[names], split, distilled, onto.flattened, targets)
+    words[names], strings = _renamed(words[names], split, distilled, onto.flat, targets)
     result = BTF(
         words=freeze(words),
         offsets=split.offsets,
@@ -118,7 +118,8 @@ def relocate(split: BTF, base: BTF | BaseIndex) -> Renumbered:
 def _require_distilled(distilled: BTF, path: str | None) -> None:
     kinds = distilled.own_kinds
     starts = distilled.offsets[:-1]
-    bad = np.flatnonzero(~np.isin(kinds, _NAMED) | (distilled.words[starts] == 0))
+    nameless = distilled.strings[distilled.words[starts]] == 0
+    bad = np.flatnonzero(~np.isin(kinds, _NAMED) | nameless)
     if len(bad):
         at, kind = int(bad[0]), int(kinds[bad[0]])
         known = KIND_NAMES[kind] if kind < len(KIND_NAMES) else f"type of kind {kind}"
@@ -195,7 +196,7 @@ class _Search:
             more = len(self.problems) - 1
             others = f" ({more} more of its types have no place there either)" if more else ""
             raise WrongBaseError(
-                f"cannot be put on this base: {message}{others}",
+                f"does not fit this base: {message}{others}",
                 self.split.path,
                 SECTION,
                 None,
@@ -236,7 +237,7 @@ class _Search:
         ):
             same_size = [found for found in fit if found.size == wanted.size]
             if fit and not same_size:
-                return self._problem(wanted, self._wrong_size(wanted, fit, several))
+                return self._problem(wanted, self._wrong_size(wanted, fit))
             fit = same_size
         if len(fit) == 1:
             return fit[0].type_id
@@ -268,13 +269,13 @@ class _Search:
         size = f" of {wanted.size} bytes" if wanted.kind != FWD else ""
         return f"it has {len(fit)} types that {self._called(wanted)}{size} may be: {listed}{more}"
 
-    def _wrong_size(self, wanted: _Found, fit: list[_Found], several: bool) -> str:
+    def _wrong_size(self, wanted: _Found, fit: list[_Found]) -> str:
         sizes = ", ".join(f"{found.size} in [{found.type_id}]" for found in fit[:_SHOWN])
-        text = f"{self._called(wanted)} had {wanted.size} bytes and now has {sizes}"
+        text = f"{self._called(wanted)} has {wanted.size} bytes for the module, but {sizes}"
         if wanted.type_id in self.held:
-            return f"{text}, and {self._holder(wanted.type_id)} holds one"
+            return f"{text}, and {self._holder(wanted.type_id)} of the module holds one"
         where = "the base" if len(fit) > 1 else "the distilled base"
-        return f"{text}; only the size can tell which it is, since {where} has several"
+        return f"{text}; {where} has several of that name, so only the size could tell which it is"
 
     def _holder(self, type_id: int) -> str:
         split = self.split
