@@ -114,6 +114,12 @@ def test_one_version() -> None:
     assert f"## {__version__}" in (ROOT / "CHANGELOG.md").read_text()
 
 
+def test_every_package_is_installed() -> None:
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    folders = {path.parent for name in MAY_IMPORT for path in (ROOT / name).glob("**/__init__.py")}
+    assert sorted(listed) == sorted(".".join(f.relative_to(ROOT).parts) for f in folders)
+
+
 def test_direct_dependencies_are_pinned_explained_and_locked() -> None:
     text = (ROOT / "pyproject.toml").read_text()
     project = tomllib.loads(text)["project"]
