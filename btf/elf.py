@@ -80,8 +80,7 @@ def read_elf(data: bytes | mmap.mmap, path: str | None = None) -> ElfBtf:
     info = _modinfo(found.get(".modinfo", b""))
     release = info.get("vermagic", "").split(" ")[0] or None
     if release is None and ".modinfo" not in found:
-        banner = _BANNER.search(found.get(".rodata", b""))
-        release = banner.group(1).decode("ascii", "replace") if banner else None
+        release = release_of_banner(found.get(".rodata", b""))
     return ElfBtf(
         btf=found.get(".BTF"),
         btf_base=found.get(".BTF.base"),
@@ -104,6 +103,12 @@ def btf_section(elf: ElfBtf, path: str | None) -> bytes:
         )
         raise NoBtfError(f"ELF file without a .BTF section; {fix}", path, ".BTF")
     return elf.btf
+
+
+def release_of_banner(content: bytes) -> str | None:
+    """``6.1.0-50-amd64`` of ``Linux version 6.1.0-50-amd64 (...``, as every kernel holds it."""
+    banner = _BANNER.search(content)
+    return banner.group(1).decode("ascii", "replace") if banner else None
 
 
 def _modinfo(section: bytes) -> dict[str, str]:

@@ -7,8 +7,11 @@
     others        some set-up code of their own, and the compressed kernel somewhere behind it
 
 Where no header helps, the image is searched for the magic numbers of the kernel's compressors, as
-``scripts/extract-vmlinux`` does. What is found counts when it unfolds to an ELF file. arm64 and
-riscv boot a flat binary that holds no ELF file: for those use the vmlinux of the build.
+``scripts/extract-vmlinux`` does. What is found counts when it unfolds to an ELF file.
+
+arm64 and riscv boot a flat binary, a vmlinux without sections, compressed or not. Its BTF is in it
+all the same, as the running kernel shows it: it begins with a header that says how long it is, and
+that nothing else in a kernel looks like.
 """
 
 from __future__ import annotations
@@ -22,12 +25,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from . import elf
-from .errors import BtfError, UnsupportedError
+from .errors import BtfError, NoBtfError, UnsupportedError
+from .header import LONG_HEADER, parse_header
 
 MAX_UNFOLDED_BYTES = 1 << 30  # of a damaged or hostile image, no more than this is unfolded
 _LZ4_BLOCK_BYTES = 8 << 20  # lz4's legacy frame: what each block but the last unfolds to
 _LZ4_LEGACY = 0x184C2102
 _STEP = 1 << 16
+
+# Flat kernels say so at 56: Documentation/arch/arm64/booting.rst, .../arch/riscv/boot-image-header.
+_FLAT_MAGIC, _FLAT_MAGICS = 56, (b"ARMd", b"RSC\x05")
 
 # x86 boot protocol: offsets in the image.
 _SETUP_SECTS, _BOOT_MAGIC, _BOOT_VERSION, _PAYLOAD = 0x1F1, 0x202, 0x206, 0x248
@@ -60,11 +67,40 @@ def vmlinux_from_image(data: bytes | memoryview | mmap.mmap, *, path: str | None
     Payloads of gzip, bzip2, lzma, xz, lz4 and zstd are unfolded. Raises UnsupportedError for lzo
     and for flat kernels without ELF, BtfError when there is no sound kernel in it.
     """
-    view = memoryview(data).cast("B")
+    content, is_elf = _kernel(memoryview(data).cast("B"), path)
+    if not is_elf:
+        raise UnsupportedError(
+            "the kernel in this image is a flat binary without ELF sections: "
+            "give the vmlinux of the build",
+            path,
+            "kernel image",
+        )
+    return content
+
+
+def btf_from_image(
+    data: bytes | memoryview | mmap.mmap, *, path: str | None = None
+) -> tuple[bytes, str | None]:
+    """The raw BTF in a kernel image of any kind, and the release that the kernel's banner says.
+
+    Raises NoBtfError when the kernel has none; else as ``vmlinux_from_image``.
+    """
+    content, is_elf = _kernel(memoryview(data).cast("B"), path)
+    if is_elf:
+        file = elf.read_elf(content, path)
+        return elf.btf_section(file, path), file.release
+    found = _flat_btf(content)
+    if found is None:
+        raise NoBtfError("the flat kernel in this image holds no BTF", path, "kernel image")
+    return found, elf.release_of_banner(content)
+
+
+def _kernel(view: memoryview, path: str | None) -> tuple[bytes, bool]:
+    """The kernel in an image, and whether it is an ELF file rather than a flat binary."""
     if elf.is_elf(view):
-        return bytes(view)
+        return bytes(view), True
     tried: list[str] = []
-    flat, unfolded = False, 0
+    flat, unfolded = b"", 0
     for compressor, at, payload in _candidates(view):
         if unfolded > MAX_UNFOLDED_BYTES:
             break
@@ -75,19 +111,16 @@ def vmlinux_from_image(data: bytes | memoryview | mmap.mmap, *, path: str | None
                 tried.append(f"{compressor.name} at {at}: {error}")
             continue
         if elf.is_elf(content):
-            return content
+            return content, True
         unfolded += len(content)
         start = content.find(elf.MAGIC, 0, 1 << 20) if len(content) > 1 << 20 else -1
         if start > 0:  # set-up code in front of it
-            return content[start:]
-        flat = flat or len(content) > 1 << 20
-    if flat:
-        raise UnsupportedError(
-            "the kernel in this image is a flat binary without ELF sections: "
-            "give the vmlinux of the build",
-            path,
-            "kernel image",
-        )
+            return content[start:], True
+        flat = max(flat, content, key=len)
+    if len(flat) > 1 << 20:
+        return flat, False
+    if bytes(view[_FLAT_MAGIC : _FLAT_MAGIC + 4]) in _FLAT_MAGICS:
+        return bytes(view), False
     if bytes(view).find(b"\x89LZO\0\r\n\x1a\n") >= 0:
         raise UnsupportedError(
             "the kernel in this image is compressed with lzo; scripts/extract-vmlinux of the "
@@ -97,6 +130,26 @@ def vmlinux_from_image(data: bytes | memoryview | mmap.mmap, *, path: str | None
         )
     found = f" ({'; '.join(tried)})" if tried else ""
     raise BtfError(f"no compressed vmlinux in this file{found}", path, "kernel image")
+
+
+def _flat_btf(content: bytes) -> bytes | None:
+    """The largest part of a flat kernel that is BTF as far as header and string section tell."""
+    view = memoryview(content)
+    best = view[:0]
+    for magic in (b"\x9f\xeb\x01\0", b"\xeb\x9f\x01\0"):
+        at = content.find(magic)
+        while at >= 0:
+            try:
+                head = parse_header(view[at:])
+            except BtfError:
+                head = None
+            if head is not None and head.string_bytes and head.header_bytes <= LONG_HEADER:
+                end = head.string_start + head.string_bytes
+                whole = view[at : at + end]
+                if whole[head.string_start] == 0 == whole[-1] and len(whole) > len(best):
+                    best = whole
+            at = content.find(magic, at + 1)
+    return bytes(best) or None
 
 
 def _candidates(view: memoryview) -> Iterator[tuple[_Compressor, int, memoryview]]:

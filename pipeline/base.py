@@ -101,7 +101,7 @@ def _read(path: str, shown: str) -> tuple[btf.BTF, str | None]:
     try:
         data, release = map_or_read(path), None
         if images.is_image(data):
-            data = images.vmlinux_from_image(data, path=shown)
+            data, release = images.btf_from_image(data, path=shown)
         if elf.is_elf(data):
             file = elf.read_elf(data, shown)
             if file.btf is None and file.has_dwarf:

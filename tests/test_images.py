@@ -150,6 +150,41 @@ def test_images_without_elf_and_with_lzo() -> None:
         images.vmlinux_from_image(b"MZ" + bytes(100))
 
 
+def flat_kernel(magic: bytes = b"ARMd", content: bytes | None = None) -> bytes:
+    """A flat kernel as arm64 boots it: code, a banner, BTF, and things that look like BTF."""
+    head = bytearray(os.urandom(512))
+    head[0:2], head[56:60] = b"MZ", magic
+    decoys = b"\x9f\xeb\x01\0" + bytes(20) + b"\x9f\xeb\x01\0\x18\0\0\0" + b"\xff" * 16
+    whole = btf_bytes() if content is None else content
+    banner = b"Linux version 6.1.0-1-arm64 (x@y) #1 SMP\0"
+    return bytes(head) + decoys + banner + b"\1" * 99 + whole + decoys + b"\1" * (2 << 20)
+
+
+@pytest.mark.parametrize("name", [None, *COMPRESSORS])
+def test_btf_of_flat_kernels(name: str | None) -> None:
+    """The BTF of a flat kernel is found without sections, be the kernel compressed or not."""
+    for magic in (b"ARMd", b"RSC\x05"):
+        kernel = flat_kernel(magic)
+        image = zboot(COMPRESSORS[name](kernel), name.encode()) if name else kernel
+        assert images.is_image(image)
+        assert images.btf_from_image(image) == (btf_bytes(), "6.1.0-1-arm64")
+        assert btf.load_base(image).to_bytes() == btf_bytes()
+        with pytest.raises(btf.UnsupportedError, match="flat binary"):
+            images.vmlinux_from_image(image)
+
+
+def test_big_endian_btf_of_a_flat_kernel() -> None:
+    writer = Writer(">")
+    writer.int("int", 4)
+    kernel = flat_kernel(content=writer.to_bytes())
+    assert images.btf_from_image(kernel)[0] == writer.to_bytes()
+
+
+def test_a_flat_kernel_without_btf() -> None:
+    with pytest.raises(btf.NoBtfError, match="holds no BTF"):
+        images.btf_from_image(flat_kernel(content=b""))
+
+
 def test_what_unfolds_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(images, "MAX_UNFOLDED_BYTES", 1 << 20)
     for name, compress in COMPRESSORS.items():

@@ -85,7 +85,7 @@ class Module:
 def load_base(data: bytes, *, path: str | None = None) -> BTF:
     """vmlinux's BTF: a raw BTF file, an ELF file with a ``.BTF`` section, or a kernel image."""
     if images.is_image(data):
-        data = images.vmlinux_from_image(data, path=path)
+        data, _ = images.btf_from_image(data, path=path)
     if elf_file.is_elf(data):
         data = elf_file.btf_section(elf_file.read_elf(data, path), path)
     return parse(data, path=path)
