@@ -228,7 +228,7 @@ def dedup_module(module: Module, index: BaseIndex) -> DedupResult:
 
     Raises WrongBaseError when a standalone module turns out to be of another kernel.
     """
-    if module.form != STANDALONE:
+    if module.form in (SPLIT, DISTILLED):
         return dedup(module.btf, index)
     result = dedup_split(module.btf, index)
     for name, offset in zip(_ABI_STRUCTS, index.offsets_of(_ABI_STRUCTS), strict=True):
