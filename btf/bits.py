@@ -27,7 +27,7 @@ class Instruction:
 
     @functools.cached_property
     def _numba_type_(self) -> Any:
-        from .compiling import instruction_type
+        from .compiler import instruction_type
 
         return instruction_type(self._definition)
 

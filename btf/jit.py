@@ -1,7 +1,7 @@
 """Kernels: hot loops in Python that run as machine code, without Numba once they are compiled.
 
 Every hot loop is a function under ``@kernel``. The first call with arguments of new types compiles
-it (``compiling``) and keeps the machine code in a file; every later process maps that file and
+it (``compiler``) and keeps the machine code in a file; every later process maps that file and
 calls it by address. So a warm start neither imports Numba nor looks at any source but to hash it.
 
 A kernel may take and return integers and booleans, and take arrays (one or two dimensions, each
@@ -64,7 +64,7 @@ class Kernel:
     @functools.cached_property
     def _numba_type_(self) -> Any:
         """What Numba makes of this kernel where another one calls it."""
-        from .compiling import dispatcher_type
+        from .compiler import dispatcher_type
 
         return dispatcher_type(self.function)
 
@@ -81,7 +81,7 @@ class Kernel:
 
 
 def _flatten(args: Any, words: list[int]) -> tuple[Any, ...]:
-    """Lay ``args`` out in 64-bit words; returns their types, as ``compiling`` reads them.
+    """Lay ``args`` out in 64-bit words; returns their types, as ``compiler`` reads them.
 
     An array is its address and its length; a number is itself; a named tuple is its fields. Types:
     the dtype's code (with the row's length, if there are rows) for an array, the name of Numba's
@@ -162,7 +162,7 @@ class _Entry:
         path = cache_folder(function.__module__) / f"{name}-{signature}"
         stored = _read(path)
         if stored is None:
-            from .compiling import compile_entry
+            from .compiler import compile_entry
 
             code, results = compile_entry(owner, key, f"{name}-{signature}")
             stored = json.dumps({"results": results}).encode() + b"\n" + code
@@ -270,7 +270,8 @@ def cache_folder(module: str = "") -> Path:
 
 @functools.cache
 def _compilers() -> dict[Path, bytes]:
-    return {path: path.read_bytes() for path in (_PACKAGE / "jit.py", _PACKAGE / "compiling.py")}
+    paths = [_PACKAGE / "jit.py", *(_PACKAGE / "compiler").glob("*.py")]
+    return {path: path.read_bytes() for path in paths}
 
 
 def _read(path: Path) -> bytes | None:

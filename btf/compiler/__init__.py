@@ -1,0 +1,20 @@
+"""Compiling kernels with Numba: only imported when machine code is missing.
+
+Numba compiles each function that another one calls to machine code of its own, linked with and
+optimised together with all that it calls in turn, and wraps it twice for callers in Python and C.
+Of a hundred small functions that call each other, that is most of the time (57 s for the kernels
+of dedup, now 10). Here Numba's front end types a function and writes its LLVM IR, once; what one
+call from Python reaches is linked once, optimised once and written as one object file, whose only
+function takes the address of a frame with all arguments (see ``jit``).
+
+frontend   the part of Numba's compiler that is used, and how
+lowering   arrays and named tuples in LLVM: plain addresses instead of counted objects
+entry      the function that takes the frame, and the object file
+
+This builds on parts of Numba that are not its public interface; its version is pinned.
+"""
+
+from .entry import compile_entry
+from .frontend import dispatcher_type, instruction_type
+
+__all__ = ["compile_entry", "dispatcher_type", "instruction_type"]

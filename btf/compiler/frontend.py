@@ -1,0 +1,249 @@
+"""The part of Numba's compiler that kernels go through, and how.
+
+A function is typed, and its IR is kept as text: nothing is optimised or loaded here.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import llvmlite.binding as llvm
+from llvmlite import ir
+from numba.core import (
+    cgutils,
+    codegen,
+    compiler,
+    compiler_machinery,
+    cpu,
+    externals,
+    typed_passes,
+    types,
+    typing,
+    untyped_passes,
+)
+from numba.core import (
+    dispatcher as dispatchers,
+)
+from numba.core import (
+    ir as numba_ir,
+)
+from numba.core.registry import CPUTarget
+from numba.core.typing import templates
+
+from .. import jit
+from . import lowering
+
+
+class Library(codegen.CodeLibrary):
+    """The IR of one function, and the libraries of those that it calls. Nothing is optimised."""
+
+    def __init__(self, owner: Any, name: str) -> None:
+        super().__init__(owner, name)
+        self.texts: list[str] = []
+        self.called: list[Library] = []
+
+    def add_linking_library(self, library: Library) -> None:
+        self.called.append(library)
+
+    def add_ir_module(self, ir_module: Any) -> None:
+        self.texts.append(cgutils.normalize_ir_text(str(ir_module)))
+
+    def finalize(self) -> None:
+        self._finalized = True
+
+    def get_function(self, name: str) -> Any:
+        raise NotImplementedError
+
+    def get_llvm_str(self) -> str:
+        return "\n".join(self.texts)
+
+    def get_asm_str(self) -> str:
+        raise NotImplementedError
+
+    def reached(self) -> Iterator[Library]:
+        """This library and all that it calls, each once."""
+        seen: dict[Library, None] = {}
+        waiting = [self]
+        while waiting:
+            library = waiting.pop()
+            if library not in seen:
+                seen[library] = None
+                waiting += library.called
+        return iter(seen)
+
+
+class _Codegen(codegen.Codegen):
+    _library_class = Library
+
+    def __init__(self) -> None:
+        self.machine = jit.target_machine()
+        self._target_data = self.machine.target_data
+        self._data_layout = str(self._target_data)
+
+    def _create_empty_module(self, name: str) -> Any:
+        module = ir.Module(cgutils.normalize_ir_text(name))
+        module.triple = llvm.get_process_triple()
+        module.data_layout = self._data_layout
+        return module
+
+    def _add_module(self, module: Any) -> None:
+        raise NotImplementedError
+
+
+class _Context(cpu.CPUContext):
+    """Numba's context for this processor, where a function's result is its IR."""
+
+    def init(self) -> None:
+        self.is32bit = False
+        self._internal_codegen = _Codegen()
+        externals.c_math_functions.install(self)
+
+    def load_additional_registries(self) -> None:
+        # What kernels use: numbers, ranges, tuples, slices and arrays. No run-time for counting.
+        from numba.cpython import builtins, numbers, rangeobj, slicing, tupleobj  # noqa: F401
+        from numba.np import npyimpl
+
+        self.install_registry(npyimpl.registry)
+        self.install_registry(lowering.registry)
+
+    def post_lowering(self, mod: Any, library: Any) -> None:
+        """Numba links its run-time here."""
+
+    def get_executable(self, library: Any, fndesc: Any, env: Any) -> Any:
+        return fndesc.llvm_func_name
+
+
+class _Typing(typing.Context):
+    """Numba's rules for types, where what an operation gives for some types is worked out once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._known: dict[Any, Any] = {}
+        self.insert_attributes(lowering.BundleAttribute(self))
+
+    def resolve_function_type(self, func: Any, args: Any, kws: Any) -> Any:
+        if kws or isinstance(func, types.Dispatcher):
+            return super().resolve_function_type(func, args, kws)
+        key = (func, tuple(args))
+        if key not in self._known:
+            self._known[key] = super().resolve_function_type(func, args, kws)
+        return self._known[key]
+
+
+class _Target(CPUTarget):
+    @functools.cached_property
+    def _toplevel_target_context(self) -> Any:
+        return _Context(self.typing_context, self._target_name)
+
+    @functools.cached_property
+    def _toplevel_typing_context(self) -> Any:
+        return _Typing()
+
+
+def _smaller(a, b):  # type: ignore[no-untyped-def]
+    return a if a < b else b
+
+
+def _larger(a, b):  # type: ignore[no-untyped-def]
+    return a if a > b else b
+
+
+@compiler_machinery.register_pass(mutates_CFG=False, analysis_only=False)
+class _SubstituteBuiltins(compiler_machinery.FunctionPass):
+    """``min`` and ``max`` of two numbers: Numba's own are for any number of any type."""
+
+    _name = "substitute_builtins"
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def run_pass(self, state: Any) -> bool:
+        for block in state.func_ir.blocks.values():
+            for statement in block.find_insts(numba_ir.Assign):
+                named = statement.value
+                if isinstance(named, numba_ir.Global):
+                    if named.value is min:
+                        named.value = dispatcher(_smaller)
+                    elif named.value is max:
+                        named.value = dispatcher(_larger)
+        return True
+
+
+@compiler_machinery.register_pass(mutates_CFG=True, analysis_only=False)
+class _Lowering(typed_passes.NativeLowering):
+    _name = "kernel_lowering"
+
+    @property
+    def lowering_class(self) -> Any:
+        return lowering.Lower
+
+
+class _Compiler(compiler.CompilerBase):
+    """The passes that kernels need, of Numba's thirty."""
+
+    def define_pipelines(self) -> list[Any]:
+        passes = compiler_machinery.PassManager("kernel")
+        for step in (
+            untyped_passes.TranslateByteCode,
+            untyped_passes.FixupArgs,
+            untyped_passes.IRProcessing,
+            _SubstituteBuiltins,
+            untyped_passes.RewriteSemanticConstants,
+            untyped_passes.DeadBranchPrune,
+            untyped_passes.GenericRewrites,
+            untyped_passes.ReconstructSSA,
+            untyped_passes.DeadBranchPrune,
+            typed_passes.NopythonTypeInference,
+            typed_passes.PreLowerStripPhis,
+            typed_passes.NoPythonSupportedFeatureValidation,
+            typed_passes.IRLegalization,
+            _Lowering,
+            typed_passes.NoPythonBackend,
+        ):
+            passes.add_pass(step, step.__name__)
+        passes.finalize()
+        return [passes]
+
+
+class _Dispatcher(dispatchers.Dispatcher):
+    targetdescr = _Target("cpu")
+
+    def add_overload(self, cres: Any) -> None:
+        self.overloads[tuple(cres.signature.args)] = cres
+
+
+@functools.cache
+def dispatcher(function: Callable[..., object]) -> _Dispatcher:
+    return _Dispatcher(
+        function,
+        targetoptions={
+            "nopython": True,
+            "error_model": "numpy",
+            "no_cpython_wrapper": True,
+            "no_cfunc_wrapper": True,
+            "_nrt": False,
+        },
+        pipeline_class=_Compiler,
+    )
+
+
+def dispatcher_type(function: Callable[..., object]) -> Any:
+    """The Numba type of a kernel as another one sees it."""
+    return types.Dispatcher(dispatcher(function))
+
+
+def instruction_type(definition: Callable[..., Any]) -> Any:
+    """The Numba type of a ``bits.Instruction``: typed and lowered by its definition."""
+
+    class Template(templates.AbstractTemplate):
+        key = definition
+
+        def generic(self, args: Any, kws: Any) -> Any:
+            signature, codegen = definition(self.context, *args)
+            context = _Dispatcher.targetdescr.target_context
+            context.insert_func_defn([(codegen, definition, signature.args)])
+            return signature
+
+    return types.Function(Template)
