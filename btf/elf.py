@@ -1,4 +1,4 @@
-"""BTF and what identifies a module, out of an ELF file. Reading ELF itself is pyelftools' work."""
+"""BTF and what identifies a module, out of an ELF file."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from dataclasses import dataclass
 from typing import IO, cast
 
 from .errors import BtfError, NoBtfError
+from .sections import Sections, read_sections
 
 MAGIC = b"\x7fELF"
+_WANTED = frozenset((".BTF", ".BTF.base", ".BTF.ext", ".modinfo", ".note.gnu.build-id", ".rodata"))
+_DWARF = (b".debug_info", b".zdebug_info")
 _BANNER = re.compile(rb"Linux version (\d+\.\S+) ")
 
 
@@ -46,37 +49,8 @@ def read_elf(data: bytes | mmap.mmap, path: str | None = None) -> ElfBtf:
 
     data   the file; mapped if it is large (a vmlinux with debug information)
     """
-    from elftools.common.exceptions import ELFError  # slow to import, not needed for raw BTF
-    from elftools.elf.elffile import ELFFile
-
-    wanted = {".BTF", ".BTF.base", ".BTF.ext", ".modinfo", ".note.gnu.build-id", ".rodata"}
-    found: dict[str, bytes] = {}
-    has_dwarf = False
-    try:
-        elf = ELFFile(cast(IO[bytes], data) if isinstance(data, mmap.mmap) else io.BytesIO(data))
-        for section in elf.iter_sections():
-            if section.name.startswith((".debug_info", ".zdebug_info")):
-                has_dwarf = True
-            if section.name not in wanted or section["sh_type"] == "SHT_NOBITS":
-                continue
-            start, size = section["sh_offset"], section["sh_size"]
-            if start + size > len(data):
-                raise BtfError(
-                    f"section of {size} bytes at {start} ends beyond the file "
-                    f"({len(data)} bytes): truncated?",
-                    path,
-                    section.name,
-                    start,
-                )
-            found[section.name] = section.data()
-        little = elf.little_endian
-    except BtfError:
-        raise
-    except (ELFError, ValueError, KeyError, IndexError, AssertionError, OverflowError) as error:
-        raise BtfError(f"damaged ELF file: {error}", path, "ELF header") from error
-    except Exception as error:  # pyelftools lets errors of its parser through on damaged input
-        raise BtfError(f"damaged ELF file: {type(error).__name__}: {error}", path, "ELF") from error
-
+    sections = read_sections(data, _WANTED) or _read_any(data, path)
+    found = sections.contents
     info = _modinfo(found.get(".modinfo", b""))
     release = info.get("vermagic", "").split(" ")[0] or None
     if release is None and ".modinfo" not in found:
@@ -88,9 +62,41 @@ def read_elf(data: bytes | mmap.mmap, path: str | None = None) -> ElfBtf:
         name=info.get("name"),
         depends=tuple(name for name in info.get("depends", "").split(",") if name),
         release=release,
-        build_id=_build_id(found.get(".note.gnu.build-id", b""), little),
-        has_dwarf=has_dwarf,
+        build_id=_build_id(found.get(".note.gnu.build-id", b""), sections.little_endian),
+        has_dwarf=any(name.startswith(_DWARF) for name in sections.names),
     )
+
+
+def _read_any(data: bytes | mmap.mmap, path: str | None) -> Sections:
+    """The same for any ELF file, by pyelftools. Raises BtfError when it is not sound."""
+    from elftools.common.exceptions import ELFError  # slow to import, and seldom needed
+    from elftools.elf.elffile import ELFFile
+
+    found: dict[str, bytes] = {}
+    names = set()
+    try:
+        elf = ELFFile(cast(IO[bytes], data) if isinstance(data, mmap.mmap) else io.BytesIO(data))
+        for section in elf.iter_sections():
+            names.add(section.name.encode())
+            if section.name not in _WANTED or section["sh_type"] == "SHT_NOBITS":
+                continue
+            start, size = section["sh_offset"], section["sh_size"]
+            if start + size > len(data):
+                raise BtfError(
+                    f"section of {size} bytes at {start} ends beyond the file "
+                    f"({len(data)} bytes): truncated?",
+                    path,
+                    section.name,
+                    start,
+                )
+            found[section.name] = section.data()
+        return Sections(found, frozenset(names), elf.little_endian)
+    except BtfError:
+        raise
+    except (ELFError, ValueError, KeyError, IndexError, AssertionError, OverflowError) as error:
+        raise BtfError(f"damaged ELF file: {error}", path, "ELF header") from error
+    except Exception as error:  # pyelftools lets errors of its parser through on damaged input
+        raise BtfError(f"damaged ELF file: {type(error).__name__}: {error}", path, "ELF") from error
 
 
 def btf_section(elf: ElfBtf, path: str | None) -> bytes:

@@ -1,4 +1,4 @@
-"""Writes ELF files for tests: 64-bit little-endian, named sections, nothing else.
+"""Writes ELF files for tests: named sections, nothing else, either class and byte order.
 
 elf({".BTF": data, ".modinfo": modinfo(name="foo", vermagic="6.1.0 SMP")})
 """
@@ -8,28 +8,41 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping
 
-SHT_PROGBITS, SHT_STRTAB = 1, 3
+SHT_PROGBITS, SHT_STRTAB, SHT_NOBITS = 1, 3, 8
 
 
-def elf(sections: Mapping[str, bytes]) -> bytes:
-    """An ELF file of type ET_REL with these sections."""
+def elf(
+    sections: Mapping[str, bytes],
+    *,
+    bits: int = 64,
+    order: str = "<",
+    kinds: Mapping[str, int] | None = None,
+    flags: Mapping[str, int] | None = None,
+) -> bytes:
+    """An ELF file of type ET_REL with these sections, of type PROGBITS unless ``kinds`` says."""
+    word, header_bytes, entry_bytes = ("Q", 64, 64) if bits == 64 else ("I", 52, 40)
     contents = {"": b"", **sections, ".shstrtab": b""}
     table = b"\0" + b"".join(name.encode() + b"\0" for name in contents if name)
     contents[".shstrtab"] = table
+    kind_of = {"": 0, ".shstrtab": SHT_STRTAB, **(kinds or {})}
     body, headers = b"", b""
     for name, content in contents.items():
-        offset = 64 + len(body)
-        kind = 0 if not name else SHT_STRTAB if name == ".shstrtab" else SHT_PROGBITS
         headers += struct.pack(
-            "<IIQQQQIIQQ",
+            f"{order}II{word * 4}II{word * 2}",
             table.index(name.encode() + b"\0") if name else 0,
-            kind, 0, 0, offset, len(content), 0, 0, 1, 0,
+            kind_of.get(name, SHT_PROGBITS),
+            (flags or {}).get(name, 0),
+            0,
+            header_bytes + len(body),
+            len(content),
+            0, 0, 1, 0,
         )  # fmt: skip
         body += content + bytes(-len(content) % 8)
-    ident = b"\x7fELF\x02\x01\x01" + bytes(9)
+    ident = b"\x7fELF" + bytes([bits // 32, 1 if order == "<" else 2, 1]) + bytes(9)
     header = ident + struct.pack(
-        "<HHIQQQIHHHHHH",
-        1, 62, 1, 0, 0, 64 + len(body), 0, 64, 0, 0, 64, len(contents), len(contents) - 1,
+        f"{order}HHI{word * 3}IHHHHHH",
+        1, 62 if bits == 64 else 3, 1, 0, 0, header_bytes + len(body),
+        0, header_bytes, 0, 0, entry_bytes, len(contents), len(contents) - 1,
     )  # fmt: skip
     return header + body + headers
 
