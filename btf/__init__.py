@@ -18,7 +18,7 @@ fingerprint 128 bits that are equal exactly for types that no walk tells apart, 
 Nothing here knows of Ray, Parquet, the command line or where files live.
 """
 
-from . import images, kinds
+from . import elf, images, kinds
 from .columns import columns, type_names
 from .compare.difference import Difference, difference
 from .deduplication.deduplicate import DedupResult, dedup, dedup_split
@@ -33,6 +33,7 @@ from .dump.as_raw import dump_raw
 from .edit.builder import Builder
 from .edit.reorder import Renumbered, permute, sort_by_name
 from .errors import BtfError, NoBtfError, NotFoundError, UnsupportedError, WrongBaseError
+from .ext import BtfExt, CodeSection, CoreRelo, CoreReloKind, FuncInfo, LineInfo, parse_ext
 from .fingerprint.fingerprints import BaseFingerprints, fingerprints, own_fingerprints
 from .kinds import KIND_NAMES
 from .table import BTF, parse
@@ -75,9 +76,13 @@ __all__ = [
     "BaseFingerprints",
     "BaseIndex",
     "BtfError",
+    "BtfExt",
     "Builder",
+    "CodeSection",
     "Composite",
     "Const",
+    "CoreRelo",
+    "CoreReloKind",
     "Datasec",
     "DatasecEntry",
     "DeclTag",
@@ -90,9 +95,11 @@ __all__ = [
     "EnumValue",
     "Float",
     "Func",
+    "FuncInfo",
     "FuncProto",
     "Fwd",
     "Int",
+    "LineInfo",
     "Linkage",
     "Member",
     "MergeResult",
@@ -125,6 +132,7 @@ __all__ = [
     "dump_c",
     "dump_json",
     "dump_raw",
+    "elf",
     "fingerprints",
     "images",
     "kinds",
@@ -133,6 +141,7 @@ __all__ = [
     "open_module",
     "own_fingerprints",
     "parse",
+    "parse_ext",
     "permute",
     "relocate",
     "sort_by_name",

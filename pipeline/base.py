@@ -48,7 +48,8 @@ Announce = Callable[[str], None]
 
 def load_base(path: str, announce: Announce | None = None) -> IndexedBase:
     """Read and index a base: raw BTF, a vmlinux, or a kernel image. Raises BaseError."""
-    return _index(*_read(path, printable(path)), announce)
+    types, release = _read(path, printable(path))
+    return _index(types, release or release_of_base(os.path.basename(path)), announce)
 
 
 def load_first(

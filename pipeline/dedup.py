@@ -9,7 +9,6 @@ from pathlib import Path
 
 from .base import Announce, load_base
 from .discover import find_modules
-from .names import release_of_base
 from .records import ModuleRecord, WorkOptions
 from .sources import SourceError
 from .staging import unpacked
@@ -50,8 +49,7 @@ def dedup_files(
             Path(output_folder).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(f"cannot make {output_folder}: {error.strerror}") from error
-    release = base.release or release_of_base(Path(base_path).name)
-    options = WorkOptions(output_folder, describe=False, release=release, replace_whole=True)
+    options = WorkOptions(output_folder, describe=False, release=base.release, replace_whole=True)
     records: list[ModuleRecord] = []
     failed = 0
     began = time.perf_counter()

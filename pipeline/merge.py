@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import btf
 
-from .base import Announce, load_base
+from .base import Announce, IndexedBase, load_base
 from .discover import best_bases, file_input
-from .names import printable, release_of_base
-from .read import ReadError, read_input
+from .names import printable
+from .opening import open_types
 from .records import FileInput
 from .sources import SourceError, find_files
 from .staging import unpacked
@@ -48,35 +48,57 @@ def merge_files(
     OutputError; then nothing was written.
     """
     inputs = _expand(files, base_path)
-    index = release = None
+    base = None
     if base_path is not None:
         base = load_base(base_path, announce)
-        index = base.index
-        release = base.release or release_of_base(os.path.basename(base_path))
     else:
         btf.warm_up(announce)
+    seen = _Seen()
     began = time.perf_counter()
     with unpacked(inputs) as readable:
-        sources = [_open(file, index, release) for file in readable]
-    read_seconds = time.perf_counter() - began
-    began = time.perf_counter()
-    try:
-        merged = btf.merge(sources, index).btf
-    except btf.BtfError as error:
-        raise SourceError(f"cannot merge: {error}") from error
-    work_seconds = time.perf_counter() - began
+        try:
+            merged = btf.merge(seen.each(readable, base), base.index if base else None).btf
+        except btf.BtfError as error:
+            raise SourceError(f"cannot merge: {error}") from error
+    seconds = time.perf_counter() - began
     content = merged.to_bytes()
     _write(output, content)
     return MergeReport(
-        files=len(sources),
-        bytes_in=sum(source.words.nbytes + source.strings.nbytes for source in sources),
+        files=seen.files,
+        bytes_in=seen.bytes,
         bytes_out=len(content),
-        types_in=sum(source.type_count for source in sources),
+        types_in=seen.types,
         types_out=merged.type_count,
-        read_seconds=read_seconds,
-        work_seconds=work_seconds,
+        read_seconds=seen.seconds,
+        work_seconds=seconds - seen.seconds,
         output=output,
     )
+
+
+@dataclass(slots=True)
+class _Seen:
+    """Opens one input after the other, and counts them: none is kept."""
+
+    files: int = 0
+    bytes: int = 0
+    types: int = 0
+    seconds: float = 0.0
+
+    def each(self, inputs: Iterable[FileInput], base: IndexedBase | None) -> Iterator[btf.BTF]:
+        """The BTF of each input. Raises SourceError."""
+        for file in inputs:
+            began = time.perf_counter()
+            shown = printable(file.path)
+            if file.problem is not None:
+                raise SourceError(f"{shown}: {file.problem}")
+            types = open_types(file.content_path, base, shown=shown)
+            if base is None and types.base is not None:
+                raise SourceError(f"{shown}: split BTF: name its base, usually vmlinux, with -B")
+            self.files += 1
+            self.bytes += types.words.nbytes + types.strings.nbytes
+            self.types += types.type_count
+            self.seconds += time.perf_counter() - began
+            yield types
 
 
 def _expand(files: Sequence[str], base_path: str | None) -> list[FileInput]:
@@ -91,24 +113,6 @@ def _expand(files: Sequence[str], base_path: str | None) -> list[FileInput]:
     if not inputs:
         raise SourceError("no BTF in the folders given")
     return list(inputs.values())
-
-
-def _open(file: FileInput, index: btf.BaseIndex | None, release: str | None) -> btf.BTF:
-    shown = printable(file.path)
-    if file.problem is not None:
-        raise SourceError(f"{shown}: {file.problem}")
-    try:
-        data = read_input(file.content_path)
-        if index is None:
-            return btf.load_base(data, path=shown)
-        return btf.open_module(data, index, path=shown, release=release).btf
-    except ReadError as error:
-        raise SourceError(f"{shown}: {error.message}") from error
-    except btf.BtfError as error:
-        hint = ""
-        if index is None and error.section == "strings" and error.offset == 0:
-            hint = "; name its base with -B"
-        raise SourceError(f"cannot merge: {error}{hint}") from error
 
 
 def _write(output: str, content: bytes) -> None:

@@ -1,4 +1,4 @@
-"""From a module's file to BTF that can be put on the base, by way of pahole if need be."""
+"""From a file to its BTF: a module's for the base, by way of pahole if need be; any file's."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ import contextlib
 from dataclasses import dataclass
 
 import btf
+from btf import elf, images
 
+from .base import IndexedBase
 from .encode import Encoded, encode
 from .names import printable
-from .read import read_input
+from .read import ReadError, read_input
 from .records import ENCODE_ALL, ENCODE_NONE, ModuleInput, WorkOptions
+from .sources import SourceError
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,3 +64,34 @@ def open_input(
         with contextlib.suppress(btf.NoBtfError):
             return opened(data, path)
     return opened(read_input(debug.content_path), printable(debug.path))
+
+
+def open_types(path: str, base: IndexedBase | None, *, shown: str | None = None) -> btf.BTF:
+    """The BTF of any one file: raw, ELF or a kernel image, each perhaps compressed.
+
+    base    what split BTF continues, and what BTF on a distilled base is relocated to. Without a
+            base the former is refused, and the latter continues its distilled base
+    shown   what to call the file in messages
+
+    Raises SourceError.
+    """
+    shown = shown or printable(path)
+    try:
+        data = read_input(path)
+        if base is not None:
+            return btf.open_module(data, base.index, path=shown, release=base.release).btf
+        if images.is_image(data):
+            return btf.load_base(data, path=shown)
+        distilled = None
+        if elf.is_elf(data):
+            file = elf.read_elf(data, shown)
+            data = bytes(elf.btf_section(file, shown))
+            if file.btf_base is not None:
+                distilled = btf.parse(file.btf_base, path=shown)
+        if distilled is None and btf.detect_form(data, shown) == "split":
+            raise SourceError(f"{shown}: split BTF: name its base, usually vmlinux, with -B")
+        return btf.parse(data, distilled, path=shown)
+    except ReadError as error:
+        raise SourceError(f"{shown}: {error.message}") from error
+    except btf.BtfError as error:
+        raise SourceError(str(error)) from error

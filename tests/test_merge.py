@@ -178,7 +178,7 @@ def test_command_says_what_is_wrong(small: Path, tmp_path: Path) -> None:
     split = tmp_path / "split.btf"
     assert splitbtf("merge", small, "-B", small / "vmlinux.btf.zst", "-o", split).code == 0
     done = splitbtf("merge", split, "-o", out)
-    assert done.code == 2 and "name its base with -B" in done.err
+    assert done.code == 2 and "name its base, usually vmlinux, with -B" in done.err
     done = splitbtf("merge", tmp_path / "none.btf", "-o", out)
     assert done.code == 2 and "no such file" in done.err
     empty = tmp_path / "empty"

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import BtfError, UnsupportedError, WrongBaseError
+from ..ext import BtfExt
 from ..jit import forget
 from ..table import BTF, freeze
 from . import passes
@@ -34,10 +35,12 @@ class DedupResult:
 
     id_map   uint32: by id of the input (void and, for split input, the base's types included),
              the id in ``btf``: of the type itself, or of the one it was merged into
+    ext      the ``.BTF.ext`` that was given, with the ids and string offsets of ``btf``
     """
 
     btf: BTF
     id_map: np.ndarray
+    ext: BtfExt | None = None
 
 
 class Workspace:
@@ -108,11 +111,12 @@ def plain_index() -> BaseIndex:
     return _PLAIN
 
 
-def dedup_split(module: BTF, index: BaseIndex) -> DedupResult:
+def dedup_split(module: BTF, index: BaseIndex, *, ext: BtfExt | None = None) -> DedupResult:
     """Put a standalone BTF on a base: keep only what the base lacks.
 
     module  standalone BTF (no base of its own)
     index   of the base; both must have the same byte order
+    ext     the module's ``.BTF.ext``, to be taken along
 
     ``result.btf`` is split BTF on ``index.base``. Raises BtfError naming the type when the module
     cannot be deduplicated.
@@ -126,23 +130,32 @@ def dedup_split(module: BTF, index: BaseIndex) -> DedupResult:
             "header",
             0,
         )
-    return _dedup(module, index, added=True)
+    return _with_ext(_dedup(module, index, added=True), module, ext)
 
 
-def dedup(btf: BTF, index: BaseIndex | None = None) -> DedupResult:
+def dedup(btf: BTF, index: BaseIndex | None = None, *, ext: BtfExt | None = None) -> DedupResult:
     """Deduplicate a parsed BTF in place of itself: plain, or split BTF on its base.
 
     btf    plain BTF with no ``index``, or split BTF whose base is the one indexed
+    ext    its ``.BTF.ext``, to be taken along
     """
     if btf.base is None:
-        return _dedup(btf, plain_index(), added=False)
+        return _with_ext(_dedup(btf, plain_index(), added=False), btf, ext)
     if index is None:
         index = BaseIndex.build(btf.base)
     elif (index.type_end, index.str_end) != (btf.start_id, btf.start_str_off):
         raise WrongBaseError(
             "the index is not that of the base that this BTF was read on", btf.path
         )
-    return _dedup(btf, index, added=False)
+    return _with_ext(_dedup(btf, index, added=False), btf, ext)
+
+
+def _with_ext(result: DedupResult, source: BTF, ext: BtfExt | None) -> DedupResult:
+    """The result, and ``ext`` of its source as it reads there. New strings come last."""
+    if ext is None:
+        return result
+    moved = ext.moved_from(source, result.btf, result.id_map)
+    return DedupResult(moved.btf, result.id_map, moved)
 
 
 def _dedup(source: BTF, index: BaseIndex, *, added: bool, may_match: bool = True) -> DedupResult:

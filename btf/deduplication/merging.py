@@ -7,14 +7,16 @@ types comes first, and so the ids: give vmlinux first.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from array import array
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..edit.builder import Builder
+from ..edit.adding import StringPool, check_addable
 from ..errors import BtfError
-from ..table import BTF
+from ..ext import BtfExt
+from ..table import BTF, NATIVE, freeze
 from .deduplicate import dedup
 from .index import BaseIndex
 
@@ -25,45 +27,108 @@ class MergeResult:
 
     id_maps   for each input uint32: by its own numbering (void and, for split input, the base's
               types included), the id in ``btf``
+    exts      the ``.BTF.ext`` of each input, as given, with the ids and string offsets of ``btf``
     """
 
     btf: BTF
     id_maps: tuple[np.ndarray, ...]
+    exts: tuple[BtfExt | None, ...] = ()
 
 
-def merge(sources: Sequence[BTF], base: BTF | BaseIndex | None = None) -> MergeResult:
+def merge(
+    sources: Iterable[BTF],
+    base: BTF | BaseIndex | None = None,
+    *,
+    exts: Sequence[BtfExt | None] = (),
+) -> MergeResult:
     """Merge BTF into one that holds every type once.
 
-    sources   standalone BTF, or split BTF on ``base``, all of one byte order
+    sources   standalone BTF, or split BTF on ``base``, all of one byte order; each is let go of
+              before the next one is asked for
     base      what the result continues, or its index where there is one; None: nothing
+    exts      a ``.BTF.ext`` or None for each source, or nothing at all
 
     Raises BtfError naming the input and its type when one cannot be merged.
     """
     index = base if isinstance(base, BaseIndex) else None
     below = index.base if index is not None else base
     assert below is None or isinstance(below, BTF)
-    byteorder = None if below is not None or not sources else sources[0].byteorder
-    builder = Builder(below, byteorder=byteorder)
-    firsts = [builder.add_btf(source) for source in sources]
+    sum_of = _Sum(below)
+    for source in sources:
+        sum_of.add(source)
+    parts = sum_of.parts
+    if exts and len(exts) != len(parts):
+        raise ValueError(f"{len(exts)} .BTF.ext given for {len(parts)} BTF")
+    whole = sum_of.whole()
+    del sum_of
     try:
-        result = dedup(builder.build(), index)
+        result = dedup(whole, index)
     except BtfError as error:
-        raise _blame(error, sources, firsts) from error
-    id_maps = []
-    for source, first in zip(sources, firsts, strict=True):
-        own = result.id_map[first : first + source.type_count]
-        unchanged = np.arange(source.start_id, dtype=np.uint32)
-        id_maps.append(np.concatenate([unchanged, own]))
-    return MergeResult(result.btf, tuple(id_maps))
+        raise _blame(error, whole, parts) from error
+    id_maps = [part.id_map(result.id_map) for part in parts]
+    merged, moved = result.btf, []
+    for ext, id_map in zip(exts, id_maps, strict=False):
+        moved.append(ext.moved(merged, id_map) if ext is not None else None)
+        merged = moved[-1].btf if moved[-1] is not None else merged
+    last = tuple(replace(ext, btf=merged) if ext is not None else None for ext in moved)
+    return MergeResult(merged, tuple(id_maps), last)
 
 
-def _blame(error: BtfError, sources: Sequence[BTF], firsts: Sequence[int]) -> BtfError:
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What is to be remembered of an input: ``first`` is the id of its first type in the sum."""
+
+    first: int
+    start_id: int
+    type_count: int
+    path: str | None
+
+    def id_map(self, whole: np.ndarray) -> np.ndarray:
+        unchanged = np.arange(self.start_id, dtype=np.uint32)
+        return np.concatenate([unchanged, whole[self.first : self.first + self.type_count]])
+
+
+class _Sum:
+    """BTF after BTF, appended to an empty one. Their records lie in one piece of memory."""
+
+    def __init__(self, base: BTF | None) -> None:
+        self.parts: list[_Part] = []
+        self._base = base
+        self._pool = StringPool(base)
+        self._byteorder = base.byteorder if base is not None else None
+        self._next_id = base.type_end if base is not None else 1
+        self._words, self._offsets = array("I"), array("I", [0])
+
+    def add(self, source: BTF) -> None:
+        """Append the own types of ``source``. Raises UnsupportedError."""
+        first = self._next_id
+        self._byteorder = self._byteorder or source.byteorder
+        check_addable(source, self._base, self._byteorder, first)
+        offsets = source.offsets[1:] + np.uint32(len(self._words))
+        self._words.frombytes(self._pool.add_types(source, first).view(np.uint8).data)
+        self._offsets.frombytes(offsets.view(np.uint8).data)
+        self._next_id += source.type_count
+        self.parts.append(_Part(first, source.start_id, source.type_count, source.path))
+
+    def whole(self) -> BTF:
+        """All of them as one BTF: sound, since each of them is."""
+        return BTF(
+            words=freeze(np.frombuffer(self._words, np.uint32)),
+            offsets=freeze(np.frombuffer(self._offsets, np.uint32)),
+            strings=freeze(self._pool.own_strings),
+            base=self._base,
+            byteorder=self._byteorder or NATIVE,
+        )
+
+
+def _blame(error: BtfError, whole: BTF, parts: Sequence[_Part]) -> BtfError:
     """The same error in terms of the input that it is about."""
     if error.type_id is None:
         return error
-    for source, first in zip(sources, firsts, strict=True):
-        own = error.type_id - first
-        if 0 <= own < source.type_count:
-            at, type_id = int(source.offsets[own]) * 4, source.start_id + own
-            return type(error)(error.message, source.path, error.section, at, type_id)
+    for part in parts:
+        own = error.type_id - part.first
+        if 0 <= own < part.type_count:
+            start = whole.offsets[part.first - whole.start_id]
+            at = int(whole.offsets[error.type_id - whole.start_id] - start) * 4
+            return type(error)(error.message, part.path, error.section, at, part.start_id + own)
     return error

@@ -13,6 +13,7 @@ from itertools import pairwise
 import numpy as np
 
 from ..columns import type_names
+from ..ext import BtfExt
 from ..table import BTF, freeze
 from .adding import require_known_kinds
 from .rewrite import fields, gather
@@ -23,17 +24,24 @@ class Renumbered:
     """The BTF in its new order.
 
     id_map   uint32: by old id (void and the base's types included), the new id
+    ext      the ``.BTF.ext`` that was given, with the new ids
     """
 
     btf: BTF
     id_map: np.ndarray
+    ext: BtfExt | None = None
 
 
-def permute(btf: BTF, order: Sequence[int] | np.ndarray) -> Renumbered:
+def permute(
+    btf: BTF, order: Sequence[int] | np.ndarray, *, ext: BtfExt | None = None
+) -> Renumbered:
     """Put the own types of ``btf`` into another order; references follow, strings stay.
 
-    order   the ids of all own types, each once, in the order wanted. Raises ValueError when it is
-            not that, UnsupportedError for kinds that only a layout section describes.
+    order   the ids of all own types, each once, in the order wanted
+    ext     its ``.BTF.ext``, to be taken along
+
+    Raises ValueError when ``order`` is not that, UnsupportedError for kinds that only a layout
+    section describes.
     """
     require_known_kinds(btf, "renumbered")
     wanted = np.asarray(order, np.int64) - btf.start_id
@@ -49,13 +57,15 @@ def permute(btf: BTF, order: Sequence[int] | np.ndarray) -> Renumbered:
     _, refs = fields(words, offsets[:-1], offsets[1:])
     words[refs] = id_map[words[refs]]
     moved = replace(btf, words=freeze(words), offsets=freeze(offsets))
-    return Renumbered(moved, id_map)
+    if ext is None:
+        return Renumbered(moved, id_map)
+    return Renumbered(moved, id_map, ext.moved_from(btf, moved, id_map))
 
 
-def sort_by_name(btf: BTF) -> Renumbered:
+def sort_by_name(btf: BTF, *, ext: BtfExt | None = None) -> Renumbered:
     """Put the own types of ``btf`` into the order in which a name is found by binary search."""
     offsets, data = type_names(btf)
     text, ends = data.tobytes(), offsets.tolist()
     names = [text[first:last] for first, last in pairwise(ends)]
     order = np.array(sorted(range(len(names)), key=names.__getitem__), np.int64)
-    return permute(btf, order + btf.start_id)
+    return permute(btf, order + btf.start_id, ext=ext)
