@@ -12,11 +12,11 @@ import os
 import sys
 from collections.abc import Sequence
 
-from . import dedup, dump, merge, run
+from . import dedup, dump, fetch, merge, run
 from .words import error_line
 
 DONE, FAILED_INPUTS, NOTHING_DONE, INTERRUPTED = 0, 1, 2, 130
-COMMANDS = (run, dedup, merge, dump)
+COMMANDS = (run, dedup, merge, dump, fetch)
 
 
 def parser() -> argparse.ArgumentParser:

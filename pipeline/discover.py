@@ -21,7 +21,15 @@ from pathlib import PurePath
 
 from . import names
 from .records import FileInput, KernelInput, ModuleInput
-from .sources import Found, SourceError, Sources, find_base, find_files
+from .sources import (
+    Found,
+    SourceError,
+    Sources,
+    find_base,
+    find_files,
+    is_manifest,
+    read_manifest,
+)
 
 
 def find_modules(
@@ -46,8 +54,11 @@ def find_kernels(
     ``skip_folder`` (where the output goes) is no source even if it lies in one. A kernel without
     any base has modules all the same: what becomes of them is for the caller to say.
     """
-    found = find_files(sources, skip_folder=skip_folder)
-    groups = _on_one_base(found, base) if base is not None else _apart(found)
+    manifests = [source for source in sources if is_manifest(source)]
+    others = [source for source in sources if not is_manifest(source)]
+    groups = _groups(others, base, skip_folder) if others else []
+    for path in manifests:
+        groups += _of_manifest(path, base, skip_folder)
     if not any(group.modules for group in groups):
         where = ", ".join(map(names.printable, sources))
         raise SourceError(
@@ -83,6 +94,29 @@ def find_kernels(
     )
 
 
+def _groups(sources: Sequence[str], base: str | None, skip_folder: str | None) -> list[_Group]:
+    found = find_files(sources, skip_folder=skip_folder)
+    return _on_one_base(found, base) if base is not None else _apart(found)
+
+
+def _of_manifest(path: str, base: str | None, skip_folder: str | None) -> list[_Group]:
+    """What a manifest names, by itself: nothing else is searched for its base or its modules."""
+    manifest, sources = read_manifest(path)
+    if base is not None and manifest.base is not None:
+        raise SourceError(f"{names.printable(path)} names a base: leave --base out")
+    groups = _groups(sources, base or manifest.base, skip_folder)
+    if manifest.kernel is not None:
+        groups = [group for group in groups if group.modules]
+        if len(groups) > 1:
+            raise SourceError(
+                f"{names.printable(path)} calls {len(groups)} kernels {manifest.kernel!r}: "
+                "a manifest with a kernel's name is of one kernel"
+            )
+        for group in groups:
+            group.name = manifest.kernel
+    return groups
+
+
 def best_bases(found: Sources) -> list[Found]:
     """Of each vmlinux the best shape."""
     return sorted((group.bases[0] for group in _shapes(found)), key=lambda base: base.path)
@@ -97,6 +131,7 @@ class _Group:
 
     bases: list[Found] = field(default_factory=list)
     modules: list[Found] = field(default_factory=list)
+    name: str | None = None
 
     @property
     def release(self) -> str | None:
@@ -107,7 +142,9 @@ class _Group:
 
     @property
     def label(self) -> str:
-        """What the kernel is called if the user does not say: its release, else its folder."""
+        """What the kernel is called: its name, else its release, else its folder."""
+        if self.name is not None:
+            return names.plain(self.name)
         if self.release is not None:
             return names.plain(self.release)
         files = [*self.bases, *self.modules]

@@ -2,6 +2,7 @@
 
     folder     walked without following links to folders; hidden files are passed over
     package    a .deb, or a tar of files, looked into without unpacking it
+    manifest   a .toml file that says which of these make a kernel (see ``manifests``)
     file       always an input, whatever it is called
 
 Looks at names only, with one exception: in a folder where nothing has a suffix, as in
@@ -16,7 +17,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from . import names
+from . import manifests, names
 from .packages import PackageError, read_package
 from .read import begins_like_btf, unreadable
 
@@ -93,6 +94,50 @@ def find_base(path: str) -> tuple[Found, ...]:
         return (_file(path, os.path.basename(path), os.path.dirname(path)),)
     found = [f for f in _look_into(path) if names.looks_like_base(f.file_name)]
     return tuple(sorted(found, key=lambda file: file.path))
+
+
+def is_manifest(source: str) -> bool:
+    """Whether a source that is named is a manifest."""
+    return source.endswith(manifests.SUFFIX) and os.path.isfile(source)
+
+
+def read_manifest(path: str) -> tuple[manifests.KernelManifest, list[str]]:
+    """A manifest, and the sources that it names, each of them what it should be.
+
+    Packages that are only for debugging need not be there. Raises SourceError.
+    """
+    try:
+        manifest = manifests.load(path)
+    except manifests.ManifestError as error:
+        raise SourceError(str(error)) from error
+    beside = os.path.dirname(os.path.abspath(path))
+    sources = []
+    for package in manifest.packages:
+        where = os.path.join(beside, package.file_name)
+        if os.path.exists(where):
+            _check_sha256(where, package.sha256)
+            sources.append(where)
+        elif not package.only_debug:
+            raise SourceError(
+                f"{package.file_name} is not beside {names.printable(path)}: `splitbtf fetch "
+                f"{manifest.name}` puts it and the manifest into kernels/{manifest.name}"
+            )
+    for file in manifest.files:
+        if file.sha256 is not None:
+            _check_sha256(file.path, file.sha256)
+        sources.append(file.path)
+    return manifest, sources
+
+
+def _check_sha256(path: str, expected: str) -> None:
+    try:
+        found = manifests.sha256_of(path)
+    except OSError as error:
+        raise SourceError(f"{names.printable(path)}: {unreadable(path, error)}") from error
+    if found != expected:
+        raise SourceError(
+            f"{names.printable(path)}: sha256 is {found}, but the manifest says {expected}"
+        )
 
 
 def _find(path: str, skip: str | None) -> Iterator[Found]:
