@@ -23,6 +23,8 @@ from .kinds import (
     INFO_KIND_SHIFT,
     INFO_VLEN_MASK,
     MAX_KIND,
+    STRUCT,
+    UNION,
 )
 
 # Status in place of the type count: a record of unknown kind, or one that leaves the section.
@@ -43,43 +45,50 @@ def scan_types(
     and string offset found; the first FUNC (0-based) whose own target is no FUNC_PROTO, or -1.
     """
     offsets = np.empty(len(words) // HEAD_WORDS + 1, np.uint32)
-    count, max_ref, max_name = _scan(words, kind_words, offsets)
+    count, max_ref, max_name, func = _scan(words, kind_words, offsets)
     if count < 0:
         return offsets[:1], count, max_ref, max_name, -1
     bad_func = -1
-    if max_ref < start_id + count:
-        bad_func = _first_bad_func(words, offsets, count, start_id)
+    if func >= 0 and max_ref < start_id + count:
+        bad_func = _first_bad_func(words, offsets, func, count, start_id)
     return offsets[: count + 1].copy(), count, max_ref, max_name, bad_func
 
 
 @kernel
 def _scan(words, kind_words, offsets):  # type: ignore[no-untyped-def]
-    """Fill ``offsets``; return (count or status, largest type id, largest string offset)."""
+    """Fill ``offsets``; (count or status, largest type id, largest string offset, first FUNC)."""
     end = len(words)
     at = 0
     count = 0
+    first_func = np.int64(-1)
     max_ref = np.uint32(0)
     max_name = np.uint32(0)
     while at < end:
         if at + HEAD_WORDS > end:
-            return _TRUNCATED, np.int64(max_ref), np.int64(max_name)
+            return _TRUNCATED, np.int64(max_ref), np.int64(max_name), first_func
         info = words[at + 1]
         kind = np.int64((info >> INFO_KIND_SHIFT) & INFO_KIND_MASK)
         vlen = np.int64(info & INFO_VLEN_MASK)
         fixed = np.int64(kind_words[kind, 0])
         if fixed < 0:
-            return _UNKNOWN_KIND, np.int64(max_ref), np.int64(max_name)
+            return _UNKNOWN_KIND, np.int64(max_ref), np.int64(max_name), first_func
         stride = np.int64(kind_words[kind, 1])
         body = at + HEAD_WORDS
         following = body + fixed + vlen * stride
         if following > end:
-            return _TRUNCATED, np.int64(max_ref), np.int64(max_name)
+            return _TRUNCATED, np.int64(max_ref), np.int64(max_name), first_func
         offsets[count] = at
         count += 1
         max_name = max(max_name, words[at])
         if HEAD_IS_REF[kind]:
             max_ref = max(max_ref, words[at + 2])
-        if kind <= MAX_KIND:
+        if kind == STRUCT or kind == UNION:
+            for word in range(body, following, 3):
+                max_name = max(max_name, words[word])
+                max_ref = max(max_ref, words[word + 1])
+        elif kind <= MAX_KIND:
+            if kind == FUNC and first_func < 0:
+                first_func = count - 1
             for word in range(body, body + FIXED_REFS[kind]):
                 max_ref = max(max_ref, words[word])
             if stride > 0:
@@ -92,12 +101,12 @@ def _scan(words, kind_words, offsets):  # type: ignore[no-untyped-def]
                         max_ref = max(max_ref, words[word])
         at = following
     offsets[count] = at
-    return count, np.int64(max_ref), np.int64(max_name)
+    return count, np.int64(max_ref), np.int64(max_name), first_func
 
 
 @kernel
-def _first_bad_func(words, offsets, count, start_id):  # type: ignore[no-untyped-def]
-    for index in range(count):
+def _first_bad_func(words, offsets, first, count, start_id):  # type: ignore[no-untyped-def]
+    for index in range(first, count):
         at = np.int64(offsets[index])
         if np.int64((words[at + 1] >> INFO_KIND_SHIFT) & INFO_KIND_MASK) != FUNC:
             continue

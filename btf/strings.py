@@ -25,6 +25,7 @@ _ONES = np.uint64(0x0101010101010101)
 _TOPS = np.uint64(0x8080808080808080)
 _0 = np.uint64(0)
 _1 = np.uint64(1)
+_56 = np.uint64(56)
 
 # Entries of ``seen`` that are no offset: not looked at, and known to be missing from the base.
 UNSEEN = np.uint32(0xFFFFFFFF)
@@ -162,44 +163,30 @@ def index_strings(strings, slots):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def map_strings(source, base, base_slots, base_repeats, seen):  # type: ignore[no-untyped-def]
+def map_strings(source, base, base_slots, base_repeats, seen, everywhere):  # type: ignore[no-untyped-def]
     """Look every string of a section up in the base.
 
-    source  uint8: the section; base, base_slots, base_repeats: see BaseIndex
-    seen    uint32, shape (len(source),): at each string's start its offset in the base, ABSENT if
-            the base lacks it; UNSEEN everywhere else
+    source      uint8: the section; base, base_slots, base_repeats: see BaseIndex
+    seen        uint32, shape (len(source),): at each string's start its offset in the base, ABSENT
+                if the base lacks it
+    everywhere  whether to put UNSEEN everywhere else; if not, it is left as it was
     """
-    for i in range(len(source)):
-        seen[i] = UNSEEN
+    if everywhere:
+        for i in range(len(source)):
+            seen[i] = UNSEEN
     at = np.int64(0)
     next_base = np.int64(0)
-    near_end = len(source) - 8
-    base_near_end = len(base) - 8
     while at < len(source):
         if source[at] == 0:
             seen[at] = 0
             at += 1
             continue
-        length = np.int64(-1)
         if not base_repeats and 0 < next_base < len(base):
-            if WIDE and at < near_end and next_base < base_near_end:
-                # most strings are this short
-                word = load64(source, at)
-                different = word ^ load64(base, next_base)
-                zeros = zero_bytes(word)
-                if zeros != _0:
-                    first_zero = zeros & (~zeros + _1)
-                    if different & ((first_zero << _1) - _1) == _0:
-                        length = trailing_zeros(first_zero) >> 3
-                elif different == _0:
-                    length = common_string(source, at, base, next_base)
-            else:
-                length = common_string(source, at, base, next_base)
-        if length >= 0:
-            seen[at] = next_base
-            next_base += length + 1
-            at += length + 1
-            continue
+            followed = _follow_base(source, at, base, next_base, seen)
+            if followed > at:
+                next_base += followed - at
+                at = followed
+                continue
         h, end = hash_string(source, at)
         found = find_string(base, base_slots, source, at, h)
         if found >= 0:
@@ -208,3 +195,38 @@ def map_strings(source, base, base_slots, base_repeats, seen):  # type: ignore[n
         else:
             seen[at] = ABSENT
         at = end + 1
+
+
+@kernel
+def _follow_base(source, at, base, base_at, seen):  # type: ignore[no-untyped-def]
+    """Map the strings from ``at`` on as long as the base has the same ones from ``base_at`` on.
+
+    Returns where the first string begins that was not mapped.
+    """
+    shift = base_at - at
+    start = at
+    last = min(len(source), len(base) - shift) - 8
+    if WIDE:
+        while at <= last:
+            word = load64(source, at)
+            different = word ^ load64(base, at + shift)
+            # exactly the top bits of the zero bytes
+            zeros = ~(((word & ~_TOPS) + ~_TOPS) | word | ~_TOPS)
+            if different != _0:
+                zeros &= (_1 << (np.uint64(trailing_zeros(different)) & _56)) - _1
+            while zeros != _0:
+                end = at + (trailing_zeros(zeros) >> 3)
+                if end == start:
+                    return start  # the empty string is not looked up
+                seen[start] = start + shift
+                start = end + 1
+                zeros &= zeros - _1
+            if different != _0:
+                return start
+            at += 8
+    if start < len(source) and start + shift < len(base) and source[start] != 0:
+        length = common_string(source, start, base, start + shift)
+        if length >= 0:
+            seen[start] = start + shift
+            start += length + 1
+    return start

@@ -73,7 +73,8 @@ LIST_MASK = 10  # of the slots that this module uses of its tables
 OWN_BYTES = 11  # of new strings
 OWN_STRINGS = 12
 STRING_OVERFLOW = 13  # set when the buffer for new strings or its table is too small
-STATE_SLOTS = 14
+STARTS_ONLY = 14  # 1: ``seen`` is filled where strings begin; 2: a name begins elsewhere
+STATE_SLOTS = 15
 
 _DEPTH_BITS = 5  # of an entry of ``identical``: levels left; above them the stamp of its call
 _DEPTH_MASK = 31

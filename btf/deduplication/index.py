@@ -198,6 +198,7 @@ class BaseIndex:
         """The arrays that kernels take."""
         return BaseTables(
             self.words,
+            self.starts,
             self.group_slots,
             self.group_starts,
             self.candidates,

@@ -20,8 +20,22 @@ from ..kinds import (
     UNION,
 )
 from ..strings import ABSENT, UNSEEN, add_string, find_string, hash_string
-from .equivalence import OWN_BYTES, OWN_STRINGS, STRING_OVERFLOW
+from .equivalence import OWN_BYTES, OWN_STRINGS, STARTS_ONLY, STRING_OVERFLOW
 from .signature import kind_of
+
+
+@kernel
+def _map_name(name, source, source_start, base, scratch):  # type: ignore[no-untyped-def]
+    """A name of the source as an offset that holds in the result."""
+    if name < source_start:
+        return name
+    start = np.int64(name) - source_start
+    mapped = scratch.seen[start]
+    if start > 0 and source[start - 1] != 0 and scratch.state[STARTS_ONLY] != 0:
+        scratch.state[STARTS_ONLY] = 2
+    if mapped >= ABSENT:
+        return _new_name(start, source, base, scratch)
+    return mapped
 
 
 @kernel
@@ -65,12 +79,13 @@ def take_in(words, offsets, source, source_start, first_source, delta, base, scr
     source           uint8: own strings of the source; they start at offset ``source_start``, and
                      smaller offsets are the base's already
     first_source, delta   references from ``first_source`` on move up by ``delta``
-    base, scratch    see ``tables``; ``scratch.seen`` as ``map_strings`` left it
+    base, scratch    see ``tables``; ``scratch.seen`` as ``map_strings`` left it. If that is only
+                     where strings begin, ``state[STARTS_ONLY]`` is 1, and 2 afterwards if a name
+                     begins elsewhere: what came of it is void then
 
     Names are visited in the order of types, within a type its own name first. New strings get
     offsets from the end of the base's strings on, in order of first use.
     """
-    seen = scratch.seen
     target = scratch.own
     for index in range(len(offsets) - 1):
         at = np.int64(offsets[index])
@@ -79,13 +94,7 @@ def take_in(words, offsets, source, source_start, first_source, delta, base, scr
         kind = kind_of(info)
         target[at + 1] = info
 
-        name = words[at]
-        if name >= source_start:
-            start = np.int64(name) - source_start
-            name = seen[start]
-            if name >= ABSENT:
-                name = _new_name(start, source, base, scratch)
-        target[at] = name
+        target[at] = _map_name(words[at], source, source_start, base, scratch)
         word = words[at + 2]
         if HEAD_IS_REF[kind] and word >= first_source:
             word += delta
@@ -96,13 +105,7 @@ def take_in(words, offsets, source, source_start, first_source, delta, base, scr
 
         if kind == STRUCT or kind == UNION:
             while at < end:
-                name = words[at]
-                if name >= source_start:
-                    start = np.int64(name) - source_start
-                    name = seen[start]
-                    if name >= ABSENT:
-                        name = _new_name(start, source, base, scratch)
-                target[at] = name
+                target[at] = _map_name(words[at], source, source_start, base, scratch)
                 word = words[at + 1]
                 if word >= first_source:
                     word += delta
@@ -126,11 +129,7 @@ def take_in(words, offsets, source, source_start, first_source, delta, base, scr
             for part in range(stride):
                 word = words[at + part]
                 if part == name_at:
-                    if word >= source_start:
-                        start = np.int64(word) - source_start
-                        word = seen[start]
-                        if word >= ABSENT:
-                            word = _new_name(start, source, base, scratch)
+                    word = _map_name(word, source, source_start, base, scratch)
                 elif part == ref_at and word >= first_source:
                     word += delta
                 target[at + part] = word

@@ -231,40 +231,39 @@ def dedup_module(module: Module, index: BaseIndex) -> DedupResult:
     if module.form in (SPLIT, DISTILLED):
         return dedup(module.btf, index)
     result = dedup_split(module.btf, index)
-    for name, offset in zip(_ABI_STRUCTS, index.offsets_of(_ABI_STRUCTS), strict=True):
-        if offset < 0:
-            continue
-        at = _clashing_struct(
-            index.words, index.starts, result.btf.words, result.btf.offsets, offset
+    first, second = index.offsets_of(_ABI_STRUCTS)
+    at = _clashing_struct(index.tables, result.btf.words, result.btf.offsets, first, second)
+    if at >= 0:
+        struct = result.btf.words[int(result.btf.offsets[at]) :]
+        raise WrongBaseError(
+            f"its struct {result.btf.string(int(struct[0]))} ({struct[2]} bytes) is laid out "
+            "unlike the base's: the module was built for another kernel or configuration",
+            module.btf.path,
+            "types",
+            None,
+            int(np.flatnonzero(result.id_map == index.type_end + at)[0]),
         )
-        if at >= 0:
-            size = int(result.btf.words[int(result.btf.offsets[at]) + 2])
-            raise WrongBaseError(
-                f"its struct {name.decode()} ({size} bytes) is laid out unlike the base's: "
-                "the module was built for another kernel or configuration",
-                module.btf.path,
-                "types",
-                None,
-                int(np.flatnonzero(result.id_map == index.type_end + at)[0]),
-            )
     return result
 
 
 @kernel
-def _clashing_struct(base_words, base_starts, words, offsets, name):  # type: ignore[no-untyped-def]
-    """Own struct ``name`` whose members none of the base's structs of the name has, or -1."""
+def _clashing_struct(base, words, offsets, first_name, second_name):  # type: ignore[no-untyped-def]
+    """Own struct of one of two names (string offsets, negative for none) whose members none of the
+    base's structs of the name has, or -1."""
     for index in range(len(offsets) - 1):
         at = np.int64(offsets[index])
         info = words[at + 1]
-        if words[at] != name or kind_of(info) != STRUCT or info & INFO_VLEN_MASK == 0:
+        name = np.int64(words[at])
+        if name != first_name and name != second_name:
+            continue
+        if kind_of(info) != STRUCT or info & INFO_VLEN_MASK == 0:
             continue
         same_named = 0
-        for type_id in range(1, len(base_starts)):
-            base_at = np.int64(base_starts[type_id])
-            base_info = base_words[base_at + 1]
-            if base_words[base_at] == name and kind_of(base_info) == STRUCT:
+        for type_id in range(1, len(base.starts)):
+            base_at = np.int64(base.starts[type_id])
+            if np.int64(base.words[base_at]) == name and kind_of(base.words[base_at + 1]) == STRUCT:
                 same_named += 1
-                if same_but_references(base_words, words, base_at, len(base_words) + at):
+                if same_but_references(base.words, words, base_at, len(base.words) + at):
                     same_named = 0
                     break
         if same_named > 0:

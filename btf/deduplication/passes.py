@@ -38,6 +38,7 @@ from .equivalence import (
     OWN_BYTES,
     OWN_STRINGS,
     PARITY,
+    STARTS_ONLY,
     STRING_OVERFLOW,
     TOO_DEEP,
     UNMAPPED,
@@ -85,16 +86,22 @@ def dedup_whole(  # type: ignore[no-untyped-def]
     state = scratch.state
     count = len(offsets) - 1
     first_own = np.int64(base.type_end)
-    if state[OWN_STRINGS] > 0:
-        for slot in range(len(scratch.string_slots)):
-            scratch.string_slots[slot] = 0
-    scratch.own_strings[0] = 0
-    # without a base, BTF begins with the empty string
-    state[OWN_BYTES] = 0 if len(base.strings) > 0 else 1
-    state[OWN_STRINGS] = 0
-    state[STRING_OVERFLOW] = 0
-    map_strings(source, base.strings, base.string_slots, base.strings_repeat, scratch.seen)
-    take_in(words, offsets, source, source_start, first_source, delta, base, scratch)
+    for careful in range(2):
+        if state[OWN_STRINGS] > 0:
+            for slot in range(len(scratch.string_slots)):
+                scratch.string_slots[slot] = 0
+        scratch.own_strings[0] = 0
+        # without a base, BTF begins with the empty string
+        state[OWN_BYTES] = 0 if len(base.strings) > 0 else 1
+        state[OWN_STRINGS] = 0
+        state[STRING_OVERFLOW] = 0
+        map_strings(
+            source, base.strings, base.string_slots, base.strings_repeat, scratch.seen, careful == 1
+        )
+        state[STARTS_ONLY] = 1 - careful
+        take_in(words, offsets, source, source_start, first_source, delta, base, scratch)
+        if state[STARTS_ONLY] != 2:
+            break
     if state[STRING_OVERFLOW] != 0:
         return MORE_STRINGS, 0, 0, 0, 0
     _start_module(base, offsets, scratch)
@@ -104,7 +111,7 @@ def dedup_whole(  # type: ignore[no-untyped-def]
     length = np.int64(0)
     if code == DONE:
         kept, length = compact(
-            own, len(base.words), count, scratch.records, first_own,
+            own, len(base.words), count, scratch.records, first_own, state[BASE_EDITS] > 0,
             scratch.new_ids, scratch.out, scratch.out_offsets,
         )  # fmt: skip
     _end_module(scratch.records, scratch.edits, state)
@@ -313,10 +320,11 @@ def _resolve_forward_declarations(base, own, count, scratch, first_own):  # type
 
 
 @kernel
-def compact(own, offset, count, records, first_own, new_ids, out, out_offsets):  # type: ignore[no-untyped-def]
+def compact(own, offset, count, records, first_own, base_changed, new_ids, out, out_offsets):  # type: ignore[no-untyped-def]
     """Copy the types that are their own canonical, in order, with final ids.
 
     own, offset  uint32: the module's words; position of the first, as ``records`` counts
+    base_changed whether this module re-mapped a base type
     new_ids      uint32, shape (count,): final id of every own type (of its canonical type)
     out          uint32, at least as long as ``own``
     out_offsets  uint32, shape (count + 1,)
@@ -329,7 +337,7 @@ def compact(own, offset, count, records, first_own, new_ids, out, out_offsets): 
             new_ids[index] = first_own + kept
             kept += 1
     for index in range(count):
-        canonical = resolve(records, first_own + index)
+        canonical = _final(records, first_own, first_own + index, base_changed)
         if canonical < first_own:
             new_ids[index] = canonical
         elif canonical != first_own + index:
@@ -348,23 +356,36 @@ def compact(own, offset, count, records, first_own, new_ids, out, out_offsets): 
         for i in range(words):
             out[length + i] = own[at + i]
         if HEAD_IS_REF[kind]:
-            _renumber(records, first_own, new_ids, out, length + 2)
+            _renumber(records, first_own, new_ids, base_changed, out, length + 2)
         body = length + HEAD_WORDS
         for word in range(body, body + FIXED_REFS[kind]):
-            _renumber(records, first_own, new_ids, out, word)
+            _renumber(records, first_own, new_ids, base_changed, out, word)
         ref_at = np.int64(ELEMENT_REF[kind])
         if ref_at >= 0 and ELEMENT_WORDS[kind] > 0:
             body += FIXED_WORDS[kind]
             for word in range(body + ref_at, length + words, ELEMENT_WORDS[kind]):
-                _renumber(records, first_own, new_ids, out, word)
+                _renumber(records, first_own, new_ids, base_changed, out, word)
         length += words
     out_offsets[kept] = length
     return kept, length
 
 
 @kernel
-def _renumber(records, first_own, new_ids, out, word):  # type: ignore[no-untyped-def]
-    canonical = resolve(records, np.int64(out[word]))
+def _final(records, first_own, type_id, base_changed):  # type: ignore[no-untyped-def]
+    """As ``resolve``, without a look at the base's rows where they all say what they are."""
+    while type_id >= first_own:
+        to = np.int64(records[type_id, CANONICAL])
+        if to == type_id:
+            return type_id
+        type_id = to
+    if base_changed:
+        return resolve(records, type_id)
+    return type_id
+
+
+@kernel
+def _renumber(records, first_own, new_ids, base_changed, out, word):  # type: ignore[no-untyped-def]
+    canonical = _final(records, first_own, np.int64(out[word]), base_changed)
     if canonical >= first_own:
         out[word] = new_ids[canonical - first_own]
     else:

@@ -11,6 +11,7 @@ class BaseTables(NamedTuple):
     """The base, read-only. See ``BaseIndex`` for what each array holds."""
 
     words: np.ndarray
+    starts: np.ndarray
     group_slots: np.ndarray
     group_starts: np.ndarray
     candidates: np.ndarray

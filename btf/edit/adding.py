@@ -114,7 +114,9 @@ class StringPool:
         room, entries = len(source.strings) + 1, int(count_strings(source.strings))
         while True:
             known = _Known(self._strings, self._slots)
-            map_strings(source.strings, known.strings, known.string_slots, self._repeats, seen)
+            map_strings(
+                source.strings, known.strings, known.string_slots, self._repeats, seen, True
+            )
             slots = np.zeros(power_of_two(2 * entries + 2), np.uint64)
             fresh = _Fresh(seen, np.empty(room, np.uint8), slots, state, own)
             take_in(
