@@ -69,19 +69,27 @@ class Kernel:
         return dispatcher_type(self.function)
 
     def __call__(self, *args: Any) -> Any:
-        words: list[int] = []
-        key = _flatten(args, words)
+        frame = array("q")
+        entry = self._entry(_flatten(args, frame))
+        at = len(frame)
+        frame.extend(entry.room)
+        entry.call(frame.buffer_info()[0])
+        return entry.result(frame, at)
+
+    def prepare(self, *args: Any) -> None:
+        """Have the machine code for such arguments ready, without a call."""
+        self._entry(_flatten(args, array("q")))
+
+    def _entry(self, key: tuple[Any, ...]) -> _Entry:
         entry = self._entries.get(key)
         if entry is None:
             entry = self._entries[key] = _Entry(self, key)
-        frame = array("q", words)
-        frame.extend(entry.room)
-        entry.call(frame.buffer_info()[0])
-        return entry.result(frame, len(words))
+        return entry
 
 
-def _flatten(args: Any, words: list[int]) -> tuple[Any, ...]:
-    """Lay ``args`` out in 64-bit words; returns their types, as ``compiler`` reads them.
+def _flatten(args: Any, frame: array[int]) -> tuple[Any, ...]:
+    """Lay ``args`` out in 64-bit words, added to ``frame``; returns their types, as ``compiler``
+    reads them.
 
     An array is its address and its length; a number is itself; a named tuple is its fields. Types:
     the dtype's code (with the row's length, if there are rows) for an array, the name of Numba's
@@ -90,33 +98,58 @@ def _flatten(args: Any, words: list[int]) -> tuple[Any, ...]:
     key: list[Any] = []
     for value in args:
         if isinstance(value, np.ndarray):
-            if not value.flags.c_contiguous or not value.flags.aligned:
+            flags = value.flags
+            if not flags.c_contiguous or not flags.aligned:
                 raise TypeError("kernels take arrays that are contiguous and aligned")
-            words.append(value.ctypes.data)
-            words.append(value.shape[0])
-            code = value.dtype.str
+            frame.append(_address(value))
+            frame.append(len(value))
+            code = _codes.get(value.dtype)
+            if code is None:
+                code = _codes[value.dtype] = value.dtype.str
             key.append(code if value.ndim == 1 else (code, *value.shape[1:]))
         elif isinstance(value, tuple):
-            key.append(_flatten_tuple(value, words))
+            key.append(_flatten_tuple(value, frame))
         elif isinstance(value, bool | np.bool_):
-            words.append(int(value))
+            frame.append(bool(value))
             key.append("boolean")
         elif isinstance(value, int):
-            words.append(value)
+            frame.append(value)
             key.append("int64")
         elif isinstance(value, np.uint64):
-            words.append(int(value) - (1 << 64 if value >> np.uint64(63) else 0))
+            frame.append(int(value) - (1 << 64 if value >> np.uint64(63) else 0))
             key.append("uint64")
         elif isinstance(value, np.integer):
-            words.append(int(value))
+            frame.append(int(value))
             key.append(str(value.dtype))
         else:
             raise TypeError(f"kernels do not take {type(value).__name__}")
     return tuple(key)
 
 
+_codes: dict[np.dtype[Any], str] = {}
+
+
+def _address_by_interface(value: np.ndarray) -> int:
+    return int(value.ctypes.data)
+
+
+def _address_in_object(value: np.ndarray) -> int:
+    """As the macro PyArray_DATA of NumPy's C interface: ten times as fast as its Python one."""
+    return _pointer_at(id(value) + object.__basicsize__).value or 0
+
+
+_pointer_at = ctypes.c_void_p.from_address
+_probe = np.zeros(1, np.uint8)
+_address = (
+    _address_in_object
+    if sys.implementation.name == "cpython"
+    and _address_in_object(_probe) == _address_by_interface(_probe)
+    else _address_by_interface
+)
+
+
 # The last named tuples that were laid out: those of a workspace come again with every module.
-_laid_out: dict[int, tuple[Any, list[int], _TupleTypes]] = {}
+_laid_out: dict[int, tuple[Any, array[int], _TupleTypes]] = {}
 _LAID_OUT = 8
 
 
@@ -130,16 +163,16 @@ class _TupleTypes:
 _tuple_types: dict[tuple[Any, ...], _TupleTypes] = {}
 
 
-def _flatten_tuple(value: tuple[Any, ...], words: list[int]) -> _TupleTypes:
+def _flatten_tuple(value: tuple[Any, ...], frame: array[int]) -> _TupleTypes:
     known = _laid_out.get(id(value))
     if known is None or known[0] is not value:
-        inner: list[int] = []
+        inner = array("q")
         types = (type(value), _flatten(value, inner))
         known = (value, inner, _tuple_types.setdefault(types, _TupleTypes(types)))
         if len(_laid_out) >= _LAID_OUT:
             _laid_out.clear()
         _laid_out[id(value)] = known
-    words += known[1]
+    frame.extend(known[1])
     return known[2]
 
 
@@ -170,7 +203,8 @@ class _Entry:
         head, code = stored.split(b"\n", 1)
         self._results: str | list[str] | None = json.loads(head)["results"]
         one = isinstance(self._results, str)
-        self.room = [0] * (1 if one else len(self._results or ()))
+        self._as_they_are = not {"bool", "uint64"} & set(self._results or ())
+        self.room = array("q", [0] * (1 if one else len(self._results or ())))
         engine = _engine()
         engine.add_object_file(llvm.ObjectFileRef.from_data(code))
         engine.finalize_object()
@@ -183,6 +217,8 @@ class _Entry:
             return None
         if isinstance(self._results, str):
             return _number(self._results, frame[at])
+        if self._as_they_are:
+            return tuple(frame[at:])
         return tuple(_number(kind, frame[at + i]) for i, kind in enumerate(self._results))
 
 

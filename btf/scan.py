@@ -45,18 +45,13 @@ def scan_types(
     and string offset found; the first FUNC (0-based) whose own target is no FUNC_PROTO, or -1.
     """
     offsets = np.empty(len(words) // HEAD_WORDS + 1, np.uint32)
-    count, max_ref, max_name, func = _scan(words, kind_words, offsets)
-    if count < 0:
-        return offsets[:1], count, max_ref, max_name, -1
-    bad_func = -1
-    if func >= 0 and max_ref < start_id + count:
-        bad_func = _first_bad_func(words, offsets, func, count, start_id)
-    return offsets[: count + 1].copy(), count, max_ref, max_name, bad_func
+    count, max_ref, max_name, bad_func = _scan(words, kind_words, start_id, offsets)
+    return offsets[: max(count, 0) + 1].copy(), count, max_ref, max_name, bad_func
 
 
 @kernel
-def _scan(words, kind_words, offsets):  # type: ignore[no-untyped-def]
-    """Fill ``offsets``; (count or status, largest type id, largest string offset, first FUNC)."""
+def _scan(words, kind_words, start_id, offsets):  # type: ignore[no-untyped-def]
+    """Fill ``offsets``; (count or status, largest type id, largest string offset, bad FUNC)."""
     end = len(words)
     at = 0
     count = 0
@@ -65,18 +60,18 @@ def _scan(words, kind_words, offsets):  # type: ignore[no-untyped-def]
     max_name = np.uint32(0)
     while at < end:
         if at + HEAD_WORDS > end:
-            return _TRUNCATED, np.int64(max_ref), np.int64(max_name), first_func
+            return _TRUNCATED, np.int64(max_ref), np.int64(max_name), -1
         info = words[at + 1]
         kind = np.int64((info >> INFO_KIND_SHIFT) & INFO_KIND_MASK)
         vlen = np.int64(info & INFO_VLEN_MASK)
         fixed = np.int64(kind_words[kind, 0])
         if fixed < 0:
-            return _UNKNOWN_KIND, np.int64(max_ref), np.int64(max_name), first_func
+            return _UNKNOWN_KIND, np.int64(max_ref), np.int64(max_name), -1
         stride = np.int64(kind_words[kind, 1])
         body = at + HEAD_WORDS
         following = body + fixed + vlen * stride
         if following > end:
-            return _TRUNCATED, np.int64(max_ref), np.int64(max_name), first_func
+            return _TRUNCATED, np.int64(max_ref), np.int64(max_name), -1
         offsets[count] = at
         count += 1
         max_name = max(max_name, words[at])
@@ -101,7 +96,10 @@ def _scan(words, kind_words, offsets):  # type: ignore[no-untyped-def]
                         max_ref = max(max_ref, words[word])
         at = following
     offsets[count] = at
-    return count, np.int64(max_ref), np.int64(max_name), first_func
+    bad_func = np.int64(-1)
+    if first_func >= 0 and np.int64(max_ref) < start_id + count:
+        bad_func = np.int64(_first_bad_func(words, offsets, first_func, count, start_id))
+    return count, np.int64(max_ref), np.int64(max_name), bad_func
 
 
 @kernel

@@ -1,48 +1,74 @@
-"""Getting all kernels ready before the first module: loaded from the cache, or compiled once."""
+"""Getting all kernels ready before the first module, when they were never compiled before."""
 
 from __future__ import annotations
 
+import os
 import struct
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from . import kinds
 from .columns import columns, type_names
-from .deduplication.deduplicate import dedup
 from .deduplication.index import BaseIndex
-from .deduplication.module import dedup_module, open_module
+from .deduplication.module import clashing_struct, dedup_module, open_module
 from .distilled.distill import distill_base
 from .distilled.relocate import relocate
 from .fingerprint.fingerprints import BaseFingerprints, fingerprints, own_fingerprints
 from .header import pack
 from .jit import INTERPRETED, cache_folder
-from .table import NATIVE, parse
+from .table import BTF, NATIVE, parse
 
 _DONE = "complete"
 
 
 def warm_up(announce: Callable[[str], None] | None = None) -> None:
-    """Have every kernel ready to run in this process.
+    """Have the machine code of every kernel at hand: compile what was never compiled before.
 
     announce  called with a sentence for the user when kernels have to be compiled, which takes
-              some seconds; not called when they come from the cache
+              some seconds
     """
     if INTERPRETED:
         return
     folder = cache_folder(__name__)
     marker = folder / _DONE
-    if announce is not None and not marker.exists():
+    if marker.exists():
+        return
+    if announce is not None:
         announce(
             "first run of this version: compiling kernels, 10 to 30 s "
             f"(kept in {folder.parent} for later runs)"
         )
-    _exercise()
-    if not marker.exists():
-        marker.parent.mkdir(parents=True, exist_ok=True)
-        marker.touch()
+    # One kernel takes longer than all others together: another process compiles it.
+    helper = _start("from btf.deduplication.deduplicate import prepare; prepare()")
+    base, split = _exercise_others()
+    if helper is not None:
+        helper.wait()
+    index = BaseIndex.build(base)
+    dedup_module(open_module(split.to_bytes(), index), index)
+    marker.parent.mkdir(parents=True, exist_ok=True)
+    marker.touch()
 
 
-def _exercise() -> None:
-    """Take a tiny base and two tiny modules through all that is compiled."""
+def _start(program: str) -> subprocess.Popen[bytes] | None:
+    """Run a few words of Python beside this process; None where no process can be started."""
+    here = str(Path(__file__).parent.parent)
+    path = os.pathsep.join([here, *filter(None, [os.environ.get("PYTHONPATH")])])
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-c", program],
+            env={**os.environ, "PYTHONPATH": path},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+    except OSError:
+        return None
+
+
+def _exercise_others() -> tuple[BTF, BTF]:
+    """Take a tiny base and a tiny module through all other kernels; returns the two."""
 
     def struct_of_int(name_off: int, member_off: int) -> bytes:
         info = kinds.info_word(kinds.STRUCT, 1)
@@ -52,12 +78,12 @@ def _exercise() -> None:
     base_strings = b"\0int\0module\0m\0"  # a base with struct module, as any vmlinux
     base = parse(pack(NATIVE, 0, integer + struct_of_int(5, 12), base_strings))
     index = BaseIndex.build(base)
-    standalone = pack(NATIVE, 0, integer + struct_of_int(5, 7), b"\0int\0s\0m\0")
-    result = dedup_module(open_module(standalone, index), index).btf
-    dedup_module(open_module(result.to_bytes(), index), index)
-    relocate(distill_base(result).split, index)
-    dedup(parse(standalone))
-    columns(result)
-    type_names(result)
-    fingerprints(result, BaseFingerprints.build(base))
-    own_fingerprints(result)
+    own_struct = struct_of_int(len(base_strings), 12)
+    split = open_module(pack(NATIVE, 0, own_struct, b"s\0"), index).btf
+    relocate(distill_base(split).split, index)
+    columns(split)
+    type_names(split)
+    fingerprints(split, BaseFingerprints.build(base))
+    own_fingerprints(split)
+    clashing_struct(index, split)
+    return base, split

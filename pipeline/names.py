@@ -93,9 +93,12 @@ def is_package_in_folder(file_name: str) -> bool:
     return is_debian_package(file_name) or _BTF_TAR.search(file_name) is not None
 
 
+_LONGEST_FIRST = tuple(sorted(MODULE_SUFFIXES, key=len, reverse=True))
+
+
 def stem(file_name: str) -> str:
     """The module that a file is named after: ``kvm-amd`` of ``kvm-amd.btf.zst``."""
-    for suffix in sorted(MODULE_SUFFIXES, key=len, reverse=True):
+    for suffix in _LONGEST_FIRST:
         if file_name.endswith(suffix) and len(file_name) > len(suffix):
             return file_name[: -len(suffix)]
     return file_name

@@ -13,7 +13,6 @@ import time
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import PurePath
 from typing import Any
 
 import btf
@@ -175,7 +174,7 @@ def _dedup_into(
 
 def default_module_name(module: ModuleInput) -> str:
     """The kernel's name for a module that does not say it: that of its file, with underscores."""
-    return names.printable(names.stem(PurePath(module.path).name)).replace("-", "_")
+    return names.printable(names.stem(os.path.basename(module.path))).replace("-", "_")
 
 
 def failure_of(error: btf.BtfError) -> Failure:

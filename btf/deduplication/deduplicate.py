@@ -26,7 +26,7 @@ from . import passes
 from .equivalence import CURRENT_EPOCH
 from .index import BaseIndex, new_records, new_scratch, unknown_kind_error
 from .signature import EPOCH
-from .tables import Scratch
+from .tables import Scratch, blank_tables
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,6 +201,15 @@ def _dedup(source: BTF, index: BaseIndex, *, added: bool, may_match: bool = True
     )
     unchanged = np.arange(1 if added else first_own, dtype=np.uint32)
     return DedupResult(result, np.concatenate([unchanged, scratch.new_ids[:count]]))
+
+
+def prepare() -> None:
+    """Have the kernel of dedup ready, which takes longer to compile than all others together."""
+    word, text = np.zeros(1, np.uint32), np.zeros(1, np.uint8)
+    scratch = new_scratch(new_records(word, 2), word, types=1, words=1, frames=1, text=1)
+    passes.dedup_whole.prepare(  # type: ignore[attr-defined]
+        blank_tables(), scratch, word, word, text, 0, np.uint32(0), np.uint32(0), True
+    )
 
 
 def _failure(source: BTF, code: int, type_id: int) -> BtfError:

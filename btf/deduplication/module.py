@@ -231,8 +231,7 @@ def dedup_module(module: Module, index: BaseIndex) -> DedupResult:
     if module.form in (SPLIT, DISTILLED):
         return dedup(module.btf, index)
     result = dedup_split(module.btf, index)
-    first, second = index.offsets_of(_ABI_STRUCTS)
-    at = _clashing_struct(index.tables, result.btf.words, result.btf.offsets, first, second)
+    at = clashing_struct(index, result.btf)
     if at >= 0:
         struct = result.btf.words[int(result.btf.offsets[at]) :]
         raise WrongBaseError(
@@ -244,6 +243,13 @@ def dedup_module(module: Module, index: BaseIndex) -> DedupResult:
             int(np.flatnonzero(result.id_map == index.type_end + at)[0]),
         )
     return result
+
+
+def clashing_struct(index: BaseIndex, split: BTF) -> int:
+    """An own type (0-based) that every module of a kernel shares with it, but is laid out unlike
+    the base's; -1 if there is none."""
+    first, second = index.offsets_of(_ABI_STRUCTS)
+    return int(_clashing_struct(index.tables, split.words, split.offsets, first, second))
 
 
 @kernel

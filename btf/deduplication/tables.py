@@ -28,6 +28,29 @@ class BaseTables(NamedTuple):
     capacity: int
 
 
+def blank_tables() -> BaseTables:
+    """Tables of the right types with nothing in them."""
+    word, wide, byte = (np.zeros(0, kind) for kind in (np.uint32, np.uint64, np.uint8))
+    return BaseTables(
+        words=word,
+        starts=word,
+        group_slots=wide,
+        group_starts=word,
+        candidates=word,
+        alone=byte,
+        named_once=byte,
+        name_slots=wide,
+        typedef_slots=wide,
+        enum_slots=wide,
+        strings=byte,
+        string_slots=wide,
+        strings_repeat=False,
+        type_end=1,
+        entries=0,
+        capacity=0,
+    )
+
+
 class Scratch(NamedTuple):
     """Memory for one module at a time. N base types (void included), room for T own ones of W
     words, and for S bytes of strings.

@@ -1,0 +1,130 @@
+"""Kernels without Numba: what they take and return, the store of machine code, the first run."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from btf import jit
+from btf.jit import kernel
+
+compiled = pytest.mark.skipif(jit.INTERPRETED, reason="kernels run interpreted")
+
+
+class Pair(NamedTuple):
+    values: np.ndarray
+    rows: np.ndarray
+    offset: int
+
+
+@kernel
+def total(pair, factor, negate):  # type: ignore[no-untyped-def]
+    found = np.int64(0)
+    for i in range(len(pair.values)):
+        found += np.int64(pair.values[i]) * factor
+        pair.rows[i, 1] = np.uint32(i + pair.offset)
+    return (
+        -found if negate else found,
+        found > 5,
+        min(found, np.int64(7)),
+        np.uint64(1) << np.uint64(63),
+    )
+
+
+def pair(count: int) -> Pair:
+    return Pair(np.arange(count, dtype=np.uint32), np.zeros((count, 3), np.uint32), 10)
+
+
+def test_arguments_and_results() -> None:
+    given = pair(4)
+    found, large, least, top = total(given, 2, True)
+    assert (found, large, least, top) == (-12, True, 7, 1 << 63)
+    assert given.rows[:, 1].tolist() == [10, 11, 12, 13]
+    assert not given.rows[:, 0].any() and not given.rows[:, 2].any()
+    other = pair(2)  # another tuple of the same types: nothing of the first is used for it
+    assert total(other, np.int64(3), False)[0] == 3
+    assert other.rows[:, 1].tolist() == [10, 11]
+
+
+@compiled
+def test_arrays_that_a_kernel_cannot_take() -> None:
+    given = pair(4)
+    with pytest.raises(TypeError, match="contiguous"):
+        total(given._replace(values=np.arange(8, dtype=np.uint32)[::2]), 1, False)
+    with pytest.raises(TypeError, match="list"):
+        total(given, [1], False)
+
+
+@compiled
+def test_addresses_are_numpys() -> None:
+    for array in (np.arange(5), np.zeros((3, 2), np.uint8), np.arange(9)[4:]):
+        assert jit._address(array) == array.ctypes.data
+
+
+def run(program: str, folder: Path, **more: str) -> str:
+    env = {**os.environ, "SPLITBTF_CACHE_DIR": str(folder), **more}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=env, capture_output=True, text=True, check=True
+    )
+    return done.stdout
+
+
+COUNT = """
+import sys, numpy
+from btf.strings import count_strings
+print(count_strings(numpy.zeros(3, numpy.uint8)), "numba" in sys.modules)
+"""
+
+
+@compiled
+def test_machine_code_is_kept_and_needs_no_numba(tmp_path: Path) -> None:
+    assert run(COUNT, tmp_path) == "3 True\n"
+    assert run(COUNT, tmp_path) == "3 False\n"
+
+
+@compiled
+def test_damaged_machine_code_is_not_run(tmp_path: Path) -> None:
+    run(COUNT, tmp_path)
+    (kept,) = tmp_path.glob("*/*")
+    whole = kept.read_bytes()
+    for damaged in (whole[:-10], whole[:300] + b"\xff" + whole[301:], b""):
+        kept.write_bytes(damaged)
+        assert run(COUNT, tmp_path) == "3 True\n"
+        assert kept.read_bytes()[16:] != damaged[16:]
+
+
+@compiled
+def test_the_folder_changes_with_every_source_that_matters(tmp_path: Path) -> None:
+    """A kernel in another file that is called, and a constant in a third."""
+    source = Path(jit.__file__).parent
+    copy = tmp_path / "btf"
+    shutil.copytree(source, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    ask = "from btf import strings, jit; print(jit.cache_folder('btf.deduplication.passes').name)"
+
+    def folder() -> str:
+        return run(ask, tmp_path / "cache", PYTHONPATH=str(tmp_path), PYTHONSAFEPATH="1")
+
+    names = {folder()}
+    for file in ("strings.py", "kinds.py", "deduplication/signature.py", "compiler/lowering.py"):
+        path = copy / file
+        path.write_text(path.read_text() + "\n# changed\n")
+        names.add(folder())
+    assert len(names) == 5
+    unrelated = copy / "dump" / "as_json.py"
+    unrelated.write_text(unrelated.read_text() + "\n# changed\n")
+    names.add(folder())
+    assert len(names) == 5
+
+
+@compiled
+def test_a_folder_that_cannot_be_written_costs_time_only(tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("not a folder")
+    assert run(COUNT, blocked) == "3 True\n"
