@@ -18,11 +18,12 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+import load
 import process
 import speed
 import whole
 from inputs import Input, demo, given
-from measure import BenchError, Sides, build_peer, run, splitbtf
+from measure import BenchError, Sides, build_program, run, splitbtf
 from report import Table, machine_lines
 
 Section = Callable[[Sides, Input], list[Table]]
@@ -31,6 +32,7 @@ SECTIONS: dict[str, Section] = {
     "base": speed.base_size,
     "growth": speed.growth,
     "hostile": speed.hostile_inputs,
+    "load": load.load,
     "index": process.index,
     "start": process.start,
     "memory": process.memory,
@@ -74,7 +76,7 @@ def main() -> int:
     else:
         source = given(options.base.resolve(), options.modules.resolve())
         title = options.title or "A kernel"
-    sides = Sides(build_peer(), options.core, options.repeat)
+    sides = Sides(build_program(), options.core, options.repeat)
     libbpf = sides.peer_once(source.base, source.modules[:1])["libbpf"]
     run(_compile_command(source)).json()
     heading = [

@@ -16,7 +16,7 @@ from typing import Any
 from report import ROOT, Sample
 
 BUILD = ROOT / "build" / "bench"
-PEER_SOURCE = Path(__file__).with_name("peer.c")
+SOURCES = Path(__file__).parent
 PROBE = Path(__file__).with_name("probe.py")
 
 
@@ -72,16 +72,16 @@ def _environment() -> dict[str, str]:
     return {name: text for name, text in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
-def build_peer() -> str:
-    """Compile peer.c where that is still to be done; the program's path."""
-    program = BUILD / "peer"
-    if program.exists() and program.stat().st_mtime >= PEER_SOURCE.stat().st_mtime:
+def build_program(name: str = "peer") -> str:
+    """Compile a C program of this folder where that is still to be done; the program's path."""
+    source, program = SOURCES / f"{name}.c", BUILD / name
+    if program.exists() and program.stat().st_mtime >= source.stat().st_mtime:
         return str(program)
     compiler = shutil.which("gcc") or shutil.which("cc")
     if compiler is None:
         raise BenchError("no C compiler for the peer; on Debian: apt-get install gcc libbpf-dev")
     BUILD.mkdir(parents=True, exist_ok=True)
-    done = run([compiler, "-O2", "-o", str(program), str(PEER_SOURCE), "-lbpf", "-lelf", "-lz"])
+    done = run([compiler, "-O2", "-o", str(program), str(source), "-lbpf", "-lelf", "-lz"])
     if done.code:
         raise BenchError("cannot compile the peer; on Debian: apt-get install libbpf-dev")
     return str(program)

@@ -1,6 +1,8 @@
 """Measurements that need a look inside: run as a process each, arguments and results as JSON.
 
 modules  how long each module takes, by itself
+load     how long it takes to read and check a BTF, and to find a type in it
+load_memory  how far a process's memory grows over that
 index    how long the index takes to build, and how large it is
 memory   how far a process's memory grows over what it holds once the base is indexed
 store    what Ray's object store holds for one, two, four workers
@@ -67,6 +69,49 @@ def modules(base: str, files: list[str], repeat: int) -> list[dict[str, Any]]:
     return results
 
 
+def _load(path: str) -> btf.BTF:
+    return btf.load_base(Path(path).read_bytes(), path=path)
+
+
+def load(base: str, repeat: int) -> dict[str, Any]:
+    """Load a BTF several times, and look for a type in the last one."""
+    btf.warm_up()
+    _load(base).find_all("no such type")  # everything is compiled and imported now
+    took = []
+    for _ in range(repeat):
+        began = time.perf_counter()
+        loaded = _load(base)
+        took.append(time.perf_counter() - began)
+    began = time.perf_counter()
+    found = loaded.find_all("task_struct", btf.Struct)
+    find = time.perf_counter() - began
+    return {
+        "seconds": took,
+        "find": find,
+        "found": found[0].id if found else -2,
+        "types": loaded.type_count,
+    }
+
+
+def load_memory(base: str) -> dict[str, int]:
+    """Bytes beyond those before, at the highest: of loading, and with the first find by name."""
+    btf.warm_up()
+    small = btf.Builder()
+    small.add_int("int", 4)
+    small.build().find("int")  # what comes with the first use of anything
+    before = _forget_peak()
+    loaded = _load(base)
+    after = _status("VmHWM")
+    loaded.find_all("task_struct")
+    return {"loaded": after - before, "found": _status("VmHWM") - before}
+
+
+def _forget_peak() -> int:
+    """Resident size, in bytes, from which VmHWM counts from now on."""
+    Path("/proc/self/clear_refs").write_text("5")
+    return _status("VmRSS")
+
+
 def index_bytes(index: btf.BaseIndex) -> int:
     """Of all its arrays."""
     values = [getattr(index, field.name) for field in dataclasses.fields(index)]
@@ -100,8 +145,7 @@ def _status(name: str) -> int:
 def memory(base: str, files: list[str]) -> dict[str, int]:
     """Resident size with the index, and the highest one from then on."""
     index = load_base(base).index
-    Path("/proc/self/clear_refs").write_text("5")  # forget the highest size so far
-    before = _status("VmRSS")
+    before = _forget_peak()
     for module in _inputs(files):
         _work(module, index)
     return {"before": before, "peak": _status("VmHWM"), "modules": len(files)}
@@ -157,6 +201,8 @@ def _store_used() -> float:
 
 PROBES: dict[str, Callable[..., Any]] = {
     "modules": modules,
+    "load": load,
+    "load_memory": load_memory,
     "index": index,
     "memory": memory,
     "store": store,

@@ -195,10 +195,14 @@ def test_what_unfolds_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_kernel_image_of_this_machine() -> None:
-    """SPLITBTF_VMLINUZ names an image (else /boot/vmlinuz-*): its BTF must be sound."""
+    """SPLITBTF_VMLINUZ names an image (else /boot/vmlinuz-*): its BTF must be sound, and that of
+    SPLITBTF_VMLINUX, the vmlinux of the same build (or its raw BTF), where one is named."""
     given = os.environ.get("SPLITBTF_VMLINUZ")
     found = [Path(given)] if given else sorted(Path("/boot").glob("vmlinuz-*"))[-1:]
     if not found or not os.access(found[0], os.R_OK):
         pytest.skip("no kernel image here that can be read")
     base = btf.load_base(found[0].read_bytes(), path=str(found[0]))
     assert base.find("task_struct", btf.Struct).size > 1000
+    built = os.environ.get("SPLITBTF_VMLINUX")
+    if built:
+        assert base.to_bytes() == btf.load_base(Path(built).read_bytes()).to_bytes()
