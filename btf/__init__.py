@@ -19,8 +19,8 @@ Nothing here knows of Ray, Parquet, the command line or where files live.
 """
 
 from . import elf, images, kinds
-from .columns import columns, type_names
-from .compare.difference import Difference, difference
+from .columns import columns, texts, type_names
+from .compare.difference import Difference, Differences, difference
 from .deduplication.deduplicate import DedupResult, dedup, dedup_split
 from .deduplication.index import BaseIndex
 from .deduplication.merging import MergeResult, merge
@@ -36,6 +36,7 @@ from .errors import BtfError, NoBtfError, NotFoundError, UnsupportedError, Wrong
 from .ext import BtfExt, CodeSection, CoreRelo, CoreReloKind, FuncInfo, LineInfo, parse_ext
 from .fingerprint.fingerprints import BaseFingerprints, fingerprints, own_fingerprints
 from .kinds import KIND_NAMES
+from .members import members
 from .table import BTF, parse
 from .view.objects import (
     AnyEnum,
@@ -88,6 +89,7 @@ __all__ = [
     "DeclTag",
     "DedupResult",
     "Difference",
+    "Differences",
     "Distilled",
     "Encoding",
     "Enum",
@@ -137,6 +139,7 @@ __all__ = [
     "images",
     "kinds",
     "load_base",
+    "members",
     "merge",
     "open_module",
     "own_fingerprints",
@@ -145,6 +148,7 @@ __all__ = [
     "permute",
     "relocate",
     "sort_by_name",
+    "texts",
     "type_names",
     "warm_up",
 ]

@@ -33,7 +33,11 @@ def columns(btf: BTF) -> dict[str, np.ndarray]:
 
 def type_names(btf: BTF) -> tuple[np.ndarray, np.ndarray]:
     """Names of own types in Arrow's layout for strings: (offsets int32 (T + 1,), data uint8)."""
-    name_off = btf.words[btf.offsets[:-1]]
+    return texts(btf, btf.words[btf.offsets[:-1]])
+
+
+def texts(btf: BTF, name_off: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Strings at n global offsets in Arrow's layout: (offsets int32 (n + 1,), data uint8)."""
     base_strings = btf.base.chain_strings if btf.base is not None else btf.strings[:0]
     offsets = np.zeros(len(name_off) + 1, np.int32)
     _string_lengths(base_strings, btf.strings, name_off, offsets)

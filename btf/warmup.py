@@ -18,6 +18,7 @@ from .distilled.relocate import relocate
 from .fingerprint.fingerprints import BaseFingerprints, fingerprints, own_fingerprints
 from .header import pack
 from .jit import INTERPRETED, cache_folder
+from .members import members
 from .table import BTF, NATIVE, parse
 
 _DONE = "complete"
@@ -83,6 +84,7 @@ def _exercise_others() -> tuple[BTF, BTF]:
     relocate(distill_base(split).split, index)
     columns(split)
     type_names(split)
+    members(split)
     fingerprints(split, BaseFingerprints.build(base))
     own_fingerprints(split)
     clashing_struct(index, split)

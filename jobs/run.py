@@ -134,7 +134,7 @@ def _kernel_lines(kernel: KernelReport, out: str) -> list[str]:
     lines = summary_lines(summary)
     lines[0] = f"{kernel.kernel}: {lines[0]} in {kernel.work_seconds:.2f} s ({size(rate)}/s)"
     lines.append(f"  split BTF: {out}/{kernel.btf_folder}/")
-    lines.append(f"  tables:    {out}/tables/{{{','.join(kernel.tables)}}}/kernel={kernel.kernel}/")
+    lines.append(f"  tables:    {out}/tables/*/kernel={kernel.kernel}/")
     return lines
 
 

@@ -43,6 +43,19 @@ class IndexedBase:
     encoder: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class SharedBase:
+    """What all workers have of a base, read-only, one copy per machine."""
+
+    index: btf.BaseIndex
+    fingerprints: btf.BaseFingerprints
+
+    @classmethod
+    def of(cls, base: IndexedBase) -> SharedBase:
+        """Work out the rest."""
+        return cls(base.index, btf.BaseFingerprints.build(base.types))
+
+
 Announce = Callable[[str], None]
 
 

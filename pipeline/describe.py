@@ -1,4 +1,4 @@
-"""Columns of the table ``types`` from BTF, as numpy arrays: many types at once, none by itself.
+"""Columns of the tables ``types`` and ``members`` from BTF, as numpy arrays: many types at once.
 
 Arrow is not used here: workers do not need it, and numpy arrays cross process borders without
 being copied.
@@ -15,47 +15,128 @@ import numpy as np
 from numpy.typing import NDArray
 
 import btf
+from btf.fingerprint.graph import TypeGraph
 
 from .records import BaseRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """Strings one after the other: all their bytes, and the length of each."""
+
+    lengths: NDArray[np.int32]
+    content: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class MemberColumns:
+    """Members, parameters and enumerators, a row for each; see ``btf.members``.
+
+    owner  row of the type in the TypeColumns that these belong to
+    """
+
+    owner: NDArray[np.uint32]
+    position: NDArray[np.uint32]
+    name: Texts
+    type_id: NDArray[np.uint32]
+    bit_offset: NDArray[np.uint32]
+    bitfield_size: NDArray[np.uint8]
+    value: NDArray[np.uint64]
+    negative: NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
 class TypeColumns:
     """Types of several objects one after the other, a row per type.
 
-    object_ids, counts, start_ids: one entry per object, the rest one per type. ``name_bytes``
-    holds all names one after the other, ``name_bytes_each`` their lengths.
+    object_ids, counts, start_ids: one entry per object, the rest one per type. ``fingerprint`` and
+    ``own_fingerprint`` are uint64, shape (rows, 2), see ``btf.fingerprints``; the types of a base
+    have no ``own_fingerprint``: shape (0, 2).
     """
 
     object_ids: NDArray[np.uint32]
     counts: NDArray[np.uint32]
     start_ids: NDArray[np.uint32]
     kind: NDArray[np.uint8]
+    name: Texts
     size: NDArray[np.uint32]
     bytes: NDArray[np.uint32]
     vlen: NDArray[np.uint32]
-    name_bytes_each: NDArray[np.int32]
-    name_bytes: NDArray[np.uint8]
+    fingerprint: NDArray[np.uint64]
+    own_fingerprint: NDArray[np.uint64]
+    members: MemberColumns
 
 
-def type_columns(objects: Sequence[tuple[int, btf.BTF]]) -> TypeColumns:
-    """Columns for all own types of ``(object id, BTF)``."""
+def base_columns(base: btf.BTF, known: btf.BaseFingerprints) -> TypeColumns:
+    """The types of a base: object 0."""
+    return _type_columns([(0, base)], [known.values[1:]], [])
+
+
+def module_columns(
+    modules: Sequence[tuple[int, btf.BTF]], known: btf.BaseFingerprints
+) -> TypeColumns:
+    """The own types of ``(object id, split BTF)`` on the base whose fingerprints are known."""
+    fingerprints, own = [], []
+    for _, types in modules:
+        graph = TypeGraph.of(types)
+        fingerprints.append(btf.fingerprints(types, known, graph=graph))
+        own.append(btf.own_fingerprints(types, graph=graph))
+    return _type_columns(modules, fingerprints, own)
+
+
+def _type_columns(
+    objects: Sequence[tuple[int, btf.BTF]],
+    fingerprints: Sequence[NDArray[np.uint64]],
+    own_fingerprints: Sequence[NDArray[np.uint64]],
+) -> TypeColumns:
     columns = [btf.columns(types) for _, types in objects]
-    names = [btf.type_names(types) for _, types in objects]
-
-    def joined(parts: Sequence[NDArray[Any]], dtype: type) -> NDArray[Any]:
-        return np.concatenate(parts).astype(dtype, copy=False) if parts else np.empty(0, dtype)
-
+    counts = np.array([types.type_count for _, types in objects], np.uint32)
+    none = np.empty((0, 2), np.uint64)
     return TypeColumns(
         object_ids=np.array([number for number, _ in objects], np.uint32),
-        counts=np.array([types.type_count for _, types in objects], np.uint32),
+        counts=counts,
         start_ids=np.array([types.start_id for _, types in objects], np.uint32),
-        kind=joined([column["kind"] for column in columns], np.uint8),
-        size=joined([column["size"] for column in columns], np.uint32),
-        bytes=joined([column["bytes"] for column in columns], np.uint32),
-        vlen=joined([column["vlen"] for column in columns], np.uint32),
-        name_bytes_each=joined([np.diff(ends) for ends, _ in names], np.int32),
-        name_bytes=joined([text for _, text in names], np.uint8),
+        kind=_joined([column["kind"] for column in columns], np.uint8),
+        name=_texts([btf.type_names(types) for _, types in objects]),
+        size=_joined([column["size"] for column in columns], np.uint32),
+        bytes=_joined([column["bytes"] for column in columns], np.uint32),
+        vlen=_joined([column["vlen"] for column in columns], np.uint32),
+        fingerprint=np.concatenate([none, *fingerprints]),
+        own_fingerprint=np.concatenate([none, *own_fingerprints]),
+        members=_member_columns(objects, np.cumsum(counts) - counts),
+    )
+
+
+def _member_columns(
+    objects: Sequence[tuple[int, btf.BTF]], firsts: NDArray[np.uint32]
+) -> MemberColumns:
+    """``firsts``: the row of each object's first type."""
+    columns = [btf.members(types) for _, types in objects]
+    owners = [column["owner"] + first for column, first in zip(columns, firsts, strict=True)]
+    names = [
+        btf.texts(types, column["name_off"])
+        for (_, types), column in zip(objects, columns, strict=True)
+    ]
+    return MemberColumns(
+        owner=_joined(owners, np.uint32),
+        position=_joined([column["position"] for column in columns], np.uint32),
+        name=_texts(names),
+        type_id=_joined([column["type_id"] for column in columns], np.uint32),
+        bit_offset=_joined([column["bit_offset"] for column in columns], np.uint32),
+        bitfield_size=_joined([column["bitfield_size"] for column in columns], np.uint8),
+        value=_joined([column["value"] for column in columns], np.uint64),
+        negative=_joined([column["negative"] for column in columns], np.uint8),
+    )
+
+
+def _joined(parts: Sequence[NDArray[Any]], dtype: type) -> NDArray[Any]:
+    return np.concatenate(parts).astype(dtype, copy=False) if parts else np.empty(0, dtype)
+
+
+def _texts(parts: Sequence[tuple[NDArray[np.int32], NDArray[np.uint8]]]) -> Texts:
+    return Texts(
+        _joined([np.diff(ends) for ends, _ in parts], np.int32),
+        _joined([content for _, content in parts], np.uint8),
     )
 
 

@@ -11,14 +11,17 @@ import os
 import signal
 import warnings
 from collections import deque
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-import btf
-
+from .base import SharedBase
 from .records import WorkOptions
 from .schedule import Batch, BatchFunction, Crash
 from .worker import BatchResult, run_batch
+
+# What a child is to call, with the base it knows: None for the batch function, and the arguments.
+_Call = tuple[Callable[..., Any] | None, tuple[Any, ...]]
 
 
 class InProcess:
@@ -29,13 +32,13 @@ class InProcess:
 
     def __init__(self, function: BatchFunction = run_batch) -> None:
         self._function = function
-        self._queue: deque[tuple[int, Batch, btf.BaseIndex, WorkOptions]] = deque()
+        self._queue: deque[tuple[int, Batch, SharedBase, WorkOptions]] = deque()
         self._tickets = 0
 
-    def share(self, index: btf.BaseIndex) -> btf.BaseIndex:
-        return index
+    def share(self, base: SharedBase) -> SharedBase:
+        return base
 
-    def submit(self, batch: Batch, shared: btf.BaseIndex, options: WorkOptions) -> int:
+    def submit(self, batch: Batch, shared: SharedBase, options: WorkOptions) -> int:
         self._tickets += 1
         self._queue.append((self._tickets, batch, shared, options))
         return self._tickets
@@ -43,6 +46,11 @@ class InProcess:
     def wait(self) -> tuple[int, BatchResult]:
         ticket, batch, shared, options = self._queue.popleft()
         return ticket, self._function(batch, shared, options)
+
+    def map(
+        self, function: Callable[..., Any], shared: SharedBase, each: Sequence[Any]
+    ) -> list[Any]:
+        return [function(shared, one) for one in each]
 
     def close(self) -> None:
         self._queue.clear()
@@ -56,21 +64,43 @@ class Forked:
     def __init__(self, workers: int, function: BatchFunction = run_batch) -> None:
         self.workers = workers
         self._function = function
-        self._queue: deque[tuple[int, Batch, btf.BaseIndex, WorkOptions]] = deque()
+        self._queue: deque[tuple[int, SharedBase, _Call]] = deque()
         self._children: dict[Connection, _Child] = {}
         self._tickets = 0
 
-    def share(self, index: btf.BaseIndex) -> btf.BaseIndex:
-        self._end_children()  # a child knows the index that was there when it was forked
-        return index
+    def share(self, base: SharedBase) -> SharedBase:
+        self._end_children()  # a child knows the base that was there when it was forked
+        return base
 
-    def submit(self, batch: Batch, shared: btf.BaseIndex, options: WorkOptions) -> int:
+    def submit(self, batch: Batch, shared: SharedBase, options: WorkOptions) -> int:
+        return self._submit(shared, (None, (batch, options)))
+
+    def wait(self) -> tuple[int, BatchResult | Crash]:
+        ticket, outcome = self._wait()
+        assert isinstance(outcome, BatchResult | Crash)
+        return ticket, outcome
+
+    def map(
+        self, function: Callable[..., Any], shared: SharedBase, each: Sequence[Any]
+    ) -> list[Any]:
+        tickets = [self._submit(shared, (function, (one,))) for one in each]
+        outcomes = dict(self._wait() for _ in each)
+        return [
+            function(shared, one) if isinstance(outcomes[ticket], Crash) else outcomes[ticket]
+            for ticket, one in zip(tickets, each, strict=True)
+        ]
+
+    def close(self) -> None:
+        self._queue.clear()
+        self._end_children()
+
+    def _submit(self, shared: SharedBase, call: _Call) -> int:
         self._tickets += 1
-        self._queue.append((self._tickets, batch, shared, options))
+        self._queue.append((self._tickets, shared, call))
         self._hand_out()
         return self._tickets
 
-    def wait(self) -> tuple[int, BatchResult | Crash]:
+    def _wait(self) -> tuple[int, Any]:
         self._hand_out()
         busy = [pipe for pipe, child in self._children.items() if child.ticket is not None]
         pipe = wait(busy)[0]
@@ -85,32 +115,27 @@ class Forked:
             return ticket, Crash(child.end())
         if isinstance(outcome, BaseException):
             raise outcome
-        assert isinstance(outcome, BatchResult)
         return ticket, outcome
-
-    def close(self) -> None:
-        self._queue.clear()
-        self._end_children()
 
     def _hand_out(self) -> None:
         while self._queue:
             idle = [child for child in self._children.values() if child.ticket is None]
             if not idle and len(self._children) >= self.workers:
                 return
-            ticket, batch, index, options = self._queue.popleft()
-            child = idle[0] if idle else self._fork(index)
+            ticket, shared, call = self._queue.popleft()
+            child = idle[0] if idle else self._fork(shared)
             child.ticket = ticket
             try:
-                child.pipe.send((batch, options))
+                child.pipe.send(call)
             except OSError:  # it died while idle: wait() sees the end of the pipe
                 continue
 
-    def _fork(self, index: btf.BaseIndex) -> _Child:
+    def _fork(self, base: SharedBase) -> _Child:
         context = multiprocessing.get_context("fork")
         ours, theirs = context.Pipe()
         inherited = [ours, *self._children]
         process = context.Process(
-            target=_serve, args=(theirs, inherited, self._function, index), daemon=True
+            target=_serve, args=(theirs, inherited, self._function, base), daemon=True
         )
         with warnings.catch_warnings():
             # Python warns of threads that fork; numpy's idle BLAS threads are the only ones.
@@ -150,18 +175,22 @@ def _serve(
     pipe: Connection,
     inherited: list[Connection],
     function: BatchFunction,
-    index: btf.BaseIndex,
+    base: SharedBase,
 ) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
     for other in inherited:  # else nobody would ever see the end of a pipe
         other.close()
     while True:
         try:
-            batch, options = pipe.recv()
+            other_function, args = pipe.recv()
         except (EOFError, OSError):
             os._exit(0)  # nothing of the parent's is to be cleaned up here
         try:
-            outcome: BatchResult | BaseException = function(batch, index, options)
+            if other_function is None:
+                batch, options = args
+                outcome: Any = function(batch, base, options)
+            else:
+                outcome = other_function(base, *args)
         except Exception as error:
             outcome = error
         pipe.send(outcome)

@@ -13,11 +13,11 @@ import secrets
 import shutil
 import socket
 import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import btf
-
+from .base import SharedBase
 from .records import WorkOptions
 from .schedule import Batch, BatchFunction, Crash, EngineError
 from .worker import BatchResult, run_batch
@@ -89,8 +89,8 @@ class OnRay:
             **_QUIET,
         )
 
-    def share(self, index: btf.BaseIndex) -> Any:
-        return self._ray.put(index)
+    def share(self, base: SharedBase) -> Any:
+        return self._ray.put(base)
 
     def submit(self, batch: Batch, shared: Any, options: WorkOptions) -> Any:
         ticket = self._task.remote(batch, shared, options)
@@ -113,6 +113,15 @@ class OnRay:
             errors.ObjectLostError,
         ) as error:
             return ticket, Crash(type(error).__name__)
+
+    def map(self, function: Callable[..., Any], shared: Any, each: Sequence[Any]) -> list[Any]:
+        task = self._ray.remote(num_cpus=1)(function)  # tried again by Ray if a worker dies
+        try:
+            found: list[Any] = self._ray.get([task.remote(shared, one) for one in each])
+            return found
+        except self._ray.exceptions.RayTaskError as error:
+            cause = error.cause
+            raise (cause if isinstance(cause, Exception) else error) from None
 
     def close(self) -> None:
         with contextlib.suppress(KeyboardInterrupt):

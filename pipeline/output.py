@@ -97,6 +97,69 @@ def _load_manifest(path: Path) -> Manifest:
         raise OutputError(f"cannot read {path}: {error}") from error
 
 
+class TableStream:
+    """A Parquet file in the making. Its bytes do not depend on the pieces that it came in."""
+
+    def __init__(self, root: Path, folder: Path, schema: pa.Schema) -> None:
+        import pyarrow.parquet as pq  # late, as above
+
+        self._root, self._folder, self._schema = root, folder, schema
+        self._temporary = root / folder / "part.tmp"
+        self._waiting: list[pa.Table] = []
+        self._waiting_rows = 0
+        self._rows = 0
+        with _writing(root / folder):
+            (root / folder).mkdir(parents=True, exist_ok=True)
+            self._writer = pq.ParquetWriter(
+                self._temporary,
+                schema,
+                compression="zstd",
+                compression_level=1,
+                version="2.6",
+                use_dictionary=_with_repetition(schema),
+                write_statistics=True,
+            )
+
+    def add(self, data: pa.Table) -> None:
+        """Append rows."""
+        self._waiting.append(data)
+        self._waiting_rows += len(data)
+        while self._waiting_rows >= ROWS_PER_GROUP:
+            self._write_group(ROWS_PER_GROUP)
+
+    def close(self) -> Part:
+        """Write what is left and name the file by its content."""
+        if self._waiting_rows or not self._rows:
+            self._write_group(self._waiting_rows)
+        with _writing(self._root / self._folder):
+            self._writer.close()
+            _sync(self._temporary)
+            with self._temporary.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            path = self._folder / f"part-{digest[:16]}.parquet"
+            self._temporary.rename(self._root / path)
+            return Part(str(path), self._rows, (self._root / path).stat().st_size, digest)
+
+    def _write_group(self, rows: int) -> None:
+        import pyarrow as pa
+
+        waiting = self._waiting or [self._schema.empty_table()]
+        data = pa.concat_tables(waiting).combine_chunks()
+        with _writing(self._root / self._folder):
+            self._writer.write_table(data.slice(0, rows), row_group_size=max(1, rows))
+        self._waiting = [data.slice(rows)]
+        self._waiting_rows -= rows
+        self._rows += rows
+
+
+def _with_repetition(schema: pa.Schema) -> list[str]:
+    """Columns in which a value is likely to come again: not hashes, nor ids."""
+    import pyarrow as pa
+
+    hashes = {field.name for field in schema if pa.types.is_fixed_size_binary(field.type)}
+    return [field.name for field in schema if field.name not in hashes | {"global_id"}]
+
+
 class OutputFolder:
     """An output folder that this run alone writes to, until ``close``."""
 
@@ -136,27 +199,17 @@ class OutputFolder:
 
     def stage_table(self, kernel: str, table: str, data: pa.Table) -> Part:
         """Write a table's only part to the staging folder, named by its content."""
-        import pyarrow.parquet as pq  # late, as above
+        stream = self.stream_table(kernel, table, data.schema)
+        stream.add(data)
+        return stream.close()
 
-        folder = Path("tables") / table / f"kernel={kernel}"
-        with _writing(self._mine / folder):
-            (self._mine / folder).mkdir(parents=True, exist_ok=True)
-            temporary = self._mine / folder / "part.tmp"
-            pq.write_table(
-                data,
-                temporary,
-                row_group_size=ROWS_PER_GROUP,
-                compression="zstd",
-                compression_level=1,
-                version="2.6",
-                write_statistics=True,
-            )
-            _sync(temporary)
-            with temporary.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-            path = folder / f"part-{digest[:16]}.parquet"
-            temporary.rename(self._mine / path)
-            return Part(str(path), len(data), (self._mine / path).stat().st_size, digest)
+    def stream_table(self, kernel: str, table: str, schema: pa.Schema) -> TableStream:
+        """As ``stage_table``, for a table that comes piece by piece."""
+        return TableStream(self._mine, Path("tables") / table / f"kernel={kernel}", schema)
+
+    def staged(self, part: Part) -> Path:
+        """Where a part is that was not committed yet."""
+        return self._mine / part.path
 
     def committed_parts(self, kernel: str, table: str) -> tuple[Part, ...]:
         """The parts of a kernel's table that readers see now."""

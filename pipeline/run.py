@@ -20,10 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from . import __version__
-from .base import Announce, BaseError, IndexedBase, load_first
+from .base import Announce, BaseError, IndexedBase, SharedBase, load_first
 from .batches import cut
-from .describe import describe_base, type_columns
+from .describe import describe_base
 from .discover import find_kernels
+from .kernel_tables import KernelTables
 from .local import Forked, InProcess
 from .names import printable
 from .output import (
@@ -46,10 +47,9 @@ from .records import (
     ModuleRecord,
     WorkOptions,
 )
-from .schedule import Executor, ScheduleFacts, in_order, run_batches
+from .schedule import Executor, ScheduleFacts, run_batches
 from .staging import Staging
 from .summary import WorkSummary, summarize
-from .worker import BatchResult
 
 LIBRARIES = ("numba", "numpy", "pyarrow", "pyelftools", "ray", "zstandard")
 Progress = Callable[[str, int, int, int], None]  # kernel, done, failed, of
@@ -232,13 +232,15 @@ class _Run:
         """Work on one kernel and commit it."""
         staging = self.out.stage_btf(kernel.name)
         facts = ScheduleFacts()
+        known = SharedBase.of(base)
+        shared = self.executor.share(known)
+        tables = KernelTables(self.out, kernel, known)
         began = time.perf_counter()
-        results = self._work(kernel, base, staging, facts)
+        records = self._work(kernel, base, shared, tables, staging, facts)
         work_seconds = time.perf_counter() - began
-        records = [record for result in results for record in result.records]
         summary = summarize(records)
         began = time.perf_counter()
-        manifest = self._write(kernel, base, staging, results, records)
+        manifest = self._write(kernel, base, shared, tables, staging, records)
         tables_seconds = time.perf_counter() - began
         row = {
             "start_seconds": self.start_seconds,
@@ -267,7 +269,8 @@ class _Run:
             for module in kernel.modules
         ]
         summary = summarize(records)
-        manifest = self._write(kernel, None, self.out.stage_btf(kernel.name), [], records)
+        staging, tables = self.out.stage_btf(kernel.name), KernelTables(self.out, kernel, None)
+        manifest = self._write(kernel, None, None, tables, staging, records)
         row = {"start_seconds": self.start_seconds, "modules": summary.modules}
         return self._commit(manifest, {**row, "failed": summary.failed}, summary)
 
@@ -287,8 +290,14 @@ class _Run:
         )
 
     def _work(
-        self, kernel: KernelInput, base: IndexedBase, staging: Path, facts: ScheduleFacts
-    ) -> list[BatchResult]:
+        self,
+        kernel: KernelInput,
+        base: IndexedBase,
+        shared: Any,
+        tables: KernelTables,
+        staging: Path,
+        facts: ScheduleFacts,
+    ) -> list[ModuleRecord]:
         options = WorkOptions(
             str(staging),
             describe=True,
@@ -297,37 +306,29 @@ class _Run:
             encode_seconds=self.options.encode_seconds,
         )
         batches = cut(kernel.modules, self.executor.workers)
-        shared = self.executor.share(base.index)
-        results, done, failed = [], 0, 0
-        for result in run_batches(self.executor, batches, shared, options, facts):
-            results.append(result)
-            done += len(result.records)
+        records: list[ModuleRecord] = []
+        failed = 0
+        work = run_batches(self.executor, batches, shared, options, facts, tables.begin)
+        for result in work:
+            tables.add(result)
+            records += result.records
             failed += sum(record.failure is not None for record in result.records)
             if self.progress is not None:
-                self.progress(kernel.name, done, failed, len(kernel.modules))
-        return in_order(results)
+                self.progress(kernel.name, len(records), failed, len(kernel.modules))
+        return sorted(records, key=lambda record: record.object_id)
 
     def _write(
         self,
         kernel: KernelInput,
         base: IndexedBase | None,
+        shared: Any,
+        tables: KernelTables,
         staging: Path,
-        results: Sequence[BatchResult],
         records: Sequence[ModuleRecord],
     ) -> Manifest:
         """Stage everything that the same input always gives."""
-        from . import tables  # late: Arrow
-
-        names = ["", *(module.name for module in kernel.modules)]
-        base_columns = type_columns([(0, base.types)] if base is not None else [])
-        built = {
-            "kernels": tables.kernels_table(_describe(kernel, base), records),
-            "modules": tables.modules_table(records),
-            "types": tables.types_table(base_columns, results, names),
-        }
-        parts = {
-            name: (self.out.stage_table(kernel.name, name, table),) for name, table in built.items()
-        }
+        described = _describe(kernel, base)
+        parts = tables.finish(described, records, staging, self.executor, shared)
         expected = [record.module for record in records if record.failure is None]
         if base is not None:
             write_base(staging, base.content)

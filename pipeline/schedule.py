@@ -16,14 +16,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import btf
-
+from .base import SharedBase
 from .names import printable
 from .records import CRASHED, FAILED, Failure, ModuleInput, ModuleRecord, WorkOptions
 from .worker import BatchResult
 
 Batch = tuple[ModuleInput, ...]
-BatchFunction = Callable[[Sequence[ModuleInput], btf.BaseIndex, WorkOptions], BatchResult]
+BatchFunction = Callable[[Sequence[ModuleInput], Any, WorkOptions], BatchResult]
 
 TRIES_PER_BATCH = 2
 TRIES_ALONE = 3  # so that a module is not blamed for two deaths that had other reasons
@@ -46,14 +45,18 @@ class Executor(Protocol):
     name: str
     workers: int
 
-    def share(self, index: btf.BaseIndex) -> Any:
-        """Make an index available to all workers; the result is passed to ``submit``."""
+    def share(self, base: SharedBase) -> Any:
+        """Make a base available to all workers; the result is passed to ``submit``."""
 
     def submit(self, batch: Batch, shared: Any, options: WorkOptions) -> Any:
         """Hand out a batch; returns a ticket."""
 
     def wait(self) -> tuple[Any, BatchResult | Crash]:
         """The next batch that is finished, or whose worker died."""
+
+    def map(self, function: Callable[..., Any], shared: Any, each: Sequence[Any]) -> list[Any]:
+        """``function(base, one)`` for one after the other of ``each``, on all workers; the results
+        in that order. Not while batches are running."""
 
     def close(self) -> None:
         """End all workers."""
@@ -75,14 +78,21 @@ def run_batches(
     shared: Any,
     options: WorkOptions,
     facts: ScheduleFacts,
+    meanwhile: Callable[[], None] | None = None,
 ) -> Iterator[BatchResult]:
-    """Results in the order in which they are finished; ``in_order`` sorts them."""
+    """Results in the order in which they are finished. Each is of neighbours in object id.
+
+    ``meanwhile`` is called once, when the first batches have been handed out.
+    """
     waiting: deque[tuple[Batch, int]] = deque((batch, 1) for batch in batches)
     running: dict[Any, tuple[Batch, int]] = {}
     while waiting or running:
         while waiting and len(running) < 2 * executor.workers:
             batch, attempt = waiting.popleft()
             running[executor.submit(batch, shared, options)] = (batch, attempt)
+        if meanwhile is not None:
+            meanwhile()
+            meanwhile = None
         ticket, outcome = executor.wait()
         batch, attempt = running.pop(ticket)
         if isinstance(outcome, BatchResult):
@@ -99,11 +109,6 @@ def run_batches(
             waiting.extendleft([(batch[middle:], 1), (batch[:middle], 1)])
         else:
             yield BatchResult((_crashed(batch[0], outcome),), None, 0.0, 0)
-
-
-def in_order(results: Sequence[BatchResult]) -> list[BatchResult]:
-    """Results in the order of their first module, whatever order they came in."""
-    return sorted(results, key=lambda result: result.records[0].object_id)
 
 
 def _crashed(module: ModuleInput, crash: Crash) -> ModuleRecord:

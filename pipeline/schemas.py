@@ -10,10 +10,14 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from btf.compare.reasons import REASONS
+
 from .records import ERROR_KINDS
 
 COUNTS = pa.map_(pa.string(), pa.uint64())
 WORDS = pa.dictionary(pa.int32(), pa.string())
+HASH = pa.binary(16)
+WHOLE = pa.decimal128(20, 0)  # holds all of int64 and uint64
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,7 @@ class Table:
 U8, U32, U64, F64, TEXT = pa.uint8(), pa.uint32(), pa.uint64(), pa.float64(), pa.string()
 
 _KINDS = "only kinds that occur, by their BTF name (STRUCT, PTR, …)"
+_REASONS = "; ".join(f"`{code}`: {meaning}" for code, meaning in REASONS.items())
 _ERRORS = "; ".join(f"`{kind}`: {meaning}" for kind, meaning in ERROR_KINDS.items())
 
 KERNELS = Table(
@@ -137,6 +142,85 @@ TYPES = Table(
         Column("size", U32, "bytes", "size of the C type; 0 for kinds that have none"),
         Column("bytes", U32, "bytes", "size of the type's record in the type section"),
         Column("vlen", U32, "", "members, enumerators, parameters or variables"),
+        Column(
+            "fingerprint",
+            HASH,
+            "",
+            "128-bit structural hash, the same in all modules and kernels for types that no walk "
+            "tells apart; a forward declaration differs from the definition",
+        ),
+        Column(
+            "own_fingerprint",
+            HASH,
+            "",
+            "of a module's type: as `fingerprint`, but a type of the base counts as its id. The "
+            "same for types of two modules of this kernel of which one could stand for the other",
+        ),
+    ),
+)
+
+MEMBERS = Table(
+    "members",
+    "one row per member of a struct or union, parameter of a function prototype and enumerator of "
+    "the types in `types`",
+    "global_id, position",
+    (
+        Column("global_id", U64, "", "the type that it is part of"),
+        Column("position", U32, "", "place among the members, from 0"),
+        Column("kind", WORDS, "", "kind of that type: STRUCT, UNION, FUNC_PROTO, ENUM or ENUM64"),
+        Column("name", TEXT, "", "name; empty for anonymous members and parameters"),
+        Column(
+            "type_global_id",
+            U64,
+            "",
+            "type of a member or parameter; 0 is void, as a last parameter without a name `...`",
+        ),
+        Column("bit_offset", U32, "bits", "of a member, from the start of the struct or union"),
+        Column("bitfield_size", pa.uint8(), "bits", "of a bit field; 0 for other members"),
+        Column("value", WHOLE, "", "of an enumerator"),
+    ),
+)
+
+DUPLICATES = Table(
+    "duplicates",
+    "one row per class of own types that two or more modules keep",
+    "wasted_bytes descending, own_fingerprint",
+    (
+        Column("kind", WORDS, "", "BTF kind: STRUCT, PTR, VAR, DATASEC, …; all kinds count"),
+        Column("name", TEXT, "", "name; empty for anonymous types"),
+        Column("bytes_each", U32, "bytes", "size of one copy's record in the type section"),
+        Column("copies", U32, "types", "own types of this class in all modules"),
+        Column("wasted_bytes", U64, "bytes", "of all copies but one"),
+        Column("module_count", U32, "modules", "modules that keep it"),
+        Column("modules", pa.list_(TEXT), "", "their names"),
+        Column("global_id", U64, "", "the first copy"),
+        Column("own_fingerprint", HASH, "", "what makes the class, see the table types"),
+    ),
+)
+
+CONFLICTS = Table(
+    "conflicts",
+    "one row per definition of a kind and name that have several in this kernel",
+    "kind, name, definition",
+    (
+        Column("kind", WORDS, "", "BTF kind: STRUCT, FUNC, TYPEDEF, …"),
+        Column("name", TEXT, "", "the name; tags are not names"),
+        Column("definitions", U32, "", "how many different types have this kind and name"),
+        Column(
+            "definition",
+            U32,
+            "",
+            "number from 1: that of the base first, then by the number of modules",
+        ),
+        Column("size", U32, "bytes", "size of the C type; 0 for kinds that have none"),
+        Column("copies", U32, "types", "how often it is there"),
+        Column("in_base", pa.bool_(), "", "whether the base has it"),
+        Column("module_count", U32, "modules", "modules that keep it, the base not counted"),
+        Column("modules", pa.list_(TEXT), "", "their names"),
+        Column("reason", WORDS, "", f"what differs from definition 1; {_REASONS}"),
+        Column("difference", TEXT, "", "difference from definition 1 in words; null for that one"),
+        Column("global_id", U64, "", "the first type that is defined so"),
+        Column("fingerprint", HASH, "", "see the table types"),
     ),
 )
 
@@ -165,12 +249,14 @@ RUNS = Table(
     ),
 )
 
-TABLES = {table.name: table for table in (KERNELS, MODULES, TYPES, RUNS)}
+TABLES = {
+    table.name: table for table in (KERNELS, MODULES, TYPES, MEMBERS, DUPLICATES, CONFLICTS, RUNS)
+}
 
 
 def type_name(data_type: pa.DataType) -> str:
     """A column's type in words that Parquet and SQL share."""
-    return "string" if data_type == WORDS else str(data_type)
+    return {WORDS: "string", HASH: "binary(16)"}.get(data_type, str(data_type))
 
 
 def markdown() -> str:

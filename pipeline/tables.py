@@ -5,16 +5,18 @@ Building only; ``output.py`` writes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
+
+import btf
 
 from . import __version__, schemas
-from .describe import TypeColumns, kind_name
+from .describe import Texts, TypeColumns, kind_name
 from .records import DONE, BaseRecord, ModuleRecord
-from .worker import BatchResult
 
 
 def kernels_table(base: BaseRecord | None, records: Sequence[ModuleRecord]) -> pa.Table:
@@ -76,50 +78,107 @@ def _pairs(counts: Mapping[str, int]) -> list[tuple[str, int]]:
     return sorted(counts.items())
 
 
-def types_table(
-    base: TypeColumns, results: Iterable[BatchResult], names: Sequence[str]
-) -> pa.Table:
-    """Types of the base, then of the modules in the order of ``results``.
+class TypeTables:
+    """Makes the tables ``types`` and ``members`` of one kernel, a part at a time.
 
     ``names`` are those of the objects by object id; the base's is empty.
     """
-    parts = [base, *(result.types for result in results if result.types is not None)]
-    modules = pa.array(names, pa.string())
-    kinds = pa.array([kind_name(number) for number in range(256)], pa.string())
-    chunks = [_types_chunk(part, modules, kinds) for part in parts]
-    return pa.Table.from_batches(chunks, schema=schemas.TYPES.schema).combine_chunks()
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._modules = pa.array(names, pa.string())
+        self._kinds = pa.array([kind_name(number) for number in range(256)], pa.string())
+
+    def types(self, part: TypeColumns) -> pa.Table:
+        """The rows of ``types``."""
+        object_id, type_id = _ids(part)
+        own = None
+        if len(part.own_fingerprint):
+            own = _hashes(part.own_fingerprint)
+        columns = {
+            "global_id": _global_ids(object_id, type_id),
+            "object_id": object_id,
+            "type_id": type_id,
+            "module": pa.DictionaryArray.from_arrays(object_id.astype(np.int32), self._modules),
+            "kind": self._kind(part.kind),
+            "name": _strings(part.name),
+            "size": part.size,
+            "bytes": part.bytes,
+            "vlen": part.vlen,
+            "fingerprint": _hashes(part.fingerprint),
+            "own_fingerprint": own if own is not None else pa.nulls(len(type_id), schemas.HASH),
+        }
+        return _table(columns, schemas.TYPES.schema)
+
+    def members(self, part: TypeColumns) -> pa.Table:
+        """The rows of ``members``."""
+        object_id, type_id = _ids(part)
+        rows = part.members
+        kind = part.kind[rows.owner]
+        enumerator = (kind == btf.kinds.ENUM) | (kind == btf.kinds.ENUM64)
+        parameter = kind == btf.kinds.FUNC_PROTO
+        starts = np.repeat(part.start_ids, part.counts)[rows.owner]
+        # What has an id below those of the object is the base's, or void.
+        holder = np.where(rows.type_id >= starts, object_id[rows.owner], 0)
+        columns = {
+            "global_id": _global_ids(object_id, type_id)[rows.owner],
+            "position": rows.position,
+            "kind": self._kind(kind),
+            "name": _strings(rows.name),
+            "type_global_id": pa.array(_global_ids(holder, rows.type_id), mask=enumerator),
+            "bit_offset": pa.array(rows.bit_offset, mask=enumerator | parameter),
+            "bitfield_size": pa.array(rows.bitfield_size, mask=enumerator | parameter),
+            "value": _decimals(rows.value, rows.negative, enumerator),
+        }
+        return _table(columns, schemas.MEMBERS.schema)
+
+    def _kind(self, numbers: NDArray[np.uint8]) -> pa.DictionaryArray:
+        return pa.DictionaryArray.from_arrays(numbers.astype(np.int32), self._kinds)
 
 
-def _types_chunk(part: TypeColumns, modules: pa.Array, kinds: pa.Array) -> pa.RecordBatch:
+def _table(columns: Mapping[str, Any], schema: pa.Schema) -> pa.Table:
+    arrays = [pa.array(columns[field.name], type=field.type) for field in schema]
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def _ids(part: TypeColumns) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+    """Object id and type id of each row."""
     object_id = np.repeat(part.object_ids, part.counts)
     # Own types of an object are numbered from its start id.
-    total = len(object_id)
     firsts = np.cumsum(part.counts, dtype=np.int64) - part.counts
-    type_id = np.arange(total, dtype=np.int64) + np.repeat(part.start_ids - firsts, part.counts)
-    name = _strings(part)
-    columns = {
-        "global_id": (object_id.astype(np.uint64) << np.uint64(32)) | type_id.astype(np.uint64),
-        "object_id": object_id,
-        "type_id": type_id.astype(np.uint32),
-        "module": pa.DictionaryArray.from_arrays(object_id.astype(np.int32), modules),
-        "kind": pa.DictionaryArray.from_arrays(part.kind.astype(np.int32), kinds),
-        "name": name,
-        "size": part.size,
-        "bytes": part.bytes,
-        "vlen": part.vlen,
-    }
-    schema = schemas.TYPES.schema
-    return pa.RecordBatch.from_arrays(
-        [pa.array(columns[field.name], type=field.type) for field in schema], schema=schema
-    )
+    type_id = np.arange(len(object_id), dtype=np.int64)
+    type_id += np.repeat(part.start_ids - firsts, part.counts)
+    return object_id, type_id.astype(np.uint32)
 
 
-def _strings(part: TypeColumns) -> pa.Array:
+def _global_ids(object_id: NDArray[Any], type_id: NDArray[Any]) -> NDArray[np.uint64]:
+    ids: NDArray[np.uint64] = (object_id.astype(np.uint64) << np.uint64(32)) | type_id
+    return ids
+
+
+def _hashes(values: NDArray[np.uint64]) -> pa.FixedSizeBinaryArray:
+    """Fingerprints as 16 bytes, so that their hexadecimal digits read as the number does."""
+    buffers = [None, pa.py_buffer(np.ascontiguousarray(values.astype(">u8")))]
+    return pa.FixedSizeBinaryArray.from_buffers(schemas.HASH, len(values), buffers)
+
+
+def _decimals(
+    value: NDArray[np.uint64], negative: NDArray[np.uint8], known: NDArray[np.bool_]
+) -> pa.Decimal128Array:
+    """Whole numbers from -2^63 to 2^64 - 1; null where not known."""
+    words = np.empty((len(value), 2), "<u8")
+    words[:, 0] = value
+    words[:, 1] = np.where(negative, np.uint64(0xFFFFFFFFFFFFFFFF), np.uint64(0))
+    valid = np.packbits(known, bitorder="little")
+    buffers = [pa.py_buffer(valid), pa.py_buffer(words)]
+    return pa.Decimal128Array.from_buffers(schemas.WHOLE, len(value), buffers)
+
+
+def _strings(texts: Texts) -> pa.Array:
     """The names. BTF does not promise UTF-8, Parquet does: other bytes are written as \\xNN."""
-    ends = np.zeros(len(part.name_bytes_each) + 1, np.int32)  # a part has far less than 2 GiB
-    np.cumsum(part.name_bytes_each, out=ends[1:])
-    buffers = pa.py_buffer(ends), pa.py_buffer(part.name_bytes)
-    if not (part.name_bytes & 0x80).any():
+    ends = np.zeros(len(texts.lengths) + 1, np.int32)  # a part has far less than 2 GiB
+    np.cumsum(texts.lengths, out=ends[1:])
+    buffers = pa.py_buffer(ends), pa.py_buffer(texts.content)
+    if not (texts.content & 0x80).any():
         return pa.StringArray.from_buffers(len(ends) - 1, *buffers)
     raw = pa.BinaryArray.from_buffers(pa.binary(), len(ends) - 1, [None, *buffers])
     return pa.array(

@@ -18,7 +18,8 @@ from typing import Any
 import btf
 
 from . import names
-from .describe import TypeColumns, kind_counts, type_columns
+from .base import SharedBase
+from .describe import TypeColumns, kind_counts, module_columns
 from .encode import EncodeError
 from .opening import open_input
 from .read import ReadError, read_passing
@@ -55,19 +56,17 @@ class BatchResult:
     process_id: int
 
 
-def run_batch(
-    inputs: Sequence[ModuleInput], index: btf.BaseIndex, options: WorkOptions
-) -> BatchResult:
-    """Deduplicate ``inputs`` against the indexed base and write their split BTF."""
+def run_batch(inputs: Sequence[ModuleInput], base: SharedBase, options: WorkOptions) -> BatchResult:
+    """Deduplicate ``inputs`` against the base and write their split BTF."""
     began = time.perf_counter()
     records: list[ModuleRecord] = []
     kept: list[tuple[int, btf.BTF]] = []
     for module in inputs:
-        record, types = run_module(module, index, options)
+        record, types = run_module(module, base.index, options)
         records.append(record)
         if types is not None and options.describe:
             kept.append((module.object_id, types))
-    columns = type_columns(kept) if options.describe else None
+    columns = module_columns(kept, base.fingerprints) if options.describe else None
     seconds = time.perf_counter() - began
     return BatchResult(tuple(records), columns, seconds, os.getpid())
 

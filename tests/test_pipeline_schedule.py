@@ -17,7 +17,7 @@ from pipeline.batches import MAX_BATCH_BYTES, cut
 from pipeline.local import Forked, InProcess
 from pipeline.on_ray import OnRay
 from pipeline.records import CRASHED, DONE, FAILED, ModuleInput, ModuleRecord, WorkOptions
-from pipeline.schedule import Crash, ScheduleFacts, in_order, run_batches
+from pipeline.schedule import Crash, ScheduleFacts, run_batches
 from pipeline.worker import BatchResult, InternalError
 
 INDEX: Any = None  # the batch functions here need none
@@ -73,7 +73,8 @@ def run(executor: Any, modules: Sequence[ModuleInput]) -> tuple[list[ModuleRecor
     facts = ScheduleFacts()
     batches = cut(modules, executor.workers)
     results = run_batches(executor, batches, executor.share(INDEX), WorkOptions(), facts)
-    return [record for result in in_order(list(results)) for record in result.records], facts
+    in_order = sorted(results, key=lambda result: result.records[0].object_id)
+    return [record for result in in_order for record in result.records], facts
 
 
 @given(st.lists(st.integers(0, 40 << 20), max_size=60), st.integers(1, 9))

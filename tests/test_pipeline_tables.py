@@ -14,9 +14,10 @@ from conftest import ROOT, SMALL
 
 import btf
 from pipeline import schemas, tables
-from pipeline.describe import type_columns
+from pipeline.describe import base_columns, module_columns
 from pipeline.output import read_table
 from pipeline.run import RunOptions, run
+from pipeline.schemas import MEMBERS
 
 
 @pytest.fixture
@@ -96,15 +97,18 @@ def test_names_that_are_not_utf_8() -> None:
     writer = btfwriter.Writer()
     writer.int("int", 4)
     data = writer.to_bytes().replace(b"int", b"i\xff\xc3")
-    columns = type_columns([(0, btf.parse(data))])
-    table = tables.types_table(columns, [], [""])
+    base = btf.parse(data)
+    columns = base_columns(base, btf.BaseFingerprints.build(base))
+    table = tables.TypeTables([""]).types(columns)
     table.validate(full=True)
     assert table["name"].to_pylist() == ["i\\xff\\xc3"]
 
 
 def test_no_types_at_all() -> None:
-    table = tables.types_table(type_columns([]), [], [""])
-    assert len(table) == 0 and table.schema.equals(schemas.TYPES.schema)
+    known = btf.BaseFingerprints.build(btf.parse(btfwriter.Writer().to_bytes()))
+    made, columns = tables.TypeTables([""]), module_columns([], known)
+    for table, schema in ((made.types(columns), schemas.TYPES), (made.members(columns), MEMBERS)):
+        assert len(table) == 0 and table.schema.equals(schema.schema)
 
 
 def test_columns_are_described(out: Path) -> None:

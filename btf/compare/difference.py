@@ -10,7 +10,7 @@ because a type that it embeds has another size is passed over for that type, too
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
 from ..view.objects import AnyEnum, Composite, Func, Fwd, Struct, Union
@@ -91,6 +91,22 @@ def difference(
     return _Walk(labels, same).search(first, second)
 
 
+class Differences:
+    """``difference`` for many pairs that lead to the same ones: each is looked at only once.
+
+    key  a value for each type that is equal for equal types, and for these alone: its fingerprint.
+         Where two types are the same, nothing below them is walked; and what was found out about
+         two types holds for all others with the same two values
+    """
+
+    def __init__(self, labels: Labels, key: Callable[[Type], Hashable]) -> None:
+        self._walk = _Walk(labels, lambda one, other: key(one) == key(other), key)
+
+    def between(self, first: Type, second: Type) -> Difference | None:
+        """The nearest difference between two types; None if there is none."""
+        return self._walk.search(first, second)
+
+
 def own_difference(
     first: Type, second: Type, *, labels: Labels = _LABELS, same: Same | None = None
 ) -> Difference | None:
@@ -99,24 +115,39 @@ def own_difference(
     return _Walk(labels, same).search(first, second, deep=False)
 
 
+# Two types by their keys; what differs in a pair, where, and the pairs next to it.
+_Pair = tuple[Hashable, Hashable]
+_Seen = tuple[Finding | None, str, list[tuple[str, Type, Type]]]
+
+
+def _address(found: Type) -> tuple[int, int]:
+    return id(found.btf), found.id
+
+
 class _Walk:
-    def __init__(self, labels: Labels, same: Same | None) -> None:
+    def __init__(
+        self, labels: Labels, same: Same | None, key: Callable[[Type], Hashable] = _address
+    ) -> None:
         self.labels = labels
         self.known = same
-        self.seen: set[tuple[int, int, int, int]] = set()
+        self.key = key
+        self.looked: dict[_Pair, _Seen] = {}
 
     def search(self, first: Type, second: Type, deep: bool = True) -> Difference | None:
         # A queue of pairs of namesakes: (pair, number of the one it was reached from, accessor).
         pairs: list[tuple[Type, Type, int, str]] = [(first, second, -1, "")]
         todo = deque([0])
         consequence: tuple[int, Finding, str] | None = None
-        self.is_new(first, second)
+        seen = {self.pair(first, second)}
         while todo:
             number = todo.popleft()
             one, other = pairs[number][:2]
             if self.same(one, other):
                 continue
-            finding, accessor, next_pairs = self.look_at(one, other)
+            pair = self.pair(one, other)
+            if pair not in self.looked:
+                self.looked[pair] = self.look_at(one, other)
+            finding, accessor, next_pairs = self.looked[pair]
             if finding is not None and not finding.follows:
                 return self.made(pairs, number, finding, accessor)
             if finding is not None and consequence is None:
@@ -124,7 +155,9 @@ class _Walk:
             if not deep:
                 break
             for way, below, other_below in next_pairs:
-                if self.is_new(below, other_below):
+                pair = self.pair(below, other_below)
+                if pair not in seen:
+                    seen.add(pair)
                     pairs.append((below, other_below, number, way))
                     todo.append(len(pairs) - 1)
         if consequence is not None:
@@ -144,27 +177,22 @@ class _Walk:
             finding.reason, finding.words, first, second, tuple(reversed(steps)), accessor
         )
 
+    def pair(self, first: Type, second: Type) -> _Pair:
+        return self.key(first), self.key(second)
+
     def same(self, first: Type, second: Type) -> bool:
         if first.id == second.id and first.btf is second.btf:
             return True
         return self.known is not None and self.known(first, second)
 
-    def is_new(self, first: Type, second: Type) -> bool:
-        key = (id(first.btf), first.id, id(second.btf), second.id)
-        if key in self.seen:
-            return False
-        self.seen.add(key)
-        return True
-
-    def look_at(
-        self, first: Type, second: Type
-    ) -> tuple[Finding | None, str, list[tuple[str, Type, Type]]]:
+    def look_at(self, first: Type, second: Type) -> _Seen:
         """What differs in this pair itself and in what has no name below it, and the way there;
         and the pairs of namesakes next to it, each with the way."""
         found = self.by_themselves(first, second)
         if found is not None and not found.follows:
             return found, "", []
         namesake_pairs: list[tuple[str, Type, Type]] = []
+        seen: set[_Pair] = set()
         # What has no name: (way, the pair, the pair of whole types that the way leads to).
         stack = [(part.accessor, part.first, part.second, part.first, part.second)
                  for part in parts(first, second)][::-1]  # fmt: skip
@@ -177,8 +205,9 @@ class _Walk:
                 continue
             if _label(one) != _label(other) or one.kind != other.kind:
                 return self.unlike(first, way, whole, other_whole, one, other), way, []
-            if not self.is_new(one, other):
+            if self.pair(one, other) in seen:
                 continue
+            seen.add(self.pair(one, other))
             inner = shallow(one, other, self.labels)
             if inner is not None and not inner.follows:
                 return self.inside(first, way, whole, other_whole, one, inner), way, []

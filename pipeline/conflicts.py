@@ -1,0 +1,208 @@
+"""The table ``conflicts``: names that stand for several types in one kernel.
+
+Two steps, both in as many tasks as there are workers or more. The first groups the rows of
+``types`` by kind, name and fingerprint; each task takes a part of all names. The second says in
+words how definitions differ, for which it opens the BTF files of the modules that hold them.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import btf
+
+from .base import SharedBase
+from .grouping import distinct_per_group, grouped, hashes, row_groups, with_modules
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+    from .schedule import Executor
+
+_COLUMNS = ("global_id", "object_id", "kind", "name", "size", "fingerprint")
+TASKS_PER_WORKER = 4  # some names take longer than others to compare
+LABELS = ("definition 1", "this one")
+# What these are called is a text, not a name.
+NAMELESS = ("DECL_TAG", "TYPE_TAG")
+
+
+def conflicts_table(
+    executor: Executor, shared: Any, types: str, names: Sequence[str], btf_folder: str
+) -> pa.Table:
+    """The whole table, from the Parquet file of ``types``; ``names`` of modules by object id."""
+    import pyarrow as pa
+
+    from .schemas import CONFLICTS
+
+    shares = [(types, share, executor.workers) for share in range(executor.workers)]
+    rows = pa.concat_tables(executor.map(find_conflicts, shared, shares))
+    keys = ("kind", "name", "definition")
+    rows = rows.sort_by([(key, "ascending") for key in keys])
+    tasks = _word_tasks(rows, names, btf_folder, TASKS_PER_WORKER * executor.workers)
+    words = [said for part in executor.map(say_differences, shared, tasks) for said in part]
+    for number, name in enumerate(("reason", "difference")):
+        column = pa.array([said[number] for said in words], pa.string())
+        rows = rows.append_column(name, column)
+    return with_modules(rows, names, CONFLICTS.schema)
+
+
+def find_conflicts(_: SharedBase, task: tuple[str, int, int]) -> pa.Table:
+    """Definitions of a share of all names (task: path, share, of how many): rows of the table
+    without words, and with object ids for modules."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    path, share, shares = task
+
+    def wanted(table: pa.Table) -> NDArray[np.bool_]:
+        named = pc.not_equal(table["name"], "")
+        nameless = pc.is_in(table["kind"].cast(pa.string()), pa.array(NAMELESS))
+        kept: NDArray[np.bool_] = pc.and_not(named, nameless).to_numpy()
+        return kept
+
+    rows = pa.concat_tables(row_groups(path, _COLUMNS, wanted)).unify_dictionaries()
+    name, known = _ranks(rows["name"])
+    inside = (name >= share * known // shares) & (name < (share + 1) * known // shares)
+    rows, name = rows.filter(pa.array(inside)), name[inside]
+    kind = _ranks(rows["kind"].cast(pa.string()))[0]
+    values = hashes(rows["fingerprint"])
+    groups = grouped([name, kind, values[:, 0], values[:, 1]])
+    holders = distinct_per_group(groups, rows["object_id"].to_numpy(), at_least=1)[1]
+    first, copies = groups.first, groups.sizes
+
+    # Each group is a definition; those of one name and kind are neighbours.
+    new = np.ones(len(first), np.bool_)
+    new[1:] = (name[first[1:]] != name[first[:-1]]) | (kind[first[1:]] != kind[first[:-1]])
+    meaning = np.cumsum(new) - 1
+    definitions = np.bincount(meaning, minlength=1)[meaning] if len(first) else copies
+    kept = np.flatnonzero(definitions > 1)
+    in_base = rows["object_id"].to_numpy()[first] == 0
+    modules = holders.value_lengths().to_numpy() - in_base
+    global_id = rows["global_id"].to_numpy()[first]
+    ranking = np.lexsort((global_id[kept], -modules[kept], ~in_base[kept], meaning[kept]))
+    kept = kept[ranking]
+    number = np.arange(len(kept)) - np.searchsorted(meaning[kept], meaning[kept])
+    chosen = rows.take(pa.array(first[kept]))
+    return pa.table(
+        {
+            "kind": chosen["kind"].cast(pa.string()),
+            "name": chosen["name"],
+            "definitions": definitions[kept],
+            "definition": number + 1,
+            "size": chosen["size"],
+            "copies": copies[kept],
+            "in_base": in_base[kept],
+            "module_count": modules[kept],
+            "object_ids": _without_base(holders.take(pa.array(kept))),
+            "global_id": chosen["global_id"],
+            "fingerprint": chosen["fingerprint"],
+        }
+    )
+
+
+def _ranks(texts: pa.ChunkedArray) -> tuple[NDArray[np.uint64], int]:
+    """The place of each text among all different ones, in order, and how many these are."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    encoded = pa.concat_arrays(texts.chunks or [pa.array([], pa.string())]).dictionary_encode()
+    order = pc.sort_indices(encoded.dictionary).to_numpy()
+    rank = np.empty(len(order), np.uint64)
+    rank[order] = np.arange(len(order), dtype=np.uint64)
+    return rank[encoded.indices.to_numpy()], len(order)
+
+
+def _without_base(object_ids: pa.ListArray) -> pa.ListArray:
+    """The same lists without object 0."""
+    import pyarrow as pa
+
+    values = object_ids.flatten().to_numpy()
+    lengths = object_ids.value_lengths().to_numpy()
+    row = np.repeat(np.arange(len(lengths)), lengths)
+    kept = np.bincount(row[values > 0], minlength=len(lengths))
+    ends = np.append(0, np.cumsum(kept)).astype(np.int32)
+    return pa.ListArray.from_arrays(ends, pa.array(values[values > 0], pa.uint32()))
+
+
+# One task of ``say_differences``: folder of BTF files, names of the modules by object id where
+# they are needed, and global id and number of each definition.
+_WordTask = tuple[str, dict[int, str], "NDArray[np.uint64]", "NDArray[np.int64]"]
+
+
+def _word_tasks(
+    rows: pa.Table, names: Sequence[str], btf_folder: str, count: int
+) -> list[_WordTask]:
+    """Cut definitions into about that many parts, those of one name together."""
+    global_id, number = rows["global_id"].to_numpy(), rows["definition"].to_numpy()
+    starts = np.flatnonzero(number == 1)
+    cuts = np.unique(np.searchsorted(starts, np.arange(count) * len(rows) // count))
+    ends = [*(starts[cut] for cut in cuts if cut < len(starts)), len(rows)]
+    tasks = []
+    for low, high in itertools.pairwise(ends):
+        objects = {int(number): names[int(number)] for number in global_id[low:high] >> 32}
+        tasks.append((btf_folder, objects, global_id[low:high], number[low:high]))
+    return tasks
+
+
+def say_differences(base: SharedBase, task: _WordTask) -> list[tuple[str | None, str | None]]:
+    """Reason and words for each definition; none for those with the number 1."""
+    folder, names, global_ids, numbers = task
+    opened = _opened(base, folder)
+    said: list[tuple[str | None, str | None]] = []
+    for global_id, number in zip(global_ids.tolist(), numbers.tolist(), strict=True):
+        found = opened.type(global_id, names)
+        if number == 1:
+            first = found
+            said.append((None, None))
+            continue
+        difference = opened.differences.between(first, found)
+        said.append((difference.reason, str(difference)) if difference else (None, None))
+    return said
+
+
+class _Opened:
+    """The BTF files of a kernel, opened as they are needed, and what was compared so far."""
+
+    def __init__(self, base: SharedBase, folder: str) -> None:
+        assert base.index.base is not None
+        self._folder = folder
+        self._known = base.fingerprints
+        self._files: dict[int, btf.BTF] = {0: base.index.base}
+        self._keys: dict[int, list[tuple[int, ...]]] = {}
+        self._remember(base.index.base, self._known.values[1:])
+        self.differences = btf.Differences(LABELS, self._key)
+
+    def type(self, global_id: int, names: dict[int, str]) -> btf.Type:
+        """A type of the base or of a module."""
+        object_id = global_id >> 32
+        if object_id not in self._files:
+            path = f"{self._folder}/{names[object_id]}.btf"
+            with open(path, "rb") as file:  # noqa: PTH123 (there may be thousands)
+                opened = btf.parse(file.read(), self._files[0], path=path)
+            self._files[object_id] = opened
+            self._remember(opened, btf.fingerprints(opened, self._known))
+        return self._files[object_id][global_id & 0xFFFFFFFF]
+
+    def _remember(self, opened: btf.BTF, values: NDArray[np.uint64]) -> None:
+        self._keys[id(opened)] = list(zip(*values.T.tolist(), strict=True))
+
+    def _key(self, found: btf.Type) -> tuple[int, ...]:
+        if found.id == 0:
+            return ()
+        return self._keys[id(found.btf)][found.id - found.btf.start_id]
+
+
+# The last kernel that this process had to do with: there are several tasks for each.
+_last: dict[str, _Opened] = {}
+
+
+def _opened(base: SharedBase, folder: str) -> _Opened:
+    if folder not in _last:
+        _last.clear()
+        _last[folder] = _Opened(base, folder)
+    return _last[folder]

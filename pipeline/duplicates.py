@@ -1,0 +1,76 @@
+"""The table ``duplicates``: what several modules of a kernel keep, each for itself.
+
+Types of modules that could stand for each other have the same ``own_fingerprint``, so this is a
+matter of grouping. Each task groups a range of hashes and reads the columns it needs from Parquet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .base import SharedBase
+from .grouping import (
+    distinct_per_group,
+    grouped,
+    hashes,
+    ranges,
+    row_groups,
+    with_modules,
+)
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+    from .schedule import Executor
+
+_COLUMNS = ("global_id", "object_id", "kind", "name", "bytes", "own_fingerprint")
+
+
+def duplicates_table(executor: Executor, shared: Any, types: str, names: Sequence[str]) -> pa.Table:
+    """The whole table, from the Parquet file of ``types``; ``names`` by object id."""
+    import pyarrow as pa
+
+    from .schemas import DUPLICATES
+
+    tasks = [(types, *part) for part in ranges(executor.workers)]
+    rows = pa.concat_tables(executor.map(find_duplicates, shared, tasks))
+    rows = rows.sort_by([("wasted_bytes", "descending"), ("own_fingerprint", "ascending")])
+    return with_modules(rows, names, DUPLICATES.schema)
+
+
+def find_duplicates(_: SharedBase, task: tuple[str, int, int]) -> pa.Table:
+    """Classes whose hash is in a range: rows of the table, with object ids for modules."""
+    import pyarrow as pa
+
+    path, low, high = task
+
+    def wanted(table: pa.Table) -> NDArray[np.bool_]:
+        upper = hashes(table["own_fingerprint"])[:, 0]
+        inside: NDArray[np.bool_] = (upper >= low) & (upper <= np.uint64(high - 1))
+        inside &= table["object_id"].to_numpy() > 0
+        return inside
+
+    rows = pa.concat_tables(row_groups(path, _COLUMNS, wanted))
+    values = hashes(rows["own_fingerprint"])
+    groups = grouped([values[:, 0], values[:, 1]])
+    several, object_ids = distinct_per_group(groups, rows["object_id"].to_numpy(), at_least=2)
+    first = rows.take(pa.array(groups.first[several]))
+    copies = groups.sizes[several]
+    bytes_each = first["bytes"].to_numpy().astype(np.uint64)
+    return pa.table(
+        {
+            "kind": first["kind"],
+            "name": first["name"],
+            "bytes_each": bytes_each,
+            "copies": copies,
+            "wasted_bytes": bytes_each * (copies - 1).astype(np.uint64),
+            "module_count": object_ids.value_lengths(),
+            "object_ids": object_ids,
+            "global_id": first["global_id"],
+            "own_fingerprint": first["own_fingerprint"],
+        }
+    )
