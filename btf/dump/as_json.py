@@ -7,20 +7,8 @@ from collections.abc import Iterator
 
 from .. import kinds
 from ..table import BTF
-from .fields import (
-    ANONYMOUS,
-    BITFIELD_SIZE,
-    FIELDS,
-    HEAD_VALUES,
-    PARTS_PER_CHUNK,
-    UNKNOWN_FIELDS,
-    UNKNOWN_KIND,
-    Names,
-    Record,
-    elements,
-    records,
-    unknown_record,
-)
+from . import fields
+from .fields import FIELDS, Names, Record
 
 # bpftool escapes these and nothing else.
 _ESCAPES = str.maketrans(
@@ -41,27 +29,21 @@ def dump_json(btf: BTF) -> Iterator[str]:
 
     Encode the text with ``errors="surrogateescape"``, as for ``dump_raw``.
     """
-    names = Names(btf, ANONYMOUS, lambda name: name.translate(_ESCAPES))
-    yield '{"types":['
-    parts: list[str] = []
-    separator = ""
-    for type_id, record in records(btf):
-        parts.append(separator)
-        separator = ","
+
+    def entry(type_id: int, record: Record, names: Names) -> str:
         kind = record.kind
         if kind > kinds.MAX_KIND:
-            parts.append(_unknown(btf, type_id, record, names))
-            continue
+            return _unknown(btf, type_id, record, names)
         name = names[record.words[record.at]]
-        parts.append(_HEAD[kind] % (type_id, name, *HEAD_VALUES[kind](record)))
+        text = _HEAD[kind] % (type_id, name, *fields.HEAD_VALUES[kind](record))
         if kind in _ELEMENT:
-            parts.append(",".join(_elements(record, names)))
-            parts.append("]}")
-        if len(parts) > PARTS_PER_CHUNK:
-            yield "".join(parts)
-            parts.clear()
-    parts.append("]}\n")
-    yield "".join(parts)
+            text += f"{','.join(_elements(record, names))}]}}"
+        return text
+
+    names = Names(btf, fields.ANONYMOUS, lambda name: name.translate(_ESCAPES))
+    yield '{"types":['
+    yield from fields.pieces(btf, entry, names, separator=",")
+    yield "]}\n"
 
 
 _TEXT = {"name", "encoding", "linkage", "fwd_kind"}  # all other values are numbers
@@ -72,9 +54,9 @@ def _pairs(keys: tuple[str, ...]) -> str:
 
 
 def _head_template(kind: int) -> str:
-    fields = FIELDS[kind]
-    end = f',"{fields.elements}":[' if fields.elements else "}"
-    return f'{{"id":%d,"kind":"{kinds.KIND_NAMES[kind]}","name":"%s",{_pairs(fields.head)}{end}'
+    keys = FIELDS[kind]
+    end = f',"{keys.elements}":[' if keys.elements else "}"
+    return f'{{"id":%d,"kind":"{kinds.KIND_NAMES[kind]}","name":"%s",{_pairs(keys.head)}{end}'
 
 
 def _element_template(keys: tuple[str, ...]) -> str:
@@ -83,7 +65,7 @@ def _element_template(keys: tuple[str, ...]) -> str:
 
 _HEAD = {kind: _head_template(kind) for kind in FIELDS}
 _ELEMENT = {kind: _element_template(f.element) for kind, f in FIELDS.items() if f.elements}
-_BITFIELD = _element_template((*FIELDS[kinds.STRUCT].element, BITFIELD_SIZE))
+_BITFIELD = _element_template((*FIELDS[kinds.STRUCT].element, fields.BITFIELD_SIZE))
 _SIGN_BITS = 0xFFFFFFFF_00000000
 
 
@@ -91,18 +73,18 @@ def _elements(record: Record, names: Names) -> list[str]:
     template = _ELEMENT[record.kind]
     if record.kind in (kinds.STRUCT, kinds.UNION) and record.kind_flag:
         by_length = {3: template, 4: _BITFIELD}
-        return [by_length[len(values)] % values for values in elements(record, names)]
+        return [by_length[len(values)] % values for values in fields.elements(record, names)]
     if record.kind == kinds.ENUM and not record.kind_flag:
         # bpftool extends the sign of an unsigned 32-bit value: 0xffffffff becomes 2**64 - 1.
-        values = ((name, int(value)) for name, value in elements(record, names))
+        values = ((name, int(value)) for name, value in fields.elements(record, names))
         return [template % (name, v | _SIGN_BITS if v >> 31 else v) for name, v in values]
-    return [template % values for values in elements(record, names)]
+    return [template % values for values in fields.elements(record, names)]
 
 
 def _unknown(btf: BTF, type_id: int, record: Record, names: Names) -> str:
-    values, words = unknown_record(btf, type_id, record)
+    values, words = fields.unknown_record(btf, type_id, record)
     name = names[record.words[record.at]]
     # "kind" says UNKNOWN, so the number needs another key.
-    facts = dict(zip(("kind_number", *UNKNOWN_FIELDS.head[1:]), values, strict=True))
-    rest = json.dumps({**facts, UNKNOWN_FIELDS.elements: words}, separators=(",", ":"))
-    return f'{{"id":{type_id},"kind":"{UNKNOWN_KIND}","name":"{name}",{rest[1:]}'
+    facts = dict(zip(("kind_number", *fields.UNKNOWN_FIELDS.head[1:]), values, strict=True))
+    rest = json.dumps({**facts, fields.UNKNOWN_FIELDS.elements: words}, separators=(",", ":"))
+    return f'{{"id":{type_id},"kind":"{fields.UNKNOWN_KIND}","name":"{name}",{rest[1:]}'

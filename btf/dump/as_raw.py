@@ -6,21 +6,8 @@ from collections.abc import Iterator
 
 from .. import kinds
 from ..table import BTF
-from .fields import (
-    ANONYMOUS,
-    BITFIELD_SIZE,
-    FIELDS,
-    HEAD_VALUES,
-    PARTS_PER_CHUNK,
-    UNKNOWN_FIELDS,
-    UNKNOWN_KIND,
-    Names,
-    Record,
-    elements,
-    head_of,
-    records,
-    unknown_record,
-)
+from . import fields
+from .fields import FIELDS, Names, Record
 
 
 def dump_raw(btf: BTF) -> Iterator[str]:
@@ -29,22 +16,18 @@ def dump_raw(btf: BTF) -> Iterator[str]:
     Encode the text with ``errors="surrogateescape"``: names are bytes, and so bytes that are no
     UTF-8 come out as they went in.
     """
-    names = Names(btf, ANONYMOUS)
-    parts: list[str] = []
-    for type_id, record in records(btf):
+
+    def lines(type_id: int, record: Record, names: Names) -> str:
         kind = record.kind
         if kind > kinds.MAX_KIND:
-            parts.append(_unknown(btf, type_id, record, names))
-            continue
+            return _unknown(btf, type_id, record, names)
         name = names[record.words[record.at]]
-        parts.append(_HEAD[kind] % (type_id, name, *HEAD_VALUES[kind](record)))
+        text = _HEAD[kind] % (type_id, name, *fields.HEAD_VALUES[kind](record))
         if record.vlen and kind in _ELEMENT:
-            parts += _element_lines(btf, record, names)
-        parts.append("\n")
-        if len(parts) > PARTS_PER_CHUNK:
-            yield "".join(parts)
-            parts.clear()
-    yield "".join(parts)
+            text += "".join(_element_lines(btf, record, names))
+        return text + "\n"
+
+    return fields.pieces(btf, lines, Names(btf, fields.ANONYMOUS))
 
 
 def _head_template(kind: int) -> str:
@@ -60,7 +43,7 @@ def _element_template(keys: tuple[str, ...]) -> str:
 
 _HEAD = {kind: _head_template(kind) for kind in FIELDS}
 _ELEMENT = {kind: _element_template(f.element) for kind, f in FIELDS.items() if f.elements}
-_BITFIELD = _element_template((*FIELDS[kinds.STRUCT].element, BITFIELD_SIZE))
+_BITFIELD = _element_template((*FIELDS[kinds.STRUCT].element, fields.BITFIELD_SIZE))
 _ENUM64_SUFFIX = ("ULL", "LL")  # by kind_flag
 
 
@@ -68,22 +51,25 @@ def _element_lines(btf: BTF, record: Record, names: Names) -> list[str]:
     template = _ELEMENT[record.kind]
     if record.kind in (kinds.STRUCT, kinds.UNION) and record.kind_flag:
         by_length = {3: template, 4: _BITFIELD}
-        return [by_length[len(values)] % values for values in elements(record, names)]
+        return [by_length[len(values)] % values for values in fields.elements(record, names)]
     if record.kind == kinds.ENUM64:
         template += _ENUM64_SUFFIX[record.kind_flag]
     elif record.kind == kinds.DATASEC:
-        return [template % v + _named(btf, int(v[0]), names) for v in elements(record, names)]
-    return [template % values for values in elements(record, names)]
+        return [
+            template % v + _named(btf, int(v[0]), names) for v in fields.elements(record, names)
+        ]
+    return [template % values for values in fields.elements(record, names)]
 
 
 def _named(btf: BTF, type_id: int, names: Names) -> str:
-    kind, name_off = head_of(btf, type_id)
+    kind, name_off = fields.head_of(btf, type_id)
     return f" ({kind} '{names[name_off]}')"
 
 
 def _unknown(btf: BTF, type_id: int, record: Record, names: Names) -> str:
-    values, words = unknown_record(btf, type_id, record)
-    facts = " ".join(f"{k}={v}" for k, v in zip(UNKNOWN_FIELDS.head, values, strict=True))
+    values, words = fields.unknown_record(btf, type_id, record)
+    keys = fields.UNKNOWN_FIELDS
+    facts = " ".join(f"{k}={v}" for k, v in zip(keys.head, values, strict=True))
     listed = ",".join(f"{word:#x}" for word in words)
     name = names[record.words[record.at]]
-    return f"[{type_id}] {UNKNOWN_KIND} '{name}' {facts} {UNKNOWN_FIELDS.elements}={listed}\n"
+    return f"[{type_id}] {fields.UNKNOWN_KIND} '{name}' {facts} {keys.elements}={listed}\n"

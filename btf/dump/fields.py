@@ -1,7 +1,7 @@
 """What the raw and the JSON dump say of each kind, in bpftool's words and order.
 
 Both formats name the same facts by the same keys, so the keys and where their values stand in a
-record are written once, here; ``dump_as_raw`` and ``dump_as_json`` differ in how they print them.
+record are written once, here; ``as_raw`` and ``as_json`` differ in how they print them.
 Nothing is built per type but the tuple of its values.
 """
 
@@ -202,6 +202,21 @@ def records(btf: BTF) -> Iterator[tuple[int, Record]]:
         info = words[at + 1]
         kind = info >> kinds.INFO_KIND_SHIFT & kind_mask
         yield type_id, Record(words, at, kind, info & vlen_mask, info > 0x7FFFFFFF)
+
+
+def pieces(
+    btf: BTF, text_of: Callable[[int, Record, Names], str], names: Names, separator: str = ""
+) -> Iterator[str]:
+    """All own types as ``text_of`` puts them, in pieces of text that are neither small nor huge."""
+    parts: list[str] = []
+    for type_id, record in records(btf):
+        if parts or type_id > btf.start_id:
+            parts.append(separator)
+        parts.append(text_of(type_id, record, names))
+        if len(parts) > PARTS_PER_CHUNK:
+            yield "".join(parts)
+            parts.clear()
+    yield "".join(parts)
 
 
 def unknown_record(btf: BTF, type_id: int, r: Record) -> tuple[Values, list[int]]:
