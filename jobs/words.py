@@ -65,7 +65,11 @@ def summary_lines(summary: WorkSummary) -> list[str]:
 def _ratio(before: int, after: int) -> str:
     if not before or not after:
         return "nothing left" if before else "nothing there"
-    return f"{before / after:.1f} times smaller" if after < before else "not smaller"
+    if after >= before:
+        return "not smaller"
+    if before < 1.1 * after:  # split BTF that was deduplicated once more
+        return f"{100 * (before - after) / before:.1f} % smaller"
+    return f"{before / after:.1f} times smaller"
 
 
 def _largest(largest: Sequence[ModuleSize]) -> list[str]:

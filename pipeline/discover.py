@@ -1,8 +1,9 @@
 """From the files of sources to kernels: one base each and the modules that belong to it.
 
 A module's base is ``--base`` if given; else the one in the deepest folder above the module; else
-one whose name tells the release that is in the module's path; else the only one that there is.
-A base never gets modules of which it is known that they are of another release.
+one whose name tells the release that is in the module's path; else one of the same source; else
+the only one that there is. A base never gets modules of which it is known that they are of another
+release.
 
 Bases of one release are shapes of one vmlinux (``vmlinuz``, ``vmlinux`` with debug information),
 put in the order in which they are to be tried, unless they come from packages of different
@@ -238,18 +239,22 @@ def _group_of(module: Found, groups: Sequence[_Group]) -> _Group | None:
     """The group whose base is the module's; None if none can be. Raises SourceError."""
     fitting = [group for group in groups if group.fits(module)]
     depths = [_depth_above(group, module) for group in fitting]
+    same_release = [
+        group
+        for group in fitting
+        if module.release is not None and any(b.release == module.release for b in group.bases)
+    ]
+    same_root = [g for g in fitting if any(base.root == module.root for base in g.bases)]
     if (deepest := max(depths, default=0)) > 0:
         fitting = [g for g, depth in zip(fitting, depths, strict=True) if depth == deepest]
-    elif module.release is not None:
-        fitting = [
-            group
-            for group in fitting
-            if any(base.release == module.release for base in group.bases)
-        ] or fitting
-        if len(fitting) > 1 and module.version is not None:
-            fitting = [g for g in fitting if g.place == module.version] or fitting
+    elif same_release:
+        fitting = [g for g in same_release if g.place == module.version] or same_release
+    elif module.release is not None and len(groups) > 1:
+        fitting = (
+            same_root  # a base of an unknown release, and from elsewhere, is no better than any
+        )
     if len(fitting) > 1:
-        fitting = [g for g in fitting if g.bases[0].root == module.root] or fitting
+        fitting = [group for group in fitting if group in same_root] or fitting
     if not fitting or (len(fitting) > 1 and module.problem is not None):
         return None
     if len(fitting) > 1:

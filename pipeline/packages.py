@@ -31,6 +31,7 @@ MAX_FILE_BYTES = 8 << 30  # of one file in a package: a vmlinux with debug infor
 SPARE_BYTES = 64 << 20  # what unpacking leaves free on the disk
 _MAX_FACTS_BYTES = 64 << 20  # of the lists in a control member
 _COPY_BYTES = 1 << 20
+_BLOCK_BYTES = 64 << 10  # what is lost before the place where a package is damaged, at most
 _AR_MAGIC = b"!<arch>\n"
 
 
@@ -68,15 +69,19 @@ def read_package(path: str) -> Package:
             return Package(path, "", "", "", _names_in(file))
         facts: dict[str, str] = {}
         files = None
-        with _tar(_slice(file, members, "control")) as tar:
+        control = _slice(file, members, "control")
+        with _tar(io.BufferedReader(control)) as tar:
             for entry in _regular(tar):
                 if _plain(entry.name) == "control":
                     facts = _fields(_text(tar, entry))
                 elif _plain(entry.name) == "md5sums":
                     lines = _text(tar, entry).splitlines()
                     files = tuple(_plain(line[34:]) for line in lines if len(line) > 34)
+        control.check()
         if files is None:
-            files = _names_in(_slice(file, members, "data"))
+            data = _slice(file, members, "data")
+            files = _names_in(io.BufferedReader(data, _COPY_BYTES))
+            data.check()
         name, version, architecture = (
             facts.get(key, "") for key in ("package", "version", "architecture")
         )
@@ -97,7 +102,8 @@ def unpack(
     try:
         with _reading(path) as file:
             members = _members(file)
-            with _tar(_slice(file, members, "data") if members is not None else file) as tar:
+            data = _slice(file, members, "data") if members is not None else None
+            with _tar(io.BufferedReader(data, _COPY_BYTES) if data is not None else file) as tar:
                 for entry in _regular(tar, stopped):
                     if (target := left.get(name := _plain(entry.name))) is None:
                         continue
@@ -106,6 +112,8 @@ def unpack(
                     yield name, problem
                     if not left:
                         return
+            if data is not None:
+                data.check()
     except PackageError as error:
         reason = f"cannot be read from its package: {error}"
     if stopped():
@@ -173,13 +181,14 @@ def _reading(path: str) -> Iterator[BinaryIO]:
 
 
 class _Slice(io.RawIOBase):
-    """Part of a file, read from front to back."""
+    """Part of a file, read from front to back. ``missing`` are bytes that should be there."""
 
     def __init__(self, file: BinaryIO, start: int, size: int) -> None:
         super().__init__()
         file.seek(start)
         self._file = file
         self._left = size
+        self.missing = 0
 
     def readable(self) -> bool:
         return True
@@ -187,11 +196,16 @@ class _Slice(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         view = memoryview(buffer).cast("B")
         data = self._file.read(min(len(view), self._left))
-        if not data and self._left and len(view):
-            raise PackageError(f"truncated: the last {self._left} bytes are missing")
+        if not data and len(view):
+            self.missing = self._left
         view[: len(data)] = data
         self._left -= len(data)
         return len(data)
+
+    def check(self) -> None:
+        """Raise PackageError if the file was shorter than it should be."""
+        if self.missing:
+            raise PackageError(f"truncated: the last {self.missing} bytes are missing")
 
 
 def _members(file: BinaryIO) -> dict[str, tuple[int, int]] | None:
@@ -216,8 +230,8 @@ def _members(file: BinaryIO) -> dict[str, tuple[int, int]] | None:
     return members
 
 
-def _slice(file: BinaryIO, members: Mapping[str, tuple[int, int]], name: str) -> BinaryIO:
-    return io.BufferedReader(_Slice(file, *members[name]), _COPY_BYTES)
+def _slice(file: BinaryIO, members: Mapping[str, tuple[int, int]], name: str) -> _Slice:
+    return _Slice(file, *members[name])
 
 
 # ------------------------------------------------------------------ tar
@@ -225,7 +239,7 @@ def _slice(file: BinaryIO, members: Mapping[str, tuple[int, int]], name: str) ->
 
 def _tar(file: BinaryIO) -> tarfile.TarFile:
     """A tar, compressed or not, to be read in one pass."""
-    return tarfile.open(fileobj=_unfolded(file), mode="r|", bufsize=_COPY_BYTES)
+    return tarfile.open(fileobj=_unfolded(file), mode="r|", bufsize=_BLOCK_BYTES)
 
 
 def _unfolded(file: BinaryIO) -> Any:
