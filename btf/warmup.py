@@ -15,6 +15,7 @@ from .deduplication.index import BaseIndex
 from .deduplication.module import clashing_struct, dedup_module, open_module
 from .distilled.distill import distill_base
 from .distilled.relocate import relocate
+from .edit.builder import Builder
 from .fingerprint.fingerprints import BaseFingerprints, fingerprints, own_fingerprints
 from .header import pack
 from .jit import INTERPRETED, cache_folder
@@ -82,6 +83,7 @@ def _exercise_others() -> tuple[BTF, BTF]:
     own_struct = struct_of_int(len(base_strings), 12)
     split = open_module(pack(NATIVE, 0, own_struct, b"s\0"), index).btf
     relocate(distill_base(split).split, index)
+    Builder().add_btf(base)
     columns(split)
     type_names(split)
     members(split)
