@@ -291,6 +291,8 @@ def new_scratch(
         identity_stack=np.empty((max(frames, types), 3), np.int64),
         identity_keys=np.empty(power_of_two(4 * max(frames, types)), np.uint64),
         identity_depths=np.zeros(power_of_two(4 * max(frames, types)), np.int64),
+        proved=np.empty(types, np.uint32),
+        unfolded=np.zeros(len(records), np.uint64),
         first_user=np.empty(types + 2, np.int64),
         users=np.empty(words, np.uint32),
         seen=np.empty(text, np.uint32),

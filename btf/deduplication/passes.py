@@ -37,6 +37,7 @@ from .equivalence import (
     NEEDS_BASE_CHANGE,
     OWN_BYTES,
     OWN_STRINGS,
+    PAIRS,
     PARITY,
     STARTS_ONLY,
     STRING_OVERFLOW,
@@ -57,6 +58,7 @@ from .index import enter_name, find_group, find_name
 from .intake import take_in
 from .matching import MATCHED, NOT_TRIED, match, unmatch_references
 from .primitives import dedup_primitives
+from .shortcuts import may_equal, note_proved
 from .signature import CANONICAL, EPOCH, START, kind_of, signature, word_at
 
 # What a pass returns: DONE, or a code below with the type id that stopped it.
@@ -65,6 +67,8 @@ BAD_MEMBER = 1  # a struct reaches a VAR, DATASEC or DECL_TAG
 REFERENCE_CYCLE = 2  # pointers and modifiers that refer to each other in a circle
 MORE_FRAMES = 3  # a walk went deeper than ``frames`` allows
 MORE_STRINGS = 4  # new strings need more room
+
+_MANY = 16  # from so many on, a look at ``shortcuts`` pays
 
 _31 = np.uint32(31)
 
@@ -135,6 +139,8 @@ def _start_module(base, offsets, scratch):  # type: ignore[no-untyped-def]
     for slot in range(slots):
         scratch.enum_slots[slot] = 0
     for index in range(count):
+        scratch.proved[index] = 0
+        scratch.unfolded[first_own + index] = 0
         records[first_own + index, START] = base_words + np.int64(offsets[index])
         records[first_own + index, CANONICAL] = UNMAPPED
         records[first_own + index, EPOCH] = 0
@@ -191,12 +197,19 @@ def dedup_types(base, own, count, first_own, scratch, may_match):  # type: ignor
         found = np.int64(type_id)
         part = np.int64(0)
         position = np.int64(0)
+        tried = np.int64(0)
         while True:
             part, position, other = next_candidate(
                 base, scratch, first_own, state[PARITY], group, own_list, part, position
             )
             if other < 0:
                 break
+            if kind == TYPEDEF and np.int64(scratch.proved[index]) == other:
+                found = other
+                break
+            if tried >= _MANY and not may_equal(words, own, scratch, type_id, other):
+                continue
+            tried += 1
             if not same_but_references(words, own, at, np.int64(records[other, START])):
                 continue
             clear_pairs(state)
@@ -210,6 +223,8 @@ def dedup_types(base, own, count, first_own, scratch, may_match):  # type: ignor
             merge_pairs(words, own, scratch, first_own)
             if state[NEEDS_BASE_CHANGE]:
                 continue
+            if kind == TYPEDEF and state[PAIRS] > _MANY:
+                note_proved(words, own, scratch, first_own)
             found = other
             break
         records[type_id, CANONICAL] = found

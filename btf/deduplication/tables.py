@@ -73,6 +73,8 @@ class Scratch(NamedTuple):
     names       uint64, a power of two >= 2 T: own types by name
     identity_stack  int64 (F, 3): of ``identical``
     identity_keys, identity_depths  uint64 and int64, a power of two: pairs it has compared
+    proved      uint32 (T,): of an own typedef, a type that it is known to equal; 0 is none
+    unfolded    uint64 (N + T,): see ``unfolding``; 0 is not known yet
     first_user, users   int64 (T + 2,) and uint32 (W,): who refers to an own type
     seen        uint32 (S,): where the base has each of the module's strings
     own_strings uint8 (S,): those that it lacks
@@ -100,6 +102,8 @@ class Scratch(NamedTuple):
     identity_stack: np.ndarray
     identity_keys: np.ndarray
     identity_depths: np.ndarray
+    proved: np.ndarray
+    unfolded: np.ndarray
     first_user: np.ndarray
     users: np.ndarray
     seen: np.ndarray

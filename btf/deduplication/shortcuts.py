@@ -1,0 +1,141 @@
+"""What keeps inputs that were made to be slow from being so. Real modules hardly come here.
+
+Two things make libbpf's search quadratic: very many candidates of one signature, all of which are
+walked in vain, and long chains of typedefs, of which every link walks the rest of the chain.
+
+``may_equal``    after the first few candidates, types are told apart by a hash of the beginning of
+                 their unfolded graph, which is computed once for each type
+``note_proved``  a walk that ended well has answered the question for every typedef that it met
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..jit import kernel
+from ..kinds import (
+    ARRAY,
+    ELEMENT_WORDS,
+    ENUM,
+    ENUM64,
+    FIXED_WORDS,
+    FUNC_PROTO,
+    FWD,
+    HEAD_IS_REF,
+    HEAD_WORDS,
+    INFO_VLEN_MASK,
+    STRUCT,
+    TYPEDEF,
+    UNION,
+)
+from .equivalence import PAIRS, resolve
+from .signature import PAIRED, START, kind_of, mix, word_at
+
+_BUDGET = 64  # types that an unfolding looks at
+_UNCLEAR = np.uint64(1)  # the unfolding has a forward declaration: it may equal many
+_SEED = np.uint64(0x452821E638D01377)
+
+
+@kernel
+def unfolding(base, own, scratch, type_id):  # type: ignore[no-untyped-def]
+    """Hash of the first types of a type's graph, in the order of the walk, ids left out: uint64.
+
+    Types that dedup calls equal have the same one, if neither is _UNCLEAR. Kept for each type.
+    """
+    known = scratch.unfolded[type_id]
+    if known != 0:
+        return known
+    records = scratch.records
+    stack = scratch.identity_stack
+    h = _SEED
+    stack[0, 0] = type_id
+    top = np.int64(1)
+    left = np.int64(_BUDGET)
+    while top > 0 and left > 0:
+        top -= 1
+        left -= 1
+        current = stack[top, 0]
+        at = np.int64(records[current, START])
+        info = word_at(base, own, at + 1)
+        kind = kind_of(info)
+        vlen = np.int64(info & INFO_VLEN_MASK)
+        if kind == FWD or ((kind == ENUM or kind == ENUM64) and vlen == 0):
+            h = _UNCLEAR
+            break
+        h = mix(mix(h, word_at(base, own, at)), info)
+        third = word_at(base, own, at + 2)
+        if kind == ARRAY:
+            h = mix(h, word_at(base, own, at + 5))
+        elif kind == STRUCT or kind == UNION:
+            h = mix(h, third)
+            vlen = min(vlen, left)  # what is behind these is enough
+            for member in range(vlen):
+                h = mix(h, word_at(base, own, at + HEAD_WORDS + 3 * member))
+                h = mix(h, word_at(base, own, at + HEAD_WORDS + 3 * member + 2))
+        elif HEAD_IS_REF[kind] == 0:
+            h = mix(h, third)
+            for word in range(min(FIXED_WORDS[kind] + vlen * ELEMENT_WORDS[kind], _BUDGET)):
+                h = mix(h, word_at(base, own, at + HEAD_WORDS + word))
+        # What it refers to, so that the first comes off the stack first.
+        references = np.int64(0)
+        if kind == ARRAY:
+            references = np.int64(2)
+        elif kind == STRUCT or kind == UNION:
+            references = vlen
+        elif HEAD_IS_REF[kind]:
+            references = 1 + (min(vlen, left) if kind == FUNC_PROTO else 0)
+        for reference in range(references):
+            position = references - 1 - reference
+            word = at + 2
+            if kind == ARRAY:
+                word = at + HEAD_WORDS + position
+            elif kind == STRUCT or kind == UNION:
+                word = at + HEAD_WORDS + 3 * position + 1
+            elif position > 0:
+                word = at + HEAD_WORDS + 2 * position - 1
+            if top < len(stack):
+                stack[top, 0] = np.int64(word_at(base, own, word))
+                top += 1
+    if h == 0:
+        h = _SEED
+    scratch.unfolded[type_id] = h
+    return h
+
+
+@kernel
+def may_equal(base, own, scratch, a, b):  # type: ignore[no-untyped-def]
+    """Whether a walk could find two types equal, as far as their unfoldings say."""
+    of_a = unfolding(base, own, scratch, a)
+    of_b = unfolding(base, own, scratch, b)
+    return of_a == of_b or of_a == _UNCLEAR or of_b == _UNCLEAR
+
+
+@kernel
+def note_proved(base, own, scratch, first_own):  # type: ignore[no-untyped-def]
+    """After a walk that ended well, and was merged: note which typedefs equal which.
+
+    Only if the walk left nothing open: no forward declaration took part, and every struct of the
+    candidate's was mapped. A walk that begins at any of its pairs then ends well too and changes
+    nothing, so it need not be made.
+    """
+    records = scratch.records
+    for i in range(scratch.state[PAIRS]):
+        canonical = np.int64(scratch.pairs[i])
+        candidate = np.int64(records[canonical, PAIRED])
+        info = word_at(base, own, np.int64(records[candidate, START]) + 1)
+        kind = kind_of(info)
+        other = word_at(base, own, np.int64(records[canonical, START]) + 1)
+        if kind != kind_of(other) or kind == FWD:
+            return
+        if kind == ENUM or kind == ENUM64:
+            if info & INFO_VLEN_MASK == 0 or other & INFO_VLEN_MASK == 0:
+                return
+        elif kind == STRUCT or kind == UNION:
+            if resolve(records, candidate) != resolve(records, canonical):
+                return
+    for i in range(scratch.state[PAIRS]):
+        canonical = np.int64(scratch.pairs[i])
+        candidate = np.int64(records[canonical, PAIRED])
+        info = word_at(base, own, np.int64(records[candidate, START]) + 1)
+        if kind_of(info) == TYPEDEF and candidate >= first_own:
+            scratch.proved[candidate - first_own] = canonical
