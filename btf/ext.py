@@ -23,6 +23,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -271,6 +272,10 @@ def parse_ext(data: bytes | memoryview, btf: BTF, *, path: str | None = None) ->
                 8 + 8 * number,
             )
         sections.append(_code_sections(data, order, part, start, start + length, fail))
+    used = sorted((off, off + size) for off, size in zip(places[::2], places[1::2], strict=True))
+    used = [(first, end) for first, end in used if first < end]
+    if any(end > following for (_, end), (following, _) in pairwise(used)):
+        raise fail("two of its parts overlap", 8)
     ext = BtfExt(btf, data, byteorder, tuple(sections))
     _check(ext, fail)
     return ext

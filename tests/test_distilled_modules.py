@@ -10,6 +10,7 @@ from pathlib import Path
 
 import dumping
 import pytest
+import vectors
 from conftest import DEMO, splitbtf
 from elfwriter import elf, modinfo
 
@@ -91,6 +92,27 @@ def test_a_distilled_base_that_is_damaged(base: bytes, message: str) -> None:
     data = elf({**sections("hid"), ".BTF.base": base})
     with pytest.raises(btf.BtfError, match=message):
         btf.open_module(data, dumping.index())
+
+
+@pytest.mark.parametrize("seed", range(150))
+def test_any_damage_is_an_error_or_sound(seed: int) -> None:
+    """Kernels have no bounds checks: nothing that is out of range may get to them."""
+    dice = vectors.Dice(seed)
+    changed = dict(sections("8255"))
+    part = dice.pick([".BTF", ".BTF.base"])
+    data = bytearray(changed[part])
+    for _ in range(1 + dice.below(3)):
+        at = dice.below(len(data) // 4) * 4 if dice.chance(0.5) else dice.below(len(data))
+        if at >= 24 or dice.chance(0.2):
+            data[at] = dice.below(256)
+    changed[part] = bytes(data)
+    try:
+        opened = btf.open_module(elf(changed), dumping.index())
+        result = btf.dedup_module(opened, dumping.index()).btf
+    except btf.BtfError as error:
+        assert str(error)
+        return
+    assert btf.parse(result.to_bytes(), dumping.base()).type_count == result.type_count
 
 
 @pytest.fixture

@@ -296,6 +296,7 @@ def test_a_sound_one() -> None:
         (extwriter.write(func_off=2, **GOOD), r"offset 8: func_info \(20 bytes at 2\) is misal"),
         (extwriter.write(line_len=4000, **GOOD), "offset 16: line_info .* ends beyond"),
         (extwriter.write(core_off=400, **GOOD), "offset 24: core_relo .* ends beyond"),
+        (extwriter.write(line_off=48, line_len=28, **GOOD), "two of its parts overlap"),
         (extwriter.write(func_len=2, **GOOD), "func_info has 2 bytes, too few"),
         (extwriter.write(func_len=8, **GOOD), "func_info ends in the middle of a section's head"),
         (extwriter.write(func_len=16, **GOOD), "1 records of 8 bytes do not fit into the 4 bytes"),
@@ -312,6 +313,25 @@ def test_what_is_wrong_and_where(data: bytes, message: str) -> None:
     with pytest.raises(btf.BtfError, match=message) as caught:
         btf.parse_ext(data, small(), path="x.o")
     assert (caught.value.path, caught.value.section) == ("x.o", ".BTF.ext")
+
+
+@pytest.mark.parametrize("name", ORDERS)
+def test_any_damage_is_an_error_or_sound(name: str) -> None:
+    types, ext = program(name)
+    dice = vectors.Dice(len(name))
+    refused = 0
+    for _ in range(400):
+        data = bytearray(ext.to_bytes())
+        for _ in range(1 + dice.below(3)):
+            data[dice.below(len(data))] = dice.below(256)
+        try:
+            damaged = btf.parse_ext(bytes(data), types)
+        except btf.BtfError:
+            refused += 1
+            continue
+        result = btf.dedup(types, ext=damaged)
+        assert result.ext is not None and facts_of(result.ext) == facts_of(damaged)
+    assert 50 < refused < 350
 
 
 def test_record_counts_that_overflow() -> None:
