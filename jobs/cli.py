@@ -12,11 +12,11 @@ import os
 import sys
 from collections.abc import Sequence
 
-from . import dedup, dump, fetch, merge, run
+from . import dedup, dump, fetch, find, merge, query, run
 from .words import error_line
 
 DONE, FAILED_INPUTS, NOTHING_DONE, INTERRUPTED = 0, 1, 2, 130
-COMMANDS = (run, dedup, merge, dump, fetch)
+COMMANDS = (run, dedup, merge, dump, fetch, find, query)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -40,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     from pipeline.base import BaseError
     from pipeline.packages import NoRoomError
+    from pipeline.query import QueryError
     from pipeline.schedule import EngineError
     from pipeline.sources import SourceError
     from pipeline.worker import InternalError, OutputError
@@ -48,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code: int = options.command(options)
         sys.stdout.flush()
         return code
-    except (SourceError, BaseError, EngineError, NoRoomError, OutputError) as error:
+    except (SourceError, BaseError, EngineError, NoRoomError, OutputError, QueryError) as error:
         print(error_line(str(error)), file=sys.stderr)
         return NOTHING_DONE
     except InternalError as error:

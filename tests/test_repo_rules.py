@@ -19,7 +19,7 @@ from pipeline import __version__
 # Dependencies point one way: jobs -> pipeline -> btf.
 MAY_IMPORT = {
     "btf": {"btf", "numba", "numpy", "llvmlite", "elftools", "lz4", "zstandard"},
-    "pipeline": {"btf", "pipeline", "numpy", "pyarrow", "ray", "zstandard"},
+    "pipeline": {"btf", "duckdb", "pipeline", "numpy", "pyarrow", "ray", "zstandard"},
     "jobs": {"jobs", "pipeline"},
 }
 SOURCES = sorted(path for package in MAY_IMPORT for path in (ROOT / package).glob("**/*.py"))

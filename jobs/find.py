@@ -1,0 +1,93 @@
+"""``splitbtf find``: every definition of a name, across vmlinux and modules."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import TYPE_CHECKING, Any
+
+from .words import plural
+
+if TYPE_CHECKING:
+    from pipeline.find import Found
+
+DESCRIPTION = """\
+List every type called NAME in vmlinux and the modules of the kernels in OUT, with type id, global
+id (number of the module in the upper 32 bits, type id in the lower), size and fingerprint. Types
+with the same fingerprint are the same, also in different kernels. Exit status 1 when there is none.
+"""
+
+KINDS = (
+    "int", "struct", "union", "enum", "enum64", "fwd", "typedef", "func", "var", "datasec",
+    "float", "decl_tag", "type_tag",
+)  # fmt: skip
+
+
+def add_to(commands: argparse._SubParsersAction[Any]) -> None:
+    """Add this command's arguments."""
+    parser = commands.add_parser(
+        "find", help="find a type by name in vmlinux and all modules", description=DESCRIPTION
+    )
+    parser.add_argument("name", metavar="NAME", help="the name, as BTF has it: without `struct`")
+    parser.add_argument("out", nargs="+", metavar="OUT", help="what splitbtf run has written")
+    parser.add_argument("--kind", type=str.lower, choices=KINDS, help="only types of this kind")
+    parser.add_argument(
+        "--module", metavar="M", help="what this module sees: its own types, else those of vmlinux"
+    )
+    parser.add_argument("--kernel", metavar="K", help="only this kernel")
+    parser.add_argument("--json", action="store_true", help="print what was found as JSON")
+    parser.set_defaults(command=main, parser=parser)
+
+
+def main(options: argparse.Namespace) -> int:
+    """Run the command."""
+    from pipeline.find import find
+
+    kind = options.kind.upper() if options.kind else None
+    search = find(
+        options.name, options.out, kind=kind, module=options.module, kernel=options.kernel
+    )
+    if options.json:
+        facts = {
+            "name": options.name,
+            "found": [found.as_json() for found in search.found],
+            "nearest": list(search.nearest),
+        }
+        print(json.dumps(facts, indent=1))
+    elif search.found:
+        print("\n".join(_lines(search.found)))
+    else:
+        print(_nothing(options, search.nearest))
+    return 0 if search.found else 1
+
+
+def _nothing(options: argparse.Namespace, nearest: tuple[str, ...]) -> str:
+    what = f"no {options.kind or 'type'} is called {options.name!r}"
+    if options.module:
+        what += f" in {options.module} or vmlinux"
+    return f"{what}; the nearest names: {', '.join(nearest)}" if nearest else what
+
+
+def _lines(found: tuple[Found, ...]) -> list[str]:
+    """The meanings, and for each of them where it is."""
+    meanings = max(one.meaning for one in found)
+    several = len({one.out for one in found}) > 1
+    width = max(len(one.module or "vmlinux") for one in found)
+    lines = []
+    if meanings > 1:
+        lines.append(f"{plural(meanings, 'different type')} of that name:")
+    for meaning in range(1, meanings + 1):
+        those = [one for one in found if one.meaning == meaning]
+        first = those[0]
+        size = f", {first.size} bytes" if first.size else ""
+        lines.append(f"{first.kind.lower()} {first.name}{size}  {first.fingerprint}")
+        where = ""
+        for one in those:
+            heading = f"{one.out}: {one.kernel}" if several else one.kernel
+            if heading != where:
+                lines.append(f"  {heading}")
+                where = heading
+            lines.append(
+                f"    {one.module or 'vmlinux':<{width}}  [{one.type_id}]  0x{one.global_id:016x}"
+            )
+    return lines
