@@ -193,6 +193,14 @@ def test_several_of_a_name_in_the_distilled_base_do_not_become_one() -> None:
     split = distilled_module(two, pointer_to(1, 2))
     assert onto(split, two) == [1, 2]
     refused(split, lambda w: w.struct("page", 72), "the distilled base has several of that name")
+    d = Writer()
+    d.struct("page", 64)
+    d.struct(d.string("page", fresh=True), 72)
+    s = Writer(base=d)
+    s.ptr(1)
+    split = btf.parse(s.to_bytes(), btf.parse(d.to_bytes()))
+    assert onto(split, two) == [1, 2]
+    refused(split, lambda w: w.struct("page", 72), "the distilled base has several of that name")
 
 
 @pytest.mark.parametrize("union", [False, True])

@@ -186,11 +186,11 @@ class _Search:
         """By id of the distilled base's types, void included: the id in the base. uint32."""
         wanted = _found(self.distilled, np.arange(1, self.distilled.type_end))
         offsets = self.distilled.words[self.distilled.offsets[:-1]].tolist()
-        times = Counter((offset, w.kind) for offset, w in zip(offsets, wanted, strict=True))
-        repeated = [times[offset, w.kind] > 1 for offset, w in zip(offsets, wanted, strict=True)]
+        names = [self.distilled.string_bytes(offset) for offset in offsets]
+        times = Counter((name, w.kind) for name, w in zip(names, wanted, strict=True))
         targets = [0]
-        for w, namesakes, several in zip(wanted, self._namesakes(), repeated, strict=True):
-            targets.append(self._target(w, namesakes, several))
+        for w, name, namesakes in zip(wanted, names, self._namesakes(), strict=True):
+            targets.append(self._target(w, namesakes, several=times[name, w.kind] > 1))
         if self.problems:
             type_id, message = self.problems[0]
             more = len(self.problems) - 1
@@ -280,7 +280,8 @@ class _Search:
     def _holder(self, type_id: int) -> str:
         split = self.split
         for own in self.composites.tolist():
-            _, refs = fields(split.words, split.offsets[own : own + 1], split.offsets[own + 1 :])
+            start, end = split.offsets[own : own + 1], split.offsets[own + 1 : own + 2]
+            _, refs = fields(split.words, start, end)
             if type_id in self.inner[split.words[refs]]:
                 return split[split.start_id + own].brief()
         raise AssertionError("what is held is held by something")
