@@ -24,7 +24,14 @@ from .compare.difference import Difference, Differences, difference
 from .deduplication.deduplicate import DedupResult, dedup, dedup_split
 from .deduplication.index import BaseIndex
 from .deduplication.merging import MergeResult, merge
-from .deduplication.module import Module, dedup_module, detect_form, load_base, open_module
+from .deduplication.module import (
+    Module,
+    dedup_module,
+    detect_form,
+    load_base,
+    make_ready,
+    open_module,
+)
 from .distilled.distill import Distilled, distill_base
 from .distilled.relocate import relocate
 from .dump.as_c import dump_c
@@ -139,6 +146,7 @@ __all__ = [
     "images",
     "kinds",
     "load_base",
+    "make_ready",
     "members",
     "merge",
     "open_module",

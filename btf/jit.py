@@ -120,7 +120,7 @@ def _flatten(args: Any, frame: array[int]) -> tuple[Any, ...]:
             key.append("uint64")
         elif isinstance(value, np.integer):
             frame.append(int(value))
-            key.append(str(value.dtype))
+            key.append(type(value).__name__)
         else:
             raise TypeError(f"kernels do not take {type(value).__name__}")
     return tuple(key)

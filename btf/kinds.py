@@ -151,6 +151,26 @@ FIXED_REFS = _per_kind(lambda spec: sum(role is Role.REF for _, role in spec.fix
 ELEMENT_NAME = _per_kind(lambda spec: _element_at(spec, Role.NAME))
 ELEMENT_REF = _per_kind(lambda spec: _element_at(spec, Role.REF))
 
+
+def reference_words(spec: KindSpec, vlen: int) -> list[int]:
+    """Positions of the references in a record of that kind, in order."""
+    roles = [Role.NAME, Role.VALUE, spec.head[1], *(role for _, role in spec.fixed)]
+    roles += vlen * [role for _, role in spec.element]
+    return [word for word, role in enumerate(roles) if role is Role.REF]
+
+
+# The references of a record are evenly spaced: the first is at word FIRST_REF, each further one
+# REF_STEP words on; there are FEWEST_REFS, and one more for each element if REF_EACH is 1.
+FIRST_REF = _per_kind(lambda spec: (reference_words(spec, 1) or [0])[0])
+FEWEST_REFS = _per_kind(lambda spec: len(reference_words(spec, 0)))
+REF_EACH = _per_kind(lambda spec: _element_at(spec, Role.REF) >= 0)
+REF_STEP = _per_kind(lambda spec: ([*reference_words(spec, 2), 0, 0])[1] - FIRST_REF[spec.kind])
+for _spec in SPECS:
+    _words = reference_words(_spec, 5)
+    _first, _step = int(FIRST_REF[_spec.kind]), int(REF_STEP[_spec.kind])
+    assert _words == [_first + _step * i for i in range(len(_words))]
+    assert len(_words) == FEWEST_REFS[_spec.kind] + 5 * REF_EACH[_spec.kind]
+
 # What the kernels rely on beyond the arrays: references among the fixed words come first, a name
 # in an element is its first word, and an element has at most one of each.
 for _spec in SPECS:

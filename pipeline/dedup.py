@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import btf
+
 from .base import Announce, load_base
 from .discover import find_modules
 from .records import ModuleRecord, WorkOptions
@@ -44,6 +46,7 @@ def dedup_files(
     if not modules:
         raise SourceError("no modules in the folders given")
     base = load_base(base_path, announce)
+    btf.make_ready(base.index)
     if output_folder is not None:
         try:
             Path(output_folder).mkdir(parents=True, exist_ok=True)

@@ -23,7 +23,7 @@ from ..ext import BtfExt
 from ..jit import forget
 from ..table import BTF, freeze
 from . import passes
-from .equivalence import CURRENT_EPOCH
+from .equivalence import CURRENT_EPOCH, MARK_STAMP
 from .index import BaseIndex, new_records, new_scratch, unknown_kind_error
 from .signature import EPOCH
 from .tables import Scratch, blank_tables
@@ -55,7 +55,8 @@ class Workspace:
         self._scratch: Scratch | None = None
         self._edits = np.empty(index.type_end, np.uint32)
         self._types = self._words = self._frames = self._text = 0
-        self._resize(1 << 13, 1 << 16, 1 << 12, 1 << 18)
+        # Room for all modules but the largest: what is not touched takes no memory.
+        self._resize(1 << 16, 1 << 20, 1 << 12, 1 << 20)
 
     def _resize(self, types: int = 0, words: int = 0, frames: int = 0, text: int = 0) -> None:
         self._types = max(types, self._types)
@@ -78,6 +79,9 @@ class Workspace:
         if state[CURRENT_EPOCH] > 0xF0000000:
             self._scratch.records[:, EPOCH] = 0
             state[CURRENT_EPOCH] = 0
+        if state[MARK_STAMP] > 0xF0000000:
+            self._scratch.marks[:] = 0
+            state[MARK_STAMP] = 0
         return self._scratch
 
     def deepen(self) -> None:

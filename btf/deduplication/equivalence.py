@@ -74,7 +74,8 @@ OWN_BYTES = 11  # of new strings
 OWN_STRINGS = 12
 STRING_OVERFLOW = 13  # set when the buffer for new strings or its table is too small
 STARTS_ONLY = 14  # 1: ``seen`` is filled where strings begin; 2: a name begins elsewhere
-STATE_SLOTS = 15
+MARK_STAMP = 15  # of the marks of this module
+STATE_SLOTS = 16
 
 _DEPTH_BITS = 5  # of an entry of ``identical``: levels left; above them the stamp of its call
 _DEPTH_MASK = 31

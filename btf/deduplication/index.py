@@ -286,6 +286,7 @@ def new_scratch(
         kinds=np.empty(types, np.uint8),
         trust=np.empty(types, np.uint8),
         signatures=np.empty(types, np.uint64),
+        marks=np.zeros(len(records), np.uint32),
         pending=np.empty(2 * types + 64, np.int64),
         names=np.empty(power_of_two(2 * types), np.uint64),
         identity_stack=np.empty((max(frames, types), 3), np.int64),

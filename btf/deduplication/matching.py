@@ -36,6 +36,8 @@ from ..kinds import (
     ELEMENT_WORDS,
     ENUM,
     ENUM64,
+    FEWEST_REFS,
+    FIRST_REF,
     FIXED_REFS,
     FIXED_WORDS,
     FLOAT,
@@ -44,6 +46,8 @@ from ..kinds import (
     HEAD_WORDS,
     INFO_VLEN_MASK,
     INT,
+    REF_EACH,
+    REF_STEP,
     STRUCT,
     TYPEDEF,
     UNION,
@@ -51,8 +55,8 @@ from ..kinds import (
 )
 from .equivalence import (
     BASE_EDITS,
-    CURRENT_EPOCH,
     DIFFERENT,
+    MARK_STAMP,
     UNMAPPED,
     clear_pairs,
     equivalent,
@@ -64,7 +68,7 @@ from .index import (
     find_name,
 )
 from .primitives import dedup_primitive
-from .signature import CANONICAL, EPOCH, PAIRED, START, kind_of, signature
+from .signature import CANONICAL, START, kind_of, signature
 
 # How a type came by its partner.
 _GUESSED = 0  # it follows its predecessor's
@@ -145,7 +149,7 @@ def _pair_up(base, own, count, first_own, scratch, lists):  # type: ignore[no-un
         mates[index] = 0
         trust[index] = _GUESSED
         agrees = 0 < expected < first_own and _agree(
-            base_words, own, np.int64(records[expected, START]), at
+            base_words, own, np.int64(base.starts[expected]), at
         )
         if kind == INT or kind == FLOAT or kind == FWD or kind == ENUM or kind == ENUM64:
             # Not for forward enums, which any enum of the name may stand for.
@@ -154,9 +158,7 @@ def _pair_up(base, own, count, first_own, scratch, lists):  # type: ignore[no-un
                 agrees
                 and base.alone[expected] == ALONE
                 and not forward
-                and (
-                    kind != FWD or own[at + 2] == base_words[np.int64(records[expected, START]) + 2]
-                )
+                and (kind != FWD or own[at + 2] == base_words[np.int64(base.starts[expected]) + 2])
             ):
                 found = expected
                 records[type_id, CANONICAL] = found
@@ -175,7 +177,7 @@ def _pair_up(base, own, count, first_own, scratch, lists):  # type: ignore[no-un
         if agrees and HEAD_IS_REF[kind]:
             # a record of three words agrees with many: look where it leads, if that is known
             referred = np.int64(own[at + 2])
-            wanted = base_words[np.int64(records[expected, START]) + 2]
+            wanted = base_words[np.int64(base.starts[expected]) + 2]
             if referred == 0:
                 agrees = wanted == 0
             elif referred < type_id:
@@ -189,7 +191,7 @@ def _pair_up(base, own, count, first_own, scratch, lists):  # type: ignore[no-un
                 named = find_name(
                     base.typedef_slots if kind == TYPEDEF else base.name_slots, own[at]
                 )
-                if named > 0 and _agree(base_words, own, np.int64(records[named, START]), at):
+                if named > 0 and _agree(base_words, own, np.int64(base.starts[named]), at):
                     mates[index] = named
                     trust[index] = _NAMED
         if mates[index] != 0:
@@ -201,7 +203,7 @@ def _pair_up(base, own, count, first_own, scratch, lists):  # type: ignore[no-un
 def _may_declare(base, own, records, declaration, definition):  # type: ignore[no-untyped-def]
     """Whether an own FWD (position in ``own``) is of the kind and name of a base type, the only
     struct or union of that name."""
-    at = np.int64(records[definition, START])
+    at = np.int64(base.starts[definition])
     kind = kind_of(base.words[at + 1])
     if kind != (UNION if own[declaration + 1] >> _31 else STRUCT):
         return False
@@ -220,25 +222,16 @@ def _follow(base, own, first_own, scratch, index, top):  # type: ignore[no-untyp
     mates = scratch.mates
     trust = scratch.trust
     at = np.int64(records[first_own + index, START]) - len(base.words)
-    at_base = np.int64(records[np.int64(mates[index]), START])
+    at_base = np.int64(base.starts[mates[index]])
     info = own[at + 1]
     kind = kind_of(info)
     sure = trust[index] != _GUESSED
-    # References: of the head, of the fixed words, one in each element.
-    stride = np.int64(ELEMENT_WORDS[kind])
-    ref_at = np.int64(ELEMENT_REF[kind])
-    first_element = HEAD_WORDS + np.int64(FIXED_WORDS[kind])
-    before = np.int64(HEAD_IS_REF[kind]) + np.int64(FIXED_REFS[kind])
-    references = before
-    if ref_at >= 0 and stride > 0:
+    references = np.int64(FEWEST_REFS[kind])
+    if REF_EACH[kind]:
         references += np.int64(info & INFO_VLEN_MASK)
-    for reference in range(references):
-        if reference >= before:
-            word = first_element + (reference - before) * stride + ref_at
-        elif HEAD_IS_REF[kind]:
-            word = np.int64(2)
-        else:
-            word = HEAD_WORDS + reference
+    word = np.int64(FIRST_REF[kind]) - np.int64(REF_STEP[kind])
+    for _ in range(references):
+        word += np.int64(REF_STEP[kind])
         referred = np.int64(own[at + word])
         wanted = np.int64(base.words[at_base + word])
         if referred == 0 or wanted == 0:
@@ -269,7 +262,7 @@ def _follow(base, own, first_own, scratch, index, top):  # type: ignore[no-untyp
             return False, top
         if mate != 0 and (not sure or trust[child] != _GUESSED):
             return False, top
-        if not _agree(base.words, own, np.int64(records[wanted, START]), child_at):
+        if not _agree(base.words, own, np.int64(base.starts[wanted]), child_at):
             return False, top
         mates[child] = wanted
         if sure:
@@ -325,19 +318,11 @@ def _spread(own, offset, count, first_own, scratch):  # type: ignore[no-untyped-
             at = np.int64(records[first_own + index, START]) - offset
             info = own[at + 1]
             kind = kind_of(info)
-            word = at + 2
-            step = np.int64(1)
-            references = np.int64(HEAD_IS_REF[kind])
-            if ELEMENT_REF[kind] >= 0 and ELEMENT_WORDS[kind] > 0:
+            word = at + np.int64(FIRST_REF[kind])
+            step = np.int64(REF_STEP[kind])
+            references = np.int64(FEWEST_REFS[kind])
+            if REF_EACH[kind]:
                 references += np.int64(info & INFO_VLEN_MASK)
-                step = np.int64(ELEMENT_WORDS[kind])
-                if not HEAD_IS_REF[kind]:
-                    word = at + HEAD_WORDS + np.int64(ELEMENT_REF[kind])
-                else:  # parameters follow the return type in every second word
-                    word = at + HEAD_WORDS + np.int64(ELEMENT_REF[kind]) - step
-            elif FIXED_REFS[kind] > 0:
-                references = np.int64(FIXED_REFS[kind])
-                word = at + HEAD_WORDS
             for _ in range(references):
                 referred = np.int64(own[word])
                 word += step
@@ -421,9 +406,9 @@ def _doubt(base, own, count, first_own, scratch):  # type: ignore[no-untyped-def
     """MATCHED if libbpf cannot come to another answer than the pairs say, else why it might."""
     records = scratch.records
     mates = scratch.mates
-    state = scratch.state
-    clear_pairs(state)
-    epoch = np.uint32(state[CURRENT_EPOCH])
+    marks = scratch.marks
+    scratch.state[MARK_STAMP] += 1
+    stamp = np.uint32(scratch.state[MARK_STAMP])
     for index in range(count):
         mate = np.int64(mates[index])
         if mate == 0:
@@ -434,10 +419,9 @@ def _doubt(base, own, count, first_own, scratch):  # type: ignore[no-untyped-def
                 continue
         elif kind == INT or kind == FLOAT or kind == ENUM or kind == ENUM64:
             continue
-        if records[mate, EPOCH] == epoch:
+        if marks[mate] == stamp:
             return PARTNER_SHARED
-        records[mate, EPOCH] = epoch
-        records[mate, PAIRED] = first_own + index
+        marks[mate] = stamp
     for index in range(count):
         if mates[index] != 0 or not _is_aggregate(scratch.kinds[index]):
             continue
@@ -446,7 +430,7 @@ def _doubt(base, own, count, first_own, scratch):  # type: ignore[no-untyped-def
         group = find_group(base.group_slots, h)
         if group >= 0:
             for entry in range(base.group_starts[group], base.group_starts[group + 1]):
-                if records[np.int64(base.candidates[entry]), EPOCH] == epoch:
+                if marks[base.candidates[entry]] == stamp:
                     return PARTNER_CONTESTED
     return MATCHED
 

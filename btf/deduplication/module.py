@@ -27,7 +27,7 @@ from .. import elf as elf_file
 from .. import images
 from ..distilled.relocate import relocate
 from ..errors import BtfError, WrongBaseError
-from ..header import Header, parse_header
+from ..header import Header, pack, parse_header
 from ..jit import kernel
 from ..kinds import (
     ARRAY,
@@ -243,6 +243,12 @@ def dedup_module(module: Module, index: BaseIndex) -> DedupResult:
             int(np.flatnonzero(result.id_map == index.type_end + at)[0]),
         )
     return result
+
+
+def make_ready(index: BaseIndex) -> None:
+    """Do now what this thread's first module on ``index`` would have to wait for."""
+    nothing = pack(index.byteorder, 0, b"", b"\0")
+    dedup_module(open_module(nothing, index), index)
 
 
 def clashing_struct(index: BaseIndex, split: BTF) -> int:

@@ -18,12 +18,15 @@ from ..kinds import (
     ELEMENT_WORDS,
     ENUM,
     ENUM64,
+    FEWEST_REFS,
+    FIRST_REF,
     FIXED_WORDS,
-    FUNC_PROTO,
     FWD,
     HEAD_IS_REF,
     HEAD_WORDS,
     INFO_VLEN_MASK,
+    REF_EACH,
+    REF_STEP,
     STRUCT,
     TYPEDEF,
     UNION,
@@ -77,22 +80,11 @@ def unfolding(base, own, scratch, type_id):  # type: ignore[no-untyped-def]
             for word in range(min(FIXED_WORDS[kind] + vlen * ELEMENT_WORDS[kind], _BUDGET)):
                 h = mix(h, word_at(base, own, at + HEAD_WORDS + word))
         # What it refers to, so that the first comes off the stack first.
-        references = np.int64(0)
-        if kind == ARRAY:
-            references = np.int64(2)
-        elif kind == STRUCT or kind == UNION:
-            references = vlen
-        elif HEAD_IS_REF[kind]:
-            references = 1 + (min(vlen, left) if kind == FUNC_PROTO else 0)
+        references = np.int64(FEWEST_REFS[kind])
+        if REF_EACH[kind]:
+            references += min(vlen, left)
         for reference in range(references):
-            position = references - 1 - reference
-            word = at + 2
-            if kind == ARRAY:
-                word = at + HEAD_WORDS + position
-            elif kind == STRUCT or kind == UNION:
-                word = at + HEAD_WORDS + 3 * position + 1
-            elif position > 0:
-                word = at + HEAD_WORDS + 2 * position - 1
+            word = at + FIRST_REF[kind] + (references - 1 - reference) * REF_STEP[kind]
             if top < len(stack):
                 stack[top, 0] = np.int64(word_at(base, own, word))
                 top += 1

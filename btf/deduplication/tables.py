@@ -69,6 +69,7 @@ class Scratch(NamedTuple):
     kinds       uint8 (T,): kind of each own type, side by side for passes that look for a few
     trust       uint8 (T,): how sure its partner is
     signatures  uint64 (T,): of own types that have no partner
+    marks       uint32 (N,): base types that are a partner of this module carry its stamp
     pending     int64 (2 T,): own types to look at again
     names       uint64, a power of two >= 2 T: own types by name
     identity_stack  int64 (F, 3): of ``identical``
@@ -97,6 +98,7 @@ class Scratch(NamedTuple):
     kinds: np.ndarray
     trust: np.ndarray
     signatures: np.ndarray
+    marks: np.ndarray
     pending: np.ndarray
     names: np.ndarray
     identity_stack: np.ndarray
