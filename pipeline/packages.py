@@ -26,6 +26,7 @@ from typing import Any, BinaryIO
 
 from .names import printable
 from .read import unreadable
+from .xz import open_blocks
 
 MAX_FILE_BYTES = 8 << 30  # of one file in a package: a vmlinux with debug information has 1 GB
 SPARE_BYTES = 64 << 20  # what unpacking leaves free on the disk
@@ -69,7 +70,7 @@ def read_package(path: str) -> Package:
             return Package(path, "", "", "", _names_in(file))
         facts: dict[str, str] = {}
         files = None
-        control = _slice(file, members, "control")
+        control = _Slice(file, *members["control"])
         with _tar(io.BufferedReader(control)) as tar:
             for entry in _regular(tar):
                 if _plain(entry.name) == "control":
@@ -79,7 +80,7 @@ def read_package(path: str) -> Package:
                     files = tuple(_plain(line[34:]) for line in lines if len(line) > 34)
         control.check()
         if files is None:
-            data = _slice(file, members, "data")
+            data = _Slice(file, *members["data"])
             files = _names_in(io.BufferedReader(data, _COPY_BYTES))
             data.check()
         name, version, architecture = (
@@ -102,8 +103,13 @@ def unpack(
     try:
         with _reading(path) as file:
             members = _members(file)
-            data = _slice(file, members, "data") if members is not None else None
-            with _tar(io.BufferedReader(data, _COPY_BYTES) if data is not None else file) as tar:
+            start, size = members["data"] if members is not None else (0, _size(file))
+            data = _Slice(file, start, size)
+            blocks = open_blocks(file, start, size)
+            with (
+                contextlib.closing(blocks or io.BufferedReader(data, _COPY_BYTES)) as content,
+                _tar(content) as tar,
+            ):
                 for entry in _regular(tar, stopped):
                     if (target := left.get(name := _plain(entry.name))) is None:
                         continue
@@ -112,8 +118,7 @@ def unpack(
                     yield name, problem
                     if not left:
                         return
-            if data is not None:
-                data.check()
+            data.check()
     except PackageError as error:
         reason = f"cannot be read from its package: {error}"
     if stopped():
@@ -185,8 +190,8 @@ class _Slice(io.RawIOBase):
 
     def __init__(self, file: BinaryIO, start: int, size: int) -> None:
         super().__init__()
-        file.seek(start)
         self._file = file
+        self._at = start
         self._left = size
         self.missing = 0
 
@@ -195,7 +200,9 @@ class _Slice(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         view = memoryview(buffer).cast("B")
+        self._file.seek(self._at)  # others may have read elsewhere meanwhile
         data = self._file.read(min(len(view), self._left))
+        self._at += len(data)
         if not data and len(view):
             self.missing = self._left
         view[: len(data)] = data
@@ -230,8 +237,8 @@ def _members(file: BinaryIO) -> dict[str, tuple[int, int]] | None:
     return members
 
 
-def _slice(file: BinaryIO, members: Mapping[str, tuple[int, int]], name: str) -> _Slice:
-    return _Slice(file, *members[name])
+def _size(file: BinaryIO) -> int:
+    return file.seek(0, io.SEEK_END)
 
 
 # ------------------------------------------------------------------ tar

@@ -1,0 +1,147 @@
+"""xz files of several blocks, unfolded on several threads, in order and in bounded memory.
+
+Large xz files are written in blocks that do not depend on each other (Debian's packages in blocks
+of 24 MiB), with an index of them at the end (the .xz file format, 4 and 5). Each block is unfolded
+by the standard library as a file of its own, made of the block, the file's header and an index of
+one entry, so its check sum is checked too. Python lets other threads run meanwhile.
+"""
+
+from __future__ import annotations
+
+import io
+import lzma
+import os
+import struct
+import zlib
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, BinaryIO
+
+_MAGIC, _END_MAGIC = b"\xfd7zXZ\0", b"YZ"
+_FRAME_BYTES = 12  # of the header, and of the footer
+_MAX_BLOCK_BYTES = 64 << 20  # unfolded; larger ones would take too much memory at once
+_MAX_INDEX_BYTES = 16 << 20
+_MAX_THREADS = 4
+
+
+def open_blocks(file: BinaryIO, start: int, size: int) -> io.BufferedReader | None:
+    """What the xz file of ``size`` bytes at ``start`` of a file unfolds to.
+
+    None if it is not one of several blocks that can be unfolded in this way; whoever then reads it
+    from front to back will find out what is the matter with it. Reading raises lzma.LZMAError.
+    """
+    blocks = _blocks(file, start, size)
+    if blocks is None or len(blocks) < 2:
+        return None
+    return io.BufferedReader(_Reader(file, start, blocks), 1 << 20)
+
+
+class _Reader(io.RawIOBase):
+    def __init__(self, file: BinaryIO, start: int, blocks: list[tuple[int, int]]) -> None:
+        super().__init__()
+        threads = min(_MAX_THREADS, len(os.sched_getaffinity(0)))
+        self._pool = ThreadPoolExecutor(threads, "xz")
+        self._coming: deque[Future[bytes]] = deque()
+        self._contents = self._unfolded(file, start, blocks, threads)
+        self._left = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer).cast("B")
+        while not self._left:
+            content = next(self._contents, None)
+            if content is None:
+                return 0
+            self._left = memoryview(content)
+        count = min(len(view), len(self._left))
+        view[:count] = self._left[:count]
+        self._left = self._left[count:]
+        return count
+
+    def close(self) -> None:
+        self._pool.shutdown(cancel_futures=True)
+        super().close()
+
+    def _unfolded(
+        self, file: BinaryIO, start: int, blocks: list[tuple[int, int]], threads: int
+    ) -> Iterator[bytes]:
+        file.seek(start)
+        header = file.read(_FRAME_BYTES)
+        at = start + _FRAME_BYTES
+        for stored, unfolded in blocks:
+            file.seek(at)  # others may have read elsewhere meanwhile
+            block = file.read(_padded(stored))
+            at += _padded(stored)
+            self._coming.append(self._pool.submit(_unfold, header, block, stored, unfolded))
+            if len(self._coming) > threads:
+                yield self._coming.popleft().result()
+        while self._coming:
+            yield self._coming.popleft().result()
+
+
+def _unfold(header: bytes, block: bytes, stored: int, unfolded: int) -> bytes:
+    index = b"\0\1" + _number(stored) + _number(unfolded)
+    index += bytes(-len(index) % 4)
+    index += struct.pack("<I", zlib.crc32(index))
+    footer = struct.pack("<I", len(index) // 4 - 1) + header[6:8]
+    footer = struct.pack("<I", zlib.crc32(footer)) + footer + _END_MAGIC
+    return lzma.decompress(b"".join((header, block, index, footer)), lzma.FORMAT_XZ)
+
+
+def _blocks(file: BinaryIO, start: int, size: int) -> list[tuple[int, int]] | None:
+    """(bytes without padding, bytes unfolded) of each block; None if anything is unusual."""
+    if size < 2 * _FRAME_BYTES + 8 or size % 4:
+        return None
+    file.seek(start)
+    header = file.read(_FRAME_BYTES)
+    file.seek(start + size - _FRAME_BYTES)
+    footer = file.read(_FRAME_BYTES)
+    if not header.startswith(_MAGIC) or len(footer) < _FRAME_BYTES or footer[10:] != _END_MAGIC:
+        return None
+    (crc, backward) = struct.unpack("<II", footer[:8])
+    index_bytes = 4 * (backward + 1)
+    if crc != zlib.crc32(footer[4:10]) or header[6:8] != footer[8:10]:
+        return None
+    if index_bytes > min(size - 2 * _FRAME_BYTES, _MAX_INDEX_BYTES):
+        return None
+    file.seek(start + size - _FRAME_BYTES - index_bytes)
+    index = file.read(index_bytes)
+    if len(index) < index_bytes or index[0] != 0:
+        return None
+    if struct.unpack("<I", index[-4:])[0] != zlib.crc32(index[:-4]):
+        return None
+    numbers = _numbers(index[1:-4])
+    count = next(numbers, 0)
+    blocks = [(next(numbers, 0), next(numbers, 0)) for _ in range(count)] if count < size else []
+    in_blocks = sum(_padded(stored) for stored, _ in blocks)
+    if not blocks or in_blocks + index_bytes + 2 * _FRAME_BYTES != size:
+        return None
+    if max(unfolded for _, unfolded in blocks) > _MAX_BLOCK_BYTES:
+        return None
+    return blocks
+
+
+def _padded(count: int) -> int:
+    return count + -count % 4
+
+
+def _numbers(data: bytes) -> Iterator[int]:
+    """Numbers of seven bits a byte, the lowest first, the last byte without the highest bit."""
+    value = shift = 0
+    for byte in data:
+        value |= (byte & 0x7F) << shift
+        shift += 7
+        if not byte & 0x80:
+            yield value
+            value = shift = 0
+
+
+def _number(value: int) -> bytes:
+    parts = bytearray()
+    while value >= 0x80:
+        parts.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*parts, value])
