@@ -44,6 +44,8 @@ from .ext import BtfExt, CodeSection, CoreRelo, CoreReloKind, FuncInfo, LineInfo
 from .fingerprint.fingerprints import BaseFingerprints, fingerprints, own_fingerprints
 from .kinds import KIND_NAMES
 from .members import members
+from .misses.find import Miss, RootCause, misses
+from .misses.names import BaseNames
 from .table import BTF, parse
 from .view.objects import (
     AnyEnum,
@@ -83,6 +85,7 @@ __all__ = [
     "Array",
     "BaseFingerprints",
     "BaseIndex",
+    "BaseNames",
     "BtfError",
     "BtfExt",
     "Builder",
@@ -112,6 +115,7 @@ __all__ = [
     "Linkage",
     "Member",
     "MergeResult",
+    "Miss",
     "Module",
     "NoBtfError",
     "NotFoundError",
@@ -120,6 +124,7 @@ __all__ = [
     "Reference",
     "Renumbered",
     "Restrict",
+    "RootCause",
     "Struct",
     "Type",
     "TypeTag",
@@ -149,6 +154,7 @@ __all__ = [
     "make_ready",
     "members",
     "merge",
+    "misses",
     "open_module",
     "own_fingerprints",
     "parse",

@@ -9,8 +9,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+
 from . import kinds
 from .columns import columns, type_names
+from .deduplication.deduplicate import DedupResult
 from .deduplication.index import BaseIndex
 from .deduplication.module import clashing_struct, dedup_module, open_module
 from .distilled.distill import distill_base
@@ -20,6 +23,7 @@ from .fingerprint.fingerprints import BaseFingerprints, fingerprints, own_finger
 from .header import pack
 from .jit import INTERPRETED, cache_folder
 from .members import members
+from .misses.find import misses
 from .table import BTF, NATIVE, parse
 
 _DONE = "complete"
@@ -90,4 +94,15 @@ def _exercise_others() -> tuple[BTF, BTF]:
     fingerprints(split, BaseFingerprints.build(base))
     own_fingerprints(split)
     clashing_struct(index, split)
+    _exercise_misses()
     return base, split
+
+
+def _exercise_misses() -> None:
+    """A module that defines what its base only declares."""
+    declared = struct.pack("=3I", 1, kinds.info_word(kinds.FWD), 0)
+    base = parse(pack(NATIVE, 0, declared, b"\0s\0"))
+    index = BaseIndex.build(base)
+    defined = struct.pack("=3I", 1, kinds.info_word(kinds.STRUCT), 4)
+    split = parse(pack(NATIVE, 0, defined, b""), index.base)
+    misses(split, DedupResult(split, np.arange(3, dtype=np.uint32)), index)

@@ -17,7 +17,17 @@ from ..view.objects import AnyEnum, Composite, Func, Fwd, Struct, Union
 from ..view.spelling import spell
 from ..view.typebase import Type
 from . import reasons
-from .shallow import Finding, Labels, both, namesakes, parts, shallow, size_or_none
+from .paths import called
+from .shallow import (
+    Finding,
+    Labels,
+    both,
+    namesakes,
+    only_declared,
+    parts,
+    shallow,
+    size_or_none,
+)
 
 Same = Callable[[Type, Type], bool]
 
@@ -54,20 +64,12 @@ class Difference:
     @property
     def path(self) -> str:
         """The way as C says it: ``sk_buff.dev → net_device.foo → struct bar``."""
-        return path_as_c(self.steps, self.second)
+        return " → ".join(
+            [*(f"{called(s.second)}{s.accessor}" for s in self.steps), spell(self.second)]
+        )
 
     def __str__(self) -> str:
         return f"{self.path}: {self.words}"
-
-
-def path_as_c(steps: tuple[Step, ...], last: Type) -> str:
-    """Steps, then the type they lead to, as C says it."""
-    return " → ".join([*(f"{called(s.second)}{s.accessor}" for s in steps), spell(last)])
-
-
-def called(found: Type) -> str:
-    """The name alone, to be followed by an accessor."""
-    return found.name or spell(found)
 
 
 def difference(
@@ -245,8 +247,7 @@ class _Walk:
                 and definition.vlen > declaration.vlen == 0
             )
             if fits:
-                words = f"{label} has only a forward declaration, {other_label} the definition"
-                return Finding(reasons.DECLARED, words)
+                return only_declared(label, other_label)
         return None
 
     def names(self, first: Type, second: Type) -> str:

@@ -1,6 +1,6 @@
 """The reasons for which two types differ, as short codes that tables can hold, each explained once.
 
-``shallow`` finds them; ``misses`` adds those that only deduplication knows.
+``shallow`` finds most of them; those at the end are ``btf.misses``': only deduplication knows them.
 """
 
 from __future__ import annotations
@@ -19,6 +19,11 @@ TARGET = "target"
 PROTOTYPE = "prototype"
 LINKAGE = "linkage"
 
+SEVERAL = "several"
+STRINGS = "strings"
+ORDER = "order"
+NEVER_MERGED = "never_merged"
+
 REASONS: dict[str, str] = {
     KIND: "one is of another kind: struct and union, enum and enum64, integer and float",
     DECLARED: "one is a forward declaration, the other a definition",
@@ -33,4 +38,8 @@ REASONS: dict[str, str] = {
     TARGET: "what a typedef, variable or section stands for is another type",
     PROTOTYPE: "a function's parameters or what it returns",
     LINKAGE: "static in one, global or extern in the other",
+    SEVERAL: "more than one type has this name, so that it cannot be told which is meant",
+    STRINGS: "the same, but the base holds a name twice, and names are compared by their place",
+    ORDER: "the same, but not when dedup compared the two: it depends on the order of the types",
+    NEVER_MERGED: "variables and data sections are a module's own and never merged",
 }

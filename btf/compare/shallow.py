@@ -64,6 +64,12 @@ def both(labels: Labels, first: object, second: object, after: str = "") -> str:
     return f"{first}{after} in {labels[0]}, {second} in {labels[1]}"
 
 
+def only_declared(declares: str, defines: str) -> Finding:
+    """One side has only a forward declaration, the other the definition."""
+    words = f"{declares} has only a forward declaration, {defines} the definition"
+    return Finding(reasons.DECLARED, words)
+
+
 def shallow(first: Type, second: Type, labels: Labels) -> Finding | None:
     """The first difference of two types of one kind beside their names and references."""
     if isinstance(first, Composite) and isinstance(second, Composite):
@@ -108,13 +114,18 @@ def parts(first: Type, second: Type) -> Iterator[Part]:
     elif isinstance(first, FuncProto) and isinstance(second, FuncProto):
         yield Part("()", first.type, second.type)
         params = zip(first.params, second.params, strict=True)
-        for number, (param, other_param) in enumerate(params, start=1):
-            yield Part(f"({param.name or f'#{number}'})", param.type, other_param.type)
+        for number, (param, other_param) in enumerate(params):
+            yield Part(parameter(param.name, number), param.type, other_param.type)
     elif isinstance(first, Datasec) and isinstance(second, Datasec):
         for entry, other_entry in zip(first.entries, second.entries, strict=True):
             yield Part(f".{entry.type.name}", entry.type, other_entry.type)
     elif isinstance(first, Reference) and isinstance(second, Reference):
         yield Part("", first.type, second.type)
+
+
+def parameter(name: str, number: int) -> str:
+    """``(file)``, or ``(#1)`` for the first one where it has no name; numbers start with 0."""
+    return f"({name or f'#{number + 1}'})"
 
 
 def size_or_none(found: Type) -> int | None:
@@ -222,9 +233,7 @@ def _join(*sentences: str) -> str:
 def _enums(first: AnyEnum, second: AnyEnum, labels: Labels) -> Finding | None:
     if not first.vlen or not second.vlen:
         if first.vlen or second.vlen:
-            declared, defined = labels if second.vlen else labels[::-1]
-            words = f"{declared} has only a forward declaration, {defined} the definition"
-            return Finding(reasons.DECLARED, words)
+            return only_declared(*(labels if second.vlen else labels[::-1]))
     sizes = both(labels, first.size, second.size, " bytes") if first.size != second.size else ""
     if first.values != second.values:
         return Finding(reasons.VALUES, _join(sizes, _values(first, second, labels)))

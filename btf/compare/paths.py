@@ -1,0 +1,58 @@
+"""Ways from type to type, as C says them: ``sk_buff.dev → net_device.ops[] → struct bar``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from ..kinds import HEAD_WORDS
+from ..view.objects import Array, Composite, Datasec, FuncProto
+from ..view.spelling import spell
+from ..view.typebase import Type
+from .shallow import namesakes, parameter
+
+MAX_STEPS = 24  # of a way that are said
+
+Hop = tuple[Type, int]
+"""A type, and which word of its record refers to the next one."""
+
+
+def called(found: Type) -> str:
+    """The name alone, to be followed by an accessor."""
+    return found.name or spell(found)
+
+
+def accessor(found: Type, word: int) -> str:
+    """How C goes on from a type to what a word of its record refers to: ``.dev``, ``[]``, ``()``.
+
+    Empty where nothing is written: pointers, modifiers, typedefs, anonymous members.
+    """
+    if isinstance(found, Array):
+        return "[]"
+    if isinstance(found, FuncProto) and word < HEAD_WORDS:
+        return "()"
+    if isinstance(found, (Composite, FuncProto)):  # the name is the word before the type
+        name_off = found._word(word - 1 - HEAD_WORDS)
+        name = found.btf.string(name_off) if name_off else ""
+        if isinstance(found, FuncProto):
+            return parameter(name, (word - HEAD_WORDS) // 2)
+        return f".{name}" if name else ""
+    if isinstance(found, Datasec):
+        return f".{found.entries[(word - HEAD_WORDS) // 3].type.name}"
+    return ""
+
+
+def way_as_c(hops: Iterable[Hop], last: Type) -> str:
+    """A way through types to ``last``; those without a name are part of the one before."""
+    said: list[str] = []
+    for found, word in hops:
+        if not said or namesakes(found, found):
+            said.append(called(found))
+        said[-1] += accessor(found, word)
+    return joined(said, last)
+
+
+def joined(steps: Sequence[str], last: Type) -> str:
+    """Steps and what they lead to. Of a long way the middle is left out."""
+    if len(steps) > MAX_STEPS:
+        steps = [*steps[: MAX_STEPS // 2], "…", *steps[-MAX_STEPS // 2 :]]
+    return " → ".join([*steps, spell(last)])

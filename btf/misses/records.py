@@ -1,0 +1,141 @@
+"""Reading type records of base and module by id, in kernels: where they are, what they refer to."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ..deduplication.signature import kind_of
+from ..jit import kernel
+from ..kinds import (
+    ARRAY,
+    CONST,
+    ELEMENT_REF,
+    ELEMENT_WORDS,
+    ENUM,
+    ENUM64,
+    FIXED_REFS,
+    FIXED_WORDS,
+    FLOAT,
+    HEAD_IS_REF,
+    HEAD_WORDS,
+    INFO_VLEN_MASK,
+    INT,
+    PTR,
+    RESTRICT,
+    STRUCT,
+    TYPE_TAG,
+    TYPEDEF,
+    UNION,
+    VOLATILE,
+)
+
+_POINTER_BYTES = 8  # only ever compared with itself
+_MAX_CHAIN = 64  # typedefs, modifiers and arrays that are gone through for a size
+
+
+class Types(NamedTuple):
+    """A base, a module as it was, and what dedup made of it.
+
+    base_words, base_starts   uint32: see ``BaseIndex.words`` and ``starts``
+    own_words, own_offsets    uint32: the module after dedup; its first id is len(base_starts)
+    source_words, source_offsets, source_first   uint32 and the first own id: the module before
+    id_map                    uint32: by id before, the id after
+    """
+
+    base_words: np.ndarray
+    base_starts: np.ndarray
+    own_words: np.ndarray
+    own_offsets: np.ndarray
+    source_words: np.ndarray
+    source_offsets: np.ndarray
+    source_first: int
+    id_map: np.ndarray
+
+
+@kernel
+def position(types, type_id):  # type: ignore[no-untyped-def]
+    """Where a type's record begins, counted through the base's words and on through the own."""
+    first_own = len(types.base_starts)
+    if type_id < first_own:
+        return np.int64(types.base_starts[type_id])
+    return np.int64(types.own_offsets[type_id - first_own]) + len(types.base_words)
+
+
+@kernel
+def word(types, at):  # type: ignore[no-untyped-def]
+    """The word at such a position."""
+    if at < len(types.base_words):
+        return types.base_words[at]
+    return types.own_words[at - len(types.base_words)]
+
+
+@kernel
+def reference_count(info):  # type: ignore[no-untyped-def]
+    """How many words of a record are type ids."""
+    kind = kind_of(info)
+    count = np.int64(HEAD_IS_REF[kind]) + np.int64(FIXED_REFS[kind])
+    if ELEMENT_REF[kind] >= 0 and ELEMENT_WORDS[kind] > 0:
+        count += np.int64(info & INFO_VLEN_MASK)
+    return count
+
+
+@kernel
+def reference_word(info, number):  # type: ignore[no-untyped-def]
+    """Which word of a record is its ``number``-th type id."""
+    kind = kind_of(info)
+    if HEAD_IS_REF[kind] != 0:
+        if number == 0:
+            return np.int64(2)
+        number -= 1
+    fixed = np.int64(FIXED_REFS[kind])
+    if number < fixed:
+        return HEAD_WORDS + number
+    element = (number - fixed) * np.int64(ELEMENT_WORDS[kind])
+    return HEAD_WORDS + np.int64(FIXED_WORDS[kind]) + element + np.int64(ELEMENT_REF[kind])
+
+
+@kernel
+def record_words(info):  # type: ignore[no-untyped-def]
+    """Length of a record in words."""
+    kind = kind_of(info)
+    return (
+        HEAD_WORDS
+        + np.int64(FIXED_WORDS[kind])
+        + np.int64(info & INFO_VLEN_MASK) * np.int64(ELEMENT_WORDS[kind])
+    )
+
+
+@kernel
+def size_of(types, type_id):  # type: ignore[no-untyped-def]
+    """Bytes of a value of a type; 0 for what has no size."""
+    count = np.int64(1)
+    for _ in range(_MAX_CHAIN):
+        at = position(types, type_id)
+        kind = kind_of(word(types, at + 1))
+        if (
+            kind == STRUCT
+            or kind == UNION
+            or kind == INT
+            or kind == FLOAT
+            or kind == ENUM
+            or kind == ENUM64
+        ):
+            return count * np.int64(word(types, at + 2))
+        if kind == PTR:
+            return count * _POINTER_BYTES
+        if kind == ARRAY:
+            count *= np.int64(word(types, at + 5))
+            type_id = np.int64(word(types, at + 3))
+        elif (
+            kind == TYPEDEF
+            or kind == CONST
+            or kind == VOLATILE
+            or kind == RESTRICT
+            or kind == TYPE_TAG
+        ):
+            type_id = np.int64(word(types, at + 2))
+        else:
+            return np.int64(0)
+    return np.int64(0)
