@@ -12,7 +12,7 @@ import os
 import time
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import btf
@@ -75,46 +75,32 @@ def run_module(
     module: ModuleInput, index: btf.BaseIndex, options: WorkOptions
 ) -> tuple[ModuleRecord, btf.BTF | None]:
     """One module: its record, and the split BTF if there is one."""
-    record = ModuleRecord(
-        module=module.name,
-        object_id=module.object_id,
-        source=module.source,
-        path=names.printable(module.path),
-        status=FAILED,
-    )
-    if module.problem is not None:
-        return replace(record, failure=Failure(UNREADABLE, module.problem)), None
+    facts: dict[str, Any] = {  # fields of the record, filled as they become known
+        "module": module.name,
+        "object_id": module.object_id,
+        "source": module.source,
+        "path": names.printable(module.path),
+        "status": FAILED,
+    }
+    result = None
     try:
+        if module.problem is not None:
+            raise ReadError(UNREADABLE, module.problem)
         data = read_passing(module.content_path)
-    except ReadError as error:
-        return replace(record, failure=Failure(error.kind, error.message)), None
-    try:
-        return _dedup(record, module, data, index, options)
+        result = _dedup_into(facts, module, data, index, options)
+    except btf.BtfError as error:
+        facts["failure"] = failure_of(error)
+    except (EncodeError, ReadError) as error:
+        facts["failure"] = Failure(error.kind, error.message)
+    except _BadNameError as error:
+        facts["failure"] = error.failure
     except (OutputError, MemoryError):
         raise
     except Exception as error:
         raise InternalError(
-            f"splitbtf failed on {record.path}: {error!r}\n{traceback.format_exc()}"
+            f"splitbtf failed on {facts['path']}: {error!r}\n{traceback.format_exc()}"
         ) from error
-
-
-def _dedup(
-    record: ModuleRecord,
-    module: ModuleInput,
-    data: bytes | memoryview,
-    index: btf.BaseIndex,
-    options: WorkOptions,
-) -> tuple[ModuleRecord, btf.BTF | None]:
-    facts: dict[str, Any] = {}  # fields of the record, filled as they become known
-    try:
-        result = _dedup_into(facts, module, data, index, options, record.path)
-    except btf.BtfError as error:
-        return replace(record, failure=failure_of(error), **facts), None
-    except (EncodeError, ReadError) as error:
-        return replace(record, failure=Failure(error.kind, error.message), **facts), None
-    except _BadNameError as error:
-        return replace(record, failure=error.failure, **facts), None
-    return replace(record, status=DONE, **facts), result
+    return ModuleRecord(**facts), result
 
 
 class _BadNameError(Exception):
@@ -132,11 +118,10 @@ def _dedup_into(
     data: bytes | memoryview,
     index: btf.BaseIndex,
     options: WorkOptions,
-    path: str,
 ) -> btf.BTF:
     if options.describe:
         facts["input_sha256"] = hashlib.sha256(data).hexdigest()
-    opened = open_input(module, data, index, options, path)
+    opened = open_input(module, data, index, options, facts["path"])
     found = opened.module
     facts.update(
         form=found.form,
@@ -159,6 +144,7 @@ def _dedup_into(
     if options.output_folder is not None:
         _write(options, module.name, content)
     facts.update(
+        status=DONE,
         bytes_out=len(content),
         types_out=result.type_count,
         type_bytes_out=result.words.nbytes,

@@ -350,6 +350,7 @@ def compact(own, offset, count, records, first_own, base_changed, new_ids, out, 
     for index in range(count):
         if np.int64(records[first_own + index, CANONICAL]) == first_own + index:
             new_ids[index] = first_own + kept
+            out_offsets[kept] = index  # until the type is copied
             kept += 1
     for index in range(count):
         canonical = _final(records, first_own, first_own + index, base_changed)
@@ -357,17 +358,14 @@ def compact(own, offset, count, records, first_own, base_changed, new_ids, out, 
             new_ids[index] = canonical
         elif canonical != first_own + index:
             new_ids[index] = new_ids[canonical - first_own]
-    kept = np.int64(0)
     length = np.int64(0)
-    for index in range(count):
-        if np.int64(records[first_own + index, CANONICAL]) != first_own + index:
-            continue
+    for number in range(kept):
+        index = np.int64(out_offsets[number])
         at = np.int64(records[first_own + index, START]) - offset
         info = own[at + 1]
         kind = kind_of(info)
         words = full_length(info)
-        out_offsets[kept] = length
-        kept += 1
+        out_offsets[number] = length
         for i in range(words):
             out[length + i] = own[at + i]
         if HEAD_IS_REF[kind]:
