@@ -12,9 +12,11 @@ import btf
 from btf import elf, images
 
 from .encode import EncodeError, encode
-from .names import printable, release_of_base
+from .names import is_package, printable, release_of_base
 from .read import ReadError, map_or_read
 from .records import FileInput
+from .sources import find_base
+from .staging import unpacked
 
 
 class BaseError(Exception):
@@ -60,9 +62,18 @@ Announce = Callable[[str], None]
 
 
 def load_base(path: str, announce: Announce | None = None) -> IndexedBase:
-    """Read and index a base: raw BTF, a vmlinux, or a kernel image. Raises BaseError."""
-    types, release = _read(path, printable(path))
-    return _index(types, release or release_of_base(os.path.basename(path)), announce)
+    """Read and index a base: raw BTF, a vmlinux, a kernel image, or a package with one of these.
+
+    Raises BaseError.
+    """
+    if not is_package(os.path.basename(path)):
+        types, release = _read(path, printable(path))
+        return _index(types, release or release_of_base(os.path.basename(path)), announce)
+    bases = [FileInput(f.path, f.source, f.problem, f.package) for f in find_base(path)]
+    if not bases:
+        raise BaseError(f"{printable(path)} holds no vmlinux")
+    with unpacked(bases) as readable:
+        return load_first(readable, lambda base: base, 0, announce)
 
 
 def load_first(

@@ -185,9 +185,9 @@ def _apart(found: Sources) -> list[_Group]:
     """Groups of bases, and each module in one of them."""
     groups = _shapes(found)
     without_base: dict[str, _Group] = {}
-    known: dict[tuple[str, str | None, bool], _Group | None] = {}  # the same for a folder's files
+    known: dict[tuple[str, bool], _Group | None] = {}  # the same for all files of a folder
     for module in found.modules:
-        key = (os.path.dirname(module.path), module.release, module.problem is None)
+        key = (os.path.dirname(module.path), module.problem is None)
         if key not in known:
             known[key] = _group_of(module, groups)
         group = known[key]
@@ -304,11 +304,15 @@ def _twins(found: Sequence[Found]) -> tuple[dict[str, Found], list[Found]]:
     for file in found:
         if names.has_debug_info(file.path) and (which := names.below_release(file.path)):
             debug.setdefault(which, file)
+    if not debug:
+        return {}, list(found)
     twins: dict[str, Found] = {}
     used: set[str] = set()
     for file in found:
+        if names.has_debug_info(file.path):
+            continue
         which = names.below_release(file.path)
-        if which in debug and not names.has_debug_info(file.path):
+        if which in debug:
             twins[file.path] = debug[which]
             used.add(debug[which].path)
     return twins, [file for file in found if file.path not in used]

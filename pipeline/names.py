@@ -15,6 +15,7 @@ MODULE_SUFFIXES = (
     ".btf", ".btf.zst", ".btf.xz", ".btf.gz",
     ".ko", ".ko.zst", ".ko.xz", ".ko.gz", ".ko.debug",
 )  # fmt: skip
+_SUFFIXES_BY_LENGTH = tuple(sorted(MODULE_SUFFIXES, key=len, reverse=True))
 _COMPRESSED = r"(?:\.zst|\.xz|\.gz)?"
 # A kernel's base: vmlinux, raw BTF called as its release (as BTFHub does), or the image that boots.
 BASE_NAME = re.compile(

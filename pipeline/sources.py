@@ -15,7 +15,8 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 
 from . import manifests, names
 from .packages import PackageError, read_package
@@ -35,7 +36,7 @@ class Found:
     ``path`` says where it is. That of a file in a package is the package's path and then its name
     in it, as if the package were a folder. ``root`` is the folder of the source, or the package;
     ``source`` is the path relative to it. ``version`` is that of a Debian package, with its
-    architecture.
+    architecture. ``release`` is the kernel's, as far as the path or a base's name tells.
     """
 
     path: str
@@ -46,16 +47,21 @@ class Found:
     package: str | None = None
     version: str | None = None
 
-    @property
-    def file_name(self) -> str:
-        return os.path.basename(self.path)
+    release: str | None = field(init=False)
+    file_name: str = field(init=False)
 
-    @property
-    def release(self) -> str | None:
-        """The kernel release that the path or a base's name tells."""
-        if self.path.startswith(_RUNNING):
-            return os.uname().release
-        return names.release_of_base(self.file_name) or names.release_in_path(self.path)
+    def __post_init__(self) -> None:
+        folder, file_name = os.path.split(self.path)
+        release = names.release_of_base(file_name) or _release_of_folder(folder)
+        object.__setattr__(self, "file_name", file_name)
+        object.__setattr__(self, "release", release)
+
+
+@lru_cache(maxsize=4096)  # a folder holds many modules
+def _release_of_folder(folder: str) -> str | None:
+    if f"{folder}/".startswith(_RUNNING):
+        return os.uname().release
+    return names.release_in_path(f"{folder}/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +80,16 @@ def find_files(sources: Sequence[str], *, skip_folder: str | None = None) -> Sou
     skip = os.path.abspath(skip_folder) if skip_folder is not None else None
     modules: dict[str, Found] = {}
     bases: dict[str, Found] = {}
+    copies: dict[tuple[str, str], str] = {}  # version of a package and a file in it -> package
     for source in sources:
         path = os.path.abspath(source)
         if not os.path.lexists(path):
             raise SourceError(f"no such file or folder: {names.printable(source)}")
         for file in _find(path, skip):
+            if file.package is not None and file.version is not None:
+                first = copies.setdefault((file.version, file.source), file.package)
+                if first != file.package:  # the same package lies in two places
+                    continue
             kind = bases if names.looks_like_base(file.file_name) else modules
             kind.setdefault(file.path, file)
     return Sources(

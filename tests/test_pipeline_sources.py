@@ -89,6 +89,14 @@ def test_builds_of_one_release_are_kept_apart_by_version(tmp_path: Path) -> None
             assert module.debug and module.debug.package == str(tmp_path / f"{version}True.deb")
 
 
+def test_a_package_that_lies_in_two_places_counts_once(tmp_path: Path) -> None:
+    one = package(tmp_path / "a/x.deb", "1.0")
+    package(tmp_path / "b/x.deb", "1.0")
+    (kernel,) = kernels(tmp_path)
+    assert [module.package for module in kernel.modules] == [str(one)] * 2
+    assert [base.package for base in kernel.bases] == [str(one)]
+
+
 def test_trees_of_one_release_are_kept_apart_by_folder(tmp_path: Path) -> None:
     for name in ("x", "y"):
         tree(tmp_path / name, "boot/vmlinuz-1.0", "lib/modules/1.0/a.ko")
@@ -177,6 +185,7 @@ def test_files_without_suffix_as_in_sysfs(tmp_path: Path, monkeypatch: pytest.Mo
     (kernel,) = kernels(folder)
     assert kernel.name == "btf" and [m.name for m in kernel.modules] == ["xfs"]
     monkeypatch.setattr(sources, "_RUNNING", f"{folder}/")
+    sources._release_of_folder.cache_clear()
     (kernel,) = kernels(folder)
     assert kernel.name == os.uname().release
     (folder / "vmlinux").write_bytes(b"\x7fELF")  # else files without suffix are not looked at
