@@ -2,8 +2,9 @@
 
 A module's base is ``--base`` if given; else the one in the deepest folder above the module; else
 one whose name tells the release that is in the module's path; else one of the same source; else
-the only one that there is. A base never gets modules of which it is known that they are of another
-release.
+the only one that there is; else, for modules below ``lib/modules/<release>``, one that lies where
+that tree has its kernels, though no source names it. A base never gets modules of which it is
+known that they are of another release.
 
 Bases of one release are shapes of one vmlinux (``vmlinuz``, ``vmlinux`` with debug information),
 put in the order in which they are to be tried, unless they come from packages of different
@@ -16,7 +17,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
 
@@ -26,6 +27,7 @@ from .sources import (
     Found,
     SourceError,
     Sources,
+    bases_beside,
     find_base,
     find_files,
     is_manifest,
@@ -120,7 +122,10 @@ def _of_manifest(path: str, base: str | None, skip_folder: str | None) -> list[_
 
 def best_bases(found: Sources) -> list[Found]:
     """Of each vmlinux the best shape."""
-    return sorted((group.bases[0] for group in _shapes(found)), key=lambda base: base.path)
+    return sorted(
+        (group.bases[0] for group in _shapes(found.modules, found.bases)),
+        key=lambda base: base.path,
+    )
 
 
 # ------------------------------------------------------------------ kernels apart
@@ -183,7 +188,7 @@ def _on_one_base(found: Sources, base: str) -> list[_Group]:
 
 def _apart(found: Sources) -> list[_Group]:
     """Groups of bases, and each module in one of them."""
-    groups = _shapes(found)
+    groups = _shapes(found.modules, found.bases)
     without_base: dict[str, _Group] = {}
     known: dict[tuple[str, bool], _Group | None] = {}  # the same for all files of a folder
     for module in found.modules:
@@ -194,15 +199,22 @@ def _apart(found: Sources) -> list[_Group]:
         if group is None:  # no base fits: that much can be recorded
             group = without_base.setdefault(module.release or module.source, _Group())
         group.modules.append(module)
+    for group in without_base.values():
+        beside = {base.path: base for folder in _folders(group.modules) for base in folder}
+        group.bases = sorted(beside.values(), key=_preference)
     return groups + list(without_base.values())
 
 
-def _shapes(found: Sources) -> list[_Group]:
+def _folders(modules: Sequence[Found]) -> Iterator[list[Found]]:
+    """For each folder of modules the bases that lie in its tree."""
+    first = {os.path.dirname(module.path): module for module in modules if module.release}
+    return map(bases_beside, first.values())
+
+
+def _shapes(modules: Sequence[Found], bases: Sequence[Found]) -> list[_Group]:
     """Bases, those together that are shapes of one vmlinux, the best first."""
     own_modules = {
-        (module.root, module.release)
-        for module in found.modules
-        if not names.has_debug_info(module.path)
+        (module.root, module.release) for module in modules if not names.has_debug_info(module.path)
     }
 
     def site(base: Found) -> str | None:
@@ -211,11 +223,11 @@ def _shapes(found: Sources) -> list[_Group]:
         return base.version or (base.root if whole else None)
 
     sites: dict[str, set[str]] = defaultdict(set)
-    for base in found.bases:
+    for base in bases:
         if base.release is not None and (where := site(base)) is not None:
             sites[base.release].add(where)
     groups: dict[tuple[str | None, str | None], _Group] = defaultdict(_Group)
-    for base in sorted(found.bases, key=_preference):
+    for base in sorted(bases, key=_preference):
         key: tuple[str | None, str | None] = (None, os.path.dirname(base.path))
         if base.release is not None:
             key = (base.release, site(base) if len(sites[base.release]) > 1 else None)

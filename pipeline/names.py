@@ -25,6 +25,7 @@ BASE_NAME = re.compile(
     re.DOTALL,
 )
 RELEASE_IN_PATH = re.compile(r"(?:^|/)lib/modules/([^/]+)(?:/|$)")
+_TREE = re.compile(r"(.*?/)(?:usr/)?lib/modules/([^/]+)(?:/|$)", re.DOTALL)
 _BELOW_RELEASE = re.compile(r"(?:^|/)lib/modules/[^/]+/(.+)$", re.DOTALL)
 _DEBUG_FOLDER = re.compile(r"(?:^|/)usr/lib/debug/")
 
@@ -60,6 +61,28 @@ def release_in_path(path: str) -> str | None:
     """The release of a path through ``lib/modules/<release>``."""
     match = RELEASE_IN_PATH.search(path)
     return match[1] if match else None
+
+
+def likely_bases(folder: str) -> list[str]:
+    """Where the vmlinux of the modules in a folder below ``lib/modules/<release>`` may lie in the
+    same tree: an installed system, or an unpacked package."""
+    match = _TREE.match(f"{folder}/")
+    if match is None:
+        return []
+    top, release = match[1], match[2]
+    return [
+        f"{top}{place.format(release)}"
+        for place in (
+            "boot/vmlinux-{0}",
+            "boot/vmlinuz-{0}",
+            "lib/modules/{0}/vmlinux",
+            "lib/modules/{0}/vmlinuz",
+            "lib/modules/{0}/build/vmlinux",
+            "usr/lib/modules/{0}/vmlinuz",
+            "usr/lib/debug/boot/vmlinux-{0}",
+            "usr/lib/debug/lib/modules/{0}/vmlinux",
+        )
+    ]
 
 
 def is_image(file_name: str) -> bool:

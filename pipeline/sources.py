@@ -151,6 +151,19 @@ def _check_sha256(path: str, expected: str) -> None:
         )
 
 
+def bases_beside(module: Found) -> list[Found]:
+    """Bases that no source names, but that lie where those of a module below
+    ``lib/modules/<release>`` do: in its tree, or, of the running kernel, in sysfs."""
+    if module.package is not None:
+        return []
+    folder = os.path.dirname(module.path)
+    paths = names.likely_bases(folder)
+    running = f"/lib/modules/{os.uname().release}"
+    if f"{folder}/".startswith((f"{running}/", f"/usr{running}/")):
+        paths.insert(0, f"{_RUNNING}vmlinux")
+    return [_file(path, path, os.path.dirname(path)) for path in paths if os.path.isfile(path)]
+
+
 def _find(path: str, skip: str | None) -> Iterator[Found]:
     if os.path.isdir(path):
         yield from _walk(path, skip)

@@ -125,6 +125,20 @@ def test_modules_apart_from_their_image(tmp_path: Path) -> None:
     assert base_names(kernel) == ["vmlinuz-1.0"] and len(kernel.modules) == 2
 
 
+def test_modules_alone_find_the_base_of_their_tree(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder of modules of an installed system is enough; what a source names comes first."""
+    tree(tmp_path, "x/boot/vmlinuz-1.0", "x/boot/vmlinuz-2.0", "x/lib/modules/1.0/kernel/a.ko",
+         "x/usr/lib/modules/2.0/kernel/b.ko", "x/usr/lib/debug/boot/vmlinux-1.0")  # fmt: skip
+    (kernel,) = kernels(tmp_path / "x/lib/modules/1.0/kernel")
+    assert (kernel.name, base_names(kernel)) == ("1.0", ["vmlinuz-1.0", "vmlinux-1.0"])
+    found = {k.name: base_names(k) for k in kernels(tmp_path / "x/lib", tmp_path / "x/usr/lib")}
+    assert found == {"1.0": ["vmlinux-1.0"], "2.0": ["vmlinuz-2.0"]}
+    (kernel,) = kernels(tmp_path / "x/lib", base=str(tmp_path / "x/boot/vmlinuz-2.0"))
+    assert base_names(kernel) == ["vmlinuz-2.0"]
+
+
 def test_modules_without_a_base_do_not_stop_the_others(tmp_path: Path) -> None:
     package(tmp_path / "1.deb", "1.0")
     package(tmp_path / "2.deb", "2.0", image=False)
