@@ -15,10 +15,7 @@ from . import kinds
 from .columns import columns, type_names
 from .deduplication.deduplicate import DedupResult
 from .deduplication.index import BaseIndex
-from .deduplication.module import clashing_struct, dedup_module, open_module
-from .distilled.distill import distill_base
-from .distilled.relocate import relocate
-from .edit.builder import Builder
+from .deduplication.module import clashing_struct, make_ready, open_module
 from .fingerprint.fingerprints import BaseFingerprints, fingerprints, own_fingerprints
 from .header import pack
 from .jit import INTERPRETED, cache_folder
@@ -26,33 +23,33 @@ from .members import members
 from .misses.find import misses
 from .table import BTF, NATIVE, parse
 
-_DONE = "complete"
 
-
-def warm_up(announce: Callable[[str], None] | None = None) -> None:
-    """Have the machine code of every kernel at hand: compile what was never compiled before.
+def warm_up(announce: Callable[[str], None] | None = None, *, tables: bool = False) -> None:
+    """Have the machine code of the kernels at hand: compile what was never compiled before.
 
     announce  called with a sentence for the user when kernels have to be compiled, which takes
               some seconds
+    tables    also those that describe what is left of a module, not only those that find it
     """
     if INTERPRETED:
         return
     folder = cache_folder(__name__)
-    marker = folder / _DONE
-    if marker.exists():
+    marker = folder / ("tables" if tables else "dedup")
+    if marker.exists() or (folder / "tables").exists():
         return
     if announce is not None:
         announce(
             "first run of this version: compiling kernels, 10 to 30 s "
             f"(kept in {folder.parent} for later runs)"
         )
-    # One kernel takes longer than all others together: another process compiles it.
+    # One kernel takes as long as all others together: another process compiles it.
     helper = _start("from btf.deduplication.deduplicate import prepare; prepare()")
-    base, split = _exercise_others()
+    index, split = _exercise_dedup()
+    if tables:
+        _exercise_tables(index, split)
     if helper is not None:
         helper.wait()
-    index = BaseIndex.build(base)
-    dedup_module(open_module(split.to_bytes(), index), index)
+    make_ready(index)
     marker.parent.mkdir(parents=True, exist_ok=True)
     marker.touch()
 
@@ -73,8 +70,8 @@ def _start(program: str) -> subprocess.Popen[bytes] | None:
         return None
 
 
-def _exercise_others() -> tuple[BTF, BTF]:
-    """Take a tiny base and a tiny module through all other kernels; returns the two."""
+def _exercise_dedup() -> tuple[BaseIndex, BTF]:
+    """Index a tiny base and open a tiny module on it; returns the two."""
 
     def struct_of_int(name_off: int, member_off: int) -> bytes:
         info = kinds.info_word(kinds.STRUCT, 1)
@@ -86,16 +83,18 @@ def _exercise_others() -> tuple[BTF, BTF]:
     index = BaseIndex.build(base)
     own_struct = struct_of_int(len(base_strings), 12)
     split = open_module(pack(NATIVE, 0, own_struct, b"s\0"), index).btf
-    relocate(distill_base(split).split, index)
-    Builder().add_btf(base)
+    clashing_struct(index, split)
+    return index, split
+
+
+def _exercise_tables(index: BaseIndex, split: BTF) -> None:
+    assert index.base is not None
     columns(split)
     type_names(split)
     members(split)
-    fingerprints(split, BaseFingerprints.build(base))
+    fingerprints(split, BaseFingerprints.build(index.base))
     own_fingerprints(split)
-    clashing_struct(index, split)
     _exercise_misses()
-    return base, split
 
 
 def _exercise_misses() -> None:

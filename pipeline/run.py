@@ -19,6 +19,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import btf
+
 from . import __version__
 from .base import Announce, BaseError, IndexedBase, SharedBase, load_first
 from .batches import cut
@@ -107,6 +109,7 @@ def run(
     kernels = find_kernels(
         options.sources, base=options.base, kernel=options.kernel, skip_folder=options.out
     )
+    btf.warm_up(announce, tables=True)
     run_id = f"{started_at:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}"
     out = OutputFolder(options.out, run_id)
     staging = Staging(options.work_folder or str(out.scratch), options.encode)
