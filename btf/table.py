@@ -108,7 +108,10 @@ class BTF(Explorable):
     @property
     def own_kinds(self) -> np.ndarray:
         """Kind of each own type: uint8, shape (T,)."""
-        info = self.words[self.offsets[:-1] + 1]
+        return self._kinds_at(self.offsets[:-1])
+
+    def _kinds_at(self, offsets: np.ndarray) -> np.ndarray:
+        info = self.words[offsets + 1]
         return ((info >> kinds.INFO_KIND_SHIFT) & kinds.INFO_KIND_MASK).astype(np.uint8)
 
     def type_section(self) -> bytes:
@@ -233,7 +236,8 @@ def _check_funcs_on_base(split: BTF) -> None:
     protos = split.words[own + 2]
     for level in split.levels[:-1]:
         inside = (protos >= level.start_id) & (protos < level.type_end)
-        kind = level.own_kinds[protos[inside].astype(np.int64) - level.start_id]
+        # Only of those: a base has a hundred times as many types.
+        kind = level._kinds_at(level.offsets[protos[inside].astype(np.int64) - level.start_id])
         wrong = np.flatnonzero(kind != kinds.FUNC_PROTO)
         if len(wrong):
             at = own[inside][wrong[0]]
