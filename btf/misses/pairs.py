@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..deduplication.equivalence import full_length
 from ..deduplication.index import power_of_two
 from ..deduplication.signature import kind_of, mix
 from ..jit import kernel
@@ -31,7 +32,7 @@ from ..kinds import (
     VOID,
 )
 from .names import NAME_SPACE, VARIABLES
-from .records import position, record_words, reference_count, reference_word, size_of, word
+from .records import position, reference_count, reference_word, size_of, word
 
 # How the two types of a pair stand to each other, by themselves.
 AGREE = 0
@@ -174,7 +175,7 @@ def _compare(types, at, base_at):  # type: ignore[no-untyped-def]
         return _compare_members(types, at, base_at)
     reference = np.int64(0)
     references = reference_count(info)
-    for step in range(2, record_words(info)):
+    for step in range(2, full_length(info)):
         if reference < references and step == reference_word(info, reference):
             reference += 1
         elif word(types, at + step) != word(types, base_at + step):
@@ -187,7 +188,7 @@ def _compare_members(types, at, base_at):  # type: ignore[no-untyped-def]
     info = word(types, at + 1)
     bits = np.uint32(24) if info & INFO_KIND_FLAG else np.uint32(31)
     moved = word(types, at + 2) != word(types, base_at + 2)  # another size
-    last = at + record_words(info)
+    last = at + full_length(info)
     shift = base_at - at
     member = at + 3
     while member < last:

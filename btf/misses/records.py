@@ -11,18 +11,16 @@ from ..jit import kernel
 from ..kinds import (
     ARRAY,
     CONST,
-    ELEMENT_REF,
-    ELEMENT_WORDS,
     ENUM,
     ENUM64,
-    FIXED_REFS,
-    FIXED_WORDS,
+    FEWEST_REFS,
+    FIRST_REF,
     FLOAT,
-    HEAD_IS_REF,
-    HEAD_WORDS,
     INFO_VLEN_MASK,
     INT,
     PTR,
+    REF_EACH,
+    REF_STEP,
     RESTRICT,
     STRUCT,
     TYPE_TAG,
@@ -75,36 +73,14 @@ def word(types, at):  # type: ignore[no-untyped-def]
 def reference_count(info):  # type: ignore[no-untyped-def]
     """How many words of a record are type ids."""
     kind = kind_of(info)
-    count = np.int64(HEAD_IS_REF[kind]) + np.int64(FIXED_REFS[kind])
-    if ELEMENT_REF[kind] >= 0 and ELEMENT_WORDS[kind] > 0:
-        count += np.int64(info & INFO_VLEN_MASK)
-    return count
+    return np.int64(FEWEST_REFS[kind]) + np.int64(REF_EACH[kind]) * np.int64(info & INFO_VLEN_MASK)
 
 
 @kernel
 def reference_word(info, number):  # type: ignore[no-untyped-def]
     """Which word of a record is its ``number``-th type id."""
     kind = kind_of(info)
-    if HEAD_IS_REF[kind] != 0:
-        if number == 0:
-            return np.int64(2)
-        number -= 1
-    fixed = np.int64(FIXED_REFS[kind])
-    if number < fixed:
-        return HEAD_WORDS + number
-    element = (number - fixed) * np.int64(ELEMENT_WORDS[kind])
-    return HEAD_WORDS + np.int64(FIXED_WORDS[kind]) + element + np.int64(ELEMENT_REF[kind])
-
-
-@kernel
-def record_words(info):  # type: ignore[no-untyped-def]
-    """Length of a record in words."""
-    kind = kind_of(info)
-    return (
-        HEAD_WORDS
-        + np.int64(FIXED_WORDS[kind])
-        + np.int64(info & INFO_VLEN_MASK) * np.int64(ELEMENT_WORDS[kind])
-    )
+    return np.int64(FIRST_REF[kind]) + number * np.int64(REF_STEP[kind])
 
 
 @kernel

@@ -19,12 +19,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..deduplication.equivalence import full_length
 from ..deduplication.index import find_group, power_of_two
 from ..deduplication.signature import RECORD_COLUMNS, START, kind_of, signature
 from ..jit import kernel
 from ..kinds import ARRAY, FWD, HEAD_IS_REF, STRUCT, TYPE_TAG, TYPEDEF, UNION, VAR
 from .blame import NOTHING
-from .records import position, record_words, reference_count, reference_word, word
+from .records import position, reference_count, reference_word, word
 
 NOBODY = 0  # instead of a type's id: nothing is mended
 
@@ -368,7 +369,7 @@ def _equal_of(types, base, what, own):  # type: ignore[no-untyped-def]
     first_own = len(types.base_starts)
     at = np.int64(types.own_offsets[own])
     info = types.own_words[at + 1]
-    length = record_words(info)
+    length = full_length(info)
     in_base = True
     for step in range(length):
         what.record[step] = types.own_words[at + step]
