@@ -41,7 +41,12 @@ from .edit.builder import Builder
 from .edit.reorder import Renumbered, permute, sort_by_name
 from .errors import BtfError, NoBtfError, NotFoundError, UnsupportedError, WrongBaseError
 from .ext import BtfExt, CodeSection, CoreRelo, CoreReloKind, FuncInfo, LineInfo, parse_ext
-from .fingerprint.fingerprints import BaseFingerprints, fingerprints, own_fingerprints
+from .fingerprint.fingerprints import (
+    BaseFingerprints,
+    both_fingerprints,
+    fingerprints,
+    own_fingerprints,
+)
 from .kinds import KIND_NAMES
 from .members import members
 from .misses.find import Miss, RootCause, misses
@@ -136,6 +141,7 @@ __all__ = [
     "Void",
     "Volatile",
     "WrongBaseError",
+    "both_fingerprints",
     "columns",
     "dedup",
     "dedup_module",

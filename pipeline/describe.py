@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 import btf
-from btf.fingerprint.graph import TypeGraph
 
 from .records import BaseRecord
 
@@ -76,12 +75,8 @@ def module_columns(
     modules: Sequence[tuple[int, btf.BTF]], known: btf.BaseFingerprints
 ) -> TypeColumns:
     """The own types of ``(object id, split BTF)`` on the base whose fingerprints are known."""
-    fingerprints, own = [], []
-    for _, types in modules:
-        graph = TypeGraph.of(types)
-        fingerprints.append(btf.fingerprints(types, known, graph=graph))
-        own.append(btf.own_fingerprints(types, graph=graph))
-    return _type_columns(modules, fingerprints, own)
+    both = [btf.both_fingerprints(types, known) for _, types in modules]
+    return _type_columns(modules, [pair[0] for pair in both], [pair[1] for pair in both])
 
 
 def _type_columns(

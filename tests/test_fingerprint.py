@@ -100,10 +100,10 @@ def test_graphs_that_no_compiler_would_write(
 def test_all_at_once_gives_the_same(nodes: list[Node], order: str) -> None:
     """Input that would take too long component by component is refined as a whole instead."""
     writer = vectors.written(nodes, bw.Writer(order), vectors.Dice(1), "plain")
-    graph = implementation.TypeGraph.of(btf.parse(writer.to_bytes()))
-    types = implementation._memory(graph)
-    implementation._fill_at_once(graph, types, implementation._NO_BASE)
-    assert rows(types.values) == plain(writer.to_bytes())[1:]
+    expected = plain(writer.to_bytes())[1:]
+    job = implementation._Job(btf.parse(writer.to_bytes()))
+    job.run(implementation.READ, implementation._NO_BASE)
+    assert rows(job.at_once(implementation._NO_BASE)[0]) == expected
 
 
 @pytest.mark.parametrize("folder", DEMOS, ids=lambda folder: folder.name)

@@ -20,9 +20,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..deduplication.signature import kind_of
 from ..jit import kernel
-from ..kinds import ELEMENT_REF, FIXED_REFS, HEAD_IS_REF, INFO_VLEN_MASK
+from .graph import Graph, find_components, read_graph
 from .hashing import (
     BASE_ID,
     CYCLE,
@@ -34,11 +33,18 @@ from .hashing import (
     finish,
     record_label,
     reference_at,
+    reference_count,
     start,
 )
-from .refine import refine
+from .refine import Partition, refine
 
-# What ``fingerprint_components`` returns.
+# What ``fingerprint_types`` is to do, see there, and what it returns.
+READ = 0
+GRAPH = 1
+AGAIN = 2
+MINIMAL = 3
+REFINE_ALL = 4
+
 DONE = 0
 TOO_LONG = 1  # comparing components would take more than its share: refine everything at once
 
@@ -74,33 +80,45 @@ class Base(NamedTuple):
     known: Known
 
 
-class Types(NamedTuple):
-    """The graph, see ``TypeGraph``, and what is found out about it.
+class Work(NamedTuple):
+    """Memory for graphs of up to n types with m references.
 
-    values   uint64 (T, 2): the fingerprints
-    cyclic   uint8 (T,): whether a type is in a cycle
-    known    its types of cycles, as they are found
-    local    int64 (T,): number of a type within its component
-    nodes    int64 (T,): types of the component at hand by that number
-    own      uint64 (T, 2): their labels, with what is outside
-    mates    int64 (T,): type id that a type is compared with
+    graph      the graph itself
+    known      own types of cycles, as they are found
+    local      int64 (n,): number of a type within its component
+    nodes      int64 (n,): types of the component at hand by that number
+    inside     uint64 (n, 2): their labels, with what is outside
+    mates      int64 (n,): type id that a type is compared with
+    stack      int64 (n,)
+    partition  for refining
     """
 
-    start_id: int
-    labels: np.ndarray
-    first: np.ndarray
-    children: np.ndarray
-    composite: np.ndarray
-    component: np.ndarray
-    members: np.ndarray
-    bounds: np.ndarray
-    values: np.ndarray
-    cyclic: np.ndarray
+    graph: Graph
     known: Known
     local: np.ndarray
     nodes: np.ndarray
-    own: np.ndarray
+    inside: np.ndarray
     mates: np.ndarray
+    stack: np.ndarray
+    partition: Partition
+
+
+class Types(NamedTuple):
+    """The types of a graph and what is found out about them.
+
+    start_id  type id of type 0
+    types     T, their number
+    mask      of the slots of ``work.known`` that are in use
+    values    uint64 (T, 2): the fingerprints
+    cyclic    uint8 (T,): whether a type is in a cycle
+    """
+
+    start_id: int
+    types: int
+    mask: int
+    values: np.ndarray
+    cyclic: np.ndarray
+    work: Work
 
 
 @kernel
@@ -117,7 +135,9 @@ def _value(t, base, type_id):  # type: ignore[no-untyped-def]
 @kernel
 def _label(t, base, type_id):  # type: ignore[no-untyped-def]
     if type_id >= t.start_id:
-        return t.labels[type_id - t.start_id, 0], t.labels[type_id - t.start_id, 1]
+        return t.work.graph.labels[type_id - t.start_id, 0], t.work.graph.labels[
+            type_id - t.start_id, 1
+        ]
     at = np.int64(base.offsets[type_id - 1])
     return record_label(base.words, at, base.strings, base.strings)
 
@@ -127,20 +147,15 @@ def _degree(t, base, type_id):  # type: ignore[no-untyped-def]
     """How many references a type has."""
     if type_id >= t.start_id:
         v = type_id - t.start_id
-        return t.first[v + 1] - t.first[v]
-    info = base.words[np.int64(base.offsets[type_id - 1]) + 1]
-    kind = kind_of(info)
-    count = np.int64(HEAD_IS_REF[kind]) + FIXED_REFS[kind]
-    if ELEMENT_REF[kind] >= 0:
-        count += np.int64(info & INFO_VLEN_MASK)
-    return count
+        return t.work.graph.first[v + 1] - t.work.graph.first[v]
+    return reference_count(base.words[np.int64(base.offsets[type_id - 1]) + 1])
 
 
 @kernel
 def _child(t, base, type_id, number):  # type: ignore[no-untyped-def]
     """Type id that a type's reference ``number`` leads to."""
     if type_id >= t.start_id:
-        return t.children[t.first[type_id - t.start_id] + number]
+        return t.work.graph.children[t.work.graph.first[type_id - t.start_id] + number]
     return reference_at(base.words, np.int64(base.offsets[type_id - 1]), number)
 
 
@@ -157,9 +172,8 @@ def _key(t, base, type_id):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _find_key(t, base, slots, a, b):  # type: ignore[no-untyped-def]
+def _find_key(t, base, slots, mask, a, b):  # type: ignore[no-untyped-def]
     """Id of a type of a cycle with this key, or 0."""
-    mask = np.int64(len(slots) - 1)
     slot = np.int64(b & np.uint64(mask))
     while slots[slot] != 0:
         if slots[slot] & _HIGH == a & _HIGH:
@@ -172,9 +186,8 @@ def _find_key(t, base, slots, a, b):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _find_label(t, base, slots, a, b):  # type: ignore[no-untyped-def]
+def _find_label(t, base, slots, mask, a, b):  # type: ignore[no-untyped-def]
     """(id of the first struct or union with this label or 0, its slot or a free one)"""
-    mask = np.int64(len(slots) - 1)
     slot = np.int64(b & np.uint64(mask))
     while slots[slot] != 0:
         if slots[slot] & _HIGH == a & _HIGH:
@@ -191,19 +204,18 @@ def enter_known(t, base, v):  # type: ignore[no-untyped-def]
     """Enter type ``v`` (0-based), whose fingerprint and those of its children are done."""
     type_id = v + t.start_id
     a, b = _key(t, base, type_id)
-    slots = t.known.keys
-    if _find_key(t, base, slots, a, b):
+    slots = t.work.known.keys
+    if _find_key(t, base, slots, t.mask, a, b):
         return
-    mask = np.int64(len(slots) - 1)
-    slot = np.int64(b & np.uint64(mask))
+    slot = np.int64(b & np.uint64(t.mask))
     while slots[slot] != 0:
-        slot = (slot + 1) & mask
+        slot = (slot + 1) & t.mask
     slots[slot] = (a & _HIGH) | np.uint64(type_id)
-    if t.composite[v]:
-        a, b = t.labels[v, 0], t.labels[v, 1]
-        head, slot = _find_label(t, base, t.known.labels, a, b)
-        t.known.next[v] = head
-        t.known.labels[slot] = (a & _HIGH) | np.uint64(type_id)
+    if t.work.graph.composite[v]:
+        a, b = t.work.graph.labels[v, 0], t.work.graph.labels[v, 1]
+        head, slot = _find_label(t, base, t.work.known.labels, t.mask, a, b)
+        t.work.known.next[v] = head
+        t.work.known.labels[slot] = (a & _HIGH) | np.uint64(type_id)
 
 
 @kernel
@@ -213,29 +225,29 @@ def _compare(t, base, v, other, stack, budget):  # type: ignore[no-untyped-def]
 
     Sets ``mates`` of the component when they are. stack: int64 (T,)
     """
-    c = t.component[v]
-    for i in range(t.bounds[c], t.bounds[c + 1]):
-        t.mates[t.members[i]] = 0
-    t.mates[v] = other
+    c = t.work.graph.component[v]
+    for i in range(t.work.graph.bounds[c], t.work.graph.bounds[c + 1]):
+        t.work.mates[t.work.graph.members[i]] = 0
+    t.work.mates[v] = other
     stack[0] = v
     depth = 1
     while depth > 0:
         depth -= 1
         x = stack[depth]
-        y = t.mates[x]
+        y = t.work.mates[x]
         a, b = _label(t, base, y)
-        if a != t.labels[x, 0] or b != t.labels[x, 1]:
+        if a != t.work.graph.labels[x, 0] or b != t.work.graph.labels[x, 1]:
             return False, budget
-        budget -= 1 + t.first[x + 1] - t.first[x]
+        budget -= 1 + t.work.graph.first[x + 1] - t.work.graph.first[x]
         if budget < 0:
             return False, budget
-        for number in range(t.first[x + 1] - t.first[x]):
-            left = t.children[t.first[x] + number]
+        for number in range(t.work.graph.first[x + 1] - t.work.graph.first[x]):
+            left = t.work.graph.children[t.work.graph.first[x] + number]
             right = _child(t, base, y, number)
-            if left >= t.start_id and t.component[left - t.start_id] == c:
-                mate = t.mates[left - t.start_id]
+            if left >= t.start_id and t.work.graph.component[left - t.start_id] == c:
+                mate = t.work.mates[left - t.start_id]
                 if mate == 0:
-                    t.mates[left - t.start_id] = right
+                    t.work.mates[left - t.start_id] = right
                     stack[depth] = left - t.start_id
                     depth += 1
                     continue
@@ -255,16 +267,16 @@ def _same_as_known(t, base, c, stack, budget):  # type: ignore[no-untyped-def]
     The budget is negative afterwards if that cannot be said.
     """
     chosen, own_head, base_head = -1, np.int64(0), np.int64(0)
-    for i in range(t.bounds[c], t.bounds[c + 1]):
-        v = t.members[i]
-        if not t.composite[v]:
+    for i in range(t.work.graph.bounds[c], t.work.graph.bounds[c + 1]):
+        v = t.work.graph.members[i]
+        if not t.work.graph.composite[v]:
             continue
         budget -= 1
-        a, b = t.labels[v, 0], t.labels[v, 1]
-        own, _ = _find_label(t, base, t.known.labels, a, b)
+        a, b = t.work.graph.labels[v, 0], t.work.graph.labels[v, 1]
+        own, _ = _find_label(t, base, t.work.known.labels, t.mask, a, b)
         below = np.int64(0)
         if len(base.values) > 0:
-            below, _ = _find_label(t, base, base.known.labels, a, b)
+            below, _ = _find_label(t, base, base.known.labels, len(base.known.labels) - 1, a, b)
         if own == 0 and below == 0:
             return False, budget
         if chosen < 0:
@@ -276,7 +288,7 @@ def _same_as_known(t, base, c, stack, budget):  # type: ignore[no-untyped-def]
         same, budget = _compare(t, base, chosen, other, stack, budget)
         if same or budget < 0:
             return same, budget
-        other = np.int64(t.known.next[other - t.start_id])
+        other = np.int64(t.work.known.next[other - t.start_id])
     other = base_head
     while other > 0:
         same, budget = _compare(t, base, chosen, other, stack, budget)
@@ -288,64 +300,64 @@ def _same_as_known(t, base, c, stack, budget):  # type: ignore[no-untyped-def]
 
 @kernel
 def _load(t, base, p, c, count):  # type: ignore[no-untyped-def]
-    """Fill a Partition with the ``count`` types in ``t.nodes`` and the references among them.
+    """Fill a Partition with the ``count`` types in ``work.nodes`` and the references among them.
 
-    ``t.local`` gives for every type of the component, also those not in ``t.nodes``, which of these
-    stands for it.
+    ``work.local`` gives for every type of the component, also those not in ``work.nodes``, which of
+    these stands for it.
     """
     for i in range(count + 2):
         p.in_first[i] = 0
     for i in range(count):
-        v = t.nodes[i]
-        a, b = absorb(INSIDE, t.labels[v, 0], t.labels[v, 1])
-        for e in range(t.first[v], t.first[v + 1]):
-            w = t.children[e] - t.start_id
-            if w >= 0 and t.component[w] == c:
+        v = t.work.nodes[i]
+        a, b = absorb(INSIDE, t.work.graph.labels[v, 0], t.work.graph.labels[v, 1])
+        for e in range(t.work.graph.first[v], t.work.graph.first[v + 1]):
+            w = t.work.graph.children[e] - t.start_id
+            if w >= 0 and t.work.graph.component[w] == c:
                 a, b = absorb(a, b, HERE)
-                p.in_first[t.local[w] + 2] += 1
+                p.in_first[t.work.local[w] + 2] += 1
             else:
-                x, y = _value(t, base, t.children[e])
+                x, y = _value(t, base, t.work.graph.children[e])
                 a, b = absorb(a, b, x)
                 a, b = absorb(a, b, y)
         a, b = finish(a, b)
-        t.own[i, 0], t.own[i, 1] = a, b
+        t.work.inside[i, 0], t.work.inside[i, 1] = a, b
         p.colours[i, 0], p.colours[i, 1] = a, b
     for i in range(count + 1):
         p.in_first[i + 1] += p.in_first[i]
     for i in range(count):
-        v = t.nodes[i]
-        for e in range(t.first[v], t.first[v + 1]):
-            w = t.children[e] - t.start_id
-            if w >= 0 and t.component[w] == c:
-                at = p.in_first[t.local[w] + 1]
-                p.in_first[t.local[w] + 1] += 1
-                p.in_edges[at, 0], p.in_edges[at, 1] = i, e - t.first[v]
+        v = t.work.nodes[i]
+        for e in range(t.work.graph.first[v], t.work.graph.first[v + 1]):
+            w = t.work.graph.children[e] - t.start_id
+            if w >= 0 and t.work.graph.component[w] == c:
+                at = p.in_first[t.work.local[w] + 1]
+                p.in_first[t.work.local[w] + 1] += 1
+                p.in_edges[at, 0], p.in_edges[at, 1] = i, e - t.work.graph.first[v]
 
 
 @kernel
 def _refine_component(t, base, p, c):  # type: ignore[no-untyped-def]
-    """Leave one type of each class of component ``c`` in ``t.nodes``; returns how many these are.
+    """Leave one type of each class of component ``c`` in ``work.nodes``; returns how many.
 
-    ``t.local`` says for each type of the component which of them it is the same as, and the
+    ``work.local`` says for each type of the component which of them it is the same as, and the
     colours of ``p`` are canonical.
     """
-    first = t.bounds[c]
-    count = t.bounds[c + 1] - first
+    first = t.work.graph.bounds[c]
+    count = t.work.graph.bounds[c + 1] - first
     for i in range(count):
-        v = t.members[first + i]
-        t.nodes[i] = v
-        t.local[v] = i
+        v = t.work.graph.members[first + i]
+        t.work.nodes[i] = v
+        t.work.local[v] = i
     _load(t, base, p, c, count)
     found = refine(p, count)
     if found == count:
         return count
     # The colours are canonical where every node is a class: once more with one type for each.
     for i in range(count):
-        v = t.members[first + i]
-        t.local[v] = p.class_of[t.local[v]]
+        v = t.work.graph.members[first + i]
+        t.work.local[v] = p.class_of[t.work.local[v]]
     for i in range(count):
-        v = t.members[first + i]
-        t.nodes[t.local[v]] = v
+        v = t.work.graph.members[first + i]
+        t.work.nodes[t.work.local[v]] = v
     _load(t, base, p, c, found)
     refine(p, found)
     return found
@@ -356,51 +368,45 @@ def _finish_component(t, base, p, c, count):  # type: ignore[no-untyped-def]
     """Fingerprints of component ``c`` from its digest and the colours of its classes."""
     digest_a, digest_b = np.uint64(count), np.uint64(0)
     for i in range(count):
-        v = t.nodes[i]
-        a, b = absorb(CYCLE, t.own[i, 0], t.own[i, 1])
+        v = t.work.nodes[i]
+        a, b = absorb(CYCLE, t.work.inside[i, 0], t.work.inside[i, 1])
         a, b = absorb(a, b, p.colours[i, 0])
         a, b = absorb(a, b, p.colours[i, 1])
-        for e in range(t.first[v], t.first[v + 1]):
-            w = t.children[e] - t.start_id
-            if w >= 0 and t.component[w] == c:
-                a, b = absorb(a, b, p.colours[t.local[w], 0])
-                a, b = absorb(a, b, p.colours[t.local[w], 1])
+        for e in range(t.work.graph.first[v], t.work.graph.first[v + 1]):
+            w = t.work.graph.children[e] - t.start_id
+            if w >= 0 and t.work.graph.component[w] == c:
+                a, b = absorb(a, b, p.colours[t.work.local[w], 0])
+                a, b = absorb(a, b, p.colours[t.work.local[w], 1])
         a, b = finish(a, b)
         digest_a += a
         digest_b += b
-    for i in range(t.bounds[c], t.bounds[c + 1]):
-        v = t.members[i]
+    for i in range(t.work.graph.bounds[c], t.work.graph.bounds[c + 1]):
+        v = t.work.graph.members[i]
         a, b = start(MEMBER, digest_a)
         a, b = absorb(a, b, digest_b)
-        a, b = absorb(a, b, p.colours[t.local[v], 0])
-        a, b = absorb(a, b, p.colours[t.local[v], 1])
+        a, b = absorb(a, b, p.colours[t.work.local[v], 0])
+        a, b = absorb(a, b, p.colours[t.work.local[v], 1])
         a, b = finish(a, b)
         t.values[v, 0], t.values[v, 1] = a, b
         t.cyclic[v] = 1
 
 
 @kernel
-def fingerprint_components(t, base, p, stack, minimal):  # type: ignore[no-untyped-def]
-    """Fill ``t.values`` and ``t.cyclic``; returns DONE or TOO_LONG.
-
-    p        Partition for all types and references of the graph
-    stack    int64 (T,)
-    minimal  whether it is known that no two types, of the base or own, are the same: nothing has
-             to be looked up
-    """
-    budget = np.int64(64) + 16 * (len(t.labels) + len(t.children))
-    for c in range(len(t.bounds) - 1):
-        size = t.bounds[c + 1] - t.bounds[c]
-        v = t.members[t.bounds[c]]
-        circular = size > 1
-        for e in range(t.first[v], t.first[v + 1]):
-            circular = circular or t.children[e] - t.start_id == v
+def _fingerprint_components(t, base, components, minimal):  # type: ignore[no-untyped-def]
+    """Fill ``t.values`` and ``t.cyclic``; returns DONE or TOO_LONG."""
+    graph, p, stack = t.work.graph, t.work.partition, t.work.stack
+    budget = np.int64(64) + 16 * (t.types + graph.first[t.types])
+    for c in range(components):
+        v = graph.members[graph.bounds[c]]
+        circular = graph.bounds[c + 1] - graph.bounds[c] > 1
+        for e in range(graph.first[v], graph.first[v + 1]):
+            circular = circular or graph.children[e] - t.start_id == v
         if not circular:
             a, b = _key(t, base, v + t.start_id)
             if not minimal:
-                other = _find_key(t, base, t.known.keys, a, b)
+                other = _find_key(t, base, t.work.known.keys, t.mask, a, b)
                 if other == 0 and len(base.values) > 0:
-                    other = _find_key(t, base, base.known.keys, a, b)
+                    other = _find_key(t, base, base.known.keys, len(base.known.keys) - 1, a, b)
                 if other > 0:
                     a, b = _value(t, base, other)
             t.values[v, 0], t.values[v, 1] = a, b
@@ -411,37 +417,67 @@ def fingerprint_components(t, base, p, stack, minimal):  # type: ignore[no-untyp
             if budget < 0:
                 return TOO_LONG
             if same:
-                for i in range(t.bounds[c], t.bounds[c + 1]):
-                    v = t.members[i]
-                    t.values[v, 0], t.values[v, 1] = _value(t, base, t.mates[v])
+                for i in range(graph.bounds[c], graph.bounds[c + 1]):
+                    v = graph.members[i]
+                    t.values[v, 0], t.values[v, 1] = _value(t, base, t.work.mates[v])
                     t.cyclic[v] = 1
                 continue
         count = _refine_component(t, base, p, c)
         _finish_component(t, base, p, c, count)
         if not minimal:
             for i in range(count):
-                enter_known(t, base, t.nodes[i])
+                enter_known(t, base, t.work.nodes[i])
     return DONE
 
 
 @kernel
-def refine_all(t, base, p):  # type: ignore[no-untyped-def]
-    """Refine all types of the graph at once; returns the number of classes, ``p.class_of``.
-
-    Only where no type can be the same as one of the base. Overwrites ``t.component``.
-    """
-    count = len(t.labels)
-    for v in range(count):
-        t.nodes[v] = v
-        t.local[v] = v
-        t.component[v] = 0
-    _load(t, base, p, np.int64(0), count)
-    return refine(p, count)
+def _refine_all(t, base):  # type: ignore[no-untyped-def]
+    """Refine all types of the graph at once; returns the number of classes."""
+    for v in range(t.types):
+        t.work.nodes[v] = v
+        t.work.local[v] = v
+        t.work.graph.component[v] = 0
+    _load(t, base, t.work.partition, np.int64(0), t.types)
+    return refine(t.work.partition, t.types)
 
 
 @kernel
-def enter_all(t, base):  # type: ignore[no-untyped-def]
-    """Enter all types of cycles in ``t.known``."""
-    for v in range(len(t.labels)):
-        if t.cyclic[v]:
+def fingerprint_types(mode, start_id, count, words, offsets, below, own, work, base, out, cyclic):  # type: ignore[no-untyped-def]
+    """Work on a graph of ``count`` types; returns DONE or TOO_LONG, with REFINE_ALL the classes.
+
+    mode    READ: read the graph first. GRAPH: it is in ``work`` but for its components. AGAIN: it
+            is there from the call before. MINIMAL: as GRAPH, and no two types, of the base or own,
+            are the same. REFINE_ALL: as GRAPH; only refine all types at once, where none can be the
+            same as one of the base: ``work.partition.class_of``
+    words, offsets   of the own types
+    below, own       strings of the base, and the own ones
+    out, cyclic      values and cyclic, see Types
+    """
+    graph = work.graph
+    if mode == READ:
+        read_graph(graph, count, words, offsets, below, own)
+    if mode != AGAIN:
+        graph.bounds[count + 1] = find_components(graph, start_id, count)
+    size = np.int64(16)
+    while size < 2 * count:
+        size *= 2
+    for slot in range(size):
+        work.known.keys[slot] = np.uint64(0)
+        work.known.labels[slot] = np.uint64(0)
+    t = Types(start_id, count, size - 1, out, cyclic, work)
+    if mode == REFINE_ALL:
+        return _refine_all(t, base)
+    return _fingerprint_components(t, base, graph.bounds[count + 1], mode == MINIMAL)
+
+
+@kernel
+def enter_all(start_id, count, work, base, values, cyclic, known):  # type: ignore[no-untyped-def]
+    """Enter all types of cycles in ``known``, zeroed; the graph is in ``work``."""
+    w = Work(
+        work.graph, known, work.local, work.nodes, work.inside, work.mates, work.stack,
+        work.partition,
+    )  # fmt: skip
+    t = Types(start_id, count, len(known.keys) - 1, values, cyclic, w)
+    for v in range(count):
+        if cyclic[v]:
             enter_known(t, base, v)

@@ -17,6 +17,7 @@ there, types of the base are not looked into, but count by their id.
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,11 +25,24 @@ import numpy as np
 from ..deduplication.index import power_of_two, unknown_kind_error
 from ..errors import WrongBaseError
 from ..table import BTF, freeze
-from .cycles import DONE, Base, Known, Types, enter_all, fingerprint_components, refine_all
-from .graph import TypeGraph
+from .cycles import (
+    AGAIN,
+    DONE,
+    MINIMAL,
+    READ,
+    REFINE_ALL,
+    Base,
+    Known,
+    Work,
+    enter_all,
+    fingerprint_types,
+)
+from .graph import Graph
 from .refine import Partition
 
 VOID = (0x5D8A6BC1E4C0FFEE, 0x0123456789ABCDEF)  # any value that no hash is likely to be
+
+KEPT_TYPES = 1 << 15  # memory for more than that is not kept from one BTF to the next
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,11 +66,17 @@ class BaseFingerprints:
 
         Raises UnsupportedError when there are kinds that only a layout section describes.
         """
-        types = _complete(TypeGraph.of(_known_kinds_only(base.flat)), _NO_BASE)
-        known = _new_known(int(types.cyclic.sum()), len(types.labels))
-        enter_all(types._replace(known=known), _NO_BASE)
+        job = _Job(base.flat)
+        values, cyclic = job.complete(READ, _NO_BASE)
+        slots = power_of_two(2 * int(cyclic.sum()))
+        known = Known(
+            np.zeros(slots, np.uint64),
+            np.zeros(slots, np.uint64),
+            np.zeros(base.flat.type_count, np.uint32),
+        )
+        enter_all(1, base.flat.type_count, job.work, _NO_BASE, values, cyclic, known)
         return cls(
-            values=freeze(_with_void(types.values)),
+            values=freeze(_with_void(values)),
             keys=freeze(known.keys),
             labels=freeze(known.labels),
             next=freeze(known.next),
@@ -69,38 +89,21 @@ class BaseFingerprints:
         return self.values.nbytes + self.keys.nbytes + self.labels.nbytes + self.next.nbytes
 
 
-def fingerprints(
-    btf: BTF, base: BaseFingerprints | None = None, *, graph: TypeGraph | None = None
-) -> np.ndarray:
+def fingerprints(btf: BTF, base: BaseFingerprints | None = None) -> np.ndarray:
     """Fingerprints: uint64, two columns (upper and lower half).
 
     btf    plain: row i is the type with id i, row 0 void. Split: row t is own type t, the type
            with id ``btf.start_id + t``; ids of the base are rows of ``base.values``
     base   of ``btf.base``; made here, and thrown away, when None
-    graph  ``TypeGraph.of(btf)`` where it was made already
 
     Raises UnsupportedError when there are kinds that only a layout section describes.
     """
     if btf.base is None:
-        plain = _complete(graph or TypeGraph.of(_known_kinds_only(btf)), _NO_BASE)
-        return _with_void(plain.values)
-    if base is None:
-        base = BaseFingerprints.build(btf.base)
-    elif (len(base.values), base.str_end) != (btf.start_id, btf.start_str_off):
-        raise WrongBaseError(
-            "the fingerprints are not those of the base that this BTF was read on", btf.path
-        )
-    graph = graph or TypeGraph.of(_known_kinds_only(btf))
-    below = btf.base.flat
-    known = Known(base.keys, base.labels, base.next)
-    types = _memory(graph)
-    if _fill(types, Base(below.words, below.offsets, below.strings, base.values, known)):
-        return types.values
-    whole = _complete(TypeGraph.of(btf.flat), _NO_BASE)
-    return whole.values[btf.start_id - 1 :].copy()
+        return _with_void(_Job(btf).complete(READ, _NO_BASE)[0])
+    return _Job(btf).structural(base or BaseFingerprints.build(btf.base))
 
 
-def own_fingerprints(btf: BTF, *, graph: TypeGraph | None = None) -> np.ndarray:
+def own_fingerprints(btf: BTF) -> np.ndarray:
     """As ``fingerprints``, but a type of the base counts as its id: uint64, shape (T, 2).
 
     Own types of two modules on the same base have the same value exactly when either could stand
@@ -108,83 +111,127 @@ def own_fingerprints(btf: BTF, *, graph: TypeGraph | None = None) -> np.ndarray:
     has a row for void, as there.
     """
     if btf.base is None:
-        return fingerprints(btf, graph=graph)
-    return _complete(graph or TypeGraph.of(_known_kinds_only(btf)), _BASE_BY_ID).values
+        return fingerprints(btf)
+    return _Job(btf).complete(READ, _BASE_BY_ID)[0]
 
 
-def _complete(graph: TypeGraph, base: Base) -> Types:
-    """The fingerprints of a graph none of whose types can be the same as one of the base."""
-    types = _memory(graph)
-    if not _fill(types, base):
-        _fill_at_once(graph, types, base)
-    return types
+def both_fingerprints(btf: BTF, base: BaseFingerprints) -> tuple[np.ndarray, np.ndarray]:
+    """``fingerprints`` and ``own_fingerprints`` of split BTF, for less than one after the other."""
+    job = _Job(btf)
+    own = job.complete(READ, _BASE_BY_ID)[0]
+    return job.structural(base, AGAIN), own
 
 
-def _fill(types: Types, base: Base, *, minimal: bool = False) -> bool:
-    """Fill values and cyclic, component by component; False when that would take too long."""
-    partition = Partition.of(len(types.labels), len(types.children))
-    stack = np.empty(len(types.labels), np.int64)
-    return fingerprint_components(types, base, partition, stack, minimal) == DONE
+class _Job:
+    """One BTF, and memory for its types."""
+
+    def __init__(self, btf: BTF) -> None:
+        for level in btf.levels:
+            if level.has_unknown_kinds:
+                raise unknown_kind_error(level)
+        self.btf = btf
+        self.count = btf.type_count
+        base_strings = btf.base.chain_strings if btf.base is not None else btf.strings[:0]
+        self.source = btf.words, btf.offsets, freeze(base_strings), btf.strings
+        # No record has more references than words after the second.
+        self.work = _work(self.count, len(btf.words) - 2 * self.count)
+
+    def run(self, mode: int, base: Base) -> tuple[int, np.ndarray, np.ndarray]:
+        """Status, values and cyclic; see ``fingerprint_types``."""
+        values = np.empty((self.count, 2), np.uint64)
+        cyclic = np.empty(self.count, np.uint8)
+        return self.call(mode, self.count, base, values, cyclic), values, cyclic
+
+    def call(
+        self, mode: int, count: int, base: Base, values: np.ndarray, cyclic: np.ndarray
+    ) -> int:
+        start_id = self.btf.start_id
+        result = fingerprint_types(
+            mode, start_id, count, *self.source, self.work, base, values, cyclic
+        )
+        return int(result)
+
+    def complete(self, mode: int, base: Base) -> tuple[np.ndarray, np.ndarray]:
+        """Values and cyclic of types none of which can be the same as one of the base."""
+        status, values, cyclic = self.run(mode, base)
+        return (values, cyclic) if status == DONE else self.at_once(base)
+
+    def structural(self, known: BaseFingerprints, mode: int = READ) -> np.ndarray:
+        """Fingerprints of split BTF on the base that is known."""
+        btf = self.btf
+        if (len(known.values), known.str_end) != (btf.start_id, btf.start_str_off):
+            raise WrongBaseError(
+                "the fingerprints are not those of the base that this BTF was read on", btf.path
+            )
+        assert btf.base is not None
+        status, values, _ = self.run(mode, _as_base(btf.base.flat, known))
+        if status == DONE:
+            return values
+        whole, _ = _Job(btf.flat).complete(READ, _NO_BASE)
+        return whole[btf.start_id - 1 :].copy()
+
+    def at_once(self, base: Base) -> tuple[np.ndarray, np.ndarray]:
+        """As ``complete``, but refine all types first, so that no two of them are the same.
+
+        For what no compiler writes: cycles without a struct in them, and many cycles that differ
+        only far away from where they are alike. It is what bounds the time for any input.
+        """
+        classes = self.run(REFINE_ALL, base)[0]
+        graph, start_id = self.work.graph, self.btf.start_id
+        class_of = self.work.partition.class_of[: self.count].copy()
+        _, kept = np.unique(class_of, return_index=True)  # one type of each class
+        degree = np.diff(graph.first[: self.count + 1])
+        first = np.zeros(classes + 1, np.int64)
+        np.cumsum(degree[kept], out=first[1:])
+        edges = np.repeat(graph.first[kept] - first[:-1], degree[kept]) + np.arange(first[-1])
+        children = graph.children[edges]
+        own = children >= start_id
+        children[own] = class_of[children[own] - start_id] + start_id
+        graph.labels[:classes] = graph.labels[kept]
+        graph.composite[:classes] = graph.composite[kept]
+        graph.first[: classes + 1] = first
+        graph.children[: len(children)] = children
+        values = np.empty((classes, 2), np.uint64)
+        cyclic = np.empty(classes, np.uint8)
+        self.call(MINIMAL, classes, base, values, cyclic)
+        return values[class_of], cyclic[class_of]
 
 
-def _fill_at_once(graph: TypeGraph, types: Types, base: Base) -> None:
-    """Refine all types at once first, so that no two of them are the same.
+_local = threading.local()
 
-    For what no compiler writes: cycles without a struct in them, and many cycles that differ only
-    far away from where they are alike. It is what bounds the time for any input.
-    """
-    partition = Partition.of(graph.count, len(graph.children))
-    refine_all(types._replace(component=graph.component.copy()), base, partition)
-    class_of = partition.class_of
-    _, kept = np.unique(class_of, return_index=True)  # one type of each class
-    degree = np.diff(graph.first)
-    first = np.zeros(len(kept) + 1, np.int64)
-    np.cumsum(degree[kept], out=first[1:])
-    edges = np.repeat(graph.first[kept] - first[:-1], degree[kept]) + np.arange(first[-1])
-    children = graph.children[edges]
-    own = children >= graph.start_id
-    children[own] = class_of[children[own] - graph.start_id] + graph.start_id
-    smallest = TypeGraph.joined(
-        graph.start_id, graph.labels[kept], first, children, graph.composite[kept]
+
+def _work(types: int, references: int) -> Work:
+    """Memory for a graph: that of the one before in this thread where it is large enough."""
+    kept: tuple[int, int, Work] | None = getattr(_local, "work", None)
+    if kept is not None and kept[0] >= types and kept[1] >= references:
+        return kept[2]
+    types, references = power_of_two(types), power_of_two(references)
+    slots = 2 * types
+    work = Work(
+        graph=Graph.of(types, references),
+        known=Known(
+            np.empty(slots, np.uint64), np.empty(slots, np.uint64), np.empty(types, np.uint32)
+        ),
+        local=np.empty(types, np.int64),
+        nodes=np.empty(types, np.int64),
+        inside=np.empty((types, 2), np.uint64),
+        mates=np.empty(types, np.int64),
+        stack=np.empty(types, np.int64),
+        partition=Partition.of(types, references),
     )
-    found = _memory(smallest)
-    _fill(found, base, minimal=True)
-    types.values[:] = found.values[class_of]
-    types.cyclic[:] = found.cyclic[class_of]
+    if types <= KEPT_TYPES:
+        _local.work = (types, references, work)
+    return work
 
 
-def _memory(graph: TypeGraph) -> Types:
-    count = graph.count
-    return Types(
-        start_id=graph.start_id,
-        labels=graph.labels,
-        first=graph.first,
-        children=graph.children,
-        composite=graph.composite,
-        component=graph.component,
-        members=graph.members,
-        bounds=graph.bounds,
-        values=np.empty((count, 2), np.uint64),
-        cyclic=np.empty(count, np.uint8),
-        known=_new_known(count, count),
-        local=np.empty(count, np.int64),
-        nodes=np.empty(count, np.int64),
-        own=np.empty((count, 2), np.uint64),
-        mates=np.empty(count, np.int64),
-    )
-
-
-def _new_known(cyclic: int, count: int) -> Known:
-    """Empty tables for so many types of cycles out of ``count`` types."""
-    slots = power_of_two(2 * cyclic)
-    return Known(np.zeros(slots, np.uint64), np.zeros(slots, np.uint64), np.zeros(count, np.uint32))
-
-
-def _known_kinds_only(btf: BTF) -> BTF:
-    for level in btf.levels:
-        if level.has_unknown_kinds:
-            raise unknown_kind_error(level)
-    return btf
+def _as_base(flat: BTF, known: BaseFingerprints) -> Base:
+    """The arrays of a base for kernels; those of the last one in this thread are kept."""
+    kept: tuple[BTF, BaseFingerprints, Base] | None = getattr(_local, "base", None)
+    if kept is None or kept[0] is not flat or kept[1] is not known:
+        tables = Known(known.keys, known.labels, known.next)
+        base = Base(flat.words, flat.offsets, flat.strings, known.values, tables)
+        kept = _local.base = (flat, known, base)
+    return kept[2]
 
 
 def _with_void(values: np.ndarray) -> np.ndarray:

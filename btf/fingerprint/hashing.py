@@ -90,6 +90,16 @@ def start(use, kept):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def reference_count(info):  # type: ignore[no-untyped-def]
+    """How many references a record has, void included."""
+    kind = kind_of(info)
+    count = np.int64(HEAD_IS_REF[kind]) + FIXED_REFS[kind]
+    if ELEMENT_REF[kind] >= 0:
+        count += np.int64(info & INFO_VLEN_MASK)
+    return count
+
+
+@kernel
 def reference_at(words, at, number):  # type: ignore[no-untyped-def]
     """Type id that the record at word ``at`` refers to: reference ``number`` in record order."""
     kind = kind_of(words[at + 1])
