@@ -51,11 +51,13 @@ class SharedBase:
 
     index: btf.BaseIndex
     fingerprints: btf.BaseFingerprints
+    names: btf.BaseNames
 
     @classmethod
     def of(cls, base: IndexedBase) -> SharedBase:
         """Work out the rest."""
-        return cls(base.index, btf.BaseFingerprints.build(base.types))
+        known = btf.BaseFingerprints.build(base.types)
+        return cls(base.index, known, btf.BaseNames.build(base.index))
 
 
 Announce = Callable[[str], None]

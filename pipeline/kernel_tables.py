@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from .base import SharedBase
 from .describe import TypeColumns, base_columns
+from .misses import MissRow, misses_table
 from .records import BaseRecord, KernelInput, ModuleRecord
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class KernelTables:
         self._next = 0  # object id whose turn it is; the base is 0
         self._early: list[tuple[int, int, TypeColumns | None]] = []
         self._streams: _Streams | None = None
+        self._misses: list[MissRow] = []  # a few of each module
 
     def begin(self) -> None:
         """Write the base's rows, those of modules wait for them."""
@@ -42,6 +44,7 @@ class KernelTables:
 
     def add(self, result: BatchResult) -> None:
         """The rows of a batch, in any order of batches."""
+        self._misses += result.misses
         self._add(result.records[0].object_id, result.records[-1].object_id, result.types)
 
     def _add(self, first: int, last: int, columns: TypeColumns | None) -> None:
@@ -76,6 +79,7 @@ class KernelTables:
             "modules": tables.modules_table(records),
             "duplicates": duplicates_table(executor, shared, path, self._names),
             "conflicts": conflicts_table(executor, shared, path, self._names, str(btf_folder)),
+            "misses": misses_table(self._misses, self._names),
         }
         parts = {name: self._out.stage_table(self._kernel, name, it) for name, it in built.items()}
         parts |= {"types": types, "members": members}

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from btf.compare.reasons import REASONS
+from btf.compare.reasons import MISS_REASONS, REASONS
 
 from .records import ERROR_KINDS
 
@@ -57,6 +57,7 @@ U8, U32, U64, F64, TEXT = pa.uint8(), pa.uint32(), pa.uint64(), pa.float64(), pa
 
 _KINDS = "only kinds that occur, by their BTF name (STRUCT, PTR, …)"
 _REASONS = "; ".join(f"`{code}`: {meaning}" for code, meaning in REASONS.items())
+_MISS_REASONS = "; ".join(f"`{code}`: {meaning}" for code, meaning in MISS_REASONS.items())
 _ERRORS = "; ".join(f"`{kind}`: {meaning}" for kind, meaning in ERROR_KINDS.items())
 
 KERNELS = Table(
@@ -224,6 +225,64 @@ CONFLICTS = Table(
     ),
 )
 
+MISSES = Table(
+    "misses",
+    "one row per named type that stayed in a module although the base has a type of its name",
+    "global_id",
+    (
+        Column("global_id", U64, "", "the type that stayed"),
+        Column("object_id", U32, "", "number of its module"),
+        Column("module", WORDS, "", "name of the module"),
+        Column("type_id", U32, "", "id in the module's split BTF"),
+        Column("kind", WORDS, "", "BTF kind: STRUCT, FUNC, FWD, …"),
+        Column("name", TEXT, "", "name of the type that stayed"),
+        Column("bytes", U32, "bytes", "size of its record in the type section"),
+        Column(
+            "base_type_id",
+            U32,
+            "",
+            "the base's type that it is held against: of the same name, and of the same kind or "
+            "one that shares its name space in C (struct, union, enum and their declarations; int, "
+            "float and typedef)",
+        ),
+        Column("base_kind", WORDS, "", "kind of that type"),
+        Column("namesakes", U32, "types", "types of the base that could be meant by the name"),
+        Column("reason", WORDS, "", f"why it stayed; {_REASONS}; {_MISS_REASONS}"),
+        Column(
+            "path",
+            TEXT,
+            "",
+            "the shortest way from it to the root cause, as C says it; of a long one the middle is "
+            "left out",
+        ),
+        Column("difference", TEXT, "", "what differs between the root cause and the base's type"),
+        Column(
+            "only",
+            pa.bool_(),
+            "",
+            "whether it stays only because of that root cause; null where not worked out",
+        ),
+        Column(
+            "root_global_id",
+            U64,
+            "",
+            "the root cause: the innermost named type whose difference explains it, mostly one of "
+            "the module",
+        ),
+        Column("root_kind", WORDS, "", "BTF kind of the root cause"),
+        Column("root_name", TEXT, "", "name of the root cause"),
+        Column("root_base_type_id", U32, "", "the base's type that it is held against"),
+        Column(
+            "root_types",
+            U32,
+            "types",
+            "own types that stay only because of the root cause: that would go if the module had "
+            "the base's type in its place, unnamed ones included; null where not worked out",
+        ),
+        Column("root_bytes", U32, "bytes", "size of their records"),
+    ),
+)
+
 RUNS = Table(
     "runs",
     "one row per run that committed the kernel",
@@ -250,7 +309,8 @@ RUNS = Table(
 )
 
 TABLES = {
-    table.name: table for table in (KERNELS, MODULES, TYPES, MEMBERS, DUPLICATES, CONFLICTS, RUNS)
+    table.name: table
+    for table in (KERNELS, MODULES, TYPES, MEMBERS, DUPLICATES, CONFLICTS, MISSES, RUNS)
 }
 
 

@@ -21,6 +21,7 @@ from . import names
 from .base import SharedBase
 from .describe import TypeColumns, kind_counts, module_columns
 from .encode import EncodeError
+from .misses import MissRow, miss_rows
 from .opening import open_input
 from .read import ReadError, read_passing
 from .records import (
@@ -54,27 +55,44 @@ class BatchResult:
     types: TypeColumns | None
     busy_seconds: float
     process_id: int
+    misses: tuple[MissRow, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What stayed of a module: its split BTF, and why types of it stayed."""
+
+    types: btf.BTF
+    misses: Sequence[MissRow] = ()
 
 
 def run_batch(inputs: Sequence[ModuleInput], base: SharedBase, options: WorkOptions) -> BatchResult:
     """Deduplicate ``inputs`` against the base and write their split BTF."""
     began = time.perf_counter()
     records: list[ModuleRecord] = []
-    kept: list[tuple[int, btf.BTF]] = []
+    objects: list[tuple[int, btf.BTF]] = []
+    misses: list[MissRow] = []
     for module in inputs:
-        record, types = run_module(module, base.index, options)
+        record, kept = run_module(module, base.index, options, base.names)
         records.append(record)
-        if types is not None and options.describe:
-            kept.append((module.object_id, types))
-    columns = module_columns(kept, base.fingerprints) if options.describe else None
+        if kept is not None and options.describe:
+            objects.append((module.object_id, kept.types))
+            misses += kept.misses
+    columns = module_columns(objects, base.fingerprints) if options.describe else None
     seconds = time.perf_counter() - began
-    return BatchResult(tuple(records), columns, seconds, os.getpid())
+    return BatchResult(tuple(records), columns, seconds, os.getpid(), tuple(misses))
 
 
 def run_module(
-    module: ModuleInput, index: btf.BaseIndex, options: WorkOptions
-) -> tuple[ModuleRecord, btf.BTF | None]:
-    """One module: its record, and the split BTF if there is one."""
+    module: ModuleInput,
+    index: btf.BaseIndex,
+    options: WorkOptions,
+    base_names: btf.BaseNames | None = None,
+) -> tuple[ModuleRecord, Kept | None]:
+    """One module: its record, and what stayed of it if it could be deduplicated.
+
+    base_names   of the base: it is worked out why types stayed if they are given
+    """
     facts: dict[str, Any] = {  # fields of the record, filled as they become known
         "module": module.name,
         "object_id": module.object_id,
@@ -82,12 +100,12 @@ def run_module(
         "path": names.printable(module.path),
         "status": FAILED,
     }
-    result = None
+    kept = None
     try:
         if module.problem is not None:
             raise ReadError(UNREADABLE, module.problem)
         data = read_passing(module.content_path)
-        result = _dedup_into(facts, module, data, index, options)
+        kept = _dedup_into(facts, module, data, index, options, base_names)
     except btf.BtfError as error:
         facts["failure"] = failure_of(error)
     except (EncodeError, ReadError) as error:
@@ -100,7 +118,7 @@ def run_module(
         raise InternalError(
             f"splitbtf failed on {facts['path']}: {error!r}\n{traceback.format_exc()}"
         ) from error
-    return ModuleRecord(**facts), result
+    return ModuleRecord(**facts), kept
 
 
 class _BadNameError(Exception):
@@ -118,7 +136,8 @@ def _dedup_into(
     data: bytes | memoryview,
     index: btf.BaseIndex,
     options: WorkOptions,
-) -> btf.BTF:
+    base_names: btf.BaseNames | None,
+) -> Kept:
     if options.describe:
         facts["input_sha256"] = hashlib.sha256(data).hexdigest()
     opened = open_input(module, data, index, options, facts["path"])
@@ -139,7 +158,8 @@ def _dedup_into(
     )
     if found.name is not None and not names.MODULE_NAME.fullmatch(found.name):
         raise _BadNameError(found.name)
-    result = btf.dedup_module(found, index).btf
+    deduplicated = btf.dedup_module(found, index)
+    result = deduplicated.btf
     content = result.to_bytes()
     if options.output_folder is not None:
         _write(options, module.name, content)
@@ -154,7 +174,10 @@ def _dedup_into(
         facts["output_sha256"] = hashlib.sha256(content).hexdigest()
         facts["kinds_in"], facts["kind_bytes_in"] = kind_counts(found.btf)
         facts["kinds_out"], facts["kind_bytes_out"] = kind_counts(result)
-    return result
+    if base_names is None:
+        return Kept(result)
+    misses = btf.misses(found.btf, deduplicated, index, base_names)
+    return Kept(result, miss_rows(module.object_id, result, misses))
 
 
 def default_module_name(module: ModuleInput) -> str:

@@ -1,6 +1,7 @@
-"""The reasons for which two types differ, as short codes that tables can hold, each explained once.
+"""The reasons for which two types differ, as short codes for tables, each explained once.
 
-``shallow`` finds most of them; those at the end are ``btf.misses``': only deduplication knows them.
+``shallow`` finds those of ``REASONS``. ``MISS_REASONS`` are of ``btf.misses``: why types stay that
+do not differ.
 """
 
 from __future__ import annotations
@@ -38,6 +39,9 @@ REASONS: dict[str, str] = {
     TARGET: "what a typedef, variable or section stands for is another type",
     PROTOTYPE: "a function's parameters or what it returns",
     LINKAGE: "static in one, global or extern in the other",
+}
+
+MISS_REASONS: dict[str, str] = {
     SEVERAL: "more than one type has this name, so that it cannot be told which is meant",
     STRINGS: "the same, but the base holds a name twice, and names are compared by their place",
     ORDER: "the same, but not when dedup compared the two: it depends on the order of the types",

@@ -414,7 +414,7 @@ class _Finder:
             return difference.reason, difference.words
         mate = int(self.blame.mate[module - self.first_own])
         reason = reasons.STRINGS if self.blame.root[mate] else reasons.ORDER
-        return reason, reasons.REASONS[reason]
+        return reason, reasons.MISS_REASONS[reason]
 
 
 def _sorted_by(excuses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
