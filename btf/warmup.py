@@ -12,15 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from . import kinds
-from .columns import columns, type_names
-from .deduplication.deduplicate import DedupResult
 from .deduplication.index import BaseIndex
 from .deduplication.module import clashing_struct, make_ready, open_module
-from .fingerprint.fingerprints import BaseFingerprints, fingerprints, own_fingerprints
 from .header import pack
 from .jit import INTERPRETED, cache_folder
-from .members import members
-from .misses.find import misses
 from .table import BTF, NATIVE, parse
 
 
@@ -88,6 +83,10 @@ def _exercise_dedup() -> tuple[BaseIndex, BTF]:
 
 
 def _exercise_tables(index: BaseIndex, split: BTF) -> None:
+    from .fingerprint.fingerprints import BaseFingerprints, fingerprints, own_fingerprints
+    from .own_columns import columns, type_names
+    from .own_members import members
+
     assert index.base is not None
     columns(split)
     type_names(split)
@@ -99,6 +98,9 @@ def _exercise_tables(index: BaseIndex, split: BTF) -> None:
 
 def _exercise_misses() -> None:
     """A module that defines what its base only declares."""
+    from .deduplication.deduplicate import DedupResult
+    from .why.find import misses
+
     declared = struct.pack("=3I", 1, kinds.info_word(kinds.FWD), 0)
     base = parse(pack(NATIVE, 0, declared, b"\0s\0"))
     index = BaseIndex.build(base)

@@ -38,12 +38,15 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     options = parser().parse_args(arguments)
-    from pipeline.base import BaseError
-    from pipeline.packages import NoRoomError
-    from pipeline.query import QueryError
-    from pipeline.schedule import EngineError
-    from pipeline.sources import SourceError
-    from pipeline.worker import InternalError, OutputError
+    from pipeline.errors import (
+        BaseError,
+        EngineError,
+        InternalError,
+        NoRoomError,
+        OutputError,
+        QueryError,
+        SourceError,
+    )
 
     try:
         code: int = options.command(options)

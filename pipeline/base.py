@@ -12,15 +12,12 @@ import btf
 from btf import elf, images
 
 from .encode import EncodeError, encode
+from .errors import BaseError
 from .names import is_package, printable, release_of_base
 from .read import ReadError, map_or_read
 from .records import FileInput
 from .sources import find_base
 from .staging import unpacked
-
-
-class BaseError(Exception):
-    """A base that cannot be used: nothing can be done for its modules."""
 
 
 class _OnlyDwarf(BaseError):

@@ -11,11 +11,11 @@ import btf
 
 from .base import Announce, load_base
 from .discover import find_modules
+from .errors import OutputError, SourceError
 from .records import ModuleRecord, WorkOptions
-from .sources import SourceError
 from .staging import unpacked
 from .summary import WorkSummary, summarize
-from .worker import OutputError, run_module
+from .worker import run_module
 
 Progress = Callable[[int, int, int], None]  # done, failed, of
 

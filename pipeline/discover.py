@@ -22,10 +22,10 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 
 from . import names
+from .errors import SourceError
 from .records import FileInput, KernelInput, ModuleInput
 from .sources import (
     Found,
-    SourceError,
     Sources,
     bases_beside,
     find_base,

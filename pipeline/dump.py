@@ -7,9 +7,9 @@ from collections.abc import Iterable
 import btf
 
 from .base import Announce, load_base
+from .errors import SourceError
 from .names import printable
 from .opening import open_types
-from .sources import SourceError
 
 FORMATS = ("raw", "c", "json")
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from .query import QueryError, Tables
+from .errors import QueryError
+from .query import Tables
 
 NEAREST = 5
 

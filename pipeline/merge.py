@@ -11,12 +11,12 @@ import btf
 
 from .base import Announce, IndexedBase, load_base
 from .discover import best_bases, file_input
+from .errors import OutputError, SourceError
 from .names import printable
 from .opening import open_types
 from .records import FileInput
-from .sources import SourceError, find_files
+from .sources import find_files
 from .staging import unpacked
-from .worker import OutputError
 
 
 @dataclass(frozen=True, slots=True)

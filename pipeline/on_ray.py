@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from .base import SharedBase
+from .errors import EngineError
 from .records import WorkOptions
-from .schedule import Batch, BatchFunction, Crash, EngineError
+from .schedule import Batch, BatchFunction, Crash
 from .worker import BatchResult, run_batch
 
 OBJECT_STORE_BYTES = 1 << 30  # an upper limit: what is not used is not taken

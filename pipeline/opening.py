@@ -10,10 +10,10 @@ from btf import elf, images
 
 from .base import IndexedBase
 from .encode import Encoded, encode
+from .errors import SourceError
 from .names import printable
 from .read import ReadError, read_input
 from .records import ENCODE_ALL, ENCODE_NONE, ModuleInput, WorkOptions
-from .sources import SourceError
 
 
 @dataclass(frozen=True, slots=True)

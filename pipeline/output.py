@@ -26,7 +26,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .worker import OutputError
+from .errors import OutputError
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
+from .errors import NoRoomError
 from .names import printable
 from .read import unreadable
 from .xz import open_blocks
@@ -38,10 +39,6 @@ _AR_MAGIC = b"!<arch>\n"
 
 class PackageError(Exception):
     """A package that cannot be read, or not to its end: bad input."""
-
-
-class NoRoomError(Exception):
-    """The folder that files are unpacked to is full, or would be."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,16 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .errors import OutputError, QueryError
 from .output import Manifest, read_manifests
-from .worker import OutputError
 
 if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
-
-
-class QueryError(Exception):
-    """A query that cannot be answered as it was put."""
 
 
 @dataclass(frozen=True, slots=True)

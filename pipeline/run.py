@@ -22,10 +22,11 @@ from typing import Any
 import btf
 
 from . import __version__
-from .base import Announce, BaseError, IndexedBase, SharedBase, load_first
+from .base import Announce, IndexedBase, SharedBase, load_first
 from .batches import cut
 from .describe import describe_base
 from .discover import find_kernels
+from .errors import BaseError
 from .kernel_tables import KernelTables
 from .local import Forked, InProcess
 from .names import printable

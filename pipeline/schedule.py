@@ -28,10 +28,6 @@ TRIES_PER_BATCH = 2
 TRIES_ALONE = 3  # so that a module is not blamed for two deaths that had other reasons
 
 
-class EngineError(Exception):
-    """The engine that was asked for cannot be had; the message says what to change."""
-
-
 @dataclass(frozen=True, slots=True)
 class Crash:
     """A worker died while it had a batch."""

@@ -19,14 +19,11 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from . import manifests, names
+from .errors import SourceError
 from .packages import PackageError, read_package
 from .read import begins_like_btf, unreadable
 
 _RUNNING = "/sys/kernel/btf/"
-
-
-class SourceError(Exception):
-    """The sources cannot be worked on as they were given; the message says what to change."""
 
 
 @dataclass(frozen=True, slots=True)

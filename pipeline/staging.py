@@ -20,7 +20,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from .packages import NoRoomError, unpack
+from .errors import NoRoomError
+from .packages import unpack
 from .read import ReadError, read_input
 from .records import ENCODE_ALL, ENCODE_MISSING, ENCODE_NONE, FileInput, KernelInput, ModuleInput
 

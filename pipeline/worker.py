@@ -13,15 +13,14 @@ import time
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import btf
 
 from . import names
 from .base import SharedBase
-from .describe import TypeColumns, kind_counts, module_columns
 from .encode import EncodeError
-from .misses import MissRow, miss_rows
+from .errors import InternalError, OutputError
 from .opening import open_input
 from .read import ReadError, read_passing
 from .records import (
@@ -38,13 +37,9 @@ from .records import (
     WorkOptions,
 )
 
-
-class OutputError(Exception):
-    """The output cannot be written (disk full, no permission): nothing to do with the input."""
-
-
-class InternalError(Exception):
-    """A bug in splitbtf: the run stops. Carries the module and the traceback as text."""
+if TYPE_CHECKING:
+    from .describe import TypeColumns
+    from .misses import MissRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +73,11 @@ def run_batch(inputs: Sequence[ModuleInput], base: SharedBase, options: WorkOpti
         if kept is not None and options.describe:
             objects.append((module.object_id, kept.types))
             misses += kept.misses
-    columns = module_columns(objects, base.fingerprints) if options.describe else None
+    columns = None
+    if options.describe:
+        from .describe import module_columns
+
+        columns = module_columns(objects, base.fingerprints)
     seconds = time.perf_counter() - began
     return BatchResult(tuple(records), columns, seconds, os.getpid(), tuple(misses))
 
@@ -172,10 +171,14 @@ def _dedup_into(
     )
     if options.describe:
         facts["output_sha256"] = hashlib.sha256(content).hexdigest()
+        from .describe import kind_counts  # late: only tables need it
+
         facts["kinds_in"], facts["kind_bytes_in"] = kind_counts(found.btf)
         facts["kinds_out"], facts["kind_bytes_out"] = kind_counts(result)
     if base_names is None:
         return Kept(result)
+    from .misses import miss_rows
+
     misses = btf.misses(found.btf, deduplicated, index, base_names)
     return Kept(result, miss_rows(module.object_id, result, misses))
 

@@ -14,8 +14,9 @@ from conftest import ROOT, Finished, files_below, splitbtf
 from test_pipeline_analysis import run_on, small_kernel
 
 from pipeline import schemas
+from pipeline.errors import QueryError
 from pipeline.output import read_table
-from pipeline.query import QueryError, Tables, sql_type
+from pipeline.query import Tables, sql_type
 
 
 @pytest.fixture(scope="module")

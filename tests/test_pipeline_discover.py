@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.discover import find_kernels, find_modules
-from pipeline.sources import SourceError
+from pipeline.errors import SourceError
 
 
 def tree(root: Path, *files: str) -> Path:

@@ -19,8 +19,9 @@ from elfwriter import elf, modinfo
 
 import btf
 from pipeline import encode as encoding
-from pipeline.base import BaseError, load_first
+from pipeline.base import load_first
 from pipeline.encode import EncodeError, build_options, encode, find_encoder
+from pipeline.errors import BaseError
 from pipeline.output import read_table
 from pipeline.records import (
     ENCODE_FAILED,

@@ -13,8 +13,8 @@ import pytest
 from conftest import files_below
 
 from pipeline import output, schemas
+from pipeline.errors import OutputError
 from pipeline.output import Manifest, OutputFolder, read_manifests, read_table
-from pipeline.worker import OutputError
 
 
 def write_kernel(out: Path, value: int, run_id: str = "run", kernel: str = "k") -> None:

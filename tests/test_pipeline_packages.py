@@ -14,7 +14,8 @@ import pytest
 from conftest import ROOT
 
 from pipeline import packages
-from pipeline.packages import NoRoomError, PackageError, read_package, unpack
+from pipeline.errors import NoRoomError
+from pipeline.packages import PackageError, read_package, unpack
 
 FILES = {
     "boot/vmlinuz-1.0": bytes(range(256)) * 999,

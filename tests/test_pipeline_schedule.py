@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 
 import btf
 from pipeline.batches import MAX_BATCH_BYTES, cut
+from pipeline.errors import InternalError
 from pipeline.local import Forked, InProcess
 from pipeline.on_ray import OnRay
 from pipeline.records import CRASHED, DONE, FAILED, ModuleInput, ModuleRecord, WorkOptions
 from pipeline.schedule import Crash, ScheduleFacts, run_batches
-from pipeline.worker import BatchResult, InternalError
+from pipeline.worker import BatchResult
 
 INDEX: Any = None  # the batch functions here need none
 

@@ -11,8 +11,9 @@ from test_pipeline_discover import refused, tree
 
 from pipeline import sources
 from pipeline.discover import best_bases, find_kernels
+from pipeline.errors import SourceError
 from pipeline.records import KernelInput
-from pipeline.sources import SourceError, find_files
+from pipeline.sources import find_files
 
 BTF = b"\x9f\xeb\x01\0"
 

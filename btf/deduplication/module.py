@@ -25,7 +25,6 @@ import numpy as np
 
 from .. import elf as elf_file
 from .. import images
-from ..distilled.relocate import relocate
 from ..errors import BtfError, WrongBaseError
 from ..header import Header, pack, parse_header
 from ..jit import kernel
@@ -167,6 +166,8 @@ def _read_distilled(
     except BtfError as error:
         message = f"in .BTF.base: {error.message}"
         raise BtfError(message, path, error.section, error.offset, error.type_id) from error
+    from ..distilled.relocate import relocate  # late: few modules need it
+
     return relocate(parse(data, distilled, path=path), index).btf
 
 

@@ -12,8 +12,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from ..columns import type_names
 from ..ext import BtfExt
+from ..own_columns import type_names
 from ..table import BTF, freeze
 from .adding import require_known_kinds
 from .rewrite import fields, gather

@@ -1,0 +1,31 @@
+"""What can stop a command, each with a message for the user."""
+
+from __future__ import annotations
+
+
+class SourceError(Exception):
+    """The sources cannot be worked on as they were given; the message says what to change."""
+
+
+class BaseError(Exception):
+    """A base that cannot be used: nothing can be done for its modules."""
+
+
+class EngineError(Exception):
+    """The engine that was asked for cannot be had; the message says what to change."""
+
+
+class NoRoomError(Exception):
+    """The folder that files are unpacked to is full, or would be."""
+
+
+class OutputError(Exception):
+    """The output cannot be written (disk full, no permission): nothing to do with the input."""
+
+
+class QueryError(Exception):
+    """A query that cannot be answered as it was put."""
+
+
+class InternalError(Exception):
+    """A bug in splitbtf: the run stops. Carries the module and the traceback as text."""
