@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,12 +17,13 @@ import btf
 
 from .base import SharedBase
 from .grouping import distinct_per_group, grouped, hashes, row_groups, with_modules
+from .storage import Stored
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-    from .schedule import Executor
+    from .schedule import Workforce
 
 _COLUMNS = ("global_id", "object_id", "kind", "name", "size", "fingerprint")
 TASKS_PER_WORKER = 4  # some names take longer than others to compare
@@ -32,32 +33,32 @@ NAMELESS = ("DECL_TAG", "TYPE_TAG")
 
 
 def conflicts_table(
-    executor: Executor, shared: Any, types: str, names: Sequence[str], btf_folder: str
+    workforce: Workforce, types: Stored, names: Sequence[str], btf_folder: Stored
 ) -> pa.Table:
     """The whole table, from the Parquet file of ``types``; ``names`` of modules by object id."""
     import pyarrow as pa
 
     from .schemas import CONFLICTS
 
-    shares = [(types, share, executor.workers) for share in range(executor.workers)]
-    rows = pa.concat_tables(executor.map(find_conflicts, shared, shares))
+    shares = [(types, share, workforce.workers) for share in range(workforce.workers)]
+    rows = pa.concat_tables(workforce.map(find_conflicts, shares))
     keys = ("kind", "name", "definition")
     rows = rows.sort_by([(key, "ascending") for key in keys])
-    tasks = _word_tasks(rows, names, btf_folder, TASKS_PER_WORKER * executor.workers)
-    words = [said for part in executor.map(say_differences, shared, tasks) for said in part]
+    tasks = _word_tasks(rows, names, btf_folder, TASKS_PER_WORKER * workforce.workers)
+    words = [said for part in workforce.map(say_differences, tasks) for said in part]
     for number, name in enumerate(("reason", "difference")):
         column = pa.array([said[number] for said in words], pa.string())
         rows = rows.append_column(name, column)
     return with_modules(rows, names, CONFLICTS.schema)
 
 
-def find_conflicts(_: SharedBase, task: tuple[str, int, int]) -> pa.Table:
-    """Definitions of a share of all names (task: path, share, of how many): rows of the table
+def find_conflicts(_: SharedBase, task: tuple[Stored, int, int]) -> pa.Table:
+    """Definitions of a share of all names (task: file, share, of how many): rows of the table
     without words, and with object ids for modules."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    path, share, shares = task
+    part, share, shares = task
 
     def wanted(table: pa.Table) -> NDArray[np.bool_]:
         named = pc.not_equal(table["name"], "")
@@ -65,7 +66,7 @@ def find_conflicts(_: SharedBase, task: tuple[str, int, int]) -> pa.Table:
         kept: NDArray[np.bool_] = pc.and_not(named, nameless).to_numpy()
         return kept
 
-    rows = pa.concat_tables(row_groups(path, _COLUMNS, wanted)).unify_dictionaries()
+    rows = pa.concat_tables(row_groups(part, _COLUMNS, wanted)).unify_dictionaries()
     name, known = _ranks(rows["name"])
     inside = (name >= share * known // shares) & (name < (share + 1) * known // shares)
     rows, name = rows.filter(pa.array(inside)), name[inside]
@@ -131,11 +132,11 @@ def _without_base(object_ids: pa.ListArray) -> pa.ListArray:
 
 # One task of ``say_differences``: folder of BTF files, names of the modules by object id where
 # they are needed, and global id and number of each definition.
-_WordTask = tuple[str, dict[int, str], "NDArray[np.uint64]", "NDArray[np.int64]"]
+_WordTask = tuple[Stored, dict[int, str], "NDArray[np.uint64]", "NDArray[np.int64]"]
 
 
 def _word_tasks(
-    rows: pa.Table, names: Sequence[str], btf_folder: str, count: int
+    rows: pa.Table, names: Sequence[str], btf_folder: Stored, count: int
 ) -> list[_WordTask]:
     """Cut definitions into about that many parts, those of one name together."""
     global_id, number = rows["global_id"].to_numpy(), rows["definition"].to_numpy()
@@ -168,7 +169,7 @@ def say_differences(base: SharedBase, task: _WordTask) -> list[tuple[str | None,
 class _Opened:
     """The BTF files of a kernel, opened as they are needed, and what was compared so far."""
 
-    def __init__(self, base: SharedBase, folder: str) -> None:
+    def __init__(self, base: SharedBase, folder: Stored) -> None:
         assert base.index.base is not None
         self._folder = folder
         self._known = base.fingerprints
@@ -181,9 +182,9 @@ class _Opened:
         """A type of the base or of a module."""
         object_id = global_id >> 32
         if object_id not in self._files:
-            path = f"{self._folder}/{names[object_id]}.btf"
-            with open(path, "rb") as file:  # noqa: PTH123 (there may be thousands)
-                opened = btf.parse(file.read(), self._files[0], path=path)
+            name = f"{names[object_id]}.btf"
+            path = f"{self._folder}/{name}"
+            opened = btf.parse(self._folder.read(name), self._files[0], path=path)
             self._files[object_id] = opened
             self._remember(opened, btf.fingerprints(opened, self._known))
         return self._files[object_id][global_id & 0xFFFFFFFF]
@@ -201,8 +202,8 @@ class _Opened:
 _last: dict[str, _Opened] = {}
 
 
-def _opened(base: SharedBase, folder: str) -> _Opened:
-    if folder not in _last:
+def _opened(base: SharedBase, folder: Stored) -> _Opened:
+    if str(folder) not in _last:
         _last.clear()
-        _last[folder] = _Opened(base, folder)
-    return _last[folder]
+        _last[str(folder)] = _Opened(base, folder)
+    return _last[str(folder)]

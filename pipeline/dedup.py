@@ -14,8 +14,9 @@ from .discover import find_modules
 from .errors import OutputError, SourceError
 from .records import ModuleRecord, WorkOptions
 from .staging import unpacked
+from .storage import LocalFolder
 from .summary import WorkSummary, summarize
-from .worker import run_module
+from .worker import Worked, cannot_write, run_module
 
 Progress = Callable[[int, int, int], None]  # done, failed, of
 
@@ -52,16 +53,28 @@ def dedup_files(
             Path(output_folder).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(f"cannot make {output_folder}: {error.strerror}") from error
-    options = WorkOptions(output_folder, describe=False, release=base.release, replace_whole=True)
+    options = WorkOptions(describe=False, release=base.release)
+    out = LocalFolder(output_folder) if output_folder is not None else None
     records: list[ModuleRecord] = []
     failed = 0
     began = time.perf_counter()
     with unpacked(modules) as readable:
         for module in readable:
-            record, _ = run_module(module, base.index, options)
-            records.append(record)
-            failed += record.failure is not None
+            worked = run_module(module, base.index, options)
+            assert isinstance(worked, Worked)
+            if out is not None and worked.content is not None:
+                _write(out, f"{module.name}.btf", worked.content)
+            records.append(worked.record)
+            failed += worked.record.failure is not None
             if progress is not None:
                 progress(len(records), failed, len(modules))
     seconds = time.perf_counter() - began
     return DedupReport(summarize(records), output_folder, base.index_seconds, seconds)
+
+
+def _write(out: LocalFolder, name: str, content: bytes) -> None:
+    """Have a file appear when it is complete: the folder is the user's, who may look."""
+    try:
+        out.publish(name, content, durable=False)
+    except OSError as error:
+        raise cannot_write(error, name) from error

@@ -6,8 +6,8 @@ being copied.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 
 import btf
 
+from .base import SharedBase
+from .columns import concatenated
+from .misses import MissRow, miss_rows
 from .records import BaseRecord
 
 
@@ -77,6 +80,50 @@ def module_columns(
     """The own types of ``(object id, split BTF)`` on the base whose fingerprints are known."""
     both = [btf.both_fingerprints(types, known) for _, types in modules]
     return _type_columns(modules, [pair[0] for pair in both], [pair[1] for pair in both])
+
+
+def joined(parts: Sequence[tuple[int, TypeColumns]]) -> TypeColumns:
+    """The rows of several objects, given with the object id of each, which a part by itself does
+    not know; there must be a part."""
+    rows_before, moved = 0, []
+    for object_id, part in parts:
+        members = replace(part.members, owner=part.members.owner + np.uint32(rows_before))
+        object_ids = np.array([object_id], np.uint32)
+        moved.append(replace(part, object_ids=object_ids, members=members))
+        rows_before += len(part.kind)
+    return concatenated(moved)
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A module that is done: what its rows are made of."""
+
+    module: btf.Module
+    deduplicated: btf.DedupResult
+    base: SharedBase
+
+    @property
+    def split(self) -> btf.BTF:
+        """Its split BTF."""
+        return self.deduplicated.btf
+
+    def misses(self) -> tuple[MissRow, ...]:
+        """Why types stayed in it."""
+        base = self.base
+        found = btf.misses(self.module.btf, self.deduplicated, base.index, base.names)
+        return miss_rows(self.split, found)
+
+
+# What a worker adds to a module's result for the tables that have rows by module, and the same of
+# a base; ``tables.BY_MODULE`` makes Arrow of it. The rows say nothing of the module's number or
+# name in the kernel: the same result serves whatever it is called there and wherever it stands.
+ROWS: Mapping[str, Callable[[Finished], Any]] = {
+    "types": lambda done: module_columns([(0, done.split)], done.base.fingerprints),
+    "misses": Finished.misses,
+}
+BASE_ROWS: Mapping[str, Callable[[btf.BTF, SharedBase], Any]] = {
+    "types": lambda types, base: base_columns(types, base.fingerprints),
+}
 
 
 def _type_columns(

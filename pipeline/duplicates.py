@@ -7,7 +7,7 @@ matter of grouping. Each task groups a range of hashes and reads the columns it 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -25,28 +25,29 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-    from .schedule import Executor
+    from .schedule import Workforce
+    from .storage import Stored
 
 _COLUMNS = ("global_id", "object_id", "kind", "name", "bytes", "own_fingerprint")
 
 
-def duplicates_table(executor: Executor, shared: Any, types: str, names: Sequence[str]) -> pa.Table:
+def duplicates_table(workforce: Workforce, types: Stored, names: Sequence[str]) -> pa.Table:
     """The whole table, from the Parquet file of ``types``; ``names`` by object id."""
     import pyarrow as pa
 
     from .schemas import DUPLICATES
 
-    tasks = [(types, *part) for part in ranges(executor.workers)]
-    rows = pa.concat_tables(executor.map(find_duplicates, shared, tasks))
+    tasks = [(types, *part) for part in ranges(workforce.workers)]
+    rows = pa.concat_tables(workforce.map(find_duplicates, tasks))
     rows = rows.sort_by([("wasted_bytes", "descending"), ("own_fingerprint", "ascending")])
     return with_modules(rows, names, DUPLICATES.schema)
 
 
-def find_duplicates(_: SharedBase, task: tuple[str, int, int]) -> pa.Table:
+def find_duplicates(_: SharedBase, task: tuple[Stored, int, int]) -> pa.Table:
     """Classes whose hash is in a range: rows of the table, with object ids for modules."""
     import pyarrow as pa
 
-    path, low, high = task
+    part, low, high = task
 
     def wanted(table: pa.Table) -> NDArray[np.bool_]:
         upper = hashes(table["own_fingerprint"])[:, 0]
@@ -54,7 +55,7 @@ def find_duplicates(_: SharedBase, task: tuple[str, int, int]) -> pa.Table:
         inside &= table["object_id"].to_numpy() > 0
         return inside
 
-    rows = pa.concat_tables(row_groups(path, _COLUMNS, wanted))
+    rows = pa.concat_tables(row_groups(part, _COLUMNS, wanted))
     values = hashes(rows["own_fingerprint"])
     groups = grouped([values[:, 0], values[:, 1]])
     several, object_ids = distinct_per_group(groups, rows["object_id"].to_numpy(), at_least=2)

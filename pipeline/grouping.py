@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from .storage import Stored
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -64,13 +66,13 @@ def ranges(count: int) -> list[tuple[int, int]]:
 
 
 def row_groups(
-    path: str, columns: Sequence[str], wanted: Callable[[pa.Table], NDArray[np.bool_]]
+    part: Stored, columns: Sequence[str], wanted: Callable[[pa.Table], NDArray[np.bool_]]
 ) -> Iterator[pa.Table]:
     """The rows of a Parquet file that are ``wanted``, a row group at a time; an empty one first."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    with pq.ParquetFile(path) as file:
+    with pq.ParquetFile(part.open()) as file:
         yield file.schema_arrow.empty_table().select(list(columns))
         for number in range(file.num_row_groups):
             table = file.read_row_group(number, columns=list(columns), use_threads=False)

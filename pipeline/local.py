@@ -1,56 +1,62 @@
 """Executors without Ray: this process, or a few forked ones.
 
-``InProcess`` has no isolation: what kills the worker kills the run. ``Forked`` workers inherit
-the index and the compiled kernels from this process, so that neither is copied nor loaded again.
+``InProcess`` has no isolation: what kills the worker kills the run. ``Forked`` workers are forked
+once, at the start, and again where one dies. What is shared with them (a base's index) is a file
+in memory, which they map: one copy, whatever the number of workers.
 """
 
 from __future__ import annotations
 
+import mmap
 import multiprocessing
 import os
+import pickle
 import signal
+import struct
 import warnings
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from .base import SharedBase
-from .records import WorkOptions
-from .schedule import Batch, BatchFunction, Crash
-from .worker import BatchResult, run_batch
+from .isolation import how_it_ended
+from .schedule import Crash, Item, Result, WorkFunction
 
-# What a child is to call, with the base it knows: None for the batch function, and the arguments.
-_Call = tuple[Callable[..., Any] | None, tuple[Any, ...]]
+_WORD = struct.Struct("<Q")
+_ALIGNMENT = 64
 
 
 class InProcess:
-    """One batch at a time, here."""
+    """One item at a time, here."""
 
     name = "local"
     workers = 1
 
-    def __init__(self, function: BatchFunction = run_batch) -> None:
+    def __init__(self, function: WorkFunction) -> None:
         self._function = function
-        self._queue: deque[tuple[int, Batch, SharedBase, WorkOptions]] = deque()
+        self._queue: deque[tuple[int, Item, Any, Any]] = deque()
         self._tickets = 0
 
-    def share(self, base: SharedBase) -> SharedBase:
-        return base
+    def share(self, value: Any) -> Any:
+        return value
 
-    def submit(self, batch: Batch, shared: SharedBase, options: WorkOptions) -> int:
+    def release(self, shared: Any) -> None:
+        pass
+
+    def submit(self, item: Item, shared: Any, options: Any) -> int:
         self._tickets += 1
-        self._queue.append((self._tickets, batch, shared, options))
+        self._queue.append((self._tickets, item, shared, options))
         return self._tickets
 
-    def wait(self) -> tuple[int, BatchResult]:
-        ticket, batch, shared, options = self._queue.popleft()
-        return ticket, self._function(batch, shared, options)
+    def wait(self, seconds: float) -> tuple[int, Result]:
+        ticket, item, shared, options = self._queue.popleft()
+        return ticket, self._function(item, shared, options)
 
-    def map(
-        self, function: Callable[..., Any], shared: SharedBase, each: Sequence[Any]
-    ) -> list[Any]:
-        return [function(shared, one) for one in each]
+    def abandon(self, ticket: int) -> None:
+        pass
+
+    def sees(self, paths: Sequence[str]) -> bool:
+        return True
 
     def close(self) -> None:
         self._queue.clear()
@@ -61,49 +67,34 @@ class Forked:
 
     name = "local"
 
-    def __init__(self, workers: int, function: BatchFunction = run_batch) -> None:
+    def __init__(self, workers: int, function: WorkFunction) -> None:
         self.workers = workers
         self._function = function
-        self._queue: deque[tuple[int, SharedBase, _Call]] = deque()
+        self._queue: deque[tuple[int, Item, Any, Any]] = deque()
         self._children: dict[Connection, _Child] = {}
         self._tickets = 0
+        for _ in range(workers):  # now, before this process has threads
+            self._fork()
 
-    def share(self, base: SharedBase) -> SharedBase:
-        self._end_children()  # a child knows the base that was there when it was forked
-        return base
+    def share(self, value: Any) -> str:
+        return _put(value)
 
-    def submit(self, batch: Batch, shared: SharedBase, options: WorkOptions) -> int:
-        return self._submit(shared, (None, (batch, options)))
+    def release(self, shared: str) -> None:
+        os.close(int(shared.rpartition("/")[2]))
 
-    def wait(self) -> tuple[int, BatchResult | Crash]:
-        ticket, outcome = self._wait()
-        assert isinstance(outcome, BatchResult | Crash)
-        return ticket, outcome
-
-    def map(
-        self, function: Callable[..., Any], shared: SharedBase, each: Sequence[Any]
-    ) -> list[Any]:
-        tickets = [self._submit(shared, (function, (one,))) for one in each]
-        outcomes = dict(self._wait() for _ in each)
-        return [
-            function(shared, one) if isinstance(outcomes[ticket], Crash) else outcomes[ticket]
-            for ticket, one in zip(tickets, each, strict=True)
-        ]
-
-    def close(self) -> None:
-        self._queue.clear()
-        self._end_children()
-
-    def _submit(self, shared: SharedBase, call: _Call) -> int:
+    def submit(self, item: Item, shared: str, options: Any) -> int:
         self._tickets += 1
-        self._queue.append((self._tickets, shared, call))
+        self._queue.append((self._tickets, item, shared, options))
         self._hand_out()
         return self._tickets
 
-    def _wait(self) -> tuple[int, Any]:
+    def wait(self, seconds: float) -> tuple[int, Result | Crash] | None:
         self._hand_out()
         busy = [pipe for pipe, child in self._children.items() if child.ticket is not None]
-        pipe = wait(busy)[0]
+        ready = wait(busy, seconds)
+        if not ready:
+            return None
+        pipe = ready[0]
         assert isinstance(pipe, Connection)
         child = self._children[pipe]
         ticket, child.ticket = child.ticket, None
@@ -111,45 +102,60 @@ class Forked:
         try:
             outcome = pipe.recv()
         except (EOFError, OSError):
-            del self._children[pipe]
-            return ticket, Crash(child.end())
+            return ticket, Crash(self._bury(child))
         if isinstance(outcome, BaseException):
             raise outcome
+        assert isinstance(outcome, Result)
         return ticket, outcome
+
+    def abandon(self, ticket: int) -> None:
+        self._queue = deque(entry for entry in self._queue if entry[0] != ticket)
+        for child in list(self._children.values()):
+            if child.ticket == ticket:
+                self._bury(child)
+
+    def sees(self, paths: Sequence[str]) -> bool:
+        return True
+
+    def close(self) -> None:
+        self._queue.clear()
+        for child in self._children.values():
+            child.end()
+        self._children.clear()
 
     def _hand_out(self) -> None:
         while self._queue:
             idle = [child for child in self._children.values() if child.ticket is None]
             if not idle and len(self._children) >= self.workers:
                 return
-            ticket, shared, call = self._queue.popleft()
-            child = idle[0] if idle else self._fork(shared)
+            child = idle[0] if idle else self._fork()
+            ticket, *work = self._queue.popleft()
             child.ticket = ticket
             try:
-                child.pipe.send(call)
+                child.pipe.send(work)
             except OSError:  # it died while idle: wait() sees the end of the pipe
                 continue
 
-    def _fork(self, base: SharedBase) -> _Child:
+    def _bury(self, child: _Child) -> str:
+        del self._children[child.pipe]
+        return child.end()
+
+    def _fork(self) -> _Child:
         context = multiprocessing.get_context("fork")
         ours, theirs = context.Pipe()
         inherited = [ours, *self._children]
         process = context.Process(
-            target=_serve, args=(theirs, inherited, self._function, base), daemon=True
+            target=_serve, args=(theirs, inherited, self._function), daemon=True
         )
         with warnings.catch_warnings():
-            # Python warns of threads that fork; numpy's idle BLAS threads are the only ones.
+            # Python warns of threads that fork. Where a child is replaced there may be some; the
+            # new one uses neither their locks nor what they have begun.
             warnings.simplefilter("ignore", DeprecationWarning)
             process.start()
         theirs.close()
         child = _Child(process, ours)
         self._children[ours] = child
         return child
-
-    def _end_children(self) -> None:
-        for child in self._children.values():
-            child.end()
-        self._children.clear()
 
 
 class _Child:
@@ -167,30 +173,62 @@ class _Child:
         if self.process.exitcode is None:
             self.process.kill()
             self.process.join()
-        code = self.process.exitcode
-        return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
+        return how_it_ended(self.process.exitcode)
 
 
-def _serve(
-    pipe: Connection,
-    inherited: list[Connection],
-    function: BatchFunction,
-    base: SharedBase,
-) -> None:
+def _serve(pipe: Connection, inherited: list[Connection], function: WorkFunction) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
     for other in inherited:  # else nobody would ever see the end of a pipe
         other.close()
+    mapped: tuple[str, Any] = ("", None)
     while True:
         try:
-            other_function, args = pipe.recv()
+            item, shared, options = pipe.recv()
         except (EOFError, OSError):
             os._exit(0)  # nothing of the parent's is to be cleaned up here
         try:
-            if other_function is None:
-                batch, options = args
-                outcome: Any = function(batch, base, options)
-            else:
-                outcome = other_function(base, *args)
+            if mapped[0] != shared:
+                mapped = ("", None)
+                mapped = (shared, _get(shared))
+            outcome: Result | BaseException = function(item, mapped[1], options)
         except Exception as error:
             outcome = error
         pipe.send(outcome)
+
+
+def _put(value: Any) -> str:
+    """A value as a file in memory that child processes can map, arrays and all."""
+    buffers: list[pickle.PickleBuffer] = []
+    head = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
+    views = [memoryview(head), *(buffer.raw() for buffer in buffers)]
+    descriptor = os.memfd_create("splitbtf-shared")
+    sizes = [len(views), *(view.nbytes for view in views)]
+    os.write(descriptor, b"".join(map(_WORD.pack, sizes)))
+    at = _aligned(len(sizes) * _WORD.size)
+    for view in views:
+        written = 0
+        while written < view.nbytes:
+            written += os.pwrite(descriptor, view[written:], at + written)
+        at = _aligned(at + view.nbytes)
+    os.ftruncate(descriptor, at)
+    return f"/proc/{os.getpid()}/fd/{descriptor}"
+
+
+def _get(path: str) -> Any:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        whole = memoryview(mmap.mmap(descriptor, 0, prot=mmap.PROT_READ))
+    finally:
+        os.close(descriptor)
+    count = _WORD.unpack_from(whole)[0]
+    sizes = [_WORD.unpack_from(whole, (n + 1) * _WORD.size)[0] for n in range(count)]
+    at = _aligned((count + 1) * _WORD.size)
+    views = []
+    for size in sizes:
+        views.append(whole[at : at + size])
+        at = _aligned(at + size)
+    return pickle.loads(views[0], buffers=views[1:])
+
+
+def _aligned(size: int) -> int:
+    return -(-size // _ALIGNMENT) * _ALIGNMENT

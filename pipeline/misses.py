@@ -14,10 +14,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class MissRow:
-    """A row, but for the module's name: see ``schemas.MISSES``."""
+    """A row, but for the module's number and name: see ``schemas.MISSES``.
 
-    global_id: int
-    object_id: int
+    ``root_is_own`` says whether the root cause is a type of the module, or else of the base.
+    """
+
     type_id: int
     kind: str
     name: str
@@ -29,7 +30,8 @@ class MissRow:
     path: str
     difference: str
     only: bool | None
-    root_global_id: int
+    root_is_own: bool
+    root_type_id: int
     root_kind: str
     root_name: str
     root_base_type_id: int
@@ -37,17 +39,14 @@ class MissRow:
     root_bytes: int | None
 
 
-def miss_rows(object_id: int, split: btf.BTF, misses: Sequence[btf.Miss]) -> list[MissRow]:
-    """The misses of one module, whose number is ``object_id``, after dedup."""
+def miss_rows(split: btf.BTF, misses: Sequence[btf.Miss]) -> tuple[MissRow, ...]:
+    """The misses of one module, after dedup, in the order of the types."""
     rows = []
-    for miss in misses:
+    for miss in sorted(misses, key=lambda miss: miss.type_id):
         found, root = split[miss.type_id], miss.root
         root_type = split[root.type_id]
-        holder = object_id if root.type_id >= split.start_id else 0
         rows.append(
             MissRow(
-                global_id=object_id << 32 | miss.type_id,
-                object_id=object_id,
                 type_id=miss.type_id,
                 kind=found.kind_name,
                 name=found.name,
@@ -59,7 +58,8 @@ def miss_rows(object_id: int, split: btf.BTF, misses: Sequence[btf.Miss]) -> lis
                 path=miss.path,
                 difference=root.words,
                 only=miss.only,
-                root_global_id=holder << 32 | root.type_id,
+                root_is_own=root.type_id >= split.start_id,
+                root_type_id=root.type_id,
                 root_kind=root_type.kind_name,
                 root_name=root_type.name,
                 root_base_type_id=root.base_type_id,
@@ -67,15 +67,24 @@ def miss_rows(object_id: int, split: btf.BTF, misses: Sequence[btf.Miss]) -> lis
                 root_bytes=root.kept_bytes,
             )
         )
-    return rows
+    return tuple(rows)
 
 
-def misses_table(rows: Sequence[MissRow], names: Sequence[str]) -> pa.Table:
-    """The table of a kernel, in the order of ``global_id``; ``names`` of modules by object id."""
+def misses_table(parts: Sequence[tuple[int, Sequence[MissRow]]], names: Sequence[str]) -> pa.Table:
+    """The rows of several modules, given with the object id of each; ``names`` by object id."""
     import pyarrow as pa  # late
 
     from .schemas import MISSES
 
-    ordered = sorted(rows, key=lambda row: row.global_id)
-    values = [{**asdict(row), "module": names[row.object_id]} for row in ordered]
+    values = [
+        {
+            **asdict(row),
+            "global_id": object_id << 32 | row.type_id,
+            "object_id": object_id,
+            "module": names[object_id],
+            "root_global_id": (object_id if row.root_is_own else 0) << 32 | row.root_type_id,
+        }
+        for object_id, rows in parts
+        for row in rows
+    ]
     return pa.Table.from_pylist(values, schema=MISSES.schema)

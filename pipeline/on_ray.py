@@ -1,8 +1,8 @@
 """The executor on Ray: local by default, an existing cluster by address.
 
-The index is put once into the object store; every worker of a node maps the same copy, read-only.
-The local Ray listens on the loopback address only, sends no usage statistics, starts no
-dashboard, and leaves nothing behind.
+What is shared is put once into the object store; every worker of a node maps the same copy,
+read-only. The local Ray listens on the loopback address only, sends no usage statistics, starts
+no dashboard, and leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -13,15 +13,13 @@ import secrets
 import shutil
 import socket
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .base import SharedBase
+from . import ray_node
 from .errors import EngineError
-from .records import WorkOptions
-from .schedule import Batch, BatchFunction, Crash
-from .worker import BatchResult, run_batch
+from .schedule import Crash, Item, Result, WorkFunction
 
 OBJECT_STORE_BYTES = 1 << 30  # an upper limit: what is not used is not taken
 
@@ -34,22 +32,25 @@ _LOCAL_ENVIRONMENT = {
     "RAY_memory_monitor_refresh_ms": "0",
     # Under "uv run" Ray would make an environment for each worker.
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    # Whoever connects must know a token.
+    "RAY_AUTH_MODE": "token",
 }
 
 _PREFIX = "splitbtf-ray-"
 _QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+_PROBE_SECONDS = 60.0
 
 
 class OnRay:
-    """Batches as Ray tasks, one core each. Starts Ray; ``close`` stops it."""
+    """Items as Ray tasks, one core each. Starts Ray; ``close`` stops it."""
 
     name = "ray"
 
-    def __init__(
-        self, workers: int | None, address: str | None, function: BatchFunction = run_batch
-    ) -> None:
+    def __init__(self, workers: int | None, address: str | None, function: WorkFunction) -> None:
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
         self._folder: str | None = None
+        self._node: Any = None
+        self._is_ours = address is None
         if address is None:
             os.environ.update(_LOCAL_ENVIRONMENT)
             # A token for this run alone; without one Ray makes one and leaves it in ~/.ray.
@@ -80,6 +81,13 @@ class OnRay:
         folder = _short_folder()
         _remove_folders_of_the_dead(folder)
         self._folder = tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=folder)
+        self._node = ray_node.start(self._folder, workers, OBJECT_STORE_BYTES)
+        if self._node is not None:
+            address = self._node.gcs_address
+            self._ray.init(
+                address=address, _node_ip_address="127.0.0.1", _temp_dir=self._folder, **_QUIET
+            )
+            return
         self._ray.init(
             num_cpus=workers,
             num_gpus=0,
@@ -90,16 +98,21 @@ class OnRay:
             **_QUIET,
         )
 
-    def share(self, base: SharedBase) -> Any:
-        return self._ray.put(base)
+    def share(self, value: Any) -> Any:
+        return self._ray.put(value)
 
-    def submit(self, batch: Batch, shared: Any, options: WorkOptions) -> Any:
-        ticket = self._task.remote(batch, shared, options)
+    def release(self, shared: Any) -> None:
+        pass  # the object goes with the last reference to it
+
+    def submit(self, item: Item, shared: Any, options: Any) -> Any:
+        ticket = self._task.remote(item, shared, options)
         self._running.append(ticket)
         return ticket
 
-    def wait(self) -> tuple[Any, BatchResult | Crash]:
-        done, self._running = self._ray.wait(self._running, num_returns=1)
+    def wait(self, seconds: float) -> tuple[Any, Result | Crash] | None:
+        done, self._running = self._ray.wait(self._running, num_returns=1, timeout=seconds)
+        if not done:
+            return None
         ticket = done[0]
         errors = self._ray.exceptions
         try:
@@ -112,23 +125,57 @@ class OnRay:
             errors.NodeDiedError,
             errors.OutOfMemoryError,
             errors.ObjectLostError,
+            errors.TaskCancelledError,
         ) as error:
             return ticket, Crash(type(error).__name__)
+        except errors.RayError as error:
+            raise EngineError(f"Ray gave up: {error}") from error
 
-    def map(self, function: Callable[..., Any], shared: Any, each: Sequence[Any]) -> list[Any]:
-        task = self._ray.remote(num_cpus=1)(function)  # tried again by Ray if a worker dies
+    def abandon(self, ticket: Any) -> None:
+        self._running.remove(ticket)
+        with contextlib.suppress(self._ray.exceptions.RayError):
+            self._ray.cancel(ticket, force=True)
+
+    def sees(self, paths: Sequence[str]) -> bool:
+        """Asks every node of the cluster, but a node that is this process's own."""
+        if self._is_ours:
+            return True
+        here = _looks(paths)
+        probe = self._ray.remote(num_cpus=0, max_retries=2)(_looks)
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        nodes = [node["NodeID"] for node in self._ray.nodes() if node["Alive"]]
+        asked = [
+            probe.options(
+                scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)
+            ).remote(paths)
+            for node in nodes
+        ]
         try:
-            found: list[Any] = self._ray.get([task.remote(shared, one) for one in each])
-            return found
-        except self._ray.exceptions.RayTaskError as error:
-            cause = error.cause
-            raise (cause if isinstance(cause, Exception) else error) from None
+            return all(there == here for there in self._ray.get(asked, timeout=_PROBE_SECONDS))
+        except self._ray.exceptions.RayError:
+            return False  # a node that does not answer is not asked to read files either
 
     def close(self) -> None:
         with contextlib.suppress(KeyboardInterrupt):
             self._ray.shutdown()
+            if self._node is not None:
+                ray_node.stop(self._node)
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _looks(paths: Sequence[str]) -> list[tuple[int, int, int] | None]:
+    """How files look from here: what no two different files have in common."""
+    found: list[tuple[int, int, int] | None] = []
+    for path in paths:
+        try:
+            status = os.stat(path)
+        except OSError:
+            found.append(None)
+        else:
+            found.append((status.st_size, status.st_mtime_ns, status.st_ino))
+    return found
 
 
 def _is_there(address: str) -> bool:

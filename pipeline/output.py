@@ -1,16 +1,17 @@
-"""The output folder: written under temporary names, then committed; and how it is read.
+"""The output folder: written where nobody looks, then committed; and how it is read.
 
-    OUT/manifests/KERNEL.json                     what counts; published last, atomically
-    OUT/tables/TABLE/kernel=KERNEL/part-HASH.parquet
-    OUT/btf/kernel=KERNEL/MODULE.btf              split BTF; vmlinux.btf is the base
-    OUT/.staging/RUN/                             of a run that is not finished
+    OUT/manifests/KERNEL.json                     what counts; published last, in one step
+    OUT/tables/TABLE/kernel=KERNEL/part-DIGEST.parquet
+    OUT/versions/kernel=KERNEL/DIGEST/MODULE.btf  split BTF; vmlinux.btf is the base
+    OUT/btf/kernel=KERNEL                         link to the version that counts, for people
+    OUT/cache/kernel=KERNEL/                      results to be used again; may be deleted
+    OUT/.staging/kernel=KERNEL/                   of a kernel that is not finished
     OUT/.lock                                     held while a run writes
 
-A commit: all files are complete in the staging folder; parts (named by their content) move to
-their place, where no manifest lists them yet; the kernel's old manifest, if any, is withdrawn,
-its BTF folder gives way to the new one, and the new manifest is published. A kill at any moment
-leaves a kernel as it was, or invisible (between withdrawal and publication), never half. What no
-manifest lists is removed afterwards, or by the next run.
+Everything that a manifest names is named by its content and never changed. So a kernel is
+replaced by putting the new files beside the old ones and then publishing the new manifest over
+the old one, in one step. A kill at any moment leaves the kernel as it was or as it will be. What
+no manifest names any more is removed when a run has done all its work.
 """
 
 from __future__ import annotations
@@ -21,51 +22,65 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from .errors import OutputError
+from .parquet import Part, PartWriter, digest_of
+from .storage import Storage, open_storage
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-FORMAT = 1
-ROWS_PER_GROUP = 1 << 18
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """One Parquet file, relative to the output folder."""
-
-    path: str
-    rows: int
-    bytes: int
-    sha256: str
+FORMAT = 2
+# In the order in which they are told of; see schemas.py, which needs Arrow.
+TABLE_NAMES = (
+    "kernels", "modules", "types", "members", "duplicates", "conflicts", "misses", "runs",
+)  # fmt: skip
+_STAGING = ".staging"
+_CACHE = "cache"
+_VERSIONS = "versions"
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What readers see of a kernel."""
+    """What readers see of a kernel. ``inputs_sha256`` stands for all that it was made of."""
 
     kernel: str
     splitbtf_version: str
     base_sha256: str
+    inputs_sha256: str
     btf_folder: str
     btf_files: int
     btf_bytes: int
     tables: Mapping[str, tuple[Part, ...]]
+    summary: Mapping[str, Any] = field(default_factory=dict)
     format: int = FORMAT
 
 
-def read_manifests(out: str | Path) -> list[Manifest]:
+def read_manifests(out: str | os.PathLike[str]) -> list[Manifest]:
     """The committed kernels of an output folder, by name. Raises OutputError."""
-    return [_load_manifest(path) for path in sorted((Path(out) / "manifests").glob("*.json"))]
+    try:
+        return list(_manifests(open_storage(out)).values())
+    except OSError as error:
+        raise OutputError(f"cannot read {out}: {error.strerror or error}") from error
 
 
-def read_table(out: str | Path, table: str, kernel: str | None = None) -> pa.Table:
+def read_table(out: str | os.PathLike[str], table: str, kernel: str | None = None) -> pa.Table:
     """A whole table over the committed kernels, with the column ``kernel`` in front."""
+    for attempt in range(3):
+        try:
+            return _read_table(open_storage(out), table, kernel)
+        except FileNotFoundError as error:
+            # A run has replaced the kernel and removed the old files just now: look again.
+            if attempt == 2:
+                raise OutputError(f"cannot read {out}: {error}") from error
+    raise AssertionError("not reached")
+
+
+def _read_table(storage: Storage, table: str, kernel: str | None) -> pa.Table:
     import pyarrow as pa  # late: whoever only commits or lists does not need Arrow
     import pyarrow.parquet as pq
 
@@ -73,231 +88,262 @@ def read_table(out: str | Path, table: str, kernel: str | None = None) -> pa.Tab
 
     schema = schemas.TABLES[table].schema
     parts = []
-    for manifest in read_manifests(out):
+    for manifest in _manifests(storage).values():
         if kernel is not None and manifest.kernel != kernel:
             continue
         for part in manifest.tables.get(table, ()):
-            data = pq.ParquetFile(Path(out) / part.path).read()
+            data = pq.ParquetFile(storage.open(part.path)).read()
             name = pa.array([manifest.kernel] * len(data), pa.string())
             parts.append(data.add_column(0, "kernel", name))
     empty = schema.insert(0, pa.field("kernel", pa.string())).empty_table()
     return pa.concat_tables(parts, promote_options="permissive") if parts else empty
 
 
-def _load_manifest(path: Path) -> Manifest:
+def _manifests(storage: Storage) -> dict[str, Manifest]:
+    names = sorted(name for name in storage.sizes("manifests") if name.endswith(".json"))
+    found = (_load(storage, f"manifests/{name}") for name in names)
+    return {manifest.kernel: manifest for manifest in found}
+
+
+def _load(storage: Storage, path: str) -> Manifest:
+    where = f"{storage.place}/{path}"
     try:
-        raw = json.loads(path.read_text("utf-8"))
+        raw = json.loads(storage.read(path))
         if raw["format"] != FORMAT:
-            raise OutputError(f"{path}: format {raw['format']}; this splitbtf knows {FORMAT}")
+            raise OutputError(
+                f"{where}: format {raw['format']}; this splitbtf knows {FORMAT}: use another folder"
+            )
         tables = {
             name: tuple(Part(**part) for part in parts) for name, parts in raw["tables"].items()
         }
         return Manifest(**{**raw, "tables": tables})
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise OutputError(f"cannot read {path}: {error}") from error
-
-
-class TableStream:
-    """A Parquet file in the making. Its bytes do not depend on the pieces that it came in."""
-
-    def __init__(self, root: Path, folder: Path, schema: pa.Schema) -> None:
-        import pyarrow.parquet as pq  # late, as above
-
-        self._root, self._folder, self._schema = root, folder, schema
-        self._temporary = root / folder / "part.tmp"
-        self._waiting: list[pa.Table] = []
-        self._waiting_rows = 0
-        self._rows = 0
-        with _writing(root / folder):
-            (root / folder).mkdir(parents=True, exist_ok=True)
-            self._writer = pq.ParquetWriter(
-                self._temporary,
-                schema,
-                compression="zstd",
-                compression_level=1,
-                version="2.6",
-                use_dictionary=_with_repetition(schema),
-                write_statistics=True,
-            )
-
-    def add(self, data: pa.Table) -> None:
-        """Append rows."""
-        self._waiting.append(data)
-        self._waiting_rows += len(data)
-        while self._waiting_rows >= ROWS_PER_GROUP:
-            self._write_group(ROWS_PER_GROUP)
-
-    def close(self) -> Part:
-        """Write what is left and name the file by its content."""
-        if self._waiting_rows or not self._rows:
-            self._write_group(self._waiting_rows)
-        with _writing(self._root / self._folder):
-            self._writer.close()
-            _sync(self._temporary)
-            with self._temporary.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-            path = self._folder / f"part-{digest[:16]}.parquet"
-            self._temporary.rename(self._root / path)
-            return Part(str(path), self._rows, (self._root / path).stat().st_size, digest)
-
-    def _write_group(self, rows: int) -> None:
-        import pyarrow as pa
-
-        waiting = self._waiting or [self._schema.empty_table()]
-        data = pa.concat_tables(waiting).combine_chunks()
-        with _writing(self._root / self._folder):
-            self._writer.write_table(data.slice(0, rows), row_group_size=max(1, rows))
-        self._waiting = [data.slice(rows)]
-        self._waiting_rows -= rows
-        self._rows += rows
-
-
-def _with_repetition(schema: pa.Schema) -> list[str]:
-    """Columns in which a value is likely to come again: not hashes, nor ids."""
-    import pyarrow as pa
-
-    hashes = {field.name for field in schema if pa.types.is_fixed_size_binary(field.type)}
-    return [field.name for field in schema if field.name not in hashes | {"global_id"}]
+        raise OutputError(f"cannot read {where}: {error}") from error
 
 
 class OutputFolder:
-    """An output folder that this run alone writes to, until ``close``."""
+    """An output folder that this run alone writes to, until ``close``.
 
-    def __init__(self, out: str | Path, run_id: str) -> None:
-        self.path = Path(out).absolute()
-        self._staging = self.path / ".staging"
-        self._mine = self._staging / run_id
+    The lock is one of this machine's files: of runs that write to one object store at the same
+    time nothing is known here.
+    """
+
+    def __init__(self, out: str | os.PathLike[str]) -> None:
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-            try:
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.close(self._lock)
-                raise OutputError(f"another splitbtf run is writing to {self.path}") from None
-            shutil.rmtree(self._staging, ignore_errors=True)  # of runs that were killed
-            self._mine.mkdir(parents=True)
+            self.storage = open_storage(out)
         except OSError as error:
-            raise _cannot(error, self.path) from error
+            raise OutputError(f"cannot use {os.fspath(out)}: {error.strerror}") from error
+        self._lock: int | None = None
+        self._scratch: str | None = None
+        self._place = self.storage.place
+        with self._writing():
+            if self.storage.local is not None:
+                self._take_lock(self.storage.local)
+                self.storage.delete_folder(f"{_STAGING}/scratch")  # of a run that was killed
+            self.manifests = _manifests(self.storage)
 
-    def close(self) -> None:
-        """Remove what was not committed and let others write."""
-        shutil.rmtree(self._staging, ignore_errors=True)
-        os.close(self._lock)
+    def _take_lock(self, path: str) -> None:
+        os.makedirs(path, exist_ok=True)
+        lock = os.open(f"{path}/.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            raise OutputError(f"another splitbtf run is writing to {path}") from None
+        self._lock = lock
 
     @property
-    def scratch(self) -> Path:
-        """A folder for what a run needs for a while; it is not made until it is used."""
-        return self._mine / "scratch"
+    def scratch(self) -> str:
+        """A folder of this machine for what this run needs for a while."""
+        if self._scratch is None:
+            if self.storage.local is not None:
+                self._scratch = f"{self.storage.local}/{_STAGING}/scratch"
+            else:
+                self._scratch = tempfile.mkdtemp(prefix="splitbtf-")
+            with self._writing():
+                os.makedirs(self._scratch, exist_ok=True)
+        return self._scratch
 
-    def stage_btf(self, kernel: str) -> Path:
-        """A new folder for the kernel's BTF files, not visible to readers."""
-        folder = self._mine / "btf" / f"kernel={kernel}"
-        with _writing(folder):
-            folder.mkdir(parents=True)
-        return folder
+    def close(self) -> None:
+        """Let others write. What was done and not committed stays for the next run."""
+        if self._scratch is not None:
+            shutil.rmtree(self._scratch, ignore_errors=True)
+        if self.storage.local is not None:
+            with contextlib.suppress(OSError):
+                os.rmdir(f"{self.storage.local}/{_STAGING}")
+        if self._lock is not None:
+            os.close(self._lock)
 
-    def stage_table(self, kernel: str, table: str, data: pa.Table) -> Part:
-        """Write a table's only part to the staging folder, named by its content."""
-        stream = self.stream_table(kernel, table, data.schema)
-        stream.add(data)
-        return stream.close()
+    # -------------------------------------------------------------- a kernel in the making
 
-    def stream_table(self, kernel: str, table: str, schema: pa.Schema) -> TableStream:
-        """As ``stage_table``, for a table that comes piece by piece."""
-        return TableStream(self._mine, Path("tables") / table / f"kernel={kernel}", schema)
+    def stage(self, kernel: str) -> Stage:
+        """Where a kernel's files go. What an earlier run left there is still there."""
+        stage = Stage(kernel)
+        with self._writing():
+            for folder in (stage.btf, stage.results):
+                self.storage.make_folder(folder)
+        return stage
 
-    def staged(self, part: Part) -> Path:
-        """Where a part is that was not committed yet."""
-        return self._mine / part.path
+    def new_part(self, kernel: str, table: str, schema: pa.Schema) -> PartWriter:
+        """A table's part, to be filled and then handed to ``add_part``."""
+        with self._writing():
+            return PartWriter(f"{self.scratch}/{table}-{kernel}.parquet", schema)
 
-    def committed_parts(self, kernel: str, table: str) -> tuple[Part, ...]:
-        """The parts of a kernel's table that readers see now."""
-        path = self._manifest_path(kernel)
-        return _load_manifest(path).tables.get(table, ()) if path.exists() else ()
+    def add_part(self, kernel: str, table: str, writer: PartWriter) -> Part:
+        """Put a part that is filled in its place, where no manifest names it yet."""
+        folder = f"tables/{table}/kernel={kernel}"
+        with self._writing():
+            writer.close()
+            digest, size = digest_of(writer.path)
+            path = f"{folder}/part-{digest[:16]}.parquet"
+            self.storage.make_folder(folder)
+            self.storage.upload(writer.path, path)
+        return Part(path, writer.rows, size, digest)
+
+    def table(self, kernel: str, table: str, rows: pa.Table) -> Part:
+        """A table's part of these rows."""
+        writer = self.new_part(kernel, table, rows.schema)
+        with self._writing():
+            writer.add(rows)
+        return self.add_part(kernel, table, writer)
+
+    def write(self, path: str, content: bytes, *, whole: bool = False) -> None:
+        """Write a file that nothing names yet. ``whole``: it is there completely or not at all."""
+        with self._writing():
+            if whole:
+                self.storage.publish(path, content, durable=False)
+            else:
+                self.storage.write(path, content)
+
+    def settle(self, stage: Stage, files: Mapping[str, int], name: str) -> str:
+        """Make a version of the staged BTF files, which must be these; returns its folder.
+
+        files  bytes by file name
+        name   of the version: a digest of names and contents
+        """
+        target = f"{_VERSIONS}/kernel={stage.kernel}/{name}"
+        with self._writing():
+            if self.storage.sizes(target) != files:
+                staged = self.storage.sizes(stage.btf)
+                for file, size in files.items():
+                    if staged.get(file) != size:
+                        raise OutputError(
+                            f"{self._place}/{stage.btf}/{file} is not there, or not as it was "
+                            "written; were files removed?"
+                        )
+                extra = [f"{stage.btf}/{file}" for file in staged.keys() - files.keys()]
+                self.storage.delete(extra)
+                self.storage.delete_folder(target)  # of a run that was killed
+                self.storage.move_folder(stage.btf, target)
+            self.storage.delete_folder(stage.folder)
+        return target
+
+    def has_version(self, kernel: str, files: Mapping[str, int], name: str) -> bool:
+        """Whether this version is there already."""
+        with self._writing():
+            return self.storage.sizes(f"{_VERSIONS}/kernel={kernel}/{name}") == files
 
     def commit(self, manifest: Manifest) -> None:
-        """Make a kernel's staged files what readers see, instead of what they saw before."""
-        path = self._manifest_path(manifest.kernel)
-        with _writing(path):
-            path.parent.mkdir(exist_ok=True)
-            staged = self._mine / f"{manifest.kernel}.json"
-            staged.write_text(json.dumps(asdict(manifest), indent=1) + "\n", "utf-8")
-            _sync(staged)
-            self._place_parts(manifest)
-            # From here on only renames within one file system.
-            target = self.path / manifest.btf_folder
-            target.parent.mkdir(exist_ok=True)
-            if target.exists():
-                path.unlink(missing_ok=True)
-                _sync(path.parent)
-                target.rename(self._mine / "replaced-btf")
-            (self._mine / manifest.btf_folder).rename(target)
-            _sync(target.parent)
-            staged.replace(path)
-            _sync(path.parent)
-            self._remove_unlisted(manifest)
-            shutil.rmtree(self._mine / "replaced-btf", ignore_errors=True)
+        """Make this what readers see of the kernel, instead of what they saw before."""
+        content = json.dumps(asdict(manifest), indent=1).encode() + b"\n"
+        with self._writing():
+            for table in manifest.tables:
+                self.storage.sync(f"tables/{table}/kernel={manifest.kernel}")
+            self.storage.make_folder("manifests")
+            self.storage.publish(f"manifests/{manifest.kernel}.json", content)
+            self.manifests[manifest.kernel] = manifest
+            self._link(manifest)
 
-    def _place_parts(self, manifest: Manifest) -> None:
-        for table, parts in manifest.tables.items():
-            folder = self.path / "tables" / table / f"kernel={manifest.kernel}"
-            folder.mkdir(parents=True, exist_ok=True)
-            for part in parts:
-                if (self._mine / part.path).exists():
-                    (self._mine / part.path).replace(self.path / part.path)
-            _sync(folder)
+    def _link(self, manifest: Manifest) -> None:
+        """Have a plain path lead to the version that counts, where there are such links."""
+        if self.storage.local is None:
+            return
+        link = f"{self.storage.local}/{btf_folder(manifest.kernel)}"
+        target = f"../{manifest.btf_folder}"
+        with contextlib.suppress(OSError):
+            if os.readlink(link) == target:
+                return
+        os.makedirs(os.path.dirname(link), exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(f"{link}.new")
+        try:
+            os.symlink(target, f"{link}.new")
+        except PermissionError:  # a file system without them
+            return
+        os.replace(f"{link}.new", link)
 
-    def _remove_unlisted(self, manifest: Manifest) -> None:
-        listed = {part.path for parts in manifest.tables.values() for part in parts}
-        for folder in (self.path / "tables").glob(f"*/kernel={manifest.kernel}"):
-            for file in folder.iterdir():
-                if str(file.relative_to(self.path)) not in listed:
-                    file.unlink()
+    def sweep(self, results: Mapping[str, Iterable[str]]) -> None:
+        """Remove what no manifest names. ``results``: files of results by kernel that stay.
 
-    def _manifest_path(self, kernel: str) -> Path:
-        return self.path / "manifests" / f"{kernel}.json"
+        Of kernels that have no manifest nothing is removed: it is for the run that finishes them.
+        """
+        tables = [table for m in self.manifests.values() for table in m.tables.values()]
+        named = {part.path for parts in tables for part in parts}
+        with self._writing():
+            for manifest in self.manifests.values():
+                self._link(manifest)  # a kill may have come between manifest and link
+            for path in self.storage.sizes("tables"):
+                if _kernel_of(path) in self.manifests and f"tables/{path}" not in named:
+                    self.storage.delete([f"tables/{path}"])
+            for manifest in self.manifests.values():
+                folder = f"{_VERSIONS}/kernel={manifest.kernel}"
+                for name in self.storage.folders(folder):
+                    if manifest.btf_folder != f"{folder}/{name}":
+                        self.storage.delete_folder(f"{folder}/{name}")
+            for kernel, names in results.items():
+                folder = Stage(kernel).results
+                kept_names = {*names, INDEX_FILE}
+                gone = self.storage.sizes(folder).keys() - kept_names
+                self.storage.delete(f"{folder}/{name}" for name in gone)
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            where = error.filename or self._place
+            raise OutputError(f"cannot write {where}: {error.strerror or error}") from error
+
+
+INDEX_FILE = "index.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Where the files of a kernel go that is being worked on."""
+
+    kernel: str
+
+    @property
+    def folder(self) -> str:
+        return f"{_STAGING}/kernel={self.kernel}"
+
+    @property
+    def btf(self) -> str:
+        return f"{self.folder}/btf"
+
+    @property
+    def results(self) -> str:
+        return f"{_CACHE}/kernel={self.kernel}"
+
+
+def _kernel_of(path: str) -> str:
+    """The kernel of a path with a folder ``kernel=NAME``; empty if there is none."""
+    for part in path.split("/"):
+        if part.startswith("kernel="):
+            return part.removeprefix("kernel=")
+    return ""
 
 
 def btf_folder(kernel: str) -> str:
-    """Where a kernel's BTF files are, relative to the output folder."""
+    """Where people find a kernel's BTF files, relative to an output folder of this machine."""
     return f"btf/kernel={kernel}"
 
 
-def write_base(folder: Path, content: bytes) -> None:
-    """Put the base beside its modules: split BTF is read together with it."""
-    with _writing(folder):
-        (folder / "vmlinux.btf").write_bytes(content)
-
-
-def folder_facts(folder: Path, names: Sequence[str]) -> tuple[int, int]:
-    """Files in a folder of BTF and their bytes. Raises OutputError if one of ``names`` is not."""
-    with _writing(folder), os.scandir(folder) as entries:
-        sizes = {entry.name: entry.stat().st_size for entry in entries}
-    missing = [name for name in names if f"{name}.btf" not in sizes]
-    if missing:
-        raise OutputError(f"{folder}: {missing[0]}.btf is not there; were files removed?")
-    return len(sizes), sum(sizes.values())
-
-
-@contextlib.contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise _cannot(error, path) from error
-
-
-def _cannot(error: OSError, path: Path) -> OutputError:
-    return OutputError(f"cannot write {error.filename or path}: {error.strerror or error}")
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def version_name(base_sha256: str, files: Mapping[str, str]) -> str:
+    """What to call a version: a digest of the base and of all files, digests by module."""
+    lines = [base_sha256, *(f"{name}\0{files[name]}" for name in sorted(files))]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
 def manifest_facts(manifest: Manifest) -> dict[str, Any]:

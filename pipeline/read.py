@@ -5,14 +5,18 @@ Nothing here knows BTF or ELF.
 
 from __future__ import annotations
 
+import contextlib
 import lzma
 import mmap
 import os
 import stat
 import threading
 import zlib
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 
 from .records import COMPRESSION, UNREADABLE
+from .storage import is_uri, read_remote, remote
 
 MAX_UNFOLDED_BYTES = 1 << 30
 _CHUNK_BYTES = 64 << 10
@@ -40,15 +44,44 @@ def read_input(path: str) -> bytes:
 def read_passing(path: str) -> bytes | memoryview:
     """As ``read_input``, but what is returned may change with this thread's next call: the memory
     is used again, which spares the system giving out new pages for every module."""
-    data = _read_file(path)
-    start = bytes(data[: len(_XZ)])
+    return unfold(read_stored(path))
+
+
+def read_stored(path: str) -> memoryview:
+    """The content of a file as it is stored, for as long as ``read_passing`` says. A path may be
+    a URI that pyarrow knows. Raises ReadError."""
+    shipped = _buffer.shipped.get(path)
+    if shipped is not None:
+        return memoryview(shipped)
+    if is_uri(path):
+        try:
+            return memoryview(read_remote(*remote(path)))
+        except OSError as error:
+            raise ReadError(UNREADABLE, unreadable(path, error)) from error
+    return _read_file(path)
+
+
+@contextlib.contextmanager
+def shipped(contents: Mapping[str, bytes] | None) -> Iterator[None]:
+    """Have these files read from memory, in this thread, while the block runs: they lie on a
+    machine whose files cannot be seen from here."""
+    _buffer.shipped = contents or {}
+    try:
+        yield
+    finally:
+        _buffer.shipped = {}
+
+
+def unfold(stored: memoryview) -> bytes | memoryview:
+    """Stored content, decompressed if it is zstd, xz or gzip. Raises ReadError."""
+    start = bytes(stored[: len(_XZ)])
     if start.startswith(_ZSTD):
-        return _unzstd(bytes(data))
+        return _unzstd(bytes(stored))
     if start.startswith(_XZ):
-        return _unfold(lzma.LZMADecompressor(lzma.FORMAT_XZ), bytes(data), "xz")
+        return _unfold(lzma.LZMADecompressor(lzma.FORMAT_XZ), bytes(stored), "xz")
     if start.startswith(_GZIP):
-        return _unfold(zlib.decompressobj(wbits=31), bytes(data), "gzip")
-    return data
+        return _unfold(zlib.decompressobj(wbits=31), bytes(stored), "gzip")
+    return stored
 
 
 def map_or_read(path: str) -> bytes | mmap.mmap:
@@ -65,9 +98,10 @@ def map_or_read(path: str) -> bytes | mmap.mmap:
 
 
 class _Buffer(threading.local):
-    """A thread's memory for reading."""
+    """A thread's memory for reading, and files that it already has."""
 
     content = bytearray(0)
+    shipped: Mapping[str, bytes] = MappingProxyType({})
 
 
 _buffer = _Buffer()

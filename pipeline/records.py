@@ -24,6 +24,7 @@ BAD_BTF = "bad_btf"  # BTF, or what should be, that cannot be used as it is
 WRONG_BASE = "wrong_base"  # BTF that was made for another base
 BAD_NAME = "bad_name"  # it calls itself by a name that no kernel module can have
 CRASHED = "crashed"  # workers died on it, also when it was alone
+TIMED_OUT = "timed_out"  # work on it took longer than allowed
 
 ERROR_KINDS: Mapping[str, str] = {
     UNREADABLE: "the file cannot be opened or read, or is no regular file",
@@ -37,6 +38,7 @@ ERROR_KINDS: Mapping[str, str] = {
     WRONG_BASE: "its BTF was made for another base",
     BAD_NAME: "it calls itself by a name that no kernel module can have",
     CRASHED: "the worker died on it, repeatedly and with no other module beside it",
+    TIMED_OUT: "the worker was still at it when its time was up",
 }
 
 
@@ -190,17 +192,18 @@ class BaseRecord:
 class WorkOptions:
     """How a batch is to be worked on.
 
-    ``output_folder`` is where NAME.btf goes (None: nowhere). ``describe`` adds what the tables
-    need and the result does not: hashes, counts by kind and the columns of the table types.
+    ``describe`` adds what the tables need and the result does not: hashes, counts by kind and the
+    rows of the tables by module.
     ``release`` is that of the base's kernel, where known: a module that says another is refused.
     ``encode`` says of which modules BTF is made of their DWARF, and ``encode_seconds`` how long
-    that may take for each. ``replace_whole`` writes each file under a temporary name first, for a
-    folder that readers can see.
+    that may take for each. ``module_seconds`` is how long the rest may take; then the worker is
+    killed. None: there is no limit. ``context`` stands for all that results depend on beside the
+    module.
     """
 
-    output_folder: str | None = None
     describe: bool = True
     release: str | None = None
     encode: str = ENCODE_NONE
     encode_seconds: float = ENCODE_SECONDS
-    replace_whole: bool = False
+    module_seconds: float | None = None
+    context: str = ""

@@ -1,62 +1,47 @@
 """The main job: kernels in, committed split BTF and tables out.
 
-    discover -> start the engine while the base is indexed -> batches -> tables -> commit
+    discover -> what has changed? -> the engine starts while the first base is indexed
+             -> batches of one kernel after the other -> tables -> commit
 
-A kernel is done after the other; each is committed by itself.
+Three threads: this one hands out batches, one prepares the next kernel, one puts tables together
+and commits. How far a kernel is: ``kernel``; who works: ``schedule``; where it goes: ``output``.
 """
 
 from __future__ import annotations
 
 import datetime
 import platform
+import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
-from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import btf
 
 from . import __version__
-from .base import Announce, IndexedBase, SharedBase, load_first
-from .batches import cut
-from .describe import describe_base
+from .base import Announce, IndexedBase, load_first
 from .discover import find_kernels
 from .errors import BaseError
-from .kernel_tables import KernelTables
+from .kernel import Context, KernelJob, KernelReport, Progress, UnchangedJob
+from .known import find_known
 from .local import Forked, InProcess
-from .names import printable
-from .output import (
-    Manifest,
-    OutputFolder,
-    btf_folder,
-    folder_facts,
-    manifest_facts,
-    write_base,
-)
-from .records import (
-    ENCODE_MISSING,
-    ENCODE_NONE,
-    ENCODE_SECONDS,
-    FAILED,
-    NO_BASE,
-    BaseRecord,
-    Failure,
-    KernelInput,
-    ModuleRecord,
-    WorkOptions,
-)
-from .schedule import Executor, ScheduleFacts, run_batches
+from .memory import read_memory
+from .output import OutputFolder
+from .plan import Plan, Settings, base_memory, work_options
+from .program import versions
+from .records import ENCODE_MISSING, ENCODE_NONE, ENCODE_SECONDS, KernelInput
+from .schedule import Executor, run_jobs
 from .staging import Staging
-from .summary import WorkSummary, summarize
+from .worker import work
 
-LIBRARIES = ("numba", "numpy", "pyarrow", "pyelftools", "ray", "zstandard")
-Progress = Callable[[str, int, int, int], None]  # kernel, done, failed, of
+MODULE_SECONDS = 600.0  # a large module takes a hundredth of one
 BASE_ENCODE_FACTOR = 10  # a vmlinux holds that much more than a large module, and is worth it
+
+Job = KernelJob | UnchangedJob
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,25 +57,14 @@ class RunOptions:
     ray_address: str | None = None
     encode: str = ENCODE_MISSING
     encode_seconds: float = ENCODE_SECONDS
+    module_seconds: float = MODULE_SECONDS
+    retry: bool = False
     work_folder: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class KernelReport:
-    """What came of one kernel."""
-
-    kernel: str
-    summary: WorkSummary
-    tables: dict[str, list[str]]
-    btf_folder: str
-    index_seconds: float
-    work_seconds: float
-    tables_seconds: float
-
-
-@dataclass(frozen=True, slots=True)
 class RunReport:
-    """What came of a run."""
+    """What came of a run. ``workers`` is 0 if there was no work for any."""
 
     out: str
     run_id: str
@@ -110,280 +84,238 @@ def run(
     kernels = find_kernels(
         options.sources, base=options.base, kernel=options.kernel, skip_folder=options.out
     )
-    btf.warm_up(announce, tables=True)
-    run_id = f"{started_at:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}"
-    out = OutputFolder(options.out, run_id)
-    staging = Staging(options.work_folder or str(out.scratch), options.encode)
+    out = OutputFolder(options.out)
     try:
-        bases = _Bases(options, staging, announce)
-        executor, first = _start(options, bases, kernels[0])
+        this = _Run(options, kernels, out, began, started_at, announce, progress)
         try:
-            run_ = _Run(options, run_id, started_at, began, executor, out, announce, progress)
-            reports = _kernels(run_, kernels, bases, first)
+            reports = this.work()
         finally:
-            executor.close()
+            this.close()
     finally:
-        staging.close()
-        out.close()  # after the executor: nobody writes there any more
+        out.close()  # after the workers: nobody writes there any more
     return RunReport(
         out=options.out,
-        run_id=run_id,
-        engine=executor.name,
-        workers=executor.workers,
-        kernels=reports,
-        start_seconds=run_.start_seconds,
+        run_id=this.run_id,
+        engine=options.engine,
+        workers=this.engine.workers,
+        kernels=tuple(reports[kernel.name] for kernel in kernels),
+        start_seconds=this.engine.start_seconds,
         total_seconds=time.perf_counter() - began,
     )
 
 
-def _kernels(
-    run_: _Run,
-    kernels: Sequence[KernelInput],
-    bases: _Bases,
-    first: IndexedBase | BaseError,
-) -> tuple[KernelReport, ...]:
-    """Work on all kernels. Those without a base come last, unless there is none with one."""
-    reports: dict[str, KernelReport] = {}
-    unusable: list[tuple[KernelInput, BaseError]] = []
-    for number, kernel in enumerate(kernels):
-        base = first if number == 0 else bases.try_load(kernel)
-        if number + 1 < len(kernels):  # while this one is worked on
-            bases.staging.prepare(kernels[number + 1])
-        if isinstance(base, BaseError):
-            unusable.append((kernel, base))
-        else:
-            reports[kernel.name] = run_.kernel(bases.staging.modules(kernel), base)
-        bases.staging.drop(kernel)
-    if not reports:
-        raise unusable[0][1]
-    for kernel, error in unusable:
-        reports[kernel.name] = run_.without_base(kernel, error)
-    return tuple(reports[kernel.name] for kernel in kernels)
+class _Engine:
+    """The executor, which is started when it is known that there may be work for it."""
 
-
-class _Bases:
-    """How kernels get their bases."""
-
-    def __init__(self, options: RunOptions, staging: Staging, announce: Announce | None) -> None:
-        self.staging = staging
-        self._seconds = options.encode_seconds * BASE_ENCODE_FACTOR
-        if options.encode == ENCODE_NONE:
-            self._seconds = 0.0
+    def __init__(self, options: RunOptions, began: float, announce: Announce | None) -> None:
+        self.start_seconds = 0.0
+        self.workers = 0
+        self._options = options
+        self._began = began
         self._announce = announce
+        self._thread = ThreadPoolExecutor(1, "engine")
+        self._starting: Future[Executor] | None = None
 
-    def try_load(self, kernel: KernelInput) -> IndexedBase | BaseError:
-        """The kernel's base, or why there is none."""
-        self.staging.prepare(kernel)
-        unpack = partial(self.staging.base, kernel)
-        try:
-            return load_first(kernel.bases, unpack, self._seconds, self._announce)
-        except BaseError as error:
-            return error
+    def start(self) -> None:
+        """Begin to start it. Other threads may be started only after this."""
+        btf.warm_up(self._announce, tables=True)
+        if self._options.engine == "ray":
+            # Mostly waiting for other processes: the first base is read meanwhile.
+            self._starting = self._thread.submit(self._on_ray)
+            return
+        workers = self._options.workers or 1
+        self._starting = Future()
+        self._starting.set_result(Forked(workers, work) if workers > 1 else InProcess(work))
 
+    def _on_ray(self) -> Executor:
+        from .on_ray import OnRay  # late: nothing of Ray is imported for the local engine
 
-def _start(
-    options: RunOptions, bases: _Bases, kernel: KernelInput
-) -> tuple[Executor, IndexedBase | BaseError]:
-    """The engine, and the first kernel's base."""
-    if options.engine == "local":
-        base = bases.try_load(kernel)
-        workers = options.workers or 1
-        return (Forked(workers) if workers > 1 else InProcess()), base
+        return OnRay(self._options.workers, self._options.ray_address, work)
 
-    from .on_ray import OnRay  # late: nothing of Ray is imported for the local engine
+    def get(self) -> Executor:
+        """The executor, when it is ready."""
+        if self._starting is None:
+            self.start()
+        assert self._starting is not None
+        executor = self._starting.result()
+        if not self.workers:
+            self.workers = executor.workers
+            self.start_seconds = time.perf_counter() - self._began
+        return executor
 
-    def prepare() -> IndexedBase | BaseError:
-        base = bases.try_load(kernel)
-        from . import tables  # noqa: F401  (Arrow takes a while to import)
-
-        return base
-
-    # Starting Ray is mostly waiting for other processes: do the rest meanwhile.
-    with ThreadPoolExecutor(1, "base") as background:
-        loading = background.submit(prepare)
-        executor = OnRay(options.workers, options.ray_address)
-        try:
-            return executor, loading.result()
-        except BaseException:
-            executor.close()
-            raise
+    def close(self) -> None:
+        """End it, if it was started."""
+        if self._starting is not None and self._starting.exception() is None:
+            self._starting.result().close()
+        self._thread.shutdown()
 
 
 class _Run:
-    """One run's parameters, and the stages of a kernel."""
+    """One run: its parameters, its threads, and the kernels that are to come (``Jobs``)."""
 
     def __init__(
         self,
         options: RunOptions,
-        run_id: str,
-        started_at: datetime.datetime,
-        began: float,
-        executor: Executor,
+        kernels: Sequence[KernelInput],
         out: OutputFolder,
+        began: float,
+        started_at: datetime.datetime,
         announce: Announce | None,
         progress: Progress | None,
     ) -> None:
-        self.options = options
-        self.run_id = run_id
-        self.started_at = started_at
-        self.executor = executor
-        self.out = out
-        self.announce = announce
-        self.progress = progress
-        self.start_seconds = time.perf_counter() - began
-
-    def kernel(self, kernel: KernelInput, base: IndexedBase) -> KernelReport:
-        """Work on one kernel and commit it."""
-        staging = self.out.stage_btf(kernel.name)
-        facts = ScheduleFacts()
-        known = SharedBase.of(base)
-        shared = self.executor.share(known)
-        tables = KernelTables(self.out, kernel, known)
-        began = time.perf_counter()
-        records = self._work(kernel, base, shared, tables, staging, facts)
-        work_seconds = time.perf_counter() - began
-        summary = summarize(records)
-        began = time.perf_counter()
-        manifest = self._write(kernel, base, shared, tables, staging, records)
-        tables_seconds = time.perf_counter() - began
-        row = {
-            "start_seconds": self.start_seconds,
-            "index_seconds": base.index_seconds,
-            "work_seconds": work_seconds,
-            "busy_seconds": facts.busy_seconds,
-            "tables_seconds": tables_seconds,
-            "batches": facts.batches,
-            "crashes": facts.crashes,
-            "modules": summary.modules,
-            "failed": summary.failed,
-        }
-        return self._commit(manifest, row, summary)
-
-    def without_base(self, kernel: KernelInput, error: BaseError) -> KernelReport:
-        """Commit a kernel of which no module could be worked on, each with the reason."""
-        records = [
-            ModuleRecord(
-                module=module.name,
-                object_id=module.object_id,
-                source=module.source,
-                path=printable(module.path),
-                status=FAILED,
-                failure=Failure(NO_BASE, f"{kernel.name} has no base that can be used: {error}"),
-            )
-            for module in kernel.modules
-        ]
-        summary = summarize(records)
-        staging, tables = self.out.stage_btf(kernel.name), KernelTables(self.out, kernel, None)
-        manifest = self._write(kernel, None, None, tables, staging, records)
-        row = {"start_seconds": self.start_seconds, "modules": summary.modules}
-        return self._commit(manifest, {**row, "failed": summary.failed}, summary)
-
-    def _commit(
-        self, manifest: Manifest, row: dict[str, Any], summary: WorkSummary
-    ) -> KernelReport:
-        manifest = self._with_run(manifest, row)
-        self.out.commit(manifest)
-        return KernelReport(
-            kernel=manifest.kernel,
-            summary=summary,
-            tables=manifest_facts(manifest),
-            btf_folder=manifest.btf_folder,
-            index_seconds=row.get("index_seconds", 0.0),
-            work_seconds=row.get("work_seconds", 0.0),
-            tables_seconds=row.get("tables_seconds", 0.0),
+        self.run_id = f"{started_at:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}"
+        self.engine = _Engine(options, began, announce)
+        self.exhausted = False
+        self._options = options
+        self._out = out
+        self._started_at = started_at
+        self._announce = announce
+        self._staging = Staging(options.work_folder or out.scratch, options.encode)
+        self._preparer = ThreadPoolExecutor(1, "prepare")
+        self._writer = ThreadPoolExecutor(1, "write")
+        self._written: list[Future[None]] = []
+        self._reports: dict[str, KernelReport] = {}
+        self._in_work: dict[str, tuple[str, threading.Event]] = {}  # base's digest, committed
+        isolated = options.engine == "ray" or (options.workers or 1) > 1
+        self._settings = Settings(
+            encode=options.encode,
+            encode_seconds=options.encode_seconds,
+            module_seconds=options.module_seconds if isolated else None,
+            retry=options.retry,
         )
-
-    def _work(
-        self,
-        kernel: KernelInput,
-        base: IndexedBase,
-        shared: Any,
-        tables: KernelTables,
-        staging: Path,
-        facts: ScheduleFacts,
-    ) -> list[ModuleRecord]:
-        options = WorkOptions(
-            str(staging),
-            describe=True,
-            release=base.release or kernel.release,
-            encode=self.options.encode,
-            encode_seconds=self.options.encode_seconds,
+        self._context = Context(
+            out=out,
+            settings=self._settings,
+            writer=self._writer,
+            runs_row=self._runs_row,
+            note=self._note,
+            check=self._written.append,
+            progress=progress,
         )
-        batches = cut(kernel.modules, self.executor.workers)
-        records: list[ModuleRecord] = []
-        failed = 0
-        work = run_batches(self.executor, batches, shared, options, facts, tables.begin)
-        for result in work:
-            tables.add(result)
-            records += result.records
-            failed += sum(record.failure is not None for record in result.records)
-            if self.progress is not None:
-                self.progress(kernel.name, len(records), failed, len(kernel.modules))
-        return sorted(records, key=lambda record: record.object_id)
+        self._plans = [Plan(kernel, out, self._settings) for kernel in kernels]
+        self._unusable: list[tuple[Plan, BaseError]] = []
+        self._queue: list[Callable[[], Job | None]] = []
+        self._coming: Future[Job | None] | None = None
 
-    def _write(
-        self,
-        kernel: KernelInput,
-        base: IndexedBase | None,
-        shared: Any,
-        tables: KernelTables,
-        staging: Path,
-        records: Sequence[ModuleRecord],
-    ) -> Manifest:
-        """Stage everything that the same input always gives."""
-        described = _describe(kernel, base)
-        parts = tables.finish(described, records, staging, self.executor, shared)
-        expected = [record.module for record in records if record.failure is None]
-        if base is not None:
-            write_base(staging, base.content)
-            expected.append("vmlinux")
-        files, size = folder_facts(staging, expected)
-        return Manifest(
-            kernel=kernel.name,
-            splitbtf_version=__version__,
-            base_sha256=base.sha256 if base is not None else "",
-            btf_folder=btf_folder(kernel.name),
-            btf_files=files,
-            btf_bytes=size,
-            tables=parts,
-        )
+    def work(self) -> dict[str, KernelReport]:
+        """All kernels, and then what is left over of others is removed."""
+        unchanged = {id(plan) for plan in self._plans if plan.is_unchanged()}
+        if len(unchanged) < len(self._plans):
+            self.engine.start()
+        for plan in self._plans:
+            if id(plan) in unchanged:
+                self._queue.append(partial(UnchangedJob, self._context, plan))
+            else:
+                self._queue.append(partial(self._job, plan))
+        self._prepare_next()
+        run_jobs(self.engine.get, self)
+        self._wait_for_writer()
+        names = {name: read_memory(self._out.storage, name).results for name in self._reports}
+        self._out.sweep(names)
+        return self._reports
 
-    def _with_run(self, manifest: Manifest, facts: dict[str, Any]) -> Manifest:
-        """The manifest with this run's row after those of the runs before it."""
+    def close(self) -> None:
+        """End all threads and workers."""
+        self._preparer.shutdown(wait=False, cancel_futures=True)
+        for _, committed in list(self._in_work.values()):
+            committed.set()  # nobody has to wait any more
+        self._staging.close()
+        self._preparer.shutdown()
+        self._writer.shutdown(cancel_futures=True)
+        self.engine.close()
+
+    # -------------------------------------------------------------- Jobs
+
+    def next(self, *, wait: bool) -> Job | None:
+        """The next kernel; None if there is none, or none yet and ``wait`` is false."""
+        while self._coming is not None:
+            if not wait and not self._coming.done():
+                return None
+            job = self._coming.result()
+            self._prepare_next()
+            if job is not None:
+                return job
+        self.exhausted = True
+        return None
+
+    def _prepare_next(self) -> None:
+        if not self._queue and self._unusable:
+            self._queue = [partial(self._without_base, *entry) for entry in self._unusable]
+            self._unusable = []
+        self._coming = self._preparer.submit(self._queue.pop(0)) if self._queue else None
+
+    def _job(self, plan: Plan) -> Job | None:
+        """Prepare a kernel; None if it has no base: then it comes last."""
+        kernel = plan.kernel
+        self._staging.prepare(kernel)
+        base = self._load(kernel)
+        if isinstance(base, BaseError):
+            self._unusable.append((plan, base))
+            return None
+        self._wait_for_same(base.sha256)
+        job = self._made(plan, base)
+        self._in_work[kernel.name] = (base.sha256, threading.Event())
+        return job
+
+    def _load(self, kernel: KernelInput) -> IndexedBase | BaseError:
+        unpack = partial(self._staging.base, kernel)
+        seconds = self._options.encode_seconds * BASE_ENCODE_FACTOR
+        if self._options.encode == ENCODE_NONE:
+            seconds = 0.0
+        try:
+            return load_first(kernel.bases, unpack, seconds, self._announce)
+        except BaseError as error:
+            return error
+
+    def _wait_for_same(self, sha256: str) -> None:
+        """What another kernel on the same base has in common with this one is done once."""
+        for other, committed in list(self._in_work.values()):
+            if other == sha256:
+                committed.wait()
+
+    def _made(self, plan: Plan, base: IndexedBase) -> KernelJob:
+        options = work_options(self._settings, plan.kernel, base_memory(base))
+        known = find_known(self._out, options, self._settings.retry)
+        return KernelJob(self._context, plan, self._staging.modules(plan.kernel), base, known)
+
+    def _without_base(self, plan: Plan, error: BaseError) -> Job:
+        if not self._reports and not self._in_work:
+            raise error  # of no kernel can anything be done
+        return KernelJob(self._context, plan, plan.kernel, None, {}, error)
+
+    # -------------------------------------------------------------- in the writer's thread
+
+    def _runs_row(self, facts: Mapping[str, Any]) -> Any:
         from .tables import runs_table
 
-        row = {
-            "run_id": self.run_id,
-            "started_at": self.started_at,
-            "splitbtf_version": __version__,
-            "versions": versions(),
-            "machine": platform.machine(),
-            "engine": self.executor.name,
-            "ray_address": self.options.ray_address,
-            "workers": self.executor.workers,
-            **facts,
-        }
-        part = self.out.stage_table(manifest.kernel, "runs", runs_table(row))
-        earlier = self.out.committed_parts(manifest.kernel, "runs")
-        return replace(manifest, tables={**manifest.tables, "runs": (*earlier, part)})
+        return runs_table(
+            {
+                "run_id": self.run_id,
+                "started_at": self._started_at,
+                "splitbtf_version": __version__,
+                "versions": versions(),
+                "machine": platform.machine(),
+                "engine": self._options.engine,
+                "ray_address": self._options.ray_address,
+                "workers": self.engine.workers,
+                "start_seconds": self.engine.start_seconds,
+                **facts,
+            }
+        )
 
+    def _note(self, report: KernelReport) -> None:
+        self._reports[report.kernel] = report
+        for plan in self._plans:
+            if plan.kernel.name == report.kernel:
+                self._staging.drop(plan.kernel)
+        if report.kernel in self._in_work:
+            self._in_work[report.kernel][1].set()
 
-def _describe(kernel: KernelInput, base: IndexedBase | None) -> BaseRecord | None:
-    if base is None or base.file is None:
-        return None
-    return describe_base(
-        base.types,
-        path=base.file.path,
-        source=base.file.source,
-        sha256=base.sha256,
-        release=base.release or kernel.release,
-        encoder=base.encoder,
-    )
+    def _wait_for_writer(self) -> None:
+        for future in self._written:
+            future.result()
 
-
-def versions() -> dict[str, str]:
-    """Of Python and of the libraries that the result could depend on."""
-    found = {"python": platform.python_version()}
-    for name in LIBRARIES:
-        found[name] = metadata.version(name)
-    return found
+    def check(self) -> None:
+        """Raise what the writer could not cope with."""
+        while self._written and self._written[0].done():
+            self._written.pop(0).result()

@@ -304,6 +304,9 @@ RUNS = Table(
         Column("busy_seconds", F64, "s", "the same, summed over the workers"),
         Column("tables_seconds", F64, "s", "building and writing the other tables"),
         Column("modules", U64, "modules", "inputs of the kernel"),
+        Column("read", U64, "modules", "inputs that were read; the others look as they did"),
+        Column("worked", U64, "modules", "inputs that were worked on"),
+        Column("reused", U64, "modules", "inputs whose results were there before"),
         Column("failed", U64, "modules", "inputs that gave no result"),
     ),
 )

@@ -5,7 +5,7 @@ Numbers and names only; no sentences.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,13 +68,38 @@ class WorkSummary:
         }
 
 
+def restored(raw: Mapping[str, Any]) -> WorkSummary:
+    """A summary again, of what ``dataclasses.asdict`` made of it."""
+    sizes = tuple(ModuleSize(**size) for size in raw["largest"])
+    failures = tuple(
+        FailedInput(failed["file"], failed["module"], Failure(**failed["failure"]))
+        for failed in raw["failures"]
+    )
+    return WorkSummary(**{**raw, "largest": sizes, "failures": failures})
+
+
+def together(parts: Sequence[WorkSummary], largest: int = 5) -> WorkSummary:
+    """The summary of all the modules of several summaries."""
+    return WorkSummary(
+        modules=sum(part.modules for part in parts),
+        failed=sum(part.failed for part in parts),
+        bytes_in=sum(part.bytes_in for part in parts),
+        bytes_out=sum(part.bytes_out for part in parts),
+        types_in=sum(part.types_in for part in parts),
+        types_out=sum(part.types_out for part in parts),
+        largest=_largest([size for part in parts for size in part.largest], largest),
+        failures=tuple(failure for part in parts for failure in part.failures),
+    )
+
+
+def _largest(sizes: Sequence[ModuleSize], count: int) -> tuple[ModuleSize, ...]:
+    return tuple(sorted(sizes, key=lambda size: (-size.bytes_out, size.module))[:count])
+
+
 def summarize(records: Sequence[ModuleRecord], largest: int = 5) -> WorkSummary:
     """The summary of ``records``, with the modules that keep most."""
     done = [record for record in records if record.status == DONE]
-    sizes = sorted(
-        (ModuleSize(r.module, r.input_bytes or 0, r.bytes_out or 0) for r in done),
-        key=lambda size: (-size.bytes_out, size.module),
-    )
+    sizes = [ModuleSize(r.module, r.input_bytes or 0, r.bytes_out or 0) for r in done]
     return WorkSummary(
         modules=len(records),
         failed=len(records) - len(done),
@@ -82,7 +107,7 @@ def summarize(records: Sequence[ModuleRecord], largest: int = 5) -> WorkSummary:
         bytes_out=sum(record.bytes_out or 0 for record in done),
         types_in=sum(record.types_in or 0 for record in done),
         types_out=sum(record.types_out or 0 for record in done),
-        largest=tuple(sizes[:largest]),
+        largest=_largest(sizes, largest),
         failures=tuple(
             FailedInput(record.path, record.module, record.failure)
             for record in records

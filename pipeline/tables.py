@@ -5,30 +5,32 @@ Building only; ``output.py`` writes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 import btf
 
 from . import __version__, schemas
-from .describe import Texts, TypeColumns, kind_name
-from .records import DONE, BaseRecord, ModuleRecord
+from .describe import Texts, TypeColumns, joined, kind_name
+from .misses import misses_table
+from .records import BaseRecord, ModuleRecord
+from .summary import WorkSummary
 
 
-def kernels_table(base: BaseRecord | None, records: Sequence[ModuleRecord]) -> pa.Table:
+def kernels_table(base: BaseRecord | None, summary: WorkSummary) -> pa.Table:
     """The one row of a kernel. What is known of its base is null if it has none."""
-    done = [record for record in records if record.status == DONE]
     row: dict[str, Any] = {
-        "modules": len(records),
-        "failed": len(records) - len(done),
-        "bytes_in": sum(record.input_bytes or 0 for record in done),
-        "bytes_out": sum(record.bytes_out or 0 for record in done),
-        "types_in": sum(record.types_in or 0 for record in done),
-        "types_out": sum(record.types_out or 0 for record in done),
+        "modules": summary.modules,
+        "failed": summary.failed,
+        "bytes_in": summary.bytes_in,
+        "bytes_out": summary.bytes_out,
+        "types_in": summary.types_in,
+        "types_out": summary.types_out,
         "splitbtf_version": __version__,
     }
     if base is not None:
@@ -85,6 +87,7 @@ class TypeTables:
     """
 
     def __init__(self, names: Sequence[str]) -> None:
+        self.names = names
         self._modules = pa.array(names, pa.string())
         self._kinds = pa.array([kind_name(number) for number in range(256)], pa.string())
 
@@ -186,7 +189,32 @@ def _strings(texts: Texts) -> pa.Array:
     )
 
 
+def _types_and_members(
+    made: TypeTables, rows: Sequence[tuple[int, TypeColumns]]
+) -> Mapping[str, pa.Table]:
+    part = joined(rows)
+    return {"types": made.types(part), "members": made.members(part)}
+
+
+# Of rows that workers made (``describe.ROWS``) of some objects, as (object id, rows): tables.
+BY_MODULE: Mapping[str, Callable[[TypeTables, Sequence[tuple[int, Any]]], Mapping[str, pa.Table]]]
+BY_MODULE = {
+    "types": _types_and_members,
+    "misses": lambda made, rows: {"misses": misses_table(rows, made.names)},
+}
+TABLES_BY_MODULE = ("types", "members", "misses")
+
+
 def runs_table(row: Mapping[str, Any]) -> pa.Table:
     """The one row of a run."""
     values = {**row, "versions": sorted(row["versions"].items())}
     return pa.Table.from_pylist([values], schema=schemas.RUNS.schema)
+
+
+def with_earlier_runs(files: Sequence[Any], row: pa.Table) -> pa.Table:
+    """The rows of earlier parts of the table ``runs``, then this one. Parts that lack columns, as
+    an earlier version did not have them, have nulls there."""
+    schema = schemas.RUNS.schema
+    rows = [line for file in files for line in pq.ParquetFile(file).read().to_pylist()]
+    known = [{name: line.get(name) for name in schema.names} for line in rows]
+    return pa.concat_tables([pa.Table.from_pylist(known, schema=schema), row])

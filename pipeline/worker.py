@@ -1,4 +1,4 @@
-"""The batch function: inputs and an index in, records and columns out, BTF files on disk.
+"""The batch function: inputs and an index in, results and BTF files out.
 
 The one place where modules are worked on. The local engines and Ray call this same function, in
 whatever process; it knows neither. What is wrong with an input becomes part of its record; any
@@ -11,24 +11,31 @@ import hashlib
 import os
 import time
 import traceback
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import btf
 
-from . import names
+from . import names, results
 from .base import SharedBase
 from .encode import EncodeError
 from .errors import InternalError, OutputError
+from .isolation import Death, isolated, time_limit
 from .opening import open_input
-from .read import ReadError, read_passing
+from .read import ReadError, read_stored, shipped, unfold
 from .records import (
     BAD_BTF,
     BAD_NAME,
+    CRASHED,
     DONE,
+    ENCODE_ALL,
+    ENCODE_FAILED,
+    ENCODE_NONE,
+    ENCODE_TIMEOUT,
     FAILED,
     NO_BTF,
+    TIMED_OUT,
     UNREADABLE,
     WRONG_BASE,
     Failure,
@@ -36,75 +43,280 @@ from .records import (
     ModuleRecord,
     WorkOptions,
 )
+from .results import Entry, ModuleResult
+from .schedule import TRIES_ALONE, Batch, Call, Item, Result
+from .storage import Storage
 
-if TYPE_CHECKING:
-    from .describe import TypeColumns
-    from .misses import MissRow
-
-
-@dataclass(frozen=True, slots=True)
-class BatchResult:
-    """What came of a batch: a record per input, in their order."""
-
-    records: tuple[ModuleRecord, ...]
-    types: TypeColumns | None
-    busy_seconds: float
-    process_id: int
-    misses: tuple[MissRow, ...] = ()
+_BTF_MARK = b".BTF\0"  # the name of the section, in an ELF file that has it
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
-    """What stayed of a module: its split BTF, and why types of it stayed."""
+class Shared:
+    """What all batches of a kernel need: its base, and the results there are on it, by key."""
 
-    types: btf.BTF
-    misses: Sequence[MissRow] = ()
+    base: SharedBase
+    known: Mapping[str, Entry]
 
 
-def run_batch(inputs: Sequence[ModuleInput], base: SharedBase, options: WorkOptions) -> BatchResult:
-    """Deduplicate ``inputs`` against the base and write their split BTF."""
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where results go. ``out`` is None if the worker cannot reach it: then they are returned."""
+
+    out: Storage | None
+    btf_folder: str
+    results_folder: str
+
+
+@dataclass(frozen=True, slots=True)
+class BatchOptions:
+    """How a batch is to be worked on, and where the results go."""
+
+    work: WorkOptions
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a module: its result is number ``position`` of the batch's file of results.
+
+    ``key`` is None where nothing can be known without trying again. If ``position`` is None, the
+    result with this key, which was known, is right. ``failure`` tells a failed input.
+    """
+
+    object_id: int
+    key: str | None
+    position: int | None
+    failed: bool
+    stored_sha256: str | None
+    debug_sha256: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class BatchDone:
+    """What came of a batch: outcomes, the name of the file of results, and, where the worker
+    could not write them, the files by their paths."""
+
+    outcomes: tuple[Outcome, ...]
+    results: str | None
+    files: Mapping[str, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Worked:
+    """A module that was worked on. ``content`` is its split BTF, if there is one."""
+
+    record: ModuleRecord
+    content: bytes | None = None
+    rows: Mapping[str, Any] = field(default_factory=dict)
+    stored_sha256: str | None = None
+    debug_sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AsKnown:
+    """A module whose result is known."""
+
+    entry: Entry
+    stored_sha256: str
+    debug_sha256: str | None
+
+
+def work(item: Item, shared: Shared, options: BatchOptions) -> Result:
+    """Do what there is to do: a batch of modules, or a call."""
     began = time.perf_counter()
-    records: list[ModuleRecord] = []
-    objects: list[tuple[int, btf.BTF]] = []
-    misses: list[MissRow] = []
-    for module in inputs:
-        record, kept = run_module(module, base.index, options, base.names)
-        records.append(record)
-        if kept is not None and options.describe:
-            objects.append((module.object_id, kept.types))
-            misses += kept.misses
-    columns = None
-    if options.describe:
-        from .describe import module_columns
+    if isinstance(item, Call):
+        value = item.function(shared.base, item.argument)
+    else:
+        value = run_batch(item, shared, options)
+    return Result(value, time.perf_counter() - began, os.getpid())
 
-        columns = module_columns(objects, base.fingerprints)
-    seconds = time.perf_counter() - began
-    return BatchResult(tuple(records), columns, seconds, os.getpid(), tuple(misses))
+
+def run_batch(batch: Batch, shared: Shared, options: BatchOptions) -> BatchDone:
+    """Deduplicate a batch against the base, and write what comes of it."""
+    write = _Writer(options.place)
+    outcomes: list[Outcome] = []
+    packed: list[tuple[Entry, ModuleResult]] = []
+    with shipped(batch.contents):
+        for module in batch.modules:
+            run = carefully if batch.careful else _within_limits
+            done = run(module, shared, options.work)
+            if isinstance(done, AsKnown):
+                outcomes.append(_as_known(module, done))
+                continue
+            if done.content is not None:
+                write(f"{options.place.btf_folder}/{module.name}.btf", done.content)
+            entry = entry_of(module, done, options.work)
+            outcomes.append(_outcome(module, done, entry, len(packed)))
+            packed.append((entry, ModuleResult(done.record, done.rows)))
+    name = write.results(packed, options.work.context) if packed else None
+    return BatchDone(tuple(outcomes), name, write.files)
+
+
+def _as_known(module: ModuleInput, done: AsKnown) -> Outcome:
+    failed = done.entry.error_kind is not None
+    return Outcome(
+        module.object_id, done.entry.key, None, failed, done.stored_sha256, done.debug_sha256
+    )
+
+
+def _outcome(module: ModuleInput, done: Worked, entry: Entry, position: int) -> Outcome:
+    failed = done.record.failure is not None
+    return Outcome(
+        module.object_id, entry.key or None, position, failed,
+        done.stored_sha256, done.debug_sha256,
+    )  # fmt: skip
+
+
+class _Writer:
+    """Writes to the output, or keeps what another has to write there."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self.files: dict[str, bytes] = {}
+
+    def __call__(self, path: str, content: bytes) -> None:
+        self._do(path, content, self._place.out.write if self._place.out else None)
+
+    def results(self, packed: list[tuple[Entry, ModuleResult]], context: str) -> str:
+        """Write a file of results, complete or not at all; returns its name."""
+        content = results.pack(packed)
+        name = results.name_of(content, context)
+        out = self._place.out
+        publish = (lambda path, data: out.publish(path, data, durable=False)) if out else None
+        self._do(f"{self._place.results_folder}/{name}", content, publish)
+        return name
+
+    def _do(self, path: str, content: bytes, write: Callable[[str, bytes], None] | None) -> None:
+        if write is None:
+            self.files[path] = content
+            return
+        try:
+            write(path, content)
+        except OSError as error:
+            raise cannot_write(error, path) from error
+
+
+def cannot_write(error: OSError, path: str) -> OutputError:
+    """What to say when the output cannot be written."""
+    return OutputError(f"cannot write {error.filename or path}: {error.strerror or error}")
+
+
+def entry_of(module: ModuleInput, done: Worked, options: WorkOptions) -> Entry:
+    """What has to be known of a result to use it again; without a key where it cannot be."""
+    failure = done.record.failure
+    kind = failure.kind if failure is not None else None
+    encoder, seconds = done.record.encoder, None
+    if kind in (ENCODE_FAILED, ENCODE_TIMEOUT):
+        encoder = results.installed_encoder()
+    if kind == ENCODE_TIMEOUT:
+        seconds = options.encode_seconds
+    if kind == TIMED_OUT:
+        seconds = options.module_seconds
+    key = ""
+    if done.stored_sha256 is not None:
+        key = key_of(module, done.stored_sha256, options)
+    return Entry(
+        key=key,
+        module=module.name,
+        error_kind=kind,
+        bytes_out=done.record.bytes_out,
+        output_sha256=done.record.output_sha256,
+        encoder=encoder,
+        debug_sha256=done.debug_sha256,
+        seconds=seconds,
+    )
+
+
+def key_of(module: ModuleInput, stored_sha256: str, options: WorkOptions) -> str:
+    """Under which key a module's result is kept."""
+    name = default_module_name(module)
+    return results.key_of(options.context, name, stored_sha256, module.debug is not None)
+
+
+# ------------------------------------------------------------------ one module
+
+
+def _within_limits(module: ModuleInput, shared: Shared, options: WorkOptions) -> Worked | AsKnown:
+    """One module, in this process. If it takes too long, that is the end of the process."""
+    with time_limit(limit_seconds(options)):
+        return run_module(module, shared.base.index, options, shared)
+
+
+def carefully(module: ModuleInput, shared: Shared, options: WorkOptions) -> Worked | AsKnown:
+    """One module, in a process of its own. What kills that process is recorded."""
+    seconds = limit_seconds(options)
+    death = Death("")
+    for _ in range(TRIES_ALONE):
+        done = isolated(lambda: run_module(module, shared.base.index, options, shared), seconds)
+        if not isinstance(done, Death):
+            return done
+        death = done
+        if done.late:
+            break
+    return lost(module, death)
+
+
+def lost(module: ModuleInput, death: Death) -> Worked:
+    """A module that nothing can be had of, because whoever works on it dies."""
+    if death.late:
+        failure = Failure(
+            TIMED_OUT,
+            f"work on it was ended: {death.reason} (--module-seconds allows more, and --retry "
+            "tries again)",
+        )
+    else:
+        failure = Failure(
+            CRASHED,
+            f"the worker died on this module alone, {TRIES_ALONE} times ({death.reason}); please "
+            "report it with the file (--retry tries again)",
+        )
+    try:
+        digest = hashlib.sha256(read_stored(module.content_path)).hexdigest()
+    except ReadError:
+        digest = None
+    return Worked(ModuleRecord(**_facts_of(module), failure=failure), stored_sha256=digest)
+
+
+def limit_seconds(options: WorkOptions) -> float | None:
+    """How long a module may take in all."""
+    if options.module_seconds is None:
+        return None
+    if options.encode == ENCODE_NONE:
+        return options.module_seconds
+    return options.module_seconds + 2 * options.encode_seconds  # of its file and of a second one
 
 
 def run_module(
     module: ModuleInput,
     index: btf.BaseIndex,
     options: WorkOptions,
-    base_names: btf.BaseNames | None = None,
-) -> tuple[ModuleRecord, Kept | None]:
-    """One module: its record, and what stayed of it if it could be deduplicated.
+    shared: Shared | None = None,
+) -> Worked | AsKnown:
+    """One module: its record, and the split BTF if there is one; less if all that is known.
 
-    base_names   of the base: it is worked out why types stayed if they are given
+    ``shared`` is needed if ``options.describe``.
     """
-    facts: dict[str, Any] = {  # fields of the record, filled as they become known
-        "module": module.name,
-        "object_id": module.object_id,
-        "source": module.source,
-        "path": names.printable(module.path),
-        "status": FAILED,
-    }
-    kept = None
+    facts = _facts_of(module)
+    digest = content = None
+    rows: Mapping[str, Any] = {}
+    with_debug = False  # whether the file with debug information may have had a say
     try:
         if module.problem is not None:
             raise ReadError(UNREADABLE, module.problem)
-        data = read_passing(module.content_path)
-        kept = _dedup_into(facts, module, data, index, options, base_names)
+        stored = read_stored(module.content_path)
+        if options.describe:
+            digest = hashlib.sha256(stored).hexdigest()
+            known = _known(module, digest, options, shared)
+            if known is not None:
+                return known
+            if module.debug is not None:  # of which something may have been read
+                stored = read_stored(module.content_path)
+        data = unfold(stored)
+        if data is stored and digest is not None:
+            facts["input_sha256"] = digest
+        if module.debug is not None:
+            with_debug = options.encode == ENCODE_ALL or _BTF_MARK not in bytes(data)
+        content, rows = _dedup_into(facts, module, data, index, options, shared)
     except btf.BtfError as error:
         facts["failure"] = failure_of(error)
     except (EncodeError, ReadError) as error:
@@ -117,7 +329,46 @@ def run_module(
         raise InternalError(
             f"splitbtf failed on {facts['path']}: {error!r}\n{traceback.format_exc()}"
         ) from error
-    return ModuleRecord(**facts), kept
+    record = ModuleRecord(**facts)
+    debug_digest = None
+    if options.describe and (with_debug or record.encoder is not None):
+        debug_digest = _debug_digest(module)
+    return Worked(record, content, rows, digest, debug_digest)
+
+
+def _facts_of(module: ModuleInput) -> dict[str, Any]:
+    """Fields of a module's record; more are filled in as they become known."""
+    return {
+        "module": module.name,
+        "object_id": module.object_id,
+        "source": module.source,
+        "path": names.printable(module.path),
+        "status": FAILED,
+    }
+
+
+def _known(
+    module: ModuleInput, digest: str, options: WorkOptions, shared: Shared | None
+) -> AsKnown | None:
+    """The result that is known of this very content."""
+    if shared is None or not shared.known:
+        return None
+    entry = shared.known.get(key_of(module, digest, options))
+    if entry is None:
+        return None
+    debug = _debug_digest(module) if entry.debug_sha256 is not None else None
+    return AsKnown(entry, digest, debug) if debug == entry.debug_sha256 else None
+
+
+def _debug_digest(module: ModuleInput) -> str | None:
+    """Digest of the file with debug information."""
+    debug = module.debug
+    if debug is None or debug.problem is not None:
+        return None
+    try:
+        return hashlib.sha256(read_stored(debug.content_path)).hexdigest()
+    except ReadError:
+        return None
 
 
 class _BadNameError(Exception):
@@ -135,9 +386,9 @@ def _dedup_into(
     data: bytes | memoryview,
     index: btf.BaseIndex,
     options: WorkOptions,
-    base_names: btf.BaseNames | None,
-) -> Kept:
-    if options.describe:
+    shared: Shared | None,
+) -> tuple[bytes, Mapping[str, Any]]:
+    if options.describe and "input_sha256" not in facts:
         facts["input_sha256"] = hashlib.sha256(data).hexdigest()
     opened = open_input(module, data, index, options, facts["path"])
     found = opened.module
@@ -160,8 +411,6 @@ def _dedup_into(
     deduplicated = btf.dedup_module(found, index)
     result = deduplicated.btf
     content = result.to_bytes()
-    if options.output_folder is not None:
-        _write(options, module.name, content)
     facts.update(
         status=DONE,
         bytes_out=len(content),
@@ -169,18 +418,17 @@ def _dedup_into(
         type_bytes_out=result.words.nbytes,
         string_bytes_out=result.strings.nbytes,
     )
+    rows: Mapping[str, Any] = {}
     if options.describe:
-        facts["output_sha256"] = hashlib.sha256(content).hexdigest()
-        from .describe import kind_counts  # late: only tables need it
+        from .describe import ROWS, Finished, kind_counts  # late: only tables need it
 
+        facts["output_sha256"] = hashlib.sha256(content).hexdigest()
         facts["kinds_in"], facts["kind_bytes_in"] = kind_counts(found.btf)
         facts["kinds_out"], facts["kind_bytes_out"] = kind_counts(result)
-    if base_names is None:
-        return Kept(result)
-    from .misses import miss_rows
-
-    misses = btf.misses(found.btf, deduplicated, index, base_names)
-    return Kept(result, miss_rows(module.object_id, result, misses))
+        assert shared is not None
+        finished = Finished(found, deduplicated, shared.base)
+        rows = {name: make(finished) for name, make in ROWS.items()}
+    return content, rows
 
 
 def default_module_name(module: ModuleInput) -> str:
@@ -196,15 +444,3 @@ def failure_of(error: btf.BtfError) -> Failure:
     elif isinstance(error, btf.WrongBaseError):
         kind = WRONG_BASE
     return Failure(kind, error.message, error.section, error.offset, error.type_id)
-
-
-def _write(options: WorkOptions, name: str, content: bytes) -> None:
-    path = f"{options.output_folder}/{name}.btf"
-    target = f"{path}.tmp" if options.replace_whole else path
-    try:
-        with open(target, "wb") as file:  # noqa: PTH123 (Path.open costs more, 4,000 times)
-            file.write(content)
-        if options.replace_whole:
-            os.replace(target, path)
-    except OSError as error:
-        raise OutputError(f"cannot write {target}: {error.strerror or error}") from error

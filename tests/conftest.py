@@ -68,16 +68,20 @@ def small_tree(folder: Path, modules: Sequence[str] = SMALL) -> Path:
 
 
 def files_below(folder: Path) -> dict[str, bytes]:
-    """Every file below a folder by its relative path."""
+    """Every file below a folder by its relative path; links to folders are followed."""
     return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
+        str(Path(parent, name).relative_to(folder)): Path(parent, name).read_bytes()
+        for parent, _, names in os.walk(folder, followlinks=True)
+        for name in names
+        if Path(parent, name).is_file()
     }
 
 
 def results_of(out: Path) -> dict[str, bytes]:
     """What a run wrote that the same input must always give: all but the run itself."""
     found = files_below(out)
-    return {path: data for path, data in found.items() if path.startswith(("btf/", "tables/"))
-            and not path.startswith("tables/runs/")}  # fmt: skip
+    return {
+        path: data
+        for path, data in found.items()
+        if path.startswith(("btf/", "versions/", "tables/")) and "/runs/" not in f"/{path}"
+    }

@@ -305,7 +305,7 @@ def test_debug_package_beside_the_image(
     forms = {name: row["form"] for name, row in rows.items()}
     assert forms == {"has": "standalone" if which == "missing" else "dwarf", "lacks": "dwarf"}
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
-        ".lock", "btf", "manifests", "tables",
+        ".lock", "btf", "cache", "manifests", "tables", "versions",
     ]  # fmt: skip
 
 

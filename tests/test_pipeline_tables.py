@@ -13,9 +13,10 @@ import pytest
 from conftest import ROOT, SMALL
 
 import btf
-from pipeline import schemas, tables
+from pipeline import parquet, schemas, tables
 from pipeline.describe import base_columns, module_columns
 from pipeline.output import read_table
+from pipeline.parquet import PartWriter
 from pipeline.run import RunOptions, run
 from pipeline.schemas import MEMBERS
 
@@ -89,7 +90,9 @@ def test_every_run_has_a_row(small: Path, out: Path) -> None:
     run(RunOptions(sources=(str(small),), out=str(out), engine="local", workers=2))
     first, second = rows(out, "runs")
     assert first["started_at"] < second["started_at"]
-    assert (first["workers"], second["workers"], first["engine"]) == (1, 2, "local")
+    assert (first["workers"], first["engine"], first["worked"], first["read"]) == (1, "local", 5, 5)
+    # Nothing has changed, so no worker was started.
+    assert (second["workers"], second["worked"], second["reused"]) == (0, 0, 5)
     assert dict(first["versions"])["pyarrow"] == pa.__version__
 
 
@@ -109,6 +112,36 @@ def test_no_types_at_all() -> None:
     made, columns = tables.TypeTables([""]), module_columns([], known)
     for table, schema in ((made.types(columns), schemas.TYPES), (made.members(columns), MEMBERS)):
         assert len(table) == 0 and table.schema.equals(schema.schema)
+
+
+def test_a_part_without_rows(tmp_path: Path) -> None:
+    writer = PartWriter(str(tmp_path / "none.parquet"), schemas.TYPES.schema)
+    writer.close()
+    table = pq.read_table(tmp_path / "none.parquet")
+    assert len(table) == 0 and table.schema.equals(schemas.TYPES.schema)
+
+
+@pytest.mark.parametrize("pieces", [1, 7, 1000])
+def test_a_part_depends_on_its_rows_alone(
+    pieces: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, demo_btf: Callable[[str], bytes]
+) -> None:
+    """However many pieces the rows came in, and where they ended: the same bytes."""
+    monkeypatch.setattr(parquet, "ROWS_PER_GROUP", 5000)
+    base = btf.parse(demo_btf("vmlinux"))
+    rows = base_columns(base, btf.BaseFingerprints.build(base))
+    chunk = tables.TypeTables([""]).types(rows).slice(0, 23456)
+    contents = []
+    for name, sizes in (("whole", [len(chunk)]), ("pieces", [len(chunk) // pieces + 1] * pieces)):
+        writer = PartWriter(str(tmp_path / name), schemas.TYPES.schema)
+        at = 0
+        for size in sizes:
+            writer.add(chunk.slice(at, size))
+            at += size
+        writer.close()
+        contents.append((tmp_path / name).read_bytes())
+    assert contents[0] == contents[1]
+    assert pq.ParquetFile(tmp_path / "whole").metadata.num_row_groups == 5
+    assert pq.read_table(tmp_path / "pieces").equals(chunk)
 
 
 def test_columns_are_described(out: Path) -> None:

@@ -1,0 +1,52 @@
+"""Tables that compare the modules of a kernel with each other, made when all modules are done.
+
+Each reads what it needs from the kernel's other tables and from its BTF files, which are complete
+but not committed yet, and may have functions called on workers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .conflicts import conflicts_table
+from .duplicates import duplicates_table
+from .schedule import Workforce
+from .storage import Stored
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass(frozen=True, slots=True)
+class Analysed:
+    """A kernel whose modules are done.
+
+    names   of its objects by object id; the base's is empty
+    tables  the parts of the tables that have rows by module
+    btf     the folder of its BTF files
+    """
+
+    names: Sequence[str]
+    tables: Mapping[str, Stored]
+    btf: Stored
+    workforce: Workforce
+
+
+ANALYSES: Mapping[str, Callable[[Analysed], pa.Table]] = {
+    "duplicates": lambda k: duplicates_table(k.workforce, k.tables["types"], k.names),
+    "conflicts": lambda k: conflicts_table(k.workforce, k.tables["types"], k.names, k.btf),
+}
+
+
+class Here:
+    """A workforce of one: this thread. For a kernel that workers have nothing to do with."""
+
+    workers = 1
+
+    def __init__(self, base: Any) -> None:
+        self._base = base
+
+    def map(self, function: Callable[[Any, Any], Any], each: Sequence[Any]) -> list[Any]:
+        return [function(self._base, one) for one in each]

@@ -1,0 +1,110 @@
+"""Working on one module in a process of its own, so that what it does to it harms nobody else.
+
+``isolated`` costs some milliseconds, so it is for modules that are suspected: those of a batch on
+which a worker has died. ``time_limit`` is for all: it kills this very process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import select
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """How the process ended that was to do the work. ``late``: it was killed for taking long."""
+
+    reason: str
+    late: bool = False
+
+
+@contextlib.contextmanager
+def time_limit(seconds: float | None) -> Iterator[None]:
+    """Have the kernel kill this process (SIGALRM) if the block takes longer.
+
+    That works whatever the process is doing, machine code included. Only a main thread can ask
+    for it; elsewhere, and for None, there is no limit.
+    """
+    if not seconds or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def isolated(function: Callable[[], T], seconds: float | None = None) -> T | Death:
+    """What ``function`` returns or raises, done in a child process; or how the child died."""
+    ours, theirs = os.pipe()
+    child = os.fork()
+    if child == 0:
+        _be_the_child(function, theirs)
+    os.close(theirs)
+    data = None
+    try:
+        data = _read(ours, None if seconds is None else time.monotonic() + seconds)
+    finally:
+        os.close(ours)
+        if data is None:
+            os.kill(child, signal.SIGKILL)
+        _, status = os.waitpid(child, 0)
+    if data is None:
+        return Death(f"it took more than {seconds:g} s", late=True)
+    code = os.waitstatus_to_exitcode(status)
+    if code:
+        return Death(how_it_ended(code))
+    raised, value = pickle.loads(data)
+    if raised:
+        raise value
+    result: T = value
+    return result
+
+
+def how_it_ended(code: int) -> str:
+    """An exit status in words; negative for a signal."""
+    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
+
+
+def _be_the_child(function: Callable[[], T], pipe: int) -> None:
+    """Never returns: nothing of the parent's is to be cleaned up here."""
+    code = 70
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        try:
+            said = (False, function())
+        except Exception as error:
+            said = (True, error)  # type: ignore[assignment]
+        view = memoryview(pickle.dumps(said, protocol=5))
+        while view:
+            view = view[os.write(pipe, view) :]
+        code = 0
+    finally:
+        os._exit(code)
+
+
+def _read(pipe: int, deadline: float | None) -> bytes | None:
+    """All that comes through a pipe; None if it is still open at the deadline."""
+    parts: list[bytes] = []
+    poll = select.poll()
+    poll.register(pipe, select.POLLIN | select.POLLHUP)
+    while True:
+        left = None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000
+        if not poll.poll(left):
+            return None
+        part = os.read(pipe, 1 << 20)
+        if not part:
+            return b"".join(parts)
+        parts.append(part)

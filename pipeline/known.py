@@ -1,0 +1,81 @@
+"""Which results there are in an output folder, of whatever kernel, that can be used again."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from .assemble import Location
+from .errors import OutputError
+from .memory import read_memory
+from .output import OutputFolder, Stage
+from .records import WorkOptions
+from .results import DamagedError, Entry, Results, is_valid
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A result that is there: what is said of it, and where it is."""
+
+    entry: Entry
+    location: Location
+
+
+def find_known(out: OutputFolder, options: WorkOptions, retry: bool) -> dict[str, Known]:
+    """Results that were obtained under ``options.context``, by key. Raises OutputError.
+
+    Only what is complete counts: with the BTF file, if there has to be one, to the letter.
+    """
+    try:
+        return _find(out, options, retry)
+    except OSError as error:
+        raise OutputError(f"cannot read {out.storage.place}: {error.strerror or error}") from error
+
+
+def _find(out: OutputFolder, options: WorkOptions, retry: bool) -> dict[str, Known]:
+    found: dict[str, Known] = {}
+    files: dict[str, dict[str, tuple[str, str]]] = {}
+    for path in sorted(out.storage.sizes("cache")):
+        folder, _, name = path.rpartition("/")
+        if not name.startswith(options.context[:16]) or not name.endswith(".results"):
+            continue
+        try:
+            results = Results(name, out.storage.read(f"cache/{path}"))
+        except (FileNotFoundError, DamagedError):
+            continue
+        kernel = folder.removeprefix("kernel=")
+        if kernel not in files:
+            files[kernel] = _files_of(out, kernel)
+        for position, entry in enumerate(results.entries):
+            if not entry.key or not is_valid(entry, options, retry):
+                continue
+            btf = ""
+            if entry.output_sha256 is not None:
+                digest, btf = files[kernel].get(f"{entry.module}.btf", ("", ""))
+                if digest != entry.output_sha256:
+                    continue
+            found[entry.key] = Known(entry, Location(f"cache/{path}", position, btf))
+    return found
+
+
+def _files_of(out: OutputFolder, kernel: str) -> dict[str, tuple[str, str]]:
+    """(digest, path) of a kernel's BTF files by name: those that are committed, and those that a
+    run has left that did not come so far."""
+    found: dict[str, tuple[str, str]] = {}
+    folders = [Stage(kernel).btf]
+    manifest = out.manifests.get(kernel)
+    if manifest is not None:
+        memory = read_memory(out.storage, kernel)
+        if memory.version == manifest.btf_folder:
+            sizes = out.storage.sizes(manifest.btf_folder)
+            for name, digest in memory.files.items():
+                if name in sizes:
+                    found[name] = (digest, f"{manifest.btf_folder}/{name}")
+        else:  # killed between the one and the other
+            folders.append(manifest.btf_folder)
+    for folder in folders:
+        for name in out.storage.sizes(folder):
+            digest = hashlib.sha256(out.storage.read(f"{folder}/{name}")).hexdigest()
+            if found.get(name, ("", ""))[0] != digest:
+                found[name] = (digest, f"{folder}/{name}")
+    return found

@@ -1,0 +1,91 @@
+"""Parquet parts, written as rows come in: what is held in memory is a row group at most.
+
+The bytes depend on the rows alone, not on the pieces in which they came.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+ROWS_PER_GROUP = 1 << 18
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One Parquet file, relative to the output folder."""
+
+    path: str
+    rows: int
+    bytes: int
+    sha256: str
+
+
+class PartWriter:
+    """One Parquet file in the making. Everything raises OSError."""
+
+    def __init__(self, path: str, schema: pa.Schema) -> None:
+        import pyarrow.parquet as pq  # late: Arrow takes a while
+
+        self.path = path
+        self.rows = 0
+        self._schema = schema
+        self._waiting: list[pa.RecordBatch] = []
+        self._waiting_rows = 0
+        self._writer = pq.ParquetWriter(
+            path,
+            schema,
+            compression="zstd",
+            compression_level=1,
+            version="2.6",
+            use_dictionary=_with_repetition(schema),
+            write_statistics=True,
+        )
+
+    def add(self, rows: pa.RecordBatch | pa.Table) -> None:
+        """Append rows."""
+        batches = [rows] if not hasattr(rows, "to_batches") else rows.to_batches()
+        self._waiting += batches
+        self._waiting_rows += len(rows)
+        self.rows += len(rows)
+        if self._waiting_rows >= ROWS_PER_GROUP:
+            self._write_groups()
+
+    def close(self) -> None:
+        """Finish the file."""
+        self._write_groups(last=True)
+        self._writer.close()
+
+    def _write_groups(self, last: bool = False) -> None:
+        import pyarrow as pa
+
+        table = pa.Table.from_batches(self._waiting, schema=self._schema)
+        at = 0
+        while len(table) - at >= ROWS_PER_GROUP or (last and at < len(table)):
+            # In one piece: where pieces meet would show in the file.
+            group = table.slice(at, ROWS_PER_GROUP).combine_chunks()
+            self._writer.write_table(group, row_group_size=ROWS_PER_GROUP)
+            at += len(group)
+        rest = table.slice(at)
+        self._waiting = rest.to_batches()
+        self._waiting_rows = len(rest)
+
+
+def _with_repetition(schema: pa.Schema) -> list[str]:
+    """Columns in which a value is likely to come again: not hashes, nor ids."""
+    import pyarrow as pa
+
+    hashes = {field.name for field in schema if pa.types.is_fixed_size_binary(field.type)}
+    return [field.name for field in schema if field.name not in hashes | {"global_id"}]
+
+
+def digest_of(path: str) -> tuple[str, int]:
+    """SHA-256 and size of a file."""
+    with open(path, "rb") as file:  # noqa: PTH123
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return digest, Path(path).stat().st_size
