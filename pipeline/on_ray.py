@@ -60,6 +60,7 @@ class OnRay:
         import ray  # late: slow to import, and its environment must be set before
 
         self._ray = ray
+        ray_node.keep_quiet()
         try:
             if address is None:
                 self._start(workers or len(os.sched_getaffinity(0)))

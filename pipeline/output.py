@@ -282,6 +282,9 @@ class OutputFolder:
         with self._writing():
             for manifest in self.manifests.values():
                 self._link(manifest)  # a kill may have come between manifest and link
+            for name in self.storage.sizes("manifests"):
+                if not name.endswith(".json"):
+                    self.storage.delete([f"manifests/{name}"])
             for path in self.storage.sizes("tables"):
                 if _kernel_of(path) in self.manifests and f"tables/{path}" not in named:
                     self.storage.delete([f"tables/{path}"])

@@ -72,6 +72,15 @@ def start(folder: str, workers: int, object_store_bytes: int) -> Any | None:
         return None
 
 
+def keep_quiet() -> None:
+    """Have Ray not print on standard output what it has to say of workers that died: results go
+    there, and ``schedule`` deals with the deaths."""
+    with contextlib.suppress(Exception):
+        from ray._private import worker
+
+        worker.print_to_stdstream = lambda *_, **__: None
+
+
 def stop(node: Any) -> None:
     """End all of a node's processes."""
     with contextlib.suppress(Exception):

@@ -372,10 +372,10 @@ class _Loop:
     def _try_again(self, attempt: _Attempt, crash: Crash) -> None:
         item, retries = attempt.item, attempt.running.retries
         if isinstance(item, Call):
-            if attempt.number >= TRIES_ALONE:
-                raise EngineError(f"workers die of {item.function.__name__}: {crash.reason}")
             attempt.number += 1
             self._again.append(attempt)
+            if attempt.number > TRIES_ALONE:
+                raise EngineError(f"workers die of {item.function.__name__}: {crash.reason}")
             return
         modules = item.modules
         if not item.careful:

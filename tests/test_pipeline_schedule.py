@@ -4,37 +4,108 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
+import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from operator import mul
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import btf
 from pipeline.batches import MAX_BATCH_BYTES, cut
-from pipeline.errors import InternalError
+from pipeline.errors import EngineError, InternalError
+from pipeline.isolation import Death, isolated
 from pipeline.local import Forked, InProcess
 from pipeline.on_ray import OnRay
-from pipeline.records import CRASHED, DONE, FAILED, ModuleInput, ModuleRecord, WorkOptions
-from pipeline.schedule import Crash, ScheduleFacts, run_batches
-from pipeline.worker import BatchResult
-
-INDEX: Any = None  # the batch functions here need none
+from pipeline.records import ModuleInput
+from pipeline.schedule import (
+    Batch,
+    Call,
+    Crash,
+    Executor,
+    Facts,
+    Item,
+    Result,
+    Workforce,
+    run_jobs,
+)
 
 
 def inputs(count: int, size: int = 1 << 20) -> list[ModuleInput]:
     return [ModuleInput(f"m{n:04}", f"/m{n:04}", f"m{n:04}", n + 1, size) for n in range(count)]
 
 
-def done(batch: Sequence[ModuleInput]) -> BatchResult:
-    records = (ModuleRecord(m.name, m.object_id, m.source, m.path, DONE) for m in batch)
-    return BatchResult(tuple(records), None, 0.0, os.getpid())
+class OneJob:
+    """A job of plain module names; what is done of each is kept."""
+
+    shared: Any = "base"
+    options = None
+    has_work = True
+    stall_seconds = 30.0
+
+    def __init__(self, modules: Sequence[ModuleInput], calls: Sequence[int] = ()) -> None:
+        self.facts = Facts()
+        self.is_done = False
+        self.done: list[str] = []
+        self.reasons: dict[str, str] = {}
+        self.answers: list[Any] = []
+        self._modules = modules
+        self._calls = calls
+        self._workforce: Workforce | None = None
+
+    def batches(self, executor: Executor, workforce: Workforce) -> Iterator[Batch]:
+        self._workforce = workforce
+        return (Batch(modules) for modules in cut(self._modules, executor.workers))
+
+    def finished(self, value: Sequence[str]) -> None:
+        self.done += value
+
+    def lost(self, module: ModuleInput, reason: str) -> None:
+        self.reasons[module.name] = reason
+
+    def complete(self) -> None:
+        threading.Thread(target=self._finish).start()
+
+    def _finish(self) -> None:
+        assert self._workforce is not None
+        try:
+            self.answers = self._workforce.map(mul, self._calls)
+        except EngineError as error:
+            self.answers = [error]
+        self.is_done = True
+
+
+class TheseJobs:
+    def __init__(self, *jobs: Any) -> None:
+        self._jobs = list(jobs)
+        self.exhausted = False
+
+    def next(self, *, wait: bool) -> Any:
+        if not self._jobs:
+            self.exhausted = True
+            return None
+        return self._jobs.pop(0)
+
+    def check(self) -> None:
+        pass
+
+
+def run(executor: Any, modules: Sequence[ModuleInput], calls: Sequence[int] = ()) -> OneJob:
+    job = OneJob(modules, calls)
+    run_jobs(lambda: executor, TheseJobs(job))
+    return job
+
+
+def names_of(item: Item) -> list[str]:
+    assert isinstance(item, Batch)
+    return [module.name for module in item.modules]
 
 
 class Fake:
-    """Finishes the newest batch first; dies on poison."""
+    """Finishes the newest item first; dies on poison, which careful batches are told from."""
 
     name = "fake"
 
@@ -44,38 +115,44 @@ class Fake:
         self.hiccups = hiccups
         self.most_at_once = 0
         self.tries: Counter[str] = Counter()
-        self._running: list[tuple[int, Sequence[ModuleInput]]] = []
+        self.shared: list[Any] = []
+        self._running: list[tuple[int, Item]] = []
         self._tickets = 0
 
-    def share(self, index: btf.BaseIndex) -> None:
-        return None
+    def share(self, value: Any) -> Any:
+        self.shared.append(value)
+        return value
 
-    def submit(self, batch: Sequence[ModuleInput], shared: Any, options: WorkOptions) -> int:
+    def release(self, shared: Any) -> None:
+        self.shared.remove(shared)
+
+    def submit(self, item: Item, shared: Any, options: Any) -> int:
         self._tickets += 1
-        self._running.append((self._tickets, batch))
+        self._running.append((self._tickets, item))
         self.most_at_once = max(self.most_at_once, len(self._running))
         return self._tickets
 
-    def wait(self) -> tuple[int, BatchResult | Crash]:
-        ticket, batch = self._running.pop()
-        self.tries.update(module.name for module in batch)
+    def wait(self, seconds: float) -> tuple[int, Result | Crash]:
+        ticket, item = self._running.pop()
         if self.hiccups:
             self.hiccups -= 1
             return ticket, Crash("node lost")
-        if any(module.name in self.poison for module in batch):
+        if isinstance(item, Call):
+            return ticket, Result(item.function("base", item.argument), 0.0, 0)
+        names = names_of(item)
+        self.tries.update(names)
+        if self.poison.intersection(names):
             return ticket, Crash("killed")
-        return ticket, done(batch)
+        return ticket, Result(names, 0.0, 1)
+
+    def abandon(self, ticket: int) -> None:
+        pass
+
+    def sees(self, paths: Sequence[str]) -> bool:
+        return True
 
     def close(self) -> None:
         pass
-
-
-def run(executor: Any, modules: Sequence[ModuleInput]) -> tuple[list[ModuleRecord], ScheduleFacts]:
-    facts = ScheduleFacts()
-    batches = cut(modules, executor.workers)
-    results = run_batches(executor, batches, executor.share(INDEX), WorkOptions(), facts)
-    in_order = sorted(results, key=lambda result: result.records[0].object_id)
-    return [record for result in in_order for record in result.records], facts
 
 
 @given(st.lists(st.integers(0, 40 << 20), max_size=60), st.integers(1, 9))
@@ -88,48 +165,94 @@ def test_batches_hold_every_input_once_in_order(sizes: list[int], workers: int) 
         assert len(batch) == 1 or sum(m.file_bytes for m in batch) < 2.5 * MAX_BATCH_BYTES
 
 
+@settings(deadline=None)
 @given(st.integers(1, 80), st.sets(st.integers(0, 79), max_size=4), st.integers(0, 2))
-def test_poison_is_isolated(count: int, poison: set[int], hiccups: int) -> None:
+def test_poison_is_isolated_by_bisection(count: int, poison: set[int], hiccups: int) -> None:
+    """Here nothing helps but cutting batches in two: the fake dies of careful ones as well."""
     names = frozenset(f"m{n:04}" for n in poison if n < count)
     fake = Fake(2, names, hiccups)
-    records, facts = run(fake, inputs(count))
-    assert [record.object_id for record in records] == list(range(1, count + 1))
-    failed = {record.module for record in records if record.status == FAILED}
-    assert failed == names  # deaths that have other reasons are not blamed on a module
+    job = run(fake, inputs(count))
+    assert sorted([*job.done, *job.reasons]) == [module.name for module in inputs(count)]
+    assert set(job.reasons) == names  # deaths that have other reasons are not blamed on a module
     assert fake.most_at_once <= 4
-    assert max(fake.tries.values()) <= 2 * count.bit_length() + 5
-    assert facts.crashes >= 2 * len(names)
+    assert max(fake.tries.values()) <= count.bit_length() + 6
+    assert job.facts.crashes >= 2 * len(names)
+    assert not fake.shared, "not released"
 
 
-def kills_itself(
-    batch: Sequence[ModuleInput], index: btf.BaseIndex, options: WorkOptions
-) -> BatchResult:
-    for module in batch:
-        if module.name == "m0005":
+@settings(deadline=None)
+@given(st.integers(1, 40), st.integers(0, 9), st.integers(0, 2))
+def test_calls_are_answered_in_their_order(modules: int, calls: int, hiccups: int) -> None:
+    fake = Fake(3, frozenset(), 0)
+    job = OneJob(inputs(modules), range(calls))
+    complete, job.complete = job.complete, lambda: (setattr(fake, "hiccups", hiccups), complete())  # type: ignore[method-assign,assignment]
+    run_jobs(lambda: fake, TheseJobs(job))
+    assert job.answers == ["base" * n for n in range(calls)]
+
+
+def test_workers_that_die_of_every_call_end_the_run() -> None:
+    job = OneJob(inputs(1), [1])
+    fake = Fake(2, frozenset())
+    complete, job.complete = job.complete, lambda: (setattr(fake, "hiccups", 99), complete())  # type: ignore[method-assign,assignment]
+    with pytest.raises(EngineError, match="workers die of mul"):
+        run_jobs(lambda: fake, TheseJobs(job))
+    deadline = time.monotonic() + 10
+    while not job.is_done:  # whoever waits for an answer is not left waiting
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+def test_the_next_job_is_begun_before_the_last_is_done() -> None:
+    """Workers are not idle at the border between two kernels."""
+    first, second = OneJob(inputs(20)), OneJob(inputs(20))
+    fake = Fake(2, frozenset())
+    begun: list[int] = []
+    batches = second.batches
+    second.batches = lambda *given: (begun.append(len(first.done)), batches(*given))[1]  # type: ignore[method-assign]
+    run_jobs(lambda: fake, TheseJobs(first, second))
+    assert len(first.done) == len(second.done) == 20
+    assert begun[0] < 20
+
+
+def test_no_engine_is_started_for_nothing() -> None:
+    job = OneJob([])
+    job.has_work = False
+    job.complete = lambda: setattr(job, "is_done", True)  # type: ignore[method-assign]
+
+    def engine() -> Executor:
+        raise AssertionError
+
+    run_jobs(engine, TheseJobs(job))
+    assert job.is_done
+
+
+def kills_itself(item: Item, shared: Any, options: Any) -> Result:
+    if isinstance(item, Call):
+        return Result(item.function(shared, item.argument), 0.0, os.getpid())
+    for name in names_of(item):
+        if name == "m0005":
             os.kill(os.getpid(), signal.SIGKILL)
-        if module.name == "m0017":
+        if name == "m0006":
             os._exit(3)
-    return done(batch)
+    return Result(names_of(item), 0.0, os.getpid())
 
 
 @pytest.fixture(params=["forked", "ray"])
 def executor(request: pytest.FixtureRequest) -> Iterator[Any]:
     def on_ray() -> OnRay:
         # By value: Ray's workers do not know the modules of the tests.
-        def function(*arguments: Any) -> BatchResult:
+        def function(item: Any, shared: Any, options: Any) -> Any:
             import os
             import signal
 
-            from pipeline.records import DONE, ModuleRecord
-            from pipeline.worker import BatchResult
+            from pipeline.schedule import Result
 
-            for module in arguments[0]:
-                if module.name in ("m0005", "m0017"):
-                    os.kill(os.getpid(), signal.SIGKILL)
-            records = (
-                ModuleRecord(m.name, m.object_id, m.source, m.path, DONE) for m in arguments[0]
-            )
-            return BatchResult(tuple(records), None, 0.0, os.getpid())
+            if not hasattr(item, "modules"):
+                return Result(item.function(shared, item.argument), 0.0, os.getpid())
+            names = [module.name for module in item.modules]
+            if "m0005" in names:  # of more than one this takes long
+                os.kill(os.getpid(), signal.SIGKILL)
+            return Result(names, 0.0, os.getpid())
 
         return OnRay(2, None, function)
 
@@ -138,23 +261,55 @@ def executor(request: pytest.FixtureRequest) -> Iterator[Any]:
     made.close()
 
 
-def test_real_workers_that_die(executor: Any) -> None:
-    records, facts = run(executor, inputs(24))
-    assert len(records) == 24
-    failed = {r.module: r.failure for r in records if r.failure is not None}
-    assert set(failed) == {"m0005", "m0017"}
-    for failure in failed.values():
-        assert failure.kind == CRASHED and "please report" in failure.message
-    assert facts.crashes >= 4
+def test_real_workers_that_die(executor: Any, capfd: pytest.CaptureFixture[str]) -> None:
+    job = run(executor, inputs(8), range(5))
+    assert sorted([*job.done, *job.reasons]) == [module.name for module in inputs(8)]
+    assert set(job.reasons) == ({"m0005"} if executor.name == "ray" else {"m0005", "m0006"})
+    assert job.facts.crashes >= 3 * len(job.reasons)
+    assert job.answers == ["base" * n for n in range(5)]
+    assert capfd.readouterr().out == ""  # where results go
 
 
-def has_a_bug(*_: Any) -> BatchResult:
+def sleeps(item: Item, shared: Any, options: Any) -> Result:
+    assert isinstance(item, Batch)
+    if "m0003" in names_of(item):
+        time.sleep(60)
+    return Result(names_of(item), 0.0, os.getpid())
+
+
+def test_a_worker_that_gives_no_sign_of_life_is_given_up() -> None:
+    """Whatever it is that keeps it, though it should have been killed by its own limit."""
+    executor = Forked(2, sleeps)
+    job = OneJob(inputs(4, 1))
+    job.stall_seconds = 0.3
+    began = time.monotonic()
+    try:
+        run_jobs(lambda: executor, TheseJobs(job))
+    finally:
+        executor.close()
+    assert time.monotonic() - began < 20
+    assert list(job.reasons) == ["m0003"] and "no sign of life" in job.reasons["m0003"]
+    assert sorted(job.done) == ["m0000", "m0001", "m0002"]
+
+
+def has_a_bug(*_: Any) -> Result:
     raise InternalError("the bug")
 
 
 @pytest.mark.parametrize("make", [lambda: InProcess(has_a_bug), lambda: Forked(2, has_a_bug)])
-def test_a_bug_ends_the_run(make: Any) -> None:
+def test_a_bug_ends_the_run(make: Callable[[], Any]) -> None:
     executor = make()
     with pytest.raises(InternalError, match="the bug"):
         run(executor, inputs(8))
     executor.close()
+
+
+def test_isolation() -> None:
+    assert isolated(lambda: 7) == 7
+    assert isolated(lambda: b"x" * (1 << 22)) == b"x" * (1 << 22)  # more than a pipe holds
+    with pytest.raises(InternalError, match="the bug"):
+        isolated(has_a_bug)
+    assert isolated(lambda: os.kill(os.getpid(), signal.SIGSEGV)) == Death("killed by SIGSEGV")
+    assert isolated(lambda: os._exit(3)) == Death("exit status 3")
+    late = isolated(lambda: time.sleep(60), 0.2)
+    assert isinstance(late, Death) and late.late
