@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error_line(f"{error}\nThis is a bug in splitbtf. Please report it."), file=sys.stderr)
         return NOTHING_DONE
     except KeyboardInterrupt:
-        print(error_line("interrupted; nothing of the unfinished kernel is kept"), file=sys.stderr)
+        print(error_line("interrupted"), file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:  # the reader of our output is gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -6,9 +6,9 @@ import argparse
 import json
 from typing import TYPE_CHECKING, Any
 
-from pipeline.records import ENCODE_CHOICES, ENCODE_MISSING, ENCODE_SECONDS
+from pipeline.records import ENCODE_CHOICES, ENCODE_MISSING, ENCODE_SECONDS, MODULE_SECONDS
 
-from .words import Reporter, size, summary_lines
+from .words import Reporter, plural, size, summary_lines
 
 if TYPE_CHECKING:
     from pipeline.run import KernelReport, RunReport
@@ -68,6 +68,18 @@ def add_to(commands: argparse._SubParsersAction[Any]) -> None:
         help=f"how long pahole may take for a module (default: {ENCODE_SECONDS:.0f})",
     )
     parser.add_argument(
+        "--module-seconds",
+        type=_seconds,
+        default=MODULE_SECONDS,
+        metavar="S",
+        help=f"how long the rest may take for a module (default: {MODULE_SECONDS:.0f})",
+    )
+    parser.add_argument(
+        "--retry",
+        action="store_true",
+        help="try again what failed because a worker died or took too long",
+    )
+    parser.add_argument(
         "--work-folder",
         metavar="DIR",
         help="where packages are unpacked for a while (default: a hidden folder in OUT)",
@@ -109,6 +121,8 @@ def main(options: argparse.Namespace) -> int:
                 ray_address=options.ray_address,
                 encode=options.encode,
                 encode_seconds=options.encode_seconds,
+                module_seconds=options.module_seconds,
+                retry=options.retry,
                 work_folder=options.work_folder,
             ),
             announce=reporter.announce,
@@ -121,18 +135,27 @@ def main(options: argparse.Namespace) -> int:
     else:
         for kernel in report.kernels:
             print("\n".join(_kernel_lines(kernel, report.out)))
-        print(
-            f"{report.total_seconds:.1f} s in all, on {report.engine} with "
-            f"{report.workers} worker{'s' if report.workers > 1 else ''}"
-        )
+        print(f"{report.total_seconds:.1f} s in all{_on(report)}")
     return 1 if any(kernel.summary.failed for kernel in report.kernels) else 0
+
+
+def _on(report: RunReport) -> str:
+    """Who worked, if anybody did."""
+    if not report.workers:
+        return ""
+    return f", on {report.engine} with {plural(report.workers, 'worker')}"
 
 
 def _kernel_lines(kernel: KernelReport, out: str) -> list[str]:
     summary = kernel.summary
-    rate = summary.bytes_in / max(kernel.work_seconds, 1e-9)
     lines = summary_lines(summary)
-    lines[0] = f"{kernel.kernel}: {lines[0]} in {kernel.work_seconds:.2f} s ({size(rate)}/s)"
+    if not kernel.worked:
+        lines[0] = f"{kernel.kernel}: {lines[0]} before, nothing has changed"
+    elif kernel.worked < summary.modules:
+        lines[0] = f"{kernel.kernel}: {lines[0]}, {kernel.worked:,} of them now"
+    else:
+        rate = summary.bytes_in / max(kernel.work_seconds, 1e-9)
+        lines[0] = f"{kernel.kernel}: {lines[0]} in {kernel.work_seconds:.2f} s ({size(rate)}/s)"
     lines.append(f"  split BTF: {out}/{kernel.btf_folder}/")
     lines.append(f"  tables:    {out}/tables/*/kernel={kernel.kernel}/")
     return lines
@@ -146,6 +169,8 @@ def _as_json(report: RunReport) -> dict[str, Any]:
             {
                 "kernel": kernel.kernel,
                 **kernel.summary.as_json(),
+                "read": kernel.read,
+                "worked": kernel.worked,
                 "index_seconds": round(kernel.index_seconds, 6),
                 "work_seconds": round(kernel.work_seconds, 6),
                 "tables_seconds": round(kernel.tables_seconds, 6),
@@ -154,7 +179,7 @@ def _as_json(report: RunReport) -> dict[str, Any]:
             }
         )
     sums = (
-        "modules", "failed", "bytes_in", "bytes_out", "types_in", "types_out",
+        "modules", "failed", "read", "worked", "bytes_in", "bytes_out", "types_in", "types_out",
         "index_seconds", "work_seconds",
     )  # fmt: skip
     tables: dict[str, list[str]] = {}

@@ -48,6 +48,7 @@ ENCODE_ALL = "all"
 ENCODE_NONE = "none"
 ENCODE_CHOICES = (ENCODE_MISSING, ENCODE_ALL, ENCODE_NONE)
 ENCODE_SECONDS = 300.0  # a large module takes one, on a quiet machine
+MODULE_SECONDS = 600.0  # beside encoding: a large module takes a hundredth of one
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,12 +33,11 @@ from .memory import read_memory
 from .output import OutputFolder
 from .plan import Plan, Settings, base_memory, work_options
 from .program import versions
-from .records import ENCODE_MISSING, ENCODE_NONE, ENCODE_SECONDS, KernelInput
+from .records import ENCODE_MISSING, ENCODE_NONE, ENCODE_SECONDS, MODULE_SECONDS, KernelInput
 from .schedule import Executor, run_jobs
 from .staging import Staging
 from .worker import work
 
-MODULE_SECONDS = 600.0  # a large module takes a hundredth of one
 BASE_ENCODE_FACTOR = 10  # a vmlinux holds that much more than a large module, and is worth it
 
 Job = KernelJob | UnchangedJob
