@@ -53,6 +53,19 @@ def kernel(function: F) -> F:
     return Kernel(function)  # type: ignore[return-value]
 
 
+def inlined(function: F) -> F:
+    """A kernel that is made part of every kernel that calls it."""
+    function.inlining = "alwaysinline"  # type: ignore[attr-defined]
+    return kernel(function)
+
+
+def apart(function: F) -> F:
+    """A kernel for the rare case: it stays a function of its own, so that the loop that may call
+    it keeps the registers for the common one."""
+    function.inlining = "noinline"  # type: ignore[attr-defined]
+    return kernel(function)
+
+
 class Kernel:
     """A function that is compiled for each combination of argument types it is called with."""
 

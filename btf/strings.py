@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from .bits import WIDE, load64, trailing_zeros
-from .jit import kernel
+from .jit import apart, kernel
 
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)
 _FACTOR = np.uint64(0xD6E8FEB86659FD93)
@@ -60,7 +60,7 @@ def first_marked_byte(marks):  # type: ignore[no-untyped-def]
     return index
 
 
-@kernel
+@apart
 def hash_string(buffer, start):  # type: ignore[no-untyped-def]
     """(hash as uint64, position of the NUL) of the string at ``start`` of a uint8 array."""
     h = _SPREAD
@@ -100,7 +100,7 @@ def common_string(a, start_a, b, start_b):  # type: ignore[no-untyped-def]
         return length + end
 
 
-@kernel
+@apart
 def find_string(strings, slots, buffer, start, h):  # type: ignore[no-untyped-def]
     """Offset in ``strings`` of the string at ``start`` of ``buffer`` (hash ``h``), or -1.
 

@@ -116,6 +116,12 @@ def _load_constant(builder: Any, at: Any) -> Any:
 class Lower(lowering.Lower):
     """Numba's lowering of a function to LLVM, with plain indexing."""
 
+    def lower_function_body(self) -> Any:
+        inlining = getattr(self.func_ir.func_id.func, "inlining", None)
+        if inlining is not None:
+            self.function.attributes.add(inlining)
+        return super().lower_function_body()
+
     def lower_getitem(self, resty: Any, expr: Any, value: Any, index: Any, signature: Any) -> Any:
         array_type, index_type = signature.args
         if not _is_plain(array_type, index_type):

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..jit import kernel
+from ..jit import apart, kernel
 from ..kinds import (
     ARRAY,
     CONST,
@@ -216,7 +216,7 @@ def _seen_deeper(keys, depths, stamp, a, b, depth):  # type: ignore[no-untyped-d
     return False, True
 
 
-@kernel
+@apart
 def identical(base, own, scratch, first, second):  # type: ignore[no-untyped-def]
     """Whether two types are the same literally, IDENTITY_DEPTH levels deep: EQUIVALENT, DIFFERENT
     or TOO_DEEP.
@@ -315,7 +315,7 @@ def clear_pairs(state):  # type: ignore[no-untyped-def]
     state[NEEDS_BASE_CHANGE] = 0
 
 
-@kernel
+@apart
 def equivalent(base, own, scratch, first_own, candidate, canonical):  # type: ignore[no-untyped-def]
     """Walk both graphs side by side; EQUIVALENT, DIFFERENT, UNWALKABLE or TOO_DEEP.
 

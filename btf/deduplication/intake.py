@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..jit import kernel
+from ..jit import apart, inlined, kernel
 from ..kinds import (
     ELEMENT_NAME,
     ELEMENT_REF,
@@ -24,7 +24,7 @@ from .equivalence import OWN_BYTES, OWN_STRINGS, STARTS_ONLY, STRING_OVERFLOW
 from .signature import kind_of
 
 
-@kernel
+@inlined
 def _map_name(name, source, source_start, base, scratch):  # type: ignore[no-untyped-def]
     """A name of the source as an offset that holds in the result."""
     if name < source_start:
@@ -38,7 +38,7 @@ def _map_name(name, source, source_start, base, scratch):  # type: ignore[no-unt
     return mapped
 
 
-@kernel
+@apart
 def _new_name(start, source, base, scratch):  # type: ignore[no-untyped-def]
     """Offset for a string that is not mapped yet: the base's, or a new own one."""
     seen = scratch.seen

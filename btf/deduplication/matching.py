@@ -29,7 +29,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..jit import kernel
+from ..jit import apart, inlined, kernel
 from ..kinds import (
     DATASEC,
     ELEMENT_REF,
@@ -91,7 +91,7 @@ _MAX_COMPANY = 16  # base types of one signature that are walked to tell them ap
 _31 = np.uint32(31)
 
 
-@kernel
+@inlined
 def _agree(base, own, at_base, at):  # type: ignore[no-untyped-def]
     """Whether two records agree in every word that is no type id."""
     info = own[at + 1]
@@ -199,7 +199,7 @@ def _pair_up(base, own, count, first_own, scratch, lists):  # type: ignore[no-un
     return lists, own_fwds
 
 
-@kernel
+@apart
 def _may_declare(base, own, records, declaration, definition):  # type: ignore[no-untyped-def]
     """Whether an own FWD (position in ``own``) is of the kind and name of a base type, the only
     struct or union of that name."""
@@ -300,7 +300,7 @@ def _prove(base, own, count, first_own, scratch):  # type: ignore[no-untyped-def
     return refuted
 
 
-@kernel
+@apart
 def _spread(own, offset, count, first_own, scratch):  # type: ignore[no-untyped-def]
     """Refute all pairs that refer, directly or not, to a refuted one."""
     records = scratch.records
@@ -488,7 +488,7 @@ def match(base, own, count, first_own, scratch):  # type: ignore[no-untyped-def]
     return MATCHED, lists, own_fwds
 
 
-@kernel
+@apart
 def _is_told_apart(base, own, scratch, first_own, index):  # type: ignore[no-untyped-def]
     """Whether no other base type of its partner's signature could be taken for the partner."""
     mate = np.int64(scratch.mates[index])

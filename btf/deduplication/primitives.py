@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..jit import kernel
+from ..jit import apart, kernel
 from ..kinds import DATASEC, ENUM, ENUM64, FLOAT, FWD, INFO_VLEN_MASK, INT, VAR
 from .candidates import add_candidate, find_list, next_candidate
 from .equivalence import FORWARD_ENUMS, LIST_MASK, PARITY, compatible_enums, remap, same_record
@@ -12,7 +12,7 @@ from .index import ALONE, enter_content, enum_content, find_group, next_content
 from .signature import CANONICAL, START, kind_of, signature
 
 
-@kernel
+@apart
 def dedup_primitive(base, own, scratch, first_own, type_id, kind, lists):  # type: ignore[no-untyped-def]
     """Map an INT, FLOAT, FWD, ENUM or ENUM64; returns the number of lists of candidates."""
     records = scratch.records

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..jit import kernel
+from ..jit import apart, inlined, kernel
 from ..kinds import (
     ARRAY,
     ELEMENT_WORDS,
@@ -57,7 +57,7 @@ EPOCH = 3
 RECORD_COLUMNS = 4
 
 
-@kernel
+@inlined
 def word_at(base, own, position):  # type: ignore[no-untyped-def]
     """Word at a position that counts through the base's words and on through the module's."""
     if position < len(base):
@@ -65,12 +65,12 @@ def word_at(base, own, position):  # type: ignore[no-untyped-def]
     return own[position - len(base)]
 
 
-@kernel
+@inlined
 def kind_of(info):  # type: ignore[no-untyped-def]
     return np.int64((info >> INFO_KIND_SHIFT) & INFO_KIND_MASK)
 
 
-@kernel
+@inlined
 def mix(h, value):  # type: ignore[no-untyped-def]
     h = (h ^ np.uint64(value)) * _FACTOR
     return h ^ (h >> _29)
@@ -108,7 +108,7 @@ def _reference_class(base, own, records, type_id, h):  # type: ignore[no-untyped
     return h
 
 
-@kernel
+@apart
 def signature(base, own, records, type_id):  # type: ignore[no-untyped-def]
     """Signature of a type: uint64.
 
