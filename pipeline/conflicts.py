@@ -174,8 +174,9 @@ class _Opened:
         self._folder = folder
         self._known = base.fingerprints
         self._files: dict[int, btf.BTF] = {0: base.index.base}
-        self._keys: dict[int, list[tuple[int, ...]]] = {}
-        self._remember(base.index.base, self._known.values[1:])
+        self._known_types = len(self._known.values)
+        self._base_keys = _as_bytes(self._known.values)
+        self._keys: dict[int, list[bytes]] = {}  # of own types, by the address of the BTF
         self.differences = btf.Differences(LABELS, self._key)
 
     def type(self, global_id: int, names: dict[int, str]) -> btf.Type:
@@ -186,16 +187,18 @@ class _Opened:
             path = f"{self._folder}/{name}"
             opened = btf.parse(self._folder.read(name), self._files[0], path=path)
             self._files[object_id] = opened
-            self._remember(opened, btf.fingerprints(opened, self._known))
+            self._keys[id(opened)] = _as_bytes(btf.fingerprints(opened, self._known))
         return self._files[object_id][global_id & 0xFFFFFFFF]
 
-    def _remember(self, opened: btf.BTF, values: NDArray[np.uint64]) -> None:
-        self._keys[id(opened)] = list(zip(*values.T.tolist(), strict=True))
+    def _key(self, opened: btf.BTF, type_id: int) -> bytes:
+        """The fingerprint; of types of the base too, which a module's BTF goes on from."""
+        if type_id < self._known_types:
+            return self._base_keys[type_id]
+        return self._keys[id(opened)][type_id - self._known_types]
 
-    def _key(self, found: btf.Type) -> tuple[int, ...]:
-        if found.id == 0:
-            return ()
-        return self._keys[id(found.btf)][found.id - found.btf.start_id]
+
+def _as_bytes(values: NDArray[np.uint64]) -> list[bytes]:
+    return np.ascontiguousarray(values).view("V16").ravel().tolist()
 
 
 # The last kernel that this process had to do with: there are several tasks for each.

@@ -302,3 +302,34 @@ def test_every_type_of_a_kernel_equals_itself() -> None:
     page, folio = one.find("page", btf.Struct), other.find("folio", btf.Struct)
     difference = btf.difference(page, folio)
     assert difference is not None and difference.reason == reasons.NAME
+
+
+def test_many_pairs_at_once_give_the_same(demo_btf: Callable[[str], bytes]) -> None:
+    """What was found out about two types holds for all that have their fingerprints."""
+    base = btf.parse(demo_btf("vmlinux"))
+    index, known = btf.BaseIndex.build(base), btf.BaseFingerprints.build(base)
+    opened = {
+        name: btf.dedup_split(btf.parse(demo_btf(name)), index).btf
+        for name in ("libsas", "scsi_transport_iscsi", "scsi_mod")
+    }
+    values = {id(split): btf.fingerprints(split, known).tolist() for split in opened.values()}
+    below = known.values.tolist()
+
+    def key(owner: btf.BTF, type_id: int) -> tuple[int, ...]:
+        if type_id < len(below):
+            return tuple(below[type_id])
+        return tuple(values[id(owner)][type_id - len(below)])
+
+    labels = ("one", "other")
+    differences = btf.Differences(labels, key)
+    found = 0
+    for one in opened["scsi_mod"].own_types():
+        if not isinstance(one, btf.Composite) or not one.name:
+            continue
+        for name in ("libsas", "scsi_transport_iscsi"):
+            for other in opened[name].find_all(one.name, type(one)):
+                expected = btf.difference(one, other, labels=labels)
+                said = differences.between(one, other)
+                assert str(said) == str(expected)
+                found += said is not None
+    assert found > 10

@@ -20,6 +20,7 @@ from . import reasons
 from .paths import called
 from .shallow import (
     Finding,
+    Key,
     Labels,
     both,
     namesakes,
@@ -96,13 +97,13 @@ def difference(
 class Differences:
     """``difference`` for many pairs that lead to the same ones: each is looked at only once.
 
-    key  a value for each type that is equal for equal types, and for these alone: its fingerprint.
-         Where two types are the same, nothing below them is walked; and what was found out about
-         two types holds for all others with the same two values
+    key  gives, for a BTF and a type id, a value that is equal for equal types and for these alone:
+         the type's fingerprint. Where two types are the same, nothing below them is walked; and
+         what was found out about two types holds for all others with the same two values
     """
 
-    def __init__(self, labels: Labels, key: Callable[[Type], Hashable]) -> None:
-        self._walk = _Walk(labels, lambda one, other: key(one) == key(other), key)
+    def __init__(self, labels: Labels, key: Key) -> None:
+        self._walk = _Walk(labels, None, key)
 
     def between(self, first: Type, second: Type) -> Difference | None:
         """The nearest difference between two types; None if there is none."""
@@ -122,14 +123,8 @@ _Pair = tuple[Hashable, Hashable]
 _Seen = tuple[Finding | None, str, list[tuple[str, Type, Type]]]
 
 
-def _address(found: Type) -> tuple[int, int]:
-    return id(found.btf), found.id
-
-
 class _Walk:
-    def __init__(
-        self, labels: Labels, same: Same | None, key: Callable[[Type], Hashable] = _address
-    ) -> None:
+    def __init__(self, labels: Labels, same: Same | None, key: Key | None = None) -> None:
         self.labels = labels
         self.known = same
         self.key = key
@@ -180,11 +175,15 @@ class _Walk:
         )
 
     def pair(self, first: Type, second: Type) -> _Pair:
-        return self.key(first), self.key(second)
+        if self.key is None:
+            return (id(first.btf), first.id), (id(second.btf), second.id)
+        return self.key(first.btf, first.id), self.key(second.btf, second.id)
 
     def same(self, first: Type, second: Type) -> bool:
         if first.id == second.id and first.btf is second.btf:
             return True
+        if self.key is not None:
+            return self.key(first.btf, first.id) == self.key(second.btf, second.id)
         return self.known is not None and self.known(first, second)
 
     def look_at(self, first: Type, second: Type) -> _Seen:
@@ -197,7 +196,7 @@ class _Walk:
         seen: set[_Pair] = set()
         # What has no name: (way, the pair, the pair of whole types that the way leads to).
         stack = [(part.accessor, part.first, part.second, part.first, part.second)
-                 for part in parts(first, second)][::-1]  # fmt: skip
+                 for part in parts(first, second, self.key)][::-1]  # fmt: skip
         while stack:
             way, one, other, whole, other_whole = stack.pop()
             if self.same(one, other):
@@ -216,7 +215,7 @@ class _Walk:
             stack += [
                 (way + p.accessor, p.first, p.second,
                  p.first if p.accessor else whole, p.second if p.accessor else other_whole)
-                for p in parts(one, other)
+                for p in parts(one, other, self.key)
             ][::-1]  # fmt: skip
         if found is not None:  # what grew explains it best
             namesake_pairs.sort(key=lambda pair: size_or_none(pair[1]) == size_or_none(pair[2]))

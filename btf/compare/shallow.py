@@ -8,8 +8,9 @@ types may be of BTFs that have nothing in common.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ..errors import BtfError
 from ..view.objects import (
@@ -31,11 +32,15 @@ from ..view.objects import (
 from ..view.typebase import Reference, Type, Unknown
 from . import reasons
 
+if TYPE_CHECKING:
+    from ..table import BTF
+
 NAMED_AT_MOST = 3  # members listed in a sentence
 
 _SIZED = (Int, Float, Datasec)
 
 Labels = tuple[str, str]
+Key = Callable[["BTF", int], Hashable]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +108,15 @@ def shallow(first: Type, second: Type, labels: Labels) -> Finding | None:
     return None
 
 
-def parts(first: Type, second: Type) -> Iterator[Part]:
-    """What two types that do not differ by themselves refer to, in the order of the record."""
+def parts(first: Type, second: Type, key: Key | None = None) -> Iterator[Part]:
+    """What two types that do not differ by themselves refer to, in the order of the record.
+
+    With ``key``, members whose types have the same key may be left out: they are the same.
+    """
     if isinstance(first, Composite) and isinstance(second, Composite):
         for one, other in zip(first.members, second.members, strict=True):
+            if key and key(first.btf, one.type_id) == key(second.btf, other.type_id):
+                continue
             yield Part(f".{one.name}" if one.name else "", one.type, other.type)
     elif isinstance(first, Array) and isinstance(second, Array):
         yield Part("[]", first.type, second.type)
