@@ -27,6 +27,7 @@ from .records import FileInput, KernelInput, ModuleInput
 from .sources import (
     Found,
     Sources,
+    absolute,
     bases_beside,
     find_base,
     find_files,
@@ -41,7 +42,7 @@ def find_modules(
     """All inputs of ``sources``, which belong to one base; a file that is named is an input even
     if it is a vmlinux. Raises SourceError."""
     found = find_files(sources, skip_folder=skip_folder)
-    named = set(map(os.path.abspath, sources))
+    named = set(map(absolute, sources))
     return _named([*found.modules, *(base for base in found.bases if base.path in named)])
 
 
@@ -177,8 +178,6 @@ class _Group:
 
 def _on_one_base(found: Sources, base: str) -> list[_Group]:
     """Every module on the base that the user named."""
-    if not os.path.exists(base):
-        raise SourceError(f"no such file: {names.printable(base)} (given as the base)")
     bases = sorted(find_base(base), key=_preference)
     if not bases:
         raise SourceError(f"no vmlinux in {names.printable(base)} (given as the base)")

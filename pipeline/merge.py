@@ -15,7 +15,7 @@ from .errors import OutputError, SourceError
 from .names import printable
 from .opening import open_types
 from .records import FileInput
-from .sources import find_files
+from .sources import absolute, find_files
 from .staging import unpacked
 
 
@@ -103,7 +103,7 @@ class _Seen:
 
 def _expand(files: Sequence[str], base_path: str | None) -> list[FileInput]:
     """The inputs in their order: of a folder its vmlinux, then its modules; each path once."""
-    skip = os.path.abspath(base_path) if base_path is not None else None
+    skip = absolute(base_path) if base_path is not None else None
     inputs: dict[str, FileInput] = {}
     for source in files:
         found = find_files([source])

@@ -36,6 +36,7 @@ _BTF_TAR = re.compile(r"\.btf\.tar(?:\.(?:xz|zst|gz|bz2))?$")
 # What a kernel module can be called (KBUILD_MODNAME is a C identifier; file names have '-' too).
 MODULE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+,-]*")
 
+_USER_IN_URI = re.compile(r"^([a-z][a-z0-9+.-]*://)[^/@]*@")
 _UNSAFE = re.compile(rb"[^A-Za-z0-9_.+@~,=-]|^\.")
 _MAX_NAME_BYTES = 200
 RESERVED = "vmlinux"  # the base is written beside the modules under this name
@@ -152,7 +153,9 @@ def plain(name: str) -> str:
 
 
 def printable(path: str) -> str:
-    """A path as text that is valid UTF-8 and one line, whatever bytes it is made of."""
+    """A path as text that is valid UTF-8 and one line, whatever bytes it is made of; a URI without
+    the name and password that it may hold."""
+    path = _USER_IN_URI.sub(r"\1", path)
     if path.isascii() and path.isprintable():
         return path
     text = os.fsencode(path).decode("utf-8", "backslashreplace")

@@ -27,6 +27,7 @@ from typing import Any, BinaryIO
 from .errors import NoRoomError
 from .names import printable
 from .read import unreadable
+from .storage import open_stored
 from .xz import open_blocks
 
 MAX_FILE_BYTES = 8 << 30  # of one file in a package: a vmlinux with debug information has 1 GB
@@ -64,7 +65,8 @@ def read_package(path: str) -> Package:
     with _reading(path) as file:
         members = _members(file)
         if members is None:
-            return Package(path, "", "", "", _names_in(file))
+            data = _Slice(file, 0, _size(file))
+            return Package(path, "", "", "", _names_in(io.BufferedReader(data, _COPY_BYTES)))
         facts: dict[str, str] = {}
         files = None
         control = _Slice(file, *members["control"])
@@ -165,7 +167,7 @@ def _made(target: str) -> BinaryIO:
 def _reading(path: str) -> Iterator[BinaryIO]:
     """The open package; whatever is wrong with it is a PackageError."""
     try:
-        with open(path, "rb") as file:  # noqa: PTH123
+        with open_stored(path) as file:
             yield file
     except (lzma.LZMAError, zlib.error, EOFError, tarfile.TarError) as error:
         raise PackageError(f"damaged: {error}") from error

@@ -5,6 +5,8 @@
     manifest   a .toml file that says which of these make a kernel (see ``manifests``)
     file       always an input, whatever it is called
 
+Each may be named by a path or by a URI that pyarrow knows (``s3://bucket/kernels``).
+
 Looks at names only, with one exception: in a folder where nothing has a suffix, as in
 ``/sys/kernel/btf``, a file is raw BTF if it begins like it. What a file is good for is found out
 when it is read.
@@ -17,11 +19,14 @@ import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from operator import itemgetter
+from urllib.parse import unquote, urlsplit
 
 from . import manifests, names
 from .errors import SourceError
 from .packages import PackageError, read_package
 from .read import begins_like_btf, unreadable
+from .storage import is_uri, list_remote, remote
 
 _RUNNING = "/sys/kernel/btf/"
 
@@ -74,13 +79,13 @@ def find_files(sources: Sequence[str], *, skip_folder: str | None = None) -> Sou
 
     ``skip_folder`` (where the output goes) is no source even if it lies in one.
     """
-    skip = os.path.abspath(skip_folder) if skip_folder is not None else None
+    skip = absolute(skip_folder) if skip_folder is not None else None
     modules: dict[str, Found] = {}
     bases: dict[str, Found] = {}
     copies: dict[tuple[str, str], str] = {}  # version of a package and a file in it -> package
     for source in sources:
-        path = os.path.abspath(source)
-        if not os.path.lexists(path):
+        path = absolute(source)
+        if not is_uri(path) and not os.path.lexists(path):
             raise SourceError(f"no such file or folder: {names.printable(source)}")
         for file in _find(path, skip):
             if file.package is not None and file.version is not None:
@@ -96,12 +101,33 @@ def find_files(sources: Sequence[str], *, skip_folder: str | None = None) -> Sou
 
 
 def find_base(path: str) -> tuple[Found, ...]:
-    """What a file is that is named as a base: itself, or of a package the bases in it."""
-    path = os.path.abspath(path)
-    if not names.is_package(os.path.basename(path)) or not os.path.isfile(path):
-        return (_file(path, os.path.basename(path), os.path.dirname(path)),)
-    found = [f for f in _look_into(path) if names.looks_like_base(f.file_name)]
-    return tuple(sorted(found, key=lambda file: file.path))
+    """What a file is that is named as a base: itself, or of a package the bases in it.
+
+    Raises SourceError.
+    """
+    where = absolute(path)
+    if not is_uri(where) and not os.path.isfile(where):
+        what = "a folder, not a file" if os.path.isdir(where) else "no such file"
+        raise SourceError(f"{what}: {names.printable(path)} (given as the base)")
+    if names.is_package(os.path.basename(where)):
+        in_package = sorted(_look_into(where), key=lambda file: file.path)
+        for file in in_package:
+            if file.path == where and file.problem is not None:
+                raise SourceError(f"{names.printable(path)}: {file.problem}")
+        return tuple(file for file in in_package if names.looks_like_base(file.file_name))
+    found = tuple(_find(where, None))
+    if [file.path for file in found] != [where]:
+        raise SourceError(f"no such file: {names.printable(path)} (given as the base)")
+    return found
+
+
+def absolute(source: str) -> str:
+    """A source as it is found by: an absolute path, or a URI."""
+    if not is_uri(source):
+        return os.path.abspath(source)
+    if source.startswith("file://"):
+        return os.path.abspath(unquote(urlsplit(source).path))
+    return source.rstrip("/")
 
 
 def is_manifest(source: str) -> bool:
@@ -151,7 +177,7 @@ def _check_sha256(path: str, expected: str) -> None:
 def bases_beside(module: Found) -> list[Found]:
     """Bases that no source names, but that lie where those of a module below
     ``lib/modules/<release>`` do: in its tree, or, of the running kernel, in sysfs."""
-    if module.package is not None:
+    if module.package is not None or is_uri(module.path):
         return []
     folder = os.path.dirname(module.path)
     paths = names.likely_bases(folder)
@@ -162,6 +188,9 @@ def bases_beside(module: Found) -> list[Found]:
 
 
 def _find(path: str, skip: str | None) -> Iterator[Found]:
+    if is_uri(path):
+        yield from _find_remote(path, skip)
+        return
     if os.path.isdir(path):
         yield from _walk(path, skip)
     elif names.is_package(os.path.basename(path)):
@@ -200,6 +229,32 @@ def _walk(root: str, skip: str | None) -> Iterator[Found]:
     for error in unreadable_folders:
         path = os.fsdecode(error.filename)
         yield Found(path, os.path.relpath(path, root), root, problem=unreadable(path, error))
+
+
+def _find_remote(uri: str, skip: str | None) -> Iterator[Found]:
+    """The same as for a folder or a file of this machine, in whatever a URI names."""
+    try:
+        fs, place = remote(uri)
+        here = fs.get_file_info(place)
+        files = [("", here)] if here.is_file else sorted(list_remote(fs, place), key=itemgetter(0))
+    except OSError as error:
+        reason = error.strerror or " ".join(str(error).split())
+        raise SourceError(f"cannot read {names.printable(uri)}: {reason}") from error
+    if not files:
+        raise SourceError(f"no such file or folder: {names.printable(uri)}")
+    for relative, info in files:
+        path = f"{uri}/{relative}" if relative else uri
+        folders = relative.split("/")
+        if any(part.startswith(".") for part in folders) or (
+            skip is not None and f"{path}/".startswith(f"{skip}/")
+        ):
+            continue
+        name = os.path.basename(path)
+        if names.is_package(name) if not relative else names.is_package_in_folder(name):
+            yield from _look_into(path)
+        elif not relative or names.looks_like_module(name) or names.looks_like_base(name):
+            root = uri if relative else os.path.dirname(uri)
+            yield Found(path, relative or name, root, info.size)
 
 
 def _look_into(path: str) -> Iterator[Found]:

@@ -349,6 +349,15 @@ def read_remote(fs: Any, path: str) -> bytes:
         return data
 
 
+def open_stored(path: str) -> Any:
+    """A file to be read from any place in it, by its path or URI. Raises OSError."""
+    if not is_uri(path):
+        return open(path, "rb")  # noqa: PTH123
+    fs, place = remote(path)
+    with _named(place):
+        return fs.open_input_file(place)
+
+
 def list_remote(fs: Any, path: str) -> Iterator[tuple[str, Any]]:
     """(relative path, pyarrow FileInfo) of all files below a folder."""
     from pyarrow.fs import FileSelector, FileType
