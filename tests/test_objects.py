@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
+import sys
 
 import btfwriter as bw
 import handmade
@@ -10,6 +12,7 @@ import naive
 import pytest
 import vectors
 from btfwriter import Writer, bitfield
+from conftest import ROOT
 
 import btf
 from btf import kinds
@@ -331,3 +334,19 @@ def test_looking_at_one_type_makes_few_objects(demo_btf) -> None:
     assert task.member("pid").type.resolve() == vmlinux.find("int")
     assert repr(task).startswith(f"<Struct [{task.id}] task_struct size={task.size}, ")
     assert sum(1 for _ in vmlinux) == len(vmlinux) == vmlinux.type_count + 1
+
+
+def test_classes_are_there_when_nothing_named_them() -> None:
+    """Names of ``btf`` are found when they are asked for: exploring asks for none of them."""
+    writer = Writer()
+    writer.struct("s", 4, [("i", writer.next_id + 1, 0)])
+    writer.int("int", 4)
+    for question in ("types[1]", "types.find('s')", "next(types.own_types())"):
+        code = (
+            "import sys; from btf.table import parse; "
+            f"types = parse(bytes.fromhex({writer.to_bytes().hex()!r})); print({question})"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True
+        )
+        assert done.stdout.startswith("<Struct [1] s"), (question, done.stdout + done.stderr)

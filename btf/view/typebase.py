@@ -179,8 +179,15 @@ class Unknown(Type):
         return f"kind {self.kind}, {4 * len(self.words)} bytes"
 
 
+def _have_classes() -> None:
+    """See that the classes of the kinds have entered themselves."""
+    if not _classes:
+        from . import objects  # noqa: F401
+
+
 def type_at(btf: BTF, type_id: int) -> Type:
     """The type of a global id. Raises IndexError when there is none."""
+    _have_classes()
     owner: BTF | None = btf
     while owner is not None and type_id < owner.start_id:
         if owner.base is None:
@@ -205,6 +212,7 @@ def kinds_of(wanted: int | type[Type] | None) -> tuple[int, ...] | None:
     if isinstance(wanted, int):
         return (wanted,)
     if wanted not in _kinds:
+        _have_classes()
         every = range(kinds.KIND_COUNT)
         matching = (kind for kind in every if issubclass(_classes.get(kind, Unknown), wanted))
         _kinds[wanted] = tuple(matching)
