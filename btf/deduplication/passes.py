@@ -1,8 +1,33 @@
-"""The passes of dedup over one module, on arrays: primitive types, structs, forward declarations,
-references, compaction.
+"""The passes of dedup over one module, on arrays, and the one call that makes them all.
 
 Everything here works on *global* ids: 0 is void, then the base's types, then the module's. The
 order of every loop and look-up is libbpf's, because where several types fit the first one wins.
+
+How it is laid out, and why. Figures: 160 modules of a Debian kernel (23 MB, 366,000 types), on one
+core of a machine on which libbpf takes 3 s for them; the whole of this takes 0.1 s.
+
+* The base is indexed once. A module costs nothing of it but what its own types touch: rows of base
+  types in the scratch are filled once for a worker and what a module changes in them is undone.
+* One row of 16 bytes for each type (``signature``: position, canonical type, hypothetical map and
+  its epoch), since the walk over graphs waits for memory at every step. What the match asks of base
+  types lies apart from it in 4 bytes each (``starts``, ``marks``): the less, the more of a large
+  base stays in the cache.
+* Strings first (``strings.map_strings``, 15 ms): 90 % of a module's strings follow their
+  predecessor in the base too, so runs are compared, eight bytes at a time, and only where one ends
+  is anything hashed.
+* Then records are rewritten into the base's numbering (``intake.take_in``, 15 ms), so that all
+  further comparisons are of words, and names are equal when their offsets are.
+* Then the match (``matching``, 50 ms): nine in ten types are proved to be the base's in a sweep.
+  What it cannot prove is walked as libbpf does (``equivalence``), a candidate at a time.
+* Candidates are told apart by more than libbpf's hash (``signature``), and where there are very many
+  by the beginning of their unfolded graph (``shortcuts``).
+* Everything from words to words is one call (``dedup_whole``): a call from Python costs 10 us.
+
+Rejected, with what it cost: a walk for every struct (nine times the time of the match); sweeps to a
+fixed point from a first guess (13 to 23 sweeps a module); counting references to arrays between
+kernels (twice the time); filling the map of strings where no string begins (5 ms); ids in the rows
+as 64 bits (a quarter more); prefetching, and handing all tables on as arguments of every function
+(no difference at run time, a third of the time to compile).
 """
 
 from __future__ import annotations
