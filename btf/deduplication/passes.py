@@ -19,15 +19,14 @@ core of a machine on which libbpf takes 3 s for them; the whole of this takes 0.
   further comparisons are of words, and names are equal when their offsets are.
 * Then the match (``matching``, 50 ms): nine in ten types are proved to be the base's in a sweep.
   What it cannot prove is walked as libbpf does (``equivalence``), a candidate at a time.
-* Candidates are told apart by more than libbpf's hash (``signature``), and where there are very many
+* Candidates are told apart by more than libbpf's hash (``signature``), and where there are many
   by the beginning of their unfolded graph (``shortcuts``).
 * Everything from words to words is one call (``dedup_whole``): a call from Python costs 10 us.
 
 Rejected, with what it cost: a walk for every struct (nine times the time of the match); sweeps to a
 fixed point from a first guess (13 to 23 sweeps a module); counting references to arrays between
-kernels (twice the time); filling the map of strings where no string begins (5 ms); ids in the rows
-as 64 bits (a quarter more); prefetching, and handing all tables on as arguments of every function
-(no difference at run time, a third of the time to compile).
+kernels (twice the time); handing all tables on as arguments of every function (no difference at run
+time, a quarter of the time to compile).
 """
 
 from __future__ import annotations
