@@ -44,7 +44,8 @@ def conflicts_table(
     rows = pa.concat_tables(workforce.map(find_conflicts, shares))
     keys = ("kind", "name", "definition")
     rows = rows.sort_by([(key, "ascending") for key in keys])
-    tasks = _word_tasks(rows, names, btf_folder, TASKS_PER_WORKER * workforce.workers)
+    kernel = str(types), btf_folder
+    tasks = _word_tasks(rows, names, kernel, TASKS_PER_WORKER * workforce.workers)
     words = [said for part in workforce.map(say_differences, tasks) for said in part]
     for number, name in enumerate(("reason", "difference")):
         column = pa.array([said[number] for said in words], pa.string())
@@ -130,13 +131,15 @@ def _without_base(object_ids: pa.ListArray) -> pa.ListArray:
     return pa.ListArray.from_arrays(ends, pa.array(values[values > 0], pa.uint32()))
 
 
-# One task of ``say_differences``: folder of BTF files, names of the modules by object id where
-# they are needed, and global id and number of each definition.
-_WordTask = tuple[Stored, dict[int, str], "NDArray[np.uint64]", "NDArray[np.int64]"]
+# One task of ``say_differences``: which kernel it is (its types, which are named by their content)
+# and the folder of its BTF files; names of the modules by object id where they are needed; global
+# id and number of each definition.
+_Kernel = tuple[str, Stored]
+_WordTask = tuple[_Kernel, dict[int, str], "NDArray[np.uint64]", "NDArray[np.int64]"]
 
 
 def _word_tasks(
-    rows: pa.Table, names: Sequence[str], btf_folder: Stored, count: int
+    rows: pa.Table, names: Sequence[str], kernel: _Kernel, count: int
 ) -> list[_WordTask]:
     """Cut definitions into about that many parts, those of one name together."""
     global_id, number = rows["global_id"].to_numpy(), rows["definition"].to_numpy()
@@ -146,14 +149,14 @@ def _word_tasks(
     tasks = []
     for low, high in itertools.pairwise(ends):
         objects = {int(number): names[int(number)] for number in global_id[low:high] >> 32}
-        tasks.append((btf_folder, objects, global_id[low:high], number[low:high]))
+        tasks.append((kernel, objects, global_id[low:high], number[low:high]))
     return tasks
 
 
 def say_differences(base: SharedBase, task: _WordTask) -> list[tuple[str | None, str | None]]:
     """Reason and words for each definition; none for those with the number 1."""
-    folder, names, global_ids, numbers = task
-    opened = _opened(base, folder)
+    kernel, names, global_ids, numbers = task
+    opened = _opened(base, kernel)
     said: list[tuple[str | None, str | None]] = []
     for global_id, number in zip(global_ids.tolist(), numbers.tolist(), strict=True):
         found = opened.type(global_id, names)
@@ -205,8 +208,8 @@ def _as_bytes(values: NDArray[np.uint64]) -> list[bytes]:
 _last: dict[str, _Opened] = {}
 
 
-def _opened(base: SharedBase, folder: Stored) -> _Opened:
-    if str(folder) not in _last:
+def _opened(base: SharedBase, kernel: _Kernel) -> _Opened:
+    if kernel[0] not in _last:
         _last.clear()
-        _last[str(folder)] = _Opened(base, folder)
-    return _last[str(folder)]
+        _last[kernel[0]] = _Opened(base, kernel[1])
+    return _last[kernel[0]]

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import OutputError, QueryError
 from .output import Manifest, read_manifests
+from .storage import RemoteFolder, Storage, open_storage
 
 if TYPE_CHECKING:
     import duckdb
@@ -39,13 +39,17 @@ class Tables:
         import duckdb  # late: it takes a while to import
 
         self._error = duckdb.Error
+        self._registered = 0
         manifests = read_manifests(out)
         if not manifests:
             raise OutputError(
                 f"{out}: no kernel there; `splitbtf run -o {out}` puts some into this folder"
             )
         self._connection = duckdb.connect()
-        self._make_views(Path(out).absolute(), manifests)
+        try:
+            self._make_views(open_storage(out), manifests)
+        except (OSError, duckdb.Error) as error:
+            raise OutputError(f"cannot read the tables in {out}: {error}") from error
 
     def __enter__(self) -> Tables:
         return self
@@ -76,29 +80,21 @@ class Tables:
                 f"{statement.type.name}"
             )
 
-    def _make_views(self, out: Path, manifests: Sequence[Manifest]) -> None:
+    def _make_views(self, storage: Storage, manifests: Sequence[Manifest]) -> None:
         from . import schemas
 
         paths: list[str] = []
         for table in schemas.TABLES.values():
             selects = []
             for manifest in manifests:
-                parts = [str(out / part.path) for part in manifest.tables.get(table.name, ())]
-                if parts:
-                    listed = ", ".join(map(_quoted, parts))
-                    selects.append(
-                        f"SELECT {_quoted(manifest.kernel)} AS kernel, * FROM read_parquet("
-                        f"[{listed}], hive_partitioning = false, union_by_name = true)"
-                    )
-                paths += parts
+                for part in manifest.tables.get(table.name, ()):
+                    rows = self._source(storage, part.path, paths)
+                    selects.append(f"SELECT {_quoted(manifest.kernel)} AS kernel, * FROM {rows}")
             if not selects:  # of kernels that an older version wrote
                 columns = (f"NULL::{sql_type(c.type)} AS {c.name}" for c in table.columns)
                 selects = [f"SELECT NULL::VARCHAR AS kernel, {', '.join(columns)} WHERE false"]
             view = " UNION ALL BY NAME ".join(selects)
-            try:
-                self._connection.execute(f"CREATE VIEW {table.name} AS {view}")
-            except self._error as error:
-                raise OutputError(f"{out}: cannot read the table {table.name}: {error}") from error
+            self._connection.execute(f"CREATE VIEW {table.name} AS {view}")
         for setting in (
             f"allowed_paths = [{', '.join(map(_quoted, paths))}]",
             "enable_external_access = false",
@@ -108,6 +104,16 @@ class Tables:
             "lock_configuration = true",
         ):
             self._connection.execute(f"SET {setting}")
+
+    def _source(self, storage: Storage, path: str, paths: list[str]) -> str:
+        """A part in SQL; one of this machine is added to ``paths``, which DuckDB may open."""
+        if isinstance(storage, RemoteFolder):
+            name = f"part_{self._registered}"
+            self._registered += 1
+            self._connection.register(name, storage.dataset(path))
+            return name
+        paths.append(f"{storage.local}/{path}")
+        return f"read_parquet({_quoted(paths[-1])}, hive_partitioning = false)"
 
 
 def _answer(data: pa.Table) -> Answer:

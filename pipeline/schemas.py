@@ -134,7 +134,7 @@ TYPES = Table(
     "one row per type of the base and per own type in a module's split BTF",
     "object_id, type_id",
     (
-        Column("global_id", U64, "", "object_id << 32 | type_id: unique in the kernel"),
+        Column("global_id", U64, "", "object_id in the upper 32 bits, type_id in the lower"),
         Column("object_id", U32, "", "0 for the base, else that of the module"),
         Column("type_id", U32, "", "id in the BTF; a module's own ids follow those of the base"),
         Column("module", WORDS, "", "the module; empty for the base"),

@@ -276,6 +276,13 @@ class RemoteFolder:
     def read(self, path: str) -> bytes:
         return read_remote(self._fs, self._at(path))
 
+    def dataset(self, path: str) -> Any:
+        """A Parquet file as a data set of Arrow: what is asked for is read when it is."""
+        import pyarrow.dataset as ds  # late, as below
+
+        with _named(self._at(path)):
+            return ds.dataset(self._at(path), filesystem=self._fs, format="parquet")
+
     def open(self, path: str) -> Any:
         return self._fs.open_input_file(self._at(path))
 

@@ -11,12 +11,14 @@ import btfwriter as bw
 import pyarrow as pa
 import pytest
 from conftest import ROOT, Finished, files_below, splitbtf
+from pyarrow.fs import LocalFileSystem
 from test_pipeline_analysis import run_on, small_kernel
 
 from pipeline import schemas
 from pipeline.errors import QueryError
 from pipeline.output import read_table
 from pipeline.query import Tables, sql_type
+from pipeline.storage import RemoteFolder
 
 
 @pytest.fixture(scope="module")
@@ -196,6 +198,21 @@ def test_tables_of_an_older_version(out: Path, tmp_path: Path) -> None:
             types = {row[0]: row[1] for row in tables.ask(f"DESCRIBE {table.name}").rows}
             for column in table.columns:
                 assert types[column.name] == sql_type(column.type)
+
+
+def test_tables_that_lie_elsewhere(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a file system that only pyarrow reaches, parts are read as data sets of Arrow."""
+    elsewhere = RemoteFolder.__new__(RemoteFolder)
+    elsewhere.place, elsewhere._root = "s3://bucket/out", str(out)
+    elsewhere._fs = LocalFileSystem()
+    with Tables(str(out)) as tables:
+        sql = "SELECT * FROM duplicates ORDER BY kernel, own_fingerprint"
+        expected = tables.ask(sql)
+    monkeypatch.setattr("pipeline.query.open_storage", lambda _: elsewhere)
+    with Tables(str(out)) as tables:
+        assert tables.ask(sql) == expected and len(expected.rows) > 10
+        with pytest.raises(QueryError, match="Permission Error"):
+            tables.ask("FROM read_text('/etc/hostname')")
 
 
 def test_the_queries_of_the_readme(out: Path) -> None:
