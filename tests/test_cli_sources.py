@@ -134,6 +134,29 @@ def test_modules_from_elsewhere_on_a_named_base(
     assert kept.type_count == split.type_count
 
 
+def test_identical_modules_on_identical_bases_are_done_once(
+    tmp_path: Path, demo_btf: Callable[[str], bytes]
+) -> None:
+    """The same modules in two kernels: the second is put together of what the first gave."""
+    for name, modules in (("one", MODULES), ("two", MODULES[1:])):
+        small_tree(tmp_path / name, modules)
+    (tmp_path / "two/other.btf").write_bytes(demo_btf("cfb"))
+    out = tmp_path / "out"
+    done = splitbtf(
+        "run", tmp_path / "one", tmp_path / "two", "-o", out, "--engine", "local", "--json"
+    )
+    assert done.code == 0, done.err
+    facts = {kernel["kernel"]: kernel for kernel in done.json["kernels"]}
+    assert (facts["one"]["worked"], facts["two"]["worked"]) == (5, 1)
+    for name in MODULES[1:]:
+        one, two = (out / f"btf/kernel={kernel}/{name}.btf" for kernel in ("one", "two"))
+        assert one.read_bytes() == two.read_bytes()
+    alone = tmp_path / "alone"
+    splitbtf("run", tmp_path / "two", "-o", alone, "--engine", "local")
+    for table in ("modules", "types"):
+        assert read_table(out, table, "two").equals(read_table(alone, table))
+
+
 def test_a_damaged_package_loses_nothing_silently(
     tmp_path: Path, demo_btf: Callable[[str], bytes]
 ) -> None:
