@@ -144,7 +144,8 @@ def _unpack_one(tar: tarfile.TarFile, entry: tarfile.TarInfo, target: str) -> st
     folder = os.path.dirname(target)
     if shutil.disk_usage(folder).free < entry.size + SPARE_BYTES:
         raise NoRoomError(
-            f"not enough room in {folder} to unpack {printable(entry.name)} ({entry.size >> 20} MB)"
+            f"not enough room in {folder} to unpack {printable(entry.name)} "
+            f"({entry.size >> 20} MB); --work-folder names another folder"
         )
     file = _made(target)
     with file:

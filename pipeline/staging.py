@@ -47,10 +47,15 @@ class _Kernel:
 
 
 class Staging:
-    """Unpacked files below ``folder``, which is made when it is needed."""
+    """Unpacked files, in a folder of their own that is made in ``folder`` when it is needed.
+
+    Nothing else in ``folder`` is touched: it may be any folder of the user's.
+    """
 
     def __init__(self, folder: str, encode: str = ENCODE_MISSING) -> None:
-        self._folder = folder
+        self._parent = folder
+        self._own: str | None = None
+        self._lock = threading.Lock()
         self._encode = encode
         self._thread = ThreadPoolExecutor(1, "unpack")
         self._kernels: dict[str, _Kernel] = {}
@@ -80,16 +85,25 @@ class Staging:
     def drop(self, kernel: KernelInput) -> None:
         """The kernel is done: remove what was unpacked for it."""
         self._kernels.pop(kernel.name, None)
-        shutil.rmtree(self._of(kernel), ignore_errors=True)
+        if self._own is not None:
+            shutil.rmtree(self._of(kernel), ignore_errors=True)
 
     def close(self) -> None:
         """Stop unpacking, and remove everything."""
         self._closed.set()
         self._thread.shutdown(cancel_futures=True)
-        shutil.rmtree(self._folder, ignore_errors=True)
+        if self._own is not None:
+            shutil.rmtree(self._own, ignore_errors=True)
 
     def _of(self, kernel: KernelInput) -> str:
-        return os.path.join(self._folder, f"kernel={kernel.name}")
+        with self._lock:
+            if self._own is None:
+                try:
+                    os.makedirs(self._parent, exist_ok=True)
+                    self._own = tempfile.mkdtemp(prefix="splitbtf-", dir=self._parent)
+                except OSError as error:
+                    raise NoRoomError(f"cannot write {self._parent}: {error.strerror}") from error
+        return os.path.join(self._own, f"kernel={kernel.name}")
 
     def _fill(self, kernel: KernelInput, coming: _Kernel) -> None:
         try:
