@@ -106,7 +106,8 @@ def test_the_folder_changes_with_every_source_that_matters(tmp_path: Path) -> No
     source = Path(jit.__file__).parent
     copy = tmp_path / "btf"
     shutil.copytree(source, copy, ignore=shutil.ignore_patterns("__pycache__"))
-    ask = "from btf import strings, jit; print(jit.cache_folder('btf.deduplication.passes').name)"
+    name = "btf.deduplication.passes"
+    ask = f"import {name}; from btf import jit; print(jit.cache_folder({name!r}).name)"
 
     def folder() -> str:
         return run(ask, tmp_path / "cache", PYTHONPATH=str(tmp_path), PYTHONSAFEPATH="1")
