@@ -42,7 +42,9 @@ F = TypeVar("F", bound=Callable[..., object])
 INTERPRETED = os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0")
 
 _PACKAGE = Path(__file__).parent
-_IMPORT = re.compile(rb"^[ \t]*from (\.+)([\w.]*) import ([^#\n]*?)(\([^)]*\))?$", re.MULTILINE)
+_IMPORT = re.compile(
+    rb"^[ \t]*from (\.+)([\w.]*) import ([^#\n(]*)(\([^)]*\))?[ \t]*(?:#.*)?$", re.MULTILINE
+)
 _DIGEST_BYTES = 16
 
 

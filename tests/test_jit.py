@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import shutil
 import subprocess
@@ -122,6 +123,19 @@ def test_the_folder_changes_with_every_source_that_matters(tmp_path: Path) -> No
     unrelated.write_text(unrelated.read_text() + "\n# changed\n")
     names.add(folder())
     assert len(names) == 5
+
+
+def test_imports_are_found_however_they_are_written() -> None:
+    """What the store follows is what Python's own parser calls a relative import."""
+    package = Path(jit.__file__).parent
+    for source in package.rglob("*.py"):
+        found = {(len(m[0]), m[1].decode()) for m in jit._IMPORT.findall(source.read_bytes())}
+        wanted = {
+            (node.level, node.module or "")
+            for node in ast.walk(ast.parse(source.read_text()))
+            if isinstance(node, ast.ImportFrom) and node.level
+        }
+        assert found == wanted, source
 
 
 @compiled
