@@ -29,7 +29,7 @@ class MissRow:
     reason: str
     path: str
     difference: str
-    only: bool | None
+    sole: bool | None
     root_is_own: bool
     root_type_id: int
     root_kind: str
@@ -57,7 +57,7 @@ def miss_rows(split: btf.BTF, misses: Sequence[btf.Miss]) -> tuple[MissRow, ...]
                 reason=miss.reason,
                 path=miss.path,
                 difference=root.words,
-                only=miss.only,
+                sole=miss.sole,
                 root_is_own=root.type_id >= split.start_id,
                 root_type_id=root.type_id,
                 root_kind=root_type.kind_name,

@@ -257,7 +257,7 @@ MISSES = Table(
         ),
         Column("difference", TEXT, "", "what differs between the root cause and the base's type"),
         Column(
-            "only",
+            "sole",
             pa.bool_(),
             "",
             "whether it stays only because of that root cause; null where not worked out",

@@ -75,13 +75,13 @@ def check(rows: list[btf.Miss], bench: Bench) -> int:
     checked = 0
     for root in {id(row.root): row.root for row in rows}.values():
         if root.kept_types is None:
-            assert all(row.only is None for row in rows if row.root is root)
+            assert all(row.sole is None for row in rows if row.root is root)
             continue
         gone = bench.gone_without({root.type_id: root.base_type_id})
         assert (root.kept_types, root.kept_bytes) == (len(gone), bench.bytes_of(gone)), root
         for row in rows:
             if row.root is root:
-                assert row.only == (row.type_id in gone), row
+                assert row.sole == (row.type_id in gone), row
         checked += 1
     return checked
 
@@ -129,7 +129,7 @@ def test_a_name_clash_in_a_driver_drags_core_structs_along() -> None:
     assert seen.line("ring") == f"members | {difference}"
     assert seen.line("device") == f"member_type | device.p → {difference}"
     assert seen.line("bus") == f"member_type | bus.p → device.p → {difference}"
-    assert len({id(row.root) for row in seen.rows}) == 1 and all(row.only for row in seen.rows)
+    assert len({id(row.root) for row in seen.rows}) == 1 and all(row.sole for row in seen.rows)
     # the three structs, the pointers to them, and the prototype
     assert seen.kept("bus")[0] == 3 + 3 + 1
 
@@ -155,7 +155,7 @@ def test_the_base_declares_what_the_module_defines() -> None:
     words = "struct ipvs: vmlinux has only a forward declaration, the module the definition"
     assert seen.line("ipvs") == f"declared | {words}"
     assert seen.line("net") == f"declared | net.p → {words}"
-    assert all(row.only for row in seen.rows)
+    assert all(row.sole for row in seen.rows)
     assert found(base, base).rows == []
 
     def far(w: Writer) -> None:  # the first one is far from the definition
@@ -189,7 +189,7 @@ def test_two_definitions_behind_one_first_struct() -> None:
 
     seen = found(base, module)
     assert sorted(seen.names) == ["a", "b", "net"]
-    assert (seen.row("net").only, seen.row("a").only, seen.row("b").only) == (False, True, True)
+    assert (seen.row("net").sole, seen.row("a").sole, seen.row("b").sole) == (False, True, True)
 
 
 def test_two_definitions_of_what_the_base_only_declares() -> None:
@@ -213,9 +213,9 @@ def test_two_definitions_of_what_the_base_only_declares() -> None:
     assert seen.line("net") == f"declared | net.p → {words}"
     for name in ("sock", "file", "page"):
         assert seen.line(name) == f"several | {name}.p → {words}"
-        assert seen.row(name).root is not seen.row("net").root and seen.row(name).only
+        assert seen.row(name).root is not seen.row("net").root and seen.row(name).sole
     assert seen.kept("page")[0] == 5  # the second definition, the pointer to it, three structs
-    assert seen.row("net").only
+    assert seen.row("net").sole
 
 
 def test_a_member_type_changed_three_levels_down() -> None:
@@ -257,7 +257,7 @@ def test_what_grows_because_it_embeds_the_root_cause() -> None:
     assert sorted(seen.names) == ["either", "inner", "inner_t", "outer", "user"]
     assert {row.root.type_id for row in seen.rows} == {seen.row("inner").type_id}
     assert seen.row("either").path == "either.outer → outer.pair[] → inner_t → struct inner"
-    assert all(row.only for row in seen.rows)
+    assert all(row.sole for row in seen.rows)
 
 
 def test_members_that_moved_for_no_reason_inside() -> None:
@@ -392,7 +392,7 @@ def test_a_declaration_that_cannot_be_bound() -> None:
 
     seen = found(base, module)
     stayed = {seen.split[row.type_id].kind_name: row for row in seen.rows}
-    assert stayed["FWD"].reason == reasons.SEVERAL and stayed["FWD"].only
+    assert stayed["FWD"].reason == reasons.SEVERAL and stayed["FWD"].sole
     assert stayed["FWD"].path == "struct ring → struct ring"
     assert stayed["FWD"].root is stayed["STRUCT"].root
     assert stayed["STRUCT"].root.kept_types == 3  # and the pointer to the declaration
@@ -442,7 +442,7 @@ def test_two_root_causes_below_one_struct() -> None:
     seen = found(lambda w: core(w, 4), lambda w: core(w, 8))
     assert sorted(seen.names) == ["both", "far", "left", "near", "right"]
     assert seen.row("both").root.type_id == seen.row("left").type_id
-    assert [seen.row(name).only for name in ("both", "far", "left", "near", "right")] == [
+    assert [seen.row(name).sole for name in ("both", "far", "left", "near", "right")] == [
         False, False, True, True, True
     ]  # fmt: skip
 

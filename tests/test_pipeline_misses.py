@@ -46,7 +46,7 @@ def test_rows_are_what_is_found_in_each_module(out: Path) -> None:
                 assert row[column] == types[row["global_id"]][column]
             assert row["base_kind"] == types[row["base_type_id"]]["kind"]
             assert types[row["base_type_id"]]["name"] == row["name"]
-            for column in ("base_type_id", "namesakes", "reason", "path", "only"):
+            for column in ("base_type_id", "namesakes", "reason", "path", "sole"):
                 assert row[column] == getattr(miss, column)
             root = types[row["root_global_id"]]
             assert (row["root_kind"], row["root_name"]) == (root["kind"], root["name"])

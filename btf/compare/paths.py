@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
-from ..kinds import HEAD_WORDS
+from ..kinds import FEWEST_REFS, FIRST_REF, HEAD_WORDS, REF_EACH, REF_STEP
 from ..view.objects import Array, Composite, Datasec, FuncProto
 from ..view.spelling import spell
 from ..view.typebase import Type
@@ -56,3 +57,35 @@ def joined(steps: Sequence[str], last: Type) -> str:
     if len(steps) > MAX_STEPS:
         steps = [*steps[: MAX_STEPS // 2], "…", *steps[-MAX_STEPS // 2 :]]
     return " → ".join([*steps, spell(last)])
+
+
+def references(found: Type) -> Iterator[tuple[int, int]]:
+    """(which word of its record, type id) of each reference to another type; void left out."""
+    kind, words = found.kind, found.words
+    count = int(FEWEST_REFS[kind]) + int(REF_EACH[kind]) * found.vlen
+    for number in range(count):
+        word = int(FIRST_REF[kind]) + number * int(REF_STEP[kind])
+        if words[word]:
+            yield word, words[word]
+
+
+def way_to(start: Type, targets: Collection[int]) -> tuple[Type | None, str]:
+    """The nearest of some types of one split BTF that another of its own types leads to, by way of
+    types without a name; and that way as C says it. (None, "") if it leads to none."""
+    if start.id in targets:
+        return start, spell(start)
+    split = start.btf
+    seen = {start.id}
+    todo: deque[tuple[Type, tuple[Hop, ...]]] = deque([(start, ())])
+    while todo:
+        found, hops = todo.popleft()
+        for word, type_id in references(found):
+            if type_id in targets:
+                return split[type_id], way_as_c([*hops, (found, word)], split[type_id])
+            if type_id < split.start_id or type_id in seen:
+                continue
+            seen.add(type_id)
+            child = split[type_id]
+            if not namesakes(child, child):
+                todo.append((child, (*hops, (found, word))))
+    return None, ""

@@ -68,7 +68,7 @@ class Miss:
     reason          a code of ``reasons``
     path            the way to the root cause, as C says it
     root            the same object for all types that have it
-    only            whether it would go if the root cause were mended; None: not worked out
+    sole            whether it would go if the root cause were mended; None: not worked out
     """
 
     type_id: int
@@ -77,7 +77,7 @@ class Miss:
     reason: str
     path: str
     root: RootCause
-    only: bool | None
+    sole: bool | None
 
 
 def misses(
@@ -157,7 +157,7 @@ class _Finder:
         self._composite = (self.kinds == kinds.STRUCT) | (self.kinds == kinds.UNION)
         self.what = self._firsts()
         causes = {own: self._cause(own) for own in np.flatnonzero(self.count).tolist()}
-        roots, only = self._roots(causes)
+        roots, sole = self._roots(causes)
         return [
             Miss(
                 self.first_own + own,
@@ -166,7 +166,7 @@ class _Finder:
                 cause.reason or roots[cause.root].reason,
                 cause.path,
                 roots[cause.root],
-                only.get(own),
+                sole.get(own),
             )
             for own, cause in causes.items()
         ]
@@ -336,7 +336,7 @@ class _Finder:
         twins, twin_excuses = _sorted_by(self.blame.twin_excuse)
         firsts = int(np.searchsorted(excuses, blaming.NOTHING, "right"))
         figures: dict[int, tuple[int, int]] = {}
-        only: dict[int, bool] = {}
+        sole: dict[int, bool] = {}
         by_weight = sorted(kept, key=lambda root: (-len(kept[root]), root))
         for root in by_weight[: MAX_WALKS if self.has_definitions else None]:
             type_id = self.first_own + root
@@ -362,7 +362,7 @@ class _Finder:
             )
             types, size = self.what.counts[[whatif.GONE_TYPES, whatif.GONE_BYTES]].tolist()
             figures[root] = types, size
-            only.update((own, bool(self.what.fate[own])) for own in kept[root])
+            sole.update((own, bool(self.what.fate[own])) for own in kept[root])
             whatif.forget(self.types, self.what)
         roots = {}
         for pair in dict.fromkeys(cause.root for cause in causes.values()):
@@ -370,7 +370,7 @@ class _Finder:
             known = figures.get(own) if own in kept and self._namesake(own) == pair[1] else None
             reason, words = self._difference(*pair)
             roots[pair] = RootCause(*pair, reason, words, *(known or (None, None)))
-        return roots, only
+        return roots, sole
 
     def _declarations(self) -> np.ndarray:
         """Own forward declarations of what the module defines: see ``_merge_declarations``."""
