@@ -12,11 +12,11 @@ import os
 import sys
 from collections.abc import Sequence
 
-from . import dedup, dump, explain, fetch, find, merge, query, run
+from . import dedup, dump, explain, fetch, find, layers, merge, query, run
 from .words import error_line
 
 DONE, FAILED_INPUTS, NOTHING_DONE, INTERRUPTED = 0, 1, 2, 130
-COMMANDS = (run, dedup, merge, dump, fetch, find, explain, query)
+COMMANDS = (run, dedup, merge, dump, fetch, find, explain, query, layers)
 
 
 def parser() -> argparse.ArgumentParser:
