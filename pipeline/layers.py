@@ -25,6 +25,7 @@ from btf.layers.shared import SharedLayer, share
 
 from .errors import OutputError, QueryError, SourceError
 from .output import Manifest, read_manifests, read_table
+from .storage import Stored, is_uri, open_storage
 
 FORMAT = 1
 BASE, SHARED, DESCRIPTION = "vmlinux.btf", "shared.btf", "layers.json"
@@ -84,6 +85,8 @@ def layer_kernels(
 
     Raises OutputError, QueryError or SourceError; what was written of other kernels stays.
     """
+    if is_uri(target):
+        raise OutputError(f"{target}: layers are written to a folder of this machine only")
     names = loaded_modules(loaded) if loaded is not None else None
     manifests = read_manifests(out)
     if not manifests:
@@ -131,9 +134,9 @@ class _Kernel:
         self.rows = [row for row in columns if row["status"] == "done"]
         if not self.rows:
             raise OutputError(f"{out}: kernel {self.name!r} has no modules")
-        folder = Path(out) / manifest.btf_folder
-        self.base = _parse(folder / BASE)
-        self.modules = [_parse(folder / f"{row['module']}.btf", self.base) for row in self.rows]
+        files = Stored(open_storage(out), manifest.btf_folder)
+        self.base = _parse(files, BASE)
+        self.modules = [_parse(files, f"{row['module']}.btf", self.base) for row in self.rows]
         classes = classify(self.modules)
         self.shared = share(self.modules, min_modules=min_modules, classes=classes)
         self.chains: Chains | None = None
@@ -244,11 +247,12 @@ class _Kernel:
         os.replace(staged, folder)
 
 
-def _parse(path: Path, base: btf.BTF | None = None) -> btf.BTF:
+def _parse(folder: Stored, name: str, base: btf.BTF | None = None) -> btf.BTF:
+    shown = f"{folder}/{name}"
     try:
-        return btf.parse(path.read_bytes(), base, path=str(path))
+        return btf.parse(folder.read(name), base, path=shown)
     except OSError as error:
-        raise OutputError(f"cannot read {path}: {error.strerror or error}") from error
+        raise OutputError(f"cannot read {shown}: {error.strerror or error}") from error
     except btf.BtfError as error:
         raise OutputError(f"{error}; was the file changed?") from error
 

@@ -8,6 +8,8 @@
  *   libbpf_oracle resplit OUT BASE SPLIT    dedup a split BTF read from a file
  *   libbpf_oracle ext     OUT FILE EXT      dedup one standalone BTF and its .BTF.ext, which goes
  *                                           to OUT.more
+ *   libbpf_oracle chain   OUT FILE...       each file continues the one before it; OUT has a line for
+ *                                           every type of all of them: what libbpf says of it
  *   libbpf_oracle distill OUT BASE SPLIT    the split BTF on a distilled base; that goes to OUT.more
  *   libbpf_oracle relocate OUT BASE DISTILLED SPLIT
  *                                           the split BTF on the distilled base, put on the base
@@ -158,6 +160,50 @@ static int relocate(const char *out, const char *base, const char *distilled, co
 }
 #endif
 
+/* `id kind size name`, then a space and its name for each member, enumerator or parameter. */
+static int describe_chain(const char *out, char **files, int count)
+{
+	struct btf *btf = NULL;
+	__u32 id, i, end;
+	FILE *file;
+
+	for (; count > 0; count--, files++)
+		btf = open_btf(*files, btf);
+	file = fopen(out, "w");
+	if (!file)
+		return UNUSABLE;
+	end = btf__type_cnt(btf);
+	for (id = 1; id < end; id++) {
+		const struct btf_type *t = btf__type_by_id(btf, id);
+		const char *name = t ? btf__name_by_offset(btf, t->name_off) : NULL;
+
+		if (!name)
+			refused("read", "type", -EINVAL);
+		fprintf(file, "%u %u %lld %s", id, btf_kind(t),
+			(long long)btf__resolve_size(btf, id), name);
+		for (i = 0; i < btf_vlen(t); i++) {
+			__u32 off;
+
+			if (btf_is_composite(t))
+				off = btf_members(t)[i].name_off;
+			else if (btf_is_enum(t))
+				off = btf_enum(t)[i].name_off;
+			else if (btf_is_enum64(t))
+				off = btf_enum64(t)[i].name_off;
+			else if (btf_is_func_proto(t))
+				off = btf_params(t)[i].name_off;
+			else
+				break;
+			name = btf__name_by_offset(btf, off);
+			if (!name)
+				refused("read", "member", -EINVAL);
+			fprintf(file, " %s", name);
+		}
+		fputc('\n', file);
+	}
+	return fclose(file) == 0 ? DONE : UNUSABLE;
+}
+
 int main(int argc, char **argv)
 {
 	const char *mode = argc > 3 ? argv[1] : "";
@@ -165,6 +211,8 @@ int main(int argc, char **argv)
 	int i, result;
 
 	libbpf_set_print(no_chatter);
+	if (strcmp(mode, "chain") == 0)
+		return describe_chain(argv[2], argv + 3, argc - 3);
 	if (strcmp(mode, "ext") == 0 && argc == 5)
 		return dedup_with_ext(argv[2], argv[3], argv[4]);
 	if (strcmp(mode, "distill") == 0 && argc == 5)
