@@ -109,4 +109,4 @@ def rebase(module: BTF, base: BTF, targets: np.ndarray) -> tuple[BTF, np.ndarray
     own[:] = targets
     own[kept] = np.arange(base.type_end, base.type_end + len(kept), dtype=np.uint32)
     maker.add(module, kept, id_map)
-    return maker.build(), freeze(own)
+    return maker.build(), freeze(own.copy())  # not with the base's part of the map
