@@ -40,7 +40,7 @@ from .records import (
 )
 from .results import Entry, ModuleResult
 from .schedule import Batch, Executor, Facts, Workforce
-from .storage import Stored, is_uri
+from .storage import Stored, is_uri, known_access
 from .summary import WorkSummary, restored
 from .worker import (
     BatchDone,
@@ -134,7 +134,7 @@ class UnchangedJob:
         facts = {"read": len(plan.read), "worked": 0, "reused": summary.modules}
         manifest = _with_run(self._context, manifest, summary, facts)
         memory = plan.inputs.to_memory(
-            base=plan.memory.base,
+            base=plan.base,
             conditional=plan.memory.conditional,
             version=plan.memory.version,
             files=plan.memory.files,
@@ -176,7 +176,7 @@ class KernelJob:
         self._done = self._failed = 0
         self._tables_seconds = 0.0
         self._ship = False
-        self.options = BatchOptions(self._work, self._place(True))
+        self.options = BatchOptions(self._work, self._place(True), known_access())
         self._todo, taken = self._divide()
         self.has_work = bool(self._todo) and base is not None
         self.shared: Shared | None = None
@@ -218,7 +218,7 @@ class KernelJob:
         direct = here is None or executor.sees([f"{here}/.lock"])
         if direct:
             self._workforce = workforce
-        self.options = BatchOptions(self._work, self._place(direct))
+        self.options = BatchOptions(self._work, self._place(direct), known_access())
         self._report_progress()
         return self._cut(executor.workers)
 

@@ -34,7 +34,7 @@ def find_known(out: OutputFolder, options: WorkOptions, retry: bool) -> dict[str
 
 def _find(out: OutputFolder, options: WorkOptions, retry: bool) -> dict[str, Known]:
     found: dict[str, Known] = {}
-    files: dict[str, dict[str, tuple[str, str]]] = {}
+    files: dict[str, dict[tuple[str, str], str]] = {}
     for path in sorted(out.storage.sizes("cache")):
         folder, _, name = path.rpartition("/")
         if not name.startswith(options.context[:16]) or not name.endswith(".results"):
@@ -51,31 +51,29 @@ def _find(out: OutputFolder, options: WorkOptions, retry: bool) -> dict[str, Kno
                 continue
             btf = ""
             if entry.output_sha256 is not None:
-                digest, btf = files[kernel].get(f"{entry.module}.btf", ("", ""))
-                if digest != entry.output_sha256:
+                btf = files[kernel].get((f"{entry.module}.btf", entry.output_sha256), "")
+                if not btf:
                     continue
             found[entry.key] = Known(entry, Location(f"cache/{path}", position, btf))
     return found
 
 
-def _files_of(out: OutputFolder, kernel: str) -> dict[str, tuple[str, str]]:
-    """(digest, path) of a kernel's BTF files by name: those that are committed, and those that a
-    run has left that did not come so far."""
-    found: dict[str, tuple[str, str]] = {}
-    folders = [Stage(kernel).btf]
+def _files_of(out: OutputFolder, kernel: str) -> dict[tuple[str, str], str]:
+    """A kernel's BTF files by name and digest: those that are committed, and those that a run has
+    left that was killed before, or before it had tidied up."""
+    found: dict[tuple[str, str], str] = {}
+    folders = [Stage(kernel).btf, *out.versions(kernel)]
     manifest = out.manifests.get(kernel)
     if manifest is not None:
         memory = read_memory(out.storage, kernel)
         if memory.version == manifest.btf_folder:
+            folders.remove(manifest.btf_folder)
             sizes = out.storage.sizes(manifest.btf_folder)
             for name, digest in memory.files.items():
                 if name in sizes:
-                    found[name] = (digest, f"{manifest.btf_folder}/{name}")
-        else:  # killed between the one and the other
-            folders.append(manifest.btf_folder)
+                    found[name, digest] = f"{manifest.btf_folder}/{name}"
     for folder in folders:
         for name in out.storage.sizes(folder):
             digest = hashlib.sha256(out.storage.read(f"{folder}/{name}")).hexdigest()
-            if found.get(name, ("", ""))[0] != digest:
-                found[name] = (digest, f"{folder}/{name}")
+            found.setdefault((name, digest), f"{folder}/{name}")
     return found

@@ -16,7 +16,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from .output import INDEX_FILE, Stage
@@ -112,15 +112,20 @@ class Inputs:
     def base(self, kernel: KernelInput) -> BaseMemory | None:
         """The kernel's base, if it is certain that it is still what it was."""
         remembered = self._memory.base
+        if remembered is None:
+            return None
         for base in kernel.bases:  # in the order in which they are tried
-            is_used = remembered is not None and base.path == remembered.path
-            if not self._is_as_it_was(base.package or base.path):
-                digest = _digest_of_small(base) if is_used else None
-                if digest is None or digest != self._memory.digests.get(base.path):
-                    return None
-                self.digests[base.path] = digest
-            if is_used:
+            is_used = base.path == remembered.path
+            as_it_was = self._is_as_it_was(base.package or base.path)
+            if is_used and as_it_was:
                 return remembered
+            if os.path.basename(base.path) == os.path.basename(remembered.path):
+                digest = _digest_of_small(base)
+                if digest is not None and digest == self._memory.digests.get(remembered.path):
+                    self.digests[base.path] = digest
+                    return replace(remembered, path=base.path, source=base.source)
+            if is_used or not as_it_was:
+                return None
         return None
 
     def remember_base(self, base: FileInput) -> None:

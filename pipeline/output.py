@@ -135,6 +135,7 @@ class OutputFolder:
             raise OutputError(f"cannot use {os.fspath(out)}: {error.strerror}") from error
         self._lock: int | None = None
         self._scratch: str | None = None
+        self._unfinished: list[PartWriter] = []
         self._place = self.storage.place
         with self._writing():
             if self.storage.local is not None:
@@ -166,6 +167,8 @@ class OutputFolder:
 
     def close(self) -> None:
         """Let others write. What was done and not committed stays for the next run."""
+        for writer in self._unfinished:
+            writer.abandon()
         if self._scratch is not None:
             shutil.rmtree(self._scratch, ignore_errors=True)
         if self.storage.local is not None:
@@ -187,13 +190,16 @@ class OutputFolder:
     def new_part(self, kernel: str, table: str, schema: pa.Schema) -> PartWriter:
         """A table's part, to be filled and then handed to ``add_part``."""
         with self._writing():
-            return PartWriter(f"{self.scratch}/{table}-{kernel}.parquet", schema)
+            writer = PartWriter(f"{self.scratch}/{table}-{kernel}.parquet", schema)
+        self._unfinished.append(writer)
+        return writer
 
     def add_part(self, kernel: str, table: str, writer: PartWriter) -> Part:
         """Put a part that is filled in its place, where no manifest names it yet."""
         folder = f"tables/{table}/kernel={kernel}"
         with self._writing():
             writer.close()
+            self._unfinished.remove(writer)
             digest, size = digest_of(writer.path)
             path = f"{folder}/part-{digest[:16]}.parquet"
             self.storage.make_folder(folder)
@@ -237,6 +243,11 @@ class OutputFolder:
                 self.storage.move_folder(stage.btf, target)
             self.storage.delete_folder(stage.folder)
         return target
+
+    def versions(self, kernel: str) -> list[str]:
+        """The folders of all versions of a kernel that are there, committed or not."""
+        folder = f"{_VERSIONS}/kernel={kernel}"
+        return [f"{folder}/{name}" for name in self.storage.folders(folder)]
 
     def has_version(self, kernel: str, files: Mapping[str, int], name: str) -> bool:
         """Whether this version is there already."""
@@ -289,10 +300,9 @@ class OutputFolder:
                 if _kernel_of(path) in self.manifests and f"tables/{path}" not in named:
                     self.storage.delete([f"tables/{path}"])
             for manifest in self.manifests.values():
-                folder = f"{_VERSIONS}/kernel={manifest.kernel}"
-                for name in self.storage.folders(folder):
-                    if manifest.btf_folder != f"{folder}/{name}":
-                        self.storage.delete_folder(f"{folder}/{name}")
+                for folder in self.versions(manifest.kernel):
+                    if folder != manifest.btf_folder:
+                        self.storage.delete_folder(folder)
             for kernel, names in results.items():
                 folder = Stage(kernel).results
                 kept_names = {*names, INDEX_FILE}

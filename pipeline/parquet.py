@@ -5,6 +5,7 @@ The bytes depend on the rows alone, not on the pieces in which they came.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,6 +61,12 @@ class PartWriter:
         """Finish the file."""
         self._write_groups(last=True)
         self._writer.close()
+
+    def abandon(self) -> None:
+        """The file is not wanted any more; it is not finished, which could fail."""
+        with contextlib.suppress(Exception):
+            self._writer.close()
+        self._writer.is_open = False  # else it tries again when it is collected, and complains
 
     def _write_groups(self, last: bool = False) -> None:
         import pyarrow as pa

@@ -54,12 +54,13 @@ class Plan:
         self.manifest = out.manifests.get(kernel.name)
         self.memory = read_memory(out.storage, kernel.name)
         self.inputs = Inputs(kernel, self.memory)
+        self.base: BaseMemory | None = None
         self.read: set[str] = set()  # paths
         self._settings = settings
 
     def is_unchanged(self) -> bool:
         """Whether what is committed is what would come of the inputs."""
-        base = self.inputs.base(self.kernel)
+        self.base = base = self.inputs.base(self.kernel)
         if self.manifest is None or base is None:
             return False
         known = set(self.inputs.digests)

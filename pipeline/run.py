@@ -93,7 +93,7 @@ def run(
     finally:
         out.close()  # after the workers: nobody writes there any more
     return RunReport(
-        out=options.out,
+        out=out.storage.place,
         run_id=this.run_id,
         engine=options.engine,
         workers=this.engine.workers,

@@ -26,7 +26,7 @@ from . import manifests, names
 from .errors import SourceError
 from .packages import PackageError, read_package
 from .read import begins_like_btf, unreadable
-from .storage import is_uri, list_remote, remote
+from .storage import is_uri, list_remote, plain_uri, remote
 
 _RUNNING = "/sys/kernel/btf/"
 
@@ -122,12 +122,12 @@ def find_base(path: str) -> tuple[Found, ...]:
 
 
 def absolute(source: str) -> str:
-    """A source as it is found by: an absolute path, or a URI."""
+    """A source as it is found by: an absolute path, or a URI without what may be secret."""
     if not is_uri(source):
         return os.path.abspath(source)
     if source.startswith("file://"):
         return os.path.abspath(unquote(urlsplit(source).path))
-    return source.rstrip("/")
+    return plain_uri(source)
 
 
 def is_manifest(source: str) -> bool:

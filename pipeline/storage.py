@@ -15,7 +15,7 @@ import errno
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -32,7 +32,7 @@ _REQUESTS_AT_ONCE = 16
 class Storage(Protocol):
     """A folder somewhere."""
 
-    place: str  # the folder as its user named it
+    place: str  # the folder as its user named it, but for secrets
 
     @property
     def local(self) -> str | None:
@@ -243,13 +243,14 @@ class RemoteFolder:
 
     local: str | None = None
 
-    def __init__(self, place: str) -> None:
-        self.place = place
-        self._fs, self._root = remote(place)
+    def __init__(self, uri: str) -> None:
+        self.place = plain_uri(uri)
+        self._uri = uri
+        self._fs, self._root = remote(uri)
         self._atomic = self._fs.type_name in _OBJECT_STORES
 
     def __reduce__(self) -> tuple[Callable[[str], RemoteFolder], tuple[str]]:
-        return RemoteFolder, (self.place,)
+        return RemoteFolder, (self._uri,)
 
     def write(self, path: str, data: bytes | memoryview) -> None:
         with _named(self._at(path)), self._fs.open_output_stream(self._at(path)) as stream:
@@ -335,15 +336,48 @@ class RemoteFolder:
 def _file_system(scheme: str, netloc: str, query: str) -> Any:
     from pyarrow.fs import FileSystem  # late: a plain path does without Arrow
 
+    if scheme == "s3" and "allow_delayed_open" not in query:
+        # A small file is one request then, not three.
+        query = f"{query}&allow_delayed_open=true".lstrip("&")
     try:
         return FileSystem.from_uri(f"{scheme}://{netloc}/{'?' + query if query else ''}")[0]
     except (ValueError, NotImplementedError) as error:
         raise OSError(errno.EINVAL, f"cannot use a {scheme}:// URI: {error}") from error
 
 
+# How to reach what plain URIs name: (user and password, query) by scheme and bucket or host.
+_access: dict[tuple[str, str], tuple[str, str]] = {}
+
+
+def plain_uri(uri: str) -> str:
+    """A URI without what only says how to reach it, which may be secret; ``remote`` finds it again.
+
+    ``s3://key:secret@bucket/folder?region=x`` becomes ``s3://bucket/folder``.
+    """
+    parts = urlsplit(uri)
+    user, _, host = parts.netloc.rpartition("@")
+    if user or parts.query:
+        _access[parts.scheme, host] = (user, parts.query)
+    return f"{parts.scheme}://{host}{parts.path.rstrip('/')}"
+
+
+def known_access() -> Mapping[tuple[str, str], tuple[str, str]]:
+    """What ``plain_uri`` has left out, for ``learn_access`` in another process."""
+    return dict(_access)
+
+
+def learn_access(access: Mapping[tuple[str, str], tuple[str, str]]) -> None:
+    """Know what another process knows."""
+    _access.update(access)
+
+
 def remote(uri: str) -> tuple[Any, str]:
     """(pyarrow file system, path in it) of a URI. Raises OSError."""
     parts = urlsplit(uri)
+    if "@" not in parts.netloc and not parts.query:
+        user, query = _access.get((parts.scheme, parts.netloc), ("", ""))
+        netloc = f"{user}@{parts.netloc}" if user else parts.netloc
+        parts = parts._replace(netloc=netloc, query=query)
     fs = _file_system(parts.scheme, parts.netloc, parts.query)
     bucket = parts.netloc.rpartition("@")[2] if fs.type_name in _OBJECT_STORES else ""
     return fs, f"{bucket}{unquote(parts.path)}".rstrip("/")

@@ -45,7 +45,7 @@ from .records import (
 )
 from .results import Entry, ModuleResult
 from .schedule import TRIES_ALONE, Batch, Call, Item, Result
-from .storage import Storage
+from .storage import Storage, learn_access
 
 _BTF_MARK = b".BTF\0"  # the name of the section, in an ELF file that has it
 
@@ -69,10 +69,11 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class BatchOptions:
-    """How a batch is to be worked on, and where the results go."""
+    """How a batch is to be worked on, where the results go, and how to reach what URIs name."""
 
     work: WorkOptions
     place: Place
+    access: Mapping[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +125,7 @@ class AsKnown:
 def work(item: Item, shared: Shared, options: BatchOptions) -> Result:
     """Do what there is to do: a batch of modules, or a call."""
     began = time.perf_counter()
+    learn_access(options.access)
     if isinstance(item, Call):
         value = item.function(shared.base, item.argument)
     else:

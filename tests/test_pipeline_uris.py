@@ -44,9 +44,10 @@ def test_a_folder(tmp_path: Path, uri: Uri) -> None:
     root = tree(tmp_path / "k", "boot/vmlinuz-1.0", "boot/vmlinuz-2.0", "lib/modules/1.0/a.ko",
                 "lib/modules/2.0/sub/b.ko.xz", "notes.txt", ".hidden/c.ko", "d/.e.ko")  # fmt: skip
     package(root / "3.deb", "3.0")
-    assert facts(kernels(uri(root)), uri(root)) == facts(kernels(root), str(root))
+    where = storage.plain_uri(uri(root))
+    assert facts(kernels(uri(root)), where) == facts(kernels(root), str(root))
     (kernel,) = kernels(uri(root / "3.deb"))
-    assert kernel.name == "3.0" and kernel.modules[0].package == uri(root / "3.deb")
+    assert kernel.name == "3.0" and kernel.modules[0].package == f"test://host{root}/3.deb"
     out = uri(root / "lib/modules/2.0")
     assert [k.name for k in kernels(f"{uri(root)}/", skip_folder=out)] == ["1.0", "3.0"]
 
@@ -58,6 +59,17 @@ def test_what_is_not_there(tmp_path: Path, uri: Uri) -> None:
     assert "secret" not in refused(uri(tmp_path / "none"))
     assert names.printable("s3://key:secret@bucket/x@y") == "s3://bucket/x@y"
     assert names.printable("/a/b@c") == "/a/b@c"
+
+
+def test_how_to_reach_them_is_not_told(tmp_path: Path, uri: Uri) -> None:
+    """Neither who asks nor with which options is part of a path; it is found again all the same."""
+    asked: list[tuple[str, ...]] = []
+    storage._file_system = lambda *where: asked.append(where)  # type: ignore[assignment]
+    plain = storage.plain_uri("s3://key:secret@bucket/a?region=x&scheme=http")
+    assert plain == "s3://bucket/a"
+    with pytest.raises(AttributeError):
+        storage.remote(f"{plain}/b")
+    assert asked == [("s3", "key:secret@bucket", "region=x&scheme=http")]
 
 
 def test_file_uris_are_paths(tmp_path: Path) -> None:
@@ -85,6 +97,6 @@ def test_packages_are_unpacked_from_there(tmp_path: Path, uri: Uri, compression:
 def test_a_base(tmp_path: Path, uri: Uri, demo_btf: Callable[[str], bytes]) -> None:
     root = small_tree(tmp_path / "k", ["xt_bpf"])
     (kernel,) = kernels(root / "xt_bpf.btf.zst", base=uri(root / "vmlinux.btf.zst"))
-    assert kernel.bases[0].path == uri(root / "vmlinux.btf.zst")
+    assert kernel.bases[0].path == f"test://host{root}/vmlinux.btf.zst"
     base = load_base(kernel.bases[0].content_path)
     assert base.content == load_base(str(root / "vmlinux.btf.zst")).content

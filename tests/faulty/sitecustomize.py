@@ -1,0 +1,100 @@
+"""Makes processes that have this folder on PYTHONPATH go wrong in a way that a test asks for.
+
+SPLITBTF_FAULTS holds JSON: ``modules`` says what happens to who works on a module of a name,
+``slow`` how many seconds each module takes more, ``die_in`` the name of a function at whose n-th
+call a process kills itself, as [module, class, function, n]. Program and tests are as they are
+without it.
+"""
+
+from __future__ import annotations
+
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import json
+import os
+import signal
+import sys
+import time
+
+FAULTS = json.loads(os.environ.get("SPLITBTF_FAULTS", "{}"))
+
+
+def kill() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def once(flag: str) -> None:
+    """Kill the process, but only the first one that comes here."""
+    try:
+        os.close(os.open(flag, os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return
+    kill()
+
+
+def change_worker(worker: object) -> None:
+    original = worker.run_module  # type: ignore[attr-defined]
+
+    def run_module(module: object, *others: object, **named: object) -> object:
+        time.sleep(FAULTS.get("slow", 0))
+        what = FAULTS.get("modules", {}).get(module.name)  # type: ignore[attr-defined]
+        if what == "kill":
+            kill()
+        elif what == "segfault":
+            os.kill(os.getpid(), signal.SIGSEGV)
+        elif what == "hang":
+            time.sleep(3600)
+        elif what is not None:
+            once(what)
+        return original(module, *others, **named)
+
+    worker.run_module = run_module  # type: ignore[attr-defined]
+
+
+def change_function(module: object, holder: str, name: str, calls: int) -> None:
+    owner = getattr(module, holder) if holder else module
+    original = getattr(owner, name)
+    left = [calls]
+
+    def function(*given: object, **named: object) -> object:
+        left[0] -= 1
+        if left[0] == 0:
+            kill()
+        return original(*given, **named)
+
+    setattr(owner, name, function)
+
+
+class Loader(importlib.abc.Loader):
+    """Loads a module, and then changes it."""
+
+    def __init__(self, loader: importlib.abc.Loader) -> None:
+        self._loader = loader
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> object:
+        return self._loader.create_module(spec)
+
+    def exec_module(self, module: object) -> None:
+        self._loader.exec_module(module)  # type: ignore[arg-type]
+        name = module.__name__  # type: ignore[attr-defined]
+        if name == "pipeline.worker":
+            change_worker(module)
+        if FAULTS.get("die_in", [""])[0] == name:
+            change_function(module, *FAULTS["die_in"][1:])
+
+
+class Finder(importlib.abc.MetaPathFinder):
+    """Finds what is to be changed."""
+
+    def find_spec(self, name: str, path: object, target: object = None) -> object:
+        if name not in ("pipeline.worker", FAULTS.get("die_in", [""])[0]):
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(name, path)  # type: ignore[arg-type]
+        if spec is not None and spec.loader is not None:
+            spec.loader = Loader(spec.loader)
+        return spec
+
+
+if FAULTS:
+    sys.meta_path.insert(0, Finder())
