@@ -27,9 +27,10 @@ import numpy as np
 import btf
 from pipeline.base import load_base
 from pipeline.records import DONE, ModuleInput, ModuleRecord, WorkOptions
-from pipeline.worker import BatchResult, run_module
+from pipeline.schedule import Batch, Result
+from pipeline.worker import Worked, run_module
 
-NOTHING_WRITTEN = WorkOptions(None, describe=False, release=None)
+NOTHING_WRITTEN = WorkOptions(describe=False)
 
 
 def _inputs(files: Sequence[str]) -> list[ModuleInput]:
@@ -40,8 +41,9 @@ def _inputs(files: Sequence[str]) -> list[ModuleInput]:
 
 
 def _work(module: ModuleInput, index: btf.BaseIndex) -> ModuleRecord:
-    record, _ = run_module(module, index, NOTHING_WRITTEN)
-    return record
+    worked = run_module(module, index, NOTHING_WRITTEN)
+    assert isinstance(worked, Worked)
+    return worked.record
 
 
 def modules(base: str, files: list[str], repeat: int) -> list[dict[str, Any]]:
@@ -151,17 +153,15 @@ def memory(base: str, files: list[str]) -> dict[str, int]:
     return {"before": before, "peak": _status("VmHWM"), "modules": len(files)}
 
 
-def _one_batch(
-    batch: Sequence[ModuleInput], index: btf.BaseIndex, options: WorkOptions
-) -> BatchResult:
+def _one_batch(batch: Batch, index: btf.BaseIndex, options: WorkOptions) -> Result:
     """A batch that takes long enough for every worker to get some, and tells what it mapped."""
-    for module in batch:
+    for module in batch.modules:
         run_module(module, index, options)
     time.sleep(0.2)
     values = [getattr(index, field.name) for field in dataclasses.fields(index)]
     arrays = [value for value in values if isinstance(value, np.ndarray)]
     mapped = sum(a.nbytes for a in arrays if not a.flags.owndata and not a.flags.writeable)
-    return BatchResult((), None, float(mapped), os.getpid())
+    return Result(mapped, 0.0, os.getpid())
 
 
 def store(base: str, files: list[str], workers: int) -> dict[str, Any]:
@@ -175,18 +175,18 @@ def store(base: str, files: list[str], workers: int) -> dict[str, Any]:
         shared = executor.share(loaded.index)
         batches = [_inputs(files)[number::workers] for number in range(workers)] * 3
         for batch in batches:
-            executor.submit(batch, shared, NOTHING_WRITTEN)
-        results = [executor.wait()[1] for _ in batches]
+            executor.submit(Batch(tuple(batch)), shared, NOTHING_WRITTEN)
+        results = [executor.wait(60.0) for _ in batches]
         used = _store_used()
     finally:
         executor.close()
-    done = [result for result in results if isinstance(result, BatchResult)]
+    done = [each[1] for each in results if each is not None and isinstance(each[1], Result)]
     return {
         "before": before,
         "used": used,
         "index_bytes": index_bytes(loaded.index),
         "processes": len({result.process_id for result in done}),
-        "mapped": min(result.busy_seconds for result in done),
+        "mapped": min(result.value for result in done),
     }
 
 
