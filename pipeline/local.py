@@ -62,6 +62,9 @@ class InProcess:
         self._queue.clear()
 
 
+_Handle = tuple[int, str]  # of what is shared: its number, and the path of its file
+
+
 class Forked:
     """A fixed number of child processes; one that dies is replaced."""
 
@@ -72,17 +75,19 @@ class Forked:
         self._function = function
         self._queue: deque[tuple[int, Item, Any, Any]] = deque()
         self._children: dict[Connection, _Child] = {}
-        self._tickets = 0
+        self._tickets = self._handles = 0
         for _ in range(workers):  # now, before this process has threads
             self._fork()
 
-    def share(self, value: Any) -> str:
-        return _put(value)
+    def share(self, value: Any) -> _Handle:
+        # A number of its own: the path of one that was released is used again.
+        self._handles += 1
+        return self._handles, _put(value)
 
-    def release(self, shared: str) -> None:
-        os.close(int(shared.rpartition("/")[2]))
+    def release(self, shared: _Handle) -> None:
+        os.close(int(shared[1].rpartition("/")[2]))
 
-    def submit(self, item: Item, shared: str, options: Any) -> int:
+    def submit(self, item: Item, shared: _Handle, options: Any) -> int:
         self._tickets += 1
         self._queue.append((self._tickets, item, shared, options))
         self._hand_out()
@@ -180,7 +185,7 @@ def _serve(pipe: Connection, inherited: list[Connection], function: WorkFunction
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
     for other in inherited:  # else nobody would ever see the end of a pipe
         other.close()
-    mapped: tuple[str, Any] = ("", None)
+    mapped: tuple[_Handle | None, Any] = (None, None)
     while True:
         try:
             item, shared, options = pipe.recv()
@@ -188,8 +193,8 @@ def _serve(pipe: Connection, inherited: list[Connection], function: WorkFunction
             os._exit(0)  # nothing of the parent's is to be cleaned up here
         try:
             if mapped[0] != shared:
-                mapped = ("", None)
-                mapped = (shared, _get(shared))
+                mapped = (None, None)
+                mapped = (shared, _get(shared[1]))
             outcome: Result | BaseException = function(item, mapped[1], options)
         except Exception as error:
             outcome = error

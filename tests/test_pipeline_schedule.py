@@ -304,6 +304,25 @@ def test_a_bug_ends_the_run(make: Callable[[], Any]) -> None:
     executor.close()
 
 
+def echo(item: Any, shared: Any, options: Any) -> Result:
+    return Result(shared, 0.0, os.getpid())
+
+
+def test_workers_get_what_is_shared_now() -> None:
+    """What the first kernel shared is released, and the second's may lie where that was."""
+    executor = Forked(1, echo)
+    try:
+        for value in ("first base", "second base", "third base"):
+            shared = executor.share(value)
+            executor.submit(Batch(()), shared, None)
+            answer = executor.wait(60.0)
+            assert answer is not None and isinstance(answer[1], Result)
+            assert answer[1].value == value
+            executor.release(shared)
+    finally:
+        executor.close()
+
+
 def test_isolation() -> None:
     assert isolated(lambda: 7) == 7
     assert isolated(lambda: b"x" * (1 << 22)) == b"x" * (1 << 22)  # more than a pipe holds
