@@ -8,6 +8,9 @@ import pytest
 from btfwriter import Writer
 from conftest import ROOT, Finished, small_tree, splitbtf
 
+from jobs.explain import type_lines
+from pipeline.explain import Explanations
+
 MODULES = ("act_bpf", "btrfs", "ip_vs_dh", "ip_vs_nq", "ip_vs_wrr", "nft_nat", "xt_bpf")
 
 
@@ -79,11 +82,18 @@ def test_types_of_another_fate(out: Path) -> None:
     others = "vmlinux has no type of that name; 2 other modules keep the same"
     assert others in said("ip_vs_service")
     assert "vmlinux has no type of that name" in said("btrfs_inode", "btrfs")
-    query = "SELECT type_id FROM types WHERE module = 'ip_vs_dh' AND kind = 'PTR' ORDER BY 1"
-    pointers = [said(row["type_id"]) for row in splitbtf("query", out, query, "--json").json]
-    to_root = [words for words in pointers if "a type that stayed: struct netns_ipvs" in words]
-    assert len(to_root) == 1 and "struct netns_ipvs [95081]:" in to_root[0]
-    assert any("a type without a name that vmlinux lacks" in words for words in pointers)
+    with Explanations(str(out), module="ip_vs_dh") as explanations:  # not a process for each
+        query = "SELECT type_id FROM types WHERE module = 'ip_vs_dh' AND kind = 'PTR' ORDER BY 1"
+        ids = [row["type_id"] for row in splitbtf("query", out, query, "--json").json]
+        answers = {i: explanations.of_type("ip_vs_dh", str(i)).found for i in ids}
+    pointers = {i: "\n".join(type_lines(answer)) for i, (answer,) in answers.items()}
+    (to_root,) = [i for i, text in pointers.items() if "that stayed: struct netns_ipvs" in text]
+    assert "struct netns_ipvs [95081]:" in pointers[to_root]
+    (unnamed, *_) = [
+        i for i, text in pointers.items() if "a type without a name that vmlinux lacks" in text
+    ]
+    for type_id in (to_root, unnamed):
+        assert said(type_id) == f"{pointers[type_id]}\n"
 
 
 def test_json(out: Path) -> None:
