@@ -15,6 +15,8 @@ import zlib
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
+from btf.memory import spacious
+
 from .records import COMPRESSION, UNREADABLE
 from .storage import is_uri, read_remote, remote
 
@@ -100,7 +102,7 @@ def map_or_read(path: str) -> bytes | mmap.mmap:
 class _Buffer(threading.local):
     """A thread's memory for reading, and files that it already has."""
 
-    content = bytearray(0)
+    content = memoryview(b"")
     shipped: Mapping[str, bytes] = MappingProxyType({})
 
 
@@ -119,16 +121,18 @@ def _read_file(path: str) -> memoryview:
             # sysfs says 4096 for attributes that are longer: read to the end, whatever the size.
             size, room = 0, status.st_size + _CHUNK_BYTES
             if len(_buffer.content) < room:
-                _buffer.content = bytearray(2 * room)
-            while count := os.readv(descriptor, [memoryview(_buffer.content)[size:]]):
+                _buffer.content = spacious(2 * room).data
+            while count := os.readv(descriptor, [_buffer.content[size:]]):
                 size += count
                 if size == len(_buffer.content):
-                    _buffer.content = _buffer.content + bytes(size)
+                    larger = spacious(2 * size).data
+                    larger[:size] = _buffer.content
+                    _buffer.content = larger
         finally:
             os.close(descriptor)
     except OSError as error:
         raise ReadError(UNREADABLE, unreadable(path, error)) from error
-    return memoryview(_buffer.content)[:size].toreadonly()
+    return _buffer.content[:size].toreadonly()
 
 
 def begins_like_btf(path: str) -> bool:

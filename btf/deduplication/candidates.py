@@ -12,8 +12,10 @@ from __future__ import annotations
 import numpy as np
 
 from ..jit import kernel
-from .equivalence import CAPACITY, ENTRIES, LIST_MASK, PARITY
-from .index import FIRST_CAPACITY, find_entry, table_is_full
+from ..kinds import HEAD_WORDS, INFO_VLEN_MASK, STRUCT, UNION
+from .equivalence import CAPACITY, ENTRIES, LIST_MASK, LISTS, PARITY, SLOTS_USED
+from .index import FIRST_CAPACITY, enter_content, find_entry, find_group, table_is_full
+from .signature import kind_of
 
 # Columns of ``ends`` (per list) and ``links`` (per own type); entries are own type + 1, 0 is none.
 _LEFT_NEWEST = 0
@@ -25,6 +27,26 @@ _NEWER = 1
 
 _LOW = np.uint64(0xFFFFFFFF)
 _HIGH = np.uint64(0xFFFFFFFF00000000)
+
+
+@kernel
+def find_base_group(base, own, at, h):  # type: ignore[no-untyped-def]
+    """The base's group of candidates with signature ``h``, or -1.
+
+    at  of the own type's record in ``own``. What has a name that the base's strings lack has no
+        candidates there: that spares the look into a large table for most of what stays.
+    """
+    end = len(base.strings)
+    if np.int64(own[at]) >= end:
+        return np.int64(-1)
+    info = own[at + 1]
+    kind = kind_of(info)
+    if kind == STRUCT or kind == UNION:
+        body = at + HEAD_WORDS
+        for member in range(np.int64(info & INFO_VLEN_MASK)):
+            if np.int64(own[body + 3 * member]) >= end:
+                return np.int64(-1)
+    return find_group(base.group_slots, h)
 
 
 @kernel
@@ -74,8 +96,8 @@ def next_candidate(base, scratch, first_own, parity, group, own_list, part, posi
 
 
 @kernel
-def add_candidate(scratch, lists, h, own_index):  # type: ignore[no-untyped-def]
-    """Enter own type ``own_index`` at the head of its list; returns the number of lists."""
+def add_candidate(scratch, h, own_index):  # type: ignore[no-untyped-def]
+    """Enter own type ``own_index`` at the head of its list."""
     state = scratch.state
     list_slots = scratch.list_slots
     ends = scratch.ends
@@ -86,13 +108,15 @@ def add_candidate(scratch, lists, h, own_index):  # type: ignore[no-untyped-def]
     state[ENTRIES] += 1
     own_list = find_list(scratch, h)
     if own_list < 0:
-        own_list = lists
-        lists += 1
+        own_list = state[LISTS]
+        state[LISTS] += 1
         mask = state[LIST_MASK]
         slot = np.int64(h & _LOW) & mask
         while list_slots[slot] != 0:
             slot = (slot + 1) & mask
-        list_slots[slot] = (h & _HIGH) | np.uint64(lists)
+        list_slots[slot] = (h & _HIGH) | np.uint64(own_list + 1)
+        scratch.slots_used[state[SLOTS_USED]] = 2 * slot
+        state[SLOTS_USED] += 1
         for column in range(4):
             ends[own_list, column] = 0
     newest = _RIGHT_NEWEST if state[PARITY] else _LEFT_NEWEST
@@ -104,4 +128,26 @@ def add_candidate(scratch, lists, h, own_index):  # type: ignore[no-untyped-def]
     else:
         ends[own_list, newest + 1] = own_index + 1
     ends[own_list, newest] = own_index + 1
-    return lists
+
+
+@kernel
+def add_enum(scratch, content, own_index):  # type: ignore[no-untyped-def]
+    """Enter a full enum of the module under the hash of its content."""
+    state = scratch.state
+    slot = enter_content(scratch.enum_slots, state[LIST_MASK], content, own_index + 1)
+    scratch.slots_used[state[SLOTS_USED]] = 2 * slot + 1
+    state[SLOTS_USED] += 1
+
+
+@kernel
+def empty_lists(scratch):  # type: ignore[no-untyped-def]
+    """Forget what the last module entered: only what it touched is cleared."""
+    state = scratch.state
+    for i in range(state[SLOTS_USED]):
+        slot = np.int64(scratch.slots_used[i])
+        if slot & 1:
+            scratch.enum_slots[slot >> 1] = 0
+        else:
+            scratch.list_slots[slot >> 1] = 0
+    state[SLOTS_USED] = 0
+    state[LISTS] = 0

@@ -24,7 +24,7 @@ from ..jit import forget
 from ..table import BTF, freeze
 from . import passes
 from .equivalence import CURRENT_EPOCH, MARK_STAMP
-from .index import BaseIndex, new_records, new_scratch, unknown_kind_error
+from .index import BaseIndex, new_scratch, unknown_kind_error
 from .signature import EPOCH
 from .tables import Scratch, blank_tables
 
@@ -53,10 +53,9 @@ class Workspace:
     def __init__(self, index: BaseIndex) -> None:
         self.index = index
         self._scratch: Scratch | None = None
-        self._edits = np.empty(index.type_end, np.uint32)
         self._types = self._words = self._frames = self._text = 0
-        # Room for all modules but the largest: what is not touched takes no memory.
-        self._resize(1 << 16, 1 << 20, 1 << 12, 1 << 20)
+        # Room for all modules but the largest.
+        self._resize(1 << 14, 1 << 18, 1 << 12, 1 << 19)
 
     def _resize(self, types: int = 0, words: int = 0, frames: int = 0, text: int = 0) -> None:
         self._types = max(types, self._types)
@@ -65,9 +64,14 @@ class Workspace:
         self._text = max(text, self._text)
         if self._scratch is not None:
             forget(self._scratch)
-        records = new_records(self.index.starts, self.index.type_end + self._types)
+        self._scratch = None  # before there is more
         self._scratch = new_scratch(
-            records, self._edits, self._types, self._words, self._frames, self._text
+            self.index.starts,
+            self.index.type_end,
+            self._types,
+            self._words,
+            self._frames,
+            self._text,
         )
 
     def reserve(self, types: int, words: int, text: int) -> Scratch:
@@ -210,7 +214,7 @@ def _dedup(source: BTF, index: BaseIndex, *, added: bool, may_match: bool = True
 def prepare() -> None:
     """Have the kernel of dedup ready, which takes longer to compile than all others together."""
     word, text = np.zeros(1, np.uint32), np.zeros(1, np.uint8)
-    scratch = new_scratch(new_records(word, 2), word, types=1, words=1, frames=1, text=1)
+    scratch = new_scratch(word, edits=1, types=1, words=1, frames=1, text=1)
     passes.dedup_whole.prepare(  # type: ignore[attr-defined]
         blank_tables(), scratch, word, word, text, 0, np.uint32(0), np.uint32(0), True
     )

@@ -14,10 +14,12 @@ comes at the same entry as in libbpf.
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from .. import kinds, strings
 from ..errors import UnsupportedError
@@ -38,6 +40,7 @@ from ..kinds import (
     UNION,
     VAR,
 )
+from ..memory import Shape, together, zeros
 from ..table import BTF, freeze
 from .equivalence import STATE_SLOTS
 from .signature import CANONICAL, RECORD_COLUMNS, START, kind_of, mix, signature
@@ -67,7 +70,8 @@ class BaseIndex:
     group_starts    uint32, shape (G + 1,): first candidate of each group
     candidates  uint32: type ids by group, in libbpf's order of trial
     alone       uint8, shape (N,): ALONE or IN_COMPANY, see there
-    named_once  uint8, shape (N,): whether a struct, union or typedef is the only one of its name
+    named_once  uint8, shape (N,): whether a struct, union or typedef is the only one of its name,
+                and whether a forward declaration's name has no struct or union
     entries, capacity   size and capacity of libbpf's table with this base in it
     name_slots  uint64, power of two: structs and unions by name: name_off above, type id + 1
                 below, the id of void standing for several; 0 is free
@@ -114,13 +118,16 @@ class BaseIndex:
             at += len(level.words)
             first += level.type_count
         all_strings = np.concatenate([np.zeros(0, np.uint8), *(lv.strings for lv in levels)])
-        return cls._from_flat(
+        index = cls._from_flat(
             freeze(words),
             freeze(starts),
             freeze(all_strings),
             base.byteorder if base is not None else "",
             tuple(level.type_count for level in levels),
         )
+        arrays = [f.name for f in fields(index) if isinstance(getattr(index, f.name), np.ndarray)]
+        copies: Any = together([getattr(index, name) for name in arrays])
+        return replace(index, **dict(zip(arrays, copies, strict=True)))
 
     @classmethod
     def _from_flat(
@@ -135,7 +142,8 @@ class BaseIndex:
         string_slots = np.zeros(power_of_two(2 * count), np.uint64)
         repeat = strings.index_strings(all_strings, string_slots)
 
-        records = new_records(starts, len(starts))
+        records = np.zeros((len(starts), RECORD_COLUMNS), np.uint32)
+        fill_records(records, starts)
         group_slots = np.zeros(power_of_two(2 * len(starts)), np.uint64)
         group_starts = np.zeros(len(starts) + 1, np.uint32)
         candidates = np.empty(len(starts), np.uint32)
@@ -162,7 +170,7 @@ class BaseIndex:
         name_slots = np.zeros(power_of_two(2 * aggregates), np.uint64)
         typedef_slots = np.zeros(power_of_two(2 * typedefs), np.uint64)
         _index_names(words, starts, alone, name_slots, typedef_slots, enum_slots)
-        _mark_named_once(name_slots, typedef_slots, named_once)
+        _mark_named_once(words, starts, name_slots, typedef_slots, named_once)
         return cls(
             words=words,
             starts=starts,
@@ -257,53 +265,60 @@ def unknown_kind_error(level: BTF) -> UnsupportedError:
     )
 
 
-def new_records(starts: np.ndarray, capacity: int) -> np.ndarray:
-    """Table of records (see ``signature``) with the base's rows filled: uint32, (capacity, 4)."""
-    records = np.zeros((capacity, RECORD_COLUMNS), np.uint32)
+def fill_records(records: np.ndarray, starts: np.ndarray) -> None:
+    """Fill the base's rows of a zeroed table of records (see ``signature``)."""
     records[: len(starts), START] = starts
     records[: len(starts), CANONICAL] = np.arange(len(starts), dtype=np.uint32)
-    return records
 
 
 def new_scratch(
-    records: np.ndarray, edits: np.ndarray, types: int, words: int, frames: int, text: int
+    starts: np.ndarray, edits: int, types: int, words: int, frames: int, text: int
 ) -> Scratch:
     """Scratch memory for modules of up to that many types, words of types and bytes of strings.
 
-    records as ``new_records`` made it; frames: see ``Scratch``
+    starts  of the base's types; edits, frames: N and F of ``Scratch``
     """
-    return Scratch(
-        records=records,
-        pairs=np.empty(len(records), np.uint32),
-        edits=edits,
-        state=np.zeros(STATE_SLOTS, np.int64),
-        list_slots=np.empty(power_of_two(2 * types), np.uint64),
-        enum_slots=np.empty(power_of_two(2 * types), np.uint64),
-        ends=np.empty((types, 4), np.uint32),
-        links=np.empty((types, 2), np.uint32),
-        frames=np.empty((max(frames, types), 4), np.int64),
-        mates=np.empty(types, np.uint32),
-        kinds=np.empty(types, np.uint8),
-        trust=np.empty(types, np.uint8),
-        signatures=np.empty(types, np.uint64),
-        marks=np.zeros(len(records), np.uint32),
-        pending=np.empty(2 * types + 64, np.int64),
-        names=np.empty(power_of_two(2 * types), np.uint64),
-        identity_stack=np.empty((max(frames, types), 3), np.int64),
-        identity_keys=np.empty(power_of_two(4 * max(frames, types)), np.uint64),
-        identity_depths=np.zeros(power_of_two(4 * max(frames, types)), np.int64),
-        proved=np.empty(types, np.uint32),
-        unfolded=np.zeros(len(records), np.uint64),
-        first_user=np.empty(types + 2, np.int64),
-        users=np.empty(words, np.uint32),
-        seen=np.empty(text, np.uint32),
-        own_strings=np.empty(text, np.uint8),
-        string_slots=np.zeros(power_of_two(text // 32), np.uint64),
-        own=np.empty(words, np.uint32),
-        out=np.empty(words, np.uint32),
-        new_ids=np.empty(types, np.uint32),
-        out_offsets=np.empty(types + 1, np.uint32),
-    )
+    rows = len(starts) + types
+    frames = max(frames, types)
+    slots = power_of_two(2 * types)
+    walked = power_of_two(4 * frames)
+    layout: dict[str, tuple[Shape, DTypeLike]] = {
+        "records": ((rows, RECORD_COLUMNS), np.uint32),
+        "pairs": (rows, np.uint32),
+        "edits": (edits, np.uint32),
+        "state": (STATE_SLOTS, np.int64),
+        "list_slots": (slots, np.uint64),
+        "enum_slots": (slots, np.uint64),
+        "slots_used": (2 * types, np.uint32),
+        "ends": ((types, 4), np.uint32),
+        "links": ((types, 2), np.uint32),
+        "frames": ((frames, 4), np.int64),
+        "left": (types, np.uint32),
+        "mates": (types, np.uint32),
+        "kinds": (types, np.uint8),
+        "trust": (types, np.uint8),
+        "signatures": (types, np.uint64),
+        "marks": (rows, np.uint32),
+        "pending": (2 * types + 64, np.int64),
+        "names": (slots, np.uint64),
+        "identity_stack": ((frames, 3), np.int64),
+        "identity_keys": (walked, np.uint64),
+        "identity_depths": (walked, np.int64),
+        "proved": (types, np.uint32),
+        "unfolded": (rows, np.uint64),
+        "first_user": (types + 2, np.int64),
+        "users": (words, np.uint32),
+        "seen": (text, np.uint32),
+        "own_strings": (text, np.uint8),
+        "string_slots": (power_of_two(text // 32), np.uint64),
+        "own": (words, np.uint32),
+        "out": (words, np.uint32),
+        "new_ids": (types, np.uint32),
+        "out_offsets": (types + 1, np.uint32),
+    }
+    scratch = Scratch(**zeros(layout))
+    fill_records(scratch.records, starts)
+    return scratch
 
 
 def power_of_two(at_least: int) -> int:
@@ -503,11 +518,12 @@ def enum_content(words, at):  # type: ignore[no-untyped-def]
 
 @kernel
 def enter_content(slots, mask, h, value):  # type: ignore[no-untyped-def]
-    """Enter ``value`` (not 0) under a hash of content."""
+    """Enter ``value`` (not 0) under a hash of content; returns its slot."""
     slot = np.int64(h & _LOW) & mask
     while slots[slot] != 0:
         slot = (slot + 1) & mask
     slots[slot] = (h & _HIGH) | np.uint64(value)
+    return slot
 
 
 @kernel
@@ -581,10 +597,14 @@ def _index_names(words, starts, alone, name_slots, typedef_slots, enum_slots):  
 
 
 @kernel
-def _mark_named_once(name_slots, typedef_slots, named_once):  # type: ignore[no-untyped-def]
+def _mark_named_once(words, starts, name_slots, typedef_slots, named_once):  # type: ignore[no-untyped-def]
     for table in range(2):
         slots = name_slots if table == 0 else typedef_slots
         for slot in slots:
             type_id = np.int64(slot & _LOW) - 1
             if slot >> np.uint64(32) != 0 and type_id > 0:
                 named_once[type_id] = 1
+    for type_id in range(1, len(starts)):
+        at = np.int64(starts[type_id])
+        if kind_of(words[at + 1]) == FWD and find_name(name_slots, words[at]) < 0:
+            named_once[type_id] = 1

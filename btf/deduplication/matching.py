@@ -53,6 +53,7 @@ from ..kinds import (
     UNION,
     VAR,
 )
+from .candidates import find_base_group
 from .equivalence import (
     BASE_EDITS,
     DIFFERENT,
@@ -61,12 +62,7 @@ from .equivalence import (
     clear_pairs,
     equivalent,
 )
-from .index import (
-    ALONE,
-    enter_name,
-    find_group,
-    find_name,
-)
+from .index import ALONE, enter_name, find_group, find_name
 from .primitives import dedup_primitive
 from .signature import CANONICAL, START, kind_of, signature
 
@@ -89,6 +85,7 @@ PARTNER_CONTESTED = 6
 _MAX_COMPANY = 16  # base types of one signature that are walked to tell them apart
 
 _31 = np.uint32(31)
+_1 = np.int64(1)
 
 
 @inlined
@@ -132,13 +129,14 @@ def _agree(base, own, at_base, at):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _pair_up(base, own, count, first_own, scratch, lists):  # type: ignore[no-untyped-def]
-    """Deduplicate primitive types and give others a first partner: (lists, FWDs that stay)."""
+def _pair_up(base, own, count, first_own, scratch):  # type: ignore[no-untyped-def]
+    """Deduplicate primitive types and give others a first partner; returns how many FWDs stay."""
     records = scratch.records
     mates = scratch.mates
     kinds = scratch.kinds
     trust = scratch.trust
     base_words = base.words
+    base_strings = len(base.strings)
     own_fwds = np.int64(0)
     expected = np.int64(0)
     for index in range(count):
@@ -163,7 +161,7 @@ def _pair_up(base, own, count, first_own, scratch, lists):  # type: ignore[no-un
                 found = expected
                 records[type_id, CANONICAL] = found
             else:
-                lists = dedup_primitive(base, own, scratch, first_own, type_id, kind, lists)
+                dedup_primitive(base, own, scratch, first_own, type_id, kind)
                 found = np.int64(records[type_id, CANONICAL])
             if found < first_own:
                 mates[index] = found
@@ -187,7 +185,7 @@ def _pair_up(base, own, count, first_own, scratch, lists):  # type: ignore[no-un
         if kind == STRUCT or kind == UNION or kind == TYPEDEF:
             if agrees and base.named_once[expected]:
                 trust[index] = _NAMED
-            elif own[at] != 0:
+            elif own[at] != 0 and np.int64(own[at]) < base_strings:
                 named = find_name(
                     base.typedef_slots if kind == TYPEDEF else base.name_slots, own[at]
                 )
@@ -196,20 +194,18 @@ def _pair_up(base, own, count, first_own, scratch, lists):  # type: ignore[no-un
                     trust[index] = _NAMED
         if mates[index] != 0:
             expected = np.int64(mates[index]) + 1
-    return lists, own_fwds
+    return own_fwds
 
 
-@apart
-def _may_declare(base, own, records, declaration, definition):  # type: ignore[no-untyped-def]
+@kernel
+def _may_declare(base, own, declaration, definition):  # type: ignore[no-untyped-def]
     """Whether an own FWD (position in ``own``) is of the kind and name of a base type, the only
     struct or union of that name."""
     at = np.int64(base.starts[definition])
     kind = kind_of(base.words[at + 1])
     if kind != (UNION if own[declaration + 1] >> _31 else STRUCT):
         return False
-    return base.words[at] == own[declaration] and (
-        find_name(base.name_slots, own[declaration]) == definition
-    )
+    return base.words[at] == own[declaration] and base.named_once[definition] != 0
 
 
 @kernel
@@ -254,7 +250,7 @@ def _follow(base, own, first_own, scratch, index, top):  # type: ignore[no-untyp
                 mate == 0
                 and kind_of(own[child_at + 1]) == FWD
                 and np.int64(records[referred, CANONICAL]) == referred
-                and _may_declare(base, own, records, child_at, wanted)
+                and _may_declare(base, own, child_at, wanted)
             ):
                 mates[child] = wanted
                 trust[child] = _DECLARED
@@ -371,6 +367,9 @@ def _declarations_are_clear(base, own, count, first_own, scratch):  # type: igno
     names = scratch.names[: min(size, len(scratch.names))]
     for slot in range(len(names)):
         names[slot] = 0
+    hashed = scratch.pending  # bits of the names: most structs are told from all of them by one
+    for word in range(64):
+        hashed[word] = 0
     for index in range(count):
         if kinds[index] != FWD:
             continue
@@ -378,13 +377,23 @@ def _declarations_are_clear(base, own, count, first_own, scratch):  # type: igno
         at = np.int64(records[type_id, START]) - len(base.words)
         if find_name(names, own[at]) < 0:
             enter_name(names, own[at], type_id)
-        if np.int64(records[type_id, CANONICAL]) != type_id:
-            # it is one of the base's declarations (or an own one's double)
-            if find_name(base.name_slots, own[at]) >= 0:
+        name = np.int64(own[at])
+        hashed[(name >> 6) & 63] |= _1 << (name & 63)
+        canonical = np.int64(records[type_id, CANONICAL])
+        if canonical == type_id:
+            continue
+        # it is one of the base's declarations, or the double of an own one
+        if canonical < first_own:
+            if base.named_once[canonical] == 0:
                 return False
+        elif find_name(base.name_slots, own[at]) >= 0:
+            return False
     for index in range(count):
         if kinds[index] == STRUCT or kinds[index] == UNION:
             at = np.int64(records[first_own + index, START]) - len(base.words)
+            name = np.int64(own[at])
+            if hashed[(name >> 6) & 63] & (_1 << (name & 63)) == 0:
+                continue
             if find_name(names, own[at]) >= 0:
                 return False
     return True
@@ -427,7 +436,8 @@ def _doubt(base, own, count, first_own, scratch):  # type: ignore[no-untyped-def
             continue
         h = signature(base.words, own, records, first_own + index)
         scratch.signatures[index] = h
-        group = find_group(base.group_slots, h)
+        at = np.int64(records[first_own + index, START]) - len(base.words)
+        group = find_base_group(base, own, at, h)
         if group >= 0:
             for entry in range(base.group_starts[group], base.group_starts[group + 1]):
                 if marks[base.candidates[entry]] == stamp:
@@ -442,21 +452,21 @@ def match(base, own, count, first_own, scratch):  # type: ignore[no-untyped-def]
     base, scratch   see ``tables``; own: uint32, the module's words in the base's numbering
     count           number of own types; their ids start at ``first_own``
 
-    Returns (verdict, lists of candidates in use, FWDs that are still their own). When the verdict
-    is not MATCHED nothing but primitive types is mapped.
+    Returns (verdict, FWDs that are still their own). When the verdict is not MATCHED nothing but
+    primitive types is mapped.
     """
     records = scratch.records
     mates = scratch.mates
-    lists, own_fwds = _pair_up(base, own, count, first_own, scratch, np.int64(0))
+    own_fwds = _pair_up(base, own, count, first_own, scratch)
     if scratch.state[BASE_EDITS] > 0:
-        return ENUMS_REMAPPED, lists, own_fwds
+        return ENUMS_REMAPPED, own_fwds
     if not _declarations_are_clear(base, own, count, first_own, scratch):
-        return DECLARATION_UNCLEAR, lists, own_fwds
+        return DECLARATION_UNCLEAR, own_fwds
     if _prove(base, own, count, first_own, scratch) > 0:
         _spread(own, len(base.words), count, first_own, scratch)
     doubt = _doubt(base, own, count, first_own, scratch)
     if doubt != MATCHED:
-        return doubt, lists, own_fwds
+        return doubt, own_fwds
     company = np.int64(0)
     for index in range(count):
         mate = np.int64(mates[index])
@@ -484,8 +494,8 @@ def match(base, own, count, first_own, scratch):  # type: ignore[no-untyped-def]
                     own_fwds += 1
                 elif _is_paired_kind(scratch.kinds[other]):
                     records[first_own + other, CANONICAL] = UNMAPPED
-            return PARTNER_AMBIGUOUS, lists, own_fwds
-    return MATCHED, lists, own_fwds
+            return PARTNER_AMBIGUOUS, own_fwds
+    return MATCHED, own_fwds
 
 
 @apart

@@ -49,7 +49,7 @@ from ..kinds import (
     UNION,
 )
 from ..strings import map_strings
-from .candidates import add_candidate, find_list, next_candidate
+from .candidates import add_candidate, empty_lists, find_base_group, find_list, next_candidate
 from .equivalence import (
     BASE_EDITS,
     CAPACITY,
@@ -57,12 +57,14 @@ from .equivalence import (
     ENTRIES,
     FORWARD_ENUMS,
     IN_PROGRESS,
+    LEFT,
     LIST_MASK,
     NEEDS_BASE_CHANGE,
     OWN_BYTES,
     OWN_STRINGS,
     PAIRS,
     PARITY,
+    SHORTCUTS,
     STARTS_ONLY,
     STRING_OVERFLOW,
     TOO_DEEP,
@@ -78,11 +80,11 @@ from .equivalence import (
     same_but_references,
     same_record,
 )
-from .index import enter_name, find_group, find_name
+from .index import enter_name, find_name
 from .intake import take_in
 from .matching import MATCHED, NOT_TRIED, match, unmatch_references
 from .primitives import dedup_primitives
-from .shortcuts import may_equal, note_proved
+from .shortcuts import may_equal, note_proved, open_shortcuts
 from .signature import CANONICAL, EPOCH, START, kind_of, signature, word_at
 
 # What a pass returns: DONE, or a code below with the type id that stopped it.
@@ -158,13 +160,8 @@ def _start_module(base, offsets, scratch):  # type: ignore[no-untyped-def]
     while slots < 2 * count:
         slots *= 2
     state[LIST_MASK] = slots - 1
-    for slot in range(slots):
-        scratch.list_slots[slot] = 0
-    for slot in range(slots):
-        scratch.enum_slots[slot] = 0
+    empty_lists(scratch)
     for index in range(count):
-        scratch.proved[index] = 0
-        scratch.unfolded[first_own + index] = 0
         records[first_own + index, START] = base_words + np.int64(offsets[index])
         records[first_own + index, CANONICAL] = UNMAPPED
         records[first_own + index, EPOCH] = 0
@@ -173,6 +170,7 @@ def _start_module(base, offsets, scratch):  # type: ignore[no-untyped-def]
     state[CAPACITY] = base.capacity
     state[PARITY] = 0
     state[FORWARD_ENUMS] = 0
+    state[SHORTCUTS] = 0
 
 
 @kernel
@@ -199,15 +197,17 @@ def dedup_types(base, own, count, first_own, scratch, may_match):  # type: ignor
     state = scratch.state
     verdict = NOT_TRIED
     if may_match:
-        verdict, lists, own_fwds = match(base, own, count, first_own, scratch)
+        verdict, own_fwds = match(base, own, count, first_own, scratch)
     else:
-        lists, own_fwds = dedup_primitives(base, own, count, first_own, scratch)
+        own_fwds = dedup_primitives(base, own, count, first_own, scratch)
     state[VERDICT] = verdict
     matched = verdict == MATCHED
     words = base.words
+    _list_left(count, first_own, scratch)
 
     # Structs, unions and typedefs: by walking the graphs that hang on them.
-    for index in range(count):
+    for position in range(state[LEFT]):
+        index = np.int64(scratch.left[position])
         type_id = first_own + index
         if is_mapped(records, type_id):
             continue
@@ -216,7 +216,7 @@ def dedup_types(base, own, count, first_own, scratch, may_match):  # type: ignor
         if kind != STRUCT and kind != UNION and kind != TYPEDEF:
             continue
         h = scratch.signatures[index] if matched else signature(words, own, records, type_id)
-        group = find_group(base.group_slots, h)
+        group = find_base_group(base, own, at - len(words), h)
         own_list = find_list(scratch, h)
         found = np.int64(type_id)
         part = np.int64(0)
@@ -228,9 +228,11 @@ def dedup_types(base, own, count, first_own, scratch, may_match):  # type: ignor
             )
             if other < 0:
                 break
-            if kind == TYPEDEF and np.int64(scratch.proved[index]) == other:
+            if state[SHORTCUTS] and kind == TYPEDEF and np.int64(scratch.proved[index]) == other:
                 found = other
                 break
+            if tried == _MANY:
+                open_shortcuts(scratch, first_own, count)
             if tried >= _MANY and not may_equal(words, own, scratch, type_id, other):
                 continue
             tried += 1
@@ -248,24 +250,27 @@ def dedup_types(base, own, count, first_own, scratch, may_match):  # type: ignor
             if state[NEEDS_BASE_CHANGE]:
                 continue
             if kind == TYPEDEF and state[PAIRS] > _MANY:
+                open_shortcuts(scratch, first_own, count)
                 note_proved(words, own, scratch, first_own)
             found = other
             break
         records[type_id, CANONICAL] = found
         if found == type_id:
-            lists = add_candidate(scratch, lists, h, index)
+            add_candidate(scratch, h, index)
 
     if own_fwds > 0:
         _resolve_forward_declarations(base, own, count, scratch, first_own)
     if matched and state[BASE_EDITS] > 0:
         unmatch_references(count, first_own, scratch)
+        _list_left(count, first_own, scratch)
 
     # Reference types: what they refer to first, then they themselves by all their words.
     stack = scratch.frames
-    for index in range(count):
+    for position in range(state[LEFT]):
+        index = np.int64(scratch.left[position])
         if is_mapped(records, first_own + index):
             continue
-        # Frame: type, its next reference, end of its references.
+        # Frame: type, its next reference, whether one of those before it is its own.
         top = np.int64(0)
         entering = np.int64(first_own + index)
         while True:
@@ -273,6 +278,7 @@ def dedup_types(base, own, count, first_own, scratch, may_match):  # type: ignor
                 records[entering, CANONICAL] = IN_PROGRESS
                 stack[top, 0] = entering
                 stack[top, 1] = 0
+                stack[top, 2] = 0
                 top += 1
                 entering = np.int64(-1)
             type_id = stack[top - 1, 0]
@@ -296,12 +302,16 @@ def dedup_types(base, own, count, first_own, scratch, may_match):  # type: ignor
                 if mapped == UNMAPPED:
                     entering = referred
                     break
-                own[word] = resolve(records, referred)
+                referred = resolve(records, referred)
+                own[word] = referred
                 stack[top - 1, 1] += 1
+                stack[top - 1, 2] |= referred >= first_own
             if entering >= 0:
                 continue
             h = signature(words, own, records, type_id)
-            group = find_group(base.group_slots, h)
+            group = np.int64(-1)  # no type of the base refers to an own one
+            if not stack[top - 1, 2]:
+                group = find_base_group(base, own, at, h)
             own_list = find_list(scratch, h)
             found = type_id
             part = np.int64(0)
@@ -317,7 +327,7 @@ def dedup_types(base, own, count, first_own, scratch, may_match):  # type: ignor
                     break
             records[type_id, CANONICAL] = found
             if found == type_id:
-                lists = add_candidate(scratch, lists, h, type_id - first_own)
+                add_candidate(scratch, h, type_id - first_own)
             top -= 1
             if top == 0:
                 break
@@ -325,21 +335,35 @@ def dedup_types(base, own, count, first_own, scratch, may_match):  # type: ignor
 
 
 @kernel
+def _list_left(count, first_own, scratch):  # type: ignore[no-untyped-def]
+    """Fill ``left`` with the own types that are not mapped."""
+    left = np.int64(0)
+    for index in range(count):
+        if scratch.records[first_own + index, CANONICAL] == UNMAPPED:
+            scratch.left[left] = index
+            left += 1
+    scratch.state[LEFT] = left
+
+
+@kernel
 def _resolve_forward_declarations(base, own, count, scratch, first_own):  # type: ignore[no-untyped-def]
     """Map a FWD that is still its own to the one canonical struct or union of its name, if any."""
     records = scratch.records
+    # The structs and unions that stay: canonical ones among ``left``.
+    left = scratch.state[LEFT]
     size = 16
-    while size < 2 * count:
+    while size < 2 * left:
         size *= 2
     own_names = scratch.names[: min(size, len(scratch.names))]
     for slot in range(len(own_names)):
         own_names[slot] = 0
-    for index in range(count):
-        at = np.int64(records[first_own + index, START]) - len(base.words)
+    for position in range(left):
+        type_id = first_own + np.int64(scratch.left[position])
+        at = np.int64(records[type_id, START]) - len(base.words)
         kind = kind_of(own[at + 1])
         if kind == STRUCT or kind == UNION:
-            if np.int64(records[first_own + index, CANONICAL]) == first_own + index:
-                enter_name(own_names, own[at], first_own + index)
+            if np.int64(records[type_id, CANONICAL]) == type_id:
+                enter_name(own_names, own[at], type_id)
     for index in range(count):
         at = np.int64(records[first_own + index, START]) - len(base.words)
         if kind_of(own[at + 1]) != FWD:

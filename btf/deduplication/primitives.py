@@ -6,15 +6,15 @@ import numpy as np
 
 from ..jit import apart, kernel
 from ..kinds import DATASEC, ENUM, ENUM64, FLOAT, FWD, INFO_VLEN_MASK, INT, VAR
-from .candidates import add_candidate, find_list, next_candidate
+from .candidates import add_candidate, add_enum, find_base_group, find_list, next_candidate
 from .equivalence import FORWARD_ENUMS, LIST_MASK, PARITY, compatible_enums, remap, same_record
-from .index import ALONE, enter_content, enum_content, find_group, next_content
+from .index import ALONE, enum_content, next_content
 from .signature import CANONICAL, START, kind_of, signature
 
 
 @apart
-def dedup_primitive(base, own, scratch, first_own, type_id, kind, lists):  # type: ignore[no-untyped-def]
-    """Map an INT, FLOAT, FWD, ENUM or ENUM64; returns the number of lists of candidates."""
+def dedup_primitive(base, own, scratch, first_own, type_id, kind):  # type: ignore[no-untyped-def]
+    """Map an INT, FLOAT, FWD, ENUM or ENUM64."""
     records = scratch.records
     state = scratch.state
     index = type_id - first_own
@@ -22,7 +22,7 @@ def dedup_primitive(base, own, scratch, first_own, type_id, kind, lists):  # typ
     enum = kind == ENUM or kind == ENUM64
     full_enum = enum and own[at + 1] & INFO_VLEN_MASK != 0
     h = signature(base.words, own, records, type_id)
-    group = find_group(base.group_slots, h)
+    group = find_base_group(base, own, at, h)
     content = np.uint64(0)
     base_mask = np.int64(len(base.enum_slots) - 1)
     own_mask = state[LIST_MASK]
@@ -48,10 +48,11 @@ def dedup_primitive(base, own, scratch, first_own, type_id, kind, lists):  # typ
                     other, slot = next_content(scratch.enum_slots, own_mask, content, slot)
             if other > 0:
                 records[type_id, CANONICAL] = other
-                return lists
+                return
             records[type_id, CANONICAL] = type_id
-            enter_content(scratch.enum_slots, own_mask, content, index + 1)
-            return add_candidate(scratch, lists, h, index)
+            add_enum(scratch, content, index)
+            add_candidate(scratch, h, index)
+            return
     own_list = find_list(scratch, h)
     found = np.int64(type_id)
     part = np.int64(0)
@@ -74,18 +75,16 @@ def dedup_primitive(base, own, scratch, first_own, type_id, kind, lists):  # typ
     records[type_id, CANONICAL] = found
     if found == type_id:
         if full_enum:
-            enter_content(scratch.enum_slots, own_mask, content, index + 1)
+            add_enum(scratch, content, index)
         elif enum:
             state[FORWARD_ENUMS] += 1
-        lists = add_candidate(scratch, lists, h, index)
-    return lists
+        add_candidate(scratch, h, index)
 
 
 @kernel
 def dedup_primitives(base, own, count, first_own, scratch):  # type: ignore[no-untyped-def]
-    """Map the types that refer to nothing: (lists of candidates in use, FWDs that stay)."""
+    """Map the types that refer to nothing; returns how many FWDs stay."""
     records = scratch.records
-    lists = np.int64(0)
     own_fwds = np.int64(0)
     for index in range(count):
         type_id = first_own + index
@@ -93,7 +92,7 @@ def dedup_primitives(base, own, count, first_own, scratch):  # type: ignore[no-u
         if kind == VAR or kind == DATASEC:
             records[type_id, CANONICAL] = type_id
         elif kind == INT or kind == FLOAT or kind == FWD or kind == ENUM or kind == ENUM64:
-            lists = dedup_primitive(base, own, scratch, first_own, type_id, kind, lists)
+            dedup_primitive(base, own, scratch, first_own, type_id, kind)
             if kind == FWD and np.int64(records[type_id, CANONICAL]) == type_id:
                 own_fwds += 1
-    return lists, own_fwds
+    return own_fwds

@@ -31,12 +31,23 @@ from ..kinds import (
     TYPEDEF,
     UNION,
 )
-from .equivalence import PAIRS, resolve
+from .equivalence import PAIRS, SHORTCUTS, resolve
 from .signature import PAIRED, START, kind_of, mix, word_at
 
 _BUDGET = 64  # types that an unfolding looks at
 _UNCLEAR = np.uint64(1)  # the unfolding has a forward declaration: it may equal many
 _SEED = np.uint64(0x452821E638D01377)
+
+
+@kernel
+def open_shortcuts(scratch, first_own, count):  # type: ignore[no-untyped-def]
+    """Before the first shortcut that a module takes: forget what an earlier one left behind."""
+    if scratch.state[SHORTCUTS]:
+        return
+    for index in range(count):
+        scratch.proved[index] = 0
+        scratch.unfolded[first_own + index] = 0
+    scratch.state[SHORTCUTS] = 1
 
 
 @kernel

@@ -62,9 +62,11 @@ class Scratch(NamedTuple):
     list_slots  uint64, a power of two: the module's lists of candidates by signature
     enum_slots  uint64, a power of two: own full enums by content, own type + 1
                 (of both, ``state[LIST_MASK]`` says how many slots this module uses)
+    slots_used  uint32 (2 T,): slots of these that are not 0: twice the slot, and 1 for an enum's
     ends        uint32 (T, 4): the two ends of each such list
     links       uint32 (T, 2): next older and newer entry of the list
     frames      int64 (F, 4), F >= T: stack of the graph walk
+    left        uint32 (T,): own types (0-based) that match and first pass left, in order
     mates       uint32 (T,): by own type (0-based), its partner in the base, or 0
     kinds       uint8 (T,): kind of each own type, side by side for passes that look for a few
     trust       uint8 (T,): how sure its partner is
@@ -91,9 +93,11 @@ class Scratch(NamedTuple):
     state: np.ndarray
     list_slots: np.ndarray
     enum_slots: np.ndarray
+    slots_used: np.ndarray
     ends: np.ndarray
     links: np.ndarray
     frames: np.ndarray
+    left: np.ndarray
     mates: np.ndarray
     kinds: np.ndarray
     trust: np.ndarray
