@@ -74,6 +74,10 @@ class BTF(Explorable):
         return [*(self.base.levels if self.base is not None else ()), self]
 
     @cached_property
+    def _own_text(self) -> bytes:
+        return self.strings.tobytes()
+
+    @cached_property
     def chain_strings(self) -> np.ndarray:
         """Strings of all levels, so that a global offset is an index: uint8."""
         if self.base is None:
@@ -135,10 +139,8 @@ class BTF(Explorable):
         while level is not None:
             if level.start_str_off <= offset < level.str_end:
                 start = offset - level.start_str_off
-                end = bytes(level.strings[start : start + 256]).find(b"\0")
-                if end < 0:
-                    end = level.strings[start:].tobytes().find(b"\0")
-                return bytes(level.strings[start : start + end])
+                text = level._own_text
+                return text[start : text.find(b"\0", start)]
             level = level.base
         raise BtfError(f"string offset {offset} is beyond {self.str_end}", self.path, "strings")
 

@@ -83,6 +83,7 @@ def _exercise_dedup() -> tuple[BaseIndex, BTF]:
 
 
 def _exercise_tables(index: BaseIndex, split: BTF) -> None:
+    from .compare.alike import Fingerprinted
     from .fingerprint.fingerprints import BaseFingerprints, fingerprints, own_fingerprints
     from .own_columns import columns, type_names
     from .own_members import members
@@ -91,8 +92,12 @@ def _exercise_tables(index: BaseIndex, split: BTF) -> None:
     columns(split)
     type_names(split)
     members(split)
-    fingerprints(split, BaseFingerprints.build(index.base))
+    known = BaseFingerprints.build(index.base)
+    fingerprints(split, known)
     own_fingerprints(split)
+    types = Fingerprinted(index.base, known)
+    types.add(split)
+    types.ahead(split[split.start_id], split[split.start_id])
     _exercise_misses()
 
 

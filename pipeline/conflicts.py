@@ -7,13 +7,13 @@ words how definitions differ, for which it opens the BTF files of the modules th
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 import btf
+from btf.compare.alike import Fingerprinted
 
 from .base import SharedBase
 from .grouping import distinct_per_group, grouped, hashes, row_groups, with_modules
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _COLUMNS = ("global_id", "object_id", "kind", "name", "size", "fingerprint")
 TASKS_PER_WORKER = 4  # some names take longer than others to compare
+_MAX_OPEN_BYTES = 32 << 20  # of BTF files that a worker keeps open
 LABELS = ("definition 1", "this one")
 # What these are called is a text, not a name.
 NAMELESS = ("DECL_TAG", "TYPE_TAG")
@@ -45,11 +46,12 @@ def conflicts_table(
     keys = ("kind", "name", "definition")
     rows = rows.sort_by([(key, "ascending") for key in keys])
     kernel = str(types), btf_folder
-    tasks = _word_tasks(rows, names, kernel, TASKS_PER_WORKER * workforce.workers)
+    order, tasks = _word_tasks(rows, names, kernel, TASKS_PER_WORKER * workforce.workers)
     words = [said for part in workforce.map(say_differences, tasks) for said in part]
+    place = pa.array(np.argsort(order))
     for number, name in enumerate(("reason", "difference")):
         column = pa.array([said[number] for said in words], pa.string())
-        rows = rows.append_column(name, column)
+        rows = rows.append_column(name, column.take(place))
     return with_modules(rows, names, CONFLICTS.schema)
 
 
@@ -140,17 +142,23 @@ _WordTask = tuple[_Kernel, dict[int, str], "NDArray[np.uint64]", "NDArray[np.int
 
 def _word_tasks(
     rows: pa.Table, names: Sequence[str], kernel: _Kernel, count: int
-) -> list[_WordTask]:
-    """Cut definitions into about that many parts, those of one name together."""
+) -> tuple[NDArray[np.int64], list[_WordTask]]:
+    """Cut definitions into about that many parts, those of one name together, and names of the
+    same modules, so that few files are opened: (rows in the order of the parts, the parts)."""
     global_id, number = rows["global_id"].to_numpy(), rows["definition"].to_numpy()
     starts = np.flatnonzero(number == 1)
-    cuts = np.unique(np.searchsorted(starts, np.arange(count) * len(rows) // count))
-    ends = [*(starts[cut] for cut in cuts if cut < len(starts)), len(rows)]
+    sizes = np.diff(np.append(starts, len(rows)))
+    by_module = np.argsort(global_id[starts + 1], kind="stable")
+    starts, sizes = starts[by_module], sizes[by_module]
+    ends = np.cumsum(sizes)
+    order = np.arange(len(rows)) + np.repeat(starts - (ends - sizes), sizes)
+    cuts = np.unique(np.searchsorted(ends, np.arange(1, count + 1) * len(rows) // count))
     tasks = []
-    for low, high in itertools.pairwise(ends):
-        objects = {int(number): names[int(number)] for number in global_id[low:high] >> 32}
-        tasks.append((kernel, objects, global_id[low:high], number[low:high]))
-    return tasks
+    for part in np.split(order, ends[cuts[:-1]]) if len(rows) else ():
+        ids = global_id[part]
+        objects = {int(number): names[int(number)] for number in np.unique(ids >> 32)}
+        tasks.append((kernel, objects, ids, number[part]))
+    return order, tasks
 
 
 def say_differences(base: SharedBase, task: _WordTask) -> list[tuple[str | None, str | None]]:
@@ -158,13 +166,13 @@ def say_differences(base: SharedBase, task: _WordTask) -> list[tuple[str | None,
     kernel, names, global_ids, numbers = task
     opened = _opened(base, kernel)
     said: list[tuple[str | None, str | None]] = []
+    first = 0
     for global_id, number in zip(global_ids.tolist(), numbers.tolist(), strict=True):
-        found = opened.type(global_id, names)
         if number == 1:
-            first = found
+            first = global_id
             said.append((None, None))
             continue
-        difference = opened.differences.between(first, found)
+        difference = opened.difference(first, global_id, names)
         said.append((difference.reason, str(difference)) if difference else (None, None))
     return said
 
@@ -175,33 +183,33 @@ class _Opened:
     def __init__(self, base: SharedBase, folder: Stored) -> None:
         assert base.index.base is not None
         self._folder = folder
+        self._base = base.index.base
         self._known = base.fingerprints
-        self._files: dict[int, btf.BTF] = {0: base.index.base}
-        self._known_types = len(self._known.values)
-        self._base_keys = _as_bytes(self._known.values)
-        self._keys: dict[int, list[bytes]] = {}  # of own types, by the address of the BTF
-        self.differences = btf.Differences(LABELS, self._key)
+        self._start()
 
-    def type(self, global_id: int, names: dict[int, str]) -> btf.Type:
+    def _start(self) -> None:
+        self._files: dict[int, btf.BTF] = {0: self._base}
+        self._file_bytes = 0
+        self._types = Fingerprinted(self._base, self._known)
+        self._differences = btf.Differences(LABELS, self._types.key, self._types.ahead)
+
+    def difference(self, first: int, second: int, names: dict[int, str]) -> btf.Difference | None:
+        """The difference between two types, by global id; ``names`` of their modules by number."""
+        if self._file_bytes > _MAX_OPEN_BYTES:
+            self._start()  # what was compared keeps files open too
+        return self._differences.between(self._type(first, names), self._type(second, names))
+
+    def _type(self, global_id: int, names: dict[int, str]) -> btf.Type:
         """A type of the base or of a module."""
         object_id = global_id >> 32
         if object_id not in self._files:
             name = f"{names[object_id]}.btf"
-            path = f"{self._folder}/{name}"
-            opened = btf.parse(self._folder.read(name), self._files[0], path=path)
+            content = self._folder.read(name)
+            opened = btf.parse(content, self._base, path=f"{self._folder}/{name}")
+            self._types.add(opened)
             self._files[object_id] = opened
-            self._keys[id(opened)] = _as_bytes(btf.fingerprints(opened, self._known))
+            self._file_bytes += len(content)
         return self._files[object_id][global_id & 0xFFFFFFFF]
-
-    def _key(self, opened: btf.BTF, type_id: int) -> bytes:
-        """The fingerprint; of types of the base too, which a module's BTF goes on from."""
-        if type_id < self._known_types:
-            return self._base_keys[type_id]
-        return self._keys[id(opened)][type_id - self._known_types]
-
-
-def _as_bytes(values: NDArray[np.uint64]) -> list[bytes]:
-    return np.ascontiguousarray(values).view("V16").ravel().tolist()
 
 
 # The last kernel that this process had to do with: there are several tasks for each.

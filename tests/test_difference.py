@@ -10,6 +10,7 @@ from conftest import DEMO
 
 import btf
 from btf.compare import reasons
+from btf.compare.alike import Fingerprinted
 
 Write = Callable[[Writer], int]
 LABELS = ("old", "new")
@@ -321,7 +322,11 @@ def test_many_pairs_at_once_give_the_same(demo_btf: Callable[[str], bytes]) -> N
         return tuple(values[id(owner)][type_id - len(below)])
 
     labels = ("one", "other")
+    fingerprinted = Fingerprinted(base, known)
+    for split in opened.values():
+        fingerprinted.add(split)
     differences = btf.Differences(labels, key)
+    seen_through = btf.Differences(labels, fingerprinted.key, fingerprinted.ahead)
     found = 0
     for one in opened["scsi_mod"].own_types():
         if not isinstance(one, btf.Composite) or not one.name:
@@ -331,5 +336,6 @@ def test_many_pairs_at_once_give_the_same(demo_btf: Callable[[str], bytes]) -> N
                 expected = btf.difference(one, other, labels=labels)
                 said = differences.between(one, other)
                 assert str(said) == str(expected)
+                assert str(seen_through.between(one, other)) == str(expected)
                 found += said is not None
     assert found > 10

@@ -10,8 +10,9 @@ because a type that it embeds has another size is passed over for that type, too
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from ..view.objects import AnyEnum, Composite, Func, Fwd, Struct, Union
 from ..view.spelling import spell
@@ -97,13 +98,15 @@ def difference(
 class Differences:
     """``difference`` for many pairs that lead to the same ones: each is looked at only once.
 
-    key  gives, for a BTF and a type id, a value that is equal for equal types and for these alone:
-         the type's fingerprint. Where two types are the same, nothing below them is walked; and
-         what was found out about two types holds for all others with the same two values
+    key    gives, for a BTF and a type id, a value that is equal for equal types and for these
+           alone: the type's fingerprint. Where two types are the same, nothing below them is
+           walked; and what was found out about two types holds for all others with the same two
+           values
+    ahead  where there is no difference before the next namesakes: these, see ``btf.compare.alike``
     """
 
-    def __init__(self, labels: Labels, key: Key) -> None:
-        self._walk = _Walk(labels, None, key)
+    def __init__(self, labels: Labels, key: Key, ahead: Ahead | None = None) -> None:
+        self._walk = _Walk(labels, None, key, ahead)
 
     def between(self, first: Type, second: Type) -> Difference | None:
         """The nearest difference between two types; None if there is none."""
@@ -118,58 +121,83 @@ def own_difference(
     return _Walk(labels, same).search(first, second, deep=False)
 
 
+class Place(Protocol):
+    """A pair of types next to another one, and the way there, as C says it."""
+
+    @property
+    def types(self) -> tuple[Type, Type]: ...
+
+    @property
+    def way(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Near:
+    """One that was found by looking at the types."""
+
+    types: tuple[Type, Type]
+    way: str
+
+
 # Two types by their keys; what differs in a pair, where, and the pairs next to it.
 _Pair = tuple[Hashable, Hashable]
-_Seen = tuple[Finding | None, str, list[tuple[str, Type, Type]]]
+_Seen = tuple[Finding | None, str, Sequence[tuple[_Pair, Place]]]
+Ahead = Callable[[Type, Type], Sequence[tuple[_Pair, Place]] | None]
 
 
 class _Walk:
-    def __init__(self, labels: Labels, same: Same | None, key: Key | None = None) -> None:
+    def __init__(
+        self,
+        labels: Labels,
+        same: Same | None,
+        key: Key | None = None,
+        ahead: Ahead | None = None,
+    ) -> None:
         self.labels = labels
         self.known = same
         self.key = key
+        self.ahead = ahead
         self.looked: dict[_Pair, _Seen] = {}
 
     def search(self, first: Type, second: Type, deep: bool = True) -> Difference | None:
-        # A queue of pairs of namesakes: (pair, number of the one it was reached from, accessor).
-        pairs: list[tuple[Type, Type, int, str]] = [(first, second, -1, "")]
-        todo = deque([0])
+        if self.same(first, second):
+            return None
+        # A queue of pairs of namesakes: (where, number of the one it was reached from).
+        pairs: list[tuple[Place, int]] = [(_Near((first, second), ""), -1)]
+        todo = deque([(0, self.pair(first, second))])
         consequence: tuple[int, Finding, str] | None = None
-        seen = {self.pair(first, second)}
+        seen = {todo[0][1]}
         while todo:
-            number = todo.popleft()
-            one, other = pairs[number][:2]
-            if self.same(one, other):
-                continue
-            pair = self.pair(one, other)
-            if pair not in self.looked:
-                self.looked[pair] = self.look_at(one, other)
-            finding, accessor, next_pairs = self.looked[pair]
+            number, pair = todo.popleft()
+            looked = self.looked.get(pair)
+            if looked is None:
+                looked = self.looked[pair] = self.look_at(*pairs[number][0].types)
+            finding, accessor, next_pairs = looked
             if finding is not None and not finding.follows:
                 return self.made(pairs, number, finding, accessor)
             if finding is not None and consequence is None:
                 consequence = number, finding, accessor
             if not deep:
                 break
-            for way, below, other_below in next_pairs:
-                pair = self.pair(below, other_below)
+            for pair, place in next_pairs:
                 if pair not in seen:
                     seen.add(pair)
-                    pairs.append((below, other_below, number, way))
-                    todo.append(len(pairs) - 1)
+                    todo.append((len(pairs), pair))
+                    pairs.append((place, number))
         if consequence is not None:
             return self.made(pairs, *consequence)
         return None
 
     def made(
-        self, pairs: list[tuple[Type, Type, int, str]], number: int, finding: Finding, accessor: str
+        self, pairs: list[tuple[Place, int]], number: int, finding: Finding, accessor: str
     ) -> Difference:
-        first, second, before, way = pairs[number]
+        place, before = pairs[number]
+        first, second = place.types
         steps = []
         while before >= 0:
-            one, other, next_before, next_way = pairs[before]
-            steps.append(Step(one, other, way))
-            before, way = next_before, next_way
+            reached, next_before = pairs[before]
+            steps.append(Step(*reached.types, place.way))
+            place, before = reached, next_before
         return Difference(
             finding.reason, finding.words, first, second, tuple(reversed(steps)), accessor
         )
@@ -188,11 +216,13 @@ class _Walk:
 
     def look_at(self, first: Type, second: Type) -> _Seen:
         """What differs in this pair itself and in what has no name below it, and the way there;
-        and the pairs of namesakes next to it, each with the way."""
+        and the pairs of namesakes next to it that are not the same."""
+        if self.ahead is not None and (ahead := self.ahead(first, second)) is not None:
+            return None, "", ahead
         found = self.by_themselves(first, second)
         if found is not None and not found.follows:
             return found, "", []
-        namesake_pairs: list[tuple[str, Type, Type]] = []
+        namesake_pairs: list[tuple[_Pair, Place]] = []
         seen: set[_Pair] = set()
         # What has no name: (way, the pair, the pair of whole types that the way leads to).
         stack = [(part.accessor, part.first, part.second, part.first, part.second)
@@ -202,7 +232,7 @@ class _Walk:
             if self.same(one, other):
                 continue
             if namesakes(one, other):
-                namesake_pairs.append((way, one, other))
+                namesake_pairs.append((self.pair(one, other), _Near((one, other), way)))
                 continue
             if _label(one) != _label(other) or one.kind != other.kind:
                 return self.unlike(first, way, whole, other_whole, one, other), way, []
@@ -218,7 +248,7 @@ class _Walk:
                 for p in parts(one, other, self.key)
             ][::-1]  # fmt: skip
         if found is not None:  # what grew explains it best
-            namesake_pairs.sort(key=lambda pair: size_or_none(pair[1]) == size_or_none(pair[2]))
+            namesake_pairs.sort(key=lambda pair: _of_one_size(*pair[1].types))
         return found, "", namesake_pairs
 
     def by_themselves(self, first: Type, second: Type) -> Finding | None:
@@ -287,6 +317,10 @@ class _Walk:
         if spell(whole) != spell(other_whole):
             said = both(self.labels, spell(whole), spell(other_whole))
         return Finding(_reason_of_part(owner), f"{_way(owner, way)}{said}")
+
+
+def _of_one_size(first: Type, second: Type) -> bool:
+    return size_or_none(first) == size_or_none(second)
 
 
 def _label(found: Type) -> str:

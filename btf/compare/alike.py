@@ -1,0 +1,351 @@
+"""Types told apart by fingerprint, and what two types that say the same lead to, in one look.
+
+Most pairs of types that a walk comes by do not differ themselves, nor does anything without a name
+that is a part of them: only named types that they refer to. Such a pair is seen through here, in
+the records, without an object for each member.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ..deduplication.signature import kind_of
+from ..fingerprint.fingerprints import BaseFingerprints, fingerprints
+from ..jit import kernel
+from ..kinds import (
+    DATASEC,
+    ELEMENT_NAME,
+    ELEMENT_REF,
+    ELEMENT_WORDS,
+    ENUM,
+    ENUM64,
+    FEWEST_REFS,
+    FIRST_REF,
+    FIXED_REFS,
+    FIXED_WORDS,
+    FLOAT,
+    FUNC,
+    FUNC_PROTO,
+    FWD,
+    HEAD_IS_REF,
+    HEAD_WORDS,
+    INFO_VLEN_MASK,
+    INT,
+    KIND_COUNT,
+    REF_EACH,
+    REF_STEP,
+    STRUCT,
+    TYPEDEF,
+    UNION,
+    VAR,
+)
+from ..strings import common_string
+from ..table import BTF, freeze
+from ..view.typebase import Type, type_at
+from .paths import accessor
+
+# What ``_look_ahead`` returns in place of a number.
+ASK = -1  # there may be a difference in the two types or in a nameless part of them
+FULL = -2  # no room for all rows
+
+_ROWS = 1024
+_MAX_OPEN = 64  # nameless pairs that are looked into; of more, ask
+
+# Name spaces of C, as ``shallow.TYPE_NAMESPACES`` has them; 0: what has no name.
+_SPACE = np.zeros(KIND_COUNT, np.uint8)
+_SPACE[[STRUCT, UNION, ENUM, ENUM64, FWD]] = 1
+_SPACE[[INT, FLOAT, TYPEDEF]] = 2
+_SPACE[[FUNC, VAR, DATASEC]] = 3, 4, 5
+_SPACE.setflags(write=False)
+
+
+class Level(NamedTuple):
+    """Types of a base, or the own types of a split BTF on it.
+
+    first_id  id of the type of row 0 of ``values``
+    shift     what to take off an id to have its place in ``offsets``
+    words, offsets, strings   as in ``BTF``
+    values    uint64, two columns: fingerprints
+    """
+
+    first_id: int
+    shift: int
+    words: np.ndarray
+    offsets: np.ndarray
+    strings: np.ndarray
+    values: np.ndarray
+
+
+class Work(NamedTuple):
+    """Room for n pairs of types.
+
+    rows   int64 (n, 4): two ids, the row that led here or -1, and by which word of its record
+    stack  int64 (n,): rows
+    open   int64 (_MAX_OPEN,): rows whose references have rows
+    found  int64 (n,): rows of namesakes, in order
+    keys   uint64 (n, 4): their fingerprints, both
+    """
+
+    rows: np.ndarray
+    stack: np.ndarray
+    open: np.ndarray
+    found: np.ndarray
+    keys: np.ndarray
+
+    @classmethod
+    def of(cls, rows: int) -> Work:
+        """Room for that many."""
+        return cls(
+            np.empty((rows, 4), np.int64),
+            np.empty(rows, np.int64),
+            np.empty(_MAX_OPEN, np.int64),
+            np.empty(rows, np.int64),
+            np.empty((rows, 4), np.uint64),
+        )
+
+
+class Place:
+    """A pair of namesakes that differ, next to a pair of types that do not by themselves."""
+
+    __slots__ = ("_first", "_row", "_rows", "_second")
+
+    def __init__(self, first: BTF, second: BTF, rows: list[list[int]], row: int) -> None:
+        self._first, self._second, self._rows, self._row = first, second, rows, row
+
+    @property
+    def types(self) -> tuple[Type, Type]:
+        """The two."""
+        one, other, _, _ = self._rows[self._row]
+        return type_at(self._first, one), type_at(self._second, other)
+
+    @property
+    def way(self) -> str:
+        """How C gets there."""
+        said = []
+        _, _, before, word = self._rows[self._row]
+        while before >= 0:
+            said.append(accessor(type_at(self._first, self._rows[before][0]), word))
+            _, _, before, word = self._rows[before]
+        return "".join(reversed(said))
+
+
+class Fingerprinted:
+    """The fingerprints of a base and of split BTFs on it, as keys of their types."""
+
+    def __init__(self, base: BTF, known: BaseFingerprints) -> None:
+        flat = base.flat
+        self._known = known
+        self._base = Level(0, 1, flat.words, flat.offsets, flat.strings, known.values)
+        self._end = base.type_end
+        self._levels: dict[int, Level] = {}  # by the address of the BTF
+        nothing = freeze(np.empty(0, np.uint32))
+        self._nothing = Level(
+            self._end, self._end, nothing, nothing, nothing.view(np.uint8), known.values[:0]
+        )
+        self._work = Work.of(_ROWS)
+
+    def add(self, split: BTF) -> None:
+        """Know the own types of a split BTF, which must stay as long as this."""
+        values = fingerprints(split, self._known)
+        start = split.start_id
+        self._levels[id(split)] = Level(
+            start, start, split.words, split.offsets, split.strings, values
+        )
+
+    def key(self, btf: BTF, type_id: int) -> bytes:
+        """The fingerprint of a type; of one of the base too, which a split BTF goes on from."""
+        level = self._base if type_id < self._end else self._levels[id(btf)]
+        key: bytes = level.values[type_id - level.first_id].tobytes()
+        return key
+
+    def ahead(self, first: Type, second: Type) -> list[tuple[tuple[bytes, bytes], Place]] | None:
+        """The namesakes that two types lead to and that differ, each pair with its two keys; None
+        where there may be a difference before one gets there."""
+        if not first.id or not second.id:
+            return None
+        one, other = (
+            self._nothing if found.id < self._end else self._levels[id(found.btf)]
+            for found in (first, second)
+        )
+        while True:
+            work = self._work
+            found = int(_look_ahead(self._base, one, first.id, other, second.id, work))
+            if found != FULL:
+                break
+            self._work = Work.of(2 * len(work.rows))
+        if found == ASK:
+            return None
+        chosen = work.found[:found].tolist()
+        rows = work.rows[: max(chosen, default=-1) + 1].tolist()
+        keys = work.keys[:found].tobytes()
+        return [
+            (
+                (keys[at : at + 16], keys[at + 16 : at + 32]),
+                Place(first.btf, second.btf, rows, row),
+            )
+            for at, row in zip(range(0, 32 * found, 32), chosen, strict=True)
+        ]
+
+
+@kernel
+def _start(base, own, type_id):  # type: ignore[no-untyped-def]
+    """Where a type's record begins."""
+    if type_id >= own.first_id:
+        return np.int64(own.offsets[type_id - own.shift])
+    return np.int64(base.offsets[type_id - base.shift])
+
+
+@kernel
+def _word(base, own, type_id, at):  # type: ignore[no-untyped-def]
+    return own.words[at] if type_id >= own.first_id else base.words[at]
+
+
+@kernel
+def _value(base, own, type_id):  # type: ignore[no-untyped-def]
+    if type_id >= own.first_id:
+        row = type_id - own.first_id
+        return own.values[row, 0], own.values[row, 1]
+    return base.values[type_id, 0], base.values[type_id, 1]
+
+
+@kernel
+def _same(base, one, a, other, b):  # type: ignore[no-untyped-def]
+    """Whether two types have the same fingerprint."""
+    x, y = _value(base, one, a)
+    p, q = _value(base, other, b)
+    return x == p and y == q
+
+
+@kernel
+def _same_text(base, one, a, other, b):  # type: ignore[no-untyped-def]
+    """Whether the strings at two global offsets are the same."""
+    end = len(base.strings)
+    if a < end:
+        if b < end:
+            return a == b or common_string(base.strings, a, base.strings, b) >= 0
+        return common_string(base.strings, a, other.strings, b - end) >= 0
+    if b < end:
+        return common_string(one.strings, a - end, base.strings, b) >= 0
+    return common_string(one.strings, a - end, other.strings, b - end) >= 0
+
+
+@kernel
+def _say_the_same(base, one, a, at, other, b, to):  # type: ignore[no-untyped-def]
+    """Whether two records of one ``info`` are the same but for what they refer to."""
+    info = _word(base, one, a, at + 1)
+    kind = kind_of(info)
+    names = np.int64(_word(base, one, a, at)), np.int64(_word(base, other, b, to))
+    if not _same_text(base, one, names[0], other, names[1]):
+        return False
+    if not HEAD_IS_REF[kind] and _word(base, one, a, at + 2) != _word(base, other, b, to + 2):
+        return False
+    fixed = np.int64(FIXED_WORDS[kind])
+    for word in range(HEAD_WORDS + FIXED_REFS[kind], HEAD_WORDS + fixed):
+        if _word(base, one, a, at + word) != _word(base, other, b, to + word):
+            return False
+    stride = np.int64(ELEMENT_WORDS[kind])
+    if stride == 0:
+        return True
+    name, reference = np.int64(ELEMENT_NAME[kind]), np.int64(ELEMENT_REF[kind])
+    place = HEAD_WORDS + fixed
+    for _ in range(np.int64(info & INFO_VLEN_MASK)):
+        for word in range(stride):
+            if word == reference:
+                continue
+            x = np.int64(_word(base, one, a, at + place + word))
+            y = np.int64(_word(base, other, b, to + place + word))
+            if word == name:
+                if not _same_text(base, one, x, other, y):
+                    return False
+            elif x != y:
+                return False
+        place += stride
+    return True
+
+
+@kernel
+def _named(base, own, type_id):  # type: ignore[no-untyped-def]
+    """(name space, offset of the name) of a type; twice 0 if it has no name."""
+    if type_id == 0:
+        return 0, np.int64(0)
+    at = _start(base, own, type_id)
+    space = np.int64(_SPACE[kind_of(_word(base, own, type_id, at + 1))])
+    name = np.int64(_word(base, own, type_id, at))
+    if space == 0 or name == 0:
+        return 0, np.int64(0)
+    return space, name
+
+
+@kernel
+def _was_open(base, one, other, work, count, a, b):  # type: ignore[no-untyped-def]
+    """Whether the same pair is among those that were looked into."""
+    for i in range(count):
+        row = work.open[i]
+        if _same(base, one, work.rows[row, 0], one, a):
+            if _same(base, other, work.rows[row, 1], other, b):
+                return True
+    return False
+
+
+@kernel
+def _look_ahead(base, one, a, other, b, work):  # type: ignore[no-untyped-def]
+    """Fill ``work`` with what types ``a`` and ``b`` lead to by way of what has no name; returns
+    how many pairs of namesakes there are, or ASK, or FULL.
+
+    base, one, other   ``Level``; types of the base may be given as either's
+    """
+    rows = work.rows
+    rows[0, 0], rows[0, 1], rows[0, 2], rows[0, 3] = a, b, -1, 0
+    count, depth, found, opened = 1, 1, 0, 0
+    work.stack[0] = 0
+    while depth > 0:
+        depth -= 1
+        row = work.stack[depth]
+        a, b = rows[row, 0], rows[row, 1]
+        if row > 0:
+            space, name = _named(base, one, a)
+            other_space, other_name = _named(base, other, b)
+            if space != other_space:
+                return ASK
+            if space > 0:
+                if not _same_text(base, one, name, other, other_name):
+                    return ASK
+                work.found[found] = row
+                work.keys[found, 0], work.keys[found, 1] = _value(base, one, a)
+                work.keys[found, 2], work.keys[found, 3] = _value(base, other, b)
+                found += 1
+                continue
+            if a == 0 or b == 0:
+                return ASK
+            if _was_open(base, one, other, work, opened, a, b):
+                continue
+        at, to = _start(base, one, a), _start(base, other, b)
+        info = _word(base, one, a, at + 1)
+        if info != _word(base, other, b, to + 1) or opened == _MAX_OPEN:
+            return ASK
+        if not _say_the_same(base, one, a, at, other, b, to):
+            return ASK
+        if row > 0:
+            work.open[opened] = row
+            opened += 1
+        kind = kind_of(info)
+        references = np.int64(FEWEST_REFS[kind])
+        if REF_EACH[kind]:
+            references += np.int64(info & INFO_VLEN_MASK)
+        if count + references > len(rows):
+            return FULL
+        word = np.int64(FIRST_REF[kind]) + references * REF_STEP[kind]
+        for _ in range(references):  # the last one first: the stack turns them round
+            word -= REF_STEP[kind]
+            x = np.int64(_word(base, one, a, at + word))
+            y = np.int64(_word(base, other, b, to + word))
+            if not _same(base, one, x, other, y):
+                if kind == FUNC_PROTO and (x == 0 or y == 0):
+                    return ASK  # without a name, as a last parameter, it stands for any number
+                rows[count, 0], rows[count, 1], rows[count, 2], rows[count, 3] = x, y, row, word
+                work.stack[depth] = count
+                depth += 1
+                count += 1
+    return found
