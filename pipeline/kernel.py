@@ -38,9 +38,10 @@ from .records import (
     ModuleInput,
     ModuleRecord,
 )
+from .remote import is_uri, known_access
 from .results import Entry, ModuleResult
 from .schedule import Batch, Executor, Facts, Workforce
-from .storage import Stored, is_uri, known_access
+from .storage import Stored
 from .summary import WorkSummary, restored
 from .worker import (
     BatchDone,

@@ -73,7 +73,9 @@ def _files_of(out: OutputFolder, kernel: str) -> dict[tuple[str, str], str]:
                 if name in sizes:
                     found[name, digest] = f"{manifest.btf_folder}/{name}"
     for folder in folders:
-        for name in out.storage.sizes(folder):
-            digest = hashlib.sha256(out.storage.read(f"{folder}/{name}")).hexdigest()
+        names = list(out.storage.sizes(folder))
+        contents = out.storage.read_all([f"{folder}/{name}" for name in names])
+        for name, content in zip(names, contents, strict=True):
+            digest = hashlib.sha256(content).hexdigest()
             found.setdefault((name, digest), f"{folder}/{name}")
     return found

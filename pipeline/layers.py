@@ -25,7 +25,8 @@ from btf.layers.shared import SharedLayer, share
 
 from .errors import OutputError, QueryError, SourceError
 from .output import Manifest, read_manifests, read_table
-from .storage import Stored, is_uri, open_storage
+from .remote import is_uri
+from .storage import Stored, open_storage
 
 FORMAT = 1
 BASE, SHARED, DESCRIPTION = "vmlinux.btf", "shared.btf", "layers.json"

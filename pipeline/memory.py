@@ -22,8 +22,9 @@ from typing import Any
 from .output import INDEX_FILE, Stage
 from .read import ReadError, read_stored
 from .records import FileInput, KernelInput, ModuleInput
+from .remote import below, is_uri, list_remote
 from .results import Entry
-from .storage import Storage, is_uri, list_remote, remote
+from .storage import Storage
 
 FORMAT = 1
 _RECENT_NANOSECONDS = 2_000_000_000  # changed so shortly ago that it could change unseen
@@ -88,18 +89,20 @@ def read_memory(storage: Storage, kernel: str) -> Memory:
 
 
 class Inputs:
-    """A kernel's inputs as they are now, beside what is remembered of them."""
+    """A kernel's inputs as they are now, beside what is remembered of them.
 
-    def __init__(self, kernel: KernelInput, memory: Memory) -> None:
+    ``looks`` are of those that are named by URIs: see ``remote_looks``.
+    """
+
+    def __init__(self, kernel: KernelInput, memory: Memory, looks: Mapping[str, Look]) -> None:
         self._memory = memory
         self.digests: dict[str, str] = {}
         now = time.time_ns()
-        files = list(_files(kernel))
-        self.looks = _remote_looks({f.package or f.path for f in files}, now)
-        for file in files:
+        self.looks: dict[str, Look] = {}
+        for file in _files(kernel):
             holder = file.package or file.path
             if holder not in self.looks:
-                self.looks[holder] = _look(holder, now)
+                self.looks[holder] = looks[holder] if is_uri(holder) else _look(holder, now)
             if self._is_as_it_was(holder):
                 digest = memory.digests.get(file.path)
                 if digest is not None:
@@ -193,20 +196,26 @@ def _look(path: str, now: int) -> Look:
     return (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
 
 
-def _remote_looks(paths: Iterable[str], now: int) -> dict[str, Look]:
-    """How files look that are named by URIs: one question for each folder."""
-    folders: dict[str, list[str]] = defaultdict(list)
-    for path in paths:
-        if is_uri(path):
-            folders[os.path.dirname(path)].append(path)
+def remote_looks(kernels: Iterable[KernelInput]) -> dict[str, Look]:
+    """How files look that are named by URIs: one question for each source, or file in none."""
+    wanted: dict[str, set[str]] = defaultdict(set)  # folder of a source -> paths
+    for kernel in kernels:
+        for file in _files(kernel):
+            holder = file.package or file.path
+            if is_uri(holder):
+                inside = file.package is None and holder.endswith(f"/{file.source}")
+                folder = holder[: -len(file.source) - 1] if inside else os.path.dirname(holder)
+                wanted[folder].add(holder)
     looks: dict[str, Look] = {}
-    for folder, files in folders.items():
-        try:
-            there = dict(list_remote(*remote(folder)))
-        except OSError:
-            there = {}
-        for path in files:
-            info = there.get(os.path.basename(path))
+    now = time.time_ns()
+    for folder, paths in wanted.items():
+        there: dict[str, Any] = {}
+        with contextlib.suppress(OSError):  # what cannot be seen has to be read
+            where = next(iter(paths)) if len(paths) == 1 else folder
+            for relative, info in list_remote(where):
+                there[below(where, relative) if relative else where] = info
+        for path in paths:
+            info = there.get(path)
             recent = info is None or not info.mtime_ns or info.mtime_ns > now - _RECENT_NANOSECONDS
             looks[path] = () if recent or info is None else (info.size, info.mtime_ns)
     return looks

@@ -17,7 +17,6 @@ no manifest names any more is removed when a run has done all its work.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -133,25 +132,17 @@ class OutputFolder:
             self.storage = open_storage(out)
         except OSError as error:
             raise OutputError(f"cannot use {os.fspath(out)}: {error.strerror}") from error
-        self._lock: int | None = None
         self._scratch: str | None = None
         self._unfinished: list[PartWriter] = []
         self._place = self.storage.place
         with self._writing():
+            try:
+                self._unlock = self.storage.lock()
+            except BlockingIOError:
+                raise OutputError(f"another splitbtf run is writing to {self._place}") from None
             if self.storage.local is not None:
-                self._take_lock(self.storage.local)
                 self.storage.delete_folder(f"{_STAGING}/scratch")  # of a run that was killed
             self.manifests = _manifests(self.storage)
-
-    def _take_lock(self, path: str) -> None:
-        os.makedirs(path, exist_ok=True)
-        lock = os.open(f"{path}/.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(lock)
-            raise OutputError(f"another splitbtf run is writing to {path}") from None
-        self._lock = lock
 
     @property
     def scratch(self) -> str:
@@ -174,8 +165,7 @@ class OutputFolder:
         if self.storage.local is not None:
             with contextlib.suppress(OSError):
                 os.rmdir(f"{self.storage.local}/{_STAGING}")
-        if self._lock is not None:
-            os.close(self._lock)
+        self._unlock()
 
     # -------------------------------------------------------------- a kernel in the making
 

@@ -26,7 +26,7 @@ from typing import Any, BinaryIO
 
 from .errors import NoRoomError
 from .names import printable
-from .read import unreadable
+from .read import out_of_reach, unreadable
 from .storage import open_stored
 from .xz import open_blocks
 
@@ -172,6 +172,8 @@ def _reading(path: str) -> Iterator[BinaryIO]:
             yield file
     except (lzma.LZMAError, zlib.error, EOFError, tarfile.TarError) as error:
         raise PackageError(f"damaged: {error}") from error
+    except ConnectionError as error:
+        raise out_of_reach(path, error) from error
     except OSError as error:
         if error.errno is None:  # gzip and bz2 say so of damaged data
             raise PackageError(f"damaged: {error}") from error

@@ -6,10 +6,11 @@ Said before any engine is started, from how files look and what is remembered of
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from .base import IndexedBase
-from .memory import BaseMemory, Inputs, inputs_digest, read_memory, reason
+from .memory import BaseMemory, Inputs, Look, inputs_digest, read_memory, reason
 from .output import OutputFolder
 from .program import program_sha256
 from .records import UNREADABLE, KernelInput, ModuleInput, WorkOptions
@@ -49,11 +50,18 @@ def work_options(settings: Settings, kernel: KernelInput, base: BaseMemory | Non
 class Plan:
     """A kernel's inputs, what is remembered of them, and whether anything is to be done."""
 
-    def __init__(self, kernel: KernelInput, out: OutputFolder, settings: Settings) -> None:
+    def __init__(
+        self,
+        kernel: KernelInput,
+        out: OutputFolder,
+        settings: Settings,
+        looks: Mapping[str, Look],
+    ) -> None:
+        """``looks`` are of inputs that are named by URIs."""
         self.kernel = kernel
         self.manifest = out.manifests.get(kernel.name)
         self.memory = read_memory(out.storage, kernel.name)
-        self.inputs = Inputs(kernel, self.memory)
+        self.inputs = Inputs(kernel, self.memory, looks)
         self.base: BaseMemory | None = None
         self.read: set[str] = set()  # paths
         self._settings = settings

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import OutputError, QueryError
 from .output import Manifest, read_manifests
-from .storage import RemoteFolder, Storage, open_storage
+from .remote import RemoteFolder
+from .storage import Storage, open_storage
 
 if TYPE_CHECKING:
     import duckdb

@@ -17,8 +17,9 @@ from types import MappingProxyType
 
 from btf.memory import spacious
 
+from .errors import SourceError
 from .records import COMPRESSION, UNREADABLE
-from .storage import is_uri, read_remote, remote
+from .remote import is_uri, read_remote
 
 MAX_UNFOLDED_BYTES = 1 << 30
 _CHUNK_BYTES = 64 << 10
@@ -57,7 +58,9 @@ def read_stored(path: str) -> memoryview:
         return memoryview(shipped)
     if is_uri(path):
         try:
-            return memoryview(read_remote(*remote(path)))
+            return memoryview(read_remote(path))
+        except ConnectionError as error:  # says nothing of this file: the others fare no better
+            raise out_of_reach(path, error) from error
         except OSError as error:
             raise ReadError(UNREADABLE, unreadable(path, error)) from error
     return _read_file(path)
@@ -133,6 +136,13 @@ def _read_file(path: str) -> memoryview:
     except OSError as error:
         raise ReadError(UNREADABLE, unreadable(path, error)) from error
     return _buffer.content[:size].toreadonly()
+
+
+def out_of_reach(path: str, error: ConnectionError) -> SourceError:
+    """What to say where sources lie and nobody answers."""
+    return SourceError(
+        f"cannot read {path}: {error.strerror or error}. Run again: what is done is kept"
+    )
 
 
 def begins_like_btf(path: str) -> bool:

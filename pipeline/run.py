@@ -29,7 +29,7 @@ from .errors import BaseError
 from .kernel import Context, KernelJob, KernelReport, Progress, UnchangedJob
 from .known import find_known
 from .local import Forked, InProcess
-from .memory import read_memory
+from .memory import read_memory, remote_looks
 from .output import OutputFolder
 from .plan import Plan, Settings, base_memory, work_options
 from .program import versions
@@ -191,7 +191,8 @@ class _Run:
             check=self._written.append,
             progress=progress,
         )
-        self._plans = [Plan(kernel, out, self._settings) for kernel in kernels]
+        looks = remote_looks(kernels)
+        self._plans = [Plan(kernel, out, self._settings, looks) for kernel in kernels]
         self._unusable: list[tuple[Plan, BaseError]] = []
         self._queue: list[Callable[[], Job | None]] = []
         self._coming: Future[Job | None] | None = None

@@ -26,7 +26,7 @@ from . import manifests, names
 from .errors import SourceError
 from .packages import PackageError, read_package
 from .read import begins_like_btf, unreadable
-from .storage import is_uri, list_remote, plain_uri, remote
+from .remote import below, is_uri, list_remote, plain_uri
 
 _RUNNING = "/sys/kernel/btf/"
 
@@ -234,16 +234,13 @@ def _walk(root: str, skip: str | None) -> Iterator[Found]:
 def _find_remote(uri: str, skip: str | None) -> Iterator[Found]:
     """The same as for a folder or a file of this machine, in whatever a URI names."""
     try:
-        fs, place = remote(uri)
-        here = fs.get_file_info(place)
-        files = [("", here)] if here.is_file else sorted(list_remote(fs, place), key=itemgetter(0))
+        files = sorted(list_remote(uri), key=itemgetter(0))
     except OSError as error:
-        reason = error.strerror or " ".join(str(error).split())
-        raise SourceError(f"cannot read {names.printable(uri)}: {reason}") from error
+        raise SourceError(f"cannot read {names.printable(uri)}: {error.strerror}") from error
     if not files:
         raise SourceError(f"no such file or folder: {names.printable(uri)}")
     for relative, info in files:
-        path = f"{uri}/{relative}" if relative else uri
+        path = below(uri, relative) if relative else uri
         folders = relative.split("/")
         if any(part.startswith(".") for part in folders) or (
             skip is not None and f"{path}/".startswith(f"{skip}/")

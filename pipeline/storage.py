@@ -1,4 +1,4 @@
-"""Where files lie: a folder of this machine, or anything that has a pyarrow.fs URI.
+"""Where files lie: a folder of this machine, or one that a URI names (see ``remote``).
 
 A ``Storage`` is a folder; all paths are relative to it, with slashes. It can be pickled, so that
 workers write where the run writes. Everything raises OSError.
@@ -12,21 +12,16 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
-import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
 
-_URI = re.compile(r"[a-z][a-z0-9+.-]*://")
-_OBJECT_STORES = ("s3", "gcs", "abfs")  # a file appears there when it is complete
-_COPY_BYTES = 8 << 20
-_REQUESTS_AT_ONCE = 16
+from .remote import RemoteFolder, is_uri, open_remote
 
 
 class Storage(Protocol):
@@ -37,6 +32,13 @@ class Storage(Protocol):
     @property
     def local(self) -> str | None:
         """Its path, if it is on this machine."""
+
+    def lock(self) -> Callable[[], None]:
+        """Make the folder, find out whether files can be written there, and keep other runs away
+        until what is returned is called. Raises BlockingIOError if another run is there.
+
+        An object store keeps nobody away.
+        """
 
     def write(self, path: str, data: bytes | memoryview) -> None:
         """Write a file that nobody reads before something else says that it is there.
@@ -53,6 +55,9 @@ class Storage(Protocol):
 
     def read(self, path: str) -> bytes:
         """The content of a file."""
+
+    def read_all(self, paths: Sequence[str]) -> Iterator[bytes]:
+        """The contents of many files, in their order."""
 
     def open(self, path: str) -> Any:
         """The file for pyarrow to read."""
@@ -101,11 +106,6 @@ class Stored:
         return f"{self.storage.place}/{self.path}"
 
 
-def is_uri(text: str) -> bool:
-    """Whether a source or an output is named by a URI, not by a path."""
-    return _URI.match(text) is not None
-
-
 def open_storage(place: str | os.PathLike[str]) -> Storage:
     """The folder that a path or a URI names. Raises OSError for a URI that cannot be used."""
     text = os.fspath(place)
@@ -116,12 +116,27 @@ def open_storage(place: str | os.PathLike[str]) -> Storage:
     return RemoteFolder(text)
 
 
+def open_stored(path: str) -> Any:
+    """A file to be read from any place in it, by its path or URI. Raises OSError."""
+    return open_remote(path) if is_uri(path) else open(path, "rb")  # noqa: PTH123
+
+
 class LocalFolder:
     """A folder of this machine, or one that is mounted here."""
 
     def __init__(self, path: str) -> None:
         self.place = path
         self.local = os.path.abspath(path)
+
+    def lock(self) -> Callable[[], None]:
+        os.makedirs(self.local, exist_ok=True)
+        lock = os.open(f"{self.local}/.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BaseException:
+            os.close(lock)
+            raise
+        return lambda: os.close(lock)
 
     def write(self, path: str, data: bytes | memoryview) -> None:
         target = f"{self.local}/{path}"
@@ -162,6 +177,9 @@ class LocalFolder:
 
     def read(self, path: str) -> bytes:
         return Path(self.local, path).read_bytes()
+
+    def read_all(self, paths: Sequence[str]) -> Iterator[bytes]:
+        return map(self.read, paths)
 
     def open(self, path: str) -> str:
         return f"{self.local}/{path}"
@@ -236,187 +254,3 @@ def _sync(path: str) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-class RemoteFolder:
-    """A folder, or the prefix of an object store, that pyarrow reaches by a URI."""
-
-    local: str | None = None
-
-    def __init__(self, uri: str) -> None:
-        self.place = plain_uri(uri)
-        self._uri = uri
-        self._fs, self._root = remote(uri)
-        self._atomic = self._fs.type_name in _OBJECT_STORES
-
-    def __reduce__(self) -> tuple[Callable[[str], RemoteFolder], tuple[str]]:
-        return RemoteFolder, (self._uri,)
-
-    def write(self, path: str, data: bytes | memoryview) -> None:
-        with _named(self._at(path)), self._fs.open_output_stream(self._at(path)) as stream:
-            stream.write(data)
-
-    def publish(self, path: str, data: bytes, *, durable: bool = True) -> None:
-        if self._atomic:
-            self.write(path, data)
-            return
-        self.write(f"{path}.tmp", data)
-        with _named(self._at(path)):
-            self._fs.move(self._at(f"{path}.tmp"), self._at(path))
-
-    def upload(self, source: str, path: str) -> None:
-        with (
-            _named(self._at(path)),
-            open(source, "rb") as file,  # noqa: PTH123
-            self._fs.open_output_stream(self._at(path)) as stream,
-        ):
-            while data := file.read(_COPY_BYTES):
-                stream.write(data)
-        os.unlink(source)
-
-    def read(self, path: str) -> bytes:
-        return read_remote(self._fs, self._at(path))
-
-    def dataset(self, path: str) -> Any:
-        """A Parquet file as a data set of Arrow: what is asked for is read when it is."""
-        import pyarrow.dataset as ds  # late, as below
-
-        with _named(self._at(path)):
-            return ds.dataset(self._at(path), filesystem=self._fs, format="parquet")
-
-    def open(self, path: str) -> Any:
-        return self._fs.open_input_file(self._at(path))
-
-    def sizes(self, folder: str) -> dict[str, int]:
-        return {path: info.size for path, info in list_remote(self._fs, self._at(folder))}
-
-    def folders(self, folder: str) -> list[str]:
-        from pyarrow.fs import FileSelector, FileType
-
-        with _named(self._at(folder)):
-            found = self._fs.get_file_info(FileSelector(self._at(folder), allow_not_found=True))
-        return sorted(info.base_name for info in found if info.type == FileType.Directory)
-
-    def make_folder(self, path: str) -> None:
-        if not self._atomic:
-            self._fs.create_dir(self._at(path), recursive=True)
-
-    def link(self, source: str, target: str) -> None:
-        with _named(self._at(target)):
-            self._fs.copy_file(self._at(source), self._at(target))
-
-    def move_folder(self, source: str, target: str) -> None:
-        if not self._atomic:
-            self.make_folder(os.path.dirname(target))
-            self._fs.move(self._at(source), self._at(target))
-            return
-        names = self.sizes(source)
-        with ThreadPoolExecutor(_REQUESTS_AT_ONCE) as pool:
-            for _ in pool.map(lambda n: self.link(f"{source}/{n}", f"{target}/{n}"), names):
-                pass
-        self.delete_folder(source)
-
-    def delete(self, paths: Iterable[str]) -> None:
-        for path in paths:
-            with contextlib.suppress(FileNotFoundError):
-                self._fs.delete_file(self._at(path))
-
-    def delete_folder(self, path: str) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            self._fs.delete_dir(self._at(path))
-
-    def sync(self, folder: str) -> None:
-        pass
-
-    def _at(self, path: str) -> str:
-        return f"{self._root}/{path}" if path else self._root
-
-
-@lru_cache(maxsize=64)
-def _file_system(scheme: str, netloc: str, query: str) -> Any:
-    from pyarrow.fs import FileSystem  # late: a plain path does without Arrow
-
-    if scheme == "s3" and "allow_delayed_open" not in query:
-        # A small file is one request then, not three.
-        query = f"{query}&allow_delayed_open=true".lstrip("&")
-    try:
-        return FileSystem.from_uri(f"{scheme}://{netloc}/{'?' + query if query else ''}")[0]
-    except (ValueError, NotImplementedError) as error:
-        raise OSError(errno.EINVAL, f"cannot use a {scheme}:// URI: {error}") from error
-
-
-# How to reach what plain URIs name: (user and password, query) by scheme and bucket or host.
-_access: dict[tuple[str, str], tuple[str, str]] = {}
-
-
-def plain_uri(uri: str) -> str:
-    """A URI without what only says how to reach it, which may be secret; ``remote`` finds it again.
-
-    ``s3://key:secret@bucket/folder?region=x`` becomes ``s3://bucket/folder``.
-    """
-    parts = urlsplit(uri)
-    user, _, host = parts.netloc.rpartition("@")
-    if user or parts.query:
-        _access[parts.scheme, host] = (user, parts.query)
-    return f"{parts.scheme}://{host}{parts.path.rstrip('/')}"
-
-
-def known_access() -> Mapping[tuple[str, str], tuple[str, str]]:
-    """What ``plain_uri`` has left out, for ``learn_access`` in another process."""
-    return dict(_access)
-
-
-def learn_access(access: Mapping[tuple[str, str], tuple[str, str]]) -> None:
-    """Know what another process knows."""
-    _access.update(access)
-
-
-def remote(uri: str) -> tuple[Any, str]:
-    """(pyarrow file system, path in it) of a URI. Raises OSError."""
-    parts = urlsplit(uri)
-    if "@" not in parts.netloc and not parts.query:
-        user, query = _access.get((parts.scheme, parts.netloc), ("", ""))
-        netloc = f"{user}@{parts.netloc}" if user else parts.netloc
-        parts = parts._replace(netloc=netloc, query=query)
-    fs = _file_system(parts.scheme, parts.netloc, parts.query)
-    bucket = parts.netloc.rpartition("@")[2] if fs.type_name in _OBJECT_STORES else ""
-    return fs, f"{bucket}{unquote(parts.path)}".rstrip("/")
-
-
-def read_remote(fs: Any, path: str) -> bytes:
-    """A whole file. Raises OSError."""
-    with _named(path), fs.open_input_stream(path, buffer_size=0) as stream:
-        data: bytes = stream.read()
-        return data
-
-
-def open_stored(path: str) -> Any:
-    """A file to be read from any place in it, by its path or URI. Raises OSError."""
-    if not is_uri(path):
-        return open(path, "rb")  # noqa: PTH123
-    fs, place = remote(path)
-    with _named(place):
-        return fs.open_input_file(place)
-
-
-def list_remote(fs: Any, path: str) -> Iterator[tuple[str, Any]]:
-    """(relative path, pyarrow FileInfo) of all files below a folder."""
-    from pyarrow.fs import FileSelector, FileType
-
-    with _named(path):
-        found = fs.get_file_info(FileSelector(path, allow_not_found=True, recursive=True))
-    for info in found:
-        if info.type == FileType.File:
-            yield info.path[len(path) + 1 :], info
-
-
-@contextlib.contextmanager
-def _named(path: str) -> Iterator[None]:
-    """Have an error of pyarrow say which file it is about."""
-    try:
-        yield
-    except OSError as error:
-        if error.filename is not None:
-            raise
-        reason = error.strerror or " ".join(str(error).split())
-        raise type(error)(error.errno or errno.EIO, reason, path) from error

@@ -20,7 +20,7 @@ import btf
 from . import names, results
 from .base import SharedBase
 from .encode import EncodeError
-from .errors import InternalError, OutputError
+from .errors import InternalError, OutputError, SourceError
 from .isolation import Death, isolated, time_limit
 from .opening import open_input
 from .read import ReadError, read_stored, shipped, unfold
@@ -43,9 +43,10 @@ from .records import (
     ModuleRecord,
     WorkOptions,
 )
+from .remote import Access, learn_access
 from .results import Entry, ModuleResult
 from .schedule import TRIES_ALONE, Batch, Call, Item, Result
-from .storage import Storage, learn_access
+from .storage import Storage
 
 _BTF_MARK = b".BTF\0"  # the name of the section, in an ELF file that has it
 
@@ -73,7 +74,7 @@ class BatchOptions:
 
     work: WorkOptions
     place: Place
-    access: Mapping[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
+    access: Access = field(default_factory=Access)
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,7 +326,7 @@ def run_module(
         facts["failure"] = Failure(error.kind, error.message)
     except _BadNameError as error:
         facts["failure"] = error.failure
-    except (OutputError, MemoryError):
+    except (OutputError, SourceError, MemoryError):
         raise
     except Exception as error:
         raise InternalError(

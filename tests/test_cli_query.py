@@ -18,7 +18,7 @@ from pipeline import schemas
 from pipeline.errors import QueryError
 from pipeline.output import read_table
 from pipeline.query import Tables, sql_type
-from pipeline.storage import RemoteFolder
+from pipeline.remote import RemoteFolder
 
 
 @pytest.fixture(scope="module")

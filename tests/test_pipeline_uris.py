@@ -11,7 +11,7 @@ from conftest import small_tree
 from test_pipeline_discover import refused, tree
 from test_pipeline_sources import base_names, kernels, package
 
-from pipeline import names, storage
+from pipeline import names, remote
 from pipeline.base import load_base
 from pipeline.records import KernelInput
 from pipeline.staging import Staging
@@ -22,7 +22,7 @@ def uri(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], str
     """URIs of a remote file system, which is a folder of this machine in truth."""
     from pyarrow.fs import LocalFileSystem
 
-    monkeypatch.setattr(storage, "_file_system", lambda *_: LocalFileSystem())
+    monkeypatch.setattr(remote, "_file_system", lambda *_: LocalFileSystem())
     return lambda path: f"test://user:secret@host{path}"
 
 
@@ -44,7 +44,7 @@ def test_a_folder(tmp_path: Path, uri: Uri) -> None:
     root = tree(tmp_path / "k", "boot/vmlinuz-1.0", "boot/vmlinuz-2.0", "lib/modules/1.0/a.ko",
                 "lib/modules/2.0/sub/b.ko.xz", "notes.txt", ".hidden/c.ko", "d/.e.ko")  # fmt: skip
     package(root / "3.deb", "3.0")
-    where = storage.plain_uri(uri(root))
+    where = remote.plain_uri(uri(root))
     assert facts(kernels(uri(root)), where) == facts(kernels(root), str(root))
     (kernel,) = kernels(uri(root / "3.deb"))
     assert kernel.name == "3.0" and kernel.modules[0].package == f"test://host{root}/3.deb"
@@ -61,14 +61,14 @@ def test_what_is_not_there(tmp_path: Path, uri: Uri) -> None:
     assert names.printable("/a/b@c") == "/a/b@c"
 
 
-def test_how_to_reach_them_is_not_told(tmp_path: Path, uri: Uri) -> None:
+def test_how_to_reach_them_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither who asks nor with which options is part of a path; it is found again all the same."""
     asked: list[tuple[str, ...]] = []
-    storage._file_system = lambda *where: asked.append(where)  # type: ignore[assignment]
-    plain = storage.plain_uri("s3://key:secret@bucket/a?region=x&scheme=http")
+    monkeypatch.setattr(remote, "_file_system", lambda *where: asked.append(where))
+    plain = remote.plain_uri("s3://key:secret@bucket/a?region=x&scheme=http")
     assert plain == "s3://bucket/a"
     with pytest.raises(AttributeError):
-        storage.remote(f"{plain}/b")
+        remote.remote(f"{plain}/b")
     assert asked == [("s3", "key:secret@bucket", "region=x&scheme=http")]
 
 

@@ -1,0 +1,397 @@
+"""Files beyond this machine: whatever a URI names that pyarrow knows, and how to reach it.
+
+What says how to reach a store (keys, endpoint, region) comes from the environment or from the
+URI. It is no part of the paths that tables and messages tell, and goes along with the work, so
+that workers on other machines find the store too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote, unquote, urlsplit
+
+_URI = re.compile(r"[a-z][a-z0-9+.-]*://")
+_OBJECT_STORES = ("s3", "gcs", "abfs")  # a file appears there when it is complete
+_COPY_BYTES = 8 << 20
+_REQUESTS_AT_ONCE = 16
+
+
+def is_uri(text: str) -> bool:
+    """Whether a source or an output is named by a URI, not by a path."""
+    return _URI.match(text) is not None
+
+
+# ------------------------------------------------------------------ how to reach a store
+
+_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+_OTHER_KEYS = (  # a machine that has one of these has keys of its own
+    "AWS_PROFILE", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+)  # fmt: skip
+_PLACES = (
+    "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFAULT_REGION",
+    "AWS_EC2_METADATA_DISABLED",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """How to reach what plain URIs name.
+
+    uris         (user and password, query) by scheme and bucket or host
+    environment  variables for S3
+    """
+
+    uris: Mapping[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+_access: dict[tuple[str, str], tuple[str, str]] = {}
+_file_systems: dict[tuple[str, str, str], Any] = {}
+_left_alone: list[Any] = []
+
+
+def plain_uri(uri: str) -> str:
+    """A URI without what only says how to reach it, which may be secret; ``remote`` finds it again.
+
+    ``s3://key:secret@bucket/folder?region=x`` becomes ``s3://bucket/folder``.
+    """
+    parts = urlsplit(uri)
+    user, _, host = parts.netloc.rpartition("@")
+    if user or parts.query:
+        _access[parts.scheme, host] = (user, parts.query)
+    return f"{parts.scheme}://{host}{parts.path.rstrip('/')}"
+
+
+def known_access() -> Access:
+    """What another process needs to reach what this one has reached: for ``learn_access``."""
+    names = (*_KEYS, *_PLACES) if any(scheme == "s3" for scheme, *_ in _file_systems) else ()
+    return Access(dict(_access), {name: os.environ[name] for name in names if name in os.environ})
+
+
+def learn_access(access: Access) -> None:
+    """Know what another process knows. What this machine's environment says goes first."""
+    _access.update(access.uris)
+    has_keys = any(name in os.environ for name in (*_KEYS, *_OTHER_KEYS))
+    for name, value in access.environment.items():
+        if name not in os.environ and not (has_keys and name in _KEYS):
+            os.environ[name] = value
+
+
+def _file_system(scheme: str, netloc: str, query: str) -> Any:
+    """The one by which this process reaches a store."""
+    which = (scheme, netloc, query)
+    if which not in _file_systems:
+        _file_systems[which] = _connected(scheme, netloc, query)
+    return _file_systems[which]
+
+
+def _connected(scheme: str, netloc: str, query: str) -> Any:
+    from pyarrow.fs import FileSystem  # late: a plain path does without Arrow
+
+    if scheme == "s3" and "allow_delayed_open" not in query:
+        # A small file is one request then, not three.
+        query = f"{query}&allow_delayed_open=true".lstrip("&")
+    try:
+        with naming(f"{scheme}://{netloc.rpartition('@')[2]}"):
+            return FileSystem.from_uri(f"{scheme}://{netloc}/{'?' + query if query else ''}")[0]
+    except (ValueError, NotImplementedError) as error:
+        raise OSError(errno.EINVAL, f"cannot use a {scheme}:// URI: {error}") from error
+
+
+def _leave_to_the_parent() -> None:
+    """In a forked process: the parent's connections are not ours to use, nor to close."""
+    global _file_systems
+    _left_alone.append(_file_systems)
+    _file_systems = {}
+
+
+os.register_at_fork(after_in_child=_leave_to_the_parent)
+
+
+def remote(uri: str) -> tuple[Any, str]:
+    """(pyarrow file system, path in it) of a URI. Raises OSError."""
+    parts = urlsplit(uri)
+    if "@" not in parts.netloc and not parts.query:
+        user, query = _access.get((parts.scheme, parts.netloc), ("", ""))
+        netloc = f"{user}@{parts.netloc}" if user else parts.netloc
+        parts = parts._replace(netloc=netloc, query=query)
+    fs = _file_system(parts.scheme, parts.netloc, parts.query)
+    bucket = parts.netloc.rpartition("@")[2] if fs.type_name in _OBJECT_STORES else ""
+    return fs, f"{bucket}{unquote(parts.path)}".rstrip("/")
+
+
+def below(uri: str, relative: str) -> str:
+    """The URI of a file below a folder: what would mean something else in a URI is quoted."""
+    return f"{uri}/{quote(relative, safe='/+@~,=!$&()*;: ')}"
+
+
+# ------------------------------------------------------------------ reading
+
+
+def read_remote(uri: str) -> bytes:
+    """A whole file. Raises OSError."""
+    fs, path = remote(uri)
+    with naming(uri):
+        return _content(fs, path)
+
+
+def _content(fs: Any, path: str) -> bytes:
+    with fs.open_input_file(path) as file:
+        data: bytes = file.read(file.size())  # in one request: without a size it would be many
+        return data
+
+
+class _File:
+    """A file to be read from any place in it. Everything raises OSError, see ``naming``."""
+
+    def __init__(self, uri: str) -> None:
+        fs, path = remote(uri)
+        self._uri = uri
+        with naming(uri):
+            self._file = fs.open_input_file(path)
+
+    def __enter__(self) -> _File:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def read(self, size: int = -1) -> bytes:
+        with naming(self._uri):
+            data: bytes = self._file.read(None if size < 0 else size)
+            return data
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return int(self._file.seek(offset, whence))
+
+    def tell(self) -> int:
+        return int(self._file.tell())
+
+
+def open_remote(uri: str) -> Any:
+    """A file to be read from any place in it. Raises OSError."""
+    return _File(uri)
+
+
+def list_remote(uri: str) -> Iterator[tuple[str, Any]]:
+    """(relative path, pyarrow FileInfo) of a file, whose path is empty, or of all files below a
+    folder. Raises OSError."""
+    fs, path = remote(uri)
+    with naming(uri):
+        here = fs.get_file_info(path)
+        if here.is_file:
+            yield "", here
+        else:
+            yield from _files_below(fs, path)
+
+
+def _files_below(fs: Any, path: str) -> Iterator[tuple[str, Any]]:
+    from pyarrow.fs import FileSelector, FileType
+
+    for info in fs.get_file_info(FileSelector(path, allow_not_found=True, recursive=True)):
+        if info.type == FileType.File:
+            yield info.path[len(path) + 1 :], info
+
+
+# ------------------------------------------------------------------ a folder
+
+
+class RemoteFolder:
+    """A folder, or the prefix of an object store, that pyarrow reaches by a URI: a ``Storage``.
+
+    An object store has no folders, renames nothing, and has a file when it is complete.
+    """
+
+    local: str | None = None
+
+    def __init__(self, uri: str) -> None:
+        self.place = plain_uri(uri)
+        self._uri = uri
+        self._fs, self._root = remote(uri)
+        self._is_object_store = self._fs.type_name in _OBJECT_STORES
+
+    def __reduce__(self) -> tuple[Callable[[str, Access], RemoteFolder], tuple[str, Access]]:
+        return _reopened, (self._uri, known_access())
+
+    def lock(self) -> Callable[[], None]:
+        self.make_folder("")
+        self.write(".lock", b"")  # no lock, but who may not write here is told so at once
+        return lambda: None
+
+    def write(self, path: str, data: bytes | memoryview) -> None:
+        # None: else Arrow compresses what a name seems to ask for.
+        with self._naming(path), self._fs.open_output_stream(self._at(path), None) as stream:
+            stream.write(data)
+
+    def publish(self, path: str, data: bytes, *, durable: bool = True) -> None:
+        if self._is_object_store:
+            self.write(path, data)
+            return
+        self.write(f"{path}.tmp", data)
+        with self._naming(path):
+            self._fs.move(self._at(f"{path}.tmp"), self._at(path))
+
+    def upload(self, source: str, path: str) -> None:
+        with (
+            open(source, "rb") as file,  # noqa: PTH123
+            self._naming(path),
+            self._fs.open_output_stream(self._at(path), None) as stream,
+        ):
+            while data := file.read(_COPY_BYTES):
+                stream.write(data)
+        os.unlink(source)
+
+    def read(self, path: str) -> bytes:
+        with self._naming(path):
+            return _content(self._fs, self._at(path))
+
+    def read_all(self, paths: Sequence[str]) -> Iterator[bytes]:
+        with ThreadPoolExecutor(_REQUESTS_AT_ONCE) as pool:
+            for start in range(0, len(paths), 4 * _REQUESTS_AT_ONCE):  # not all in memory at once
+                yield from pool.map(self.read, paths[start : start + 4 * _REQUESTS_AT_ONCE])
+
+    def dataset(self, path: str) -> Any:
+        """A Parquet file as a data set of Arrow: what is asked for is read when it is."""
+        import pyarrow.dataset as ds  # late, as above
+
+        with self._naming(path):
+            return ds.dataset(self._at(path), filesystem=self._fs, format="parquet")
+
+    def open(self, path: str) -> Any:
+        with self._naming(path):
+            return self._fs.open_input_file(self._at(path))
+
+    def sizes(self, folder: str) -> dict[str, int]:
+        with self._naming(folder):
+            return {path: info.size for path, info in _files_below(self._fs, self._at(folder))}
+
+    def folders(self, folder: str) -> list[str]:
+        from pyarrow.fs import FileSelector, FileType
+
+        with self._naming(folder):
+            found = self._fs.get_file_info(FileSelector(self._at(folder), allow_not_found=True))
+        return sorted(info.base_name for info in found if info.type == FileType.Directory)
+
+    def make_folder(self, path: str) -> None:
+        if not self._is_object_store:
+            with self._naming(path):
+                self._fs.create_dir(self._at(path), recursive=True)
+
+    def link(self, source: str, target: str) -> None:
+        with self._naming(target):
+            self._fs.copy_file(self._at(source), self._at(target))
+
+    def move_folder(self, source: str, target: str) -> None:
+        if not self._is_object_store:
+            self.make_folder(os.path.dirname(target))
+            with self._naming(target):
+                self._fs.move(self._at(source), self._at(target))
+            return
+        names = list(self.sizes(source))
+        _each(lambda name: self.link(f"{source}/{name}", f"{target}/{name}"), names)
+        self.delete_folder(source)
+
+    def delete(self, paths: Iterable[str]) -> None:
+        def delete_one(path: str) -> None:
+            with contextlib.suppress(FileNotFoundError), self._naming(path):
+                self._fs.delete_file(self._at(path))
+
+        _each(delete_one, list(paths))
+
+    def delete_folder(self, path: str) -> None:
+        with contextlib.suppress(FileNotFoundError), self._naming(path):
+            self._fs.delete_dir(self._at(path))
+
+    def sync(self, folder: str) -> None:
+        pass
+
+    def _at(self, path: str) -> str:
+        return f"{self._root}/{path}" if path else self._root
+
+    def _naming(self, path: str) -> contextlib.AbstractContextManager[None]:
+        return naming(f"{self.place}/{path}" if path else self.place)
+
+
+def _reopened(uri: str, access: Access) -> RemoteFolder:
+    learn_access(access)
+    return RemoteFolder(uri)
+
+
+def _each(function: Callable[[str], None], names: Sequence[str]) -> None:
+    """Many requests at a time: each takes its time however small it is."""
+    if names:
+        with ThreadPoolExecutor(_REQUESTS_AT_ONCE) as pool:
+            for _ in pool.map(function, names):
+                pass
+
+
+# ------------------------------------------------------------------ errors
+
+# As Arrow words what S3 says: a code, sometimes a status, the operation, the store's own words.
+_S3_ERROR = re.compile(
+    r"AWS Error (?P<code>\w+)(?: \(HTTP status (?P<status>\d+)\))? during (?P<operation>\w+) "
+    r"operation: ?(?P<words>.*?)(?: \(Request ID: .*\))?"
+)
+_NOTHING_SAID = "No response body."
+_DENIED = {
+    "ACCESS_DENIED", "INVALID_ACCESS_KEY_ID", "SIGNATURE_DOES_NOT_MATCH", "INVALID_CLIENT_TOKEN_ID",
+    "MISSING_AUTHENTICATION_TOKEN", "UNRECOGNIZED_CLIENT", "EXPIRED_TOKEN", "REQUEST_EXPIRED",
+    "INVALID_SIGNATURE", "NOT_AUTHORIZED", "OPT_IN_REQUIRED", "ACCOUNT_PROBLEM",
+}  # fmt: skip
+_NOT_ANSWERING = {
+    "NETWORK_CONNECTION", "INTERNAL_FAILURE", "SERVICE_UNAVAILABLE", "SLOW_DOWN", "THROTTLING",
+    "REQUEST_TIMEOUT", "REQUEST_TIME_TOO_SKEWED",
+}  # fmt: skip
+
+
+@contextlib.contextmanager
+def naming(where: str) -> Iterator[None]:
+    """Have an error of pyarrow say what is wrong, and with which file.
+
+    It becomes a ConnectionError where the store cannot be reached or is out of order, which says
+    nothing about the file; a PermissionError where it refuses; else an OSError of its kind.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        raise _in_plain_words(error, where) from error
+
+
+def _in_plain_words(error: OSError, where: str) -> OSError:
+    said = " ".join(str(error).split())
+    found = _S3_ERROR.fullmatch(said[max(0, said.find("AWS Error ")) :])
+    if found is None:
+        if isinstance(error, FileNotFoundError):
+            return FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), where)
+        return type(error)(error.errno or errno.EIO, error.strerror or said, where)
+    code, status, words = found["code"], int(found["status"] or 0), found["words"]
+    words = "" if words == _NOTHING_SAID else words.replace("Unable to parse ExceptionName: ", "")
+    if code == "NO_SUCH_BUCKET":
+        return OSError(errno.EIO, "there is no such bucket", where)
+    if code in _DENIED or status in (401, 403):
+        told = f" ({words})" if words else ""
+        return PermissionError(
+            errno.EACCES,
+            f"the store refuses access{told}; it goes by AWS_ACCESS_KEY_ID and "
+            "AWS_SECRET_ACCESS_KEY, or whatever else gives S3 clients their keys",
+            where,
+        )
+    if code in _NOT_ANSWERING or status >= 500:
+        _, _, details = words.rpartition("Details: ")
+        return ConnectionError(
+            errno.ECONNABORTED,
+            f"the store cannot be reached, or is out of order ({details or code}); it was tried "
+            "several times",
+            where,
+        )
+    return OSError(errno.EIO, f"{found['operation']}: {words or code}", where)
