@@ -84,6 +84,7 @@ class Bench:
             self.alike.setdefault(tuple(t[:2]), []).append(t)
         self.start = self.split.start_id
         self.kept, self.went = dedup(self.split)
+        self.came: list[Words] = []
 
     def record(self, type_id: int, types: list[Words]) -> Words:
         return self.below[type_id] if type_id < self.start else types[type_id - self.start]
@@ -159,6 +160,9 @@ class Bench:
         """Own types, by their id after the first dedup, that are no longer there.
 
         mended   own type -> the base's that takes its place
+
+        Sets ``came``: types that there were not before, of which some were merged into others.
+        Only a module with several definitions of a name may have those.
         """
         anew = self.laid_out_anew(mended)
         place: dict[int, int] = {}  # id before dedup -> id once the mended types are dropped
@@ -185,7 +189,7 @@ class Bench:
             if after < self.start or after in taken:
                 gone.add(own)
             taken.add(after)
-        assert len(kept) == len(self.kept) - len(gone), "something came back"
+        self.came = [t for after, t in enumerate(kept, self.start) if after not in now.values()]
         return gone | self.unused({own: now[own] for own in now.keys() - gone}, kept)
 
     def unused(self, left: dict[int, int], kept: list[Words]) -> set[int]:

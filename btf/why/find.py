@@ -19,9 +19,11 @@ from ..view.objects import Composite, Func, Fwd, Struct, Union
 from ..view.spelling import spell
 from . import blame as blaming
 from . import whatif
+from .again import Mender, several_of_a_name
 from .names import NAME_SPACE, VARIABLES, BaseNames, find_namesakes
 from .pairs import (
     BASE_DECLARES,
+    FOLLOW,
     LINKS,
     MODULE_DECLARES,
     PAIRS,
@@ -119,6 +121,7 @@ class _Finder:
         self, source: BTF, result: DedupResult, index: BaseIndex, names: BaseNames
     ) -> None:
         self.source, self.id_map, self.index, self.names = source, result.id_map, index, names
+        self.result = result
         self.btf = result.btf
         self.first_own = index.type_end
         self._steps: dict[int, tuple[str, int]] = {}
@@ -331,14 +334,50 @@ class _Finder:
             if root >= 0 and root in causes and self._namesake(root) == base:
                 if NAME_SPACE[self.kinds[root]] < VARIABLES:
                     kept[root].append(own)
+        by_weight = sorted(kept, key=lambda root: (-len(kept[root]), root))
+        work_out = self._by_thinking
+        if several_of_a_name(self.source, self.result):
+            work_out = self._by_doing
+        figures, sole = work_out({root: kept[root] for root in by_weight})
+        roots = {}
+        for pair in dict.fromkeys(cause.root for cause in causes.values()):
+            own = pair[0] - self.first_own
+            known = figures.get(own) if own in kept and self._namesake(own) == pair[1] else None
+            reason, words = self._difference(*pair)
+            roots[pair] = RootCause(*pair, reason, words, *(known or (None, None)))
+        return roots, sole
+
+    def _by_doing(
+        self, kept: dict[int, list[int]]
+    ) -> tuple[dict[int, tuple[int, int]], dict[int, bool]]:
+        """Types and bytes that go with each root cause, the first ones first, and whether each type
+        goes with its own: by mending it and deduplicating again."""
+        found = int(self.pairs.counts[PAIRS])
+        module, base = self.pairs.module[:found], self.pairs.base[:found]
+        follow = (self.pairs.state[:found] == FOLLOW) & (self.pairs.named[:found] != 0)
+        follow &= (module >= self.first_own) & (base < self.first_own)
+        follows = list(zip(module[follow].tolist(), base[follow].tolist(), strict=True))
+        mender = Mender(self.source, self.result, self.index, follows)
+        figures: dict[int, tuple[int, int]] = {}
+        sole: dict[int, bool] = {}
+        for root, types in kept.items():
+            gone = mender.mend(self.first_own + root, self._namesake(root))
+            if gone is not None:
+                figures[root] = gone.types, gone.bytes
+                sole.update((own, own in gone.own) for own in types)
+        return figures, sole
+
+    def _by_thinking(
+        self, kept: dict[int, list[int]]
+    ) -> tuple[dict[int, tuple[int, int]], dict[int, bool]]:
+        """The same without deduplicating: see ``whatif``."""
         declarations = self._declarations()
         order, excuses = _sorted_by(self.blame.excuse)
         twins, twin_excuses = _sorted_by(self.blame.twin_excuse)
         firsts = int(np.searchsorted(excuses, blaming.NOTHING, "right"))
         figures: dict[int, tuple[int, int]] = {}
         sole: dict[int, bool] = {}
-        by_weight = sorted(kept, key=lambda root: (-len(kept[root]), root))
-        for root in by_weight[: MAX_WALKS if self.has_definitions else None]:
+        for root in list(kept)[: MAX_WALKS if self.has_definitions else None]:
             type_id = self.first_own + root
             if self.has_definitions:
                 whatif.hold_back(self.types, self.blame, self.what, type_id)
@@ -364,13 +403,7 @@ class _Finder:
             figures[root] = types, size
             sole.update((own, bool(self.what.fate[own])) for own in kept[root])
             whatif.forget(self.types, self.what)
-        roots = {}
-        for pair in dict.fromkeys(cause.root for cause in causes.values()):
-            own = pair[0] - self.first_own
-            known = figures.get(own) if own in kept and self._namesake(own) == pair[1] else None
-            reason, words = self._difference(*pair)
-            roots[pair] = RootCause(*pair, reason, words, *(known or (None, None)))
-        return roots, sole
+        return figures, sole
 
     def _declarations(self) -> np.ndarray:
         """Own forward declarations of what the module defines: see ``_merge_declarations``."""
