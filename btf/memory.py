@@ -20,6 +20,11 @@ _APART = 64  # bytes: no two arrays share a cache line
 Shape = int | tuple[int, ...]
 
 
+def power_of_two(at_least: int) -> int:
+    """The smallest power of two that is no less, and at least 16: a length for a hash table."""
+    return 1 << max(4, (at_least - 1).bit_length())
+
+
 def spacious(size: int) -> np.ndarray:
     """``size`` bytes of zeros: uint8. Memory is taken as it is touched."""
     if not hasattr(mmap, "MADV_HUGEPAGE") or size < _LARGE_PAGE // 4:

@@ -24,9 +24,9 @@ from ..jit import forget
 from ..table import BTF, freeze
 from . import passes
 from .equivalence import CURRENT_EPOCH, MARK_STAMP
-from .index import BaseIndex, new_scratch, unknown_kind_error
+from .index import BaseIndex, unknown_kind_error
 from .signature import EPOCH
-from .tables import Scratch, blank_tables
+from .tables import Scratch, blank_tables, new_scratch
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,7 +19,6 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike
 
 from .. import kinds, strings
 from ..errors import UnsupportedError
@@ -40,11 +39,10 @@ from ..kinds import (
     UNION,
     VAR,
 )
-from ..memory import Shape, together, zeros
+from ..memory import power_of_two, together
 from ..table import BTF, freeze
-from .equivalence import STATE_SLOTS
-from .signature import CANONICAL, RECORD_COLUMNS, START, kind_of, mix, signature
-from .tables import BaseTables, Scratch
+from .signature import RECORD_COLUMNS, START, kind_of, mix, signature
+from .tables import BaseTables, fill_records
 
 _HIGH = np.uint64(0xFFFFFFFF00000000)
 _LOW = np.uint64(0xFFFFFFFF)
@@ -263,67 +261,6 @@ def unknown_kind_error(level: BTF) -> UnsupportedError:
         int(level.offsets[index]) * 4,
         level.start_id + index,
     )
-
-
-def fill_records(records: np.ndarray, starts: np.ndarray) -> None:
-    """Fill the base's rows of a zeroed table of records (see ``signature``)."""
-    records[: len(starts), START] = starts
-    records[: len(starts), CANONICAL] = np.arange(len(starts), dtype=np.uint32)
-
-
-def new_scratch(
-    starts: np.ndarray, edits: int, types: int, words: int, frames: int, text: int
-) -> Scratch:
-    """Scratch memory for modules of up to that many types, words of types and bytes of strings.
-
-    starts  of the base's types; edits, frames: N and F of ``Scratch``
-    """
-    rows = len(starts) + types
-    frames = max(frames, types)
-    slots = power_of_two(2 * types)
-    walked = power_of_two(4 * frames)
-    layout: dict[str, tuple[Shape, DTypeLike]] = {
-        "records": ((rows, RECORD_COLUMNS), np.uint32),
-        "pairs": (rows, np.uint32),
-        "edits": (edits, np.uint32),
-        "state": (STATE_SLOTS, np.int64),
-        "list_slots": (slots, np.uint64),
-        "enum_slots": (slots, np.uint64),
-        "slots_used": (2 * types, np.uint32),
-        "ends": ((types, 4), np.uint32),
-        "links": ((types, 2), np.uint32),
-        "frames": ((frames, 4), np.int64),
-        "left": (types, np.uint32),
-        "mates": (types, np.uint32),
-        "kinds": (types, np.uint8),
-        "trust": (types, np.uint8),
-        "signatures": (types, np.uint64),
-        "marks": (rows, np.uint32),
-        "pending": (2 * types + 64, np.int64),
-        "names": (slots, np.uint64),
-        "identity_stack": ((frames, 3), np.int64),
-        "identity_keys": (walked, np.uint64),
-        "identity_depths": (walked, np.int64),
-        "proved": (types, np.uint32),
-        "unfolded": (rows, np.uint64),
-        "first_user": (types + 2, np.int64),
-        "users": (words, np.uint32),
-        "seen": (text, np.uint32),
-        "own_strings": (text, np.uint8),
-        "string_slots": (power_of_two(text // 32), np.uint64),
-        "own": (words, np.uint32),
-        "out": (words, np.uint32),
-        "new_ids": (types, np.uint32),
-        "out_offsets": (types + 1, np.uint32),
-    }
-    scratch = Scratch(**zeros(layout))
-    fill_records(scratch.records, starts)
-    return scratch
-
-
-def power_of_two(at_least: int) -> int:
-    """The smallest power of two that is no less, and at least 16."""
-    return 1 << max(4, (at_least - 1).bit_length())
 
 
 @kernel

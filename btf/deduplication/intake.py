@@ -19,7 +19,15 @@ from ..kinds import (
     STRUCT,
     UNION,
 )
-from ..strings import ABSENT, UNSEEN, add_string, find_string, hash_string
+from ..strings import (
+    ABSENT,
+    MIXED,
+    PIECE_BITS,
+    UNSEEN,
+    add_string,
+    find_string,
+    hash_string,
+)
 from .equivalence import OWN_BYTES, OWN_STRINGS, STARTS_ONLY, STRING_OVERFLOW
 from .signature import kind_of
 
@@ -30,9 +38,12 @@ def _map_name(name, source, source_start, base, scratch):  # type: ignore[no-unt
     if name < source_start:
         return name
     start = np.int64(name) - source_start
-    mapped = scratch.seen[start]
+    shift = scratch.shifts[start >> PIECE_BITS]
     if start > 0 and source[start - 1] != 0 and scratch.state[STARTS_ONLY] != 0:
         scratch.state[STARTS_ONLY] = 2
+    if shift != MIXED:
+        return np.uint32((start + np.int64(shift)) & 0xFFFFFFFF)
+    mapped = scratch.seen[start]
     if mapped >= ABSENT:
         return _new_name(start, source, base, scratch)
     return mapped
@@ -79,9 +90,9 @@ def take_in(words, offsets, source, source_start, first_source, delta, base, scr
     source           uint8: own strings of the source; they start at offset ``source_start``, and
                      smaller offsets are the base's already
     first_source, delta   references from ``first_source`` on move up by ``delta``
-    base, scratch    see ``tables``; ``scratch.seen`` as ``map_strings`` left it. If that is only
-                     where strings begin, ``state[STARTS_ONLY]`` is 1, and 2 afterwards if a name
-                     begins elsewhere: what came of it is void then
+    base, scratch    see ``tables``; ``seen`` and ``shifts`` as ``map_runs`` left them. They tell
+                     of strings' beginnings only, if ``state[STARTS_ONLY]`` is 1; it is 2
+                     afterwards if a name begins elsewhere: what came of it is void then
 
     Names are visited in the order of types, within a type its own name first. New strings get
     offsets from the end of the base's strings on, in order of first use.

@@ -48,7 +48,7 @@ from ..kinds import (
     TYPEDEF,
     UNION,
 )
-from ..strings import map_strings
+from ..strings import MIXED, PIECE_BITS, map_runs, map_strings
 from .candidates import add_candidate, empty_lists, find_base_group, find_list, next_candidate
 from .equivalence import (
     BASE_EDITS,
@@ -125,9 +125,15 @@ def dedup_whole(  # type: ignore[no-untyped-def]
         state[OWN_BYTES] = 0 if len(base.strings) > 0 else 1
         state[OWN_STRINGS] = 0
         state[STRING_OVERFLOW] = 0
-        map_strings(
-            source, base.strings, base.string_slots, base.strings_repeat, scratch.seen, careful == 1
-        )
+        if careful == 0:
+            map_runs(
+                source, base.strings, base.string_slots, base.strings_repeat,
+                scratch.seen, scratch.shifts,
+            )  # fmt: skip
+        else:
+            map_strings(source, base.strings, base.string_slots, base.strings_repeat, scratch.seen)
+            for piece in range((len(source) >> PIECE_BITS) + 1):
+                scratch.shifts[piece] = MIXED
         state[STARTS_ONLY] = 1 - careful
         take_in(words, offsets, source, source_start, first_source, delta, base, scratch)
         if state[STARTS_ONLY] != 2:

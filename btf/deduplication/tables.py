@@ -5,6 +5,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import DTypeLike
+
+from ..memory import Shape, power_of_two, zeros
+from ..strings import PIECE_BITS
+from .equivalence import STATE_SLOTS
+from .signature import CANONICAL, RECORD_COLUMNS, START
 
 
 class BaseTables(NamedTuple):
@@ -79,7 +85,8 @@ class Scratch(NamedTuple):
     proved      uint32 (T,): of an own typedef, a type that it is known to equal; 0 is none
     unfolded    uint64 (N + T,): see ``unfolding``; 0 is not known yet
     first_user, users   int64 (T + 2,) and uint32 (W,): who refers to an own type
-    seen        uint32 (S,): where the base has each of the module's strings
+    seen, shifts    uint32 (S,) and (S / 16 + 1,): where the base has each of the module's
+                strings, see ``strings.map_runs``
     own_strings uint8 (S,): those that it lacks
     string_slots    uint64, a power of two: their table
     own         uint32 (W,): the module's words in the base's numbering
@@ -113,9 +120,67 @@ class Scratch(NamedTuple):
     first_user: np.ndarray
     users: np.ndarray
     seen: np.ndarray
+    shifts: np.ndarray
     own_strings: np.ndarray
     string_slots: np.ndarray
     own: np.ndarray
     out: np.ndarray
     new_ids: np.ndarray
     out_offsets: np.ndarray
+
+
+def fill_records(records: np.ndarray, starts: np.ndarray) -> None:
+    """Fill the base's rows of a zeroed table of records (see ``signature``)."""
+    records[: len(starts), START] = starts
+    records[: len(starts), CANONICAL] = np.arange(len(starts), dtype=np.uint32)
+
+
+def new_scratch(
+    starts: np.ndarray, edits: int, types: int, words: int, frames: int, text: int
+) -> Scratch:
+    """Scratch memory for modules of up to that many types, words of types and bytes of strings.
+
+    starts  of the base's types; edits, frames: N and F of ``Scratch``
+    """
+    rows = len(starts) + types
+    frames = max(frames, types)
+    slots = power_of_two(2 * types)
+    walked = power_of_two(4 * frames)
+    layout: dict[str, tuple[Shape, DTypeLike]] = {
+        "records": ((rows, RECORD_COLUMNS), np.uint32),
+        "pairs": (rows, np.uint32),
+        "edits": (edits, np.uint32),
+        "state": (STATE_SLOTS, np.int64),
+        "list_slots": (slots, np.uint64),
+        "enum_slots": (slots, np.uint64),
+        "slots_used": (2 * types, np.uint32),
+        "ends": ((types, 4), np.uint32),
+        "links": ((types, 2), np.uint32),
+        "frames": ((frames, 4), np.int64),
+        "left": (types, np.uint32),
+        "mates": (types, np.uint32),
+        "kinds": (types, np.uint8),
+        "trust": (types, np.uint8),
+        "signatures": (types, np.uint64),
+        "marks": (rows, np.uint32),
+        "pending": (2 * types + 64, np.int64),
+        "names": (slots, np.uint64),
+        "identity_stack": ((frames, 3), np.int64),
+        "identity_keys": (walked, np.uint64),
+        "identity_depths": (walked, np.int64),
+        "proved": (types, np.uint32),
+        "unfolded": (rows, np.uint64),
+        "first_user": (types + 2, np.int64),
+        "users": (words, np.uint32),
+        "seen": (text, np.uint32),
+        "shifts": ((text >> PIECE_BITS) + 1, np.uint32),
+        "own_strings": (text, np.uint8),
+        "string_slots": (power_of_two(text // 32), np.uint64),
+        "own": (words, np.uint32),
+        "out": (words, np.uint32),
+        "new_ids": (types, np.uint32),
+        "out_offsets": (types + 1, np.uint32),
+    }
+    scratch = Scratch(**zeros(layout))
+    fill_records(scratch.records, starts)
+    return scratch

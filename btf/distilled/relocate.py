@@ -209,7 +209,7 @@ class _Search:
         distilled, base = self.distilled, self.base
         names, table = base.own_names, base.own_strings
         seen = np.empty(len(distilled.strings), np.uint32)
-        map_strings(distilled.strings, table.strings, table.slots, table.repeats, seen, True)
+        map_strings(distilled.strings, table.strings, table.slots, table.repeats, seen)
         offsets = seen[distilled.words[distilled.offsets[:-1]]]
         if table.repeats or not (names.plain and distilled.own_names.plain):
             groups = [

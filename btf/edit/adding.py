@@ -17,7 +17,10 @@ from ..deduplication.intake import take_in
 from ..errors import UnsupportedError
 from ..header import MAX_TYPE_ID
 from ..jit import forget, kernel
+from ..memory import power_of_two
 from ..strings import (
+    MIXED,
+    PIECE_BITS,
     add_string,
     count_strings,
     find_string,
@@ -27,7 +30,6 @@ from ..strings import (
     map_strings,
 )
 from ..table import BTF, freeze
-from ..view.lookup import power_of_two
 
 
 class _Known(NamedTuple):
@@ -41,6 +43,7 @@ class _Fresh(NamedTuple):
     """What ``take_in`` fills; see ``Scratch``."""
 
     seen: np.ndarray
+    shifts: np.ndarray
     own_strings: np.ndarray
     string_slots: np.ndarray
     state: np.ndarray
@@ -109,16 +112,15 @@ class StringPool:
         base stays. See ``check_addable`` for what must hold.
         """
         seen = np.empty(len(source.strings), np.uint32)
+        shifts = np.full((len(seen) >> PIECE_BITS) + 1, MIXED, np.uint32)
         own = np.empty(len(source.words), np.uint32)
         state = np.zeros(STATE_SLOTS, np.int64)
         room, entries = len(source.strings) + 1, int(count_strings(source.strings))
         while True:
             known = _Known(self._strings, self._slots)
-            map_strings(
-                source.strings, known.strings, known.string_slots, self._repeats, seen, True
-            )
+            map_strings(source.strings, known.strings, known.string_slots, self._repeats, seen)
             slots = np.zeros(power_of_two(2 * entries + 2), np.uint64)
-            fresh = _Fresh(seen, np.empty(room, np.uint8), slots, state, own)
+            fresh = _Fresh(seen, shifts, np.empty(room, np.uint8), slots, state, own)
             take_in(
                 source.words, source.offsets, source.strings, source.start_str_off,
                 np.uint32(source.start_id), np.uint32(first_id - source.start_id), known, fresh,

@@ -22,8 +22,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..deduplication.index import power_of_two, unknown_kind_error
+from ..deduplication.index import unknown_kind_error
 from ..errors import WrongBaseError
+from ..memory import power_of_two
 from ..table import BTF, freeze
 from .cycles import (
     AGAIN,

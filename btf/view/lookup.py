@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .. import kinds
+from ..memory import power_of_two
 from ..strings import count_strings, find_text, index_strings
 
 if TYPE_CHECKING:
@@ -95,11 +96,6 @@ def _begin_strings(btf: BTF, offsets: np.ndarray) -> bool:
         if np.any(level.strings[inside - 1]):
             return False
     return True
-
-
-def power_of_two(at_least: int) -> int:
-    """The next power of two, 16 or more: a length for a hash table."""
-    return 1 << max(4, (at_least - 1).bit_length())
 
 
 def string_offsets(btf: BTF, text: bytes) -> list[int]:

@@ -13,7 +13,8 @@ from ..compare.difference import own_difference
 from ..compare.paths import Hop, accessor, called, joined, way_as_c
 from ..compare.shallow import only_declared
 from ..deduplication.deduplicate import DedupResult
-from ..deduplication.index import BaseIndex, power_of_two
+from ..deduplication.index import BaseIndex
+from ..memory import power_of_two
 from ..table import BTF
 from ..view.objects import Composite, Func, Fwd, Struct, Union
 from ..view.spelling import spell

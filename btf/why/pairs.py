@@ -17,7 +17,6 @@ from typing import NamedTuple
 import numpy as np
 
 from ..deduplication.equivalence import full_length
-from ..deduplication.index import power_of_two
 from ..deduplication.signature import kind_of, mix
 from ..jit import kernel
 from ..kinds import (
@@ -31,6 +30,7 @@ from ..kinds import (
     UNION,
     VOID,
 )
+from ..memory import power_of_two
 from .names import NAME_SPACE, VARIABLES
 from .records import position, reference_count, reference_word, size_of, word
 

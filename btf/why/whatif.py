@@ -20,10 +20,11 @@ from typing import NamedTuple
 import numpy as np
 
 from ..deduplication.equivalence import full_length
-from ..deduplication.index import find_group, power_of_two
+from ..deduplication.index import find_group
 from ..deduplication.signature import RECORD_COLUMNS, START, kind_of, signature
 from ..jit import kernel
 from ..kinds import ARRAY, FWD, HEAD_IS_REF, STRUCT, TYPE_TAG, TYPEDEF, UNION, VAR
+from ..memory import power_of_two
 from .blame import NOTHING
 from .records import position, reference_count, reference_word, word
 
