@@ -33,6 +33,8 @@ ABSENT = np.uint32(0xFFFFFFFE)
 
 # Pieces of a section that ``map_runs`` describes by one distance: 16 bytes long.
 PIECE_BITS = 4
+JUMPS = 1 << 14
+_JUMP_FACTOR = np.int64(0x9E3779B1)
 MIXED = np.uint32(0x80000000)  # no distance: the piece is not all in one run
 
 
@@ -204,12 +206,14 @@ def map_strings(source, base, base_slots, base_repeats, seen):  # type: ignore[n
 
 
 @kernel
-def map_runs(source, base, base_slots, base_repeats, seen, shifts):  # type: ignore[no-untyped-def]
+def map_runs(source, base, base_slots, base_repeats, seen, shifts, jumps):  # type: ignore[no-untyped-def]
     """As ``map_strings``, in less time and for a reader that asks where strings begin only.
 
     shifts  uint32, one for each 16 bytes of the section: MIXED, or what has to be added (modulo
             2**32) to the offset of a string that begins there. Where it is MIXED, ``seen`` has the
             answer, of which only that for strings' beginnings means anything.
+    jumps   uint32, JUMPS of them: where runs went on in the base after they had ended at an offset,
+            by its hash. What earlier modules met, for they include the same headers; 0 is none.
     """
     for piece in range((len(source) >> PIECE_BITS) + 1):
         shifts[piece] = MIXED
@@ -221,8 +225,15 @@ def map_runs(source, base, base_slots, base_repeats, seen, shifts):  # type: ign
             at += 1
             continue
         stop = at
-        if not base_repeats and 0 < next_base < len(base):
-            stop = _run_end(source, at, base, next_base)
+        jump = (next_base * _JUMP_FACTOR >> np.int64(7)) & (JUMPS - 1)
+        if not base_repeats:
+            if 0 < next_base < len(base):
+                stop = _run_end(source, at, base, next_base)
+            if stop == at:
+                guess = np.int64(jumps[jump])
+                if 0 < guess < len(base):
+                    stop = _run_end(source, at, base, guess)
+                    next_base = guess if stop > at else next_base
         if stop == at:
             h, end = hash_string(source, at)
             found = find_string(base, base_slots, source, at, h)
@@ -234,6 +245,7 @@ def map_runs(source, base, base_slots, base_repeats, seen, shifts):  # type: ign
             stop = end + 1
             if not base_repeats:
                 stop = _run_end(source, at, base, found)
+                jumps[jump] = found
         shift = next_base - at
         first = (at + (1 << PIECE_BITS) - 1) >> PIECE_BITS
         last = stop >> PIECE_BITS

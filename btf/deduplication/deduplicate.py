@@ -23,7 +23,7 @@ from ..ext import BtfExt
 from ..jit import forget
 from ..table import BTF, freeze
 from . import passes
-from .equivalence import CURRENT_EPOCH, MARK_STAMP
+from .equivalence import CURRENT_EPOCH
 from .index import BaseIndex, unknown_kind_error
 from .signature import EPOCH
 from .tables import Scratch, blank_tables, new_scratch
@@ -83,9 +83,6 @@ class Workspace:
         if state[CURRENT_EPOCH] > 0xF0000000:
             self._scratch.records[:, EPOCH] = 0
             state[CURRENT_EPOCH] = 0
-        if state[MARK_STAMP] > 0xF0000000:
-            self._scratch.marks[:] = 0
-            state[MARK_STAMP] = 0
         return self._scratch
 
     def deepen(self) -> None:

@@ -74,12 +74,13 @@ OWN_BYTES = 11  # of new strings
 OWN_STRINGS = 12
 STRING_OVERFLOW = 13  # set when the buffer for new strings or its table is too small
 STARTS_ONLY = 14  # 1: ``seen`` is filled where strings begin; 2: a name begins elsewhere
-MARK_STAMP = 15  # of the marks of this module
+AGGREGATES = 15  # entries of ``aggregates``
 LISTS = 16  # the module's lists of candidates in use
 SLOTS_USED = 17  # of ``list_slots`` and ``enum_slots``: entries of ``slots_used``
 SHORTCUTS = 18  # whether this module's rows of ``proved`` and ``unfolded`` are in use
 LEFT = 19  # own types that are still to be mapped: entries of ``left``
-STATE_SLOTS = 20
+FORWARDS = 20  # entries of ``forwards``
+STATE_SLOTS = 21
 
 _DEPTH_BITS = 5  # of an entry of ``identical``: levels left; above them the stamp of its call
 _DEPTH_MASK = 31

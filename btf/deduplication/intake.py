@@ -97,51 +97,57 @@ def take_in(words, offsets, source, source_start, first_source, delta, base, scr
     Names are visited in the order of types, within a type its own name first. New strings get
     offsets from the end of the base's strings on, in order of first use.
     """
-    target = scratch.own
     for index in range(len(offsets) - 1):
         at = np.int64(offsets[index])
         end = np.int64(offsets[index + 1])
-        info = words[at + 1]
-        kind = kind_of(info)
-        target[at + 1] = info
+        take_type(words, at, end, source, source_start, first_source, delta, base, scratch)
 
-        target[at] = _map_name(words[at], source, source_start, base, scratch)
-        word = words[at + 2]
-        if HEAD_IS_REF[kind] and word >= first_source:
-            word += delta
-        target[at + 2] = word
-        at += HEAD_WORDS
-        if at == end:
-            continue
 
-        if kind == STRUCT or kind == UNION:
-            while at < end:
-                target[at] = _map_name(words[at], source, source_start, base, scratch)
-                word = words[at + 1]
-                if word >= first_source:
-                    word += delta
-                target[at + 1] = word
-                target[at + 2] = words[at + 2]
-                at += 3
-            continue
+@inlined
+def take_type(words, at, end, source, source_start, first_source, delta, base, scratch):  # type: ignore[no-untyped-def]
+    """The same for the one record from word ``at`` to word ``end``."""
+    target = scratch.own
+    info = words[at + 1]
+    kind = kind_of(info)
+    target[at + 1] = info
 
-        fixed = at + FIXED_WORDS[kind]
-        last_ref = at + FIXED_REFS[kind]
-        while at < fixed:
-            word = words[at]
-            if at < last_ref and word >= first_source:
-                word += delta
-            target[at] = word
-            at += 1
-        stride = np.int64(ELEMENT_WORDS[kind])
-        name_at = np.int64(ELEMENT_NAME[kind])
-        ref_at = np.int64(ELEMENT_REF[kind])
+    target[at] = _map_name(words[at], source, source_start, base, scratch)
+    word = words[at + 2]
+    if HEAD_IS_REF[kind] and word >= first_source:
+        word += delta
+    target[at + 2] = word
+    at += HEAD_WORDS
+    if at == end:
+        return
+
+    if kind == STRUCT or kind == UNION:
         while at < end:
-            for part in range(stride):
-                word = words[at + part]
-                if part == name_at:
-                    word = _map_name(word, source, source_start, base, scratch)
-                elif part == ref_at and word >= first_source:
-                    word += delta
-                target[at + part] = word
-            at += stride
+            target[at] = _map_name(words[at], source, source_start, base, scratch)
+            word = words[at + 1]
+            if word >= first_source:
+                word += delta
+            target[at + 1] = word
+            target[at + 2] = words[at + 2]
+            at += 3
+        return
+
+    fixed = at + FIXED_WORDS[kind]
+    last_ref = at + FIXED_REFS[kind]
+    while at < fixed:
+        word = words[at]
+        if at < last_ref and word >= first_source:
+            word += delta
+        target[at] = word
+        at += 1
+    stride = np.int64(ELEMENT_WORDS[kind])
+    name_at = np.int64(ELEMENT_NAME[kind])
+    ref_at = np.int64(ELEMENT_REF[kind])
+    while at < end:
+        for part in range(stride):
+            word = words[at + part]
+            if part == name_at:
+                word = _map_name(word, source, source_start, base, scratch)
+            elif part == ref_at and word >= first_source:
+                word += delta
+            target[at + part] = word
+        at += stride

@@ -55,23 +55,27 @@ from ..kinds import (
 )
 from .candidates import find_base_group
 from .equivalence import (
+    AGGREGATES,
     BASE_EDITS,
     DIFFERENT,
-    MARK_STAMP,
+    FORWARDS,
     UNMAPPED,
     clear_pairs,
     equivalent,
 )
 from .index import ALONE, enter_name, find_group, find_name
+from .intake import take_type
 from .primitives import dedup_primitive
 from .signature import CANONICAL, START, kind_of, signature
 
-# How a type came by its partner.
+# How a type came by its partner, if it has one.
 _GUESSED = 0  # it follows its predecessor's
 _NAMED = 1  # the base has one type of that kind and name
 _REFERRED = 2  # a type of which one of these two holds refers to it
-_DECLARED = 3  # a forward declaration whose partner is a definition
+_FOLLOWED = 3  # one of these two, and it was seen that its references lead to partners
 _REFUTED = 4  # had one, but they differ
+_SETTLED = 5  # not here: a primitive type, or one that always stays
+_DECLARED = 6  # a forward declaration whose partner is a definition
 
 # Verdicts of ``match``: MATCHED, or why pairs are not to be relied on.
 NOT_TRIED = 0
@@ -86,6 +90,7 @@ _MAX_COMPANY = 16  # base types of one signature that are walked to tell them ap
 
 _31 = np.uint32(31)
 _1 = np.int64(1)
+_one = np.uint64(1)
 
 
 @inlined
@@ -129,19 +134,32 @@ def _agree(base, own, at_base, at):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _pair_up(base, own, count, first_own, scratch):  # type: ignore[no-untyped-def]
-    """Deduplicate primitive types and give others a first partner; returns how many FWDs stay."""
+def pair_up(base, scratch, words, offsets, source, source_start, first_source, delta):  # type: ignore[no-untyped-def]
+    """Take the module in, deduplicate its primitive types, and give others a first partner.
+
+    All in one go, while a record is at hand. See ``intake.take_in`` for the arguments and for when
+    all of it is void. Returns how many FWDs stay.
+    """
     records = scratch.records
+    state = scratch.state
     mates = scratch.mates
     kinds = scratch.kinds
     trust = scratch.trust
+    own = scratch.own
     base_words = base.words
     base_strings = len(base.strings)
+    first_own = np.int64(base.type_end)
     own_fwds = np.int64(0)
     expected = np.int64(0)
-    for index in range(count):
+    aggregates = np.int64(0)
+    forwards = np.int64(0)
+    for index in range(len(offsets) - 1):
         type_id = first_own + index
-        at = np.int64(records[type_id, START]) - len(base_words)
+        at = np.int64(offsets[index])
+        end = np.int64(offsets[index + 1])
+        take_type(words, at, end, source, source_start, first_source, delta, base, scratch)
+        records[type_id, START] = len(base_words) + at
+        records[type_id, CANONICAL] = UNMAPPED
         kind = kind_of(own[at + 1])
         kinds[index] = kind
         mates[index] = 0
@@ -163,14 +181,18 @@ def _pair_up(base, own, count, first_own, scratch):  # type: ignore[no-untyped-d
             else:
                 dedup_primitive(base, own, scratch, first_own, type_id, kind)
                 found = np.int64(records[type_id, CANONICAL])
+            trust[index] = _SETTLED
+            if kind == FWD:
+                scratch.forwards[forwards] = index
+                forwards += 1
+                own_fwds += found == type_id
             if found < first_own:
                 mates[index] = found
                 expected = found + 1
-            elif kind == FWD and found == type_id:
-                own_fwds += 1
             continue
         if kind == VAR or kind == DATASEC:
             records[type_id, CANONICAL] = type_id
+            trust[index] = _SETTLED
             continue
         if agrees and HEAD_IS_REF[kind]:
             # a record of three words agrees with many: look where it leads, if that is known
@@ -178,11 +200,13 @@ def _pair_up(base, own, count, first_own, scratch):  # type: ignore[no-untyped-d
             wanted = base_words[np.int64(base.starts[expected]) + 2]
             if referred == 0:
                 agrees = wanted == 0
-            elif referred < type_id:
+            elif first_own <= referred < type_id:
                 agrees = mates[referred - first_own] == wanted
         if agrees:
             mates[index] = expected
         if kind == STRUCT or kind == UNION or kind == TYPEDEF:
+            scratch.aggregates[aggregates] = index
+            aggregates += 1
             if agrees and base.named_once[expected]:
                 trust[index] = _NAMED
             elif own[at] != 0 and np.int64(own[at]) < base_strings:
@@ -194,6 +218,8 @@ def _pair_up(base, own, count, first_own, scratch):  # type: ignore[no-untyped-d
                     trust[index] = _NAMED
         if mates[index] != 0:
             expected = np.int64(mates[index]) + 1
+    state[AGGREGATES] = aggregates
+    state[FORWARDS] = forwards
     return own_fwds
 
 
@@ -208,16 +234,16 @@ def _may_declare(base, own, declaration, definition):  # type: ignore[no-untyped
     return base.words[at] == own[declaration] and base.named_once[definition] != 0
 
 
-@kernel
-def _follow(base, own, first_own, scratch, index, top):  # type: ignore[no-untyped-def]
+@inlined
+def _follow(base, own, offsets, first_own, scratch, index, behind, top):  # type: ignore[no-untyped-def]
     """Compare where a pair's references lead; partners for what has none yet.
 
-    Returns (whether they agree, entries of ``pending``): types that became surer are put there.
+    Returns (whether they agree, entries of ``pending``): types up to ``behind`` that got a partner
+    or became surer are put there; those after it are come to anyway.
     """
-    records = scratch.records
     mates = scratch.mates
     trust = scratch.trust
-    at = np.int64(records[first_own + index, START]) - len(base.words)
+    at = np.int64(offsets[index])
     at_base = np.int64(base.starts[mates[index]])
     info = own[at + 1]
     kind = kind_of(info)
@@ -225,11 +251,12 @@ def _follow(base, own, first_own, scratch, index, top):  # type: ignore[no-untyp
     references = np.int64(FEWEST_REFS[kind])
     if REF_EACH[kind]:
         references += np.int64(info & INFO_VLEN_MASK)
-    word = np.int64(FIRST_REF[kind]) - np.int64(REF_STEP[kind])
-    for _ in range(references):
-        word += np.int64(REF_STEP[kind])
-        referred = np.int64(own[at + word])
-        wanted = np.int64(base.words[at_base + word])
+    step = np.int64(REF_STEP[kind])
+    at += np.int64(FIRST_REF[kind])
+    at_base += np.int64(FIRST_REF[kind])
+    for reference in range(references):
+        referred = np.int64(own[at + reference * step])
+        wanted = np.int64(base.words[at_base + reference * step])
         if referred == 0 or wanted == 0:
             if referred != wanted:
                 return False, top
@@ -239,17 +266,17 @@ def _follow(base, own, first_own, scratch, index, top):  # type: ignore[no-untyp
         if mate == wanted:
             if sure and trust[child] == _GUESSED:
                 trust[child] = _REFERRED
-                if records[referred, CANONICAL] == UNMAPPED:
+                if child <= behind:
                     scratch.pending[top] = child
                     top += 1
             continue
-        child_at = np.int64(records[referred, START]) - len(base.words)
-        if records[referred, CANONICAL] != UNMAPPED:
-            # primitive: settled, unless it is a declaration of what the base defines
+        child_at = np.int64(offsets[child])
+        if trust[child] >= _SETTLED:
+            # A primitive type is what it is, unless it is a declaration of what the base defines.
             if (
                 mate == 0
                 and kind_of(own[child_at + 1]) == FWD
-                and np.int64(records[referred, CANONICAL]) == referred
+                and np.int64(scratch.records[referred, CANONICAL]) == referred
                 and _may_declare(base, own, child_at, wanted)
             ):
                 mates[child] = wanted
@@ -263,32 +290,37 @@ def _follow(base, own, first_own, scratch, index, top):  # type: ignore[no-untyp
         mates[child] = wanted
         if sure:
             trust[child] = _REFERRED
-        scratch.pending[top] = child
-        top += 1
+        if child <= behind:
+            scratch.pending[top] = child
+            top += 1
     return True, top
 
 
 @kernel
-def _prove(base, own, count, first_own, scratch):  # type: ignore[no-untyped-def]
+def _prove(base, own, offsets, first_own, scratch):  # type: ignore[no-untyped-def]
     """Follow the references of all pairs, sure ones first; returns how many were refuted."""
-    records = scratch.records
     mates = scratch.mates
     trust = scratch.trust
     refuted = np.int64(0)
     for sweep in range(2):
-        for start in range(count):
-            if mates[start] == 0 or records[first_own + start, CANONICAL] != UNMAPPED:
-                continue
-            if trust[start] != (_NAMED if sweep == 0 else _GUESSED):
+        for start in range(len(offsets) - 1):
+            if sweep == 0:
+                if trust[start] != _NAMED and trust[start] != _REFERRED:
+                    continue
+            elif trust[start] != _GUESSED or mates[start] == 0:
                 continue
             index = np.int64(start)
             top = np.int64(0)
             while True:
-                if trust[index] != _REFUTED:
-                    agree, top = _follow(base, own, first_own, scratch, index, top)
+                if trust[index] < _FOLLOWED:
+                    agree, top = _follow(
+                        base, own, offsets, first_own, scratch, index, np.int64(start), top
+                    )
                     if not agree:
                         trust[index] = _REFUTED
                         refuted += 1
+                    elif trust[index] != _GUESSED:
+                        trust[index] = _FOLLOWED
                 if top == 0:
                     break
                 top -= 1
@@ -297,11 +329,11 @@ def _prove(base, own, count, first_own, scratch):  # type: ignore[no-untyped-def
 
 
 @apart
-def _spread(own, offset, count, first_own, scratch):  # type: ignore[no-untyped-def]
+def _spread(own, offsets, first_own, scratch):  # type: ignore[no-untyped-def]
     """Refute all pairs that refer, directly or not, to a refuted one."""
-    records = scratch.records
     mates = scratch.mates
     trust = scratch.trust
+    count = len(offsets) - 1
     # Who refers to whom, the other way round: users of type t are at [first[t], first[t + 1]).
     first = scratch.first_user
     users = scratch.users
@@ -311,7 +343,7 @@ def _spread(own, offset, count, first_own, scratch):  # type: ignore[no-untyped-
         for index in range(count):
             if mates[index] == 0:
                 continue
-            at = np.int64(records[first_own + index, START]) - offset
+            at = np.int64(offsets[index])
             info = own[at + 1]
             kind = kind_of(info)
             word = at + np.int64(FIRST_REF[kind])
@@ -351,14 +383,9 @@ def _spread(own, offset, count, first_own, scratch):  # type: ignore[no-untyped-
 
 
 @kernel
-def _declarations_are_clear(base, own, count, first_own, scratch):  # type: ignore[no-untyped-def]
+def _declarations_are_clear(base, own, offsets, first_own, scratch):  # type: ignore[no-untyped-def]
     """Whether each FWD of the module has at most one meaning, in base and module together."""
-    records = scratch.records
-    kinds = scratch.kinds
-    declared = 0
-    for index in range(count):
-        if kinds[index] == FWD:
-            declared += 1
+    declared = scratch.state[FORWARDS]
     if declared == 0:
         return True
     size = 16
@@ -370,16 +397,15 @@ def _declarations_are_clear(base, own, count, first_own, scratch):  # type: igno
     hashed = scratch.pending  # bits of the names: most structs are told from all of them by one
     for word in range(64):
         hashed[word] = 0
-    for index in range(count):
-        if kinds[index] != FWD:
-            continue
+    for entry in range(declared):
+        index = np.int64(scratch.forwards[entry])
         type_id = first_own + index
-        at = np.int64(records[type_id, START]) - len(base.words)
+        at = np.int64(offsets[index])
         if find_name(names, own[at]) < 0:
             enter_name(names, own[at], type_id)
         name = np.int64(own[at])
         hashed[(name >> 6) & 63] |= _1 << (name & 63)
-        canonical = np.int64(records[type_id, CANONICAL])
+        canonical = np.int64(scratch.records[type_id, CANONICAL])
         if canonical == type_id:
             continue
         # it is one of the base's declarations, or the double of an own one
@@ -388,14 +414,14 @@ def _declarations_are_clear(base, own, count, first_own, scratch):  # type: igno
                 return False
         elif find_name(base.name_slots, own[at]) >= 0:
             return False
-    for index in range(count):
-        if kinds[index] == STRUCT or kinds[index] == UNION:
-            at = np.int64(records[first_own + index, START]) - len(base.words)
-            name = np.int64(own[at])
-            if hashed[(name >> 6) & 63] & (_1 << (name & 63)) == 0:
-                continue
-            if find_name(names, own[at]) >= 0:
-                return False
+    for entry in range(scratch.state[AGGREGATES]):
+        index = np.int64(scratch.aggregates[entry])
+        at = np.int64(offsets[index])
+        name = np.int64(own[at])
+        if hashed[(name >> 6) & 63] & (_1 << (name & 63)) == 0:
+            continue
+        if scratch.kinds[index] != TYPEDEF and find_name(names, own[at]) >= 0:
+            return False
     return True
 
 
@@ -411,88 +437,85 @@ def _is_paired_kind(kind):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _doubt(base, own, count, first_own, scratch):  # type: ignore[no-untyped-def]
+def _doubt(base, own, offsets, first_own, scratch):  # type: ignore[no-untyped-def]
     """MATCHED if libbpf cannot come to another answer than the pairs say, else why it might."""
-    records = scratch.records
     mates = scratch.mates
     marks = scratch.marks
-    scratch.state[MARK_STAMP] += 1
-    stamp = np.uint32(scratch.state[MARK_STAMP])
-    for index in range(count):
+    for word in range((first_own >> 6) + 1):
+        marks[word] = 0
+    for index in range(len(offsets) - 1):
         mate = np.int64(mates[index])
-        if mate == 0:
+        if mate == 0 or scratch.trust[index] == _SETTLED:
             continue
-        kind = scratch.kinds[index]
-        if kind == FWD:
-            if scratch.trust[index] != _DECLARED:
-                continue
-        elif kind == INT or kind == FLOAT or kind == ENUM or kind == ENUM64:
-            continue
-        if marks[mate] == stamp:
+        bit = _one << np.uint64(mate & 63)
+        if marks[mate >> 6] & bit:
             return PARTNER_SHARED
-        marks[mate] = stamp
-    for index in range(count):
-        if mates[index] != 0 or not _is_aggregate(scratch.kinds[index]):
+        marks[mate >> 6] |= bit
+    for entry in range(scratch.state[AGGREGATES]):
+        index = np.int64(scratch.aggregates[entry])
+        if mates[index] != 0:
             continue
-        h = signature(base.words, own, records, first_own + index)
+        h = signature(base.words, own, scratch.records, first_own + index)
         scratch.signatures[index] = h
-        at = np.int64(records[first_own + index, START]) - len(base.words)
-        group = find_base_group(base, own, at, h)
+        group = find_base_group(base, own, np.int64(offsets[index]), h)
         if group >= 0:
-            for entry in range(base.group_starts[group], base.group_starts[group + 1]):
-                if marks[base.candidates[entry]] == stamp:
+            for position in range(base.group_starts[group], base.group_starts[group + 1]):
+                other = np.int64(base.candidates[position])
+                if marks[other >> 6] & (_one << np.uint64(other & 63)):
                     return PARTNER_CONTESTED
     return MATCHED
 
 
 @kernel
-def match(base, own, count, first_own, scratch):  # type: ignore[no-untyped-def]
-    """Deduplicate the primitive types, and map what is proved to be the base's.
+def match(base, own, offsets, first_own, scratch, own_fwds):  # type: ignore[no-untyped-def]
+    """Map what is proved to be the base's, after ``pair_up``.
 
     base, scratch   see ``tables``; own: uint32, the module's words in the base's numbering
-    count           number of own types; their ids start at ``first_own``
+    offsets         where its types start; their ids start at ``first_own``
+    own_fwds        what ``pair_up`` returned
 
     Returns (verdict, FWDs that are still their own). When the verdict is not MATCHED nothing but
     primitive types is mapped.
     """
     records = scratch.records
     mates = scratch.mates
-    own_fwds = _pair_up(base, own, count, first_own, scratch)
+    count = len(offsets) - 1
     if scratch.state[BASE_EDITS] > 0:
         return ENUMS_REMAPPED, own_fwds
-    if not _declarations_are_clear(base, own, count, first_own, scratch):
+    if not _declarations_are_clear(base, own, offsets, first_own, scratch):
         return DECLARATION_UNCLEAR, own_fwds
-    if _prove(base, own, count, first_own, scratch) > 0:
-        _spread(own, len(base.words), count, first_own, scratch)
-    doubt = _doubt(base, own, count, first_own, scratch)
+    if _prove(base, own, offsets, first_own, scratch) > 0:
+        _spread(own, offsets, first_own, scratch)
+    doubt = _doubt(base, own, offsets, first_own, scratch)
     if doubt != MATCHED:
         return doubt, own_fwds
     company = np.int64(0)
     for index in range(count):
         mate = np.int64(mates[index])
-        if mate == 0:
+        trust = scratch.trust[index]
+        if mate == 0 or trust == _SETTLED:
             continue
-        if scratch.trust[index] == _DECLARED:
+        # Of base types that are the same record, libbpf takes the first it tries.
+        alone = base.alone[mate] == ALONE
+        if trust == _DECLARED:
             records[first_own + index, CANONICAL] = mate
             own_fwds -= 1
-        elif records[first_own + index, CANONICAL] == UNMAPPED:
-            aggregate = _is_aggregate(scratch.kinds[index])
-            # Of base types that are the same record, libbpf takes the first it tries.
-            if base.alone[mate] == ALONE or aggregate:
-                records[first_own + index, CANONICAL] = mate
-            if base.alone[mate] != ALONE and aggregate:
-                scratch.pending[company] = index
-                company += 1
+        elif alone:
+            records[first_own + index, CANONICAL] = mate
+        elif _is_aggregate(scratch.kinds[index]):
+            records[first_own + index, CANONICAL] = mate
+            scratch.pending[company] = index
+            company += 1
     for entry in range(company):
         index = scratch.pending[entry]
         if not _is_told_apart(base, own, scratch, first_own, index):
             for other in range(count):
-                if mates[other] == 0:
+                if mates[other] == 0 or scratch.trust[other] == _SETTLED:
                     continue
                 if scratch.trust[other] == _DECLARED:
                     records[first_own + other, CANONICAL] = first_own + other
                     own_fwds += 1
-                elif _is_paired_kind(scratch.kinds[other]):
+                else:
                     records[first_own + other, CANONICAL] = UNMAPPED
             return PARTNER_AMBIGUOUS, own_fwds
     return MATCHED, own_fwds

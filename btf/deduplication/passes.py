@@ -82,10 +82,10 @@ from .equivalence import (
 )
 from .index import enter_name, find_name
 from .intake import take_in
-from .matching import MATCHED, NOT_TRIED, match, unmatch_references
+from .matching import MATCHED, NOT_TRIED, match, pair_up, unmatch_references
 from .primitives import dedup_primitives
 from .shortcuts import may_equal, note_proved, open_shortcuts
-from .signature import CANONICAL, EPOCH, START, kind_of, signature, word_at
+from .signature import CANONICAL, START, kind_of, signature, word_at
 
 # What a pass returns: DONE, or a code below with the type id that stopped it.
 DONE = 0
@@ -107,7 +107,7 @@ def dedup_whole(  # type: ignore[no-untyped-def]
 
     base, scratch   see ``tables``
     words ... delta see ``intake.take_in``
-    may_match       see ``dedup_types``
+    may_match       whether to match graphs before walking them: faster, same result
 
     Returns (code, type id, types kept, words kept, bytes of new strings): code DONE and 0, or why
     it stopped and at which type. What is left is in ``scratch``: ``out``, ``out_offsets``,
@@ -116,33 +116,41 @@ def dedup_whole(  # type: ignore[no-untyped-def]
     state = scratch.state
     count = len(offsets) - 1
     first_own = np.int64(base.type_end)
+    own_fwds = np.int64(0)
     for careful in range(2):
-        if state[OWN_STRINGS] > 0:
-            for slot in range(len(scratch.string_slots)):
-                scratch.string_slots[slot] = 0
-        scratch.own_strings[0] = 0
-        # without a base, BTF begins with the empty string
-        state[OWN_BYTES] = 0 if len(base.strings) > 0 else 1
-        state[OWN_STRINGS] = 0
-        state[STRING_OVERFLOW] = 0
+        _start_module(base, count, scratch)
         if careful == 0:
             map_runs(
                 source, base.strings, base.string_slots, base.strings_repeat,
-                scratch.seen, scratch.shifts,
+                scratch.seen, scratch.shifts, scratch.jumps,
             )  # fmt: skip
         else:
             map_strings(source, base.strings, base.string_slots, base.strings_repeat, scratch.seen)
             for piece in range((len(source) >> PIECE_BITS) + 1):
                 scratch.shifts[piece] = MIXED
         state[STARTS_ONLY] = 1 - careful
-        take_in(words, offsets, source, source_start, first_source, delta, base, scratch)
+        if may_match:
+            own_fwds = pair_up(
+                base, scratch, words, offsets, source, source_start, first_source, delta
+            )
+        else:
+            take_in(words, offsets, source, source_start, first_source, delta, base, scratch)
         if state[STARTS_ONLY] != 2:
             break
+        _end_module(scratch.records, scratch.edits, state)
     if state[STRING_OVERFLOW] != 0:
+        _end_module(scratch.records, scratch.edits, state)
         return MORE_STRINGS, 0, 0, 0, 0
-    _start_module(base, offsets, scratch)
     own = scratch.own
-    code, at = dedup_types(base, own, count, first_own, scratch, may_match)
+    state[VERDICT] = NOT_TRIED
+    if may_match:
+        state[VERDICT], own_fwds = match(base, own, offsets, first_own, scratch, own_fwds)
+    else:
+        for index in range(count):
+            scratch.records[first_own + index, START] = len(base.words) + np.int64(offsets[index])
+            scratch.records[first_own + index, CANONICAL] = UNMAPPED
+        own_fwds = dedup_primitives(base, own, count, first_own, scratch)
+    code, at = dedup_types(base, own, count, first_own, scratch, own_fwds)
     kept = np.int64(0)
     length = np.int64(0)
     if code == DONE:
@@ -155,22 +163,22 @@ def dedup_whole(  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _start_module(base, offsets, scratch):  # type: ignore[no-untyped-def]
-    """Fill the module's rows of ``records``; VAR and DATASEC are mapped in the first pass."""
-    records = scratch.records
+def _start_module(base, count, scratch):  # type: ignore[no-untyped-def]
+    """Forget the last module."""
     state = scratch.state
-    first_own = np.int64(base.type_end)
-    base_words = len(base.words)
-    count = len(offsets) - 1
+    empty_lists(scratch)
     slots = np.int64(16)
     while slots < 2 * count:
         slots *= 2
     state[LIST_MASK] = slots - 1
-    empty_lists(scratch)
-    for index in range(count):
-        records[first_own + index, START] = base_words + np.int64(offsets[index])
-        records[first_own + index, CANONICAL] = UNMAPPED
-        records[first_own + index, EPOCH] = 0
+    if state[OWN_STRINGS] > 0:
+        for slot in range(len(scratch.string_slots)):
+            scratch.string_slots[slot] = 0
+    scratch.own_strings[0] = 0
+    # without a base, BTF begins with the empty string
+    state[OWN_BYTES] = 0 if len(base.strings) > 0 else 1
+    state[OWN_STRINGS] = 0
+    state[STRING_OVERFLOW] = 0
     state[BASE_EDITS] = 0
     state[ENTRIES] = base.entries
     state[CAPACITY] = base.capacity
@@ -188,26 +196,20 @@ def _end_module(records, edits, state):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def dedup_types(base, own, count, first_own, scratch, may_match):  # type: ignore[no-untyped-def]
-    """Find the canonical type of every own type: fills ``records[:, CANONICAL]``.
+def dedup_types(base, own, count, first_own, scratch, own_fwds):  # type: ignore[no-untyped-def]
+    """Find the canonical type of what is left: fills ``records[:, CANONICAL]``.
 
     base, scratch   see ``tables``
     own         uint32: the module's words in the base's numbering; references of reference types
                 are replaced by their canonical ones
     count       number of own types; their ids start at ``first_own``
-    may_match   whether to match graphs before walking them: faster, same result
+    own_fwds    how many FWDs are their own
 
     Returns (DONE, 0) or (code, type id).
     """
     records = scratch.records
     state = scratch.state
-    verdict = NOT_TRIED
-    if may_match:
-        verdict, own_fwds = match(base, own, count, first_own, scratch)
-    else:
-        own_fwds = dedup_primitives(base, own, count, first_own, scratch)
-    state[VERDICT] = verdict
-    matched = verdict == MATCHED
+    matched = state[VERDICT] == MATCHED
     words = base.words
     _list_left(count, first_own, scratch)
 

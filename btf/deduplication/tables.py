@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from ..memory import Shape, power_of_two, zeros
-from ..strings import PIECE_BITS
+from ..strings import JUMPS, PIECE_BITS
 from .equivalence import STATE_SLOTS
 from .signature import CANONICAL, RECORD_COLUMNS, START
 
@@ -77,7 +77,9 @@ class Scratch(NamedTuple):
     kinds       uint8 (T,): kind of each own type, side by side for passes that look for a few
     trust       uint8 (T,): how sure its partner is
     signatures  uint64 (T,): of own types that have no partner
-    marks       uint32 (N,): base types that are a partner of this module carry its stamp
+    marks       uint64: a bit for each base type: whether it is a partner of this module
+    aggregates  uint32 (T,): the module's structs, unions and typedefs (0-based), in order
+    forwards    uint32 (T,): its forward declarations
     pending     int64 (2 T,): own types to look at again
     names       uint64, a power of two >= 2 T: own types by name
     identity_stack  int64 (F, 3): of ``identical``
@@ -87,6 +89,7 @@ class Scratch(NamedTuple):
     first_user, users   int64 (T + 2,) and uint32 (W,): who refers to an own type
     seen, shifts    uint32 (S,) and (S / 16 + 1,): where the base has each of the module's
                 strings, see ``strings.map_runs``
+    jumps       uint32: what earlier modules met, see there
     own_strings uint8 (S,): those that it lacks
     string_slots    uint64, a power of two: their table
     own         uint32 (W,): the module's words in the base's numbering
@@ -110,6 +113,8 @@ class Scratch(NamedTuple):
     trust: np.ndarray
     signatures: np.ndarray
     marks: np.ndarray
+    aggregates: np.ndarray
+    forwards: np.ndarray
     pending: np.ndarray
     names: np.ndarray
     identity_stack: np.ndarray
@@ -121,6 +126,7 @@ class Scratch(NamedTuple):
     users: np.ndarray
     seen: np.ndarray
     shifts: np.ndarray
+    jumps: np.ndarray
     own_strings: np.ndarray
     string_slots: np.ndarray
     own: np.ndarray
@@ -162,7 +168,9 @@ def new_scratch(
         "kinds": (types, np.uint8),
         "trust": (types, np.uint8),
         "signatures": (types, np.uint64),
-        "marks": (rows, np.uint32),
+        "marks": ((len(starts) >> 6) + 1, np.uint64),
+        "aggregates": (types, np.uint32),
+        "forwards": (types, np.uint32),
         "pending": (2 * types + 64, np.int64),
         "names": (slots, np.uint64),
         "identity_stack": ((frames, 3), np.int64),
@@ -174,6 +182,7 @@ def new_scratch(
         "users": (words, np.uint32),
         "seen": (text, np.uint32),
         "shifts": ((text >> PIECE_BITS) + 1, np.uint32),
+        "jumps": (JUMPS, np.uint32),
         "own_strings": (text, np.uint8),
         "string_slots": (power_of_two(text // 32), np.uint64),
         "own": (words, np.uint32),
