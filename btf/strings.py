@@ -134,12 +134,14 @@ def find_text(strings, slots, text):  # type: ignore[no-untyped-def]
 
 @kernel
 def add_string(slots, h, offset):  # type: ignore[no-untyped-def]
-    """Enter ``offset`` under ``h``; the caller knows that the string is not in the table."""
+    """Enter ``offset`` under ``h``; the caller knows that the string is not in the table. Returns
+    the slot."""
     mask = np.int64(len(slots) - 1)
     slot = np.int64(h & _LOW) & mask
     while slots[slot] != 0:
         slot = (slot + 1) & mask
     slots[slot] = (h & _HIGH) | np.uint64(offset + 1)
+    return slot
 
 
 @kernel

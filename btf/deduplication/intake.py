@@ -74,9 +74,10 @@ def _new_name(start, source, base, scratch):  # type: ignore[no-untyped-def]
             return np.uint32(0)
         for i in range(length):
             own[at + i] = source[start + i]
+        slot = add_string(scratch.string_slots, h, at)
+        scratch.strings_used[state[OWN_STRINGS]] = slot
         state[OWN_BYTES] += length
         state[OWN_STRINGS] += 1
-        add_string(scratch.string_slots, h, at)
     at += len(base.strings)
     seen[start] = at
     return np.uint32(at)

@@ -171,9 +171,8 @@ def _start_module(base, count, scratch):  # type: ignore[no-untyped-def]
     while slots < 2 * count:
         slots *= 2
     state[LIST_MASK] = slots - 1
-    if state[OWN_STRINGS] > 0:
-        for slot in range(len(scratch.string_slots)):
-            scratch.string_slots[slot] = 0
+    for i in range(state[OWN_STRINGS]):
+        scratch.string_slots[scratch.strings_used[i]] = 0
     scratch.own_strings[0] = 0
     # without a base, BTF begins with the empty string
     state[OWN_BYTES] = 0 if len(base.strings) > 0 else 1

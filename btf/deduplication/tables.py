@@ -91,7 +91,8 @@ class Scratch(NamedTuple):
                 strings, see ``strings.map_runs``
     jumps       uint32: what earlier modules met, see there
     own_strings uint8 (S,): those that it lacks
-    string_slots    uint64, a power of two: their table
+    string_slots    uint64, a power of two: their table; at most half of it is used
+    strings_used    uint32: slots of it that are not 0, ``state[OWN_STRINGS]`` of them
     own         uint32 (W,): the module's words in the base's numbering
     out, out_offsets    uint32 (W,) and (T + 1,): what is left of them, and where each type starts
     new_ids     uint32 (T,): final id of each own type
@@ -129,6 +130,7 @@ class Scratch(NamedTuple):
     jumps: np.ndarray
     own_strings: np.ndarray
     string_slots: np.ndarray
+    strings_used: np.ndarray
     own: np.ndarray
     out: np.ndarray
     new_ids: np.ndarray
@@ -185,6 +187,7 @@ def new_scratch(
         "jumps": (JUMPS, np.uint32),
         "own_strings": (text, np.uint8),
         "string_slots": (power_of_two(text // 32), np.uint64),
+        "strings_used": (power_of_two(text // 32) // 2, np.uint32),
         "own": (words, np.uint32),
         "out": (words, np.uint32),
         "new_ids": (types, np.uint32),

@@ -46,6 +46,7 @@ class _Fresh(NamedTuple):
     shifts: np.ndarray
     own_strings: np.ndarray
     string_slots: np.ndarray
+    strings_used: np.ndarray
     state: np.ndarray
     own: np.ndarray
 
@@ -120,7 +121,8 @@ class StringPool:
             known = _Known(self._strings, self._slots)
             map_strings(source.strings, known.strings, known.string_slots, self._repeats, seen)
             slots = np.zeros(power_of_two(2 * entries + 2), np.uint64)
-            fresh = _Fresh(seen, shifts, np.empty(room, np.uint8), slots, state, own)
+            used = np.empty(len(slots) // 2, np.uint32)
+            fresh = _Fresh(seen, shifts, np.empty(room, np.uint8), slots, used, state, own)
             take_in(
                 source.words, source.offsets, source.strings, source.start_str_off,
                 np.uint32(source.start_id), np.uint32(first_id - source.start_id), known, fresh,
