@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .deduplication.index import BaseIndex
     from .deduplication.merging import MergeResult, merge
     from .deduplication.module import (
+        STANDALONE,
         Module,
         dedup_module,
         detect_form,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
         make_ready,
         open_module,
     )
+    from .deduplication.straight import SplitBytes, dedup_bytes
     from .distilled.distill import Distilled, distill_base
     from .distilled.relocate import relocate
     from .dump.as_c import dump_c
@@ -97,7 +99,10 @@ _HOMES = {
     "deduplication.deduplicate": "DedupResult dedup dedup_split",
     "deduplication.index": "BaseIndex",
     "deduplication.merging": "MergeResult merge",
-    "deduplication.module": "Module dedup_module detect_form load_base make_ready open_module",
+    "deduplication.straight": "SplitBytes dedup_bytes",
+    "deduplication.module": (
+        "STANDALONE Module dedup_module detect_form load_base make_ready open_module"
+    ),
     "distilled.distill": "Distilled distill_base",
     "distilled.relocate": "relocate",
     "dump.as_c": "dump_c",
@@ -141,6 +146,7 @@ def __dir__() -> list[str]:
 __all__ = [
     "BTF",
     "KIND_NAMES",
+    "STANDALONE",
     "AnyEnum",
     "Array",
     "BaseFingerprints",
@@ -185,6 +191,7 @@ __all__ = [
     "Renumbered",
     "Restrict",
     "RootCause",
+    "SplitBytes",
     "Struct",
     "Type",
     "TypeTag",
@@ -199,6 +206,7 @@ __all__ = [
     "both_fingerprints",
     "columns",
     "dedup",
+    "dedup_bytes",
     "dedup_module",
     "dedup_split",
     "detect_form",

@@ -45,12 +45,12 @@ def scan_types(
     and string offset found; the first FUNC (0-based) whose own target is no FUNC_PROTO, or -1.
     """
     offsets = np.empty(len(words) // HEAD_WORDS + 1, np.uint32)
-    count, max_ref, max_name, bad_func = _scan(words, kind_words, start_id, offsets)
+    count, max_ref, max_name, bad_func = scan(words, kind_words, start_id, offsets)
     return offsets[: max(count, 0) + 1].copy(), count, max_ref, max_name, bad_func
 
 
 @kernel
-def _scan(words, kind_words, start_id, offsets):  # type: ignore[no-untyped-def]
+def scan(words, kind_words, start_id, offsets):  # type: ignore[no-untyped-def]
     """Fill ``offsets``; (count or status, largest type id, largest string offset, bad FUNC)."""
     end = len(words)
     at = 0

@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from . import kinds
+from .deduplication.abi import abi_names, clashing_struct
 from .deduplication.index import BaseIndex
-from .deduplication.module import clashing_struct, make_ready, open_module
+from .deduplication.module import make_ready, open_module
 from .header import pack
 from .jit import INTERPRETED, cache_folder
 from .table import BTF, NATIVE, parse
@@ -78,7 +79,7 @@ def _exercise_dedup() -> tuple[BaseIndex, BTF]:
     index = BaseIndex.build(base)
     own_struct = struct_of_int(len(base_strings), 12)
     split = open_module(pack(NATIVE, 0, own_struct, b"s\0"), index).btf
-    clashing_struct(index, split)
+    clashing_struct(index.tables, split.words, split.offsets, split.type_count, *abi_names(index))
     return index, split
 
 

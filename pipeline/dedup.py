@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -57,6 +58,7 @@ def dedup_files(
     out = LocalFolder(output_folder) if output_folder is not None else None
     records: list[ModuleRecord] = []
     failed = 0
+    gc.freeze()  # what is there now stays: not to be looked through again and again
     began = time.perf_counter()
     with unpacked(modules) as readable:
         for module in readable:

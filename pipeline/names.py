@@ -155,7 +155,8 @@ def plain(name: str) -> str:
 def printable(path: str) -> str:
     """A path as text that is valid UTF-8 and one line, whatever bytes it is made of; a URI without
     the name and password that it may hold."""
-    path = _USER_IN_URI.sub(r"\1", path)
+    if "@" in path:
+        path = _USER_IN_URI.sub(r"\1", path)
     if path.isascii() and path.isprintable():
         return path
     text = os.fsencode(path).decode("utf-8", "backslashreplace")

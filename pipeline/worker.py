@@ -319,6 +319,10 @@ def run_module(
             facts["input_sha256"] = digest
         if module.debug is not None:
             with_debug = options.encode == ENCODE_ALL or _BTF_MARK not in bytes(data)
+        if not options.describe and module.debug is None and options.encode != ENCODE_ALL:
+            brief = btf.dedup_bytes(data, index)
+            if brief is not None:
+                return Worked(_brief_record(facts, brief, len(data)), brief.content)
         content, rows = _dedup_into(facts, module, data, index, options, shared)
     except btf.BtfError as error:
         facts["failure"] = failure_of(error)
@@ -372,6 +376,26 @@ def _debug_digest(module: ModuleInput) -> str | None:
         return hashlib.sha256(read_stored(debug.content_path)).hexdigest()
     except ReadError:
         return None
+
+
+def _brief_record(facts: dict[str, Any], brief: btf.SplitBytes, input_bytes: int) -> ModuleRecord:
+    """The record of a raw BTF file, without what only tables ask for."""
+    return ModuleRecord(
+        facts["module"],
+        facts["object_id"],
+        facts["source"],
+        facts["path"],
+        DONE,
+        form=btf.STANDALONE,
+        input_bytes=input_bytes,
+        types_in=brief.types_in,
+        type_bytes_in=brief.type_bytes_in,
+        string_bytes_in=brief.string_bytes_in,
+        bytes_out=len(brief.content),
+        types_out=brief.types_out,
+        type_bytes_out=brief.type_bytes_out,
+        string_bytes_out=brief.string_bytes_out,
+    )
 
 
 class _BadNameError(Exception):

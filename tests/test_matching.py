@@ -25,7 +25,7 @@ DEMO = Path(__file__).parent.parent / "datasets" / "demo"
 def verdict_of(module: btf.BTF, index: btf.BaseIndex) -> int:
     """What ``match`` said of a module; checks that the walk alone gives the same result."""
     matched = btf.dedup_split(module, index)
-    verdict = int(deduplicate._workspace(index).reserve(0, 0, 0).state[VERDICT])
+    verdict = int(deduplicate.workspace_for(index).reserve(0, 0, 0).state[VERDICT])
     walked = deduplicate._dedup(module, index, added=True, may_match=False)
     assert matched.btf.to_bytes() == walked.btf.to_bytes()
     assert np.array_equal(matched.id_map, walked.id_map)

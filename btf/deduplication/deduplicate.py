@@ -21,6 +21,7 @@ import numpy as np
 from ..errors import BtfError, UnsupportedError, WrongBaseError
 from ..ext import BtfExt
 from ..jit import forget
+from ..kinds import HEAD_WORDS
 from ..table import BTF, freeze
 from . import passes
 from .equivalence import CURRENT_EPOCH
@@ -53,6 +54,7 @@ class Workspace:
     def __init__(self, index: BaseIndex) -> None:
         self.index = index
         self._scratch: Scratch | None = None
+        self._offsets = np.empty(0, np.uint32)
         self._types = self._words = self._frames = self._text = 0
         # Room for all modules but the largest.
         self._resize(1 << 14, 1 << 18, 1 << 12, 1 << 19)
@@ -85,6 +87,13 @@ class Workspace:
             state[CURRENT_EPOCH] = 0
         return self._scratch
 
+    def offsets_for(self, words: int) -> np.ndarray:
+        """Room for where each type starts, in a file of that many words: uint32."""
+        room = words // HEAD_WORDS + 1
+        if room > len(self._offsets):
+            self._offsets = np.empty(2 * room, np.uint32)
+        return self._offsets
+
     def deepen(self) -> None:
         """Room for walks that go deeper."""
         self._resize(frames=4 * self._frames)
@@ -97,7 +106,7 @@ class Workspace:
 _local = threading.local()
 
 
-def _workspace(index: BaseIndex) -> Workspace:
+def workspace_for(index: BaseIndex) -> Workspace:
     """This thread's workspace for ``index``; the one of the last index is kept."""
     workspace = getattr(_local, "workspace", None)
     if workspace is None or workspace.index is not index:
@@ -171,11 +180,11 @@ def _dedup(source: BTF, index: BaseIndex, *, added: bool, may_match: bool = True
     if first_own + count > passes.UNMAPPED - 2:
         raise UnsupportedError("too many types", source.path, "types")
 
-    workspace = _workspace(index)
+    workspace = workspace_for(index)
     first_source, delta = (1, index.type_end - 1) if added else (0xFFFFFFFF, 0)
     while True:
         scratch = workspace.reserve(count, len(source.words), len(source.strings) + 1)
-        code, at, kept, length, text = passes.dedup_whole(
+        code, at, kept, length, text, _ = passes.dedup_whole(
             index.tables,
             scratch,
             source.words,
@@ -185,6 +194,8 @@ def _dedup(source: BTF, index: BaseIndex, *, added: bool, may_match: bool = True
             np.uint32(first_source),
             np.uint32(delta),
             added and may_match,
+            -1,
+            -1,
         )
         if code == passes.DONE:
             break
@@ -213,7 +224,7 @@ def prepare() -> None:
     word, text = np.zeros(1, np.uint32), np.zeros(1, np.uint8)
     scratch = new_scratch(word, edits=1, types=1, words=1, frames=1, text=1)
     passes.dedup_whole.prepare(  # type: ignore[attr-defined]
-        blank_tables(), scratch, word, word, text, 0, np.uint32(0), np.uint32(0), True
+        blank_tables(), scratch, word, word, text, 0, np.uint32(0), np.uint32(0), True, -1, -1
     )
 
 

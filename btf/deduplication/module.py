@@ -40,14 +40,12 @@ from ..kinds import (
     FUNC_PROTO,
     HEAD_IS_REF,
     HEAD_WORDS,
-    INFO_VLEN_MASK,
     KIND_NAMES,
-    STRUCT,
     VAR,
 )
 from ..table import BTF, parse
+from .abi import abi_names, clashing_struct
 from .deduplicate import DedupResult, dedup, dedup_split
-from .equivalence import same_but_references
 from .index import BaseIndex
 from .signature import kind_of
 
@@ -55,9 +53,6 @@ STANDALONE = "standalone"
 SPLIT = "split"
 DISTILLED = "distilled"
 DWARF = "dwarf"
-
-# Structs that no module can lay out differently from its kernel.
-_ABI_STRUCTS = (b"module", b"task_struct")
 
 # Answers of _misfit.
 _FITS = 0
@@ -232,11 +227,16 @@ def dedup_module(module: Module, index: BaseIndex) -> DedupResult:
     if module.form in (SPLIT, DISTILLED):
         return dedup(module.btf, index)
     result = dedup_split(module.btf, index)
-    at = clashing_struct(index, result.btf)
+    split = result.btf
+    at = int(
+        clashing_struct(
+            index.tables, split.words, split.offsets, split.type_count, *abi_names(index)
+        )
+    )
     if at >= 0:
-        struct = result.btf.words[int(result.btf.offsets[at]) :]
+        struct = split.words[int(split.offsets[at]) :]
         raise WrongBaseError(
-            f"its struct {result.btf.string(int(struct[0]))} ({struct[2]} bytes) is laid out "
+            f"its struct {split.string(int(struct[0]))} ({struct[2]} bytes) is laid out "
             "unlike the base's: the module was built for another kernel or configuration",
             module.btf.path,
             "types",
@@ -248,40 +248,11 @@ def dedup_module(module: Module, index: BaseIndex) -> DedupResult:
 
 def make_ready(index: BaseIndex) -> None:
     """Do now what this thread's first module on ``index`` would have to wait for."""
+    from .straight import dedup_bytes  # late: it is built on this
+
     nothing = pack(index.byteorder, 0, b"", b"\0")
     dedup_module(open_module(nothing, index), index)
-
-
-def clashing_struct(index: BaseIndex, split: BTF) -> int:
-    """An own type (0-based) that every module of a kernel shares with it, but is laid out unlike
-    the base's; -1 if there is none."""
-    first, second = index.offsets_of(_ABI_STRUCTS)
-    return int(_clashing_struct(index.tables, split.words, split.offsets, first, second))
-
-
-@kernel
-def _clashing_struct(base, words, offsets, first_name, second_name):  # type: ignore[no-untyped-def]
-    """Own struct of one of two names (string offsets, negative for none) whose members none of the
-    base's structs of the name has, or -1."""
-    for index in range(len(offsets) - 1):
-        at = np.int64(offsets[index])
-        info = words[at + 1]
-        name = np.int64(words[at])
-        if name != first_name and name != second_name:
-            continue
-        if kind_of(info) != STRUCT or info & INFO_VLEN_MASK == 0:
-            continue
-        same_named = 0
-        for type_id in range(1, len(base.starts)):
-            base_at = np.int64(base.starts[type_id])
-            if np.int64(base.words[base_at]) == name and kind_of(base.words[base_at + 1]) == STRUCT:
-                same_named += 1
-                if same_but_references(base.words, words, base_at, len(base.words) + at):
-                    same_named = 0
-                    break
-        if same_named > 0:
-            return index
-    return -1
+    dedup_bytes(nothing, index)
 
 
 @kernel

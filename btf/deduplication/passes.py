@@ -49,6 +49,7 @@ from ..kinds import (
     UNION,
 )
 from ..strings import MIXED, PIECE_BITS, map_runs, map_strings
+from .abi import clashing_struct
 from .candidates import add_candidate, empty_lists, find_base_group, find_list, next_candidate
 from .equivalence import (
     BASE_EDITS,
@@ -101,17 +102,19 @@ _31 = np.uint32(31)
 
 @kernel
 def dedup_whole(  # type: ignore[no-untyped-def]
-    base, scratch, words, offsets, source, source_start, first_source, delta, may_match
-):
+    base, scratch, words, offsets, source, source_start, first_source, delta, may_match,
+    first_name, second_name,
+):  # fmt: skip
     """Deduplicate a module, from its words and strings as they were read to what is left of them.
 
     base, scratch   see ``tables``
     words ... delta see ``intake.take_in``
     may_match       whether to match graphs before walking them: faster, same result
+    first_name, second_name   see ``abi.clashing_struct``
 
-    Returns (code, type id, types kept, words kept, bytes of new strings): code DONE and 0, or why
-    it stopped and at which type. What is left is in ``scratch``: ``out``, ``out_offsets``,
-    ``own_strings``, and ``new_ids``.
+    Returns (code, type id, types kept, words kept, bytes of new strings, clashing struct): code
+    DONE and 0, or why it stopped and at which type. What is left is in ``scratch``: ``out``,
+    ``out_offsets``, ``own_strings``, and ``new_ids``.
     """
     state = scratch.state
     count = len(offsets) - 1
@@ -140,7 +143,7 @@ def dedup_whole(  # type: ignore[no-untyped-def]
         _end_module(scratch.records, scratch.edits, state)
     if state[STRING_OVERFLOW] != 0:
         _end_module(scratch.records, scratch.edits, state)
-        return MORE_STRINGS, 0, 0, 0, 0
+        return MORE_STRINGS, 0, 0, 0, 0, -1
     own = scratch.own
     state[VERDICT] = NOT_TRIED
     if may_match:
@@ -159,7 +162,8 @@ def dedup_whole(  # type: ignore[no-untyped-def]
             scratch.new_ids, scratch.out, scratch.out_offsets,
         )  # fmt: skip
     _end_module(scratch.records, scratch.edits, state)
-    return code, at, kept, length, state[OWN_BYTES]
+    clash = clashing_struct(base, scratch.out, scratch.out_offsets, kept, first_name, second_name)
+    return code, at, kept, length, state[OWN_BYTES], clash
 
 
 @kernel

@@ -1,0 +1,113 @@
+"""The straight way from a module's file to its split BTF, for callers who want nothing else.
+
+What Python does for a module costs as much as a third of its dedup, once the kernels have had the
+caches to themselves. So the common case, a raw standalone BTF file that nothing is wrong with, goes
+through two kernels and no objects. ``dedup_bytes`` has no opinion on anything else: it returns
+None, and ``open_module`` and ``dedup_module`` do the work, or say what is wrong.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import NamedTuple
+
+import numpy as np
+
+from ..header import MAGIC, SHORT_HEADER, VERSION, kind_words, pack
+from ..jit import kernel
+from ..scan import scan
+from . import passes
+from .abi import abi_names
+from .deduplicate import workspace_for
+from .index import BaseIndex
+
+_COMMON_START = np.uint32(VERSION << 16 | MAGIC)  # no flags
+
+
+class SplitBytes(NamedTuple):
+    """A split BTF file, and how much it holds (``out``) of how much (``in``)."""
+
+    content: bytes
+    types_in: int
+    type_bytes_in: int
+    string_bytes_in: int
+    types_out: int
+    type_bytes_out: int
+    string_bytes_out: int
+
+
+def dedup_bytes(data: bytes | memoryview, index: BaseIndex) -> SplitBytes | None:
+    """Put a raw standalone BTF file on the indexed base; None if this is not the simple case.
+
+    The same as ``dedup_module(open_module(data, index), index).btf.to_bytes()`` where it is.
+    """
+    content = np.frombuffer(data, np.uint8)
+    if index.byteorder != "little" or sys.byteorder != "little" or content.ctypes.data % 4:
+        return None
+    workspace = workspace_for(index)
+    words = content[: len(content) & ~3].view(np.uint32)
+    offsets = workspace.offsets_for(len(words))
+    count, types_at, type_words, strings_at, string_bytes = _open(
+        content, words, kind_words(b""), offsets
+    )
+    if count < 0:
+        return None
+    scratch = workspace.reserve(count, type_words, string_bytes + 1)
+    first, second = abi_names(index)
+    code, _, kept, length, text, clash = passes.dedup_whole(
+        index.tables,
+        scratch,
+        words[types_at : types_at + type_words],
+        offsets[: count + 1],
+        content[strings_at : strings_at + string_bytes],
+        0,
+        np.uint32(1),
+        np.uint32(index.type_end - 1),
+        True,
+        first,
+        second,
+    )
+    if code != passes.DONE or clash >= 0:
+        return None
+    types = scratch.out[:length].tobytes()
+    strings = scratch.own_strings[:text].tobytes()
+    return SplitBytes(
+        pack("little", 0, types, strings),
+        count, 4 * type_words, string_bytes, kept, 4 * length, text,
+    )  # fmt: skip
+
+
+@kernel
+def _open(content, words, kind_words, offsets):  # type: ignore[no-untyped-def]
+    """Check a file as ``header`` and ``table`` do, and find where its types start.
+
+    content, words   the file as uint8 and as uint32
+    kind_words       see ``header.kind_words``
+    offsets          uint32, room for a type in every three words: filled as ``scan.scan`` does
+
+    Returns (number of types, first word of the types, words of types, first byte of the strings,
+    bytes of strings); -1 for the number if there is anything unusual about the file.
+    """
+    size = len(content)
+    declined = np.int64(-1), np.int64(0), np.int64(0), np.int64(0), np.int64(0)
+    if size <= SHORT_HEADER or words[0] != _COMMON_START or words[1] != SHORT_HEADER:
+        return declined
+    type_off = np.int64(words[2])
+    type_len = np.int64(words[3])
+    str_off = np.int64(words[4])
+    str_len = np.int64(words[5])
+    if (type_off | type_len) & 3 or type_off + type_len > str_off:
+        return declined
+    strings_at = SHORT_HEADER + str_off
+    if str_len == 0 or strings_at + str_len > size:
+        return declined
+    if content[strings_at] != 0 or content[strings_at + str_len - 1] != 0:
+        return declined
+    types_at = (SHORT_HEADER + type_off) >> 2
+    type_words = type_len >> 2
+    count, max_ref, max_name, bad_func = scan(
+        words[types_at : types_at + type_words], kind_words, 1, offsets
+    )
+    if count < 0 or max_ref > count or max_name >= str_len or bad_func >= 0:
+        return declined
+    return np.int64(count), types_at, type_words, strings_at, str_len

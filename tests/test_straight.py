@@ -1,0 +1,107 @@
+"""Protects the straight way: ``dedup_bytes`` gives what opening and deduplicating gives, or None.
+
+What it declines must be declined before anything is trusted: it has its own look at the header.
+"""
+
+from __future__ import annotations
+
+import struct
+
+import dumping
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import btf
+
+
+def module(name: str) -> bytes:
+    return dumping.unpacked(dumping.DEMO / "modules" / f"{name}.btf.zst")
+
+
+def the_long_way(data: bytes, index: btf.BaseIndex) -> btf.SplitBytes:
+    opened = btf.open_module(data, index)
+    split = btf.dedup_module(opened, index).btf
+    whole = opened.btf
+    return btf.SplitBytes(
+        split.to_bytes(),
+        whole.type_count,
+        whole.words.nbytes,
+        whole.strings.nbytes,
+        split.type_count,
+        split.words.nbytes,
+        split.strings.nbytes,
+    )
+
+
+def test_demo_modules_take_it_and_come_out_the_same() -> None:
+    index = dumping.index()
+    for name in dumping.module_names():
+        data = module(name)
+        assert btf.dedup_bytes(data, index) == the_long_way(data, index), name
+
+
+def header(data: bytes, **fields: int) -> bytes:
+    """``data`` with fields of its header set to other values."""
+    names = ("magic", "version", "flags", "hdr_len", "type_off", "type_len", "str_off", "str_len")
+    values = dict(zip(names, struct.unpack_from("<HBBI4I", data), strict=True)) | fields
+    return struct.pack("<HBBI4I", *values.values()) + data[24:]
+
+
+def unusual() -> dict[str, bytes]:
+    good = module(dumping.module_names()[0])
+    _, _, _, _, _, type_len, str_off, str_len = struct.unpack_from("<HBBI4I", good)
+    return {
+        "empty": b"",
+        "only a header": good[:24],
+        "not BTF": header(good, magic=0xEB9E),
+        "the other byte order": header(good, magic=0x9FEB),
+        "version": header(good, version=2),
+        "flags": header(good, flags=1),
+        "longer header": header(good, hdr_len=28),
+        "types misaligned": header(good, type_off=2),
+        "types not whole words": header(good, type_len=type_len - 2),
+        "types reach into strings": header(good, type_len=type_len + 4),
+        "types beyond 32 bits": header(good, type_off=0xFFFFFFFC, type_len=8),
+        "strings beyond the file": header(good, str_len=str_len + 1),
+        "strings beyond 32 bits": header(good, str_off=0xFFFFFFFF),
+        "no strings": header(good, str_len=0),
+        "first string not empty": header(good, str_off=str_off + 1, str_len=str_len - 1),
+        "last string not ended": header(good, str_len=str_len - 1),
+        "last type cut": header(good, type_len=type_len - 4),
+    }
+
+
+@pytest.mark.parametrize("case", unusual())
+def test_declines_what_is_unusual(case: str) -> None:
+    assert btf.dedup_bytes(unusual()[case], dumping.index()) is None
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_damage_is_declined_or_makes_no_difference(data: st.DataObject) -> None:
+    content = bytearray(module("nls_cp949"))
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, len(content) - 1))
+        content[at] = data.draw(st.integers(0, 255))
+    brief = btf.dedup_bytes(bytes(content), dumping.index())
+    if brief is not None:
+        assert brief == the_long_way(bytes(content), dumping.index())
+
+
+def test_a_clash_of_layout_is_left_to_the_long_way() -> None:
+    """A module of another kernel: the straight way must not pass it."""
+    index = dumping.index()
+    refused = 0
+    for name in dumping.module_names()[:8]:
+        data = bytearray(module(name))
+        whole = btf.parse(bytes(data))
+        for struct_of in whole.find_all("task_struct", btf.Struct):
+            at = 24 + 4 * int(whole.offsets[struct_of.id - 1])
+            if len(struct_of.members):
+                struct.pack_into("<I", data, at + 12 + 8, 8)  # the first member moves
+                assert btf.dedup_bytes(bytes(data), index) is None
+                with pytest.raises(btf.WrongBaseError):
+                    the_long_way(bytes(data), index)
+                refused += 1
+    assert refused
