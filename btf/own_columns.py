@@ -6,7 +6,7 @@ import numpy as np
 
 from .deduplication.signature import kind_of
 from .jit import kernel
-from .kinds import DATASEC, ENUM, ENUM64, FLOAT, INFO_VLEN_MASK, INT, STRUCT, UNION
+from .kinds import DATASEC, ENUM, ENUM64, FLOAT, INFO_VLEN_MASK, INT, KIND_COUNT, STRUCT, UNION
 from .table import BTF
 
 
@@ -29,6 +29,13 @@ def columns(btf: BTF) -> dict[str, np.ndarray]:
     }
     _fill_columns(btf.words, btf.offsets, *out.values())
     return out
+
+
+def kind_totals(btf: BTF) -> tuple[np.ndarray, np.ndarray]:
+    """Own types of each kind, and the bytes of their records: int64, by kind."""
+    totals = np.zeros((2, KIND_COUNT), np.int64)
+    _add_up(btf.words, btf.offsets, totals)
+    return totals[0], totals[1]
 
 
 def type_names(btf: BTF) -> tuple[np.ndarray, np.ndarray]:
@@ -59,6 +66,15 @@ def _fill_columns(words, offsets, kind, vlen, size, nbytes, name_off):  # type: 
         size[index] = words[at + 2] if has_size else 0
         nbytes[index] = 4 * (offsets[index + 1] - offsets[index])
         name_off[index] = words[at]
+
+
+@kernel
+def _add_up(words, offsets, totals):  # type: ignore[no-untyped-def]
+    for index in range(len(offsets) - 1):
+        at = np.int64(offsets[index])
+        kind = kind_of(words[at + 1])
+        totals[0, kind] += 1
+        totals[1, kind] += 4 * (np.int64(offsets[index + 1]) - at)
 
 
 @kernel

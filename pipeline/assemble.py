@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import dataclasses
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING
 
 from .errors import OutputError
 from .output import OutputFolder
 from .parquet import Part, PartWriter
 from .records import KernelInput, ModuleInput, ModuleRecord
-from .results import DamagedError, Entry, ModuleResult, Results
+from .results import BatchResults, DamagedError, Entry, Results
 from .summary import WorkSummary, summarize, together
+
+if TYPE_CHECKING:
+    from .describe import Rows
 
 _MODULES_AT_ONCE = 128  # whose rows become one piece of a table
 _FILES_AT_HAND = 4  # of results; neighbours are mostly in the same one
@@ -51,13 +54,31 @@ class Facts:
     summaries: list[WorkSummary] = field(default_factory=list)
 
 
+class _Runs:
+    """Rows of modules one after the other, those that follow one another in one piece."""
+
+    def __init__(self) -> None:
+        self._runs: list[tuple[list[int], Rows, int]] = []
+
+    def add(self, object_id: int, rows: Rows, number: int) -> None:
+        """The next module: its rows are number ``number`` of these."""
+        if self._runs:
+            object_ids, before, first = self._runs[-1]
+            if before is rows and number == first + len(object_ids):
+                object_ids.append(object_id)
+                return
+        self._runs.append(([object_id], rows, number))
+
+    def parts(self) -> list[tuple[Sequence[int], Rows]]:
+        """All of them, with their object ids."""
+        return [(ids, rows[first : first + len(ids)]) for ids, rows, first in self._runs]
+
+
 class KernelTables:
     """The tables of a kernel in the making. Raises OutputError."""
 
-    def __init__(
-        self, out: OutputFolder, kernel: KernelInput, base_rows: Mapping[str, Any]
-    ) -> None:
-        """``base_rows`` are the base's rows of tables that have rows by module."""
+    def __init__(self, out: OutputFolder, kernel: KernelInput, base_rows: Rows | None) -> None:
+        """``base_rows`` are those of the base, if there is one."""
         from . import schemas, tables  # late: Arrow
 
         self.facts = Facts()
@@ -71,7 +92,8 @@ class KernelTables:
         self._writers: dict[str, PartWriter] = {}
         for name in ("modules", *tables.TABLES_BY_MODULE):
             self._writers[name] = out.new_part(kernel.name, name, schemas.TABLES[name].schema)
-        self._write({name: [(0, rows)] for name, rows in base_rows.items()})
+        if base_rows is not None:
+            self._write([([0], base_rows)])
 
     def located(self, found: Mapping[int, Location]) -> None:
         """Results are to be had; add to the tables what now has its turn."""
@@ -89,28 +111,28 @@ class KernelTables:
 
     def _add(self, batch: list[tuple[ModuleInput, Location]]) -> None:
         records: list[ModuleRecord] = []
-        rows: dict[str, list[tuple[int, Any]]] = {name: [] for name in self._tables.BY_MODULE}
+        rows = _Runs()
         for module, location in batch:
-            entry, result = self._read(location)
+            entry, found = self._read(location)
             record = dataclasses.replace(
-                result.record,
+                found.records[location.position],
                 module=module.name,
                 object_id=module.object_id,
                 source=module.source,
             )
             records.append(record)
-            for name, of_module in result.rows.items():
-                rows[name].append((module.object_id, of_module))
+            row = found.row[location.position]
+            if found.rows is not None and row is not None:
+                rows.add(module.object_id, found.rows, row)
             self._note(module, location, entry, record)
         self.facts.summaries.append(summarize(records))
         self._writers["modules"].add(self._tables.modules_table(records))
-        self._write(rows)
+        self._write(rows.parts())
 
-    def _write(self, rows: Mapping[str, list[tuple[int, Any]]]) -> None:
-        for name, of_objects in rows.items():
-            if of_objects:
-                for table, chunk in self._tables.BY_MODULE[name](self._made, of_objects).items():
-                    self._writers[table].add(chunk)
+    def _write(self, rows: Sequence[tuple[Sequence[int], Rows]]) -> None:
+        if rows:
+            for table, chunk in self._tables.by_module(self._made, rows).items():
+                self._writers[table].add(chunk)
 
     def _note(
         self, module: ModuleInput, location: Location, entry: Entry, record: ModuleRecord
@@ -128,7 +150,7 @@ class KernelTables:
             facts.digests[module.name] = entry.output_sha256
             facts.origins[name] = location.btf
 
-    def _read(self, location: Location) -> tuple[Entry, ModuleResult]:
+    def _read(self, location: Location) -> tuple[Entry, BatchResults]:
         path = location.path
         try:
             if path not in self._at_hand:
@@ -138,7 +160,7 @@ class KernelTables:
                     self._at_hand.popitem(last=False)
             self._at_hand.move_to_end(path)
             results = self._at_hand[path]
-            return results.entries[location.position], results[location.position]
+            return results.entries[location.position], results.batch
         except (OSError, DamagedError) as error:
             raise OutputError(
                 f"cannot read {self._out.storage.place}/{path}: {error}; remove it and run again"

@@ -6,20 +6,23 @@ being copied.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
 from functools import cache
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 import btf
+from btf.edit.side_by_side import side_by_side
+from btf.own_columns import kind_totals
 
 from .base import SharedBase
 from .columns import concatenated
 from .misses import MissRow, miss_rows
 from .records import BaseRecord
+
+TYPES_AT_ONCE = 1 << 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,12 @@ class Texts:
 
     lengths: NDArray[np.int32]
     content: NDArray[np.uint8]
+
+    def __getitem__(self, some: slice) -> Texts:
+        """Some that follow one another."""
+        first = int(self.lengths[: some.start].sum())
+        lengths = self.lengths[some]
+        return Texts(lengths, self.content[first : first + int(lengths.sum())])
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +54,13 @@ class MemberColumns:
     bitfield_size: NDArray[np.uint8]
     value: NDArray[np.uint64]
     negative: NDArray[np.uint8]
+
+    def of_owners(self, types: slice) -> MemberColumns:
+        """Those of types that follow one another."""
+        low, high = np.searchsorted(self.owner, [types.start, types.stop])
+        rows = slice(int(low), int(high))
+        values = {field.name: getattr(self, field.name)[rows] for field in fields(self)}
+        return MemberColumns(**{**values, "owner": values["owner"] - np.uint32(types.start)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,129 +84,208 @@ class TypeColumns:
     own_fingerprint: NDArray[np.uint64]
     members: MemberColumns
 
+    def __getitem__(self, objects: slice) -> TypeColumns:
+        """Some objects that follow one another."""
+        first, last, _ = objects.indices(len(self.counts))
+        ends = np.cumsum(self.counts, dtype=np.int64)
+        low, high = int(ends[first - 1]) if first else 0, int(ends[last - 1]) if last else 0
+        types = slice(low, max(low, high))
+        has_own = len(self.own_fingerprint) > 0
+        return TypeColumns(
+            object_ids=self.object_ids[objects],
+            counts=self.counts[objects],
+            start_ids=self.start_ids[objects],
+            kind=self.kind[types],
+            name=self.name[types],
+            size=self.size[types],
+            bytes=self.bytes[types],
+            vlen=self.vlen[types],
+            fingerprint=self.fingerprint[types],
+            own_fingerprint=self.own_fingerprint[types] if has_own else self.own_fingerprint,
+            members=self.members.of_owners(types),
+        )
+
 
 def base_columns(base: btf.BTF, known: btf.BaseFingerprints) -> TypeColumns:
     """The types of a base: object 0."""
-    return _type_columns([(0, base)], [known.values[1:]], [])
+    none = np.empty((0, 2), np.uint64)
+    return _columns(base, [(0, base.type_count)], [0], known.values[1:], none)
 
 
 def module_columns(
     modules: Sequence[tuple[int, btf.BTF]], known: btf.BaseFingerprints
 ) -> TypeColumns:
-    """The own types of ``(object id, split BTF)`` on the base whose fingerprints are known."""
-    both = [btf.both_fingerprints(types, known) for _, types in modules]
-    return _type_columns(modules, [pair[0] for pair in both], [pair[1] for pair in both])
+    """The own types of ``(object id, split BTF)`` on the base whose fingerprints are known.
+
+    There must be a module. Several are taken together, up to TYPES_AT_ONCE: much of what a small
+    one costs is calling.
+    """
+    return _behind_one_another([_together(part, known) for part in _cut(modules)])
 
 
-def joined(parts: Sequence[tuple[int, TypeColumns]]) -> TypeColumns:
-    """The rows of several objects, given with the object id of each, which a part by itself does
-    not know; there must be a part."""
+def _cut(modules: Sequence[tuple[int, btf.BTF]]) -> Iterator[Sequence[tuple[int, btf.BTF]]]:
+    start = types = 0
+    for end, (_, split) in enumerate(modules):
+        if types and types + split.type_count > TYPES_AT_ONCE:
+            yield modules[start:end]
+            start, types = end, 0
+        types += split.type_count
+    yield modules[start:]
+
+
+def _together(modules: Sequence[tuple[int, btf.BTF]], known: btf.BaseFingerprints) -> TypeColumns:
+    splits = [split for _, split in modules]
+    whole = side_by_side(splits) if len(splits) > 1 else splits[0]
+    fingerprint, own_fingerprint = btf.both_fingerprints(whole, known)
+    counts = [(number, split.type_count) for number, split in modules]
+    before = np.cumsum([0, *(count for _, count in counts[:-1])])
+    return _columns(whole, counts, before, fingerprint, own_fingerprint)
+
+
+def _columns(
+    whole: btf.BTF,
+    objects: Sequence[tuple[int, int]],
+    before: ArrayLike,
+    fingerprint: NDArray[np.uint64],
+    own_fingerprint: NDArray[np.uint64],
+) -> TypeColumns:
+    """``objects``: (object id, types) of each; ``before``: types of ``whole`` before its own."""
+    columns = btf.columns(whole)
+    counts = np.array([count for _, count in objects], np.uint32)
+    return TypeColumns(
+        object_ids=np.array([number for number, _ in objects], np.uint32),
+        counts=counts,
+        start_ids=np.full(len(objects), whole.start_id, np.uint32),
+        kind=columns["kind"],
+        name=_texts(whole, columns["name_off"]),
+        size=columns["size"],
+        bytes=columns["bytes"],
+        vlen=columns["vlen"],
+        fingerprint=fingerprint,
+        own_fingerprint=own_fingerprint,
+        members=_member_columns(whole, np.repeat(np.asarray(before, np.uint32), counts)),
+    )
+
+
+def _member_columns(whole: btf.BTF, before: NDArray[np.uint32]) -> MemberColumns:
+    """``before``, by type: by how much the ids of its object are too high."""
+    columns = btf.members(whole)
+    owner, type_id = columns["owner"], columns["type_id"]
+    own = type_id >= whole.start_id
+    type_id[own] -= before[owner[own]]
+    return MemberColumns(
+        owner=owner,
+        position=columns["position"],
+        name=_texts(whole, columns["name_off"]),
+        type_id=type_id,
+        bit_offset=columns["bit_offset"],
+        bitfield_size=columns["bitfield_size"],
+        value=columns["value"],
+        negative=columns["negative"],
+    )
+
+
+def _texts(types: btf.BTF, name_off: NDArray[np.uint32]) -> Texts:
+    ends, content = btf.texts(types, name_off)
+    return Texts(np.diff(ends), content)
+
+
+def joined(parts: Sequence[tuple[Sequence[int], TypeColumns]]) -> TypeColumns:
+    """The rows of several parts, with the ids of each one's objects, which it does not know by
+    itself; there must be a part."""
+    return _behind_one_another(
+        [replace(part, object_ids=np.array(ids, np.uint32)) for ids, part in parts]
+    )
+
+
+def _behind_one_another(parts: Sequence[TypeColumns]) -> TypeColumns:
     rows_before, moved = 0, []
-    for object_id, part in parts:
+    for part in parts:
         members = replace(part.members, owner=part.members.owner + np.uint32(rows_before))
-        object_ids = np.array([object_id], np.uint32)
-        moved.append(replace(part, object_ids=object_ids, members=members))
+        moved.append(replace(part, members=members))
         rows_before += len(part.kind)
     return concatenated(moved)
 
 
+class Described:
+    """Rows of modules for the tables that have rows by module, as modules are done.
+
+    The rows say nothing of a module's number or name in the kernel: the same result serves
+    whatever it is called there and wherever it stands.
+    """
+
+    def __init__(self, base: SharedBase) -> None:
+        self._base = base
+        self._waiting: list[tuple[int, btf.BTF]] = []
+        self._waiting_types = 0
+        self._types: list[TypeColumns] = []
+        self._misses: list[tuple[MissRow, ...]] = []
+
+    def __len__(self) -> int:
+        """Modules that have rows."""
+        return len(self._misses)
+
+    def add(self, found: Split | Rows) -> None:
+        """The next module: what is to be described, or its rows."""
+        if isinstance(found, Rows):
+            self.catch_up()
+            self._types.append(found.types)
+            self._misses += found.misses
+            return
+        self._waiting.append((0, found.btf))
+        self._waiting_types += found.btf.type_count
+        self._misses.append(found.misses)
+        if self._waiting_types > TYPES_AT_ONCE:
+            self.catch_up()
+
+    def catch_up(self) -> None:
+        """Describe what is waiting for it."""
+        if self._waiting:
+            self._types.append(module_columns(self._waiting, self._base.fingerprints))
+            self._waiting, self._waiting_types = [], 0
+
+    def rows(self) -> Rows | None:
+        """Of all modules; None if there was none."""
+        self.catch_up()
+        if not self._types:
+            return None
+        return Rows(_behind_one_another(self._types), tuple(self._misses))
+
+
 @dataclass(frozen=True, slots=True)
-class Finished:
-    """A module that is done: what its rows are made of."""
+class Split:
+    """A module that is done: its split BTF, and why types stayed in it."""
 
-    module: btf.Module
-    deduplicated: btf.DedupResult
-    base: SharedBase
-
-    @property
-    def split(self) -> btf.BTF:
-        """Its split BTF."""
-        return self.deduplicated.btf
-
-    def misses(self) -> tuple[MissRow, ...]:
-        """Why types stayed in it."""
-        base = self.base
-        found = btf.misses(self.module.btf, self.deduplicated, base.index, base.names)
-        return miss_rows(self.split, found)
+    btf: btf.BTF
+    misses: tuple[MissRow, ...]
 
 
-# What a worker adds to a module's result for the tables that have rows by module, and the same of
-# a base; ``tables.BY_MODULE`` makes Arrow of it. The rows say nothing of the module's number or
-# name in the kernel: the same result serves whatever it is called there and wherever it stands.
-ROWS: Mapping[str, Callable[[Finished], Any]] = {
-    "types": lambda done: module_columns([(0, done.split)], done.base.fingerprints),
-    "misses": Finished.misses,
-}
-BASE_ROWS: Mapping[str, Callable[[btf.BTF, SharedBase], Any]] = {
-    "types": lambda types, base: base_columns(types, base.fingerprints),
-}
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Rows of some modules: an object of ``types``, and an entry of ``misses``, for each."""
+
+    types: TypeColumns
+    misses: tuple[tuple[MissRow, ...], ...]
+
+    def __getitem__(self, modules: slice) -> Rows:
+        """Some modules that follow one another."""
+        return Rows(self.types[modules], self.misses[modules])
 
 
-def _type_columns(
-    objects: Sequence[tuple[int, btf.BTF]],
-    fingerprints: Sequence[NDArray[np.uint64]],
-    own_fingerprints: Sequence[NDArray[np.uint64]],
-) -> TypeColumns:
-    columns = [btf.columns(types) for _, types in objects]
-    counts = np.array([types.type_count for _, types in objects], np.uint32)
-    none = np.empty((0, 2), np.uint64)
-    return TypeColumns(
-        object_ids=np.array([number for number, _ in objects], np.uint32),
-        counts=counts,
-        start_ids=np.array([types.start_id for _, types in objects], np.uint32),
-        kind=_joined([column["kind"] for column in columns], np.uint8),
-        name=_texts([btf.type_names(types) for _, types in objects]),
-        size=_joined([column["size"] for column in columns], np.uint32),
-        bytes=_joined([column["bytes"] for column in columns], np.uint32),
-        vlen=_joined([column["vlen"] for column in columns], np.uint32),
-        fingerprint=np.concatenate([none, *fingerprints]),
-        own_fingerprint=np.concatenate([none, *own_fingerprints]),
-        members=_member_columns(objects, np.cumsum(counts) - counts),
-    )
-
-
-def _member_columns(
-    objects: Sequence[tuple[int, btf.BTF]], firsts: NDArray[np.uint32]
-) -> MemberColumns:
-    """``firsts``: the row of each object's first type."""
-    columns = [btf.members(types) for _, types in objects]
-    owners = [column["owner"] + first for column, first in zip(columns, firsts, strict=True)]
-    names = [
-        btf.texts(types, column["name_off"])
-        for (_, types), column in zip(objects, columns, strict=True)
-    ]
-    return MemberColumns(
-        owner=_joined(owners, np.uint32),
-        position=_joined([column["position"] for column in columns], np.uint32),
-        name=_texts(names),
-        type_id=_joined([column["type_id"] for column in columns], np.uint32),
-        bit_offset=_joined([column["bit_offset"] for column in columns], np.uint32),
-        bitfield_size=_joined([column["bitfield_size"] for column in columns], np.uint8),
-        value=_joined([column["value"] for column in columns], np.uint64),
-        negative=_joined([column["negative"] for column in columns], np.uint8),
-    )
-
-
-def _joined(parts: Sequence[NDArray[Any]], dtype: type) -> NDArray[Any]:
-    return np.concatenate(parts).astype(dtype, copy=False) if parts else np.empty(0, dtype)
-
-
-def _texts(parts: Sequence[tuple[NDArray[np.int32], NDArray[np.uint8]]]) -> Texts:
-    return Texts(
-        _joined([np.diff(ends) for ends, _ in parts], np.int32),
-        _joined([content for _, content in parts], np.uint8),
-    )
+def split_of(module: btf.Module, deduplicated: btf.DedupResult, base: SharedBase) -> Split:
+    """What rows are made of, once a module is done."""
+    found = btf.misses(module.btf, deduplicated, base.index, base.names)
+    return Split(deduplicated.btf, miss_rows(deduplicated.btf, found))
 
 
 def kind_counts(types: btf.BTF) -> tuple[dict[str, int], dict[str, int]]:
     """Own types of each kind that occurs: how many, and the bytes of their records."""
-    kind = types.own_kinds
-    count = np.bincount(kind)
-    size = np.bincount(kind, weights=np.diff(types.offsets)) * 4
-    present = np.flatnonzero(count)
+    count, size = kind_totals(types)
+    present = np.flatnonzero(count).tolist()
+    names = [kind_name(number) for number in present]
     return (
-        {kind_name(number): int(count[number]) for number in present},
-        {kind_name(number): int(size[number]) for number in present},
+        dict(zip(names, count[present].tolist(), strict=True)),
+        dict(zip(names, size[present].tolist(), strict=True)),
     )
 
 

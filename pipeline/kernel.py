@@ -18,7 +18,7 @@ from .analysis import ANALYSES, Analysed, Here
 from .assemble import KernelTables, Location
 from .base import IndexedBase, SharedBase
 from .batches import cut
-from .describe import BASE_ROWS, describe_base
+from .describe import Rows, base_columns, describe_base
 from .errors import BaseError, OutputError
 from .isolation import Death
 from .known import Known
@@ -39,7 +39,7 @@ from .records import (
     ModuleRecord,
 )
 from .remote import is_uri, known_access
-from .results import Entry, ModuleResult
+from .results import BatchResults, Entry
 from .schedule import Batch, Executor, Facts, Workforce
 from .storage import Stored
 from .summary import WorkSummary, restored
@@ -181,11 +181,11 @@ class KernelJob:
         self._todo, taken = self._divide()
         self.has_work = bool(self._todo) and base is not None
         self.shared: Shared | None = None
-        rows: dict[str, Any] = {}
+        rows: Rows | None = None
         if base is not None:
             shared = SharedBase.of(base)
             self.shared = Shared(shared, {key: found.entry for key, found in known.items()})
-            rows = {name: rows_of(base.types, shared) for name, rows_of in BASE_ROWS.items()}
+            rows = Rows(base_columns(base.types, shared.fingerprints), ((),))
             self._workforce: Workforce = Here(shared)
         self._submit(self._begin, rows, taken)
         if base is None:
@@ -267,7 +267,7 @@ class KernelJob:
 
         self._context.check(self._context.writer.submit(timed))
 
-    def _begin(self, rows: Mapping[str, Any], taken: Mapping[int, Location]) -> None:
+    def _begin(self, rows: Rows | None, taken: Mapping[int, Location]) -> None:
         self._tables = KernelTables(self._context.out, self._kernel, rows)
         self._add(taken)
 
@@ -289,15 +289,14 @@ class KernelJob:
 
     def _keep(self, lost_modules: Sequence[tuple[ModuleInput, Worked]]) -> None:
         """Results that no worker could write."""
-        packed = [
-            (entry_of(module, worked, self._work), ModuleResult(worked.record))
-            for module, worked in lost_modules
-        ]
-        content = results.pack(packed)
+        entries = [entry_of(module, worked, self._work) for module, worked in lost_modules]
+        records = [worked.record for _, worked in lost_modules]
+        nothing = BatchResults(records, None, [None] * len(records))
+        content = results.pack(entries, nothing)
         path = f"{self._stage.results}/{results.name_of(content, self._work.context)}"
         self._context.out.write(path, content, whole=True)
-        self._worked += len(packed)
-        for (module, worked), _ in zip(lost_modules, packed, strict=True):
+        self._worked += len(entries)
+        for module, worked in lost_modules:
             self._remember(module, worked.stored_sha256, None)
         self._add(
             {

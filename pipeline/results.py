@@ -2,15 +2,15 @@
 
 A batch's results are one file, named by their content, written before the batch counts as done:
 
-    magic, length of the header, header (JSON: an Entry per module), zstd of pickles end to end
+    magic, length of the header, header (JSON: an Entry per module), zstd of a pickle
 
 The header says under which key a result was obtained, and so whether it is still right: the key
 is a digest of all that it depends on, content of the input, base and this program included. The
 rest are records and columns, as the worker made them; tables are always put together from them,
 be they new or years old. Nothing here is for readers of the output, and all may be deleted.
 
-The pickles can hold plain data, numpy arrays and the data classes of this package. Whatever else
-is in them, as somebody may have put there, is refused.
+The pickle can hold plain data, numpy arrays and the data classes of this package. Whatever else is
+in it, as somebody may have put there, is refused.
 """
 
 from __future__ import annotations
@@ -22,9 +22,11 @@ import json
 import pickle
 import struct
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
 
 from .encode import EncodeError, find_encoder
 from .records import (
@@ -36,7 +38,10 @@ from .records import (
     WorkOptions,
 )
 
-_MAGIC = b"splitbtf results 1\n"
+if TYPE_CHECKING:
+    from .describe import Rows
+
+_MAGIC = b"splitbtf results 2\n"
 _LENGTH = struct.Struct("<Q")
 _LEVEL = 1  # of zstd: the next one takes twice the time for a tenth less
 _KEY_DIGITS = 32
@@ -53,11 +58,17 @@ class DamagedError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class ModuleResult:
-    """A module's record, and its rows of the tables that have rows by module."""
+class BatchResults:
+    """What came of a batch's modules.
 
-    record: ModuleRecord
-    rows: Mapping[str, Any] = field(default_factory=dict)
+    records  of all
+    rows     of those that have any, together; ``row`` says for each module which of these it is,
+             and None of those without
+    """
+
+    records: Sequence[ModuleRecord]
+    rows: Rows | None = None
+    row: Sequence[int | None] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +76,7 @@ class Entry:
     """What must be known of a result to use it again.
 
     ``encoder`` had a say in it; so had the file with debug information, if there is a digest of
-    it. ``seconds`` is the limit that the work ran into. ``start`` and ``end`` are its place among
-    the pickles.
+    it. ``seconds`` is the limit that the work ran into.
     """
 
     key: str
@@ -77,8 +87,6 @@ class Entry:
     encoder: str | None = None
     debug_sha256: str | None = None
     seconds: float | None = None
-    start: int = 0
-    end: int = 0
 
     @property
     def is_conditional(self) -> bool:
@@ -122,19 +130,19 @@ def installed_encoder() -> str | None:
         return None
 
 
-def pack(results: Sequence[tuple[Entry, ModuleResult]]) -> bytes:
-    """Results as a file."""
+def pack(entries: Sequence[Entry], results: BatchResults) -> bytes:
+    """Results as a file, with the entry of each module."""
     import zstandard
 
-    entries, pickles, at = [], [], 0
-    for entry, result in results:
-        pickles.append(pickle.dumps(result, protocol=5))
-        end = at + len(pickles[-1])
-        entries.append(asdict(dataclasses.replace(entry, start=at, end=end)))
-        at = end
-    header = json.dumps(entries, separators=(",", ":")).encode()
-    body = zstandard.ZstdCompressor(level=_LEVEL).compress(b"".join(pickles))
+    header = json.dumps([_entry_values(entry) for entry in entries], separators=(",", ":")).encode()
+    records = [_record_values(record) for record in results.records]
+    body = pickle.dumps((records, results.rows, results.row), protocol=5)
+    body = zstandard.ZstdCompressor(level=_LEVEL).compress(body)
     return b"".join((_MAGIC, _LENGTH.pack(len(header)), header, body))
+
+
+_entry_values = attrgetter(*(field.name for field in fields(Entry)))
+_record_values = attrgetter(*(field.name for field in fields(ModuleRecord)))
 
 
 def name_of(packed: bytes, context: str) -> str:
@@ -152,23 +160,26 @@ class Results:
             raise DamagedError(f"{name}: damaged")
         (length,) = _LENGTH.unpack_from(packed, len(_MAGIC))
         raw = json.loads(packed[start : start + length])
-        self.entries = tuple(Entry(**entry) for entry in raw)
+        self.entries = tuple(Entry(*values) for values in raw)
+        self._name = name
         self._body = packed[start + length :]
-        self._pickles: bytes | None = None
 
-    def __getitem__(self, number: int) -> ModuleResult:
-        if self._pickles is None:
-            import zstandard
+    @cached_property
+    def batch(self) -> BatchResults:
+        """The results. Raises DamagedError."""
+        import zstandard
 
-            self._pickles = zstandard.ZstdDecompressor().decompress(self._body)
-        entry = self.entries[number]
+        from .describe import Rows  # late: only tables need it
+
         try:
-            result = _Unpickler(io.BytesIO(self._pickles[entry.start : entry.end])).load()
+            pickled = io.BytesIO(zstandard.ZstdDecompressor().decompress(self._body))
+            records, rows, row = _Unpickler(pickled).load()
+            found = BatchResults([ModuleRecord(*values) for values in records], rows, row)
         except Exception as error:  # whatever a pickle can do
-            raise DamagedError(f"results of {entry.module}: {error!r}") from error
-        if not isinstance(result, ModuleResult):
-            raise DamagedError(f"results of {entry.module}: not a result")
-        return result
+            raise DamagedError(f"{self._name}: {error!r}") from error
+        if not isinstance(rows, Rows | None) or len(found.records) != len(self.entries):
+            raise DamagedError(f"{self._name}: these are no results")
+        return found
 
 
 class _Unpickler(pickle.Unpickler):

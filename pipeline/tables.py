@@ -5,7 +5,7 @@ Building only; ``output.py`` writes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 import btf
 
 from . import __version__, schemas
-from .describe import Texts, TypeColumns, joined, kind_name
+from .describe import Rows, Texts, TypeColumns, joined, kind_name
 from .misses import misses_table
 from .records import BaseRecord, ModuleRecord
 from .summary import WorkSummary
@@ -189,19 +189,23 @@ def _strings(texts: Texts) -> pa.Array:
     )
 
 
-def _types_and_members(
-    made: TypeTables, rows: Sequence[tuple[int, TypeColumns]]
+def by_module(
+    made: TypeTables, rows: Sequence[tuple[Sequence[int], Rows]]
 ) -> Mapping[str, pa.Table]:
-    part = joined(rows)
-    return {"types": made.types(part), "members": made.members(part)}
+    """The tables that have rows by module, of some objects, given with their object ids."""
+    part = joined([(object_ids, of_objects.types) for object_ids, of_objects in rows])
+    misses = [
+        miss
+        for object_ids, of_objects in rows
+        for miss in zip(object_ids, of_objects.misses, strict=True)
+    ]
+    return {
+        "types": made.types(part),
+        "members": made.members(part),
+        "misses": misses_table(misses, made.names),
+    }
 
 
-# Of rows that workers made (``describe.ROWS``) of some objects, as (object id, rows): tables.
-BY_MODULE: Mapping[str, Callable[[TypeTables, Sequence[tuple[int, Any]]], Mapping[str, pa.Table]]]
-BY_MODULE = {
-    "types": _types_and_members,
-    "misses": lambda made, rows: {"misses": misses_table(rows, made.names)},
-}
 TABLES_BY_MODULE = ("types", "members", "misses")
 
 

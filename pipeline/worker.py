@@ -7,13 +7,14 @@ other exception is a bug of ours, or the output's disk, and leaves with the modu
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import time
 import traceback
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import btf
 
@@ -44,9 +45,12 @@ from .records import (
     WorkOptions,
 )
 from .remote import Access, learn_access
-from .results import Entry, ModuleResult
+from .results import BatchResults, Entry
 from .schedule import TRIES_ALONE, Batch, Call, Item, Result
 from .storage import Storage
+
+if TYPE_CHECKING:
+    from .describe import Rows, Split
 
 _BTF_MARK = b".BTF\0"  # the name of the section, in an ELF file that has it
 
@@ -105,11 +109,12 @@ class BatchDone:
 
 @dataclass(frozen=True, slots=True)
 class Worked:
-    """A module that was worked on. ``content`` is its split BTF, if there is one."""
+    """A module that was worked on. ``content`` is its split BTF, if there is one, and ``found``
+    what the tables say of it, or what that is made of."""
 
     record: ModuleRecord
     content: bytes | None = None
-    rows: Mapping[str, Any] = field(default_factory=dict)
+    found: Split | Rows | None = None
     stored_sha256: str | None = None
     debug_sha256: str | None = None
 
@@ -138,7 +143,7 @@ def run_batch(batch: Batch, shared: Shared, options: BatchOptions) -> BatchDone:
     """Deduplicate a batch against the base, and write what comes of it."""
     write = _Writer(options.place)
     outcomes: list[Outcome] = []
-    packed: list[tuple[Entry, ModuleResult]] = []
+    made = _Results(shared, options.work)
     with shipped(batch.contents):
         for module in batch.modules:
             run = carefully if batch.careful else _within_limits
@@ -149,9 +154,8 @@ def run_batch(batch: Batch, shared: Shared, options: BatchOptions) -> BatchDone:
             if done.content is not None:
                 write(f"{options.place.btf_folder}/{module.name}.btf", done.content)
             entry = entry_of(module, done, options.work)
-            outcomes.append(_outcome(module, done, entry, len(packed)))
-            packed.append((entry, ModuleResult(done.record, done.rows)))
-    name = write.results(packed, options.work.context) if packed else None
+            outcomes.append(_outcome(module, done, entry, made.add(entry, done)))
+    name = write.results(made.pack(), options.work.context) if made else None
     return BatchDone(tuple(outcomes), name, write.files)
 
 
@@ -170,6 +174,50 @@ def _outcome(module: ModuleInput, done: Worked, entry: Entry, position: int) -> 
     )  # fmt: skip
 
 
+class _Results:
+    """What came of a batch's modules so far."""
+
+    def __init__(self, shared: Shared, options: WorkOptions) -> None:
+        from .describe import Described  # late: only tables need it
+
+        self._limit = limit_seconds(options)
+        self._entries: list[Entry] = []
+        self._records: list[ModuleRecord] = []
+        self._row: list[int | None] = []
+        self._described = Described(shared.base)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def add(self, entry: Entry, done: Worked) -> int:
+        """The next module; returns its number."""
+        self._entries.append(entry)
+        self._records.append(done.record)
+        self._row.append(None if done.found is None else len(self._described))
+        if done.found is not None:
+            with time_limit(self._limit), _our_bug("what was made of modules"):
+                self._described.add(done.found)
+        return len(self._entries) - 1
+
+    def pack(self) -> bytes:
+        """All of it as a file."""
+        with time_limit(self._limit), _our_bug("what was made of modules"):
+            rows = self._described.rows()
+        return results.pack(self._entries, BatchResults(self._records, rows, self._row))
+
+
+@contextlib.contextmanager
+def _our_bug(what: str) -> Iterator[None]:
+    """Whatever is raised here is one, but for what the disk or the memory have to do with."""
+    try:
+        yield
+    except (OutputError, MemoryError):
+        raise
+    except Exception as error:
+        message = f"splitbtf failed on {what}: {error!r}\n{traceback.format_exc()}"
+        raise InternalError(message) from error
+
+
 class _Writer:
     """Writes to the output, or keeps what another has to write there."""
 
@@ -180,9 +228,8 @@ class _Writer:
     def __call__(self, path: str, content: bytes) -> None:
         self._do(path, content, self._place.out.write if self._place.out else None)
 
-    def results(self, packed: list[tuple[Entry, ModuleResult]], context: str) -> str:
+    def results(self, content: bytes, context: str) -> str:
         """Write a file of results, complete or not at all; returns its name."""
-        content = results.pack(packed)
         name = results.name_of(content, context)
         out = self._place.out
         publish = (lambda path, data: out.publish(path, data, durable=False)) if out else None
@@ -250,13 +297,25 @@ def carefully(module: ModuleInput, shared: Shared, options: WorkOptions) -> Work
     seconds = limit_seconds(options)
     death = Death("")
     for _ in range(TRIES_ALONE):
-        done = isolated(lambda: run_module(module, shared.base.index, options, shared), seconds)
+        done = isolated(lambda: _alone(module, shared, options), seconds)
         if not isinstance(done, Death):
             return done
         death = done
         if done.late:
             break
     return lost(module, death)
+
+
+def _alone(module: ModuleInput, shared: Shared, options: WorkOptions) -> Worked | AsKnown:
+    """One module, rows and all."""
+    from .describe import Described
+
+    done = run_module(module, shared.base.index, options, shared)
+    if isinstance(done, AsKnown) or done.found is None:
+        return done
+    described = Described(shared.base)
+    described.add(done.found)
+    return replace(done, found=described.rows())
 
 
 def lost(module: ModuleInput, death: Death) -> Worked:
@@ -301,7 +360,7 @@ def run_module(
     """
     facts = _facts_of(module)
     digest = content = None
-    rows: Mapping[str, Any] = {}
+    rows: Split | None = None
     with_debug = False  # whether the file with debug information may have had a say
     try:
         if module.problem is not None:
@@ -414,7 +473,7 @@ def _dedup_into(
     index: btf.BaseIndex,
     options: WorkOptions,
     shared: Shared | None,
-) -> tuple[bytes, Mapping[str, Any]]:
+) -> tuple[bytes, Split | None]:
     if options.describe and "input_sha256" not in facts:
         facts["input_sha256"] = hashlib.sha256(data).hexdigest()
     opened = open_input(module, data, index, options, facts["path"])
@@ -445,16 +504,15 @@ def _dedup_into(
         type_bytes_out=result.words.nbytes,
         string_bytes_out=result.strings.nbytes,
     )
-    rows: Mapping[str, Any] = {}
+    rows: Split | None = None
     if options.describe:
-        from .describe import ROWS, Finished, kind_counts  # late: only tables need it
+        from .describe import kind_counts, split_of  # late: only tables need it
 
         facts["output_sha256"] = hashlib.sha256(content).hexdigest()
         facts["kinds_in"], facts["kind_bytes_in"] = kind_counts(found.btf)
         facts["kinds_out"], facts["kind_bytes_out"] = kind_counts(result)
         assert shared is not None
-        finished = Finished(found, deduplicated, shared.base)
-        rows = {name: make(finished) for name, make in ROWS.items()}
+        rows = split_of(found, deduplicated, shared.base)
     return content, rows
 
 

@@ -13,7 +13,7 @@ import pytest
 from conftest import ROOT, SMALL
 
 import btf
-from pipeline import parquet, schemas, tables
+from pipeline import describe, parquet, schemas, tables
 from pipeline.describe import base_columns, module_columns
 from pipeline.output import read_table
 from pipeline.parquet import PartWriter
@@ -108,10 +108,33 @@ def test_names_that_are_not_utf_8() -> None:
 
 
 def test_no_types_at_all() -> None:
-    known = btf.BaseFingerprints.build(btf.parse(btfwriter.Writer().to_bytes()))
-    made, columns = tables.TypeTables([""]), module_columns([], known)
+    base = btf.parse(btfwriter.Writer().to_bytes())
+    known, index = btf.BaseFingerprints.build(base), btf.BaseIndex.build(base)
+    nothing = btf.dedup_split(base, index).btf
+    made, columns = tables.TypeTables(["", "m"]), module_columns([(1, nothing)] * 2, known)
     for table, schema in ((made.types(columns), schemas.TYPES), (made.members(columns), MEMBERS)):
         assert len(table) == 0 and table.schema.equals(schema.schema)
+
+
+def test_modules_taken_together(
+    monkeypatch: pytest.MonkeyPatch, demo_btf: Callable[[str], bytes]
+) -> None:
+    """However many modules are described at once: the rows are those of each by itself."""
+    base = btf.parse(demo_btf("vmlinux"))
+    index, known = btf.BaseIndex.build(base), btf.BaseFingerprints.build(base)
+    splits = [btf.dedup_split(btf.parse(demo_btf(name)), index).btf for name in SMALL]
+    names = ["", *SMALL]
+    made = tables.TypeTables(names)
+    alone = [module_columns([(number, split)], known) for number, split in enumerate(splits, 1)]
+    for limit in (1, 700, 1 << 20):
+        monkeypatch.setattr(describe, "TYPES_AT_ONCE", limit)
+        together = module_columns(list(enumerate(splits, 1)), known)
+        for make in (made.types, made.members):
+            assert make(together).equals(pa.concat_tables(map(make, alone)))
+        for first, last in ((0, 2), (1, 1), (2, len(splits))):
+            nothing = MEMBERS.schema.empty_table()
+            expected = pa.concat_tables([nothing, *map(made.members, alone[first:last])])
+            assert made.members(together[first:last]).equals(expected)
 
 
 def test_a_part_without_rows(tmp_path: Path) -> None:
