@@ -20,6 +20,7 @@ from .base import IndexedBase, SharedBase
 from .batches import cut
 from .describe import Rows, base_columns, describe_base
 from .errors import BaseError, OutputError
+from .heap import give_back
 from .isolation import Death
 from .known import Known
 from .memory import Memory, inputs_digest
@@ -343,6 +344,7 @@ class KernelJob:
         out, kernel, base = self._context.out, self._kernel, self._loaded
         facts = self._tables.facts
         parts, summary = self._tables.finish()
+        give_back()
         files, digests = dict(facts.files), dict(facts.digests)
         if base is not None:
             files["vmlinux.btf"] = len(base.content)

@@ -35,41 +35,45 @@ def start(folder: str, workers: int, object_store_bytes: int) -> Any | None:
     ``stop`` ends it. Its processes die with this one, however that ends.
     """
     try:
-        from ray._private import services
-        from ray._private.node import Node
-        from ray._private.parameter import RayParams
-
-        class LeanNode(Node):
-            def start_api_server(self, **_: Any) -> None:
-                pass
-
-            def start_monitor(self) -> None:
-                pass
-
-            def start_log_monitor(self) -> None:
-                pass
-
-            def start_raylet(self, *args: Any, **options: Any) -> None:
-                for name in _PORTS:
-                    Path(self._session_dir, f"{name}_{self._node_id}").write_text("1")
-                with _without_agents(services):
-                    super().start_raylet(*args, **options)
-
-        parameters = RayParams(
+        return lean_node(
+            head=True,
             node_ip_address="127.0.0.1",
             num_cpus=workers,
-            num_gpus=0,
-            include_dashboard=False,
-            dashboard_host="127.0.0.1",
             object_store_memory=object_store_bytes,
             temp_dir=folder,
-            labels={},
-        )
-        return LeanNode(
-            parameters, head=True, shutdown_at_exit=False, spawn_reaper=True, ray_init_cluster=True
         )
     except Exception:
         return None
+
+
+def lean_node(head: bool, **parameters: Any) -> Any:
+    """A node as these parameters of Ray's say, the first of a cluster (``head``) or another."""
+    from ray._private import services
+    from ray._private.node import Node
+    from ray._private.parameter import RayParams
+
+    class LeanNode(Node):
+        def start_api_server(self, **_: Any) -> None:
+            pass
+
+        def start_monitor(self) -> None:
+            pass
+
+        def start_log_monitor(self) -> None:
+            pass
+
+        def start_raylet(self, *args: Any, **options: Any) -> None:
+            for name in _PORTS:
+                Path(self._session_dir, f"{name}_{self._node_id}").write_text("1")
+            with _without_agents(services):
+                super().start_raylet(*args, **options)
+
+    asked = RayParams(
+        num_gpus=0, include_dashboard=False, dashboard_host="127.0.0.1", labels={}, **parameters
+    )
+    return LeanNode(
+        asked, head=head, shutdown_at_exit=False, spawn_reaper=True, ray_init_cluster=head
+    )
 
 
 def keep_quiet() -> None:

@@ -26,6 +26,7 @@ from . import __version__
 from .base import Announce, IndexedBase, load_first
 from .discover import find_kernels
 from .errors import BaseError
+from .heap import give_back
 from .kernel import Context, KernelJob, KernelReport, Progress, UnchangedJob
 from .known import find_known
 from .local import Forked, InProcess
@@ -255,6 +256,7 @@ class _Run:
         self._wait_for_same(base.sha256)
         job = self._made(plan, base)
         self._in_work[kernel.name] = (base.sha256, threading.Event())
+        give_back()
         return job
 
     def _load(self, kernel: KernelInput) -> IndexedBase | BaseError:
@@ -308,6 +310,7 @@ class _Run:
         for plan in self._plans:
             if plan.kernel.name == report.kernel:
                 self._staging.drop(plan.kernel)
+        give_back()
         if report.kernel in self._in_work:
             self._in_work[report.kernel][1].set()
 

@@ -22,6 +22,7 @@ from . import names, results
 from .base import SharedBase
 from .encode import EncodeError
 from .errors import InternalError, OutputError, SourceError
+from .heap import give_back
 from .isolation import Death, isolated, time_limit
 from .opening import open_input
 from .read import ReadError, read_stored, shipped, unfold
@@ -134,6 +135,7 @@ def work(item: Item, shared: Shared, options: BatchOptions) -> Result:
     learn_access(options.access)
     if isinstance(item, Call):
         value = item.function(shared.base, item.argument)
+        give_back()  # these need more than any module, and differ from each other
     else:
         value = run_batch(item, shared, options)
     return Result(value, time.perf_counter() - began, os.getpid())

@@ -79,7 +79,7 @@ def kernels_in(out: Path) -> list[str]:
     return [manifest.kernel for manifest in read_manifests(out)]
 
 
-def last_run(out: Path, kernel: str) -> dict[str, Any]:
+def last_run(out: str | Path, kernel: str) -> dict[str, Any]:
     rows = [row for row in read_table(out, "runs").to_pylist() if row["kernel"] == kernel]
     return max(rows, key=lambda row: row["started_at"])
 

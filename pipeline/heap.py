@@ -1,0 +1,30 @@
+"""Memory that is not needed any more, given back to the system.
+
+The C library keeps what was freed, in one heap for each thread, and Arrow does the same. Over many
+kernels a process would come to hold the sum of what its threads needed at their worst moments.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import sys
+from functools import lru_cache
+from typing import Any
+
+
+def give_back() -> None:
+    """Give free pages back. Takes some milliseconds."""
+    if "pyarrow" in sys.modules:
+        sys.modules["pyarrow"].default_memory_pool().release_unused()
+    trim = _malloc_trim()
+    if trim is not None:
+        trim(0)
+
+
+@lru_cache(maxsize=1)
+def _malloc_trim() -> Any | None:
+    """That of glibc; other C libraries have none."""
+    with contextlib.suppress(OSError, AttributeError):
+        return ctypes.CDLL(None).malloc_trim
+    return None

@@ -1,0 +1,36 @@
+"""One node of a Ray cluster on the loopback address, in a process of its own, until that ends.
+
+``python raynode.py FOLDER IP [ADDRESS]``: FOLDER is its working folder; ADDRESS is of the cluster
+that it joins, else it is the first. Prints the cluster's address when it is there.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+
+def main(folder: str, ip: str, address: str | None = None) -> None:
+    from pipeline.on_ray import _LOCAL_ENVIRONMENT
+
+    os.environ.update(_LOCAL_ENVIRONMENT)
+    from pipeline.ray_node import lean_node, stop
+
+    node = lean_node(
+        head=address is None,
+        gcs_address=address,
+        node_ip_address=ip,
+        num_cpus=1,
+        object_store_memory=200 << 20,
+        temp_dir=folder,
+    )
+    print(node.gcs_address, flush=True)
+    try:
+        signal.sigwait([signal.SIGTERM])
+    finally:
+        stop(node)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
