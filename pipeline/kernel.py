@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from . import __version__, results
-from .analysis import ANALYSES, Analysed, Here
+from .analysis import ANALYSES, Analysed, Here, analyse
 from .assemble import KernelTables, Location
 from .base import IndexedBase, SharedBase
 from .batches import cut
@@ -403,10 +403,11 @@ class KernelJob:
         out, name = self._context.out, self._kernel.name
         row = tables.kernels_table(_describe(self._kernel, self._loaded), summary)
         more = {"kernels": out.table(name, "kernels", row)}
-        for table, rows_of in ANALYSES.items():
-            rows = schemas.TABLES[table].schema.empty_table()
-            if self._loaded is not None:
-                rows = rows_of(self._analysed(parts, folder))
+        if self._loaded is not None:
+            found = analyse(self._analysed(parts, folder))
+        else:
+            found = {table: schemas.TABLES[table].schema.empty_table() for table in ANALYSES}
+        for table, rows in found.items():
             more[table] = out.table(name, table, rows)
         return more
 
