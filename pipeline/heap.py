@@ -15,8 +15,10 @@ from typing import Any
 
 def give_back() -> None:
     """Give free pages back. Takes some milliseconds."""
-    if "pyarrow" in sys.modules:
-        sys.modules["pyarrow"].default_memory_pool().release_unused()
+    # Another thread may be importing it just now.
+    pool = getattr(sys.modules.get("pyarrow"), "default_memory_pool", None)
+    if pool is not None:
+        pool().release_unused()
     trim = _malloc_trim()
     if trim is not None:
         trim(0)
