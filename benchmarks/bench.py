@@ -38,13 +38,14 @@ SECTIONS: dict[str, Section] = {
     "memory": process.memory,
     "workers": whole.workers,
     "job": whole.job,
+    "tables": whole.tables,
 }
 RESULTS = Path(__file__).with_name("RESULTS.md")
 HEAD = """\
 # Results
 
-Written by `make bench`. Both sides get the same files, in turns, on the same core (`workers` and
-`job` excepted); times are medians, with the least and the most in parentheses.
+Written by `make bench`. Both sides get the same files, in turns, on the same core (what takes two
+workers excepted); times are medians, with the least and the most in parentheses.
 """
 
 

@@ -5,6 +5,7 @@ load     how long it takes to read and check a BTF, and to find a type in it
 load_memory  how far a process's memory grows over that
 index    how long the index takes to build, and how large it is
 memory   how far a process's memory grows over what it holds once the base is indexed
+without_tables  how long a run with several workers takes that makes split BTF and nothing else
 store    what Ray's object store holds for one, two, four workers
 """
 
@@ -25,10 +26,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 
 import btf
-from pipeline.base import load_base
+from pipeline.base import SharedBase, load_base
+from pipeline.batches import cut
+from pipeline.discover import find_kernels
+from pipeline.local import Forked
 from pipeline.records import DONE, ModuleInput, ModuleRecord, WorkOptions
 from pipeline.schedule import Batch, Result
-from pipeline.worker import Worked, run_module
+from pipeline.storage import LocalFolder
+from pipeline.worker import BatchOptions, Place, Shared, Worked, run_batch, run_module, work
 
 NOTHING_WRITTEN = WorkOptions(describe=False)
 
@@ -144,13 +149,49 @@ def _status(name: str) -> int:
     return int(found[1]) * 1024
 
 
-def memory(base: str, files: list[str]) -> dict[str, int]:
-    """Resident size with the index, and the highest one from then on."""
-    index = load_base(base).index
-    before = _forget_peak()
-    for module in _inputs(files):
-        _work(module, index)
+def memory(base: str, files: list[str], out: str | None = None) -> dict[str, int]:
+    """Resident size with the index, and the highest one from then on: of dedup alone, or, with a
+    folder, of all that a worker of ``run`` does."""
+    loaded = load_base(base)
+    if out is None:
+        before = _forget_peak()
+        for module in _inputs(files):
+            _work(module, loaded.index)
+    else:
+        shared = Shared(SharedBase.of(loaded), {})
+        options = BatchOptions(WorkOptions(), _place(out))
+        before = _forget_peak()
+        for batch in cut(_inputs(files), 2):
+            run_batch(Batch(batch), shared, options)
     return {"before": before, "peak": _status("VmHWM"), "modules": len(files)}
+
+
+def _place(out: str) -> Place:
+    for name in ("btf", "results"):
+        Path(out, name).mkdir()
+    return Place(LocalFolder(out), "btf", "results")
+
+
+def without_tables(base: str, folder: str, out: str, workers: int) -> dict[str, float]:
+    """From finding the modules to their last BTF file, the engine's start and end included."""
+    began = time.perf_counter()
+    (kernel,) = find_kernels((folder,), base=base)
+    btf.warm_up()
+    executor = Forked(workers, work)
+    loaded = load_base(base)
+    paused = time.perf_counter()
+    described = SharedBase.of(loaded)  # which is only for tables
+    paused = time.perf_counter() - paused
+    shared = executor.share(Shared(described, {}))
+    options = BatchOptions(NOTHING_WRITTEN, _place(out))
+    batches = cut(kernel.modules, workers)
+    for batch in batches:
+        executor.submit(Batch(batch), shared, options)
+    for _ in batches:
+        done = executor.wait(600.0)
+        assert done is not None and isinstance(done[1], Result)
+    executor.close()
+    return {"seconds": time.perf_counter() - began - paused}
 
 
 def _one_batch(batch: Batch, index: btf.BaseIndex, options: WorkOptions) -> Result:
@@ -205,6 +246,7 @@ PROBES: dict[str, Callable[..., Any]] = {
     "load_memory": load_memory,
     "index": index,
     "memory": memory,
+    "without_tables": without_tables,
     "store": store,
 }
 

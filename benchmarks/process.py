@@ -92,13 +92,21 @@ def memory(sides: Sides, source: Input) -> list[Table]:
         ("a tenth of the modules, the largest too", [*files[:-1:10], files[-1]]),
         ("ten times as many", [*files[:-1:10], files[-1]] * 10),
     )
-    rows, first = [], 0
-    for name, chosen in sets:
-        facts = sides.probe("memory", base=str(source.base), files=chosen)
-        extra = facts["peak"] - facts["before"]
-        first = first or extra
-        rows.append((name, f"{len(chosen):,}", size(facts["before"]), size(extra),
-                     times(extra / first)))  # fmt: skip
+    rows = []
+    with tempfile.TemporaryDirectory(prefix="splitbtf-bench-") as folder:
+        for what, out in (("dedup", None), ("run", folder)):
+            first = 0
+            for name, chosen in sets:
+                if out is not None:
+                    out = tempfile.mkdtemp(dir=folder)
+                facts = sides.probe("memory", base=str(source.base), files=chosen, out=out)
+                extra = facts["peak"] - facts["before"]
+                first = first or extra
+                rows.append((f"{what}: {name}", f"{len(chosen):,}", size(facts["before"]),
+                             size(extra), times(extra / first)))  # fmt: skip
     header = ("", "modules", "resident with index", "peak beyond that", "ratio")
-    largest = f"The largest module has {size(source.modules[-1].stat().st_size)}."
-    return [Table("Memory of a worker", header, tuple(rows), (largest,))]
+    notes = (
+        f"The largest module has {size(source.modules[-1].stat().st_size)}. 'run' is a worker's "
+        "share of it: fingerprints, rows of tables and files too, a batch of modules at a time.",
+    )
+    return [Table("Memory of a worker", header, tuple(rows), notes)]

@@ -1,8 +1,11 @@
-"""Sections about ``splitbtf run``: one worker against two, and the whole job against the peer."""
+"""Sections about ``splitbtf run``: one worker against two, the whole job, and what tables cost."""
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,54 +13,67 @@ from inputs import Input
 from measure import BUILD, Sides, run, splitbtf
 from report import Sample, Table, seconds, times
 
-OUT = BUILD / "out"
+
+@contextlib.contextmanager
+def _outputs() -> Iterator[Path]:
+    """A folder for outputs, which goes in the end, not between runs: a file system takes longer to
+    make files just after as many were removed."""
+    BUILD.mkdir(parents=True, exist_ok=True)
+    folder = tempfile.mkdtemp(prefix="out-", dir=BUILD)
+    try:
+        yield Path(folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
-def _run(source: Input, engine: str, count: int) -> tuple[float, Any]:
+def _run(source: Input, engine: str, count: int, outputs: Path) -> tuple[float, Any]:
     """A whole run into an empty folder: wall-clock seconds and the summary."""
-    shutil.rmtree(OUT, ignore_errors=True)
-    command = splitbtf("run", source.modules[0].parent, "-B", source.base, "-o", OUT, "--json")
+    out = tempfile.mkdtemp(dir=outputs)
+    command = splitbtf("run", source.modules[0].parent, "-B", source.base, "-o", out, "--json")
     finished = run([*command, "--engine", engine, "--workers", str(count)])
     facts = finished.json()
-    facts["busy_seconds"] = _busy_seconds()
-    facts["tables_seconds"] = sum(kernel["tables_seconds"] for kernel in facts["kernels"])
+    facts["busy_seconds"] = _busy_seconds(out)
+    facts["after_seconds"] = facts["total_seconds"] - facts["start_seconds"] - facts["work_seconds"]
     return finished.seconds, facts
 
 
-def _busy_seconds() -> float:
+def _busy_seconds(out: str) -> float:
     """Of all workers together, from the table ``runs``."""
     import pyarrow.parquet as parquet
 
-    (file,) = Path(OUT, "tables", "runs").rglob("*.parquet")
+    (file,) = Path(out, "tables", "runs").rglob("*.parquet")
     return float(parquet.read_table(file, columns=["busy_seconds"]).column(0)[0].as_py())
 
 
 def workers(sides: Sides, source: Input) -> list[Table]:
     """The dedup phase on one and two workers, and what of it is not in the workers."""
     rows = []
-    for engine in ("local", "ray"):
-        first = 0.0
-        for count in (1, 2):
-            runs = [_run(source, engine, count) for _ in range(sides.repeat)]
-            work = Sample(tuple(facts["work_seconds"] for _, facts in runs))
-            _, facts = min(runs, key=lambda one: abs(one[1]["work_seconds"] - work.median))
-            first = first or work.median
-            rows.append(
-                (
-                    f"{engine}, {count}",
-                    work.show(seconds),
-                    times(first / work.median),
-                    seconds(facts["busy_seconds"]),
-                    seconds(max(0.0, facts["work_seconds"] - facts["busy_seconds"] / count)),
-                    seconds(facts["tables_seconds"]),
-                    Sample(tuple(wall for wall, _ in runs)).show(seconds),
+    with _outputs() as outputs:
+        for engine in ("local", "ray"):
+            first = 0.0
+            for count in (1, 2):
+                runs = [_run(source, engine, count, outputs) for _ in range(sides.repeat)]
+                work = Sample(tuple(facts["work_seconds"] for _, facts in runs))
+                _, facts = min(runs, key=lambda one: abs(one[1]["work_seconds"] - work.median))
+                first = first or work.median
+                rows.append(
+                    (
+                        f"{engine}, {count}",
+                        work.show(seconds),
+                        times(first / work.median),
+                        seconds(facts["busy_seconds"]),
+                        seconds(max(0.0, facts["work_seconds"] - facts["busy_seconds"] / count)),
+                        seconds(facts["after_seconds"]),
+                        Sample(tuple(wall for wall, _ in runs)).show(seconds),
+                    )
                 )
-            )
     header = ("engine, workers", "dedup phase", "speed", "workers busy", "not in workers",
-              "tables", "process")  # fmt: skip
+              "after it", "process")  # fmt: skip
     notes = (
         "'workers busy' is the sum over the workers; 'not in workers' is the dedup phase less "
-        "that sum by the number of workers: handing out, waiting for the last, collecting.",
+        "that sum by the number of workers: handing out, waiting for the last, and with Ray until "
+        "its workers have started. Beside two workers, what puts tables together while they work "
+        "needs a core of its own; a local one works in the same process and has that added.",
     )
     return [Table("One worker and two", header, tuple(rows), notes)]
 
@@ -67,11 +83,12 @@ def job(sides: Sides, source: Input) -> list[Table]:
     peers: list[float] = []
     walls: dict[str, list[float]] = {"ray": [], "local": []}
     last: dict[str, Any] = {}
-    for _ in range(sides.repeat):
-        peers.append(sides.peer_once(source.base, source.modules)["total_s"])
-        for engine, found in walls.items():
-            wall, last[engine] = _run(source, engine, 2)
-            found.append(wall)
+    with _outputs() as outputs:
+        for _ in range(sides.repeat):
+            peers.append(sides.peer_once(source.base, source.modules)["total_s"])
+            for engine, found in walls.items():
+                wall, last[engine] = _run(source, engine, 2, outputs)
+                found.append(wall)
     peer = Sample(tuple(peers))
     rows = [("libbpf, dedup alone, one core", peer.show(seconds), times(1), "", "", "", "")]
     for engine, found in walls.items():
@@ -81,11 +98,50 @@ def job(sides: Sides, source: Input) -> list[Table]:
                 f"splitbtf run, {engine}, two workers",
                 wall.show(seconds),
                 times(wall.median / peer.median),
-                *(seconds(facts[name]) for name in ("start_seconds", "work_seconds")),
-                seconds(facts["tables_seconds"]),
+                *(seconds(facts[f"{name}_seconds"]) for name in ("start", "work", "after")),
                 seconds(found[-1] - facts["total_seconds"]),
             )
         )
-    header = ("", "time", "ratio", "start", "dedup", "tables", "before and after")
-    note = "'before and after' is imports and, with Ray, what its end takes beyond the summary."
-    return [Table("The whole job", header, tuple(rows), (note,))]
+    header = ("", "time", "ratio", "start", "dedup", "after it", "imports and exit")
+    costs = Sample(tuple(walls["ray"])).median - Sample(tuple(walls["local"])).median
+    notes = (
+        "'start' is until the engine is ready, 'dedup' all that is done for each module, its "
+        "tables' rows too, 'after it' the tables that need all modules, and the commit.",
+        f"Ray costs {seconds(max(0.0, costs))} against the engine without it: start and end of its "
+        "processes, and each worker's imports, which are part of 'dedup'.",
+    )
+    return [Table("The whole job", header, tuple(rows), notes)]
+
+
+def tables(sides: Sides, source: Input) -> list[Table]:
+    """What fingerprints and all tables cost: a run less the same without them, two workers."""
+    peers: list[float] = []
+    alone: list[float] = []
+    whole: list[float] = []
+    with _outputs() as outputs:
+        for _ in range(sides.repeat):
+            peers.append(sides.peer_once(source.base, source.modules)["total_s"])
+            whole.append(_run(source, "local", 2, outputs)[1]["total_seconds"])
+            alone.append(
+                sides.probe(
+                    "without_tables",
+                    pinned=False,
+                    base=str(source.base),
+                    folder=str(source.modules[0].parent),
+                    out=tempfile.mkdtemp(dir=outputs),
+                    workers=2,
+                )["seconds"]
+            )
+    peer = Sample(tuple(peers))
+    cost = Sample(tuple(one - other for one, other in zip(whole, alone, strict=True)))
+    rows = [
+        (name, sample.show(seconds), times(sample.median / peer.median))
+        for name, sample in (
+            ("libbpf, dedup alone, one core", peer),
+            ("run, local, two workers", Sample(tuple(whole))),
+            ("the same without fingerprints and tables", Sample(tuple(alone))),
+            ("fingerprints and tables", cost),
+        )
+    ]
+    note = "All of a run is counted that is not needed for the split BTF: commit and all."
+    return [Table("What the tables cost", ("", "time", "ratio"), tuple(rows), (note,))]

@@ -294,6 +294,7 @@ class _Loop:
             running.handle = self._executor.share(job.shared)
             workforce = _OnWorkers(running, self._calls, self._executor.workers)
             running.batches = job.batches(self._executor, workforce)
+            running.began = time.perf_counter()  # not while the engine was starting
         self._current.append(running)
 
     def _next_call(self) -> _Attempt | None:

@@ -36,10 +36,18 @@ def test_modules(files: Path) -> None:
     assert one["types"] > one["types_out"] > 0
 
 
-def test_memory_index_and_load(files: Path) -> None:
+def test_memory_index_and_load(files: Path, tmp_path: Path) -> None:
     base = str(files / "vmlinux.btf")
     used = probe("memory", base=base, files=[str(files / "xt_bpf.btf")])
     assert used["modules"] == 1 and used["peak"] >= used["before"] > 0
+    used = probe("memory", base=base, files=[str(files / "xt_bpf.btf")], out=str(tmp_path))
+    assert used["peak"] >= used["before"] > 0 and (tmp_path / "btf/xt_bpf.btf").exists()
     built = probe("index", base=base, repeat=1)
     assert built["bytes"] > built["base_bytes"] > 0
     assert probe("load", base=base, repeat=1)["types"] == built["types"]
+
+
+def test_without_tables(files: Path, tmp_path: Path) -> None:
+    base = str(files / "vmlinux.btf")
+    taken = probe("without_tables", base=base, folder=str(files), out=str(tmp_path), workers=2)
+    assert taken["seconds"] > 0 and (tmp_path / "btf/xt_bpf.btf").exists()
