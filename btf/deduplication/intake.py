@@ -49,6 +49,18 @@ def _map_name(name, source, source_start, base, scratch):  # type: ignore[no-unt
     return mapped
 
 
+@inlined
+def known_name(name, source, source_start, scratch):  # type: ignore[no-untyped-def]
+    """The same, but ABSENT or UNSEEN where it is not known yet."""
+    if name < source_start:
+        return name
+    start = np.int64(name) - source_start
+    shift = scratch.shifts[start >> PIECE_BITS]
+    if shift != MIXED:
+        return np.uint32((start + np.int64(shift)) & 0xFFFFFFFF)
+    return scratch.seen[start]
+
+
 @apart
 def _new_name(start, source, base, scratch):  # type: ignore[no-untyped-def]
     """Offset for a string that is not mapped yet: the base's, or a new own one."""

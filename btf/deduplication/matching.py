@@ -64,7 +64,7 @@ from .equivalence import (
     equivalent,
 )
 from .index import ALONE, enter_name, find_group, find_name
-from .intake import take_type
+from .intake import known_name, take_type
 from .primitives import dedup_primitive
 from .signature import CANONICAL, START, kind_of, signature
 
@@ -131,6 +131,17 @@ def _agree(base, own, at_base, at):  # type: ignore[no-untyped-def]
         at_base += stride
         at += stride
     return True
+
+
+@kernel
+def _may_pair(base, scratch, words, at, source, source_start, wanted):  # type: ignore[no-untyped-def]
+    """Whether a type of the module that was not taken in yet (at word ``at`` of ``words``) has the
+    name of a base type, and its kind, or that of a declaration of it."""
+    at_base = np.int64(base.starts[wanted])
+    if known_name(words[at], source, source_start, scratch) != base.words[at_base]:
+        return False
+    kind = kind_of(words[at + 1])
+    return kind == FWD or kind == kind_of(base.words[at_base + 1])
 
 
 @kernel
@@ -202,6 +213,11 @@ def pair_up(base, scratch, words, offsets, source, source_start, first_source, d
                 agrees = wanted == 0
             elif first_own <= referred < type_id:
                 agrees = mates[referred - first_own] == wanted
+            elif type_id < referred:
+                agrees = wanted != 0 and _may_pair(
+                    base, scratch, words, np.int64(offsets[referred - first_own]), source,
+                    source_start, wanted,
+                )  # fmt: skip
         if agrees:
             mates[index] = expected
         if kind == STRUCT or kind == UNION or kind == TYPEDEF:
