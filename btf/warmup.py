@@ -39,15 +39,27 @@ def warm_up(announce: Callable[[str], None] | None = None, *, tables: bool = Fal
             f"(kept in {folder.parent} for later runs)"
         )
     # One kernel takes as long as all others together: another process compiles it.
-    helper = _start("from btf.deduplication.deduplicate import prepare; prepare()")
+    helper = _start(f"from btf.warmup import warm_up_beside; warm_up_beside({tables})")
     index, split = _exercise_dedup()
     if tables:
-        _exercise_tables(index, split)
+        _exercise_fingerprints(index, split)
+        _exercise_misses()
     if helper is not None:
         helper.wait()
     make_ready(index)
+    if tables:
+        _exercise_rows(split)
     marker.parent.mkdir(parents=True, exist_ok=True)
     marker.touch()
+
+
+def warm_up_beside(tables: bool) -> None:
+    """What another process compiles, so that both take about as long."""
+    from .deduplication.deduplicate import prepare
+
+    prepare()
+    if tables:
+        _exercise_rows(_exercise_dedup()[1])
 
 
 def _start(program: str) -> subprocess.Popen[bytes] | None:
@@ -83,23 +95,27 @@ def _exercise_dedup() -> tuple[BaseIndex, BTF]:
     return index, split
 
 
-def _exercise_tables(index: BaseIndex, split: BTF) -> None:
-    from .compare.alike import Fingerprinted
+def _exercise_fingerprints(index: BaseIndex, split: BTF) -> None:
     from .fingerprint.fingerprints import BaseFingerprints, fingerprints, own_fingerprints
-    from .own_columns import columns, type_names
-    from .own_members import members
 
     assert index.base is not None
-    columns(split)
-    type_names(split)
-    members(split)
     known = BaseFingerprints.build(index.base)
     fingerprints(split, known)
     own_fingerprints(split)
-    types = Fingerprinted(index.base, known)
-    types.add(split)
-    types.ahead(split[split.start_id], split[split.start_id])
-    _exercise_misses()
+
+
+def _exercise_rows(split: BTF) -> None:
+    from .compare import alike
+    from .edit.side_by_side import side_by_side
+    from .own_columns import columns, kind_totals, type_names
+    from .own_members import members
+
+    columns(split)
+    kind_totals(split)
+    type_names(split)
+    members(split)
+    side_by_side([split, split])
+    alike.prepare()
 
 
 def _exercise_misses() -> None:

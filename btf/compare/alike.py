@@ -349,3 +349,10 @@ def _look_ahead(base, one, a, other, b, work):  # type: ignore[no-untyped-def]
                 depth += 1
                 count += 1
     return found
+
+
+def prepare() -> None:
+    """Have the kernel ready, which takes a while to compile."""
+    words, values = np.empty(0, np.uint32), np.empty((0, 2), np.uint64)
+    level = Level(0, 0, words, words, words.view(np.uint8), values)
+    _look_ahead.prepare(level, level, 1, level, 1, Work.of(1))  # type: ignore[attr-defined]
