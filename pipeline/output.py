@@ -23,6 +23,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -134,6 +135,8 @@ class OutputFolder:
             raise OutputError(f"cannot use {os.fspath(out)}: {error.strerror}") from error
         self._scratch: str | None = None
         self._unfinished: list[PartWriter] = []
+        self._flusher = ThreadPoolExecutor(1, "flush")
+        self._flushing: list[Future[None]] = []
         self._place = self.storage.place
         with self._writing():
             try:
@@ -160,6 +163,7 @@ class OutputFolder:
         """Let others write. What was done and not committed stays for the next run."""
         for writer in self._unfinished:
             writer.abandon()
+        self._flusher.shutdown(cancel_futures=True)
         if self._scratch is not None:
             shutil.rmtree(self._scratch, ignore_errors=True)
         if self.storage.local is not None:
@@ -194,6 +198,8 @@ class OutputFolder:
             path = f"{folder}/part-{digest[:16]}.parquet"
             self.storage.make_folder(folder)
             self.storage.upload(writer.path, path)
+        # Beside what is still to be done: a disk takes its time.
+        self._flushing.append(self._flusher.submit(self.storage.sync, path))
         return Part(path, writer.rows, size, digest)
 
     def table(self, kernel: str, table: str, rows: pa.Table) -> Part:
@@ -248,6 +254,8 @@ class OutputFolder:
         """Make this what readers see of the kernel, instead of what they saw before."""
         content = json.dumps(asdict(manifest), indent=1).encode() + b"\n"
         with self._writing():
+            while self._flushing:
+                self._flushing.pop().result()
             for table in manifest.tables:
                 self.storage.sync(f"tables/{table}/kernel={manifest.kernel}")
             self.storage.make_folder("manifests")

@@ -310,7 +310,7 @@ class RemoteFolder:
         with contextlib.suppress(FileNotFoundError), self._naming(path):
             self._fs.delete_dir(self._at(path))
 
-    def sync(self, folder: str) -> None:
+    def sync(self, path: str) -> None:
         pass
 
     def _at(self, path: str) -> str:

@@ -51,7 +51,7 @@ class Storage(Protocol):
         """Replace a file in one step, and, if durable, for good."""
 
     def upload(self, source: str, path: str) -> None:
-        """Move a file of this machine here."""
+        """Move a file of this machine here; it need not be on the disk yet, see ``sync``."""
 
     def read(self, path: str) -> bytes:
         """The content of a file."""
@@ -83,8 +83,8 @@ class Storage(Protocol):
     def delete_folder(self, path: str) -> None:
         """Remove a folder, if it is there, with all that is in it."""
 
-    def sync(self, folder: str) -> None:
-        """Have a folder's entries on the disk."""
+    def sync(self, path: str) -> None:
+        """Have a file's content, or a folder's entries, on the disk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +163,6 @@ class LocalFolder:
             self.sync(os.path.dirname(path))
 
     def upload(self, source: str, path: str) -> None:
-        _sync(source)
         target = f"{self.local}/{path}"
         try:
             os.replace(source, target)
@@ -171,7 +170,6 @@ class LocalFolder:
             if error.errno != errno.EXDEV:
                 raise
             shutil.copyfile(source, f"{target}.tmp")
-            _sync(f"{target}.tmp")
             os.replace(f"{target}.tmp", target)
             os.unlink(source)
 
@@ -222,8 +220,8 @@ class LocalFolder:
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(f"{self.local}/{path}")
 
-    def sync(self, folder: str) -> None:
-        _sync(f"{self.local}/{folder}")
+    def sync(self, path: str) -> None:
+        _sync(f"{self.local}/{path}")
 
 
 def _sizes(folder: str, prefix: str) -> Iterator[tuple[str, int]]:
