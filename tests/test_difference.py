@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 
 import pytest
 from btfwriter import EXTERN, STATIC, Writer, bitfield
 from conftest import DEMO
+from test_misses import small_kernel
 
 import btf
 from btf.compare import reasons
@@ -339,3 +341,60 @@ def test_many_pairs_at_once_give_the_same(demo_btf: Callable[[str], bytes]) -> N
                 assert str(seen_through.between(one, other)) == str(expected)
                 found += said is not None
     assert found > 10
+
+
+def key_of(*fingerprints: tuple[btf.BTF, list[list[int]]]) -> Callable[[btf.BTF, int], object]:
+    """Types of plain BTFs by their fingerprints."""
+    known = {id(owner): values for owner, values in fingerprints}
+    return lambda owner, type_id: tuple(known[id(owner)][type_id])
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_it_does_not_matter_what_was_asked_before(seed: int) -> None:
+    """Of several differences as near as each other, it is always the same that is told."""
+    files = [btf.parse(data) for data in small_kernel(seed, agreed=False)]
+    key = key_of(*((file, btf.fingerprints(file).tolist()) for file in files))
+    pairs = [
+        (one, other)
+        for one in files[0].own_types()
+        if one.name
+        for other in files[1].find_all(one.name, type(one))
+    ]
+    expected = {
+        (one.id, other.id): str(btf.Differences(LABELS, key).between(one, other))
+        for one, other in pairs
+    }
+    assert len(set(expected.values())) > 2
+    for again in range(4):
+        random.Random(again).shuffle(pairs)
+        differences = btf.Differences(LABELS, key)
+        for one, other in pairs:
+            said = str(differences.between(one, other))
+            assert (
+                said == expected[one.id, other.id] == str(btf.difference(one, other, labels=LABELS))
+            )
+
+
+def test_long_ways_to_a_difference() -> None:
+    """From every type of a long chain: with a walk and a way for each, 12 million steps."""
+    count = 5_000
+
+    def chain(size: int) -> btf.BTF:
+        w = Writer()
+        w.struct("s", size)
+        for number in range(count):
+            w.typedef(f"t{number}", w.next_id - 1)
+        return btf.parse(w.to_bytes())
+
+    one, other = chain(4), chain(8)
+    key = key_of(*((file, btf.fingerprints(file).tolist()) for file in (one, other)))
+    differences = btf.Differences(LABELS, key)
+    for number in random.Random(1).sample(range(2, count + 2), count):
+        said = differences.between(one[number], other[number])
+        assert said is not None and said.reason == reasons.SIZE
+        assert len(said.steps) + said.left_out == number - 1
+        assert len(said.path) < 400
+    said = differences.between(one[32], other[32])
+    assert said is not None
+    assert said.path.startswith("t30 → t29 → ") and said.path.endswith(" → t1 → t0 → struct s")
+    assert said.path.count("→") == 23 and " → t20 → … → t10 → " in said.path

@@ -12,13 +12,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from ..view.objects import AnyEnum, Composite, Func, Fwd, Struct, Union
 from ..view.spelling import spell
 from ..view.typebase import Type
 from . import reasons
-from .paths import called
+from .paths import MAX_STEPS, called, joined
 from .shallow import (
     Finding,
     Key,
@@ -34,6 +34,7 @@ from .shallow import (
 Same = Callable[[Type, Type], bool]
 
 _LABELS = ("the first", "the second")
+_HALF = MAX_STEPS // 2 - 1  # steps at either end of a long way
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,7 @@ class Difference:
     first, second  the innermost named types that the difference is in
     steps          the way there from the types that were asked about; empty if they are the same
     accessor       the part of ``first`` that differs where it is another type's, else empty
+    left_out       steps in the middle of a long way that are not in ``steps``
     """
 
     reason: str
@@ -62,13 +64,16 @@ class Difference:
     second: Type
     steps: tuple[Step, ...] = ()
     accessor: str = ""
+    left_out: int = 0
 
     @property
     def path(self) -> str:
-        """The way as C says it: ``sk_buff.dev → net_device.foo → struct bar``."""
-        return " → ".join(
-            [*(f"{called(s.second)}{s.accessor}" for s in self.steps), spell(self.second)]
-        )
+        """The way as C says it: ``sk_buff.dev → net_device.foo → struct bar``. Of a long one the
+        middle is left out."""
+        steps = [f"{called(s.second)}{s.accessor}" for s in self.steps]
+        if self.left_out:
+            steps.insert(_HALF, "…")
+        return joined(steps, self.second)
 
     def __str__(self) -> str:
         return f"{self.path}: {self.words}"
@@ -145,6 +150,40 @@ _Seen = tuple[Finding | None, str, Sequence[tuple[_Pair, Place]]]
 Ahead = Callable[[Type, Type], Sequence[tuple[_Pair, Place]] | None]
 
 
+class _Reached(NamedTuple):
+    """A pair that a search came to: from which one (its number, -1: none), by how many hops."""
+
+    place: Place
+    before: int
+    hops: int
+    pair: _Pair
+
+
+class _Way(NamedTuple):
+    """From a pair to the nearest difference.
+
+    onward   the first step and the pair that it leads to; None where the difference is
+    last     the last steps, not more than ``_HALF``
+    types    the pair that the difference is in
+    """
+
+    hops: int
+    onward: tuple[Step, _Pair] | None
+    last: tuple[Step, ...]
+    finding: Finding
+    accessor: str
+    types: tuple[Type, Type]
+
+
+def _comes_before(pairs: list[_Reached], one: int, other: int) -> bool:
+    """Whether the way to a pair comes before that to another one, at the fork between them."""
+    while pairs[one].hops > pairs[other].hops:
+        one = pairs[one].before
+    while pairs[other].hops > pairs[one].hops:
+        other = pairs[other].before
+    return one < other
+
+
 class _Walk:
     def __init__(
         self,
@@ -158,23 +197,37 @@ class _Walk:
         self.key = key
         self.ahead = ahead
         self.looked: dict[_Pair, _Seen] = {}
+        self.ways: dict[_Pair, _Way] = {}  # to the nearest difference, where pairs have keys
 
     def search(self, first: Type, second: Type, deep: bool = True) -> Difference | None:
         if self.same(first, second):
             return None
-        # A queue of pairs of namesakes: (where, number of the one it was reached from).
-        pairs: list[tuple[Place, int]] = [(_Near((first, second), ""), -1)]
-        todo = deque([(0, self.pair(first, second))])
+        # A queue of pairs of namesakes: where, number of the one it was reached from, hops, which.
+        start = self.pair(first, second)
+        pairs: list[_Reached] = [_Reached(_Near((first, second), ""), -1, 0, start)]
+        todo = deque([0])
         consequence: tuple[int, Finding, str] | None = None
-        seen = {todo[0][1]}
+        seen = {start}
+        best, best_hops = -1, 0
         while todo:
-            number, pair = todo.popleft()
+            number = todo.popleft()
+            place, _, hops, pair = pairs[number]
+            if best >= 0 and hops > best_hops:
+                break
+            known = self.ways.get(pair)
             looked = self.looked.get(pair)
             if looked is None:
-                looked = self.looked[pair] = self.look_at(*pairs[number][0].types)
+                looked = self.looked[pair] = self.look_at(*place.types)
             finding, accessor, next_pairs = looked
-            if finding is not None and not finding.follows:
-                return self.made(pairs, number, finding, accessor)
+            if known is not None or (finding is not None and not finding.follows):
+                hops += known.hops if known is not None else 0
+                if (
+                    best < 0
+                    or hops < best_hops
+                    or (hops == best_hops and _comes_before(pairs, number, best))
+                ):
+                    best, best_hops = number, hops
+                continue
             if finding is not None and consequence is None:
                 consequence = number, finding, accessor
             if not deep:
@@ -182,24 +235,60 @@ class _Walk:
             for pair, place in next_pairs:
                 if pair not in seen:
                     seen.add(pair)
-                    todo.append((len(pairs), pair))
-                    pairs.append((place, number))
+                    todo.append(len(pairs))
+                    pairs.append(_Reached(place, number, pairs[number].hops + 1, pair))
+        if best >= 0 and self.key is not None:
+            return self.by_known_way(pairs, best)
+        if best >= 0:
+            finding, accessor, _ = self.looked[pairs[best].pair]
+            assert finding is not None
+            return self.made(pairs, best, finding, accessor)
         if consequence is not None:
             return self.made(pairs, *consequence)
         return None
 
-    def made(
-        self, pairs: list[tuple[Place, int]], number: int, finding: Finding, accessor: str
-    ) -> Difference:
-        place, before = pairs[number]
-        first, second = place.types
-        steps = []
-        while before >= 0:
-            reached, next_before = pairs[before]
-            steps.append(Step(*reached.types, place.way))
-            place, before = reached, next_before
+    def by_known_way(self, pairs: list[_Reached], number: int) -> Difference:
+        """What was found from the first pair, and for all on the way there the way from there on.
+
+        It is the nearest for them too; and of several as near, the one that comes first by the
+        order of members at the first fork. So it does not matter who was asked about before.
+        """
+        end = pairs[number]
+        way = self.ways.get(end.pair)
+        if way is None:
+            finding, accessor, _ = self.looked[end.pair]
+            assert finding is not None
+            way = self.ways[end.pair] = _Way(0, None, (), finding, accessor, end.place.types)
+        while end.before >= 0:
+            reached = pairs[end.before]
+            step = Step(*reached.place.types, end.place.way)
+            last = way.last if way.hops >= _HALF else (step, *way.last)
+            way = _Way(way.hops + 1, (step, end.pair), last, way.finding, way.accessor, way.types)
+            self.ways[reached.pair] = way
+            end = reached
+        steps: list[Step] = []
+        at = way
+        while at.onward is not None and len(steps) < min(_HALF, way.hops - len(way.last)):
+            step, pair = at.onward
+            steps.append(step)
+            at = self.ways[pair]
+        steps += way.last
         return Difference(
-            finding.reason, finding.words, first, second, tuple(reversed(steps)), accessor
+            way.finding.reason, way.finding.words, *way.types, tuple(steps), way.accessor,
+            way.hops - len(steps),
+        )  # fmt: skip
+
+    def made(
+        self, pairs: list[_Reached], number: int, finding: Finding, accessor: str
+    ) -> Difference:
+        end = at = pairs[number]
+        steps: list[Step] = []
+        while at.before >= 0:
+            reached = pairs[at.before]
+            steps.append(Step(*reached.place.types, at.place.way))
+            at = reached
+        return Difference(
+            finding.reason, finding.words, *end.place.types, tuple(reversed(steps)), accessor
         )
 
     def pair(self, first: Type, second: Type) -> _Pair:
