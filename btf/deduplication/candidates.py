@@ -17,13 +17,19 @@ from .equivalence import CAPACITY, ENTRIES, LIST_MASK, LISTS, PARITY, SLOTS_USED
 from .index import FIRST_CAPACITY, enter_content, find_entry, find_group, table_is_full
 from .signature import kind_of
 
-# Columns of ``ends`` (per list) and ``links`` (per own type); entries are own type + 1, 0 is none.
+# Columns of ``ends`` (per list) and ``links`` (per own type); entries are own type (and row) + 1,
+# 0 is none.
 _LEFT_NEWEST = 0
 _LEFT_OLDEST = 1
 _RIGHT_NEWEST = 2
 _RIGHT_OLDEST = 3
 _OLDER = 0
 _NEWER = 1
+
+# Tables, as ``slots_used`` counts them.
+_LISTS = 0
+_ENUMS = 1
+FINE = 2
 
 _LOW = np.uint64(0xFFFFFFFF)
 _HIGH = np.uint64(0xFFFFFFFF00000000)
@@ -56,8 +62,10 @@ def find_list(scratch, h):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def next_candidate(base, scratch, first_own, parity, group, own_list, part, position):  # type: ignore[no-untyped-def]
+def next_candidate(base, scratch, first_own, parity, group, own_list, row, part, position):  # type: ignore[no-untyped-def]
     """Step through a list in libbpf's order: (part, position, candidate), candidate -1 at the end.
+
+    row   0, or ``fine_row`` for a list of ``shortcuts.fine_list``
 
     Start with part 0, position 0. Parts: the head's end newest first, the base's candidates, the
     other end oldest first.
@@ -72,7 +80,7 @@ def next_candidate(base, scratch, first_own, parity, group, own_list, part, posi
             else:
                 following = np.int64(links[position - 1, _OLDER])
         if following != 0:
-            return np.int64(0), following, first_own + following - 1
+            return np.int64(0), following, first_own + following - 1 - row
         part = np.int64(1)
         position = np.int64(0)
     if part == 1:
@@ -91,43 +99,75 @@ def next_candidate(base, scratch, first_own, parity, group, own_list, part, posi
         else:
             following = np.int64(links[position - 1, _NEWER])
     if following != 0:
-        return np.int64(2), following, first_own + following - 1
+        return np.int64(2), following, first_own + following - 1 - row
     return np.int64(3), np.int64(0), np.int64(-1)
 
 
 @kernel
-def add_candidate(scratch, h, own_index):  # type: ignore[no-untyped-def]
-    """Enter own type ``own_index`` at the head of its list."""
+def head_column(state):  # type: ignore[no-untyped-def]
+    """The end of each list that new candidates go to."""
+    return _RIGHT_NEWEST if state[PARITY] else _LEFT_NEWEST
+
+
+@kernel
+def fine_row(scratch):  # type: ignore[no-untyped-def]
+    """Where in ``links`` the rows of fine lists begin."""
+    return np.int64(len(scratch.links) >> 1)
+
+
+@kernel
+def enter_list(scratch, slots, table, h, row, own_index, newest):  # type: ignore[no-untyped-def]
+    """Enter own type ``own_index`` into the list with key ``h``; returns the list.
+
+    slots, table   ``list_slots`` or ``fine_slots`` and its number in ``slots_used``; row as in
+                   ``next_candidate``; newest   the end of the list that it goes to
+    """
     state = scratch.state
-    list_slots = scratch.list_slots
     ends = scratch.ends
     links = scratch.links
+    mask = state[LIST_MASK]
+    own_list = find_entry(slots, mask, h)
+    if own_list < 0:
+        own_list = state[LISTS]
+        state[LISTS] += 1
+        slot = np.int64(h & _LOW) & mask
+        while slots[slot] != 0:
+            slot = (slot + 1) & mask
+        slots[slot] = (h & _HIGH) | np.uint64(own_list + 1)
+        _note_slot(scratch, table, slot)
+        for column in range(4):
+            ends[own_list, column] = 0
+        scratch.list_facts[own_list, 0] = 0
+        scratch.list_facts[own_list, 1] = 0
+    entry = own_index + row
+    before = ends[own_list, newest]
+    links[entry, _OLDER] = before
+    links[entry, _NEWER] = 0
+    if before != 0:
+        links[np.int64(before) - 1, _NEWER] = entry + 1
+    else:
+        ends[own_list, newest + 1] = entry + 1
+    ends[own_list, newest] = entry + 1
+    return own_list
+
+
+@kernel
+def add_candidate(scratch, h, own_index):  # type: ignore[no-untyped-def]
+    """Enter own type ``own_index`` at the head of its list; returns the list."""
+    state = scratch.state
     if table_is_full(state[ENTRIES], state[CAPACITY]):
         state[CAPACITY] = FIRST_CAPACITY if state[CAPACITY] == 0 else 2 * state[CAPACITY]
         state[PARITY] ^= 1
     state[ENTRIES] += 1
-    own_list = find_list(scratch, h)
-    if own_list < 0:
-        own_list = state[LISTS]
-        state[LISTS] += 1
-        mask = state[LIST_MASK]
-        slot = np.int64(h & _LOW) & mask
-        while list_slots[slot] != 0:
-            slot = (slot + 1) & mask
-        list_slots[slot] = (h & _HIGH) | np.uint64(own_list + 1)
-        scratch.slots_used[state[SLOTS_USED]] = 2 * slot
-        state[SLOTS_USED] += 1
-        for column in range(4):
-            ends[own_list, column] = 0
-    newest = _RIGHT_NEWEST if state[PARITY] else _LEFT_NEWEST
-    before = ends[own_list, newest]
-    links[own_index, _OLDER] = before
-    links[own_index, _NEWER] = 0
-    if before != 0:
-        links[np.int64(before) - 1, _NEWER] = own_index + 1
-    else:
-        ends[own_list, newest + 1] = own_index + 1
-    ends[own_list, newest] = own_index + 1
+    return enter_list(
+        scratch, scratch.list_slots, _LISTS, h, np.int64(0), own_index, head_column(state)
+    )
+
+
+@kernel
+def _note_slot(scratch, table, slot):  # type: ignore[no-untyped-def]
+    scratch.slots_used[scratch.state[SLOTS_USED]] = 4 * slot + table
+    scratch.state[SLOTS_USED] += 1
 
 
 @kernel
@@ -135,8 +175,7 @@ def add_enum(scratch, content, own_index):  # type: ignore[no-untyped-def]
     """Enter a full enum of the module under the hash of its content."""
     state = scratch.state
     slot = enter_content(scratch.enum_slots, state[LIST_MASK], content, own_index + 1)
-    scratch.slots_used[state[SLOTS_USED]] = 2 * slot + 1
-    state[SLOTS_USED] += 1
+    _note_slot(scratch, _ENUMS, slot)
 
 
 @kernel
@@ -145,9 +184,12 @@ def empty_lists(scratch):  # type: ignore[no-untyped-def]
     state = scratch.state
     for i in range(state[SLOTS_USED]):
         slot = np.int64(scratch.slots_used[i])
-        if slot & 1:
-            scratch.enum_slots[slot >> 1] = 0
+        table = slot & 3
+        if table == _LISTS:
+            scratch.list_slots[slot >> 2] = 0
+        elif table == _ENUMS:
+            scratch.enum_slots[slot >> 2] = 0
         else:
-            scratch.list_slots[slot >> 1] = 0
+            scratch.fine_slots[slot >> 2] = 0
     state[SLOTS_USED] = 0
     state[LISTS] = 0

@@ -50,7 +50,15 @@ from ..kinds import (
 )
 from ..strings import MIXED, PIECE_BITS, map_runs, map_strings
 from .abi import clashing_struct
-from .candidates import add_candidate, empty_lists, find_base_group, find_list, next_candidate
+from .candidates import (
+    add_candidate,
+    empty_lists,
+    find_base_group,
+    find_list,
+    fine_row,
+    head_column,
+    next_candidate,
+)
 from .equivalence import (
     BASE_EDITS,
     CAPACITY,
@@ -85,7 +93,7 @@ from .index import enter_name, find_name
 from .intake import take_in
 from .matching import MATCHED, NOT_TRIED, match, pair_up, unmatch_references
 from .primitives import dedup_primitives
-from .shortcuts import may_equal, note_proved, open_shortcuts
+from .shortcuts import SPLIT, enter_fine_list, fine_list, may_equal, note_proved, open_shortcuts
 from .signature import CANONICAL, START, kind_of, signature, word_at
 
 # What a pass returns: DONE, or a code below with the type id that stopped it.
@@ -233,17 +241,27 @@ def dedup_types(base, own, count, first_own, scratch, own_fwds):  # type: ignore
         part = np.int64(0)
         position = np.int64(0)
         tried = np.int64(0)
+        row = np.int64(0)
+        many = False
         while True:
             part, position, other = next_candidate(
-                base, scratch, first_own, state[PARITY], group, own_list, part, position
+                base, scratch, first_own, state[PARITY], group, own_list, row, part, position
             )
             if other < 0:
                 break
             if state[SHORTCUTS] and kind == TYPEDEF and np.int64(scratch.proved[index]) == other:
                 found = other
                 break
-            if tried == _MANY:
+            if tried == _MANY and not many:
+                many = True
                 open_shortcuts(scratch, first_own, count)
+                there, fine = fine_list(words, own, scratch, first_own, own_list, h, type_id)
+                if there:  # from the beginning, but through fewer
+                    own_list = fine
+                    row = fine_row(scratch)
+                    part = np.int64(0)
+                    position = np.int64(0)
+                    continue
             if tried >= _MANY and not may_equal(words, own, scratch, type_id, other):
                 continue
             tried += 1
@@ -267,7 +285,10 @@ def dedup_types(base, own, count, first_own, scratch, own_fwds):  # type: ignore
             break
         records[type_id, CANONICAL] = found
         if found == type_id:
-            add_candidate(scratch, h, index)
+            own_list = add_candidate(scratch, h, index)
+            if scratch.list_facts[own_list, SPLIT]:
+                newest = head_column(state)
+                enter_fine_list(words, own, scratch, first_own, own_list, h, index, newest)
 
     if own_fwds > 0:
         _resolve_forward_declarations(base, own, count, scratch, first_own)
@@ -329,7 +350,7 @@ def dedup_types(base, own, count, first_own, scratch, own_fwds):  # type: ignore
             position = np.int64(0)
             while True:
                 part, position, other = next_candidate(
-                    base, scratch, first_own, state[PARITY], group, own_list, part, position
+                    base, scratch, first_own, state[PARITY], group, own_list, 0, part, position
                 )
                 if other < 0:
                     break

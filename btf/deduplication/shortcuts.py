@@ -5,6 +5,7 @@ walked in vain, and long chains of typedefs, of which every link walks the rest 
 
 ``may_equal``    after the first few candidates, types are told apart by a hash of the beginning of
                  their unfolded graph, which is computed once for each type
+``fine_list``    then a list of candidates is looked up by that hash too, in place of going through
 ``note_proved``  a walk that ended well has answered the question for every typedef that it met
 """
 
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..jit import kernel
+from ..jit import apart, kernel
 from ..kinds import (
     ARRAY,
     ELEMENT_WORDS,
@@ -31,15 +32,21 @@ from ..kinds import (
     TYPEDEF,
     UNION,
 )
-from .equivalence import PAIRS, SHORTCUTS, resolve
+from .candidates import FINE, enter_list, fine_row
+from .equivalence import LIST_MASK, PAIRS, SHORTCUTS, resolve
+from .index import find_entry
 from .signature import PAIRED, START, kind_of, mix, word_at
+
+# Columns of ``list_facts``.
+SPLIT = 0
+_IN_NONE = 1
 
 _BUDGET = 64  # types that an unfolding looks at
 _UNCLEAR = np.uint64(1)  # the unfolding has a forward declaration: it may equal many
 _SEED = np.uint64(0x452821E638D01377)
 
 
-@kernel
+@apart
 def open_shortcuts(scratch, first_own, count):  # type: ignore[no-untyped-def]
     """Before the first shortcut that a module takes: forget what an earlier one left behind."""
     if scratch.state[SHORTCUTS]:
@@ -105,7 +112,7 @@ def unfolding(base, own, scratch, type_id):  # type: ignore[no-untyped-def]
     return h
 
 
-@kernel
+@apart
 def may_equal(base, own, scratch, a, b):  # type: ignore[no-untyped-def]
     """Whether a walk could find two types equal, as far as their unfoldings say."""
     of_a = unfolding(base, own, scratch, a)
@@ -113,7 +120,40 @@ def may_equal(base, own, scratch, a, b):  # type: ignore[no-untyped-def]
     return of_a == of_b or of_a == _UNCLEAR or of_b == _UNCLEAR
 
 
-@kernel
+@apart
+def fine_list(base, own, scratch, first_own, own_list, h, type_id):  # type: ignore[no-untyped-def]
+    """Of a list of candidates (with signature ``h``), those that a walk could find equal to a type.
+
+    Returns (whether there is such a list, the list or -1 if it is empty). There is none if
+    something in the list, or the type, has a forward declaration: that may equal many.
+    """
+    if own_list < 0:
+        return False, np.int64(-1)
+    if scratch.list_facts[own_list, SPLIT] == 0:
+        scratch.list_facts[own_list, SPLIT] = 1
+        for newest in range(0, 4, 2):
+            entry = np.int64(scratch.ends[own_list, newest + 1])  # the oldest first
+            while entry != 0:
+                enter_fine_list(base, own, scratch, first_own, own_list, h, entry - 1, newest)
+                entry = np.int64(scratch.links[entry - 1, 1])
+    of_type = unfolding(base, own, scratch, type_id)
+    if of_type == _UNCLEAR or scratch.list_facts[own_list, _IN_NONE] > 0:
+        return False, np.int64(-1)
+    return True, find_entry(scratch.fine_slots, scratch.state[LIST_MASK], mix(h, of_type))
+
+
+@apart
+def enter_fine_list(base, own, scratch, first_own, own_list, h, own_index, newest):  # type: ignore[no-untyped-def]
+    """Enter an own type of a list that is SPLIT into the fine list that it belongs to."""
+    of_type = unfolding(base, own, scratch, first_own + own_index)
+    if of_type == _UNCLEAR:
+        scratch.list_facts[own_list, _IN_NONE] += 1
+        return
+    row = fine_row(scratch)
+    enter_list(scratch, scratch.fine_slots, FINE, mix(h, of_type), row, own_index, newest)
+
+
+@apart
 def note_proved(base, own, scratch, first_own):  # type: ignore[no-untyped-def]
     """After a walk that ended well, and was merged: note which typedefs equal which.
 

@@ -68,9 +68,12 @@ class Scratch(NamedTuple):
     list_slots  uint64, a power of two: the module's lists of candidates by signature
     enum_slots  uint64, a power of two: own full enums by content, own type + 1
                 (of both, ``state[LIST_MASK]`` says how many slots this module uses)
-    slots_used  uint32 (2 T,): slots of these that are not 0: twice the slot, and 1 for an enum's
-    ends        uint32 (T, 4): the two ends of each such list
-    links       uint32 (T, 2): next older and newer entry of the list
+    fine_slots  uint64, the same: lists of those in one list that ``shortcuts`` cannot tell apart
+    slots_used  uint32 (3 T,): slots of these three that are not 0: 4 times the slot, and which
+    ends        uint32 (2 T, 4): the two ends of each list
+    links       uint32 (2 T, 2): next older and newer entry of the list, and of the fine list
+    list_facts  uint32 (2 T, 2): of each list, whether it has fine lists, and how many of its types
+                are in none
     frames      int64 (F, 4), F >= T: stack of the graph walk
     left        uint32 (T,): own types (0-based) that match and first pass left, in order
     mates       uint32 (T,): by own type (0-based), its partner in the base, or 0
@@ -104,9 +107,11 @@ class Scratch(NamedTuple):
     state: np.ndarray
     list_slots: np.ndarray
     enum_slots: np.ndarray
+    fine_slots: np.ndarray
     slots_used: np.ndarray
     ends: np.ndarray
     links: np.ndarray
+    list_facts: np.ndarray
     frames: np.ndarray
     left: np.ndarray
     mates: np.ndarray
@@ -161,9 +166,11 @@ def new_scratch(
         "state": (STATE_SLOTS, np.int64),
         "list_slots": (slots, np.uint64),
         "enum_slots": (slots, np.uint64),
-        "slots_used": (2 * types, np.uint32),
-        "ends": ((types, 4), np.uint32),
-        "links": ((types, 2), np.uint32),
+        "fine_slots": (slots, np.uint64),
+        "slots_used": (3 * types, np.uint32),
+        "ends": ((2 * types, 4), np.uint32),
+        "links": ((2 * types, 2), np.uint32),
+        "list_facts": ((2 * types, 2), np.uint32),
         "frames": ((frames, 4), np.int64),
         "left": (types, np.uint32),
         "mates": (types, np.uint32),
