@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import sys
 from functools import lru_cache
 from typing import Any
 
 
 def give_back() -> None:
-    """Give free pages back. Takes some milliseconds."""
+    """Give free pages back. Takes some 20 milliseconds."""
+    gc.collect()  # a BTF and the objects made of it point to each other, and are few but large
     # Another thread may be importing it just now.
     pool = getattr(sys.modules.get("pyarrow"), "default_memory_pool", None)
     if pool is not None:

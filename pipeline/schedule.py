@@ -20,6 +20,7 @@ from __future__ import annotations
 import contextlib
 import queue
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
@@ -183,7 +184,7 @@ def run_jobs(engine: Callable[[], Executor], jobs: Jobs) -> None:
         loop.end_calls()
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class _Running:
     """A job that is not done."""
 
@@ -219,14 +220,18 @@ class _OnWorkers:
 
     def __init__(self, running: _Running, calls: queue.SimpleQueue[_Attempt], workers: int) -> None:
         self.workers = workers
-        self._running = running
+        # Weak: the job has this. In a circle it would stay, with its base, until Python looks for
+        # such circles, which it does seldom.
+        self._running = weakref.ref(running)
         self._calls = calls
 
     def map(self, function: Callable[[Any, Any], Any], each: Sequence[Any]) -> list[Any]:
+        running = self._running()
+        assert running is not None  # its job waits here
         futures: list[Future[Any]] = []
         for one in each:
             futures.append(Future())
-            self._calls.put(_Attempt(self._running, Call(function, one), future=futures[-1]))
+            self._calls.put(_Attempt(running, Call(function, one), future=futures[-1]))
         return [future.result() for future in futures]
 
 

@@ -13,7 +13,6 @@ comes at the same entry as in libbpf.
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
@@ -227,14 +226,18 @@ class BaseIndex:
         values = (getattr(self, f.name) for f in fields(self))
         return sum(v.nbytes for v in values if isinstance(v, np.ndarray))
 
-    @functools.lru_cache(maxsize=8)  # noqa: B019  an index lives as long as its process
+    @cached_property
+    def _offsets(self) -> dict[tuple[bytes, ...], tuple[int, ...]]:
+        return {}  # of the index, with which it goes
+
     def offsets_of(self, names: tuple[bytes, ...]) -> tuple[int, ...]:
         """Offset of each name in the base's strings, -1 for those it lacks."""
-        offsets = []
-        for name in names:
-            text = np.frombuffer(name + b"\0", np.uint8)
-            offsets.append(int(strings.find_text(self.strings, self.string_slots, text)))
-        return tuple(offsets)
+        if names not in self._offsets:
+            texts = (np.frombuffer(name + b"\0", np.uint8) for name in names)
+            self._offsets[names] = tuple(
+                int(strings.find_text(self.strings, self.string_slots, text)) for text in texts
+            )
+        return self._offsets[names]
 
     @cached_property
     def base(self) -> BTF | None:
