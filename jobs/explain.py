@@ -213,6 +213,8 @@ def _gain(cause: Cause, row: Stayed, answer: TypeAnswer) -> str:
         return "What that would save was not worked out."
     share = 100 * cause.bytes / max(answer.type_bytes, 1)
     saved = f"{plural(cause.types, 'type')}, {size(cause.bytes)}"
+    if cause.reason == "declared":  # with the definition, vmlinux would have what it leads to
+        saved = f"at least {saved}"
     but = " This type would stay, though: it has other reasons, too." if row.sole is False else ""
     others = cause.modules - 1
     have = "has" if others == 1 else "have"

@@ -41,6 +41,8 @@ def add_to(commands: argparse._SubParsersAction[Any]) -> None:
 
 def main(options: argparse.Namespace) -> int:
     """Run the command."""
+    if not options.name:
+        options.parser.error("NAME is empty: types without a name cannot be found by it")
     from pipeline.find import find
 
     kind = options.kind.upper() if options.kind else None
@@ -76,8 +78,10 @@ def _lines(found: tuple[Found, ...]) -> list[str]:
     lines = []
     if meanings > 1:
         lines.append(f"{plural(meanings, 'different type')} of that name:")
-    for meaning in range(1, meanings + 1):
-        those = [one for one in found if one.meaning == meaning]
+    by_meaning: list[list[Found]] = [[] for _ in range(meanings)]
+    for one in found:
+        by_meaning[one.meaning - 1].append(one)
+    for those in by_meaning:
         first = those[0]
         size = f", {first.size} bytes" if first.size else ""
         lines.append(f"{first.kind.lower()} {first.name}{size}  {first.fingerprint}")

@@ -109,6 +109,11 @@ def test_what_does_not_exist_is_said(arguments: Any, message: str, out: Path) ->
     assert done.code == 2 and message in done.err
 
 
+def test_the_empty_name_is_that_of_no_type(out: Path) -> None:
+    done = splitbtf("find", "", out)
+    assert done.code == 2 and "NAME is empty" in done.err
+
+
 def test_no_kernels(tmp_path: Path) -> None:
     for command in (("find", "int", tmp_path), ("query", tmp_path, "SELECT 1")):
         done = splitbtf(*command)

@@ -65,7 +65,10 @@ def chain(
             if saved > best:
                 best, parents[number] = saved, other
                 targets = np.where(moved, ids[own], np.uint32(0))
-            ids[:] = 0
+            level = other
+            while level is not None:  # not all of them: that would be classes times modules
+                ids[held[level][0]] = 0
+                level = parents[level]
         parent = parents[number]
         base = done[parent] if parent is not None else module.base
         assert base is not None
