@@ -145,6 +145,32 @@ def add_string(slots, h, offset):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def note_hash(bits, h):  # type: ignore[no-untyped-def]
+    """Note that a table has an entry with hash ``h``: sets one of ``bits`` (uint64, as many as a
+    power of two), a small fraction of which are set in the end."""
+    bit = np.int64(h & _LOW) & (64 * len(bits) - 1)
+    bits[bit >> 6] |= _1 << np.uint64(bit & 63)
+
+
+@kernel
+def may_have(bits, h):  # type: ignore[no-untyped-def]
+    """Whether a table may have an entry with hash ``h``: spares nine looks of ten into a large
+    table for what it has not, since the bits stay in the cache."""
+    bit = np.int64(h & _LOW) & (64 * len(bits) - 1)
+    return bits[bit >> 6] & (_1 << np.uint64(bit & 63)) != _0
+
+
+@kernel
+def note_strings(strings, bits):  # type: ignore[no-untyped-def]
+    """Note the hash of every string of a section."""
+    at = np.int64(0)
+    while at < len(strings):
+        h, end = hash_string(strings, at)
+        note_hash(bits, h)
+        at = end + 1
+
+
+@kernel
 def count_strings(strings):  # type: ignore[no-untyped-def]
     """Number of NUL-terminated strings in a section."""
     count = 0
@@ -208,9 +234,10 @@ def map_strings(source, base, base_slots, base_repeats, seen):  # type: ignore[n
 
 
 @kernel
-def map_runs(source, base, base_slots, base_repeats, seen, shifts, jumps):  # type: ignore[no-untyped-def]
+def map_runs(source, base, base_slots, base_bits, base_repeats, seen, shifts, jumps):  # type: ignore[no-untyped-def]
     """As ``map_strings``, in less time and for a reader that asks where strings begin only.
 
+    base_bits   see ``may_have``
     shifts  uint32, one for each 16 bytes of the section: MIXED, or what has to be added (modulo
             2**32) to the offset of a string that begins there. Where it is MIXED, ``seen`` has the
             answer, of which only that for strings' beginnings means anything.
@@ -238,7 +265,9 @@ def map_runs(source, base, base_slots, base_repeats, seen, shifts, jumps):  # ty
                     next_base = guess if stop > at else next_base
         if stop == at:
             h, end = hash_string(source, at)
-            found = find_string(base, base_slots, source, at, h)
+            found = np.int64(-1)
+            if may_have(base_bits, h):
+                found = find_string(base, base_slots, source, at, h)
             if found < 0:
                 seen[at] = ABSENT
                 at = end + 1

@@ -13,6 +13,7 @@ import numpy as np
 
 from ..jit import kernel
 from ..kinds import HEAD_WORDS, INFO_VLEN_MASK, STRUCT, UNION
+from ..strings import may_have
 from .equivalence import CAPACITY, ENTRIES, LIST_MASK, LISTS, PARITY, SLOTS_USED
 from .index import FIRST_CAPACITY, enter_content, find_entry, find_group, table_is_full
 from .signature import kind_of
@@ -52,6 +53,8 @@ def find_base_group(base, own, at, h):  # type: ignore[no-untyped-def]
         for member in range(np.int64(info & INFO_VLEN_MASK)):
             if np.int64(own[body + 3 * member]) >= end:
                 return np.int64(-1)
+    if not may_have(base.group_bits, h):
+        return np.int64(-1)
     return find_group(base.group_slots, h)
 
 

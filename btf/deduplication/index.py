@@ -39,6 +39,7 @@ from ..kinds import (
     VAR,
 )
 from ..memory import power_of_two, together
+from ..strings import note_hash
 from ..table import BTF, freeze
 from .signature import RECORD_COLUMNS, START, kind_of, mix, signature
 from .tables import BaseTables, fill_records
@@ -62,8 +63,10 @@ class BaseIndex:
     starts      uint32, shape (N,): by type id, position of the type's first word in ``words``
     strings     uint8: string sections of all levels; a global string offset indexes it
     string_slots    uint64, power of two: see ``strings.find_string``
+    string_bits     uint64, power of two: see ``strings.may_have``
     strings_repeat  whether a string is there more than once
     group_slots     uint64, power of two: signature's upper half above, group + 1 below; 0 is free
+    group_bits      uint64, power of two: see ``strings.may_have``
     group_starts    uint32, shape (G + 1,): first candidate of each group
     candidates  uint32: type ids by group, in libbpf's order of trial
     alone       uint8, shape (N,): ALONE or IN_COMPANY, see there
@@ -83,8 +86,10 @@ class BaseIndex:
     starts: np.ndarray
     strings: np.ndarray
     string_slots: np.ndarray
+    string_bits: np.ndarray
     strings_repeat: bool
     group_slots: np.ndarray
+    group_bits: np.ndarray
     group_starts: np.ndarray
     candidates: np.ndarray
     alone: np.ndarray
@@ -138,10 +143,13 @@ class BaseIndex:
         count = strings.count_strings(all_strings)
         string_slots = np.zeros(power_of_two(2 * count), np.uint64)
         repeat = strings.index_strings(all_strings, string_slots)
+        string_bits = np.zeros(power_of_two(count // 8), np.uint64)
+        strings.note_strings(all_strings, string_bits)
 
         records = np.zeros((len(starts), RECORD_COLUMNS), np.uint32)
         fill_records(records, starts)
         group_slots = np.zeros(power_of_two(2 * len(starts)), np.uint64)
+        group_bits = np.zeros(power_of_two(len(starts) // 8), np.uint64)
         group_starts = np.zeros(len(starts) + 1, np.uint32)
         candidates = np.empty(len(starts), np.uint32)
         count = len(starts)
@@ -149,6 +157,7 @@ class BaseIndex:
             words,
             records,
             group_slots,
+            group_bits,
             group_starts,
             candidates,
             np.full(count, -1, np.int64),
@@ -173,8 +182,10 @@ class BaseIndex:
             starts=starts,
             strings=all_strings,
             string_slots=freeze(string_slots),
+            string_bits=freeze(string_bits),
             strings_repeat=bool(repeat),
             group_slots=freeze(group_slots),
+            group_bits=freeze(group_bits),
             group_starts=freeze(group_starts[: groups + 1].copy()),
             candidates=freeze(candidates[:entries].copy()),
             alone=freeze(alone),
@@ -205,6 +216,7 @@ class BaseIndex:
             self.words,
             self.starts,
             self.group_slots,
+            self.group_bits,
             self.group_starts,
             self.candidates,
             self.alone,
@@ -214,6 +226,7 @@ class BaseIndex:
             self.enum_slots,
             self.strings,
             self.string_slots,
+            self.string_bits,
             self.strings_repeat,
             self.type_end,
             self.entries,
@@ -291,7 +304,9 @@ def find_group(group_slots, h):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _group_types(words, records, group_slots, group_starts, candidates, group_of, parity_of, fill):  # type: ignore[no-untyped-def]
+def _group_types(  # type: ignore[no-untyped-def]
+    words, records, group_slots, group_bits, group_starts, candidates, group_of, parity_of, fill
+):
     """Sort all base types but VAR and DATASEC into groups, each in libbpf's order of trial.
 
     group_of   int64, shape (N,), filled with -1; parity_of uint8, shape (N,); fill uint32, shape
@@ -320,6 +335,7 @@ def _group_types(words, records, group_slots, group_starts, candidates, group_of
             while group_slots[slot] != 0:
                 slot = (slot + 1) & mask
             group_slots[slot] = (h & _HIGH) | np.uint64(groups)
+            note_hash(group_bits, h)
         if table_is_full(entries, capacity):
             capacity = FIRST_CAPACITY if capacity == 0 else 2 * capacity
             parity ^= np.uint8(1)

@@ -143,7 +143,7 @@ def dedup_whole(  # type: ignore[no-untyped-def]
         _start_module(base, count, scratch)
         if careful == 0:
             map_runs(
-                source, base.strings, base.string_slots, base.strings_repeat,
+                source, base.strings, base.string_slots, base.string_bits, base.strings_repeat,
                 scratch.seen, scratch.shifts, scratch.jumps,
             )  # fmt: skip
         else:

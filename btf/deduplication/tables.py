@@ -19,6 +19,7 @@ class BaseTables(NamedTuple):
     words: np.ndarray
     starts: np.ndarray
     group_slots: np.ndarray
+    group_bits: np.ndarray
     group_starts: np.ndarray
     candidates: np.ndarray
     alone: np.ndarray
@@ -28,6 +29,7 @@ class BaseTables(NamedTuple):
     enum_slots: np.ndarray
     strings: np.ndarray
     string_slots: np.ndarray
+    string_bits: np.ndarray
     strings_repeat: bool
     type_end: int
     entries: int
@@ -41,6 +43,7 @@ def blank_tables() -> BaseTables:
         words=word,
         starts=word,
         group_slots=wide,
+        group_bits=wide,
         group_starts=word,
         candidates=word,
         alone=byte,
@@ -50,6 +53,7 @@ def blank_tables() -> BaseTables:
         enum_slots=wide,
         strings=byte,
         string_slots=wide,
+        string_bits=wide,
         strings_repeat=False,
         type_end=1,
         entries=0,
