@@ -51,7 +51,7 @@ def add_to(commands: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument(
         "--ray-address",
         metavar="A",
-        help="an existing Ray cluster that sees the same files (default: start one here)",
+        help="an existing Ray cluster (default: start one here)",
     )
     parser.add_argument(
         "--encode",

@@ -13,12 +13,13 @@ import secrets
 import shutil
 import socket
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from . import ray_node
+from . import __version__, ray_node
 from .errors import EngineError
+from .program import program_sha256
 from .schedule import Crash, Item, Result, WorkFunction
 
 OBJECT_STORE_BYTES = 1 << 30  # an upper limit: what is not used is not taken
@@ -67,6 +68,7 @@ class OnRay:
             else:
                 ray.init(address=address, **_QUIET)
                 self.workers = workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
+                self._check_nodes()
         except ConnectionError as error:
             self.close()
             raise EngineError(f"{error}; if it wants a token, set RAY_AUTH_TOKEN") from error
@@ -142,20 +144,45 @@ class OnRay:
         if self._is_ours:
             return True
         here = _looks(paths)
-        probe = self._ray.remote(num_cpus=0, max_retries=2)(_looks)
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-        nodes = [node["NodeID"] for node in self._ray.nodes() if node["Alive"]]
-        asked = [
-            probe.options(
-                scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)
-            ).remote(paths)
-            for node in nodes
-        ]
+        asked = self._on_each_node(_looks, paths).values()
         try:
-            return all(there == here for there in self._ray.get(asked, timeout=_PROBE_SECONDS))
+            return all(there == here for there in self._ray.get([*asked], timeout=_PROBE_SECONDS))
         except self._ray.exceptions.RayError:
             return False  # a node that does not answer is not asked to read files either
+
+    def _on_each_node(self, function: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
+        """Have each node call a function; what will come of it by the node's address."""
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        probe = self._ray.remote(num_cpus=0, max_retries=2)(function)
+        asked = {}
+        for node in self._ray.nodes():
+            if node["Alive"]:
+                there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+                ticket = probe.options(scheduling_strategy=there).remote(*arguments)
+                asked[node["NodeManagerAddress"]] = ticket
+        return asked
+
+    def _check_nodes(self) -> None:
+        """Raise EngineError unless all nodes have this very program: results depend on it."""
+
+        def program() -> str:  # inside of another, it is sent as it is, not by its name
+            try:
+                from pipeline.program import program_sha256
+            except ImportError as error:
+                return f"has no splitbtf that could be imported ({error})"
+            return program_sha256()
+
+        for address, ticket in self._on_each_node(program).items():
+            try:
+                found = self._ray.get(ticket, timeout=_PROBE_SECONDS)
+            except self._ray.exceptions.RayError:
+                continue  # it has gone, or will be missed when it is needed
+            if found != program_sha256():
+                what = found if " " in found else "has another version of splitbtf"
+                raise EngineError(
+                    f"the Ray node {address} {what}: install this one ({__version__}) there"
+                )
 
     def close(self) -> None:
         with contextlib.suppress(KeyboardInterrupt):

@@ -208,6 +208,9 @@ def _find(path: str, skip: str | None) -> Iterator[Found]:
 def _walk(root: str, skip: str | None) -> Iterator[Found]:
     unreadable_folders: list[OSError] = []
     for folder, folders, files in os.walk(root, onerror=unreadable_folders.append):
+        if folder != root and {"manifests", "tables", "versions"} <= set(folders):
+            folders.clear()  # what an earlier run has written is not what it was made of
+            continue
         folders[:] = sorted(
             name
             for name in folders

@@ -25,6 +25,10 @@ from objectstore import ObjectStore, object_store
 from test_faults import MODULES, descendants, faults, last_run, start, wait_until, working
 from test_s3 import results_in
 
+from pipeline.errors import EngineError
+from pipeline.on_ray import OnRay
+from pipeline.program import program_sha256
+
 TOKEN = "a token that only this cluster knows"
 
 
@@ -160,3 +164,29 @@ def written(store: ObjectStore, out: str) -> int:
     """How many modules' BTF files there are, or were."""
     folder = f"{out.removeprefix('s3:/')}/.staging/"
     return sum(method == "PUT" and path.startswith(folder) for method, path in store.requests)
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (None, None),
+        ("0" * 64, r"127\.0\.0\.2 has another version of splitbtf: install this one"),
+        ("has no splitbtf (No module)", r"127\.0\.0\.2 has no splitbtf \(No module\): install"),
+    ],
+)
+def test_a_node_without_this_program_is_refused(found: str | None, said: str | None) -> None:
+    """Results of another version must not get among these."""
+
+    class Ray:
+        class exceptions:
+            RayError = RuntimeError
+
+        def get(self, ticket: str, timeout: float) -> str:
+            return ticket
+
+    engine = OnRay.__new__(OnRay)
+    engine._ray = Ray()
+    same = program_sha256()
+    engine._on_each_node = lambda _: {"127.0.0.1": same, "127.0.0.2": found or same}  # type: ignore
+    with pytest.raises(EngineError, match=said) if said else contextlib.nullcontext():
+        engine._check_nodes()

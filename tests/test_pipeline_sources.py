@@ -222,3 +222,11 @@ def test_shapes_of_a_base_the_best_first(tmp_path: Path) -> None:
     assert "debug" in kernel.bases[-1].path
     (best,) = best_bases(find_files([str(tmp_path)]))
     assert best.file_name == shapes[0]
+
+
+def test_what_an_earlier_run_has_written_is_no_source(tmp_path: Path) -> None:
+    root = tree(tmp_path / "k", "vmlinux-1.0", "a.ko", "out/manifests/1.0.json", "out/tables/x",
+                "out/versions/kernel=1/f/vmlinux.btf", "out/versions/kernel=1/f/a.btf")  # fmt: skip
+    assert [kernel.name for kernel in kernels(root)] == ["1.0"]
+    assert len(kernels(root)[0].modules) == 1
+    assert [len(kernel.modules) for kernel in kernels(root / "out")] == [1]
