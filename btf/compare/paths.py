@@ -75,17 +75,22 @@ def way_to(start: Type, targets: Collection[int]) -> tuple[Type | None, str]:
     if start.id in targets:
         return start, spell(start)
     split = start.btf
-    seen = {start.id}
-    todo: deque[tuple[Type, tuple[Hop, ...]]] = deque([(start, ())])
+    reached: dict[int, Hop | None] = {start.id: None}  # by id, from where
+    todo = deque([start])
     while todo:
-        found, hops = todo.popleft()
+        found = todo.popleft()
         for word, type_id in references(found):
             if type_id in targets:
-                return split[type_id], way_as_c([*hops, (found, word)], split[type_id])
-            if type_id < split.start_id or type_id in seen:
+                hops: list[Hop] = []
+                hop: Hop | None = (found, word)
+                while hop is not None:
+                    hops.append(hop)
+                    hop = reached[hop[0].id]
+                return split[type_id], way_as_c(reversed(hops), split[type_id])
+            if type_id < split.start_id or type_id in reached:
                 continue
-            seen.add(type_id)
+            reached[type_id] = found, word
             child = split[type_id]
             if not namesakes(child, child):
-                todo.append((child, (*hops, (found, word))))
+                todo.append(child)
     return None, ""

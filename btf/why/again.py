@@ -34,14 +34,23 @@ def several_of_a_name(source: BTF, result: DedupResult) -> bool:
     A name is one within the name spaces of types; what is only declared may well become a
     definition.
     """
-    space = NAME_SPACE[source.own_kinds].astype(np.int64)
-    names = source.words[source.offsets[:-1]].astype(np.int64)
+    own = _name_keys(result.btf)
+    own = own[own > 0]
+    if len(np.unique(own)) < len(own):
+        return True
+    keys = _name_keys(source)
     went = result.id_map[source.start_id :].astype(np.int64)
-    keys = np.where((names > 0) & ((space == TAGS) | (space == PLAIN)), names << 3 | space, 0)
     kept = np.unique(keys[went >= result.btf.start_id])
     chosen = np.isin(keys, kept[kept > 0])
     meanings = len(np.unique(keys[chosen] << 32 | went[chosen]))
     return meanings > int(np.count_nonzero(kept))
+
+
+def _name_keys(split: BTF) -> np.ndarray:
+    """int64: for each own type its name and name space as one number; 0 for what has none."""
+    space = NAME_SPACE[split.own_kinds].astype(np.int64)
+    names = split.words[split.offsets[:-1]].astype(np.int64)
+    return np.where((names > 0) & ((space == TAGS) | (space == PLAIN)), names << 3 | space, 0)
 
 
 class Gone(NamedTuple):
