@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from .errors import OutputError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -28,7 +32,7 @@ class Part:
 
 
 class PartWriter:
-    """One Parquet file in the making. Everything raises OSError."""
+    """One Parquet file in the making. Everything raises OutputError."""
 
     def __init__(self, path: str, schema: pa.Schema) -> None:
         import pyarrow.parquet as pq  # late: Arrow takes a while
@@ -38,15 +42,16 @@ class PartWriter:
         self._schema = schema
         self._waiting: list[pa.RecordBatch] = []
         self._waiting_rows = 0
-        self._writer = pq.ParquetWriter(
-            path,
-            schema,
-            compression="zstd",
-            compression_level=1,
-            version="2.6",
-            use_dictionary=_with_repetition(schema),
-            write_statistics=True,
-        )
+        with self._writing():
+            self._writer = pq.ParquetWriter(
+                path,
+                schema,
+                compression="zstd",
+                compression_level=1,
+                version="2.6",
+                use_dictionary=_with_repetition(schema),
+                write_statistics=True,
+            )
 
     def add(self, rows: pa.RecordBatch | pa.Table) -> None:
         """Append rows."""
@@ -60,13 +65,22 @@ class PartWriter:
     def close(self) -> None:
         """Finish the file."""
         self._write_groups(last=True)
-        self._writer.close()
+        with self._writing():
+            self._writer.close()
 
     def abandon(self) -> None:
         """The file is not wanted any more; it is not finished, which could fail."""
         with contextlib.suppress(Exception):
             self._writer.close()
         self._writer.is_open = False  # else it tries again when it is collected, and complains
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:  # Arrow's errors name no file
+            reason = os.strerror(error.errno) if error.errno else error
+            raise OutputError(f"cannot write {self.path}: {reason}") from error
 
     def _write_groups(self, last: bool = False) -> None:
         import pyarrow as pa
@@ -76,7 +90,8 @@ class PartWriter:
         while len(table) - at >= ROWS_PER_GROUP or (last and at < len(table)):
             # In one piece: where pieces meet would show in the file.
             group = table.slice(at, ROWS_PER_GROUP).combine_chunks()
-            self._writer.write_table(group, row_group_size=ROWS_PER_GROUP)
+            with self._writing():
+                self._writer.write_table(group, row_group_size=ROWS_PER_GROUP)
             at += len(group)
         rest = table.slice(at)
         self._waiting = rest.to_batches()

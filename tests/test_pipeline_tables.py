@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import resource
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from conftest import ROOT, SMALL
 import btf
 from pipeline import describe, parquet, schemas, tables
 from pipeline.describe import base_columns, module_columns
+from pipeline.errors import OutputError
 from pipeline.output import read_table
 from pipeline.parquet import PartWriter
 from pipeline.run import RunOptions, run
@@ -189,3 +192,22 @@ def test_docs_tables_is_what_the_schemas_say() -> None:
 def test_read_table_of_one_kernel(out: Path, demo_btf: Callable[[str], bytes]) -> None:
     assert len(read_table(out, "modules", "small")) == len(SMALL)
     assert len(read_table(out, "modules", "other")) == 0
+
+
+def test_a_full_disk_is_told_with_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where it fills up in the middle of a large table; Arrow names no file."""
+    monkeypatch.setattr(parquet, "ROWS_PER_GROUP", 1000)
+    schema = pa.schema([("hash", pa.binary(16))])
+    hashes = [hashlib.md5(bytes([n % 256, n // 256])).digest() for n in range(20_000)]
+    path = tmp_path / "large.parquet"
+    writer = PartWriter(str(path), schema)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100 << 10, hard))
+    try:
+        with pytest.raises(OutputError, match=f"cannot write {path}: File too large"):
+            writer.add(pa.table({"hash": hashes}, schema=schema))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        writer.abandon()
+    with pytest.raises(OutputError, match="cannot write /dev/full: No space left on device"):
+        PartWriter("/dev/full", schema)
