@@ -46,7 +46,6 @@ class Blame(NamedTuple):
     excuse      int64 (T,): as ``blamed``, for own types that dedup compares by their whole graph:
                 what keeps them from becoming the base's type ``target``
     target      uint32 (T,)
-    twin_excuse, twin   the same for becoming one with an earlier own type
     """
 
     root: np.ndarray
@@ -61,8 +60,6 @@ class Blame(NamedTuple):
     mate: np.ndarray
     excuse: np.ndarray
     target: np.ndarray
-    twin_excuse: np.ndarray
-    twin: np.ndarray
 
 
 def new_blame(pairs: int, links: int, types: int) -> Blame:
@@ -80,8 +77,6 @@ def new_blame(pairs: int, links: int, types: int) -> Blame:
         mate=np.full(types, -1, np.int64),
         excuse=np.full(types, SEVERAL, np.int64),
         target=np.zeros(types, np.uint32),
-        twin_excuse=np.full(types, SEVERAL, np.int64),
-        twin=np.zeros(types, np.uint32),
     )
 
 
@@ -262,11 +257,7 @@ def _excuse(types, pairs, blame):  # type: ignore[no-untyped-def]
         kind = kind_of(types.own_words[np.int64(types.own_offsets[own]) + 1])
         if kind != STRUCT and kind != UNION and kind != TYPEDEF:
             continue
-        blamed = blame.blamed[number]
-        if np.int64(pairs.base[number]) < first_own:
-            _prefer(blame.excuse, blame.target, own, blamed, pairs.base[number])
-        else:
-            _prefer(blame.twin_excuse, blame.twin, own, blamed, pairs.base[number])
+        _prefer(blame.excuse, blame.target, own, blame.blamed[number], pairs.base[number])
 
 
 @kernel

@@ -14,7 +14,6 @@ from ..compare.paths import Hop, accessor, called, joined, way_as_c
 from ..compare.shallow import only_declared
 from ..deduplication.deduplicate import DedupResult
 from ..deduplication.index import BaseIndex
-from ..memory import power_of_two
 from ..table import BTF
 from ..view.objects import Composite, Func, Fwd, Struct, Union
 from ..view.spelling import spell
@@ -177,11 +176,9 @@ class _Finder:
 
     def _pairs(self) -> Pairs:
         room = 4 * self.namesakes_found + 256
-        names = np.empty(power_of_two(2 * self.btf.type_count), np.int32)
-        before = np.zeros(self.btf.type_count, np.int32)
         while True:
             pairs = new_pairs(room, 4 * room)
-            if make_pairs(self.types, pairs, self.names.ids, self.first, self.count, names, before):
+            if make_pairs(self.types, pairs, self.names.ids, self.first, self.count):
                 return pairs
             room *= 4
 
@@ -203,8 +200,6 @@ class _Finder:
         self.has_definitions = bool(len(declarations))
         if self.has_definitions:
             whatif.hold_back(self.types, self.blame, what, whatif.NOBODY)
-        twin_excuse = self.blame.twin_excuse
-        twin_excuse[twin_excuse == blaming.NOTHING] = blaming.SEVERAL
         whatif.count_users(self.types, what)
         whatif.index_references(self.types, what)
         # What should have gone and has not is beyond what is understood here: let it be.
@@ -374,7 +369,6 @@ class _Finder:
         """The same without deduplicating: see ``whatif``."""
         declarations = self._declarations()
         order, excuses = _sorted_by(self.blame.excuse)
-        twins, twin_excuses = _sorted_by(self.blame.twin_excuse)
         firsts = int(np.searchsorted(excuses, blaming.NOTHING, "right"))
         figures: dict[int, tuple[int, int]] = {}
         sole: dict[int, bool] = {}
@@ -383,7 +377,6 @@ class _Finder:
             if self.has_definitions:
                 whatif.hold_back(self.types, self.blame, self.what, type_id)
             start, end = np.searchsorted(excuses, (type_id, type_id + 1)).tolist()
-            twins_start, twins_end = np.searchsorted(twin_excuses, (type_id, type_id + 1)).tolist()
             whatif.mend(
                 self.types,
                 self.index.tables,
@@ -395,9 +388,6 @@ class _Finder:
                 firsts,
                 start,
                 end,
-                twins,
-                twins_start,
-                twins_end,
                 declarations,
             )
             types, size = self.what.counts[[whatif.GONE_TYPES, whatif.GONE_BYTES]].tolist()

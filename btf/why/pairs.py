@@ -4,10 +4,6 @@ A pair is made for every named type that stayed and each of its namesakes in the
 every place where a type that became the base's refers to one that stayed. What a pair refers to
 is the next pair, unless it is one and the same type: that is what dedup found equal. The pairs
 and their references are a graph, usually a small one.
-
-A module can hold a struct of its own twice: where one of its source files sees another definition
-of something than the rest do, all that leads there is different, too. So own namesakes are paired
-as well, the later type with the earlier one.
 """
 
 from __future__ import annotations
@@ -26,7 +22,6 @@ from ..kinds import (
     INFO_KIND_FLAG,
     INFO_VLEN_MASK,
     STRUCT,
-    TYPEDEF,
     UNION,
     VOID,
 )
@@ -42,7 +37,6 @@ BASE_DECLARES = 3  # the base has only a forward declaration
 MODULE_DECLARES = 4
 
 MAX_NAMESAKES = 16  # types of the base that one of the module is held against
-MAX_TWINS = 4  # earlier own types of its name that one of the module is held against
 
 # Slots of ``counts``.
 PAIRS = 0
@@ -57,8 +51,7 @@ _31 = np.uint32(31)
 class Pairs(NamedTuple):
     """The graph of pairs. Room for P pairs and L links; ``counts`` says how many there are.
 
-    module, base   uint32 (P,): the two type ids; the second one is the base's, or else an earlier
-                   own one; the first one may be the base's only if the second one is
+    module, base   uint32 (P,): the two type ids; the first one may be the base's, too
     state          uint8 (P,): see above
     named          uint8 (P,): whether the two have one name, in one name space
     first_link     int32 (P + 1,): where the links of a pair begin
@@ -134,15 +127,6 @@ def _add_pair(types, pairs, module, base):  # type: ignore[no-untyped-def]
         and word(types, at) == word(types, base_at)
     )
     return number
-
-
-@kernel
-def _add_link(types, pairs, referred, other_referred):  # type: ignore[no-untyped-def]
-    """The pair of two types that a pair refers to: an own one first, the later one first."""
-    first_own = len(types.base_starts)
-    if other_referred >= first_own and (referred < first_own or referred < other_referred):
-        return _add_pair(types, pairs, other_referred, referred)
-    return _add_pair(types, pairs, referred, other_referred)
 
 
 @kernel
@@ -223,8 +207,6 @@ def _link(types, pairs, number):  # type: ignore[no-untyped-def]
     base_at = position(types, base)
     pairs.first_link[number] = pairs.counts[LINKS]
     state = _compare(types, at, base_at)
-    if state == FOLLOW and base >= len(types.base_starts):
-        state = DIFFER
     pairs.state[number] = state
     if state != AGREE and state != FOLLOW:
         return True
@@ -235,7 +217,7 @@ def _link(types, pairs, number):  # type: ignore[no-untyped-def]
         base_referred = np.int64(word(types, base_at + step))
         if referred == base_referred:
             continue
-        other = _add_link(types, pairs, referred, base_referred)
+        other = _add_pair(types, pairs, referred, base_referred)
         link = np.int64(pairs.counts[LINKS])
         if other < 0 or link == len(pairs.link_to):
             pairs.counts[OVERFLOW] = 1
@@ -247,46 +229,11 @@ def _link(types, pairs, number):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _pair_twins(types, pairs, names, before):  # type: ignore[no-untyped-def]
-    """Pair own structs, unions and typedefs with earlier ones of their name."""
-    first_own = len(types.base_starts)
-    mask = np.int64(len(names) - 1)
-    for slot in range(len(names)):
-        names[slot] = 0
-    for own in range(len(types.own_offsets) - 1):
-        at = np.int64(types.own_offsets[own])
-        name = types.own_words[at]
-        kind = kind_of(types.own_words[at + 1])
-        if name == 0 or (kind != STRUCT and kind != UNION and kind != TYPEDEF):
-            continue
-        slot = np.int64(mix(np.uint64(kind), name) & _LOW) & mask
-        while names[slot] != 0:
-            other = np.int64(names[slot]) - 1
-            other_at = np.int64(types.own_offsets[other])
-            if types.own_words[other_at] == name:
-                if kind_of(types.own_words[other_at + 1]) == kind:
-                    break
-            slot = (slot + 1) & mask
-        before[own] = names[slot]
-        names[slot] = own + 1
-        other = np.int64(before[own]) - 1
-        for _ in range(MAX_TWINS):
-            if other < 0:
-                break
-            if _add_pair(types, pairs, first_own + own, first_own + other) < 0:
-                return False
-            other = np.int64(before[other]) - 1
-    return True
-
-
-@kernel
-def make_pairs(types, pairs, ids, first, count, names, before):  # type: ignore[no-untyped-def]
+def make_pairs(types, pairs, ids, first, count):  # type: ignore[no-untyped-def]
     """Fill an empty graph; False when there is no room.
 
     ids, first, count   the base's named types and where an own type's namesakes are among them,
                         see ``names``
-    names, before       int32: a power of two that is at least twice the number of own types, and
-                        that number: for work
     """
     first_own = len(types.base_starts)
     for own in range(len(types.own_offsets) - 1):
@@ -317,8 +264,6 @@ def make_pairs(types, pairs, ids, first, count, names, before):  # type: ignore[
                 wanted = np.int64(types.base_words[base_at + step])
                 if _add_pair(types, pairs, mapped, wanted) < 0:
                     return False
-    if not _pair_twins(types, pairs, names, before):
-        return False
     number = np.int64(0)
     while number < pairs.counts[PAIRS]:
         if not _link(types, pairs, number):

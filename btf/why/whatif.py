@@ -499,9 +499,6 @@ def mend(  # type: ignore[no-untyped-def]
     firsts,
     start,
     end,
-    twins,
-    twins_start,
-    twins_end,
     declarations,
 ):
     """Work out what goes when an own type (``mended``, an id) is the base's ``becomes``.
@@ -512,7 +509,6 @@ def mend(  # type: ignore[no-untyped-def]
     order   int32: own structs, unions and typedefs that may become the base's, sorted by what
             stands against it: nothing (up to ``firsts``), the mended type (from ``start`` to
             ``end``), others
-    twins   the same for becoming one with an earlier own type
     declarations    see ``_merge_declarations``; sorted
     """
     first_own = len(types.base_starts)
@@ -527,10 +523,6 @@ def mend(  # type: ignore[no-untyped-def]
         _go_if(types, what, np.int64(order[at]), blame.target)
     for at in range(start, end):
         _go_if(types, what, np.int64(order[at]), blame.target)
-    for at in range(twins_start, twins_end):
-        own = np.int64(twins[at])
-        if _final(types, what, np.int64(blame.twin[own])) != first_own + own:
-            _go_if(types, what, own, blame.twin)
     _merge_declarations(types, what, declarations)
     _merge_users(types, base, what)
     _drop_unused(types, what)
