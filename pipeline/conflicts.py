@@ -16,7 +16,7 @@ import btf
 from btf.compare.alike import Fingerprinted
 
 from .base import SharedBase
-from .grouping import distinct_per_group, grouped, hashes, row_groups, with_modules
+from .grouping import distinct_per_group, grouped, hashes, row_groups, shares_of, with_modules
 from .storage import Stored
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _COLUMNS = ("global_id", "object_id", "kind", "name", "size", "fingerprint")
 TASKS_PER_WORKER = 4  # some names take longer than others to compare
 _MAX_OPEN_BYTES = 32 << 20  # of BTF files that a worker keeps open
+_LAST_BYTES = 6
 LABELS = ("definition 1", "this one")
 # What these are called is a text, not a name.
 NAMELESS = ("DECL_TAG", "TYPE_TAG")
@@ -41,7 +42,8 @@ def conflicts_table(
 
     from .schemas import CONFLICTS
 
-    shares = [(types, share, workforce.workers) for share in range(workforce.workers)]
+    count = shares_of(types, workforce.workers)
+    shares = [(types, share, count) for share in range(count)]
     rows = pa.concat_tables(workforce.map(find_conflicts, shares))
     keys = ("kind", "name", "definition")
     rows = rows.sort_by([(key, "ascending") for key in keys])
@@ -59,21 +61,19 @@ def find_conflicts(_: SharedBase, task: tuple[Stored, int, int]) -> pa.Table:
     """Definitions of a share of all names (task: file, share, of how many): rows of the table
     without words, and with object ids for modules."""
     import pyarrow as pa
-    import pyarrow.compute as pc
 
     part, share, shares = task
 
     def wanted(table: pa.Table) -> NDArray[np.bool_]:
-        named = pc.not_equal(table["name"], "")
-        nameless = pc.is_in(table["kind"].cast(pa.string()), pa.array(NAMELESS))
-        kept: NDArray[np.bool_] = pc.and_not(named, nameless).to_numpy()
+        kind = pa.concat_arrays(table["kind"].unify_dictionaries().chunks)
+        nameless = np.isin(kind.dictionary.to_numpy(zero_copy_only=False), NAMELESS)
+        length, mixed = _mixed(table["name"])
+        kept: NDArray[np.bool_] = (length > 0) & (mixed % np.uint32(shares) == share)
+        kept &= ~nameless[kind.indices.to_numpy()]
         return kept
 
     rows = pa.concat_tables(row_groups(part, _COLUMNS, wanted)).unify_dictionaries()
-    name, known = _ranks(rows["name"])
-    inside = (name >= share * known // shares) & (name < (share + 1) * known // shares)
-    rows, name = rows.filter(pa.array(inside)), name[inside]
-    kind = _ranks(rows["kind"].cast(pa.string()))[0]
+    name, kind = _ranks(rows["name"]), _ranks(rows["kind"].cast(pa.string()))
     values = hashes(rows["fingerprint"])
     groups = grouped([name, kind, values[:, 0], values[:, 1]])
     holders = distinct_per_group(groups, rows["object_id"].to_numpy(), at_least=1)[1]
@@ -109,8 +109,26 @@ def find_conflicts(_: SharedBase, task: tuple[Stored, int, int]) -> pa.Table:
     )
 
 
-def _ranks(texts: pa.ChunkedArray) -> tuple[NDArray[np.uint64], int]:
-    """The place of each text among all different ones, in order, and how many these are."""
+def _mixed(texts: pa.ChunkedArray) -> tuple[NDArray[np.int32], NDArray[np.uint32]]:
+    """The length of each text in bytes, and a number that equal texts share: of its length and
+    last bytes, as names begin alike more often than they end alike."""
+    import pyarrow as pa
+
+    array = pa.concat_arrays(texts.chunks)
+    _, ends, content = array.buffers()
+    ends = np.frombuffer(ends, np.int32)[array.offset : array.offset + len(array) + 1]
+    text = np.frombuffer(content or b"", np.uint8)
+    length = np.diff(ends)
+    mixed = length.astype(np.uint32)
+    for back in range(1, min(_LAST_BYTES, int(length.max(initial=0))) + 1):
+        there = np.flatnonzero(length >= back)
+        mixed[there] += text[ends[there + 1] - back]
+        mixed *= np.uint32(0x9E3779B1)
+    return length, mixed >> np.uint32(8)
+
+
+def _ranks(texts: pa.ChunkedArray) -> NDArray[np.uint64]:
+    """The place of each text among all different ones, in order."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -118,7 +136,8 @@ def _ranks(texts: pa.ChunkedArray) -> tuple[NDArray[np.uint64], int]:
     order = pc.sort_indices(encoded.dictionary).to_numpy()
     rank = np.empty(len(order), np.uint64)
     rank[order] = np.arange(len(order), dtype=np.uint64)
-    return rank[encoded.indices.to_numpy()], len(order)
+    ranks: NDArray[np.uint64] = rank[encoded.indices.to_numpy()]
+    return ranks
 
 
 def _without_base(object_ids: pa.ListArray) -> pa.ListArray:

@@ -18,6 +18,7 @@ from .grouping import (
     hashes,
     ranges,
     row_groups,
+    shares_of,
     with_modules,
 )
 
@@ -37,7 +38,7 @@ def duplicates_table(workforce: Workforce, types: Stored, names: Sequence[str]) 
 
     from .schemas import DUPLICATES
 
-    tasks = [(types, *part) for part in ranges(workforce.workers)]
+    tasks = [(types, *part) for part in ranges(shares_of(types, workforce.workers))]
     rows = pa.concat_tables(workforce.map(find_duplicates, tasks))
     rows = rows.sort_by([("wasted_bytes", "descending"), ("own_fingerprint", "ascending")])
     return with_modules(rows, names, DUPLICATES.schema)

@@ -19,11 +19,12 @@ from __future__ import annotations
 
 import contextlib
 import queue
+import threading
 import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -218,12 +219,19 @@ class _Attempt:
 class _OnWorkers:
     """The workforce of a job: its calls are handed out by the loop, which is another thread."""
 
-    def __init__(self, running: _Running, calls: queue.SimpleQueue[_Attempt], workers: int) -> None:
+    def __init__(
+        self,
+        running: _Running,
+        calls: queue.SimpleQueue[_Attempt],
+        ended: threading.Event,
+        workers: int,
+    ) -> None:
         self.workers = workers
         # Weak: the job has this. In a circle it would stay, with its base, until Python looks for
         # such circles, which it does seldom.
         self._running = weakref.ref(running)
         self._calls = calls
+        self._ended = ended
 
     def map(self, function: Callable[[Any, Any], Any], each: Sequence[Any]) -> list[Any]:
         running = self._running()
@@ -232,7 +240,16 @@ class _OnWorkers:
         for one in each:
             futures.append(Future())
             self._calls.put(_Attempt(running, Call(function, one), future=futures[-1]))
+        if self._ended.is_set():  # nobody may have seen these
+            for future in futures:
+                _give_up_on(future)
         return [future.result() for future in futures]
+
+
+def _give_up_on(future: Future[Any]) -> None:
+    """Whoever waits for a call that nobody will do must not wait for ever."""
+    with contextlib.suppress(InvalidStateError):
+        future.set_exception(EngineError("the run has ended"))
 
 
 class _Loop:
@@ -246,6 +263,7 @@ class _Loop:
         self._current: deque[_Running] = deque()
         self._calls: queue.SimpleQueue[_Attempt] = queue.SimpleQueue()
         self._again: deque[_Attempt] = deque()  # calls whose worker died
+        self._ended = threading.Event()
         self._out: dict[Any, _Attempt] = {}
         self._heard = time.monotonic()
 
@@ -264,13 +282,14 @@ class _Loop:
                 self._pause()
 
     def end_calls(self) -> None:
-        """Nothing more is handed out: whoever waits for a call must not wait for ever."""
+        """Nothing more is handed out."""
+        self._ended.set()
         waiting = [*self._out.values(), *self._again]
         while not self._calls.empty():
             waiting.append(self._calls.get())
         for attempt in waiting:
-            if attempt.future is not None and not attempt.future.done():
-                attempt.future.set_exception(EngineError("the run has ended"))
+            if attempt.future is not None:
+                _give_up_on(attempt.future)
 
     def _hand_out(self) -> None:
         while len(self._out) < self._room:
@@ -297,7 +316,7 @@ class _Loop:
                 self._executor = self._engine()
                 self._room = 2 * self._executor.workers
             running.handle = self._executor.share(job.shared)
-            workforce = _OnWorkers(running, self._calls, self._executor.workers)
+            workforce = _OnWorkers(running, self._calls, self._ended, self._executor.workers)
             running.batches = job.batches(self._executor, workforce)
             running.began = time.perf_counter()  # not while the engine was starting
         self._current.append(running)
