@@ -274,12 +274,13 @@ MISSES = Table(
         Column("root_base_type_id", U32, "", "the base's type that it is held against"),
         Column(
             "root_types",
-            U32,
+            pa.int32(),
             "types",
             "own types that stay only because of the root cause: that would go if the module had "
-            "the base's type in its place, unnamed ones included; null where not worked out",
+            "the base's type in its place, unnamed ones included; less than 0 if more would stay "
+            "then; null where not worked out",
         ),
-        Column("root_bytes", U32, "bytes", "size of their records"),
+        Column("root_bytes", pa.int32(), "bytes", "size of their records"),
     ),
 )
 
