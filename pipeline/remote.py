@@ -54,7 +54,7 @@ class Access:
 
 
 _access: dict[tuple[str, str], tuple[str, str]] = {}
-_file_systems: dict[tuple[str, str, str], Any] = {}
+_file_systems: dict[tuple[str | None, ...], Any] = {}
 _left_alone: list[Any] = []
 
 
@@ -87,7 +87,8 @@ def learn_access(access: Access) -> None:
 
 def _file_system(scheme: str, netloc: str, query: str) -> Any:
     """The one by which this process reaches a store."""
-    which = (scheme, netloc, query)
+    # It goes by the environment as it was when it was made.
+    which = (scheme, netloc, query, *map(os.environ.get, (*_KEYS, *_PLACES)))
     if which not in _file_systems:
         _file_systems[which] = _connected(scheme, netloc, query)
     return _file_systems[which]
