@@ -154,6 +154,8 @@ def _saving(cause: Cause, type_bytes: int) -> str:
         return "nothing to gain: every module has its own"
     if cause.types is None or cause.bytes is None:
         return "what it keeps was not worked out"
+    if cause.bytes < 0:
+        return f"keeps nothing by itself: without it, {size(-cause.bytes)} more would stay"
     share = 100 * cause.bytes / max(type_bytes, 1)
     return f"keeps {plural(cause.types, 'type')}, {size(cause.bytes)} ({share:.2g} %)"
 
@@ -211,6 +213,8 @@ def _why(row: Stayed, cause: Cause) -> list[str]:
 def _gain(cause: Cause, row: Stayed, answer: TypeAnswer) -> str:
     if cause.reason == "never_merged" or cause.types is None or cause.bytes is None:
         return "What that would save was not worked out."
+    if cause.bytes < 0:
+        return f"That alone would save nothing: {size(-cause.bytes)} more would stay."
     share = 100 * cause.bytes / max(answer.type_bytes, 1)
     saved = f"{plural(cause.types, 'type')}, {size(cause.bytes)}"
     if cause.reason == "declared":  # with the definition, vmlinux would have what it leads to
