@@ -148,7 +148,8 @@ def sql_type(data_type: Any) -> str:
     if pa.types.is_timestamp(data_type):
         return "TIMESTAMP WITH TIME ZONE"
     names = {"string": "VARCHAR", "double": "DOUBLE", "bool": "BOOLEAN"}
-    names |= {f"uint{bits}": f"U{name}" for bits, name in _INTEGERS.items()}
+    for bits, name in _INTEGERS.items():
+        names |= {f"int{bits}": name, f"uint{bits}": f"U{name}"}
     return names[str(data_type)]
 
 

@@ -37,12 +37,12 @@ def crowd(order: random.Random, count: int, *, forward: float, typedefs: bool) -
     return writer.to_bytes()
 
 
-@pytest.mark.parametrize("seed", range(24))
+@pytest.mark.parametrize("seed", range(12))
 def test_a_crowd_of_one_signature(seed: int) -> None:
     order = random.Random(seed)
     forward = (0.0, 0.0, 0.01, 0.2)[seed % 4]
     in_base = crowd(order, order.choice([2, 30, 60]), forward=0.0, typedefs=seed % 3 == 0)
-    module = crowd(order, order.randrange(40, 260), forward=forward, typedefs=seed % 3 == 0)
+    module = crowd(order, order.randrange(40, 200), forward=forward, typedefs=seed % 3 == 0)
     expected = naive.split_dedup(in_base, module)
     index = btf.BaseIndex.build(btf.parse(in_base))
     for _ in range(2):  # the second time with what the first left behind
