@@ -86,7 +86,7 @@ PARTNER_SHARED = 4
 PARTNER_AMBIGUOUS = 5
 PARTNER_CONTESTED = 6
 
-_MAX_COMPANY = 16  # base types of one signature that are walked to tell them apart
+_MAX_COMPANY = 128  # base types of one signature that are walked to tell them apart
 
 _31 = np.uint32(31)
 _1 = np.int64(1)
