@@ -32,9 +32,6 @@ _LISTS = 0
 _ENUMS = 1
 FINE = 2
 
-_LOW = np.uint64(0xFFFFFFFF)
-_HIGH = np.uint64(0xFFFFFFFF00000000)
-
 
 @kernel
 def find_base_group(base, own, at, h):  # type: ignore[no-untyped-def]
@@ -133,11 +130,7 @@ def enter_list(scratch, slots, table, h, row, own_index, newest):  # type: ignor
     if own_list < 0:
         own_list = state[LISTS]
         state[LISTS] += 1
-        slot = np.int64(h & _LOW) & mask
-        while slots[slot] != 0:
-            slot = (slot + 1) & mask
-        slots[slot] = (h & _HIGH) | np.uint64(own_list + 1)
-        _note_slot(scratch, table, slot)
+        _note_slot(scratch, table, enter_content(slots, mask, h, own_list + 1))
         for column in range(4):
             ends[own_list, column] = 0
         scratch.list_facts[own_list, 0] = 0

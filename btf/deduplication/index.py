@@ -474,7 +474,7 @@ def enum_content(words, at):  # type: ignore[no-untyped-def]
 
 @kernel
 def enter_content(slots, mask, h, value):  # type: ignore[no-untyped-def]
-    """Enter ``value`` (not 0) under a hash of content; returns its slot."""
+    """Enter ``value`` (not 0) under hash ``h``; returns its slot. Others may have the same hash."""
     slot = np.int64(h & _LOW) & mask
     while slots[slot] != 0:
         slot = (slot + 1) & mask

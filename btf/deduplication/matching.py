@@ -447,12 +447,6 @@ def _is_aggregate(kind):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _is_paired_kind(kind):  # type: ignore[no-untyped-def]
-    """Whether ``match`` maps types of this kind itself: all that refer to others."""
-    return _is_aggregate(kind) or (HEAD_IS_REF[kind] != 0 and kind != FWD) or FIXED_REFS[kind] > 0
-
-
-@kernel
 def _doubt(base, own, offsets, first_own, scratch):  # type: ignore[no-untyped-def]
     """MATCHED if libbpf cannot come to another answer than the pairs say, else why it might."""
     mates = scratch.mates
@@ -564,6 +558,5 @@ def unmatch_references(count, first_own, scratch):  # type: ignore[no-untyped-de
     for index in range(count):
         if scratch.mates[index] == 0:
             continue
-        kind = scratch.kinds[index]
-        if _is_paired_kind(kind) and not _is_aggregate(kind):
+        if scratch.trust[index] < _SETTLED and not _is_aggregate(scratch.kinds[index]):
             scratch.records[first_own + index, CANONICAL] = UNMAPPED

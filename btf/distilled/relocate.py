@@ -26,6 +26,7 @@ that says whether the *struct* has bit fields, and does not compare the kind for
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -102,16 +103,7 @@ def relocate(split: BTF, base: BTF | BaseIndex) -> Renumbered:
     names, refs = fields(words, split.offsets[:-1], split.offsets[1:])
     words[refs] = id_map[words[refs]]
     words[names], strings = _renamed(words[names], split, distilled, onto.flat, targets)
-    result = BTF(
-        words=freeze(words),
-        offsets=split.offsets,
-        strings=freeze(strings),
-        base=onto,
-        byteorder=split.byteorder,
-        flags=split.flags,
-        layout=split.layout,
-        path=split.path,
-    )
+    result = replace(split, words=freeze(words), strings=freeze(strings), base=onto)
     return Renumbered(result, id_map)
 
 

@@ -9,7 +9,7 @@ so these are done the long way.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -237,13 +237,4 @@ def _added(source: BTF, index: BaseIndex) -> BTF:
 
 
 def _like(split: BTF, words: np.ndarray, offsets: np.ndarray, strings: np.ndarray) -> BTF:
-    return BTF(
-        words=freeze(words),
-        offsets=freeze(offsets),
-        strings=strings,
-        base=split.base,
-        byteorder=split.byteorder,
-        flags=split.flags,
-        layout=split.layout,
-        path=split.path,
-    )
+    return replace(split, words=freeze(words), offsets=freeze(offsets), strings=strings)
