@@ -38,10 +38,12 @@ def load64(typingctx: Any, array: Any, position: Any) -> Any:
     from llvmlite import ir
     from numba import types
 
+    from .compiler.lowering import data_of
+
     signature = types.uint64(array, types.int64)
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        data = context.make_array(sig.args[0])(context, builder, args[0]).data
+        data = data_of(builder, sig.args[0], args[0])
         pointer = builder.bitcast(builder.gep(data, [args[1]]), ir.IntType(64).as_pointer())
         return builder.load(pointer, align=1)
 

@@ -5,9 +5,10 @@ it (``compiler``) and keeps the machine code in a file; every later process maps
 calls it by address. So a warm start neither imports Numba nor looks at any source but to hash it.
 
 A kernel may take and return integers and booleans, and take arrays (one or two dimensions, each
-row after the other) and named tuples of these. It may read and write arrays, but not make or
-slice any, must not raise, and never uses a negative index: there is no run-time under it that
-could count, check or unwind. Wrappers validate before they call.
+row after the other) and named tuples of these. It may read and write elements of arrays and take
+parts of them (``array[start:stop]``), but make none, must not raise, and never uses a negative
+index: there is no run-time under it that could count, check or unwind. Wrappers validate before
+they call.
 
 The machine code of a kernel can never be stale: the name of its file holds a hash of the source
 of its module and of all sources of this package that this one imports, and of the versions and

@@ -174,8 +174,8 @@ def note_strings(strings, bits):  # type: ignore[no-untyped-def]
 def count_strings(strings):  # type: ignore[no-untyped-def]
     """Number of NUL-terminated strings in a section."""
     count = 0
-    for byte in strings:
-        if byte == 0:
+    for at in range(len(strings)):
+        if strings[at] == 0:
             count += 1
     return count
 

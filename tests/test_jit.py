@@ -54,6 +54,47 @@ def test_arguments_and_results() -> None:
     assert other.rows[:, 1].tolist() == [10, 11]
 
 
+@kernel
+def total_of_part(values, rows, start, stop):  # type: ignore[no-untyped-def]
+    found = np.int64(0)
+    part, part_rows = values[start:stop], rows[:stop]
+    for i in range(len(part)):
+        found += np.int64(part[i])
+        part[i] = 0
+    for i in range(len(part_rows)):
+        part_rows[i, 2] = 7
+    return found, len(part), len(rows[start:])
+
+
+@pytest.mark.parametrize(
+    "start, stop", [(0, 6), (2, 4), (3, 3), (4, 2), (5, 100), (6, 6), (7, 9), (0, 0)]
+)
+def test_parts_of_arrays(start: int, stop: int) -> None:
+    values, rows = np.arange(1, 7, dtype=np.uint32), np.zeros((6, 3), np.uint32)
+    wanted, wanted_rows = values.copy(), rows.copy()
+    part = wanted[start:stop]
+    wanted_rows[:stop, 2] = 7
+    sums = (int(part.sum()), len(part), len(rows[start:]))
+    part[:] = 0
+    assert total_of_part(values, rows, start, stop) == sums
+    assert values.tolist() == wanted.tolist() and rows.tolist() == wanted_rows.tolist()
+
+
+@compiled
+def test_what_cannot_be_compiled_is_said() -> None:
+    @kernel
+    def goes_through(values):  # type: ignore[no-untyped-def]
+        found = np.int64(0)
+        for value in values:
+            found += np.int64(value)
+        return found
+
+    with pytest.raises(
+        TypeError, match=r"test_jit\.py .*an array is gone through by its positions"
+    ):
+        goes_through(np.arange(3))
+
+
 @compiled
 def test_arrays_that_a_kernel_cannot_take() -> None:
     given = pair(4)

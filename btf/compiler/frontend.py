@@ -6,6 +6,7 @@ A function is typed, and its IR is kept as text: nothing is optimised or loaded 
 from __future__ import annotations
 
 import functools
+import operator
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -18,6 +19,9 @@ from numba.core import (
     compiler_machinery,
     cpu,
     externals,
+    ir_utils,
+    ssa,
+    transforms,
     typed_passes,
     types,
     typing,
@@ -124,6 +128,8 @@ class _Typing(typing.Context):
         self.insert_attributes(lowering.BundleAttribute(self))
 
     def resolve_function_type(self, func: Any, args: Any, kws: Any) -> Any:
+        if func is operator.getitem and lowering.is_cut(*args):
+            return typing.signature(args[0], *args)
         if kws or isinstance(func, types.Dispatcher):
             return super().resolve_function_type(func, args, kws)
         key = (func, tuple(args))
@@ -172,6 +178,35 @@ class _SubstituteBuiltins(compiler_machinery.FunctionPass):
 
 
 @compiler_machinery.register_pass(mutates_CFG=True, analysis_only=False)
+class _Canonicalize(compiler_machinery.FunctionPass):
+    """What is needed of Numba's post-processing, which else works out how long each variable
+    lives, five times a function: only counted references need to know."""
+
+    _name = "canonicalize"
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def run_pass(self, state: Any) -> bool:
+        state.func_ir.blocks = transforms.canonicalize_cfg(state.func_ir.blocks)
+        state.func_ir.generator_info = None
+        return True
+
+
+@compiler_machinery.register_pass(mutates_CFG=True, analysis_only=False)
+class _ReconstructSSA(compiler_machinery.FunctionPass):
+    _name = "reconstruct_ssa_only"
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def run_pass(self, state: Any) -> bool:
+        state.func_ir = ssa.reconstruct_ssa(state.func_ir)
+        state.func_ir._definitions = ir_utils.build_definitions(state.func_ir.blocks)
+        return True
+
+
+@compiler_machinery.register_pass(mutates_CFG=True, analysis_only=False)
 class _Lowering(typed_passes.NativeLowering):
     _name = "kernel_lowering"
 
@@ -188,17 +223,13 @@ class _Compiler(compiler.CompilerBase):
         for step in (
             untyped_passes.TranslateByteCode,
             untyped_passes.FixupArgs,
-            untyped_passes.IRProcessing,
+            _Canonicalize,
             _SubstituteBuiltins,
             untyped_passes.RewriteSemanticConstants,
             untyped_passes.DeadBranchPrune,
-            untyped_passes.GenericRewrites,
-            untyped_passes.ReconstructSSA,
-            untyped_passes.DeadBranchPrune,
+            _ReconstructSSA,
             typed_passes.NopythonTypeInference,
             typed_passes.PreLowerStripPhis,
-            typed_passes.NoPythonSupportedFeatureValidation,
-            typed_passes.IRLegalization,
             _Lowering,
             typed_passes.NoPythonBackend,
         ):

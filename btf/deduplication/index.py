@@ -556,7 +556,8 @@ def _index_names(words, starts, alone, name_slots, typedef_slots, enum_slots):  
 def _mark_named_once(words, starts, name_slots, typedef_slots, named_once):  # type: ignore[no-untyped-def]
     for table in range(2):
         slots = name_slots if table == 0 else typedef_slots
-        for slot in slots:
+        for at in range(len(slots)):
+            slot = slots[at]
             type_id = np.int64(slot & _LOW) - 1
             if slot >> np.uint64(32) != 0 and type_id > 0:
                 named_once[type_id] = 1
