@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import subprocess
@@ -38,6 +39,14 @@ def splitbtf(*arguments: object, env: dict[str, str] | None = None) -> Finished:
         command, cwd=ROOT, env={**os.environ, **(env or {})}, capture_output=True, text=True
     )
     return Finished(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _small_heap() -> None:
+    """A run in this process looks for garbage whenever it gives memory back, and in what the tests
+    have imported and kept there is much to look at and nothing to find."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

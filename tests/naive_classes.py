@@ -3,13 +3,14 @@
 Standard library and tests/naive.py only, nothing from btf/: an oracle must not import what it
 checks. All types of all files are thrown into one pot. At first two types are in one class when
 their records agree but for the type ids in them; then every type is looked at with the classes of
-what it refers to, again and again, until no class is split any more. Slow: each round looks at
-everything.
+what it refers to, again and again, until no class is split any more. A type that is alone in its
+class stays so. Slow: each round looks at all the others.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 
 import naive
 
@@ -57,25 +58,26 @@ def classes(files: dict[str, naive.Btf], base_by_id: bool = False) -> dict[Place
             labels.append(tuple(label))
             references.append([node(level, words[word]) for word in ids])
 
-    found = numbered(labels)
+    found = [*numbered(labels), -1]  # the last is void, node -1
+    shared = list(range(len(labels)))
     while True:
-        found.append(-1)  # what void, node -1, is
-        rows = [
-            (found[number], *[found[ref] for ref in references[number]])
-            for number in range(len(labels))
-        ]
+        sizes = Counter(found[number] for number in shared)
+        shared = [number for number in shared if sizes[found[number]] > 1]
+        rows = [(found[number], *[found[ref] for ref in references[number]]) for number in shared]
         refined = numbered(rows)
-        if len(set(refined)) == len(set(found)) - 1:
+        if len(set(refined)) == len({found[number] for number in shared}):
             break
-        found = refined
+        above = max(found) + 1
+        for number, refined_number in zip(shared, refined, strict=True):
+            found[number] = above + refined_number
     return {
-        (name, btf.start_id + i): refined[where[id(btf), btf.start_id + i]]
+        (name, btf.start_id + i): found[where[id(btf), btf.start_id + i]]
         for name, btf in files.items()
         for i in range(len(btf.types))
     }
 
 
-def numbered(rows: list[object]) -> list[int]:
+def numbered(rows: Sequence[object]) -> list[int]:
     """The same number for equal rows."""
     numbers: dict[object, int] = {}
     return [numbers.setdefault(row, len(numbers)) for row in rows]
@@ -91,10 +93,11 @@ def same_partition(one: dict[Place, object], other: dict[Place, object]) -> bool
 Row = tuple[str, str, int, int, tuple[str, ...]]  # kind, name, bytes each, copies, modules
 
 
-def duplicates(modules: dict[str, naive.Btf]) -> list[Row]:
-    """Classes of own types that two or more modules keep, types of their base being themselves."""
+def duplicates(modules: dict[str, naive.Btf], found: dict[Place, int]) -> list[Row]:
+    """Classes of own types that two or more modules keep, types of their base being themselves:
+    ``found`` is ``classes(modules, base_by_id=True)``."""
     members: dict[int, list[Place]] = defaultdict(list)
-    for place, number in classes(modules, base_by_id=True).items():
+    for place, number in found.items():
         members[number].append(place)
     rows = []
     for places in members.values():
@@ -114,18 +117,19 @@ NAMELESS = (naive.DECL_TAG, naive.TYPE_TAG)
 Definitions = dict[tuple[str, str], list[tuple[str, ...]]]
 
 
-def conflicts(files: dict[str, naive.Btf]) -> Definitions:
-    """(kind, name) with several meanings -> for each of these types, the files that hold it."""
-    found: dict[tuple[str, str], dict[int, set[str]]] = defaultdict(lambda: defaultdict(set))
-    for (name, type_id), number in classes(files).items():
+def conflicts(files: dict[str, naive.Btf], found: dict[Place, int]) -> Definitions:
+    """(kind, name) with several meanings -> for each of these types, the files that hold it.
+    ``found`` is ``classes(files)``."""
+    meanings: dict[tuple[str, str], dict[int, set[str]]] = defaultdict(lambda: defaultdict(set))
+    for (name, type_id), number in found.items():
         btf = files[name]
         words = btf.types[type_id - btf.start_id]
         kind = naive.kind_of(words)
         text = btf.text(words[0]).decode()
         if text and kind not in NAMELESS:
-            found[naive.KIND_NAMES[kind], text][number].add(name)
+            meanings[naive.KIND_NAMES[kind], text][number].add(name)
     return {
         key: sorted(tuple(sorted(names)) for names in holders.values())
-        for key, holders in found.items()
+        for key, holders in meanings.items()
         if len(holders) > 1
     }

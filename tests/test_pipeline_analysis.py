@@ -49,9 +49,11 @@ def assert_tables_are_right(out: Path) -> None:
     types = rows(out, "types")
     places = {(row["module"] or BASE, row["type_id"]): row for row in types}
     by_fingerprint = {place: row["fingerprint"] for place, row in places.items()}
-    assert naive_classes.same_partition(naive_classes.classes(files), by_fingerprint)
+    everywhere = naive_classes.classes(files)
+    assert naive_classes.same_partition(everywhere, by_fingerprint)
     own = {place: row["own_fingerprint"] for place, row in places.items() if place[0] != BASE}
-    assert naive_classes.same_partition(naive_classes.classes(modules, base_by_id=True), own)
+    among_modules = naive_classes.classes(modules, base_by_id=True)
+    assert naive_classes.same_partition(among_modules, own)
     assert all(row["own_fingerprint"] is None for row in types if row["object_id"] == 0)
 
     duplicates = rows(out, "duplicates")
@@ -59,7 +61,7 @@ def assert_tables_are_right(out: Path) -> None:
         (row["kind"], row["name"], row["bytes_each"], row["copies"], tuple(row["modules"]))
         for row in duplicates
     )
-    assert found == naive_classes.duplicates(modules)
+    assert found == naive_classes.duplicates(modules, among_modules)
     by_id = {row["global_id"]: row for row in types}
     for row in duplicates:
         assert row["wasted_bytes"] == row["bytes_each"] * (row["copies"] - 1)
@@ -72,7 +74,7 @@ def assert_tables_are_right(out: Path) -> None:
     for row in conflicts:
         holders = sorted([BASE] * row["in_base"] + row["modules"])
         meanings.setdefault((row["kind"], row["name"]), []).append(tuple(holders))
-    expected = naive_classes.conflicts(files)
+    expected = naive_classes.conflicts(files, everywhere)
     assert {key: sorted(holders) for key, holders in meanings.items()} == expected
     alike: dict[bytes, list[dict[str, Any]]] = {}
     for row in types:

@@ -12,7 +12,7 @@ import btfwriter
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import ROOT, SMALL
+from conftest import ROOT, SMALL, small_tree
 
 import btf
 from pipeline import describe, parquet, schemas, tables
@@ -24,10 +24,16 @@ from pipeline.run import RunOptions, run
 from pipeline.schemas import MEMBERS
 
 
-@pytest.fixture
-def out(small: Path, tmp_path: Path) -> Path:
-    run(RunOptions(sources=(str(small),), out=str(tmp_path / "out"), engine="local"))
-    return tmp_path / "out"
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small kernel's results, which no test changes."""
+    folder = tmp_path_factory.mktemp("tables")
+    return run_on(small_tree(folder / "small"), folder / "out")
+
+
+def run_on(source: Path, out: Path, workers: int | None = None) -> Path:
+    run(RunOptions(sources=(str(source),), out=str(out), engine="local", workers=workers))
+    return out
 
 
 def rows(out: Path, table: str) -> list[dict[str, Any]]:
@@ -89,8 +95,9 @@ def test_any_reader_of_hive_partitions_sees_the_kernel(out: Path) -> None:
         assert set(found["kernel"].to_pylist()) == {"small"}
 
 
-def test_every_run_has_a_row(small: Path, out: Path) -> None:
-    run(RunOptions(sources=(str(small),), out=str(out), engine="local", workers=2))
+def test_every_run_has_a_row(small: Path, tmp_path: Path) -> None:
+    out = run_on(small, tmp_path / "out")
+    run_on(small, out, workers=2)
     first, second = rows(out, "runs")
     assert first["started_at"] < second["started_at"]
     assert (first["workers"], first["engine"], first["worked"], first["read"]) == (1, "local", 5, 5)
