@@ -171,7 +171,7 @@ def same_graph(a: Btf, first_a: int, b: Btf, first_b: int, count: int) -> str:
         t, u = types_a[pair[0]], types_b[pair[1]]
         if len(t) != len(u) or t[1] != u[1]:
             return f"{pair}: {t} and {u}"
-        names, refs = string_words(t), id_words(t)
+        names, refs = set(string_words(t)), set(id_words(t))
         for word in range(len(t)):
             if word in refs:
                 following = (t[word], u[word])

@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import functools
 import hashlib
 import random
 from collections.abc import Callable, Iterator
@@ -495,6 +496,7 @@ class Case:
         }[mode]
 
 
+@functools.cache
 def generate(seed: int) -> Case:
     knobs = knobs_of(seed)
     dice = Dice(seed)
@@ -522,6 +524,7 @@ def cases() -> list[str]:
     return [*handmade.CASES, *(f"seed-{seed}" for seed in SEEDS)]
 
 
+@functools.cache  # many tests look at each
 def build(name: str) -> Case:
     if name in handmade.CASES:
         return Case(name, *handmade.CASES[name]())
