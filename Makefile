@@ -22,8 +22,9 @@ help:
 demo: $(VENV)/.run
 	$(BIN)/splitbtf run datasets/demo -o $(DEMO)
 
+# On up to four cores: what starts Ray runs on one of them anyway. PYTEST_ARGS=-n0: in one process.
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n logical --maxprocesses=4 --dist loadfile $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

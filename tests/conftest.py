@@ -17,6 +17,25 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 DEMO = ROOT / "datasets" / "demo"
 SMALL = ("8255", "act_bpf", "hid-elecom", "nls_cp949", "xt_bpf")
+# They start Ray or many processes, kill some, and give all of that limits of time.
+NOT_BESIDE_EACH_OTHER = {
+    "test_cluster.py", "test_faults.py", "test_pipeline_encode.py", "test_pipeline_run.py",
+    "test_pipeline_schedule.py",
+}  # fmt: skip
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """`make test` runs on several processes: each gets one file after the other, which keeps what
+    is made once for all tests of a file, and one of them gets all of ``NOT_BESIDE_EACH_OTHER``."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Files(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return "many processes" if Path(file).name in NOT_BESIDE_EACH_OTHER else file
+
+    return Files(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 @dataclass(frozen=True)
