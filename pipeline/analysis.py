@@ -7,7 +7,7 @@ but not committed yet, and may have functions called on workers.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -25,12 +25,12 @@ class Analysed:
     """A kernel whose modules are done.
 
     names   of its objects by object id; the base's is empty
-    tables  the parts of the tables that have rows by module
+    tables  the parts of the tables that have rows by module; objects are in order of their ids
     btf     the folder of its BTF files
     """
 
     names: Sequence[str]
-    tables: Mapping[str, Stored]
+    tables: Mapping[str, Sequence[Stored]]
     btf: Stored
     workforce: Workforce
 
@@ -55,6 +55,11 @@ class Here:
 
     def __init__(self, base: Any) -> None:
         self._base = base
+
+    def submit(self, function: Callable[[Any, Any], Any], argument: Any) -> Future[Any]:
+        done: Future[Any] = Future()
+        done.set_result(function(self._base, argument))
+        return done
 
     def map(self, function: Callable[[Any, Any], Any], each: Sequence[Any]) -> list[Any]:
         return [function(self._base, one) for one in each]

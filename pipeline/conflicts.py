@@ -35,9 +35,9 @@ NAMELESS = ("DECL_TAG", "TYPE_TAG")
 
 
 def conflicts_table(
-    workforce: Workforce, types: Stored, names: Sequence[str], btf_folder: Stored
+    workforce: Workforce, types: Sequence[Stored], names: Sequence[str], btf_folder: Stored
 ) -> pa.Table:
-    """The whole table, from the Parquet file of ``types``; ``names`` of modules by object id."""
+    """The whole table, from the parts of ``types``; ``names`` of modules by object id."""
     import pyarrow as pa
 
     from .schemas import CONFLICTS
@@ -47,7 +47,7 @@ def conflicts_table(
     rows = pa.concat_tables(workforce.map(find_conflicts, shares))
     keys = ("kind", "name", "definition")
     rows = rows.sort_by([(key, "ascending") for key in keys])
-    kernel = str(types), btf_folder
+    kernel = " ".join(map(str, types)), btf_folder
     order, tasks = _word_tasks(rows, names, kernel, TASKS_PER_WORKER * workforce.workers)
     words = [said for part in workforce.map(say_differences, tasks) for said in part]
     place = pa.array(np.argsort(order))
@@ -57,12 +57,12 @@ def conflicts_table(
     return with_modules(rows, names, CONFLICTS.schema)
 
 
-def find_conflicts(_: SharedBase, task: tuple[Stored, int, int]) -> pa.Table:
-    """Definitions of a share of all names (task: file, share, of how many): rows of the table
+def find_conflicts(_: SharedBase, task: tuple[Sequence[Stored], int, int]) -> pa.Table:
+    """Definitions of a share of all names (task: parts, share, of how many): rows of the table
     without words, and with object ids for modules."""
     import pyarrow as pa
 
-    part, share, shares = task
+    parts, share, shares = task
 
     def wanted(table: pa.Table) -> NDArray[np.bool_]:
         kind = pa.concat_arrays(table["kind"].unify_dictionaries().chunks)
@@ -72,7 +72,7 @@ def find_conflicts(_: SharedBase, task: tuple[Stored, int, int]) -> pa.Table:
         kept &= ~nameless[kind.indices.to_numpy()]
         return kept
 
-    rows = pa.concat_tables(row_groups(part, _COLUMNS, wanted)).unify_dictionaries()
+    rows = pa.concat_tables(row_groups(parts, _COLUMNS, wanted)).unify_dictionaries()
     name, kind = _ranks(rows["name"]), _ranks(rows["kind"].cast(pa.string()))
     values = hashes(rows["fingerprint"])
     groups = grouped([name, kind, values[:, 0], values[:, 1]])

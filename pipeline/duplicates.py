@@ -32,23 +32,25 @@ if TYPE_CHECKING:
 _COLUMNS = ("global_id", "object_id", "kind", "name", "bytes", "own_fingerprint")
 
 
-def duplicates_table(workforce: Workforce, types: Stored, names: Sequence[str]) -> pa.Table:
-    """The whole table, from the Parquet file of ``types``; ``names`` by object id."""
+def duplicates_table(
+    workforce: Workforce, types: Sequence[Stored], names: Sequence[str]
+) -> pa.Table:
+    """The whole table, from the parts of ``types``; ``names`` by object id."""
     import pyarrow as pa
 
     from .schemas import DUPLICATES
 
-    tasks = [(types, *part) for part in ranges(shares_of(types, workforce.workers))]
+    tasks = [(types, *share) for share in ranges(shares_of(types, workforce.workers))]
     rows = pa.concat_tables(workforce.map(find_duplicates, tasks))
     rows = rows.sort_by([("wasted_bytes", "descending"), ("own_fingerprint", "ascending")])
     return with_modules(rows, names, DUPLICATES.schema)
 
 
-def find_duplicates(_: SharedBase, task: tuple[Stored, int, int]) -> pa.Table:
+def find_duplicates(_: SharedBase, task: tuple[Sequence[Stored], int, int]) -> pa.Table:
     """Classes whose hash is in a range: rows of the table, with object ids for modules."""
     import pyarrow as pa
 
-    part, low, high = task
+    parts, low, high = task
 
     def wanted(table: pa.Table) -> NDArray[np.bool_]:
         upper = hashes(table["own_fingerprint"])[:, 0]
@@ -56,7 +58,7 @@ def find_duplicates(_: SharedBase, task: tuple[Stored, int, int]) -> pa.Table:
         inside &= table["object_id"].to_numpy() > 0
         return inside
 
-    rows = pa.concat_tables(row_groups(part, _COLUMNS, wanted))
+    rows = pa.concat_tables(row_groups(parts, _COLUMNS, wanted))
     values = hashes(rows["own_fingerprint"])
     groups = grouped([values[:, 0], values[:, 1]])
     several, object_ids = distinct_per_group(groups, rows["object_id"].to_numpy(), at_least=2)

@@ -67,30 +67,37 @@ def ranges(count: int) -> list[tuple[int, int]]:
     return list(itertools.pairwise(ends))
 
 
-def shares_of(part: Stored, workers: int) -> int:
-    """Into how many tasks to cut the rows of a Parquet file: each reads the whole file, and keeps
-    about ROWS_PER_SHARE at most."""
+def shares_of(parts: Sequence[Stored], workers: int) -> int:
+    """Into how many tasks to cut the rows of Parquet files: each reads all files, and keeps about
+    ROWS_PER_SHARE at most."""
     import pyarrow.parquet as pq
 
-    with pq.ParquetFile(part.open()) as file:
-        rows = int(file.metadata.num_rows)
+    rows = 0
+    for part in parts:
+        with pq.ParquetFile(part.open()) as file:
+            rows += int(file.metadata.num_rows)
     return workers * max(1, -(-rows // (workers * ROWS_PER_SHARE)))
 
 
 def row_groups(
-    part: Stored, columns: Sequence[str], wanted: Callable[[pa.Table], NDArray[np.bool_]]
+    parts: Sequence[Stored],
+    columns: Sequence[str],
+    wanted: Callable[[pa.Table], NDArray[np.bool_]],
 ) -> Iterator[pa.Table]:
-    """The rows of a Parquet file that are ``wanted``, a row group at a time; an empty one first."""
+    """The rows of Parquet files, of which there must be one, that are ``wanted``: a row group at a
+    time; an empty one first."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     # Arrow's own keeps what is free; with this one a worker takes a third less in all.
     pa.set_memory_pool(pa.system_memory_pool())
-    with pq.ParquetFile(part.open()) as file:
-        yield file.schema_arrow.empty_table().select(list(columns))
-        for number in range(file.num_row_groups):
-            table = file.read_row_group(number, columns=list(columns), use_threads=False)
-            yield table.filter(pa.array(wanted(table)))
+    for nth, part in enumerate(parts):
+        with pq.ParquetFile(part.open()) as file:
+            if not nth:
+                yield file.schema_arrow.empty_table().select(list(columns))
+            for number in range(file.num_row_groups):
+                table = file.read_row_group(number, columns=list(columns), use_threads=False)
+                yield table.filter(pa.array(wanted(table)))
 
 
 def hashes(column: pa.ChunkedArray) -> Hashes:

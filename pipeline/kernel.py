@@ -15,10 +15,10 @@ from typing import Any
 
 from . import __version__, results
 from .analysis import ANALYSES, Analysed, Here, analyse
-from .assemble import KernelTables, Location
+from .assemble import KernelTables
 from .base import IndexedBase, SharedBase
 from .batches import cut
-from .describe import Rows, base_columns, describe_base
+from .describe import describe_base
 from .errors import BaseError, OutputError
 from .heap import give_back
 from .isolation import Death
@@ -42,6 +42,7 @@ from .records import (
 from .remote import is_uri, known_access
 from .results import BatchResults, Entry
 from .schedule import Batch, Executor, Facts, Workforce
+from .slices import Location
 from .storage import Stored
 from .summary import WorkSummary, restored
 from .worker import (
@@ -179,16 +180,15 @@ class KernelJob:
         self._tables_seconds = 0.0
         self._ship = False
         self.options = BatchOptions(self._work, self._place(True), known_access())
-        self._todo, taken = self._divide()
+        self._todo, self._taken = self._divide()
         self.has_work = bool(self._todo) and base is not None
         self.shared: Shared | None = None
-        rows: Rows | None = None
-        if base is not None:
-            shared = SharedBase.of(base)
+        shared = SharedBase.of(base) if base is not None else None
+        if shared is not None:
             self.shared = Shared(shared, {key: found.entry for key, found in known.items()})
-            rows = Rows(base_columns(base.types, shared.fingerprints), ((),))
-            self._workforce: Workforce = Here(shared)
-        self._submit(self._begin, rows, taken)
+        self._workforce: Workforce = Here(shared)
+        if not self.has_work:
+            self._submit(self._begin, self._workforce)
         if base is None:
             self._submit(self._fail_all)
 
@@ -218,6 +218,8 @@ class KernelJob:
         self._ship = bool(files) and not executor.sees(files[:: -(-len(files) // _SEEN)])
         here = self._context.out.storage.local
         direct = here is None or executor.sees([f"{here}/.lock"])
+        # Tables are made by workers, if they see the results; or else here, in another thread.
+        self._submit(self._begin, workforce if direct and not executor.is_here else self._workforce)
         if direct:
             self._workforce = workforce
         self.options = BatchOptions(self._work, self._place(direct), known_access())
@@ -268,9 +270,10 @@ class KernelJob:
 
         self._context.check(self._context.writer.submit(timed))
 
-    def _begin(self, rows: Rows | None, taken: Mapping[int, Location]) -> None:
-        self._tables = KernelTables(self._context.out, self._kernel, rows)
-        self._add(taken)
+    def _begin(self, workforce: Workforce) -> None:
+        has_base = self._loaded is not None
+        self._tables = KernelTables(self._context.out, self._kernel, workforce, has_base=has_base)
+        self._add(self._taken)
 
     def _fail_all(self) -> None:
         """Without a base nothing can be done of any module."""
@@ -364,7 +367,7 @@ class KernelJob:
             btf_folder=folder,
             btf_files=len(files),
             btf_bytes=sum(files.values()),
-            tables={name: (parts[name],) for name in TABLE_NAMES if name in parts},
+            tables={name: parts[name] for name in TABLE_NAMES if name in parts},
             summary=asdict(summary),
         )
         row = {
@@ -395,27 +398,28 @@ class KernelJob:
         self.is_done = True
 
     def _more_tables(
-        self, parts: Mapping[str, Part], folder: str, summary: WorkSummary
-    ) -> dict[str, Part]:
+        self, parts: Mapping[str, Sequence[Part]], folder: str, summary: WorkSummary
+    ) -> dict[str, tuple[Part, ...]]:
         """The tables that need all modules."""
         from . import schemas, tables
 
         out, name = self._context.out, self._kernel.name
         row = tables.kernels_table(_describe(self._kernel, self._loaded), summary)
-        more = {"kernels": out.table(name, "kernels", row)}
+        more: dict[str, tuple[Part, ...]] = {"kernels": (out.table(name, "kernels", row),)}
         if self._loaded is not None:
             found = analyse(self._analysed(parts, folder))
         else:
             found = {table: schemas.TABLES[table].schema.empty_table() for table in ANALYSES}
         for table, rows in found.items():
-            more[table] = out.table(name, table, rows)
+            more[table] = (out.table(name, table, rows),)
         return more
 
-    def _analysed(self, parts: Mapping[str, Part], folder: str) -> Analysed:
+    def _analysed(self, parts: Mapping[str, Sequence[Part]], folder: str) -> Analysed:
         storage = self._context.out.storage
+        tables = {name: [Stored(storage, part.path) for part in parts[name]] for name in parts}
         return Analysed(
             names=["", *(module.name for module in self._kernel.modules)],
-            tables={name: Stored(storage, part.path) for name, part in parts.items()},
+            tables=tables,
             btf=Stored(storage, folder),
             workforce=self._workforce,
         )

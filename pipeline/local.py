@@ -31,6 +31,7 @@ class InProcess:
 
     name = "local"
     workers = 1
+    is_here = True
 
     def __init__(self, function: WorkFunction) -> None:
         self._function = function
@@ -69,6 +70,7 @@ class Forked:
     """A fixed number of child processes; one that dies is replaced."""
 
     name = "local"
+    is_here = False
 
     def __init__(self, workers: int, function: WorkFunction) -> None:
         self.workers = workers

@@ -16,7 +16,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from .output import INDEX_FILE, Stage
@@ -71,7 +71,10 @@ class Memory:
 
     def write(self, storage: Storage, kernel: str) -> None:
         """Remember for the next run. Raises OSError."""
-        raw = {"format": FORMAT, **asdict(self)}
+        raw: dict[str, Any] = {"format": FORMAT}
+        raw |= {each.name: getattr(self, each.name) for each in fields(self)}
+        raw["base"] = asdict(self.base) if self.base is not None else None
+        raw["conditional"] = [asdict(entry) for entry in self.conditional]
         content = json.dumps(raw, separators=(",", ":")).encode()
         storage.publish(f"{Stage(kernel).results}/{INDEX_FILE}", content, durable=False)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 import btf
@@ -39,6 +39,9 @@ class MissRow:
     root_bytes: int | None
 
 
+_AS_THEY_ARE = [f.name for f in fields(MissRow) if f.name not in ("root_is_own", "root_type_id")]
+
+
 def miss_rows(split: btf.BTF, misses: Sequence[btf.Miss]) -> tuple[MissRow, ...]:
     """The misses of one module, after dedup, in the order of the types."""
     rows = []
@@ -70,21 +73,22 @@ def miss_rows(split: btf.BTF, misses: Sequence[btf.Miss]) -> tuple[MissRow, ...]
     return tuple(rows)
 
 
-def misses_table(parts: Sequence[tuple[int, Sequence[MissRow]]], names: Sequence[str]) -> pa.Table:
-    """The rows of several modules, given with the object id of each; ``names`` by object id."""
+def misses_table(parts: Sequence[tuple[int, str, Sequence[MissRow]]]) -> pa.Table:
+    """The rows of several modules, given with the object id and the name of each."""
     import pyarrow as pa  # late
 
     from .schemas import MISSES
 
-    values = [
-        {
-            **asdict(row),
-            "global_id": object_id << 32 | row.type_id,
-            "object_id": object_id,
-            "module": names[object_id],
-            "root_global_id": (object_id if row.root_is_own else 0) << 32 | row.root_type_id,
-        }
-        for object_id, rows in parts
-        for row in rows
+    object_ids = [object_id for object_id, _, rows in parts for _ in rows]
+    found = [row for _, _, rows in parts for row in rows]
+    values = {name: [getattr(row, name) for row in found] for name in _AS_THEY_ARE}
+    values["object_id"] = object_ids
+    values["module"] = [name for _, name, rows in parts for _ in rows]
+    values["global_id"] = [
+        object_id << 32 | row.type_id for object_id, row in zip(object_ids, found, strict=True)
     ]
-    return pa.Table.from_pylist(values, schema=MISSES.schema)
+    values["root_global_id"] = [
+        (object_id if row.root_is_own else 0) << 32 | row.root_type_id
+        for object_id, row in zip(object_ids, found, strict=True)
+    ]
+    return pa.Table.from_pydict(values, schema=MISSES.schema)

@@ -22,13 +22,14 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from .errors import OutputError
-from .parquet import Part, PartWriter, digest_of
+from .parquet import Part
+from .parts import new_parts, writing
 from .storage import Storage, open_storage
 
 if TYPE_CHECKING:
@@ -96,7 +97,9 @@ def _read_table(storage: Storage, table: str, kernel: str | None) -> pa.Table:
             name = pa.array([manifest.kernel] * len(data), pa.string())
             parts.append(data.add_column(0, "kernel", name))
     empty = schema.insert(0, pa.field("kernel", pa.string())).empty_table()
-    return pa.concat_tables(parts, promote_options="permissive") if parts else empty
+    if not parts:
+        return empty
+    return pa.concat_tables(parts, promote_options="permissive").unify_dictionaries()
 
 
 def _manifests(storage: Storage) -> dict[str, Manifest]:
@@ -134,11 +137,10 @@ class OutputFolder:
         except OSError as error:
             raise OutputError(f"cannot use {os.fspath(out)}: {error.strerror}") from error
         self._scratch: str | None = None
-        self._unfinished: list[PartWriter] = []
         self._flusher = ThreadPoolExecutor(1, "flush")
         self._flushing: list[Future[None]] = []
         self._place = self.storage.place
-        with self._writing():
+        with writing(self.storage):
             try:
                 self._unlock = self.storage.lock()
             except BlockingIOError:
@@ -155,14 +157,12 @@ class OutputFolder:
                 self._scratch = f"{self.storage.local}/{_STAGING}/scratch"
             else:
                 self._scratch = tempfile.mkdtemp(prefix="splitbtf-")
-            with self._writing():
+            with writing(self.storage):
                 os.makedirs(self._scratch, exist_ok=True)
         return self._scratch
 
     def close(self) -> None:
         """Let others write. What was done and not committed stays for the next run."""
-        for writer in self._unfinished:
-            writer.abandon()
         self._flusher.shutdown(cancel_futures=True)
         if self._scratch is not None:
             shutil.rmtree(self._scratch, ignore_errors=True)
@@ -176,42 +176,28 @@ class OutputFolder:
     def stage(self, kernel: str) -> Stage:
         """Where a kernel's files go. What an earlier run left there is still there."""
         stage = Stage(kernel)
-        with self._writing():
+        with writing(self.storage):
             for folder in (stage.btf, stage.results):
                 self.storage.make_folder(folder)
         return stage
 
-    def new_part(self, kernel: str, table: str, schema: pa.Schema) -> PartWriter:
-        """A table's part, to be filled and then handed to ``add_part``."""
-        with self._writing():
-            writer = PartWriter(f"{self.scratch}/{table}-{kernel}.parquet", schema)
-        self._unfinished.append(writer)
-        return writer
-
-    def add_part(self, kernel: str, table: str, writer: PartWriter) -> Part:
-        """Put a part that is filled in its place, where no manifest names it yet."""
-        folder = f"tables/{table}/kernel={kernel}"
-        with self._writing():
-            writer.close()
-            self._unfinished.remove(writer)
-            digest, size = digest_of(writer.path)
-            path = f"{folder}/part-{digest[:16]}.parquet"
-            self.storage.make_folder(folder)
-            self.storage.upload(writer.path, path)
-        # Beside what is still to be done: a disk takes its time.
-        self._flushing.append(self._flusher.submit(self.storage.sync, path))
-        return Part(path, writer.rows, size, digest)
-
     def table(self, kernel: str, table: str, rows: pa.Table) -> Part:
         """A table's part of these rows."""
-        writer = self.new_part(kernel, table, rows.schema)
-        with self._writing():
-            writer.add(rows)
-        return self.add_part(kernel, table, writer)
+        scratch = self.scratch if self.storage.local is not None else None
+        with new_parts(self.storage, kernel, scratch) as parts:
+            parts.add(table, rows)
+            part = parts.finish()[table]
+        self.adopt(part)
+        return part
+
+    def adopt(self, part: Part) -> None:
+        """A part is in its place, whoever made it: see that it is on the disk when it counts."""
+        # Beside what is still to be done: a disk takes its time.
+        self._flushing.append(self._flusher.submit(self.storage.sync, part.path))
 
     def write(self, path: str, content: bytes, *, whole: bool = False) -> None:
         """Write a file that nothing names yet. ``whole``: it is there completely or not at all."""
-        with self._writing():
+        with writing(self.storage):
             if whole:
                 self.storage.publish(path, content, durable=False)
             else:
@@ -224,7 +210,7 @@ class OutputFolder:
         name   of the version: a digest of names and contents
         """
         target = f"{_VERSIONS}/kernel={stage.kernel}/{name}"
-        with self._writing():
+        with writing(self.storage):
             if self.storage.sizes(target) != files:
                 staged = self.storage.sizes(stage.btf)
                 for file, size in files.items():
@@ -247,13 +233,13 @@ class OutputFolder:
 
     def has_version(self, kernel: str, files: Mapping[str, int], name: str) -> bool:
         """Whether this version is there already."""
-        with self._writing():
+        with writing(self.storage):
             return self.storage.sizes(f"{_VERSIONS}/kernel={kernel}/{name}") == files
 
     def commit(self, manifest: Manifest) -> None:
         """Make this what readers see of the kernel, instead of what they saw before."""
         content = json.dumps(asdict(manifest), indent=1).encode() + b"\n"
-        with self._writing():
+        with writing(self.storage):
             while self._flushing:
                 self._flushing.pop().result()
             for table in manifest.tables:
@@ -288,7 +274,7 @@ class OutputFolder:
         """
         tables = [table for m in self.manifests.values() for table in m.tables.values()]
         named = {part.path for parts in tables for part in parts}
-        with self._writing():
+        with writing(self.storage):
             for manifest in self.manifests.values():
                 self._link(manifest)  # a kill may have come between manifest and link
             for name in self.storage.sizes("manifests"):
@@ -306,14 +292,6 @@ class OutputFolder:
                 kept_names = {*names, INDEX_FILE}
                 gone = self.storage.sizes(folder).keys() - kept_names
                 self.storage.delete(f"{folder}/{name}" for name in gone)
-
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            where = error.filename or self._place
-            raise OutputError(f"cannot write {where}: {error.strerror or error}") from error
 
 
 INDEX_FILE = "index.json"

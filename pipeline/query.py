@@ -88,8 +88,9 @@ class Tables:
         for table in schemas.TABLES.values():
             selects = []
             for manifest in manifests:
-                for part in manifest.tables.get(table.name, ()):
-                    rows = self._source(storage, part.path, paths)
+                parts = manifest.tables.get(table.name, ())
+                if parts:
+                    rows = self._source(storage, [part.path for part in parts], paths)
                     selects.append(f"SELECT {_quoted(manifest.kernel)} AS kernel, * FROM {rows}")
             if not selects:  # of kernels that an older version wrote
                 columns = (f"NULL::{sql_type(c.type)} AS {c.name}" for c in table.columns)
@@ -106,15 +107,17 @@ class Tables:
         ):
             self._connection.execute(f"SET {setting}")
 
-    def _source(self, storage: Storage, path: str, paths: list[str]) -> str:
-        """A part in SQL; one of this machine is added to ``paths``, which DuckDB may open."""
+    def _source(self, storage: Storage, parts: Sequence[str], paths: list[str]) -> str:
+        """Parts in SQL, of which there must be one; those of this machine are added to ``paths``,
+        which DuckDB may open."""
         if isinstance(storage, RemoteFolder):
             name = f"part_{self._registered}"
             self._registered += 1
-            self._connection.register(name, storage.dataset(path))
+            self._connection.register(name, storage.dataset(parts))
             return name
-        paths.append(f"{storage.local}/{path}")
-        return f"read_parquet({_quoted(paths[-1])}, hive_partitioning = false)"
+        here = [f"{storage.local}/{path}" for path in parts]
+        paths += here
+        return f"read_parquet([{', '.join(map(_quoted, here))}], hive_partitioning = false)"
 
 
 def _answer(data: pa.Table) -> Answer:

@@ -259,12 +259,12 @@ class RemoteFolder:
             for start in range(0, len(paths), 4 * _REQUESTS_AT_ONCE):  # not all in memory at once
                 yield from pool.map(self.read, paths[start : start + 4 * _REQUESTS_AT_ONCE])
 
-    def dataset(self, path: str) -> Any:
-        """A Parquet file as a data set of Arrow: what is asked for is read when it is."""
+    def dataset(self, paths: Sequence[str]) -> Any:
+        """Parquet files as a data set of Arrow: what is asked for is read when it is."""
         import pyarrow.dataset as ds  # late, as above
 
-        with self._naming(path):
-            return ds.dataset(self._at(path), filesystem=self._fs, format="parquet")
+        with self._naming(paths[0]):
+            return ds.dataset([*map(self._at, paths)], filesystem=self._fs, format="parquet")
 
     def open(self, path: str) -> Any:
         with self._naming(path):

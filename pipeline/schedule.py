@@ -78,6 +78,7 @@ class Executor(Protocol):
 
     name: str
     workers: int
+    is_here: bool  # one item at a time, in this process
 
     def share(self, value: Any) -> Any:
         """Make a value available to all workers; the result is passed to ``submit``."""
@@ -105,6 +106,9 @@ class Workforce(Protocol):
     """Calls functions with a kernel's base, many at a time."""
 
     workers: int
+
+    def submit(self, function: Callable[[Any, Any], Any], argument: Any) -> Future[Any]:
+        """Have ``function(base, argument)`` called."""
 
     def map(self, function: Callable[[Any, Any], Any], each: Sequence[Any]) -> list[Any]:
         """``function(base, one)`` for each; the results in that order."""
@@ -233,16 +237,17 @@ class _OnWorkers:
         self._calls = calls
         self._ended = ended
 
-    def map(self, function: Callable[[Any, Any], Any], each: Sequence[Any]) -> list[Any]:
+    def submit(self, function: Callable[[Any, Any], Any], argument: Any) -> Future[Any]:
         running = self._running()
-        assert running is not None  # its job waits here
-        futures: list[Future[Any]] = []
-        for one in each:
-            futures.append(Future())
-            self._calls.put(_Attempt(running, Call(function, one), future=futures[-1]))
-        if self._ended.is_set():  # nobody may have seen these
-            for future in futures:
-                _give_up_on(future)
+        assert running is not None  # its job waits for this
+        future: Future[Any] = Future()
+        self._calls.put(_Attempt(running, Call(function, argument), future=future))
+        if self._ended.is_set():  # nobody may have seen it
+            _give_up_on(future)
+        return future
+
+    def map(self, function: Callable[[Any, Any], Any], each: Sequence[Any]) -> list[Any]:
+        futures = [self.submit(function, one) for one in each]
         return [future.result() for future in futures]
 
 

@@ -83,7 +83,8 @@ def _pairs(counts: Mapping[str, int]) -> list[tuple[str, int]]:
 class TypeTables:
     """Makes the tables ``types`` and ``members`` of one kernel, a part at a time.
 
-    ``names`` are those of the objects by object id; the base's is empty.
+    ``names`` are those of its objects by object id; the base's is empty. All are in the dictionary
+    of each part, because many readers cannot put parts with different ones together.
     """
 
     def __init__(self, names: Sequence[str]) -> None:
@@ -195,18 +196,15 @@ def by_module(
     """The tables that have rows by module, of some objects, given with their object ids."""
     part = joined([(object_ids, of_objects.types) for object_ids, of_objects in rows])
     misses = [
-        miss
+        (object_id, made.names[object_id], of_object)
         for object_ids, of_objects in rows
-        for miss in zip(object_ids, of_objects.misses, strict=True)
+        for object_id, of_object in zip(object_ids, of_objects.misses, strict=True)
     ]
     return {
         "types": made.types(part),
         "members": made.members(part),
-        "misses": misses_table(misses, made.names),
+        "misses": misses_table(misses),
     }
-
-
-TABLES_BY_MODULE = ("types", "members", "misses")
 
 
 def runs_table(row: Mapping[str, Any]) -> pa.Table:

@@ -17,7 +17,7 @@ import vectors
 from conftest import DEMO, results_of
 
 import btf
-from pipeline.output import read_table
+from pipeline.output import read_manifests, read_table
 from pipeline.run import RunOptions, run
 
 BASE = "vmlinux"
@@ -228,3 +228,11 @@ def test_engines_and_row_groups_do_not_shape_the_files(
     three = run_on(source, tmp_path / "three", workers=3)
     assert results_of(one) == results_of(three)
     assert_tables_are_right(one)
+
+    # Cut into other parts, the tables have the same rows in the same order.
+    monkeypatch.setattr("pipeline.assemble.MODULES_PER_SLICE", 1)
+    slices = run_on(source, tmp_path / "slices", workers=3)
+    (manifest,) = read_manifests(slices)
+    assert [len(manifest.tables[name]) for name in ("modules", "types", "members")] == [4, 5, 5]
+    for table in ("modules", "types", "members", "misses", "duplicates", "conflicts"):
+        assert rows(slices, table) == rows(one, table)

@@ -247,7 +247,7 @@ def test_objects_that_cannot_be_read(
         ("PUT", r"\.results$", 0, 0),
         ("PUT", r"/\.staging/.*\.btf$", 1, 0),
         ("PUT", r"/versions/.*\.btf$", 2, 0),  # copies: a version that is not whole
-        ("PUT", r"/tables/types/", 1, 1),
+        ("PUT", r"/tables/types/", 2, 1),
         ("PUT", r"/manifests/", 1, 1),
         ("HEAD", r"/\.staging/.*/btf$", 0, 0),  # before the copies' originals are removed
     ],
