@@ -289,20 +289,39 @@ def _everywhere() -> bytes:
 
 
 @functools.cache
-def _sources(path: Path) -> dict[Path, bytes]:
-    """A source of this package and all that it imports from the package, by path."""
-    found: dict[Path, bytes] = {}
+def _package_sources() -> frozenset[str]:
+    return frozenset(
+        f"{folder}/{name}"
+        for folder, _, names in os.walk(_PACKAGE)
+        for name in names
+        if name.endswith(".py")
+    )
+
+
+@functools.cache
+def _source(path: str) -> tuple[bytes, tuple[str, ...]]:
+    """A source, and those of this package that it imports. Read once: a process that takes kernels
+    from many modules would else do it for each."""
+    text = Path(path).read_bytes()
+    imported: list[str] = []
+    for dots, dotted, names, more in _IMPORT.findall(text):
+        folder = path.rsplit("/", len(dots))[0]
+        if dotted:
+            folder += "/" + dotted.decode().replace(".", "/")
+        imported.append(f"{folder}.py")
+        imported += (f"{folder}/{name.decode()}.py" for name in re.findall(rb"\w+", names + more))
+    return text, tuple(path for path in imported if path in _package_sources())
+
+
+def _sources(path: str) -> dict[str, bytes]:
+    """A source and all that it imports from the package, by path."""
+    found: dict[str, bytes] = {}
     waiting = [path]
     while waiting:
-        source = waiting.pop()
-        if source in found or not source.is_file():
-            continue
-        text = found[source] = source.read_bytes()
-        for dots, dotted, names, more in _IMPORT.findall(text):
-            folder = source.parents[len(dots) - 1].joinpath(*dotted.decode().split("."))
-            waiting.append(folder.with_suffix(".py"))
-            for name in re.findall(rb"\w+", names + more):
-                waiting.append(folder / f"{name.decode()}.py")
+        path = waiting.pop()
+        if path not in found:
+            found[path], imported = _source(path)
+            waiting += imported
     return found
 
 
@@ -310,9 +329,10 @@ def _sources(path: Path) -> dict[Path, bytes]:
 def cache_folder(module: str = "") -> Path:
     """The folder for the machine code of the kernels of a module (dotted name)."""
     digest = hashlib.blake2b(_everywhere(), digest_size=10)
-    origin = getattr(sys.modules.get(module), "__file__", None) or str(_PACKAGE / "jit.py")
-    for source, text in sorted({**_sources(Path(origin)), **_compilers()}.items()):
-        digest.update(os.path.relpath(source, _PACKAGE).encode() + b"\0" + text + b"\0")
+    origin = getattr(sys.modules.get(module), "__file__", None) or f"{_PACKAGE}/jit.py"
+    for source, text in sorted({**_sources(origin), **_compilers()}.items()):
+        name = source.removeprefix(f"{_PACKAGE}/")
+        digest.update(name.encode() + b"\0" + text + b"\0")
     root = os.environ.get("SPLITBTF_CACHE_DIR")
     if not root:
         cache_home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
@@ -321,9 +341,10 @@ def cache_folder(module: str = "") -> Path:
 
 
 @functools.cache
-def _compilers() -> dict[Path, bytes]:
-    paths = [_PACKAGE / "jit.py", *(_PACKAGE / "compiler").glob("*.py")]
-    return {path: path.read_bytes() for path in paths}
+def _compilers() -> dict[str, bytes]:
+    folder = f"{_PACKAGE}/compiler/"
+    paths = [path for path in _package_sources() if path.startswith(folder)]
+    return {path: _source(path)[0] for path in [f"{_PACKAGE}/jit.py", *paths]}
 
 
 def _read(path: Path) -> bytes | None:
