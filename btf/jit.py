@@ -1,8 +1,9 @@
 """Kernels: hot loops in Python that run as machine code, without Numba once they are compiled.
 
 Every hot loop is a function under ``@kernel``. The first call with arguments of new types compiles
-it (``compiler``) and keeps the machine code in a file; every later process maps that file and
-calls it by address. So a warm start neither imports Numba nor looks at any source but to hash it.
+it (``compiler``) and keeps the machine code in a file; every later process puts it into memory
+and calls it by address. So a warm start imports neither Numba nor LLVM, and looks at no source but
+to hash it.
 
 A kernel may take and return integers and booleans, and take arrays (one or two dimensions, each
 row after the other) and named tuples of these. It may read and write elements of arrays and take
@@ -21,21 +22,23 @@ name and renamed, and says by a digest of its own that it is whole.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import hashlib
+import importlib.util
 import json
+import mmap
 import os
 import re
+import struct
 import sys
 import tempfile
 from array import array
 from collections.abc import Callable
-from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
 
-import llvmlite.binding as llvm
 import numpy as np
 
 F = TypeVar("F", bound=Callable[..., object])
@@ -213,19 +216,16 @@ class _Entry:
         if stored is None:
             from .compiler import compile_entry
 
-            code, results = compile_entry(owner, key, f"{name}-{signature}")
-            stored = json.dumps({"results": results}).encode() + b"\n" + code
+            facts, made = compile_entry(owner, key, f"{name}-{signature}")
+            stored = json.dumps(facts).encode() + b"\n" + made
             _write(path, stored)
-        head, code = stored.split(b"\n", 1)
-        self._results: str | list[str] | None = json.loads(head)["results"]
+        line, code = stored.split(b"\n", 1)
+        head = json.loads(line)
+        self._results: str | list[str] | None = head["results"]
         one = isinstance(self._results, str)
         self._as_they_are = not {"bool", "uint64"} & set(self._results or ())
         self.room = array("q", [0] * (1 if one else len(self._results or ())))
-        engine = _engine()
-        engine.add_object_file(llvm.ObjectFileRef.from_data(code))
-        engine.finalize_object()
-        address = engine.get_function_address(f"{name}-{signature}")
-        self.call = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(address)
+        self.call = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(_load(head, code))
 
     def result(self, frame: array[int], at: int) -> Any:
         """The results from position ``at`` of the frame on, as Python numbers."""
@@ -253,39 +253,67 @@ def _describe(key: Any) -> str:
     return key.__qualname__ if isinstance(key, type) else str(key)
 
 
-@functools.cache
-def _engine() -> llvm.ExecutionEngine:
-    machine = target_machine()
-    return llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
+def _load(head: dict[str, Any], code: bytes) -> int:
+    """Put machine code into memory, for as long as this process lives; returns the address of its
+    function. ``head`` is what ``compiler.compile_entry`` says of it."""
+    if "object" in head:
+        from .compiler import load_object
+
+        return load_object(code, head["object"])
+    memory = mmap.mmap(-1, len(code), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    memory[:] = code
+    library = ctypes.CDLL(None, use_errno=True)
+    for name, position in head["imports"].items():
+        address = ctypes.cast(library[name], ctypes.c_void_p).value
+        memory[position : position + 8] = struct.pack("=Q", address)
+    place = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    rights = mmap.PROT_READ | mmap.PROT_EXEC
+    if library.mprotect(ctypes.c_void_p(place), ctypes.c_size_t(len(code)), rights):
+        reason = os.strerror(ctypes.get_errno())
+        raise OSError(f"this system lets no process make machine code at run time: {reason}")
+    _loaded.append(memory)
+    return place + int(head["start"])
 
 
-def target_machine() -> llvm.TargetMachine:
-    """LLVM's description of this processor, for code that is made and run in place."""
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
-    triple = llvm.get_process_triple()
-    return llvm.Target.from_triple(triple).create_target_machine(
-        cpu=llvm.get_host_cpu_name(),
-        features=_cpu_features(),
-        opt=3,
-        reloc="static" if triple.startswith("x86") else "default",
-        codemodel="jitdefault",
-        jit=True,
-    )
-
-
-def _cpu_features() -> str:
-    try:
-        return str(llvm.get_host_cpu_features().flatten())
-    except RuntimeError:  # LLVM does not know this processor
-        return ""
+_loaded: list[mmap.mmap] = []
 
 
 @functools.cache
 def _everywhere() -> bytes:
     """What machine code depends on besides sources."""
-    versions = [metadata.version(name) for name in ("numba", "llvmlite", "numpy")]
-    return repr((sys.version, versions, llvm.get_host_cpu_name(), _cpu_features())).encode()
+    versions = [_version(name) for name in ("numba", "llvmlite")]
+    return repr((sys.version, np.__version__, versions, _processor())).encode()
+
+
+def _version(package: str) -> bytes:
+    """What stands for a package's version, without an import of it or of importlib.metadata."""
+    spec = importlib.util.find_spec(package)
+    for folder in spec.submodule_search_locations or () if spec is not None else ():
+        with contextlib.suppress(OSError):
+            return Path(folder, "_version.py").read_bytes()
+    from importlib import metadata
+
+    return metadata.version(package).encode()
+
+
+# Of the first processor in /proc/cpuinfo, on x86, ARM, POWER, RISC-V and s390.
+_PROCESSOR_FACTS = (
+    "vendor_id", "cpu family", "model", "model name", "flags", "Features", "CPU implementer",
+    "CPU variant", "CPU part", "cpu", "isa", "uarch", "features", "processor 0",
+)  # fmt: skip
+
+
+def _processor() -> list[str]:
+    """The kind of processor that this is, for which machine code is made."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:  # noqa: PTH123
+            # There may be hundreds of processors, and each one takes its time.
+            text = file.read(8192).partition("\n\n")[0]
+    except OSError:
+        return [*os.uname()]
+    lines = (line.partition(":") for line in text.splitlines())
+    facts = {name.strip(): value.strip() for name, _, value in lines}
+    return [os.uname().machine, *(facts.get(name, "") for name in _PROCESSOR_FACTS)]
 
 
 @functools.cache

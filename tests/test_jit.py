@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from conftest import ROOT
 
 from btf import jit
 from btf.jit import kernel
@@ -121,7 +123,8 @@ def run(program: str, folder: Path, **more: str) -> str:
 COUNT = """
 import sys, numpy
 from btf.strings import count_strings
-print(count_strings(numpy.zeros(3, numpy.uint8)), "numba" in sys.modules)
+found = count_strings(numpy.zeros(3, numpy.uint8))
+print(found, "numba" in sys.modules or "llvmlite" in sys.modules)
 """
 
 
@@ -129,6 +132,80 @@ print(count_strings(numpy.zeros(3, numpy.uint8)), "numba" in sys.modules)
 def test_machine_code_is_kept_and_needs_no_numba(tmp_path: Path) -> None:
     assert run(COUNT, tmp_path) == "3 True\n"
     assert run(COUNT, tmp_path) == "3 False\n"
+
+
+# Constants, a table of jumps, and a call of memset: all that an image refers to. Then the same from
+# an object file, as on processors for which no image can be made, and how many files are which.
+IMAGES = """
+import json, pathlib, sys, numpy
+from btf import jit
+from btf.jit import kernel
+if sys.argv[1:]:
+    from btf.compiler import entry
+    def no_image(code, function):
+        raise entry.NoImageError("told so")
+    entry.image_of = no_image
+
+FACTORS = numpy.array([3, 1, 4, 1, 5, 9, 2, 6], numpy.int64)
+
+@kernel
+def mixed(values, room):
+    for i in range(len(room)):
+        room[i] = 0
+    found = numpy.int64(0)
+    for i in range(len(values)):
+        kind = values[i]
+        if kind == 0:
+            found += 17
+        elif kind == 1:
+            found *= 3
+        elif kind == 2:
+            found ^= 12345
+        elif kind == 3:
+            found -= FACTORS[i & 7]
+        elif kind == 4:
+            found = found << 2
+        elif kind == 5:
+            found = found >> 1
+        else:
+            found += numpy.int64(kind) * FACTORS[found & 7]
+    return found
+
+def result():
+    room = numpy.full(1000, 7, numpy.uint8)
+    found = mixed(numpy.arange(300, dtype=numpy.uint8) % 9, room)
+    return int(found), int(room.sum())
+
+heads = []
+if not jit.INTERPRETED:
+    result()
+    for path in jit.cache_folder("__main__").iterdir():
+        heads.append(json.loads(jit._read(path).split(b"\\n", 1)[0]))
+print(result(), ["object" in head for head in heads], [head.get("imports") for head in heads])
+"""
+
+
+@compiled
+def test_images_and_object_files_do_the_same(tmp_path: Path) -> None:
+    script = tmp_path / "mixed.py"
+    script.write_text(IMAGES)
+    interpreted = run_file(script, tmp_path / "none", NUMBA_DISABLE_JIT="1").split(" [")[0]
+    for _ in range(2):  # compiled, then kept
+        image = run_file(script, tmp_path / "image")
+        assert image.startswith(interpreted)
+        if platform.machine() == "x86_64":
+            assert "[False] [{'memset': " in image
+        assert (
+            run_file(script, tmp_path / "object", "as object") == f"{interpreted} [True] [None]\n"
+        )
+
+
+def run_file(script: Path, folder: Path, *arguments: str, **more: str) -> str:
+    env = {**os.environ, "SPLITBTF_CACHE_DIR": str(folder), "PYTHONPATH": str(ROOT), **more}
+    command = [sys.executable, script, *arguments]
+    done = subprocess.run(command, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 @compiled

@@ -11,11 +11,14 @@ are the front end: it runs the passes that matter here, and writes as little IR 
 frontend   the part of Numba's compiler that is used, and how
 lowering   arrays and named tuples in LLVM: plain addresses instead of counted objects
 entry      the function that takes the frame, and the object file
+image      the object file as machine code that needs no loader
+machine    the processor, and loading where it has to be LLVM that does it
 
 This builds on parts of Numba that are not its public interface; its version is pinned.
 """
 
 from .entry import compile_entry
 from .frontend import dispatcher_type, instruction_type
+from .machine import load_object
 
-__all__ = ["compile_entry", "dispatcher_type", "instruction_type"]
+__all__ = ["compile_entry", "dispatcher_type", "instruction_type", "load_object"]

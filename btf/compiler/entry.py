@@ -1,4 +1,4 @@
-"""From a kernel and the types of its arguments to an object file."""
+"""From a kernel and the types of its arguments to machine code."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from numba.np import numpy_support
 
 from .. import jit
 from .frontend import Library, dispatcher
+from .image import NoImageError, image_of
 from .lowering import WORD, Bundle, Vector, load_argument, words_of
 
 
 def compile_entry(
     owner: jit.Kernel, key: tuple[Any, ...], name: str
-) -> tuple[bytes, str | list[str] | None]:
-    """Compile a kernel for argument types: (object code with function ``name``, result types)."""
+) -> tuple[dict[str, Any], bytes]:
+    """Compile a kernel for argument types: what ``jit`` must know of the code, and the code."""
     with global_compiler_lock:
         args = tuple(map(_numba_type, key))
         target = dispatcher(owner.function)
@@ -33,10 +34,12 @@ def compile_entry(
         library.add_linking_library(compiled.library)
         library.add_ir_module(_entry(context, compiled, args, name))
         code = _emit(context.codegen(), library, name)
-    result = compiled.signature.return_type
-    if isinstance(result, types.BaseTuple):
-        return code, [_result_name(part) for part in result]
-    return code, None if result == types.none else _result_name(result)
+    head = {"results": _result_names(compiled.signature.return_type)}
+    try:
+        image, start, imports = image_of(code, name)
+    except NoImageError:
+        return {**head, "object": name}, code
+    return {**head, "start": start, "imports": imports}, image
 
 
 def _numba_type(key: Any) -> Any:
@@ -56,6 +59,12 @@ def _numba_type(key: Any) -> Any:
         fields[name] = position, numba_type
         position += words_of(numba_type)
     return Bundle(made.__qualname__, fields)
+
+
+def _result_names(numba_type: Any) -> str | list[str] | None:
+    if isinstance(numba_type, types.BaseTuple):
+        return [_result_name(part) for part in numba_type]
+    return None if numba_type == types.none else _result_name(numba_type)
 
 
 def _result_name(numba_type: Any) -> str:

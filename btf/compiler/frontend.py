@@ -36,8 +36,8 @@ from numba.core import (
 from numba.core.registry import CPUTarget
 from numba.core.typing import templates
 
-from .. import jit
 from . import lowering
+from .machine import target_machine
 
 
 class Library(codegen.CodeLibrary):
@@ -82,7 +82,7 @@ class _Codegen(codegen.Codegen):
     _library_class = Library
 
     def __init__(self) -> None:
-        self.machine = jit.target_machine()
+        self.machine = target_machine()
         self._target_data = self.machine.target_data
         self._data_layout = str(self._target_data)
 
