@@ -68,6 +68,10 @@ def _small_heap() -> None:
     gc.freeze()
 
 
+def pytest_sessionfinish() -> None:
+    gc.unfreeze()  # else libraries that count their objects at the end complain
+
+
 @pytest.fixture(scope="session")
 def demo_btf() -> Callable[[str], bytes]:
     """The raw BTF of a demo module, or of ``vmlinux``."""
