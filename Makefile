@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := build/demo
 
-.PHONY: help demo test lint oracle bench kernel-proof docs lock clean
+.PHONY: help demo test lint oracle bench kernel-proof docs lock wheel clean
 
 help:
 	@echo "make demo          deduplicate the demo kernel into $(DEMO) and print what came of it"
@@ -17,6 +17,7 @@ help:
 	@echo "make kernel-proof  boot a Debian kernel with modules that carry our BTF (needs qemu)"
 	@echo "make docs          write docs/tables.md from the schemas"
 	@echo "make lock          resolve the dependencies in pyproject.toml again"
+	@echo "make wheel         build the package, machine code included, into dist"
 	@echo "make clean         remove what the above made"
 
 demo: $(VENV)/.run
@@ -54,8 +55,15 @@ lock: $(VENV)/.dev
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header \
 	    --python-version 3.11 --extra dev pyproject.toml -o requirements-dev.lock
 
+# Machine code for most processors comes along, so that no user has to compile.
+wheel: $(VENV)/.run
+	rm -rf btf/machine_code build/lib
+	SPLITBTF_BUILT_FOR=x86-64-v3 $(BIN)/python -c "from btf import warmup; warmup.warm_up_all(print)"
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+	rm -rf btf/machine_code
+
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist btf/machine_code *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # The stamps say what is installed; nothing is asked of the registry again until a lock changes.
 $(VENV)/.made:

@@ -17,6 +17,10 @@ the processor. Several processes may fill the folder at once: a file is written 
 name and renamed, and says by a digest of its own that it is whole.
 
 ``SPLITBTF_CACHE_DIR`` moves the folder; the default is ``$XDG_CACHE_HOME/splitbtf``.
+
+A wheel can bring machine code along, made for processors of a level (x86-64-v3: with AVX2) and
+found by the hash of the sources alone; where it can be used, nothing is ever compiled.
+``SPLITBTF_BUILT_FOR`` has it made, see the Makefile's ``wheel``.
 ``NUMBA_DISABLE_JIT=1`` runs the same functions interpreted, for debugging and for the tests.
 """
 
@@ -46,6 +50,13 @@ F = TypeVar("F", bound=Callable[..., object])
 INTERPRETED = os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0")
 
 _PACKAGE = Path(__file__).parent
+_CAME_WITH = _PACKAGE / "machine_code"
+BUILDS = ("x86-64-v3",)
+BUILT_FOR = os.environ.get("SPLITBTF_BUILT_FOR", "")
+if BUILT_FOR and BUILT_FOR not in BUILDS:
+    raise ImportError(f"SPLITBTF_BUILT_FOR={BUILT_FOR}: only {', '.join(BUILDS)} can be built for")
+# The flags of Linux that make out this level.
+_X86_64_V3 = {"avx2", "bmi1", "bmi2", "fma", "f16c", "movbe", "abm"}
 _IMPORT = re.compile(
     rb"^[ \t]*from (\.+)([\w.]*) import ([^#\n(]*)(\([^)]*\))?[ \t]*(?:#.*)?$", re.MULTILINE
 )
@@ -213,6 +224,8 @@ class _Entry:
         signature = hashlib.blake2b(_describe(key).encode(), digest_size=6).hexdigest()
         path = cache_folder(function.__module__) / f"{name}-{signature}"
         stored = _read(path)
+        if stored is None and (came := came_with(function.__module__)) is not None:
+            stored = _read(came / path.name)
         if stored is None:
             from .compiler import compile_entry
 
@@ -305,15 +318,20 @@ _PROCESSOR_FACTS = (
 
 def _processor() -> list[str]:
     """The kind of processor that this is, for which machine code is made."""
+    return [os.uname().machine, *_processor_facts().values()]
+
+
+@functools.cache
+def _processor_facts() -> dict[str, str]:
     try:
         with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:  # noqa: PTH123
             # There may be hundreds of processors, and each one takes its time.
             text = file.read(8192).partition("\n\n")[0]
     except OSError:
-        return [*os.uname()]
+        text = f"model name: {os.uname()}"
     lines = (line.partition(":") for line in text.splitlines())
     facts = {name.strip(): value.strip() for name, _, value in lines}
-    return [os.uname().machine, *(facts.get(name, "") for name in _PROCESSOR_FACTS)]
+    return {name: facts.get(name, "") for name in _PROCESSOR_FACTS}
 
 
 @functools.cache
@@ -356,16 +374,32 @@ def _sources(path: str) -> dict[str, bytes]:
 @functools.cache
 def cache_folder(module: str = "") -> Path:
     """The folder for the machine code of the kernels of a module (dotted name)."""
-    digest = hashlib.blake2b(_everywhere(), digest_size=10)
-    origin = getattr(sys.modules.get(module), "__file__", None) or f"{_PACKAGE}/jit.py"
-    for source, text in sorted({**_sources(origin), **_compilers()}.items()):
-        name = source.removeprefix(f"{_PACKAGE}/")
-        digest.update(name.encode() + b"\0" + text + b"\0")
+    if BUILT_FOR:
+        return _CAME_WITH / f"{BUILT_FOR}-{_sources_digest(module, b'')}"
     root = os.environ.get("SPLITBTF_CACHE_DIR")
     if not root:
         cache_home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
         root = str(Path(cache_home) / "splitbtf")
-    return Path(root) / f"kernels-{digest.hexdigest()}"
+    return Path(root) / f"kernels-{_sources_digest(module, _everywhere())}"
+
+
+@functools.cache
+def came_with(module: str) -> Path | None:
+    """The folder for machine code that this package was built with, if this processor runs it."""
+    flags = set(_processor_facts()["flags"].split())
+    if not _CAME_WITH.is_dir() or not flags.issuperset(_X86_64_V3):
+        return None
+    return _CAME_WITH / f"{BUILDS[0]}-{_sources_digest(module, b'')}"
+
+
+def _sources_digest(module: str, more: bytes) -> str:
+    """Stands for the sources that the kernels of a module are made of."""
+    digest = hashlib.blake2b(more, digest_size=10)
+    origin = getattr(sys.modules.get(module), "__file__", None) or f"{_PACKAGE}/jit.py"
+    for source, text in sorted({**_sources(origin), **_compilers()}.items()):
+        name = source.removeprefix(f"{_PACKAGE}/")
+        digest.update(name.encode() + b"\0" + text + b"\0")
+    return digest.hexdigest()
 
 
 @functools.cache

@@ -16,8 +16,10 @@ from .deduplication.abi import abi_names, clashing_struct
 from .deduplication.index import BaseIndex
 from .deduplication.module import make_ready, open_module
 from .header import pack
-from .jit import INTERPRETED, cache_folder
+from .jit import INTERPRETED, cache_folder, came_with
 from .table import BTF, NATIVE, parse
+
+_ALL = "tables"  # marks a folder of which all kernels are ready
 
 
 def warm_up(announce: Callable[[str], None] | None = None, *, tables: bool = False) -> None:
@@ -30,8 +32,8 @@ def warm_up(announce: Callable[[str], None] | None = None, *, tables: bool = Fal
     if INTERPRETED:
         return
     folder = cache_folder(__name__)
-    marker = folder / ("tables" if tables else "dedup")
-    if marker.exists() or (folder / "tables").exists():
+    marker = folder / (_ALL if tables else "dedup")
+    if marker.exists() or any((f / _ALL).exists() for f in (folder, came_with(__name__)) if f):
         return
     if announce is not None:
         announce(
@@ -51,6 +53,21 @@ def warm_up(announce: Callable[[str], None] | None = None, *, tables: bool = Fal
         _exercise_rows(split)
     marker.parent.mkdir(parents=True, exist_ok=True)
     marker.touch()
+
+
+def warm_up_all(announce: Callable[[str], None] | None = None) -> None:
+    """What any function of this package needs: for machine code that is to come with it."""
+    from .edit.adding import StringPool
+    from .layers.rebase import rebase
+
+    warm_up(announce, tables=True)
+    split = _exercise_dedup()[1]
+    assert split.base is not None
+    pool = StringPool(split.base)
+    pool.add(b"new")
+    pool.add_all(np.zeros(1, np.int64), split.strings)
+    pool.add_types(split, split.start_id)
+    rebase(split, split.base, np.zeros(split.type_count, np.uint32))
 
 
 def warm_up_beside(tables: bool) -> None:
@@ -106,11 +123,13 @@ def _exercise_fingerprints(index: BaseIndex, split: BTF) -> None:
 
 def _exercise_rows(split: BTF) -> None:
     from .compare import alike
+    from .edit.rewrite import fields
     from .edit.side_by_side import side_by_side
     from .own_columns import columns, kind_totals, type_names
     from .own_members import members
 
     columns(split)
+    fields(split.words, split.offsets[:-1], split.offsets[1:])
     kind_totals(split)
     type_names(split)
     members(split)

@@ -209,6 +209,31 @@ def run_file(script: Path, folder: Path, *arguments: str, **more: str) -> str:
 
 
 @compiled
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="machine code for x86-64")
+def test_machine_code_that_comes_with_the_package(tmp_path: Path) -> None:
+    """As in a wheel: nothing is compiled, and nothing is kept; but never for another source."""
+    copy = copy_of_package(tmp_path)
+    env = {"PYTHONPATH": str(tmp_path), "PYTHONSAFEPATH": "1"}
+    assert run(COUNT, tmp_path / "none", SPLITBTF_BUILT_FOR="x86-64-v3", **env) == "3 True\n"
+    assert list(copy.glob("machine_code/x86-64-v3-*/*")) and not (tmp_path / "none").exists()
+    without = COUNT.replace("found =", "from btf import jit; jit._X86_64_V3.add('other'); found =")
+    assert run(without, tmp_path / "other", **env) == "3 True\n"
+    if jit._X86_64_V3 <= set(jit._processor_facts()["flags"].split()):
+        assert run(COUNT, tmp_path / "none", **env) == "3 False\n"
+        assert not (tmp_path / "none").exists()
+    source = copy / "strings.py"
+    source.write_text(source.read_text() + "\n# changed\n")
+    assert run(COUNT, tmp_path / "none", **env) == "3 True\n"
+
+
+def copy_of_package(folder: Path) -> Path:
+    copy = folder / "btf"
+    ignored = shutil.ignore_patterns("__pycache__", "machine_code")
+    shutil.copytree(Path(jit.__file__).parent, copy, ignore=ignored)
+    return copy
+
+
+@compiled
 def test_damaged_machine_code_is_not_run(tmp_path: Path) -> None:
     run(COUNT, tmp_path)
     (kept,) = tmp_path.glob("*/*")
@@ -222,9 +247,7 @@ def test_damaged_machine_code_is_not_run(tmp_path: Path) -> None:
 @compiled
 def test_the_folder_changes_with_every_source_that_matters(tmp_path: Path) -> None:
     """A kernel in another file that is called, and a constant in a third."""
-    source = Path(jit.__file__).parent
-    copy = tmp_path / "btf"
-    shutil.copytree(source, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    copy = copy_of_package(tmp_path)
     name = "btf.deduplication.passes"
     ask = f"import {name}; from btf import jit; print(jit.cache_folder({name!r}).name)"
 

@@ -6,14 +6,16 @@ import functools
 
 import llvmlite.binding as llvm
 
+from ..jit import BUILT_FOR
+
 
 def target_machine() -> llvm.TargetMachine:
     """LLVM's description of this processor, for code that may lie anywhere in memory."""
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     return llvm.Target.from_triple(llvm.get_process_triple()).create_target_machine(
-        cpu=llvm.get_host_cpu_name(),
-        features=_cpu_features(),
+        cpu=BUILT_FOR or llvm.get_host_cpu_name(),
+        features="" if BUILT_FOR else _cpu_features(),
         opt=3,
         reloc="pic",
         codemodel="small",
