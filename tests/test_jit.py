@@ -218,7 +218,7 @@ def test_machine_code_that_comes_with_the_package(tmp_path: Path) -> None:
     assert list(copy.glob("machine_code/x86-64-v3-*/*")) and not (tmp_path / "none").exists()
     without = COUNT.replace("found =", "from btf import jit; jit._X86_64_V3.add('other'); found =")
     assert run(without, tmp_path / "other", **env) == "3 True\n"
-    if jit._X86_64_V3 <= set(jit._processor_facts()["flags"].split()):
+    if set(jit._processor_facts()["flags"].split()) >= jit._X86_64_V3:
         assert run(COUNT, tmp_path / "none", **env) == "3 False\n"
         assert not (tmp_path / "none").exists()
     source = copy / "strings.py"
