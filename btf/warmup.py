@@ -75,8 +75,10 @@ def warm_up_beside(tables: bool) -> None:
     from .deduplication.deduplicate import prepare
 
     prepare()
+    index, split = _exercise_dedup()
+    make_ready(index)
     if tables:
-        _exercise_rows(_exercise_dedup()[1])
+        _exercise_rows(split)
 
 
 def _start(program: str) -> subprocess.Popen[bytes] | None:

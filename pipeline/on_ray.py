@@ -78,6 +78,9 @@ class OnRay:
             raise
         # Deaths are dealt with by schedule.py, which knows what to do about them.
         self._task = ray.remote(num_cpus=1, max_retries=0)(function)
+        # Worker processes start and import while the first kernel is being prepared.
+        import_all = ray.remote(num_cpus=1, max_retries=0)(_import_all)
+        self._importing = [import_all.remote() for _ in range(self.workers)]
         self._running: list[Any] = []
 
     def _start(self, workers: int) -> None:
@@ -192,6 +195,11 @@ class OnRay:
                 ray_node.stop(self._node)
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _import_all() -> None:
+    """What a worker will need, so that its first item does not wait for it."""
+    from . import slices, tables, worker  # noqa: F401
 
 
 def _looks(paths: Sequence[str]) -> list[tuple[int, int, int] | None]:
