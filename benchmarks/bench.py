@@ -23,7 +23,7 @@ import process
 import speed
 import whole
 from inputs import Input, demo, given
-from measure import BenchError, Sides, build_program, run, splitbtf
+from measure import BenchError, Sides, build_program, run
 from report import Table, machine_lines
 
 Section = Callable[[Sides, Input], list[Table]]
@@ -79,7 +79,7 @@ def main() -> int:
         title = options.title or "A kernel"
     sides = Sides(build_program(), options.core, options.repeat)
     libbpf = sides.peer_once(source.base, source.modules[:1])["libbpf"]
-    run(_compile_command(source)).json()
+    _compile()
     heading = [
         f"## {title}",
         "",
@@ -101,9 +101,9 @@ def main() -> int:
     return failed
 
 
-def _compile_command(source: Input) -> list[str]:
-    """One module: whatever has to be compiled is so before anything is measured."""
-    return splitbtf("dedup", "-B", source.base, "--no-output", "--json", source.modules[0])
+def _compile() -> None:
+    """Whatever has to be compiled is so before anything is measured."""
+    run([sys.executable, "-c", "import btf; btf.warm_up(tables=True)"])
 
 
 def _section(section: Section, name: str, sides: Sides, source: Input) -> tuple[str, bool]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,12 +50,15 @@ def _busy_seconds(out: str) -> float:
 
 def workers(sides: Sides, source: Input) -> list[Table]:
     """The dedup phase on one and two workers, and what of it is not in the workers."""
-    rows = []
+    rows = [_two_peers(sides, source)]
     with _outputs() as outputs:
         for engine in ("local", "ray"):
+            found: dict[int, list[tuple[float, Any]]] = {1: [], 2: []}
+            for _ in range(sides.repeat):
+                for count, runs in found.items():
+                    runs.append(_run(source, engine, count, outputs))
             first = 0.0
-            for count in (1, 2):
-                runs = [_run(source, engine, count, outputs) for _ in range(sides.repeat)]
+            for count, runs in found.items():
                 work = Sample(tuple(facts["work_seconds"] for _, facts in runs))
                 _, facts = min(runs, key=lambda one: abs(one[1]["work_seconds"] - work.median))
                 first = first or work.median
@@ -72,10 +78,29 @@ def workers(sides: Sides, source: Input) -> list[Table]:
     notes = (
         "'workers busy' is the sum over the workers; 'not in workers' is the dedup phase less "
         "that sum by the number of workers: handing out, waiting for the last, and with Ray until "
-        "its workers have started. Beside two workers, what puts tables together while they work "
-        "needs a core of its own; a local one works in the same process and has that added.",
+        "its workers have started. Workers make the tables too, as slices of a kernel are done.",
+        "The first row is what two cores of this machine are worth: two of the peer at the same "
+        "time, which have nothing to do with each other, against one after the other.",
     )
     return [Table("One worker and two", header, tuple(rows), notes)]
+
+
+def _two_peers(sides: Sides, source: Input) -> tuple[str, ...]:
+    """How much faster two processes are that share nothing but the machine."""
+    cores = sorted(os.sched_getaffinity(0))[-2:]
+    sample = source.modules[:: max(1, len(source.modules) // 160)]
+    alone: list[float] = []
+    both: list[float] = []
+    for _ in range(sides.repeat):
+        alone.append(sides.peer_once(source.base, sample)["total_s"])
+        with ThreadPoolExecutor(len(cores)) as pool:
+            at_once = [
+                pool.submit(replace(sides, core=core).peer_once, source.base, sample)
+                for core in cores
+            ]
+        both.append(max(one.result()["total_s"] for one in at_once))
+    speed = len(cores) * Sample(tuple(alone)).median / Sample(tuple(both)).median
+    return ("libbpf, 2 at once", Sample(tuple(both)).show(seconds), times(speed), "", "", "", "")
 
 
 def job(sides: Sides, source: Input) -> list[Table]:

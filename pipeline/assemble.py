@@ -34,12 +34,15 @@ class KernelTables:
             min(MODULES_PER_SLICE, len(kernel.modules) - first)
             for first in range(0, len(kernel.modules), MODULES_PER_SLICE)
         ]
-        self._base: list[Future[Facts]] = [self._make([])] if has_base else []
+        self._has_base = has_base
+        self._base: list[Future[Facts]] = []
         self._made: dict[int, Future[Facts]] = {}
 
     def located(self, found: Mapping[int, Location]) -> None:
         """Results are to be had."""
         self._located.update(found)
+        if self._has_base and not self._base and found:  # the first modules do not wait for it
+            self._base.append(self._make([]))
         for object_id in found:
             number = (object_id - 1) // MODULES_PER_SLICE
             self._missing[number] -= 1
@@ -65,6 +68,8 @@ class KernelTables:
         """All results are there: the parts of each table, and the summary."""
         if any(self._missing):
             raise AssertionError(f"no result of {sum(self._missing)} modules")
+        if self._has_base and not self._base:
+            self._base.append(self._make([]))
         for future in [*self._base, *(self._made[number] for number in sorted(self._made))]:
             self.facts.add(future.result())
         found = self.facts.parts

@@ -188,7 +188,7 @@ class KernelJob:
             self.shared = Shared(shared, {key: found.entry for key, found in known.items()})
         self._workforce: Workforce = Here(shared)
         if not self.has_work:
-            self._submit(self._begin, self._workforce)
+            self._submit(self._begin)
         if base is None:
             self._submit(self._fail_all)
 
@@ -218,10 +218,9 @@ class KernelJob:
         self._ship = bool(files) and not executor.sees(files[:: -(-len(files) // _SEEN)])
         here = self._context.out.storage.local
         direct = here is None or executor.sees([f"{here}/.lock"])
-        # Tables are made by workers, if they see the results; or else here, in another thread.
-        self._submit(self._begin, workforce if direct and not executor.is_here else self._workforce)
         if direct:
             self._workforce = workforce
+        self._submit(self._begin)
         self.options = BatchOptions(self._work, self._place(direct), known_access())
         self._report_progress()
         return self._cut(executor.workers)
@@ -270,9 +269,10 @@ class KernelJob:
 
         self._context.check(self._context.writer.submit(timed))
 
-    def _begin(self, workforce: Workforce) -> None:
-        has_base = self._loaded is not None
-        self._tables = KernelTables(self._context.out, self._kernel, workforce, has_base=has_base)
+    def _begin(self) -> None:
+        self._tables = KernelTables(
+            self._context.out, self._kernel, self._workforce, has_base=self._loaded is not None
+        )
         self._add(self._taken)
 
     def _fail_all(self) -> None:

@@ -31,7 +31,6 @@ class InProcess:
 
     name = "local"
     workers = 1
-    is_here = True
 
     def __init__(self, function: WorkFunction) -> None:
         self._function = function
@@ -70,7 +69,6 @@ class Forked:
     """A fixed number of child processes; one that dies is replaced."""
 
     name = "local"
-    is_here = False
 
     def __init__(self, workers: int, function: WorkFunction) -> None:
         self.workers = workers

@@ -46,7 +46,6 @@ class OnRay:
     """Items as Ray tasks, one core each. Starts Ray; ``close`` stops it."""
 
     name = "ray"
-    is_here = False
 
     def __init__(self, workers: int | None, address: str | None, function: WorkFunction) -> None:
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"

@@ -78,7 +78,6 @@ class Executor(Protocol):
 
     name: str
     workers: int
-    is_here: bool  # one item at a time, in this process
 
     def share(self, value: Any) -> Any:
         """Make a value available to all workers; the result is passed to ``submit``."""
@@ -116,7 +115,8 @@ class Workforce(Protocol):
 
 @dataclass(slots=True)
 class Facts:
-    """What happened while a job's batches ran. ``work_seconds`` is from its first to its last."""
+    """What happened while a job's batches ran. ``work_seconds`` is from its first to its last, and
+    ``busy_seconds`` what workers did for it in that time, calls included."""
 
     batches: int = 0
     crashes: int = 0
@@ -391,11 +391,12 @@ class _Loop:
             facts.crashes += 1
             self._try_again(attempt, outcome)
             return
+        if not attempt.running.completed:
+            facts.busy_seconds += outcome.busy_seconds
         if attempt.future is not None:
             attempt.future.set_result(outcome.value)
             return
         facts.batches += 1
-        facts.busy_seconds += outcome.busy_seconds
         facts.processes.add(outcome.process_id)
         attempt.running.job.finished(outcome.value)
 
