@@ -177,7 +177,6 @@ class KernelJob:
         self._read = set(plan.read)
         self._worked = 0
         self._done = self._failed = 0
-        self._tables_seconds = 0.0
         self._ship = False
         self.options = BatchOptions(self._work, self._place(True), known_access())
         self._todo, self._taken = self._divide()
@@ -262,12 +261,7 @@ class KernelJob:
     # -------------------------------------------------------------- in the writer's thread
 
     def _submit(self, function: Callable[..., None], *arguments: Any) -> None:
-        def timed() -> None:
-            began = time.perf_counter()
-            function(*arguments)
-            self._tables_seconds += time.perf_counter() - began
-
-        self._context.check(self._context.writer.submit(timed))
+        self._context.check(self._context.writer.submit(function, *arguments))
 
     def _begin(self) -> None:
         self._tables = KernelTables(
@@ -344,6 +338,7 @@ class KernelJob:
     # -------------------------------------------------------------- commit
 
     def _commit(self) -> None:
+        began = time.perf_counter()
         out, kernel, base = self._context.out, self._kernel, self._loaded
         facts = self._tables.facts
         parts, summary = self._tables.finish()
@@ -374,7 +369,7 @@ class KernelJob:
             "index_seconds": base.index_seconds if base is not None else 0.0,
             "work_seconds": self.facts.work_seconds,
             "busy_seconds": self.facts.busy_seconds,
-            "tables_seconds": self._tables_seconds,
+            "tables_seconds": time.perf_counter() - began,
             "batches": self.facts.batches,
             "crashes": self.facts.crashes,
             "read": len(self._read),
