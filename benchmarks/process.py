@@ -78,9 +78,9 @@ def start(sides: Sides, source: Input) -> list[Table]:
         ("libbpf", peer.show(seconds), times(1)),
     )
     announced = all("compiling" in cold.finished.err for cold in (dedup, whole))
-    said = "It is announced." if announced else "It is NOT announced."
+    said = "this is announced" if announced else "this is NOT announced"
     note = (
-        f"The first run compiles, on all cores; {said} It leaves {size(dedup.kept_bytes)} in the "
+        f"The first run compiles, on all cores; {said}. It leaves {size(dedup.kept_bytes)} in the "
         f"cache, and `run --engine local` {size(whole.kept_bytes)}."
     )
     return [Table("Process start to end, one module", ("", "time", "ratio"), rows, (note,))]

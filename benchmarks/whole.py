@@ -100,7 +100,15 @@ def _two_peers(sides: Sides, source: Input) -> tuple[str, ...]:
             ]
         both.append(max(one.result()["total_s"] for one in at_once))
     speed = len(cores) * Sample(tuple(alone)).median / Sample(tuple(both)).median
-    return ("libbpf, 2 at once", Sample(tuple(both)).show(seconds), times(speed), "", "", "", "")
+    return (
+        f"libbpf, {len(cores)} at once",
+        Sample(tuple(both)).show(seconds),
+        times(speed),
+        "",
+        "",
+        "",
+        "",
+    )
 
 
 def job(sides: Sides, source: Input) -> list[Table]:

@@ -48,7 +48,7 @@ def analyse(kernel: Analysed) -> dict[str, pa.Table]:
     return {name: future.result() for name, future in coming.items()}
 
 
-class Here:
+class Here(Workforce):
     """A workforce of one: this thread. For a kernel that workers have nothing to do with."""
 
     workers = 1
@@ -60,6 +60,3 @@ class Here:
         done: Future[Any] = Future()
         done.set_result(function(self._base, argument))
         return done
-
-    def map(self, function: Callable[[Any, Any], Any], each: Sequence[Any]) -> list[Any]:
-        return [function(self._base, one) for one in each]

@@ -14,6 +14,8 @@ from .summary import WorkSummary, together
 
 BY_SLICE = ("modules", "types", "members", "misses")
 
+_BASE = -1  # the number of its slice, before those of modules
+
 
 class KernelTables:
     """The tables of a kernel in the making. Raises OutputError.
@@ -35,14 +37,13 @@ class KernelTables:
             for first in range(0, len(kernel.modules), MODULES_PER_SLICE)
         ]
         self._has_base = has_base
-        self._base: list[Future[Facts]] = []
-        self._made: dict[int, Future[Facts]] = {}
+        self._made: dict[int, Future[Facts]] = {}  # by the number of the slice
 
     def located(self, found: Mapping[int, Location]) -> None:
         """Results are to be had."""
         self._located.update(found)
-        if self._has_base and not self._base and found:  # the first modules do not wait for it
-            self._base.append(self._make([]))
+        if found:  # the first modules do not wait for it
+            self._make_base()
         for object_id in found:
             number = (object_id - 1) // MODULES_PER_SLICE
             self._missing[number] -= 1
@@ -58,20 +59,22 @@ class KernelTables:
             )
         ]
 
+    def _make_base(self) -> None:
+        if self._has_base and _BASE not in self._made:
+            self._made[_BASE] = self._make([])
+
     def _make(self, modules: list[Placed]) -> Future[Facts]:
         out = self._out
-        scratch = out.scratch if out.storage.local is not None else None
-        task = Slice(out.storage, scratch, self._kernel.name, self._names, modules)
+        task = Slice(out.storage, out.parts_scratch, self._kernel.name, self._names, modules)
         return self._workforce.submit(make_parts, task)
 
     def finish(self) -> tuple[dict[str, tuple[Part, ...]], WorkSummary]:
         """All results are there: the parts of each table, and the summary."""
         if any(self._missing):
             raise AssertionError(f"no result of {sum(self._missing)} modules")
-        if self._has_base and not self._base:
-            self._base.append(self._make([]))
-        for future in [*self._base, *(self._made[number] for number in sorted(self._made))]:
-            self.facts.add(future.result())
+        self._make_base()
+        for number in sorted(self._made):
+            self.facts.add(self._made[number].result())
         found = self.facts.parts
         for part in (part for parts in found.values() for part in parts):
             self._out.adopt(part)

@@ -161,6 +161,11 @@ class OutputFolder:
                 os.makedirs(self._scratch, exist_ok=True)
         return self._scratch
 
+    @property
+    def parts_scratch(self) -> str | None:
+        """The same for ``new_parts``, on whatever machine: None where OUT is on no disk."""
+        return self.scratch if self.storage.local is not None else None
+
     def close(self) -> None:
         """Let others write. What was done and not committed stays for the next run."""
         self._flusher.shutdown(cancel_futures=True)
@@ -183,8 +188,7 @@ class OutputFolder:
 
     def table(self, kernel: str, table: str, rows: pa.Table) -> Part:
         """A table's part of these rows."""
-        scratch = self.scratch if self.storage.local is not None else None
-        with new_parts(self.storage, kernel, scratch) as parts:
+        with new_parts(self.storage, kernel, self.parts_scratch) as parts:
             parts.add(table, rows)
             part = parts.finish()[table]
         self.adopt(part)

@@ -26,7 +26,7 @@ def new_parts(storage: Storage, kernel: str, scratch: str | None) -> Iterator[Ne
              parts grow in a folder for temporary files
     """
     with writing(storage):
-        folder = tempfile.TemporaryDirectory(prefix="parts-", dir=scratch)
+        folder = tempfile.TemporaryDirectory(prefix="splitbtf-parts-", dir=scratch)
     with folder as path:
         parts = NewParts(storage, kernel, path)
         try:

@@ -111,6 +111,8 @@ class Workforce(Protocol):
 
     def map(self, function: Callable[[Any, Any], Any], each: Sequence[Any]) -> list[Any]:
         """``function(base, one)`` for each; the results in that order."""
+        futures = [self.submit(function, one) for one in each]
+        return [future.result() for future in futures]
 
 
 @dataclass(slots=True)
@@ -220,7 +222,7 @@ class _Attempt:
     since: float = 0.0
 
 
-class _OnWorkers:
+class _OnWorkers(Workforce):
     """The workforce of a job: its calls are handed out by the loop, which is another thread."""
 
     def __init__(
@@ -245,10 +247,6 @@ class _OnWorkers:
         if self._ended.is_set():  # nobody may have seen it
             _give_up_on(future)
         return future
-
-    def map(self, function: Callable[[Any, Any], Any], each: Sequence[Any]) -> list[Any]:
-        futures = [self.submit(function, one) for one in each]
-        return [future.result() for future in futures]
 
 
 def _give_up_on(future: Future[Any]) -> None:

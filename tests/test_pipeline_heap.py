@@ -34,7 +34,7 @@ def main(folder: str) -> None:
         held.append(held_bytes())
 
     pipeline.run._Run._note = note  # type: ignore[method-assign]
-    for kernels in (2, 7):
+    for kernels in (2, 10):
         source, out = Path(folder, f"source of {kernels}"), Path(folder, f"out of {kernels}")
         for number in range(kernels):  # of different releases, so that each is worked on
             tree = small_tree(source / str(number), ["xfs", "xt_bpf"])

@@ -16,7 +16,7 @@ from elftools.elf.enums import ENUM_RELOC_TYPE_x64
 from elftools.elf.relocation import RelocationSection
 from elftools.elf.sections import Symbol, SymbolTableSection
 
-_ALLOCATED = 2  # SHF_ALLOC
+_WRITTEN, _ALLOCATED = 1, 2  # SHF_WRITE, SHF_ALLOC
 _RELATIVE = (ENUM_RELOC_TYPE_x64["R_X86_64_PC32"], ENUM_RELOC_TYPE_x64["R_X86_64_PLT32"])
 _FRAMES = ".eh_frame"  # nothing unwinds through a kernel
 # jmp to the address in the eight bytes that follow; these are two bytes on.
@@ -41,6 +41,8 @@ def image_of(code: bytes, function: str) -> tuple[bytes, int, dict[str, int]]:
     places: dict[int, int] = {}  # of the sections, by number
     for number, section in enumerate(file.iter_sections()):
         if section["sh_flags"] & _ALLOCATED and section.name != _FRAMES:
+            if section["sh_flags"] & _WRITTEN:
+                raise NoImageError(f"{section.name} is to be written to")
             image += bytes(-len(image) % max(16, section["sh_addralign"]))
             places[number] = len(image)
             image += section.data()
