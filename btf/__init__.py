@@ -90,6 +90,7 @@ if TYPE_CHECKING:
     from .warmup import warm_up
     from .why.find import Miss, RootCause, misses
     from .why.names import BaseNames
+    from .workspaces import release_workspaces
 
 # Where each public name is. A module is imported when something of it is used for the first time:
 # a command that deduplicates starts without what dumps, edits or compares.
@@ -123,6 +124,7 @@ _HOMES = {
     "Typedef TypeTag Union Var Void Volatile",
     "view.typebase": "Encoding Linkage Reference Type Unknown",
     "warmup": "warm_up",
+    "workspaces": "release_workspaces",
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
 _MODULES = ("elf", "images", "kinds")
@@ -229,6 +231,7 @@ __all__ = [
     "parse",
     "parse_ext",
     "permute",
+    "release_workspaces",
     "relocate",
     "sort_by_name",
     "texts",

@@ -211,6 +211,11 @@ def forget(value: tuple[Any, ...]) -> None:
     _laid_out.pop(id(value), None)
 
 
+def forget_all() -> None:
+    """Let go of all of them, in all threads; those that come again are laid out anew."""
+    _laid_out.clear()
+
+
 class _Entry:
     """The machine code of a kernel for one combination of argument types.
 

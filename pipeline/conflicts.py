@@ -16,7 +16,16 @@ import btf
 from btf.compare.alike import Fingerprinted
 
 from .base import SharedBase
-from .grouping import distinct_per_group, grouped, hashes, row_groups, shares_of, with_modules
+from .grouping import (
+    batches,
+    behind_one_another,
+    distinct_per_group,
+    grouped,
+    hashes,
+    shares_of,
+    take_rows,
+    with_modules,
+)
 from .storage import Stored
 
 if TYPE_CHECKING:
@@ -25,9 +34,9 @@ if TYPE_CHECKING:
 
     from .schedule import Workforce
 
-_COLUMNS = ("global_id", "object_id", "kind", "name", "size", "fingerprint")
+_COLUMNS = ("global_id", "kind", "name", "size", "fingerprint")
 TASKS_PER_WORKER = 4  # some names take longer than others to compare
-_MAX_OPEN_BYTES = 32 << 20  # of BTF files that a worker keeps open
+_MAX_OPEN_BYTES = 8 << 20  # of BTF files that a worker keeps open; what is made of them is as much
 _LAST_BYTES = 6
 LABELS = ("definition 1", "this one")
 # What these are called is a text, not a name.
@@ -63,20 +72,30 @@ def find_conflicts(_: SharedBase, task: tuple[Sequence[Stored], int, int]) -> pa
     import pyarrow as pa
 
     parts, share, shares = task
-
-    def wanted(table: pa.Table) -> NDArray[np.bool_]:
-        kind = pa.concat_arrays(table["kind"].unify_dictionaries().chunks)
-        nameless = np.isin(kind.dictionary.to_numpy(zero_copy_only=False), NAMELESS)
-        length, mixed = _mixed(table["name"])
-        kept: NDArray[np.bool_] = (length > 0) & (mixed % np.uint32(shares) == share)
-        kept &= ~nameless[kind.indices.to_numpy()]
-        return kept
-
-    rows = pa.concat_tables(row_groups(parts, _COLUMNS, wanted)).unify_dictionaries()
-    name, kind = _ranks(rows["name"]), _ranks(rows["kind"].cast(pa.string()))
-    values = hashes(rows["fingerprint"])
-    groups = grouped([name, kind, values[:, 0], values[:, 1]])
-    holders = distinct_per_group(groups, rows["object_id"].to_numpy(), at_least=1)[1]
+    holder, number, upper, lower, names, kinds = [], [], [], [], [], []
+    known_kinds: dict[str, int] = {}
+    for start, batch in batches(parts, ("object_id", "kind", "name", "fingerprint")):
+        text = batch["kind"].dictionary.to_pylist()
+        length, mixed = _mixed(batch["name"])
+        wanted = (length > 0) & (mixed % np.uint32(shares) == share)
+        kind = batch["kind"].indices.to_numpy()
+        wanted &= ~np.isin(text, NAMELESS)[kind]
+        kept = np.flatnonzero(wanted)
+        values = hashes(batch["fingerprint"])
+        holder.append(batch["object_id"].to_numpy()[kept])
+        number.append(kept + start)
+        upper.append(values[kept, 0])
+        lower.append(values[kept, 1])
+        names.append(batch["name"].take(pa.array(kept)).dictionary_encode())
+        of_text = [known_kinds.setdefault(each, len(known_kinds)) for each in text]
+        kinds.append(np.array(of_text, np.uint16)[kind[kept]])
+    name, kind = _numbered(names), behind_one_another(kinds, np.uint16)
+    keys = [name, kind, *(behind_one_another(half, np.uint64) for half in (upper, lower))]
+    del upper, lower, names, kinds
+    groups = grouped(keys)
+    del keys
+    object_id = behind_one_another(holder, np.uint32)
+    holders = distinct_per_group(groups, object_id, at_least=1)[1]
     first, copies = groups.first, groups.sizes
 
     # Each group is a definition; those of one name and kind are neighbours.
@@ -85,19 +104,18 @@ def find_conflicts(_: SharedBase, task: tuple[Sequence[Stored], int, int]) -> pa
     meaning = np.cumsum(new) - 1
     definitions = np.bincount(meaning, minlength=1)[meaning] if len(first) else copies
     kept = np.flatnonzero(definitions > 1)
-    in_base = rows["object_id"].to_numpy()[first] == 0
+    in_base = object_id[first] == 0
     modules = holders.value_lengths().to_numpy() - in_base
-    global_id = rows["global_id"].to_numpy()[first]
-    ranking = np.lexsort((global_id[kept], -modules[kept], ~in_base[kept], meaning[kept]))
+    ranking = np.lexsort((first[kept], -modules[kept], ~in_base[kept], meaning[kept]))
     kept = kept[ranking]
-    number = np.arange(len(kept)) - np.searchsorted(meaning[kept], meaning[kept])
-    chosen = rows.take(pa.array(first[kept]))
+    definition = np.arange(len(kept)) - np.searchsorted(meaning[kept], meaning[kept]) + 1
+    chosen = take_rows(parts, _COLUMNS, behind_one_another(number, np.int64)[first[kept]])
     return pa.table(
         {
             "kind": chosen["kind"].cast(pa.string()),
             "name": chosen["name"],
             "definitions": definitions[kept],
-            "definition": number + 1,
+            "definition": definition,
             "size": chosen["size"],
             "copies": copies[kept],
             "in_base": in_base[kept],
@@ -109,14 +127,11 @@ def find_conflicts(_: SharedBase, task: tuple[Sequence[Stored], int, int]) -> pa
     )
 
 
-def _mixed(texts: pa.ChunkedArray) -> tuple[NDArray[np.int32], NDArray[np.uint32]]:
+def _mixed(texts: pa.StringArray) -> tuple[NDArray[np.int32], NDArray[np.uint32]]:
     """The length of each text in bytes, and a number that equal texts share: of its length and
     last bytes, as names begin alike more often than they end alike."""
-    import pyarrow as pa
-
-    array = pa.concat_arrays(texts.chunks)
-    _, ends, content = array.buffers()
-    ends = np.frombuffer(ends, np.int32)[array.offset : array.offset + len(array) + 1]
+    _, ends, content = texts.buffers()
+    ends = np.frombuffer(ends, np.int32)[texts.offset : texts.offset + len(texts) + 1]
     text = np.frombuffer(content or b"", np.uint8)
     length = np.diff(ends)
     mixed = length.astype(np.uint32)
@@ -127,17 +142,12 @@ def _mixed(texts: pa.ChunkedArray) -> tuple[NDArray[np.int32], NDArray[np.uint32
     return length, mixed >> np.uint32(8)
 
 
-def _ranks(texts: pa.ChunkedArray) -> NDArray[np.uint64]:
-    """The place of each text among all different ones, in order."""
+def _numbered(texts: Sequence[pa.DictionaryArray]) -> NDArray[np.int32]:
+    """A number for each text, the same for equal ones."""
     import pyarrow as pa
-    import pyarrow.compute as pc
 
-    encoded = pa.concat_arrays(texts.chunks or [pa.array([], pa.string())]).dictionary_encode()
-    order = pc.sort_indices(encoded.dictionary).to_numpy()
-    rank = np.empty(len(order), np.uint64)
-    rank[order] = np.arange(len(order), dtype=np.uint64)
-    ranks: NDArray[np.uint64] = rank[encoded.indices.to_numpy()]
-    return ranks
+    whole = pa.chunked_array(texts, pa.dictionary(pa.int32(), pa.string())).unify_dictionaries()
+    return behind_one_another([chunk.indices.to_numpy() for chunk in whole.chunks], np.int32)
 
 
 def _without_base(object_ids: pa.ListArray) -> pa.ListArray:

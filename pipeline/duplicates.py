@@ -13,23 +13,24 @@ import numpy as np
 
 from .base import SharedBase
 from .grouping import (
+    batches,
+    behind_one_another,
     distinct_per_group,
     grouped,
     hashes,
     ranges,
-    row_groups,
     shares_of,
+    take_rows,
     with_modules,
 )
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from numpy.typing import NDArray
 
     from .schedule import Workforce
     from .storage import Stored
 
-_COLUMNS = ("global_id", "object_id", "kind", "name", "bytes", "own_fingerprint")
+_COLUMNS = ("global_id", "kind", "name", "bytes", "own_fingerprint")
 
 
 def duplicates_table(
@@ -51,18 +52,22 @@ def find_duplicates(_: SharedBase, task: tuple[Sequence[Stored], int, int]) -> p
     import pyarrow as pa
 
     parts, low, high = task
-
-    def wanted(table: pa.Table) -> NDArray[np.bool_]:
-        upper = hashes(table["own_fingerprint"])[:, 0]
-        inside: NDArray[np.bool_] = (upper >= low) & (upper <= np.uint64(high - 1))
-        inside &= table["object_id"].to_numpy() > 0
-        return inside
-
-    rows = pa.concat_tables(row_groups(parts, _COLUMNS, wanted))
-    values = hashes(rows["own_fingerprint"])
-    groups = grouped([values[:, 0], values[:, 1]])
-    several, object_ids = distinct_per_group(groups, rows["object_id"].to_numpy(), at_least=2)
-    first = rows.take(pa.array(groups.first[several]))
+    holder, number, upper, lower = [], [], [], []
+    for start, batch in batches(parts, ("object_id", "own_fingerprint")):
+        values, object_id = hashes(batch["own_fingerprint"]), batch["object_id"].to_numpy()
+        inside = (values[:, 0] >= low) & (values[:, 0] <= np.uint64(high - 1)) & (object_id > 0)
+        kept = np.flatnonzero(inside)
+        holder.append(object_id[kept])
+        number.append(kept + start)
+        upper.append(values[kept, 0])
+        lower.append(values[kept, 1])
+    keys = [behind_one_another(half, np.uint64) for half in (upper, lower)]
+    del upper, lower
+    groups = grouped(keys)
+    holders = behind_one_another(holder, np.uint32)
+    several, object_ids = distinct_per_group(groups, holders, at_least=2)
+    chosen = behind_one_another(number, np.int64)[groups.first[several]]
+    first = take_rows(parts, _COLUMNS, chosen)
     copies = groups.sizes[several]
     bytes_each = first["bytes"].to_numpy().astype(np.uint64)
     return pa.table(

@@ -1,14 +1,15 @@
 """Grouping rows of Parquet files by a 128-bit hash, a range of hashes at a time.
 
-Reads a row group after the other and keeps only the rows and columns asked for.
+Files are read twice, a few rows at a time: first what decides which rows belong together, then,
+for the few rows that are named in the end, what else is to be said of them.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 ROWS_PER_SHARE = 1 << 19
+_ROWS_AT_ONCE = 1 << 15
 
 Hashes = NDArray[np.uint64]  # shape (rows, 2): upper and lower half
 
@@ -79,39 +81,52 @@ def shares_of(parts: Sequence[Stored], workers: int) -> int:
     return workers * max(1, -(-rows // (workers * ROWS_PER_SHARE)))
 
 
-def row_groups(
-    parts: Sequence[Stored],
-    columns: Sequence[str],
-    wanted: Callable[[pa.Table], NDArray[np.bool_]],
-) -> Iterator[pa.Table]:
-    """The rows of Parquet files, of which there must be one, that are ``wanted``: a row group at a
-    time; an empty one first."""
+def batches(
+    parts: Sequence[Stored], columns: Sequence[str]
+) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """Some columns of Parquet files, a few rows at a time: (number of the first row, rows). Rows
+    are numbered through all files."""
+    import pyarrow.parquet as pq
+
+    first = 0
+    for part in parts:
+        with pq.ParquetFile(part.open()) as file:
+            for batch in file.iter_batches(_ROWS_AT_ONCE, columns=list(columns), use_threads=False):
+                yield first, batch
+                first += len(batch)
+
+
+def take_rows(
+    parts: Sequence[Stored], columns: Sequence[str], numbers: NDArray[np.int64]
+) -> pa.Table:
+    """Rows of Parquet files, of which there must be one, by their numbers, in that order."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    # Arrow's own keeps what is free; with this one a worker takes a third less in all.
-    pa.set_memory_pool(pa.system_memory_pool())
-    for nth, part in enumerate(parts):
-        with pq.ParquetFile(part.open()) as file:
-            if not nth:
-                yield file.schema_arrow.empty_table().select(list(columns))
-            for number in range(file.num_row_groups):
-                table = file.read_row_group(number, columns=list(columns), use_threads=False)
-                yield table.filter(pa.array(wanted(table)))
+    with pq.ParquetFile(parts[0].open()) as file:
+        schema = pa.schema([file.schema_arrow.field(name) for name in columns])
+    found = [schema.empty_table()]
+    order = np.argsort(numbers, kind="stable")
+    wanted = numbers[order]
+    for first, batch in batches(parts, columns):
+        low, high = np.searchsorted(wanted, [first, first + len(batch)])
+        if low < high:
+            rows = batch.take(pa.array(wanted[low:high] - first))
+            found.append(pa.Table.from_batches([rows]).select(columns))
+    place = np.empty(len(order), np.int64)
+    place[order] = np.arange(len(order))
+    return pa.concat_tables(found).unify_dictionaries().take(pa.array(place))
 
 
-def hashes(column: pa.ChunkedArray) -> Hashes:
+def hashes(column: pa.FixedSizeBinaryArray) -> Hashes:
     """A column of 16-byte hashes as numbers; nulls give any value."""
-    import pyarrow as pa
+    data = np.frombuffer(column.buffers()[1] or b"", ">u8").reshape(-1, 2)
+    return data[column.offset : column.offset + len(column)].astype(np.uint64)
 
-    parts = []
-    for chunk in column.chunks:
-        data = np.frombuffer(chunk.buffers()[1] or b"", ">u8").reshape(-1, 2)
-        parts.append(data[chunk.offset : chunk.offset + len(chunk)])
-    if not parts:
-        return np.empty((0, 2), np.uint64)
-    assert pa.types.is_fixed_size_binary(column.type)
-    return np.concatenate(parts).astype(np.uint64)
+
+def behind_one_another(pieces: Sequence[NDArray[Any]], dtype: type) -> NDArray[Any]:
+    """Columns of several batches, of which there may be none, as one."""
+    return np.concatenate([np.empty(0, dtype), *pieces])
 
 
 def distinct_per_group(

@@ -19,6 +19,7 @@ from typing import Any
 
 from . import __version__, ray_node
 from .errors import EngineError
+from .heap import keep_little
 from .program import program_sha256
 from .schedule import Crash, Item, Result, WorkFunction
 
@@ -198,6 +199,7 @@ class OnRay:
 
 def _import_all() -> None:
     """What a worker will need, so that its first item does not wait for it."""
+    keep_little()
     from . import slices, tables, worker  # noqa: F401
 
 

@@ -18,7 +18,7 @@ from .errors import OutputError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-ROWS_PER_GROUP = 1 << 18
+ROWS_PER_GROUP = 1 << 17
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,8 @@ class PartWriter:
     """One Parquet file in the making. Everything raises OutputError."""
 
     def __init__(self, path: str, schema: pa.Schema) -> None:
-        import pyarrow.parquet as pq  # late: Arrow takes a while
+        import pyarrow as pa  # late: Arrow takes a while
+        import pyarrow.parquet as pq
 
         self.path = path
         self.rows = 0
@@ -43,8 +44,10 @@ class PartWriter:
         self._waiting: list[pa.RecordBatch] = []
         self._waiting_rows = 0
         with self._writing():
+            # Given a path, Arrow would load what it has for all kinds of places: 18 MB.
+            self._file = pa.OSFile(path, "wb")
             self._writer = pq.ParquetWriter(
-                path,
+                self._file,
                 schema,
                 compression="zstd",
                 compression_level=1,
@@ -67,11 +70,14 @@ class PartWriter:
         self._write_groups(last=True)
         with self._writing():
             self._writer.close()
+            self._file.close()
 
     def abandon(self) -> None:
         """The file is not wanted any more; it is not finished, which could fail."""
         with contextlib.suppress(Exception):
             self._writer.close()
+        with contextlib.suppress(OSError):
+            self._file.close()
         self._writer.is_open = False  # else it tries again when it is collected, and complains
 
     @contextlib.contextmanager

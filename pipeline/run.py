@@ -26,7 +26,7 @@ from . import __version__
 from .base import Announce, IndexedBase, load_first
 from .discover import find_kernels
 from .errors import BaseError
-from .heap import give_back
+from .heap import give_back, keep_little
 from .kernel import Context, KernelJob, KernelReport, Progress, UnchangedJob
 from .known import find_known
 from .local import Forked, InProcess
@@ -80,6 +80,7 @@ def run(
 ) -> RunReport:
     """Do it. Raises SourceError, BaseError, OutputError; InternalError for a bug of ours."""
     began = time.perf_counter()
+    keep_little()  # before there are workers, which then do the same
     started_at = datetime.datetime.now(datetime.UTC)
     kernels = find_kernels(
         options.sources, base=options.base, kernel=options.kernel, skip_folder=options.out

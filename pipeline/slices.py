@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from .tables import TypeTables
 
 MODULES_PER_SLICE = 512
-_MODULES_AT_ONCE = 128  # whose rows become one piece of a table
-_FILES_AT_HAND = 4  # of results; neighbours are mostly in the same one
+_MODULES_AT_ONCE = 32  # whose rows become one piece of a table
+_FILES_AT_HAND = 2  # of results; neighbours are mostly in the same one
 
 
 @dataclass(frozen=True, slots=True)

@@ -179,8 +179,10 @@ class LocalFolder:
     def read_all(self, paths: Sequence[str]) -> Iterator[bytes]:
         return map(self.read, paths)
 
-    def open(self, path: str) -> str:
-        return f"{self.local}/{path}"
+    def open(self, path: str) -> Any:
+        import pyarrow as pa  # late: Arrow takes a while
+
+        return pa.OSFile(f"{self.local}/{path}")
 
     def sizes(self, folder: str) -> dict[str, int]:
         return dict(_sizes(f"{self.local}/{folder}", ""))

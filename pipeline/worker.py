@@ -22,7 +22,7 @@ from . import names, results
 from .base import SharedBase
 from .encode import EncodeError
 from .errors import InternalError, OutputError, SourceError
-from .heap import give_back
+from .heap import give_back, keep_little, trim
 from .isolation import Death, isolated, time_limit
 from .opening import open_input
 from .read import ReadError, read_stored, shipped, unfold
@@ -133,7 +133,10 @@ def work(item: Item, shared: Shared, options: BatchOptions) -> Result:
     """Do what there is to do: a batch of modules, or a call."""
     began = time.perf_counter()
     learn_access(options.access)
+    keep_little()
     if isinstance(item, Call):
+        btf.release_workspaces()
+        trim()
         value = item.function(shared.base, item.argument)
         give_back()  # these need more than any module, and differ from each other
     else:

@@ -5,12 +5,17 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+import weakref
 from pathlib import Path
 from typing import Any
 
-from conftest import ROOT, small_tree
+import dumping
+from conftest import DEMO, ROOT, small_tree
 
+import btf
 import pipeline.run
+from btf.workspaces import kept
 from pipeline.heap import give_back
 from pipeline.run import RunOptions, run
 
@@ -63,6 +68,47 @@ def test_what_was_freed_is_given_back() -> None:
     give_back()
     assert full - held_bytes() > 40 << 20
     assert len(last)
+
+
+def test_workspaces_can_be_released() -> None:
+    """What a large module made grow is gone, in this thread only, and comes again as needed."""
+    index = dumping.index()
+    data = dumping.unpacked(DEMO / "modules" / "xfs.btf.zst")
+
+    def work() -> tuple[bytes, bytes]:
+        split = btf.dedup_module(btf.open_module(data, index), index).btf
+        known = btf.BaseFingerprints.build(index.base)
+        return split.to_bytes(), btf.fingerprints(split, known).tobytes()
+
+    before = work()
+    assert {"dedup", "fingerprints"} <= set(kept.__dict__)
+    workspace = weakref.ref(kept.dedup)
+    other = threading.Thread(target=btf.release_workspaces)
+    other.start()
+    other.join()
+    assert workspace() is not None
+    btf.release_workspaces()
+    assert not kept.__dict__ and workspace() is None
+    assert work() == before
+
+
+def test_arrow_takes_memory_from_the_c_library() -> None:
+    """Unless somebody wants it otherwise; what is freed can then be given back."""
+    program = (
+        "from pipeline.heap import keep_little; keep_little(); import pyarrow as pa; "
+        "print(pa.default_memory_pool().backend_name)"
+    )
+    name = "ARROW_DEFAULT_MEMORY_POOL"
+    unset = {key: text for key, text in os.environ.items() if key != name}
+    for environment, expected in ((unset, "system"), ({**unset, name: "mimalloc"}, "mimalloc")):
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            env=environment,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+        )
+        assert done.stdout.strip() == expected, done.stderr
 
 
 if __name__ == "__main__":

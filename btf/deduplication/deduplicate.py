@@ -13,7 +13,6 @@ The results equal libbpf's to the byte (type section and string section), but fo
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +22,7 @@ from ..ext import BtfExt
 from ..jit import forget
 from ..kinds import HEAD_WORDS
 from ..table import BTF, freeze
+from ..workspaces import kept
 from . import passes
 from .equivalence import CURRENT_EPOCH
 from .index import BaseIndex, unknown_kind_error
@@ -103,14 +103,11 @@ class Workspace:
         self._resize(text=4 * self._text)
 
 
-_local = threading.local()
-
-
 def workspace_for(index: BaseIndex) -> Workspace:
     """This thread's workspace for ``index``; the one of the last index is kept."""
-    workspace = getattr(_local, "workspace", None)
+    workspace = getattr(kept, "dedup", None)
     if workspace is None or workspace.index is not index:
-        workspace = _local.workspace = Workspace(index)
+        workspace = kept.dedup = Workspace(index)
     return workspace
 
 

@@ -17,7 +17,6 @@ there, types of the base are not looked into, but count by their id.
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +25,7 @@ from ..deduplication.index import unknown_kind_error
 from ..errors import WrongBaseError
 from ..memory import power_of_two
 from ..table import BTF, freeze
+from ..workspaces import kept
 from .cycles import (
     AGAIN,
     DONE,
@@ -198,14 +198,11 @@ class _Job:
         return values[class_of], cyclic[class_of]
 
 
-_local = threading.local()
-
-
 def _work(types: int, references: int) -> Work:
     """Memory for a graph: that of the one before in this thread where it is large enough."""
-    kept: tuple[int, int, Work] | None = getattr(_local, "work", None)
-    if kept is not None and kept[0] >= types and kept[1] >= references:
-        return kept[2]
+    last: tuple[int, int, Work] | None = getattr(kept, "fingerprints", None)
+    if last is not None and last[0] >= types and last[1] >= references:
+        return last[2]
     types, references = power_of_two(types), power_of_two(references)
     slots = 2 * types
     work = Work(
@@ -221,18 +218,18 @@ def _work(types: int, references: int) -> Work:
         partition=Partition.of(types, references),
     )
     if types <= KEPT_TYPES:
-        _local.work = (types, references, work)
+        kept.fingerprints = (types, references, work)
     return work
 
 
 def _as_base(flat: BTF, known: BaseFingerprints) -> Base:
     """The arrays of a base for kernels; those of the last one in this thread are kept."""
-    kept: tuple[BTF, BaseFingerprints, Base] | None = getattr(_local, "base", None)
-    if kept is None or kept[0] is not flat or kept[1] is not known:
+    last: tuple[BTF, BaseFingerprints, Base] | None = getattr(kept, "fingerprinted_base", None)
+    if last is None or last[0] is not flat or last[1] is not known:
         tables = Known(known.keys, known.labels, known.next)
         base = Base(flat.words, flat.offsets, flat.strings, known.values, tables)
-        kept = _local.base = (flat, known, base)
-    return kept[2]
+        last = kept.fingerprinted_base = (flat, known, base)
+    return last[2]
 
 
 def _with_void(values: np.ndarray) -> np.ndarray:
