@@ -17,7 +17,7 @@ import zstandard
 
 import btf
 from btf.deduplication import deduplicate, matching
-from btf.deduplication.equivalence import VERDICT
+from btf.deduplication.state import VERDICT
 
 DEMO = Path(__file__).parent.parent / "datasets" / "demo"
 

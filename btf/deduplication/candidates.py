@@ -14,9 +14,9 @@ import numpy as np
 from ..jit import kernel
 from ..kinds import HEAD_WORDS, INFO_VLEN_MASK, STRUCT, UNION
 from ..strings import may_have
-from .equivalence import CAPACITY, ENTRIES, LIST_MASK, LISTS, PARITY, SLOTS_USED
 from .index import FIRST_CAPACITY, enter_content, find_entry, find_group, table_is_full
 from .signature import kind_of
+from .state import CAPACITY, ENTRIES, LIST_MASK, LISTS, PARITY, SLOTS_USED
 
 # Columns of ``ends`` (per list) and ``links`` (per own type); entries are own type (and row) + 1,
 # 0 is none.

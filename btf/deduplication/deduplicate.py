@@ -24,9 +24,9 @@ from ..kinds import HEAD_WORDS
 from ..table import BTF, freeze
 from ..workspaces import kept
 from . import passes
-from .equivalence import CURRENT_EPOCH
 from .index import BaseIndex, unknown_kind_error
 from .signature import EPOCH
+from .state import CURRENT_EPOCH
 from .tables import Scratch, blank_tables, new_scratch
 
 

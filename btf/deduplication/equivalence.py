@@ -46,6 +46,7 @@ from ..kinds import (
     VOLATILE,
 )
 from .signature import CANONICAL, EPOCH, PAIRED, START, kind_of, mix, word_at
+from .state import BASE_EDITS, CURRENT_EPOCH, IDENTITY_STAMP, NEEDS_BASE_CHANGE, PAIRS
 
 UNMAPPED = np.uint32(0xFFFFFFFF)
 IN_PROGRESS = np.uint32(0xFFFFFFFE)
@@ -57,30 +58,6 @@ DIFFERENT = 0
 EQUIVALENT = 1
 UNWALKABLE = -1  # a VAR, DATASEC or DECL_TAG where only types can be
 TOO_DEEP = -2  # no room for another frame: to be asked again with more
-
-# Slots of the small state array that the passes share.
-PAIRS = 0  # entries of the hypothetical map in use
-NEEDS_BASE_CHANGE = 1  # the walk took a forward declaration of the base for a definition
-CURRENT_EPOCH = 2
-BASE_EDITS = 3  # base types whose mapping was changed for this module
-ENTRIES = 4  # size and capacity of libbpf's table of candidates, and how often it grew (mod 2)
-CAPACITY = 5
-PARITY = 6
-VERDICT = 7  # of ``matching.match``
-FORWARD_ENUMS = 8  # own enums without enumerators that are canonical
-IDENTITY_STAMP = 9  # of the last call of ``identical``
-LIST_MASK = 10  # of the slots that this module uses of its tables
-OWN_BYTES = 11  # of new strings
-OWN_STRINGS = 12
-STRING_OVERFLOW = 13  # set when the buffer for new strings or its table is too small
-STARTS_ONLY = 14  # 1: ``seen`` is filled where strings begin; 2: a name begins elsewhere
-AGGREGATES = 15  # entries of ``aggregates``
-LISTS = 16  # the module's lists of candidates in use
-SLOTS_USED = 17  # of ``list_slots`` and ``enum_slots``: entries of ``slots_used``
-SHORTCUTS = 18  # whether this module's rows of ``proved`` and ``unfolded`` are in use
-LEFT = 19  # own types that are still to be mapped: entries of ``left``
-FORWARDS = 20  # entries of ``forwards``
-STATE_SLOTS = 21
 
 _DEPTH_BITS = 5  # of an entry of ``identical``: levels left; above them the stamp of its call
 _DEPTH_MASK = 31

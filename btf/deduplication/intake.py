@@ -28,8 +28,8 @@ from ..strings import (
     find_string,
     hash_string,
 )
-from .equivalence import OWN_BYTES, OWN_STRINGS, STARTS_ONLY, STRING_OVERFLOW
 from .signature import kind_of
+from .state import OWN_BYTES, OWN_STRINGS, STARTS_ONLY, STRING_OVERFLOW
 
 
 @inlined

@@ -54,19 +54,12 @@ from ..kinds import (
     VAR,
 )
 from .candidates import find_base_group
-from .equivalence import (
-    AGGREGATES,
-    BASE_EDITS,
-    DIFFERENT,
-    FORWARDS,
-    UNMAPPED,
-    clear_pairs,
-    equivalent,
-)
+from .equivalence import DIFFERENT, UNMAPPED, clear_pairs, equivalent
 from .index import ALONE, enter_name, find_group, find_name
 from .intake import known_name, take_type
 from .primitives import dedup_primitive
 from .signature import CANONICAL, START, kind_of, signature
+from .state import AGGREGATES, BASE_EDITS, FORWARDS
 
 # How a type came by its partner, if it has one.
 _GUESSED = 0  # it follows its predecessor's

@@ -71,26 +71,11 @@ from .candidates import (
     next_candidate,
 )
 from .equivalence import (
-    BASE_EDITS,
-    CAPACITY,
     DIFFERENT,
-    ENTRIES,
-    FORWARD_ENUMS,
     IN_PROGRESS,
-    LEFT,
-    LIST_MASK,
-    NEEDS_BASE_CHANGE,
-    OWN_BYTES,
-    OWN_STRINGS,
-    PAIRS,
-    PARITY,
-    SHORTCUTS,
-    STARTS_ONLY,
-    STRING_OVERFLOW,
     TOO_DEEP,
     UNMAPPED,
     UNWALKABLE,
-    VERDICT,
     clear_pairs,
     equivalent,
     full_length,
@@ -106,6 +91,23 @@ from .matching import MATCHED, NOT_TRIED, match, pair_up, unmatch_references
 from .primitives import dedup_primitives
 from .shortcuts import SPLIT, enter_fine_list, fine_list, may_equal, note_proved, open_shortcuts
 from .signature import CANONICAL, START, kind_of, signature, word_at
+from .state import (
+    BASE_EDITS,
+    CAPACITY,
+    ENTRIES,
+    FORWARD_ENUMS,
+    LEFT,
+    LIST_MASK,
+    NEEDS_BASE_CHANGE,
+    OWN_BYTES,
+    OWN_STRINGS,
+    PAIRS,
+    PARITY,
+    SHORTCUTS,
+    STARTS_ONLY,
+    STRING_OVERFLOW,
+    VERDICT,
+)
 
 # What a pass returns: DONE, or a code below with the type id that stopped it.
 DONE = 0

@@ -7,9 +7,10 @@ import numpy as np
 from ..jit import apart, kernel
 from ..kinds import DATASEC, ENUM, ENUM64, FLOAT, FWD, INFO_VLEN_MASK, INT, VAR
 from .candidates import add_candidate, add_enum, find_base_group, find_list, next_candidate
-from .equivalence import FORWARD_ENUMS, LIST_MASK, PARITY, compatible_enums, remap, same_record
+from .equivalence import compatible_enums, remap, same_record
 from .index import ALONE, enum_content, next_content
 from .signature import CANONICAL, START, kind_of, signature
+from .state import FORWARD_ENUMS, LIST_MASK, PARITY
 
 
 @apart

@@ -33,9 +33,10 @@ from ..kinds import (
     UNION,
 )
 from .candidates import FINE, enter_list, fine_row
-from .equivalence import LIST_MASK, PAIRS, SHORTCUTS, resolve
+from .equivalence import resolve
 from .index import find_entry
 from .signature import PAIRED, START, kind_of, mix, word_at
+from .state import LIST_MASK, PAIRS, SHORTCUTS
 
 # Columns of ``list_facts``.
 SPLIT = 0

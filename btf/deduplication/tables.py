@@ -9,8 +9,8 @@ from numpy.typing import DTypeLike
 
 from ..memory import Shape, power_of_two, zeros
 from ..strings import JUMPS, PIECE_BITS
-from .equivalence import STATE_SLOTS
 from .signature import CANONICAL, RECORD_COLUMNS, START
+from .state import STATE_SLOTS
 
 
 class BaseTables(NamedTuple):

@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..deduplication.equivalence import OWN_BYTES, OWN_STRINGS, STATE_SLOTS, STRING_OVERFLOW
 from ..deduplication.index import unknown_kind_error
 from ..deduplication.intake import take_in
+from ..deduplication.state import OWN_BYTES, OWN_STRINGS, STATE_SLOTS, STRING_OVERFLOW
 from ..errors import UnsupportedError
 from ..header import MAX_TYPE_ID
 from ..jit import forget, kernel
