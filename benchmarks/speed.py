@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import hostile
+import numpy as np
 from inputs import Input, larger_base
 from measure import BUILD, BenchError, Sides
-from report import Sample, Table, seconds, size, times
+from report import ROOT, Sample, Table, seconds, size, times
+
+sys.path.insert(0, str(ROOT / "tests"))
+
+import hostile
 
 BASE_FACTOR = 4
 CLASSES = 6
@@ -80,29 +85,49 @@ def _by_size(sides: Sides, source: Input) -> Table:
     found = sides.probe("modules", base=str(source.base), files=files, repeat=sides.repeat + 2)
     found = [one for one in found if one["failure"] is None]
     found.sort(key=lambda one: one["types"])
-    total_types, total_time = (sum(one[key] for one in found) for key in ("types", "seconds"))
+    per_type, per_kept = _fit(found)
+    mean = sum(one["seconds"] for one in found) / sum(one["types"] for one in found)
     rows = []
     for number in range(CLASSES):
         part = found[len(found) * number // CLASSES : len(found) * (number + 1) // CLASSES]
         if part:
-            rows.append(_size_row(f"{part[0]['types']:,}-{part[-1]['types']:,} types", part,
-                                  total_time / total_types))  # fmt: skip
-    rows.append(_size_row("the largest", found[-1:], total_time / total_types))
+            name = f"{part[0]['types']:,}-{part[-1]['types']:,} types"
+            rows.append(_size_row(name, part, mean, per_type, per_kept))
+    rows.append(_size_row("the largest", found[-1:], mean, per_type, per_kept))
     worst = max(found[len(found) // CLASSES :], key=lambda one: one["seconds"] / one["types"])
-    note = (
+    notes = (
         f"The least of {sides.repeat + 2} times for each module. Beyond the smallest class, the "
         f"module that costs most per type has {worst['types']:,} types, keeps "
-        f"{worst['types_out']:,} and takes {seconds(worst['seconds'] / worst['types'])} for each."
+        f"{worst['types_out']:,} and takes {seconds(worst['seconds'] / worst['types'])} for each.",
+        f"What stays costs more than what goes: expected are {seconds(per_type)} for each type and "
+        f"{seconds(per_kept)} more for each that stays, as least squares over all modules give.",
     )
-    header = ("modules of", "number", "time each", "time per type", "against the mean")
-    return Table("Growth with the size of a module", header, tuple(rows), (note,))
+    header = ("modules of", "number", "types that stay", "time each", "time per type",
+              "against the mean", "against what is expected")  # fmt: skip
+    return Table("Growth with the size of a module", header, tuple(rows), notes)
 
 
-def _size_row(name: str, part: Sequence[dict[str, float]], mean: float) -> tuple[str, ...]:
-    time = sum(one["seconds"] for one in part)
-    per_type = time / sum(one["types"] for one in part)
-    each = seconds(time / len(part))
-    return name, str(len(part)), each, seconds(per_type), times(per_type / mean)
+def _fit(found: Sequence[dict[str, float]]) -> tuple[float, float]:
+    """Seconds for each type, and for each that stays: what makes the relative errors least."""
+    counts = np.array([(one["types"], one["types_out"]) for one in found], float)
+    took = np.array([one["seconds"] for one in found])
+    (per_type, per_kept), *_ = np.linalg.lstsq(counts / took[:, None], np.ones(len(took)), None)
+    return float(per_type), float(per_kept)
+
+
+def _size_row(
+    name: str, part: Sequence[dict[str, float]], mean: float, per_type: float, per_kept: float
+) -> tuple[str, ...]:
+    time, types, kept = (sum(one[key] for one in part) for key in ("seconds", "types", "types_out"))
+    return (
+        name,
+        str(len(part)),
+        f"{kept / types:.0%}",
+        seconds(time / len(part)),
+        seconds(time / types),
+        times(time / types / mean),
+        times(time / (per_type * types + per_kept * kept)),
+    )
 
 
 def _spread(files: Sequence[Path], most: int) -> list[str]:

@@ -45,11 +45,17 @@ from ..kinds import (
     VOID,
     VOLATILE,
 )
-from .signature import CANONICAL, EPOCH, PAIRED, START, kind_of, mix, word_at
-from .state import BASE_EDITS, CURRENT_EPOCH, IDENTITY_STAMP, NEEDS_BASE_CHANGE, PAIRS
-
-UNMAPPED = np.uint32(0xFFFFFFFF)
-IN_PROGRESS = np.uint32(0xFFFFFFFE)
+from .remembered import NOT_EQUAL, known_verdict, note_mapped
+from .signature import CANONICAL, EPOCH, IN_PROGRESS, PAIRED, START, kind_of, mix, word_at
+from .state import (
+    BASE_EDITS,
+    CURRENT_EPOCH,
+    IDENTITY_STAMP,
+    NEEDS_BASE_CHANGE,
+    PAIRS,
+    PLAIN_WALK,
+    REMEMBERING,
+)
 
 IDENTITY_DEPTH = 16  # structs, arrays and prototypes that ``identical`` goes down, as in libbpf
 
@@ -299,7 +305,8 @@ def clear_pairs(state):  # type: ignore[no-untyped-def]
 
 @apart
 def equivalent(base, own, scratch, first_own, candidate, canonical):  # type: ignore[no-untyped-def]
-    """Walk both graphs side by side; EQUIVALENT, DIFFERENT, UNWALKABLE or TOO_DEEP.
+    """Walk both graphs side by side: (EQUIVALENT, DIFFERENT, UNWALKABLE or TOO_DEEP, frames of what
+    was not at its end, the canonical type that was met with two candidates or -1).
 
     base, own    uint32: words of the base, and of the module after its names were mapped
     scratch      see ``tables``
@@ -313,9 +320,11 @@ def equivalent(base, own, scratch, first_own, candidate, canonical):  # type: ig
     pairs = scratch.pairs
     state = scratch.state
     epoch = np.uint32(state[CURRENT_EPOCH])
+    plain = state[PLAIN_WALK] != 0
     # Frames: where the next reference of either side is, how many are left, their distance.
     stack = scratch.frames
-    top = 0
+    top = np.int64(0)
+    nobody = np.int64(-1)
     while True:
         # -- one pair
         descend = False
@@ -338,7 +347,7 @@ def equivalent(base, own, scratch, first_own, candidate, canonical):  # type: ig
                 if paired != candidate:
                     same = identical(base, own, scratch, paired, candidate)
                     if same != EQUIVALENT:
-                        return same
+                        return same, top, canonical
             else:
                 records[canonical, EPOCH] = epoch
                 records[canonical, PAIRED] = candidate
@@ -348,7 +357,7 @@ def equivalent(base, own, scratch, first_own, candidate, canonical):  # type: ig
                 info_candidate = word_at(base, own, at_candidate + 1)
                 kind = kind_of(info_candidate)
                 if word_at(base, own, at_candidate) != word_at(base, own, at_canonical):
-                    return DIFFERENT
+                    return DIFFERENT, top, nobody
                 if kind != kind_canonical:
                     if kind == FWD:
                         real = kind_canonical
@@ -359,18 +368,18 @@ def equivalent(base, own, scratch, first_own, candidate, canonical):  # type: ig
                         if declared == real and canonical < first_own:
                             state[NEEDS_BASE_CHANGE] = 1
                     else:
-                        return DIFFERENT
+                        return DIFFERENT, top, nobody
                     if declared != real:
-                        return DIFFERENT
+                        return DIFFERENT, top, nobody
                 elif is_chain(kind):
                     if info_candidate != info_canonical:
-                        return DIFFERENT
+                        return DIFFERENT, top, nobody
                     candidate = np.int64(word_at(base, own, at_candidate + 2))
                     canonical = np.int64(word_at(base, own, at_canonical + 2))
                     descend = True
                 elif kind == STRUCT or kind == UNION or kind == FUNC_PROTO or kind == ARRAY:
                     if not same_but_references(base, own, at_candidate, at_canonical):
-                        return DIFFERENT
+                        return DIFFERENT, top, nobody
                     left = np.int64(info_candidate & INFO_VLEN_MASK)
                     stride = 3
                     word = HEAD_WORDS + 1
@@ -384,7 +393,12 @@ def equivalent(base, own, scratch, first_own, candidate, canonical):  # type: ig
                         word = HEAD_WORDS - 1
                     if left > 0:
                         if top == len(stack):
-                            return TOO_DEEP
+                            return TOO_DEEP, top, nobody
+                        if plain:
+                            known = known_verdict(scratch, first_own, candidate, canonical)
+                            if known == NOT_EQUAL:
+                                return DIFFERENT, top, nobody
+                            scratch.framed[top] = state[PAIRS] - 1
                         stack[top, 0] = at_candidate + word
                         stack[top, 1] = at_canonical + word
                         stack[top, 2] = left
@@ -392,24 +406,27 @@ def equivalent(base, own, scratch, first_own, candidate, canonical):  # type: ig
                         top += 1
                 elif kind == INT or kind == FLOAT or kind == FWD:
                     if not same_record(base, own, records, candidate, canonical):
-                        return DIFFERENT
+                        return DIFFERENT, top, nobody
                 elif kind == ENUM or kind == ENUM64:
                     if not compatible_enums(base, own, records, candidate, canonical):
-                        return DIFFERENT
+                        return DIFFERENT, top, nobody
                 else:
-                    return UNWALKABLE
+                    return UNWALKABLE, top, nobody
         if descend:
             continue
         # -- the next pair of references
+        if plain:
+            while top > 0 and stack[top - 1, 2] == 0:
+                top -= 1
         if top == 0:
-            return EQUIVALENT
+            return EQUIVALENT, top, nobody
         frame = top - 1
         word_candidate = stack[frame, 0]
         word_canonical = stack[frame, 1]
         candidate = np.int64(word_at(base, own, word_candidate))
         canonical = np.int64(word_at(base, own, word_canonical))
         stack[frame, 2] -= 1
-        if stack[frame, 2] == 0:
+        if stack[frame, 2] == 0 and not plain:
             top = frame
         else:
             stride = stack[frame, 3]
@@ -448,3 +465,5 @@ def merge_pairs(base, own, scratch, first_own):  # type: ignore[no-untyped-def]
             and not is_mapped(records, target)
         ):
             records[target, CANONICAL] = canonical
+            if state[REMEMBERING]:
+                note_mapped(scratch, first_own, target, canonical)

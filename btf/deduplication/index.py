@@ -513,28 +513,27 @@ def _count_named(words, starts):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def enter_name(name_slots, name, type_id):  # type: ignore[no-untyped-def]
-    """Enter a type under its name; a second type of the name makes the name ambiguous."""
+def name_slot(name_slots, name):  # type: ignore[no-untyped-def]
+    """The slot of a name, or the free one where it goes."""
     mask = np.int64(len(name_slots) - 1)
     slot = np.int64(mix(_NAME_SEED, name) & _LOW) & mask
-    while name_slots[slot] != 0:
-        if name_slots[slot] >> np.uint64(32) == np.uint64(name):
-            name_slots[slot] = (np.uint64(name) << np.uint64(32)) | np.uint64(1)
-            return
+    while name_slots[slot] != 0 and name_slots[slot] >> np.uint64(32) != np.uint64(name):
         slot = (slot + 1) & mask
-    name_slots[slot] = (np.uint64(name) << np.uint64(32)) | np.uint64(type_id + 1)
+    return slot
+
+
+@kernel
+def enter_name(name_slots, name, type_id):  # type: ignore[no-untyped-def]
+    """Enter a type under its name; a second type of the name makes the name ambiguous."""
+    slot = name_slot(name_slots, name)
+    value = np.uint64(type_id + 1) if name_slots[slot] == 0 else np.uint64(1)
+    name_slots[slot] = (np.uint64(name) << np.uint64(32)) | value
 
 
 @kernel
 def find_name(name_slots, name):  # type: ignore[no-untyped-def]
     """The type of that name; 0 if there are several, -1 if there is none."""
-    mask = np.int64(len(name_slots) - 1)
-    slot = np.int64(mix(_NAME_SEED, name) & _LOW) & mask
-    while name_slots[slot] != 0:
-        if name_slots[slot] >> np.uint64(32) == np.uint64(name):
-            return np.int64(name_slots[slot] & _LOW) - 1
-        slot = (slot + 1) & mask
-    return np.int64(-1)
+    return np.int64(name_slots[name_slot(name_slots, name)] & _LOW) - 1
 
 
 @kernel

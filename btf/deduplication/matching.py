@@ -54,11 +54,11 @@ from ..kinds import (
     VAR,
 )
 from .candidates import find_base_group
-from .equivalence import DIFFERENT, UNMAPPED, clear_pairs, equivalent
+from .equivalence import DIFFERENT, clear_pairs, equivalent
 from .index import ALONE, enter_name, find_group, find_name
 from .intake import known_name, take_type
 from .primitives import dedup_primitive
-from .signature import CANONICAL, START, kind_of, signature
+from .signature import CANONICAL, START, UNMAPPED, kind_of, signature
 from .state import AGGREGATES, BASE_EDITS, FORWARDS
 
 # How a type came by its partner, if it has one.
@@ -539,7 +539,8 @@ def _is_told_apart(base, own, scratch, first_own, index):  # type: ignore[no-unt
         if other == mate:
             continue
         clear_pairs(scratch.state)
-        if equivalent(base.words, own, scratch, first_own, first_own + index, other) != DIFFERENT:
+        verdict, _, _ = equivalent(base.words, own, scratch, first_own, first_own + index, other)
+        if verdict != DIFFERENT:
             return False
     return True
 

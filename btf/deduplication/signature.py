@@ -56,6 +56,10 @@ PAIRED = 2  # hypothetical map: the module type paired with it, valid when EPOCH
 EPOCH = 3
 RECORD_COLUMNS = 4
 
+# What CANONICAL says of a type that is not mapped yet.
+UNMAPPED = np.uint32(0xFFFFFFFF)
+IN_PROGRESS = np.uint32(0xFFFFFFFE)
+
 
 @inlined
 def word_at(base, own, position):  # type: ignore[no-untyped-def]

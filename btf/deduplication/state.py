@@ -23,4 +23,16 @@ SLOTS_USED = 17  # of ``list_slots`` and ``enum_slots``: entries of ``slots_used
 SHORTCUTS = 18  # whether this module's rows of ``proved`` and ``unfolded`` are in use
 LEFT = 19  # own types that are still to be mapped: entries of ``left``
 FORWARDS = 20  # entries of ``forwards``
-STATE_SLOTS = 21
+STEPS = 21  # pairs that walks went through
+STEPS_ALLOWED = 22  # when there are more, heights are measured, from then on pairs are noted
+STEPS_PER_TYPE = 23  # that walks may take until then
+REMEMBERING = 24  # whether pairs are noted, see ``remembered``
+REMEMBERED = 25  # entries of ``verdicts``
+LOWEST_MAPPED = 26  # the lowest height at which a type was mapped since heights were measured
+LOWEST_MERGED = 27  # the same, of those that were mapped to another
+PLAIN_WALK = 28  # whether the walk is between types of which pairs may be noted
+STATE_SLOTS = 29
+
+# Steps of walks for each type of a module, from which on they are remembered, and after which
+# heights are measured again. Of 5,156 modules of three Debian kernels one takes more than 2.
+ENOUGH_STEPS = 16

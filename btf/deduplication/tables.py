@@ -10,7 +10,7 @@ from numpy.typing import DTypeLike
 from ..memory import Shape, power_of_two, zeros
 from ..strings import JUMPS, PIECE_BITS
 from .signature import CANONICAL, RECORD_COLUMNS, START
-from .state import STATE_SLOTS
+from .state import ENOUGH_STEPS, STATE_SLOTS, STEPS_PER_TYPE
 
 
 class BaseTables(NamedTuple):
@@ -68,7 +68,7 @@ class Scratch(NamedTuple):
     records     uint32 (N + T, 4), by type id: see ``signature``
     pairs       uint32 (N + T,): hypothetical map, canonical types in order of entry
     edits       uint32 (N,): base types whose mapping was changed, to be undone
-    state       int64 (STATE_SLOTS,): see ``equivalence``
+    state       int64 (STATE_SLOTS,): see ``state``
     list_slots  uint64, a power of two: the module's lists of candidates by signature
     enum_slots  uint64, a power of two: own full enums by content, own type + 1
                 (of both, ``state[LIST_MASK]`` says how many slots this module uses)
@@ -79,6 +79,7 @@ class Scratch(NamedTuple):
     list_facts  uint32 (2 T, 2): of each list, whether it has fine lists, and how many of its types
                 are in none
     frames      int64 (F, 4), F >= T: stack of the graph walk
+    framed      uint32 (F,): of each frame of a walk that is remembered, its entry of ``pairs``
     left        uint32 (T,): own types (0-based) that match and first pass left, in order
     mates       uint32 (T,): by own type (0-based), its partner in the base, or 0
     kinds       uint8 (T,): kind of each own type, side by side for passes that look for a few
@@ -93,6 +94,8 @@ class Scratch(NamedTuple):
     identity_keys, identity_depths  uint64 and int64, a power of two: pairs it has compared
     proved      uint32 (T,): of an own typedef, a type that it is known to equal; 0 is none
     unfolded    uint64 (N + T,): see ``unfolding``; 0 is not known yet
+    heights     uint32 (T,): see ``remembered``
+    verdicts    uint64, a power of two: pairs of own types that were walked, and what came of it
     first_user, users   int64 (T + 2,) and uint32 (W,): who refers to an own type
     seen, shifts    uint32 (S,) and (S / 16 + 1,): where the base has each of the module's
                 strings, see ``strings.map_runs``
@@ -117,6 +120,7 @@ class Scratch(NamedTuple):
     links: np.ndarray
     list_facts: np.ndarray
     frames: np.ndarray
+    framed: np.ndarray
     left: np.ndarray
     mates: np.ndarray
     kinds: np.ndarray
@@ -132,6 +136,8 @@ class Scratch(NamedTuple):
     identity_depths: np.ndarray
     proved: np.ndarray
     unfolded: np.ndarray
+    heights: np.ndarray
+    verdicts: np.ndarray
     first_user: np.ndarray
     users: np.ndarray
     seen: np.ndarray
@@ -176,6 +182,7 @@ def new_scratch(
         "links": ((2 * types, 2), np.uint32),
         "list_facts": ((2 * types, 2), np.uint32),
         "frames": ((frames, 4), np.int64),
+        "framed": (frames, np.uint32),
         "left": (types, np.uint32),
         "mates": (types, np.uint32),
         "kinds": (types, np.uint8),
@@ -191,6 +198,8 @@ def new_scratch(
         "identity_depths": (walked, np.int64),
         "proved": (types, np.uint32),
         "unfolded": (rows, np.uint64),
+        "heights": (types, np.uint32),
+        "verdicts": (power_of_two(8 * types), np.uint64),
         "first_user": (types + 2, np.int64),
         "users": (words, np.uint32),
         "seen": (text, np.uint32),
@@ -206,4 +215,5 @@ def new_scratch(
     }
     scratch = Scratch(**zeros(layout))
     fill_records(scratch.records, starts)
+    scratch.state[STEPS_PER_TYPE] = ENOUGH_STEPS
     return scratch

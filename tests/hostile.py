@@ -1,17 +1,13 @@
 """Inputs made to be slow: whatever is quadratic or worse in a deduplicator shows on one of them.
 
-Each function gives the bytes of a standalone BTF of about ``n`` types (or members).
+Each function gives the bytes of a standalone BTF of about ``n`` types (or members). ``make bench``
+measures them.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-
-from report import ROOT
-
-sys.path.insert(0, str(ROOT / "tests"))
 
 from btfwriter import Writer
 
@@ -82,6 +78,27 @@ def identity_through_pointers(depth: int) -> bytes:
                 writer.ptr(below + step * ((copy + 1) % copies))
         for _ in range(copies):
             writer.struct("s0", 4, [("v", number, 0)])
+    return writer.to_bytes()
+
+
+def different_ends(depth: int) -> bytes:
+    """Two chains of structs alike but at their ends: no two are equal, and only the ends tell."""
+    writer = Writer()
+    ends = writer.int("int", 4), writer.int("unsigned int", 4, encoding=0)
+    for below in ends:
+        for level in range(depth):
+            below = writer.struct(f"s{level}", 4, [("a", below, 0)])
+    return writer.to_bytes()
+
+
+def different_ends_from_top(depth: int) -> bytes:
+    """The same with every struct before what it holds."""
+    writer = Writer()
+    ends = writer.int("int", 4), writer.int("unsigned int", 4, encoding=0)
+    for end in ends:
+        for level in range(depth - 1, -1, -1):
+            below = writer.next_id + 1 if level else end
+            writer.struct(f"s{level}", 4, [("a", below, 0)])
     return writer.to_bytes()
 
 
@@ -181,9 +198,12 @@ HOSTILE = (
     Hostile("identity walk from the top", identity_walk_from_top, (12, 24, 48)),
     Hostile("identity walk from the top, larger", identity_walk_from_top, (500, 1000, 2000)),
     Hostile("identity walk through pointers", identity_through_pointers, (12, 24, 48)),
+    Hostile("the same, larger", identity_through_pointers, (500, 1000, 2000)),
+    Hostile("structs that differ at the end", different_ends, (2_500, 5_000, 10_000)),
+    Hostile("the same from the top", different_ends_from_top, (2_500, 5_000, 10_000)),
     Hostile("struct with n members", wide_struct, (15_000, 30_000, 60_000), "members"),
     Hostile("n types, a third of one signature", one_signature, (7_500, 15_000, 30_000)),
-    Hostile("the same, each twice", one_signature_copies, (15_000, 30_000, 60_000)),
+    Hostile("a third of one signature, twice", one_signature_copies, (15_000, 30_000, 60_000)),
     Hostile("n structs of one name", one_name, (2_500, 5_000, 10_000)),
     Hostile("chain of n typedefs", typedef_chain, (25_000, 50_000, 100_000)),
     Hostile("chain of n typedefs from the top", typedef_chain_from_top, (25_000, 50_000, 100_000)),
