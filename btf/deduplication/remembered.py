@@ -25,7 +25,7 @@ without a struct of whose name there is a forward declaration. Between plain typ
   taken without its walk only where none of them was: see ``note_equal``.
 
 What cannot be asked any more, as something below was mapped, can be noted again when all heights
-are measured anew, which happens each time when the walks have taken as long again.
+are measured anew, which happens each time when the walks have taken twice as long as before.
 """
 
 from __future__ import annotations
@@ -94,9 +94,9 @@ def start_counting(state, count):  # type: ignore[no-untyped-def]
 
 @apart
 def start_remembering(base, own, scratch, first_own, count):  # type: ignore[no-untyped-def]
-    """From now on, until the walks have taken as long again. ``base``: its tables."""
+    """Have walks remembered from now on. ``base``: its tables."""
     state = scratch.state
-    state[STEPS_ALLOWED] = state[STEPS] + ENOUGH_STEPS * count
+    state[STEPS_ALLOWED] = 2 * state[STEPS] + ENOUGH_STEPS * count
     state[REMEMBERING] = 1
     state[REMEMBERED] = 0
     state[LOWEST_MAPPED] = _HIGHEST
