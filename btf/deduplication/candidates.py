@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..jit import kernel
+from ..jit import apart, kernel
 from ..kinds import HEAD_WORDS, INFO_VLEN_MASK, STRUCT, UNION
 from ..strings import may_have
 from .index import FIRST_CAPACITY, enter_content, find_entry, find_group, table_is_full
@@ -103,6 +103,51 @@ def next_candidate(base, scratch, first_own, parity, group, own_list, row, part,
     return np.int64(3), np.int64(0), np.int64(-1)
 
 
+@apart
+def next_of_two(  # type: ignore[no-untyped-def]
+    base, scratch, first_own, parity, group, first_list, second_list, row, part, first, second
+):  # fmt: skip
+    """As ``next_candidate`` for two lists whose types are in one list together, in that list's
+    order: (part, positions in both, candidate)."""
+    # Own types are entered in the order of their ids, so these say which of two came last.
+    if part == 0:
+        a = _follow(scratch, first_list, first, _RIGHT_NEWEST if parity else _LEFT_NEWEST, _OLDER)
+        b = _follow(scratch, second_list, second, _RIGHT_NEWEST if parity else _LEFT_NEWEST, _OLDER)
+        if a > b:
+            return np.int64(0), a, second, first_own + a - 1 - row
+        if b > 0:
+            return np.int64(0), first, b, first_own + b - 1 - row
+        part = np.int64(1)
+        first = np.int64(0)
+    if part == 1:
+        nothing = np.int64(-1)
+        part, first, other = next_candidate(
+            base, scratch, first_own, parity, group, nothing, row, part, first
+        )
+        if other >= 0:
+            return part, first, second, other
+        part = np.int64(2)
+        first = np.int64(0)
+        second = np.int64(0)
+    a = _follow(scratch, first_list, first, _LEFT_OLDEST if parity else _RIGHT_OLDEST, _NEWER)
+    b = _follow(scratch, second_list, second, _LEFT_OLDEST if parity else _RIGHT_OLDEST, _NEWER)
+    if a > 0 and (b == 0 or a < b):
+        return part, a, second, first_own + a - 1 - row
+    if b > 0:
+        return part, first, b, first_own + b - 1 - row
+    return np.int64(3), np.int64(0), np.int64(0), np.int64(-1)
+
+
+@kernel
+def _follow(scratch, own_list, position, end, way):  # type: ignore[no-untyped-def]
+    """The entry of a list after another one, or at an end of it, plus 1; 0 if there is none."""
+    if own_list < 0:
+        return np.int64(0)
+    if position == 0:
+        return np.int64(scratch.ends[own_list, end])
+    return np.int64(scratch.links[position - 1, way])
+
+
 @kernel
 def head_column(state):  # type: ignore[no-untyped-def]
     """The end of each list that new candidates go to."""
@@ -133,8 +178,7 @@ def enter_list(scratch, slots, table, h, row, own_index, newest):  # type: ignor
         _note_slot(scratch, table, enter_content(slots, mask, h, own_list + 1))
         for column in range(4):
             ends[own_list, column] = 0
-        scratch.list_facts[own_list, 0] = 0
-        scratch.list_facts[own_list, 1] = 0
+        scratch.list_split[own_list] = 0
     entry = own_index + row
     before = ends[own_list, newest]
     links[entry, _OLDER] = before

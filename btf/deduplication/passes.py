@@ -71,6 +71,7 @@ from .candidates import (
     fine_row,
     head_column,
     next_candidate,
+    next_of_two,
 )
 from .equivalence import (
     DIFFERENT,
@@ -100,7 +101,7 @@ from .remembered import (
     start_counting,
     start_remembering,
 )
-from .shortcuts import SPLIT, enter_fine_list, fine_list, may_equal, note_proved, open_shortcuts
+from .shortcuts import enter_fine_list, fine_lists, may_equal, note_proved, open_shortcuts
 from .signature import CANONICAL, IN_PROGRESS, START, UNMAPPED, kind_of, signature, word_at
 from .state import (
     BASE_EDITS,
@@ -270,12 +271,21 @@ def dedup_types(base, own, count, first_own, scratch, own_fwds):  # type: ignore
         part = np.int64(0)
         position = np.int64(0)
         tried = np.int64(0)
-        row = np.int64(0)
         many = False
+        # From so many on: lists of those that it could equal, in place of the whole list.
+        fine = False
+        second_list = np.int64(-1)
+        second = np.int64(0)
         while True:
-            part, position, other = next_candidate(
-                base, scratch, first_own, state[PARITY], group, own_list, row, part, position
-            )
+            if fine:
+                part, position, second, other = next_of_two(
+                    base, scratch, first_own, state[PARITY], group, own_list, second_list,
+                    fine_row(scratch), part, position, second,
+                )  # fmt: skip
+            else:
+                part, position, other = next_candidate(
+                    base, scratch, first_own, state[PARITY], group, own_list, 0, part, position
+                )
             if other < 0:
                 break
             if state[SHORTCUTS] and kind == TYPEDEF and np.int64(scratch.proved[index]) == other:
@@ -284,10 +294,11 @@ def dedup_types(base, own, count, first_own, scratch, own_fwds):  # type: ignore
             if tried == _MANY and not many:
                 many = True
                 open_shortcuts(scratch, first_own, count)
-                there, fine = fine_list(words, own, scratch, first_own, own_list, h, type_id)
-                if there:  # from the beginning, but through fewer
-                    own_list = fine
-                    row = fine_row(scratch)
+                fine, same_list, second_list = fine_lists(
+                    words, own, scratch, first_own, own_list, h, type_id
+                )
+                if fine:  # from the beginning, but through fewer
+                    own_list = same_list
                     part = np.int64(0)
                     position = np.int64(0)
                     continue
@@ -333,9 +344,9 @@ def dedup_types(base, own, count, first_own, scratch, own_fwds):  # type: ignore
             start_remembering(base, own, scratch, first_own, count)
         if found == type_id:
             own_list = add_candidate(scratch, h, index)
-            if scratch.list_facts[own_list, SPLIT]:
+            if scratch.list_split[own_list]:
                 newest = head_column(state)
-                enter_fine_list(words, own, scratch, first_own, own_list, h, index, newest)
+                enter_fine_list(words, own, scratch, first_own, h, index, newest)
 
     if own_fwds > 0:
         _resolve_forward_declarations(base, own, count, scratch, first_own)

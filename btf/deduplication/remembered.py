@@ -75,6 +75,8 @@ _NOT_MEASURED = np.uint32(0)
 _BEING_MEASURED = np.uint32(0xFFFFFFFE)
 NOT_PLAIN = np.uint32(0xFFFFFFFF)
 
+_WORTH_NOTING = 12  # pairs of a walk; a shorter one is made again as fast as it is looked up
+
 _VERDICT_BITS = np.uint64(2)
 _SECOND_BITS = np.uint64(31)
 _VERDICT_MASK = np.uint64(3)
@@ -245,6 +247,8 @@ def _pair_of(first_own, candidate, canonical):  # type: ignore[no-untyped-def]
 def known_verdict(scratch, first_own, candidate, canonical):  # type: ignore[no-untyped-def]
     """EQUAL, NOT_EQUAL or UNKNOWN, of two plain types."""
     state = scratch.state
+    if state[REMEMBERED] == 0:
+        return UNKNOWN
     pair = _pair_of(first_own, candidate, canonical)
     found = np.int64(scratch.verdicts[_slot_of(scratch.verdicts, pair)] & _VERDICT_MASK)
     height = max(scratch.heights[candidate - first_own], scratch.heights[canonical - first_own])
@@ -278,6 +282,8 @@ def note_different(scratch, first_own, top, conflict):  # type: ignore[no-untype
     state = scratch.state
     pairs = scratch.pairs
     last = state[PAIRS]
+    if last < _WORTH_NOTING:
+        return
     if conflict >= 0:
         last = np.int64(0)
         while np.int64(pairs[last]) != conflict:
@@ -301,6 +307,8 @@ def note_equal(base, own, scratch, first_own):  # type: ignore[no-untyped-def]
     """
     records = scratch.records
     pairs = scratch.pairs
+    if scratch.state[PAIRS] < _WORTH_NOTING:
+        return
     for verdict in range(2):
         for i in range(1, scratch.state[PAIRS]):
             canonical = np.int64(pairs[i])

@@ -5,7 +5,7 @@ walked in vain, and long chains of typedefs, of which every link walks the rest 
 
 ``may_equal``    after the first few candidates, types are told apart by a hash of the beginning of
                  their unfolded graph, which is computed once for each type
-``fine_list``    then a list of candidates is looked up by that hash too, in place of going through
+``fine_lists``   then a list of candidates is looked up by that hash too, in place of going through
 ``note_proved``  a walk that ended well has answered the question for every typedef that it met
 """
 
@@ -37,10 +37,6 @@ from .equivalence import resolve
 from .index import find_entry
 from .signature import PAIRED, START, kind_of, mix, word_at
 from .state import LIST_MASK, PAIRS, SHORTCUTS
-
-# Columns of ``list_facts``.
-SPLIT = 0
-_IN_NONE = 1
 
 _BUDGET = 64  # types that an unfolding looks at
 _UNCLEAR = np.uint64(1)  # the unfolding has a forward declaration: it may equal many
@@ -122,34 +118,35 @@ def may_equal(base, own, scratch, a, b):  # type: ignore[no-untyped-def]
 
 
 @apart
-def fine_list(base, own, scratch, first_own, own_list, h, type_id):  # type: ignore[no-untyped-def]
+def fine_lists(base, own, scratch, first_own, own_list, h, type_id):  # type: ignore[no-untyped-def]
     """Of a list of candidates (with signature ``h``), those that a walk could find equal to a type.
 
-    Returns (whether there is such a list, the list or -1 if it is empty). There is none if
-    something in the list, or the type, has a forward declaration: that may equal many.
+    Returns (whether there are such lists, the list of those with the same unfolding, the list of
+    those with a forward declaration). An empty list is -1. There are none for a type that has a
+    forward declaration itself: that may equal many.
     """
+    nothing = np.int64(-1)
     if own_list < 0:
-        return False, np.int64(-1)
-    if scratch.list_facts[own_list, SPLIT] == 0:
-        scratch.list_facts[own_list, SPLIT] = 1
+        return False, nothing, nothing
+    if scratch.list_split[own_list] == 0:
+        scratch.list_split[own_list] = 1
         for newest in range(0, 4, 2):
             entry = np.int64(scratch.ends[own_list, newest + 1])  # the oldest first
             while entry != 0:
-                enter_fine_list(base, own, scratch, first_own, own_list, h, entry - 1, newest)
+                enter_fine_list(base, own, scratch, first_own, h, entry - 1, newest)
                 entry = np.int64(scratch.links[entry - 1, 1])
     of_type = unfolding(base, own, scratch, type_id)
-    if of_type == _UNCLEAR or scratch.list_facts[own_list, _IN_NONE] > 0:
-        return False, np.int64(-1)
-    return True, find_entry(scratch.fine_slots, scratch.state[LIST_MASK], mix(h, of_type))
+    if of_type == _UNCLEAR:
+        return False, nothing, nothing
+    mask = scratch.state[LIST_MASK]
+    same = find_entry(scratch.fine_slots, mask, mix(h, of_type))
+    return True, same, find_entry(scratch.fine_slots, mask, mix(h, _UNCLEAR))
 
 
 @apart
-def enter_fine_list(base, own, scratch, first_own, own_list, h, own_index, newest):  # type: ignore[no-untyped-def]
-    """Enter an own type of a list that is SPLIT into the fine list that it belongs to."""
+def enter_fine_list(base, own, scratch, first_own, h, own_index, newest):  # type: ignore[no-untyped-def]
+    """Enter an own type of a list that is split into the fine list that it belongs to."""
     of_type = unfolding(base, own, scratch, first_own + own_index)
-    if of_type == _UNCLEAR:
-        scratch.list_facts[own_list, _IN_NONE] += 1
-        return
     row = fine_row(scratch)
     enter_list(scratch, scratch.fine_slots, FINE, mix(h, of_type), row, own_index, newest)
 

@@ -76,8 +76,7 @@ class Scratch(NamedTuple):
     slots_used  uint32 (3 T,): slots of these three that are not 0: 4 times the slot, and which
     ends        uint32 (2 T, 4): the two ends of each list
     links       uint32 (2 T, 2): next older and newer entry of the list, and of the fine list
-    list_facts  uint32 (2 T, 2): of each list, whether it has fine lists, and how many of its types
-                are in none
+    list_split  uint8 (2 T,): of each list, whether its types are in fine lists too
     frames      int64 (F, 4), F >= T: stack of the graph walk
     framed      uint32 (F,): of each frame of a walk that is remembered, its entry of ``pairs``
     left        uint32 (T,): own types (0-based) that match and first pass left, in order
@@ -118,7 +117,7 @@ class Scratch(NamedTuple):
     slots_used: np.ndarray
     ends: np.ndarray
     links: np.ndarray
-    list_facts: np.ndarray
+    list_split: np.ndarray
     frames: np.ndarray
     framed: np.ndarray
     left: np.ndarray
@@ -180,7 +179,7 @@ def new_scratch(
         "slots_used": (3 * types, np.uint32),
         "ends": ((2 * types, 4), np.uint32),
         "links": ((2 * types, 2), np.uint32),
-        "list_facts": ((2 * types, 2), np.uint32),
+        "list_split": (2 * types, np.uint8),
         "frames": ((frames, 4), np.int64),
         "framed": (frames, np.uint32),
         "left": (types, np.uint32),
