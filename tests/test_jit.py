@@ -17,6 +17,7 @@ from conftest import ROOT
 
 from btf import jit
 from btf.jit import kernel
+from btf.warmup import warm_up
 
 compiled = pytest.mark.skipif(jit.INTERPRETED, reason="kernels run interpreted")
 
@@ -198,6 +199,28 @@ def test_images_and_object_files_do_the_same(tmp_path: Path) -> None:
         assert (
             run_file(script, tmp_path / "object", "as object") == f"{interpreted} [True] [None]\n"
         )
+
+
+EXERCISE = """
+import sys
+from btf import warmup
+index, split = warmup._exercise_dedup()
+warmup.make_ready(index)
+warmup._exercise_fingerprints(index, split)
+warmup._exercise_misses()
+warmup._exercise_rows(split)
+print("llvmlite" in sys.modules)
+"""
+
+
+@compiled
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="images are for x86-64")
+def test_all_kernels_of_a_run_are_images(tmp_path: Path) -> None:
+    """One that may raise an exception is none, and brings all of LLVM into every process."""
+    warm_up(tables=True)
+    script = tmp_path / "exercise.py"
+    script.write_text(EXERCISE)
+    assert run_file(script, jit.cache_folder("btf.jit").parent) == "False\n"
 
 
 def run_file(script: Path, folder: Path, *arguments: str, **more: str) -> str:

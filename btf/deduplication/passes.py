@@ -512,9 +512,10 @@ def compact(own, offset, count, records, first_own, base_changed, new_ids, out, 
         for word in range(body, body + FIXED_REFS[kind]):
             _renumber(records, first_own, new_ids, base_changed, out, word)
         ref_at = np.int64(ELEMENT_REF[kind])
-        if ref_at >= 0 and ELEMENT_WORDS[kind] > 0:
+        step = np.int64(ELEMENT_WORDS[kind])
+        if ref_at >= 0 and step > 0:
             body += FIXED_WORDS[kind]
-            for word in range(body + ref_at, length + words, ELEMENT_WORDS[kind]):
+            for word in range(body + ref_at, length + words, step):
                 _renumber(records, first_own, new_ids, base_changed, out, word)
         length += words
     out_offsets[kept] = length
