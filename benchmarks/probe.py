@@ -30,7 +30,7 @@ from pipeline.base import SharedBase, load_base
 from pipeline.batches import cut
 from pipeline.discover import find_kernels
 from pipeline.local import Forked
-from pipeline.records import DONE, ModuleInput, ModuleRecord, WorkOptions
+from pipeline.records import ModuleInput, ModuleRecord, WorkOptions
 from pipeline.schedule import Batch, Result
 from pipeline.storage import LocalFolder
 from pipeline.worker import BatchOptions, Place, Shared, Worked, run_batch, run_module, work
@@ -52,28 +52,30 @@ def _work(module: ModuleInput, index: btf.BaseIndex) -> ModuleRecord:
 
 
 def modules(base: str, files: list[str], repeat: int) -> list[dict[str, Any]]:
-    """For each module the least of its times: what disturbs a short measurement only adds."""
+    """For each module the least of its times: what disturbs a short measurement only adds.
+
+    All modules in turns: a machine that is slow for a while is so for all of them.
+    """
     index = load_base(base).index
-    results = []
-    for module in _inputs(files):
-        took = []
-        for _ in range(repeat):
-            began = time.perf_counter()
-            record = _work(module, index)
-            took.append(time.perf_counter() - began)
-            if sum(took) > 2:
-                break
-        failure = record.failure.message if record.status != DONE and record.failure else None
-        results.append(
-            {
-                "seconds": min(took),
-                "types": record.types_in,
-                "types_out": record.types_out,
-                "bytes": record.input_bytes,
-                "failure": failure,
-            }
-        )
-    return results
+    inputs = _inputs(files)
+    took: list[list[float]] = [[] for _ in inputs]
+    records = [_work(module, index) for module in inputs]
+    for _ in range(repeat):
+        for module, times in zip(inputs, took, strict=True):
+            if sum(times) <= 2:
+                began = time.perf_counter()
+                _work(module, index)
+                times.append(time.perf_counter() - began)
+    return [
+        {
+            "seconds": min(times),
+            "types": record.types_in,
+            "types_out": record.types_out,
+            "bytes": record.input_bytes,
+            "failure": record.failure.message if record.failure else None,
+        }
+        for times, record in zip(took, records, strict=True)
+    ]
 
 
 def _load(path: str) -> btf.BTF:

@@ -85,40 +85,44 @@ def _by_size(sides: Sides, source: Input) -> Table:
     found = sides.probe("modules", base=str(source.base), files=files, repeat=sides.repeat + 2)
     found = [one for one in found if one["failure"] is None]
     found.sort(key=lambda one: one["types"])
-    per_type, per_kept = _fit(found)
+    fit = _fit(found)
     mean = sum(one["seconds"] for one in found) / sum(one["types"] for one in found)
     rows = []
     for number in range(CLASSES):
         part = found[len(found) * number // CLASSES : len(found) * (number + 1) // CLASSES]
         if part:
             name = f"{part[0]['types']:,}-{part[-1]['types']:,} types"
-            rows.append(_size_row(name, part, mean, per_type, per_kept))
-    rows.append(_size_row("the largest", found[-1:], mean, per_type, per_kept))
+            rows.append(_size_row(name, part, mean, fit))
+    rows.append(_size_row("the largest", found[-1:], mean, fit))
     worst = max(found[len(found) // CLASSES :], key=lambda one: one["seconds"] / one["types"])
     notes = (
         f"The least of {sides.repeat + 2} times for each module. Beyond the smallest class, the "
         f"module that costs most per type has {worst['types']:,} types, keeps "
         f"{worst['types_out']:,} and takes {seconds(worst['seconds'] / worst['types'])} for each.",
-        f"What stays costs more than what goes: expected are {seconds(per_type)} for each type and "
-        f"{seconds(per_kept)} more for each that stays, as least squares over all modules give.",
+        f"What stays costs more than what goes: expected are {seconds(fit[0])} for each module, "
+        f"{seconds(fit[1])} for each type and {seconds(fit[2])} more for each that stays, as least "
+        "squares over all modules give.",
     )
     header = ("modules of", "number", "types that stay", "time each", "time per type",
               "against the mean", "against what is expected")  # fmt: skip
     return Table("Growth with the size of a module", header, tuple(rows), notes)
 
 
-def _fit(found: Sequence[dict[str, float]]) -> tuple[float, float]:
-    """Seconds for each type, and for each that stays: what makes the relative errors least."""
-    counts = np.array([(one["types"], one["types_out"]) for one in found], float)
+def _fit(found: Sequence[dict[str, float]]) -> tuple[float, float, float]:
+    """Seconds for each module, type, and type that stays: least squares of the times per type."""
+    counts = np.array([(1, one["types"], one["types_out"]) for one in found], float)
     took = np.array([one["seconds"] for one in found])
-    (per_type, per_kept), *_ = np.linalg.lstsq(counts / took[:, None], np.ones(len(took)), None)
-    return float(per_type), float(per_kept)
+    types = counts[:, 1]
+    fitted, *_ = np.linalg.lstsq(counts / types[:, None], took / types, None)
+    each, per_type, per_kept = (float(value) for value in fitted)
+    return each, per_type, per_kept
 
 
 def _size_row(
-    name: str, part: Sequence[dict[str, float]], mean: float, per_type: float, per_kept: float
+    name: str, part: Sequence[dict[str, float]], mean: float, fit: tuple[float, float, float]
 ) -> tuple[str, ...]:
     time, types, kept = (sum(one[key] for one in part) for key in ("seconds", "types", "types_out"))
+    each, per_type, per_kept = fit
     return (
         name,
         str(len(part)),
@@ -126,7 +130,7 @@ def _size_row(
         seconds(time / len(part)),
         seconds(time / types),
         times(time / types / mean),
-        times(time / (per_type * types + per_kept * kept)),
+        times(time / (each * len(part) + per_type * types + per_kept * kept)),
     )
 
 
