@@ -63,7 +63,7 @@ def knotted(seed: int) -> bytes:
     if rng.random() < 0.3:
         ends.append(graph.add(lambda w: w.enum("e")))
     depth, copies = rng.randint(12, 22), rng.randint(2, 4)
-    link = rng.choice("spptc")
+    link = rng.choice("spptcav")
     end = rng.choice(("same", "any"))
     circle = rng.random() < 0.3
     declared = rng.random() < 0.3

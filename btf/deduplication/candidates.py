@@ -62,10 +62,8 @@ def find_list(scratch, h):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def next_candidate(base, scratch, first_own, parity, group, own_list, row, part, position):  # type: ignore[no-untyped-def]
+def next_candidate(base, scratch, first_own, parity, group, own_list, part, position):  # type: ignore[no-untyped-def]
     """Step through a list in libbpf's order: (part, position, candidate), candidate -1 at the end.
-
-    row   0, or ``fine_row`` for a list of ``shortcuts.fine_list``
 
     Start with part 0, position 0. Parts: the head's end newest first, the base's candidates, the
     other end oldest first.
@@ -80,7 +78,7 @@ def next_candidate(base, scratch, first_own, parity, group, own_list, row, part,
             else:
                 following = np.int64(links[position - 1, _OLDER])
         if following != 0:
-            return np.int64(0), following, first_own + following - 1 - row
+            return np.int64(0), following, first_own + following - 1
         part = np.int64(1)
         position = np.int64(0)
     if part == 1:
@@ -99,16 +97,17 @@ def next_candidate(base, scratch, first_own, parity, group, own_list, row, part,
         else:
             following = np.int64(links[position - 1, _NEWER])
     if following != 0:
-        return np.int64(2), following, first_own + following - 1 - row
+        return np.int64(2), following, first_own + following - 1
     return np.int64(3), np.int64(0), np.int64(-1)
 
 
 @apart
 def next_of_two(  # type: ignore[no-untyped-def]
-    base, scratch, first_own, parity, group, first_list, second_list, row, part, first, second
+    base, scratch, first_own, parity, group, first_list, second_list, part, first, second
 ):  # fmt: skip
-    """As ``next_candidate`` for two lists whose types are in one list together, in that list's
-    order: (part, positions in both, candidate)."""
+    """As ``next_candidate`` for two of ``shortcuts.fine_lists``, in the order of the list that both
+    are of: (part, positions in both, candidate)."""
+    row = fine_row(scratch)
     # Own types are entered in the order of their ids, so these say which of two came last.
     if part == 0:
         a = _follow(scratch, first_list, first, _RIGHT_NEWEST if parity else _LEFT_NEWEST, _OLDER)
@@ -122,7 +121,7 @@ def next_of_two(  # type: ignore[no-untyped-def]
     if part == 1:
         nothing = np.int64(-1)
         part, first, other = next_candidate(
-            base, scratch, first_own, parity, group, nothing, row, part, first
+            base, scratch, first_own, parity, group, nothing, part, first
         )
         if other >= 0:
             return part, first, second, other
@@ -164,8 +163,8 @@ def fine_row(scratch):  # type: ignore[no-untyped-def]
 def enter_list(scratch, slots, table, h, row, own_index, newest):  # type: ignore[no-untyped-def]
     """Enter own type ``own_index`` into the list with key ``h``; returns the list.
 
-    slots, table   ``list_slots`` or ``fine_slots`` and its number in ``slots_used``; row as in
-                   ``next_candidate``; newest   the end of the list that it goes to
+    slots, table   ``list_slots`` or ``fine_slots`` and its number in ``slots_used``;
+                   row   0, or ``fine_row``; newest   the end of the list that it goes to
     """
     state = scratch.state
     ends = scratch.ends

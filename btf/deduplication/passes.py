@@ -68,7 +68,6 @@ from .candidates import (
     empty_lists,
     find_base_group,
     find_list,
-    fine_row,
     head_column,
     next_candidate,
     next_of_two,
@@ -280,11 +279,11 @@ def dedup_types(base, own, count, first_own, scratch, own_fwds):  # type: ignore
             if fine:
                 part, position, second, other = next_of_two(
                     base, scratch, first_own, state[PARITY], group, own_list, second_list,
-                    fine_row(scratch), part, position, second,
+                    part, position, second,
                 )  # fmt: skip
             else:
                 part, position, other = next_candidate(
-                    base, scratch, first_own, state[PARITY], group, own_list, 0, part, position
+                    base, scratch, first_own, state[PARITY], group, own_list, part, position
                 )
             if other < 0:
                 break
@@ -408,7 +407,7 @@ def dedup_types(base, own, count, first_own, scratch, own_fwds):  # type: ignore
             position = np.int64(0)
             while True:
                 part, position, other = next_candidate(
-                    base, scratch, first_own, state[PARITY], group, own_list, 0, part, position
+                    base, scratch, first_own, state[PARITY], group, own_list, part, position
                 )
                 if other < 0:
                     break

@@ -60,7 +60,7 @@ def dedup_primitive(base, own, scratch, first_own, type_id, kind):  # type: igno
     position = np.int64(0)
     while True:
         part, position, other = next_candidate(
-            base, scratch, first_own, state[PARITY], group, own_list, 0, part, position
+            base, scratch, first_own, state[PARITY], group, own_list, part, position
         )
         if other < 0:
             break
