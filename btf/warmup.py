@@ -1,4 +1,9 @@
-"""Getting all kernels ready before the first module, when they were never compiled before."""
+"""Getting all kernels ready before the first module, when they were never compiled before.
+
+Two other processes compile, so that this one never takes in the compiler, which is 150 MB that
+its own workers would have to carry. What is compiled is divided into parts, of which each process
+takes the next: one is the kernel of dedup, which takes nearly as long as all others together.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +11,25 @@ import os
 import struct
 import subprocess
 import sys
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
 from . import kinds
 from .deduplication.abi import abi_names, clashing_struct
+from .deduplication.deduplicate import prepare
 from .deduplication.index import BaseIndex
 from .deduplication.module import make_ready, open_module
 from .header import pack
 from .jit import INTERPRETED, cache_folder, came_with
 from .table import BTF, NATIVE, parse
 
-_ALL = "tables"  # marks a folder of which all kernels are ready
+_DEDUP = "dedup"
+_ALL = "tables"  # each marks a folder in which these kernels are ready
+_COMPILERS = 2
 
 
 def warm_up(announce: Callable[[str], None] | None = None, *, tables: bool = False) -> None:
@@ -32,25 +42,18 @@ def warm_up(announce: Callable[[str], None] | None = None, *, tables: bool = Fal
     if INTERPRETED:
         return
     folder = cache_folder(__name__)
-    marker = folder / (_ALL if tables else "dedup")
+    marker = folder / (_ALL if tables else _DEDUP)
     if marker.exists() or any((f / _ALL).exists() for f in (folder, came_with(__name__)) if f):
         return
     if announce is not None:
         announce(
-            "first run of this version: compiling kernels, 10 to 30 s "
+            "first run of this version: compiling kernels, 10 to 20 s "
             f"(kept in {folder.parent} for later runs)"
         )
-    # One kernel takes as long as all others together: another process compiles it.
-    helper = _start(f"from btf.warmup import warm_up_beside; warm_up_beside({tables})")
-    index, split = _exercise_dedup()
-    if tables:
-        _exercise_fingerprints(index, split)
-        _exercise_misses()
-    if helper is not None:
-        helper.wait()
-    make_ready(index)
-    if tables:
-        _exercise_rows(split)
+    parts = [name for name in _PARTS if tables or name in _PARTS_OF_DEDUP]
+    _compile_elsewhere(parts)
+    for name in parts:
+        _PARTS[name]()  # what no other process could compile is compiled now
     marker.parent.mkdir(parents=True, exist_ok=True)
     marker.touch()
 
@@ -61,7 +64,7 @@ def warm_up_all(announce: Callable[[str], None] | None = None) -> None:
     from .layers.rebase import rebase
 
     warm_up(announce, tables=True)
-    split = _exercise_dedup()[1]
+    split = _module()[1]
     assert split.base is not None
     pool = StringPool(split.base)
     pool.add(b"new")
@@ -70,18 +73,39 @@ def warm_up_all(announce: Callable[[str], None] | None = None) -> None:
     rebase(split, split.base, np.zeros(split.type_count, np.uint32))
 
 
-def warm_up_beside(tables: bool) -> None:
-    """What another process compiles, so that both take about as long."""
-    from .deduplication.deduplicate import prepare
+def _compile_elsewhere(parts: Iterable[str]) -> None:
+    """Have other processes go through ``parts``, each with the next that none has taken. A process
+    that cannot be started, or fails, leaves its part undone."""
+    waiting = deque(parts)
 
-    prepare()
-    index, split = _exercise_dedup()
-    make_ready(index)
-    if tables:
-        _exercise_rows(split)
+    def lead() -> None:
+        compiler = _start("from btf.warmup import compile_parts; compile_parts()")
+        if compiler is None:
+            return
+        with compiler:
+            assert compiler.stdin is not None and compiler.stdout is not None
+            try:
+                while waiting:
+                    compiler.stdin.write(waiting.popleft() + "\n")
+                    compiler.stdin.flush()
+                    if not compiler.stdout.readline():
+                        return
+            except (OSError, IndexError):  # it has gone; another has taken the last one
+                return
+
+    with ThreadPoolExecutor(_COMPILERS) as leaders:
+        for _ in range(_COMPILERS):
+            leaders.submit(lead)
 
 
-def _start(program: str) -> subprocess.Popen[bytes] | None:
+def compile_parts() -> None:
+    """Go through the parts that standard input names, a line each, and answer each with a line."""
+    for line in sys.stdin:
+        _PARTS[line.strip()]()
+        print("done", flush=True)
+
+
+def _start(program: str) -> subprocess.Popen[str] | None:
     """Run a few words of Python beside this process; None where no process can be started."""
     here = str(Path(__file__).parent.parent)
     path = os.pathsep.join([here, *filter(None, [os.environ.get("PYTHONPATH")])])
@@ -89,16 +113,22 @@ def _start(program: str) -> subprocess.Popen[bytes] | None:
         return subprocess.Popen(
             [sys.executable, "-c", program],
             env={**os.environ, "PYTHONPATH": path},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
+            text=True,
         )
     except OSError:
         return None
 
 
-def _exercise_dedup() -> tuple[BaseIndex, BTF]:
-    """Index a tiny base and open a tiny module on it; returns the two."""
+def _compile_dedup() -> None:
+    prepare()
+    make_ready(_module()[0])  # of the index, all is compiled by now
+
+
+def _module() -> tuple[BaseIndex, BTF]:
+    """A tiny base, indexed, and a tiny module, opened on it."""
 
     def struct_of_int(name_off: int, member_off: int) -> bytes:
         info = kinds.info_word(kinds.STRUCT, 1)
@@ -114,22 +144,24 @@ def _exercise_dedup() -> tuple[BaseIndex, BTF]:
     return index, split
 
 
-def _exercise_fingerprints(index: BaseIndex, split: BTF) -> None:
+def _compile_fingerprints() -> None:
     from .fingerprint.fingerprints import BaseFingerprints, fingerprints, own_fingerprints
 
+    index, split = _module()
     assert index.base is not None
     known = BaseFingerprints.build(index.base)
     fingerprints(split, known)
     own_fingerprints(split)
 
 
-def _exercise_rows(split: BTF) -> None:
+def _compile_rows() -> None:
     from .compare import alike
     from .edit.rewrite import fields
     from .edit.side_by_side import side_by_side
     from .own_columns import columns, kind_totals, type_names
     from .own_members import members
 
+    split = _module()[1]
     columns(split)
     fields(split.words, split.offsets[:-1], split.offsets[1:])
     kind_totals(split)
@@ -139,7 +171,7 @@ def _exercise_rows(split: BTF) -> None:
     alike.prepare()
 
 
-def _exercise_misses() -> None:
+def _compile_misses() -> None:
     """A module that defines what its base only declares."""
     from .deduplication.deduplicate import DedupResult
     from .why.find import misses
@@ -150,3 +182,14 @@ def _exercise_misses() -> None:
     defined = struct.pack("=3I", 1, kinds.info_word(kinds.STRUCT), 4)
     split = parse(pack(NATIVE, 0, defined, b""), index.base)
     misses(split, DedupResult(split, np.arange(3, dtype=np.uint32)), index)
+
+
+# By name: those that take longest first, and each after what it builds on.
+_PARTS: dict[str, Callable[[], object]] = {
+    "dedup": _compile_dedup,
+    "index": _module,
+    "fingerprints": _compile_fingerprints,
+    "misses": _compile_misses,
+    "rows": _compile_rows,
+}
+_PARTS_OF_DEDUP = ("dedup", "index")

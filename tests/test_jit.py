@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from btf import jit
+from btf import jit, warmup
 from btf.jit import kernel
 from btf.warmup import warm_up
 
@@ -139,7 +139,7 @@ def test_machine_code_is_kept_and_needs_no_numba(tmp_path: Path) -> None:
 # an object file, as on processors for which no image can be made, and how many files are which.
 IMAGES = """
 import json, pathlib, sys, numpy
-from btf import jit
+from btf import jit, warmup
 from btf.jit import kernel
 if sys.argv[1:]:
     from btf.compiler import entry
@@ -204,11 +204,8 @@ def test_images_and_object_files_do_the_same(tmp_path: Path) -> None:
 EXERCISE = """
 import sys
 from btf import warmup
-index, split = warmup._exercise_dedup()
-warmup.make_ready(index)
-warmup._exercise_fingerprints(index, split)
-warmup._exercise_misses()
-warmup._exercise_rows(split)
+for part in warmup._PARTS.values():
+    part()
 print("llvmlite" in sys.modules)
 """
 
@@ -221,6 +218,36 @@ def test_all_kernels_of_a_run_are_images(tmp_path: Path) -> None:
     script = tmp_path / "exercise.py"
     script.write_text(EXERCISE)
     assert run_file(script, jit.cache_folder("btf.jit").parent) == "False\n"
+
+
+COMPILER = """
+import os, sys
+for line in sys.stdin:
+    with open({log!r}, "a") as file:
+        file.write(line)
+    if line == {fatal!r}:
+        os._exit(1)
+    print("done", flush=True)
+"""
+
+
+def test_parts_are_compiled_once_whatever_becomes_of_a_compiler(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, start = tmp_path / "log", warmup._start
+    parts = ["a", "b", "c", "d", "e"]
+
+    def compiled_with(fatal: str) -> list[str]:
+        log.write_text("")
+        program = COMPILER.format(log=str(log), fatal=fatal)
+        monkeypatch.setattr(warmup, "_start", lambda _: start(program))
+        warmup._compile_elsewhere(parts)
+        return sorted(log.read_text().split())
+
+    assert compiled_with("no part") == parts
+    assert compiled_with("a\n") == parts  # the other one goes on
+    monkeypatch.setattr(sys, "executable", "/nowhere")
+    assert compiled_with("no part") == []
 
 
 def run_file(script: Path, folder: Path, *arguments: str, **more: str) -> str:

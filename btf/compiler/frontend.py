@@ -130,6 +130,9 @@ class _Typing(typing.Context):
     def resolve_function_type(self, func: Any, args: Any, kws: Any) -> Any:
         if func is operator.getitem and lowering.is_cut(*args):
             return typing.signature(args[0], *args)
+        if isinstance(func, types.Dispatcher):
+            # One kernel for a number, not one more for each that is written out.
+            args = tuple(map(types.unliteral, args))
         if kws or isinstance(func, types.Dispatcher):
             return super().resolve_function_type(func, args, kws)
         key = (func, tuple(args))

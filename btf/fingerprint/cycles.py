@@ -471,13 +471,9 @@ def fingerprint_types(mode, start_id, count, words, offsets, below, own, work, b
 
 
 @kernel
-def enter_all(start_id, count, work, base, values, cyclic, known):  # type: ignore[no-untyped-def]
-    """Enter all types of cycles in ``known``, zeroed; the graph is in ``work``."""
-    w = Work(
-        work.graph, known, work.local, work.nodes, work.inside, work.mates, work.stack,
-        work.partition,
-    )  # fmt: skip
-    t = Types(start_id, count, len(known.keys) - 1, values, cyclic, w)
+def enter_all(start_id, count, work, base, values, cyclic):  # type: ignore[no-untyped-def]
+    """Enter all types of cycles in ``work.known``, zeroed; the graph is in ``work``."""
+    t = Types(start_id, count, len(work.known.keys) - 1, values, cyclic, work)
     for v in range(count):
         if cyclic[v]:
             enter_known(t, base, v)

@@ -75,7 +75,8 @@ class BaseFingerprints:
             np.zeros(slots, np.uint64),
             np.zeros(base.flat.type_count, np.uint32),
         )
-        enter_all(1, base.flat.type_count, job.work, _NO_BASE, values, cyclic, known)
+        work = job.work._replace(known=known)
+        enter_all(1, base.flat.type_count, work, _NO_BASE, values, cyclic)
         return cls(
             values=freeze(_with_void(values)),
             keys=freeze(known.keys),
