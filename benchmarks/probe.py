@@ -14,7 +14,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import re
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -24,6 +23,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
+from status import in_status
 
 import btf
 from pipeline.base import SharedBase, load_base
@@ -145,10 +145,8 @@ def index(base: str, repeat: int) -> dict[str, Any]:
 
 
 def _status(name: str) -> int:
-    """A size in /proc/self/status, in bytes."""
-    found = re.search(rf"^{name}:\s+(\d+) kB$", Path("/proc/self/status").read_text(), re.M)
-    assert found is not None, name
-    return int(found[1]) * 1024
+    """A size of this process, in bytes."""
+    return in_status(name, Path("/proc/self/status").read_text())
 
 
 def memory(base: str, files: list[str], out: str | None = None) -> dict[str, int]:

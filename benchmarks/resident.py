@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -10,11 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from measure import ROOT, BenchError
+from status import in_status
 
 _EVERY_SECONDS = 0.01
-_PARENT = re.compile(r"^PPid:\s+(\d+)$", re.M)
-_PRIVATE = re.compile(r"^RssAnon:\s+(\d+) kB$", re.M)
-_HIGHEST = re.compile(r"^VmHWM:\s+(\d+) kB$", re.M)
 
 
 @dataclass
@@ -39,12 +36,12 @@ def watch(command: Sequence[str], engine: str) -> list[Worker]:
                 if engine == "ray":
                     is_worker = number in found or _command(number).startswith("ray::work")
                 else:
-                    is_worker = _kilobytes(_PARENT, status) == process.pid
+                    is_worker = in_status("PPid", status) == process.pid
                 if is_worker:
-                    private = _kilobytes(_PRIVATE, status) << 10
+                    private = in_status("RssAnon", status)
                     worker = found.setdefault(number, Worker(private, 0, 0))
                     worker.private = max(worker.private, private)
-                    worker.resident = max(worker.resident, _kilobytes(_HIGHEST, status) << 10)
+                    worker.resident = max(worker.resident, in_status("VmHWM", status))
             time.sleep(_EVERY_SECONDS)
     if process.returncode not in (0, 1):
         raise BenchError(f"status {process.returncode} of {' '.join(command)}")
@@ -65,8 +62,3 @@ def _command(number: int) -> str:
         return Path("/proc", str(number), "cmdline").read_bytes().decode(errors="replace")
     except OSError:
         return ""
-
-
-def _kilobytes(wanted: re.Pattern[str], status: str) -> int:
-    found = wanted.search(status)
-    return int(found[1]) if found is not None else 0

@@ -17,6 +17,7 @@ from btf.compare.alike import Fingerprinted
 
 from .base import SharedBase
 from .grouping import (
+    Pieces,
     batches,
     behind_one_another,
     distinct_per_group,
@@ -72,7 +73,8 @@ def find_conflicts(_: SharedBase, task: tuple[Sequence[Stored], int, int]) -> pa
     import pyarrow as pa
 
     parts, share, shares = task
-    holder, number, upper, lower, names, kinds = [], [], [], [], [], []
+    rows = Pieces(np.uint32, np.int64, np.uint16, np.uint64, np.uint64)
+    names = []
     known_kinds: dict[str, int] = {}
     for start, batch in batches(parts, ("object_id", "kind", "name", "fingerprint")):
         text = batch["kind"].dictionary.to_pylist()
@@ -81,20 +83,17 @@ def find_conflicts(_: SharedBase, task: tuple[Sequence[Stored], int, int]) -> pa
         kind = batch["kind"].indices.to_numpy()
         wanted &= ~np.isin(text, NAMELESS)[kind]
         kept = np.flatnonzero(wanted)
-        values = hashes(batch["fingerprint"])
-        holder.append(batch["object_id"].to_numpy()[kept])
-        number.append(kept + start)
-        upper.append(values[kept, 0])
-        lower.append(values[kept, 1])
         names.append(batch["name"].take(pa.array(kept)).dictionary_encode())
         of_text = [known_kinds.setdefault(each, len(known_kinds)) for each in text]
-        kinds.append(np.array(of_text, np.uint16)[kind[kept]])
-    name, kind = _numbered(names), behind_one_another(kinds, np.uint16)
-    keys = [name, kind, *(behind_one_another(half, np.uint64) for half in (upper, lower))]
-    del upper, lower, names, kinds
-    groups = grouped(keys)
-    del keys
-    object_id = behind_one_another(holder, np.uint32)
+        kinds = np.array(of_text, np.uint16)[kind[kept]]
+        values = hashes(batch["fingerprint"])[kept]
+        object_ids = batch["object_id"].to_numpy()[kept]
+        rows.add(object_ids, kept + start, kinds, values[:, 0], values[:, 1])
+    name = _numbered(names)
+    del names
+    object_id, number, kind, *halves = rows.take()
+    groups = grouped([name, kind, *halves])
+    del halves
     holders = distinct_per_group(groups, object_id, at_least=1)[1]
     first, copies = groups.first, groups.sizes
 
@@ -109,7 +108,7 @@ def find_conflicts(_: SharedBase, task: tuple[Sequence[Stored], int, int]) -> pa
     ranking = np.lexsort((first[kept], -modules[kept], ~in_base[kept], meaning[kept]))
     kept = kept[ranking]
     definition = np.arange(len(kept)) - np.searchsorted(meaning[kept], meaning[kept]) + 1
-    chosen = take_rows(parts, _COLUMNS, behind_one_another(number, np.int64)[first[kept]])
+    chosen = take_rows(parts, _COLUMNS, number[first[kept]])
     return pa.table(
         {
             "kind": chosen["kind"].cast(pa.string()),

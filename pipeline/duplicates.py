@@ -13,8 +13,8 @@ import numpy as np
 
 from .base import SharedBase
 from .grouping import (
+    Pieces,
     batches,
-    behind_one_another,
     distinct_per_group,
     grouped,
     hashes,
@@ -52,22 +52,16 @@ def find_duplicates(_: SharedBase, task: tuple[Sequence[Stored], int, int]) -> p
     import pyarrow as pa
 
     parts, low, high = task
-    holder, number, upper, lower = [], [], [], []
+    rows = Pieces(np.uint32, np.int64, np.uint64, np.uint64)
     for start, batch in batches(parts, ("object_id", "own_fingerprint")):
         values, object_id = hashes(batch["own_fingerprint"]), batch["object_id"].to_numpy()
         inside = (values[:, 0] >= low) & (values[:, 0] <= np.uint64(high - 1)) & (object_id > 0)
         kept = np.flatnonzero(inside)
-        holder.append(object_id[kept])
-        number.append(kept + start)
-        upper.append(values[kept, 0])
-        lower.append(values[kept, 1])
-    keys = [behind_one_another(half, np.uint64) for half in (upper, lower)]
-    del upper, lower
+        rows.add(object_id[kept], kept + start, values[kept, 0], values[kept, 1])
+    holders, number, *keys = rows.take()
     groups = grouped(keys)
-    holders = behind_one_another(holder, np.uint32)
     several, object_ids = distinct_per_group(groups, holders, at_least=2)
-    chosen = behind_one_another(number, np.int64)[groups.first[several]]
-    first = take_rows(parts, _COLUMNS, chosen)
+    first = take_rows(parts, _COLUMNS, number[groups.first[several]])
     copies = groups.sizes[several]
     bytes_each = first["bytes"].to_numpy().astype(np.uint64)
     return pa.table(

@@ -51,7 +51,7 @@ class Groups:
         return np.repeat(np.arange(len(self.start) - 1), self.sizes)
 
 
-def grouped(keys: Sequence[NDArray[np.uint64]]) -> Groups:
+def grouped(keys: Sequence[NDArray[Any]]) -> Groups:
     """Group rows by several columns, the most significant first."""
     rows = len(keys[0])
     order = np.lexsort(tuple(reversed(keys))).astype(np.int64, copy=False)
@@ -122,6 +122,24 @@ def hashes(column: pa.FixedSizeBinaryArray) -> Hashes:
     """A column of 16-byte hashes as numbers; nulls give any value."""
     data = np.frombuffer(column.buffers()[1] or b"", ">u8").reshape(-1, 2)
     return data[column.offset : column.offset + len(column)].astype(np.uint64)
+
+
+class Pieces:
+    """Columns that come in pieces, one for each batch of rows."""
+
+    def __init__(self, *dtypes: type) -> None:
+        self._columns: list[tuple[type, list[NDArray[Any]]]] = [(dtype, []) for dtype in dtypes]
+
+    def add(self, *pieces: NDArray[Any]) -> None:
+        """One piece of each column."""
+        for (_, column), piece in zip(self._columns, pieces, strict=True):
+            column.append(piece)
+
+    def take(self) -> Iterator[NDArray[Any]]:
+        """Each column as a whole; its pieces are let go of."""
+        for dtype, column in self._columns:
+            yield behind_one_another(column, dtype)
+            column.clear()
 
 
 def behind_one_another(pieces: Sequence[NDArray[Any]], dtype: type) -> NDArray[Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from btfwriter import Writer
 
@@ -113,25 +114,16 @@ def wide_struct(members: int) -> bytes:
     return writer.to_bytes()
 
 
-def one_signature(count: int) -> bytes:
+def one_signature(count: int, copies: int = 1) -> bytes:
     """Structs alike but for what a pointer in them leads to: structs of one name, not of one size.
 
-    By names and own words they cannot be told apart, so all are candidates for each other.
+    By names and own words they cannot be told apart, so all are candidates for each other. With
+    everything there twice, half of the searches have to succeed.
     """
     writer = Writer()
     number = writer.int("int", 4)
-    for at in range(count // 3):
-        target = writer.struct("target", 4 * at + 4, [("at", number, 32 * at)])
-        writer.struct("holder", 8, [("to", writer.ptr(target), 0)])
-    return writer.to_bytes()
-
-
-def one_signature_copies(count: int) -> bytes:
-    """As ``one_signature``, and everything there twice: half of the searches have to succeed."""
-    writer = Writer()
-    number = writer.int("int", 4)
-    for _ in range(2):
-        for at in range(count // 6):
+    for _ in range(copies):
+        for at in range(count // (3 * copies)):
             target = writer.struct("target", 4 * at + 4, [("at", number, 32 * at)])
             writer.struct("holder", 8, [("to", writer.ptr(target), 0)])
     return writer.to_bytes()
@@ -203,7 +195,11 @@ HOSTILE = (
     Hostile("the same from the top", different_ends_from_top, (2_500, 5_000, 10_000)),
     Hostile("struct with n members", wide_struct, (15_000, 30_000, 60_000), "members"),
     Hostile("n types, a third of one signature", one_signature, (7_500, 15_000, 30_000)),
-    Hostile("a third of one signature, twice", one_signature_copies, (15_000, 30_000, 60_000)),
+    Hostile(
+        "a third of one signature, twice",
+        partial(one_signature, copies=2),
+        (15_000, 30_000, 60_000),
+    ),
     Hostile("n structs of one name", one_name, (2_500, 5_000, 10_000)),
     Hostile("chain of n typedefs", typedef_chain, (25_000, 50_000, 100_000)),
     Hostile("chain of n typedefs from the top", typedef_chain_from_top, (25_000, 50_000, 100_000)),
