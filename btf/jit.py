@@ -51,6 +51,7 @@ INTERPRETED = os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0")
 
 _PACKAGE = Path(__file__).parent
 _CAME_WITH = _PACKAGE / "machine_code"
+CACHE_VARIABLE = "SPLITBTF_CACHE_DIR"
 BUILDS = ("x86-64-v3",)
 BUILT_FOR = os.environ.get("SPLITBTF_BUILT_FOR", "")
 if BUILT_FOR and BUILT_FOR not in BUILDS:
@@ -381,7 +382,7 @@ def cache_folder(module: str = "") -> Path:
     """The folder for the machine code of the kernels of a module (dotted name)."""
     if BUILT_FOR:
         return _CAME_WITH / f"{BUILT_FOR}-{_sources_digest(module, b'')}"
-    root = os.environ.get("SPLITBTF_CACHE_DIR")
+    root = os.environ.get(CACHE_VARIABLE)
     if not root:
         cache_home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
         root = str(Path(cache_home) / "splitbtf")

@@ -7,13 +7,19 @@ takes the next: one is the kernel of dedup, which takes nearly as long as all ot
 
 from __future__ import annotations
 
+import atexit
+import contextlib
+import fcntl
 import os
+import shutil
 import struct
 import subprocess
 import sys
+import tempfile
+import time
 from collections import deque
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import numpy as np
@@ -24,12 +30,13 @@ from .deduplication.deduplicate import prepare
 from .deduplication.index import BaseIndex
 from .deduplication.module import make_ready, open_module
 from .header import pack
-from .jit import INTERPRETED, cache_folder, came_with
+from .jit import CACHE_VARIABLE, INTERPRETED, cache_folder, came_with
 from .table import BTF, NATIVE, parse
 
 _DEDUP = "dedup"
 _ALL = "tables"  # each marks a folder in which these kernels are ready
 _COMPILERS = 2
+_PATIENCE_SECONDS = 120.0
 
 
 def warm_up(announce: Callable[[str], None] | None = None, *, tables: bool = False) -> None:
@@ -41,21 +48,21 @@ def warm_up(announce: Callable[[str], None] | None = None, *, tables: bool = Fal
     """
     if INTERPRETED:
         return
-    folder = cache_folder(__name__)
-    marker = folder / (_ALL if tables else _DEDUP)
-    if marker.exists() or any((f / _ALL).exists() for f in (folder, came_with(__name__)) if f):
+    if _is_warm(tables):
         return
+    kept = _make_cache()
     if announce is not None:
-        announce(
-            "first run of this version: compiling kernels, 10 to 20 s "
-            f"(kept in {folder.parent} for later runs)"
-        )
-    parts = [name for name in _PARTS if tables or name in _PARTS_OF_DEDUP]
-    _compile_elsewhere(parts)
-    for name in parts:
-        _PARTS[name]()  # what no other process could compile is compiled now
-    marker.parent.mkdir(parents=True, exist_ok=True)
-    marker.touch()
+        announce(f"first run of this version: compiling kernels, 10 to 20 s ({kept})")
+    folder = cache_folder(__name__)
+    with _one_at_a_time(folder):
+        if _is_warm(tables):  # another process has just done it
+            return
+        parts = [name for name in _PARTS if tables or name in _PARTS_OF_DEDUP]
+        _compile_elsewhere(parts)
+        for name in parts:
+            _PARTS[name]()  # what no other process could compile is compiled now
+        with contextlib.suppress(OSError):
+            (folder / (_ALL if tables else _DEDUP)).touch()
 
 
 def warm_up_all(announce: Callable[[str], None] | None = None) -> None:
@@ -73,15 +80,77 @@ def warm_up_all(announce: Callable[[str], None] | None = None) -> None:
     rebase(split, split.base, np.zeros(split.type_count, np.uint32))
 
 
+def _is_warm(tables: bool) -> bool:
+    folder = cache_folder(__name__)
+    if not tables and (folder / _DEDUP).exists():
+        return True
+    return any((place / _ALL).exists() for place in (folder, came_with(__name__)) if place)
+
+
+def _make_cache() -> str:
+    """Make the folder that machine code is to be kept in. Where that is not possible it is one for
+    this process and those that it starts. Returns what there is to say of it."""
+    folder = cache_folder(__name__)
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with tempfile.TemporaryFile(dir=folder):
+            return f"kept in {folder.parent} for later runs"
+    except OSError as error:
+        reason = error.strerror
+    with contextlib.suppress(OSError):
+        os.environ[CACHE_VARIABLE] = tempfile.mkdtemp(prefix="splitbtf-")
+        cache_folder.cache_clear()
+        cache_folder(__name__).mkdir()
+        atexit.register(_remove, os.environ[CACHE_VARIABLE], os.getpid())
+    return (
+        f"not kept for later runs: {folder.parent} cannot be written to, {reason}; "
+        f"{CACHE_VARIABLE} names another folder"
+    )
+
+
+def _remove(folder: str, process: int) -> None:
+    if os.getpid() == process:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _one_at_a_time(folder: Path) -> Iterator[None]:
+    """Wait while another process is in a block like this for the same folder: several that start
+    at once would each compile everything. But not for ever, for it may have been stopped; and not
+    at all where files cannot be locked."""
+    lock = folder / "lock"
+    try:
+        file = lock.open("w")
+    except OSError:
+        yield
+        return
+    with file:
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while time.monotonic() < deadline:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                time.sleep(0.05)
+            except OSError:
+                break
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
+
+
 def _compile_elsewhere(parts: Iterable[str]) -> None:
     """Have other processes go through ``parts``, each with the next that none has taken. A process
     that cannot be started, or fails, leaves its part undone."""
     waiting = deque(parts)
+    compilers: list[subprocess.Popen[str]] = []
 
     def lead() -> None:
         compiler = _start("from btf.warmup import compile_parts; compile_parts()")
         if compiler is None:
             return
+        compilers.append(compiler)
         with compiler:
             assert compiler.stdin is not None and compiler.stdout is not None
             try:
@@ -94,8 +163,14 @@ def _compile_elsewhere(parts: Iterable[str]) -> None:
                 return
 
     with ThreadPoolExecutor(_COMPILERS) as leaders:
-        for _ in range(_COMPILERS):
-            leaders.submit(lead)
+        led = [leaders.submit(lead) for _ in range(_COMPILERS)]
+        try:
+            wait(led)
+        except BaseException:  # an interrupt: nobody waits for what they are at
+            waiting.clear()
+            for compiler in compilers:
+                compiler.kill()
+            raise
 
 
 def compile_parts() -> None:

@@ -17,6 +17,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import btf
+
 from . import __version__, ray_node
 from .errors import EngineError
 from .heap import keep_little
@@ -198,9 +200,12 @@ class OnRay:
 
 
 def _import_all() -> None:
-    """What a worker will need, so that its first item does not wait for it."""
+    """What a worker will need, so that its first item does not wait for it: on another machine,
+    kernels too."""
     keep_little()
     from . import slices, tables, worker  # noqa: F401
+
+    btf.warm_up(tables=True)
 
 
 def _looks(paths: Sequence[str]) -> list[tuple[int, int, int] | None]:

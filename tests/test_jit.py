@@ -250,6 +250,48 @@ def test_parts_are_compiled_once_whatever_becomes_of_a_compiler(
     assert compiled_with("no part") == []
 
 
+WARM_UP = """
+import sys, time
+from btf import warmup
+
+def compile(parts):
+    with open(sys.argv[1], "a") as file:
+        print(*parts, file=file)
+    time.sleep(0.5)
+
+warmup._compile_elsewhere = compile
+warmup._PARTS = dict.fromkeys(warmup._PARTS, lambda: None)
+warmup.warm_up(print, tables=True)
+print(warmup.cache_folder("btf.jit").parent)
+"""
+
+
+@compiled
+def test_processes_that_start_at_once_compile_once(tmp_path: Path) -> None:
+    script, log, cache = tmp_path / "warm.py", tmp_path / "log", tmp_path / "cache"
+    script.write_text(WARM_UP)
+    env = {**os.environ, "SPLITBTF_CACHE_DIR": str(cache), "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, script, log]
+    started = [subprocess.Popen(command, env=env, stdout=subprocess.PIPE) for _ in range(4)]
+    assert [len(process.communicate()[0].splitlines()) for process in started] == [2] * 4
+    assert log.read_text() == " ".join(warmup._PARTS) + "\n"
+    assert [path.name for path in cache.glob("*/*")] == ["tables"]
+
+
+@compiled
+def test_a_cache_that_cannot_be_written_is_replaced_for_a_process(tmp_path: Path) -> None:
+    script, log, cache = tmp_path / "warm.py", tmp_path / "log", tmp_path / "file" / "cache"
+    script.write_text(WARM_UP)
+    cache.parent.write_text("no folder")
+    said, used = run_file(script, cache, str(log)).splitlines()
+    assert said == (
+        "first run of this version: compiling kernels, 10 to 20 s (not kept for later runs: "
+        f"{cache} cannot be written to, Not a directory; "
+        "SPLITBTF_CACHE_DIR names another folder)"
+    )
+    assert log.exists() and used != str(cache) and not Path(used).exists()
+
+
 def run_file(script: Path, folder: Path, *arguments: str, **more: str) -> str:
     env = {**os.environ, "SPLITBTF_CACHE_DIR": str(folder), "PYTHONPATH": str(ROOT), **more}
     command = [sys.executable, script, *arguments]
