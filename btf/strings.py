@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 
 from .bits import WIDE, load64, trailing_zeros
-from .jit import apart, kernel
+from .jit import apart, inlined, kernel
 
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)
 _FACTOR = np.uint64(0xD6E8FEB86659FD93)
@@ -240,7 +240,8 @@ def map_runs(source, base, base_slots, base_bits, base_repeats, seen, shifts, ju
     base_bits   see ``may_have``
     shifts  uint32, one for each 16 bytes of the section: MIXED, or what has to be added (modulo
             2**32) to the offset of a string that begins there. Where it is MIXED, ``seen`` has the
-            answer, of which only that for strings' beginnings means anything.
+            answer, of which only that for strings' beginnings means anything; behind that of a
+            string that the base lacks is its hash, see ``is_noted``.
     jumps   uint32, JUMPS of them: where runs went on in the base after they had ended at an offset,
             by its hash. What earlier modules met, for they include the same headers; 0 is none.
     """
@@ -270,6 +271,10 @@ def map_runs(source, base, base_slots, base_bits, base_repeats, seen, shifts, ju
                 found = find_string(base, base_slots, source, at, h)
             if found < 0:
                 seen[at] = ABSENT
+                if end - at >= 3:  # with its NUL there is room for its hash and its end
+                    seen[at + 1] = np.uint32(h & _LOW)
+                    seen[at + 2] = np.uint32(h >> _32)
+                    seen[at + 3] = np.uint32(end)
                 at = end + 1
                 continue
             next_base = found
@@ -289,6 +294,20 @@ def map_runs(source, base, base_slots, base_bits, base_repeats, seen, shifts, ju
             seen[offset] = np.uint32(offset + shift)
         next_base += stop - at
         at = stop
+
+
+@inlined
+def is_noted(source, start):  # type: ignore[no-untyped-def]
+    """Whether ``map_runs`` left the hash of the string that begins at ``start``, which the base
+    lacks."""
+    return source[start + 1] != 0 and source[start + 2] != 0
+
+
+@inlined
+def noted_hash(seen, start):  # type: ignore[no-untyped-def]
+    """What ``hash_string`` returned for it."""
+    h = np.uint64(seen[start + 1]) | np.uint64(seen[start + 2]) << _32
+    return h, np.int64(seen[start + 3])
 
 
 @kernel

@@ -2,14 +2,16 @@
 
 Hypothesis draws base and module as small graphs over very few names, so that collisions, cycles,
 forward declarations and several fitting candidates are the rule. Both either give the same bytes
-and
-the same id map, or both refuse.
+and the same id map, or both refuse.
 """
 
 from __future__ import annotations
 
+import itertools
+
 import btfwriter as bw
 import naive
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_contract import deduplicated
@@ -125,6 +127,22 @@ def test_units_of_one_program_collapse_alike(nodes: list[Node], units: int) -> N
         written(nodes, writer, Dice(1), "plain")
     assert_same("split", [base.to_bytes(), writer.to_bytes()])
     assert_same("plain", [writer.to_bytes()])
+
+
+@pytest.mark.parametrize("strings", ["plain", "copies", "tails"])
+def test_many_strings_that_are_new(strings: str) -> None:
+    """Each is used twice: it has to be found among all others, also where a module has it in two
+    places, or at the end of a longer one."""
+    words = ["".join(letters) for n in range(8) for letters in itertools.product("ab", repeat=n)]
+    base, module = bw.Writer(), bw.Writer()
+    for number, word in enumerate(words[::7]):
+        base.struct(word, number, [])
+    for number, word in enumerate([*words, *words]):
+        name = module.string(word, fresh=strings == "copies")
+        if strings == "tails" and number % 5 == 0:
+            name = module.string("ccc" + word) + 3
+        module.struct(name, 1000 + number, [])
+    assert_same("split", [base.to_bytes(), module.to_bytes()])
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))

@@ -24,12 +24,24 @@ from ..strings import (
     MIXED,
     PIECE_BITS,
     UNSEEN,
-    add_string,
+    common_string,
     find_string,
     hash_string,
+    is_noted,
+    noted_hash,
 )
 from .signature import kind_of
-from .state import OWN_BYTES, OWN_STRINGS, STARTS_ONLY, STRING_OVERFLOW
+from .state import OWN_BYTES, OWN_STRINGS, STARTS_ONLY, STRING_MASK, STRING_OVERFLOW
+
+# Columns of ``string_rows``, one row for each new string: the one before it with the same head,
+# from 1 on (0 is none), its hash's upper half, and its offset in ``own_strings``.
+_NEXT = 0
+_HASH = 1
+_OFFSET = 2
+STRING_COLUMNS = 3
+TEXT_PER_HEAD = 16  # bytes of a module's strings for each head: its strings are about as long
+
+_32 = np.uint64(32)
 
 
 @inlined
@@ -70,24 +82,37 @@ def _new_name(start, source, base, scratch):  # type: ignore[no-untyped-def]
     if source[start] == 0:
         seen[start] = 0
         return np.uint32(0)
-    h, end = hash_string(source, start)
+    if state[STARTS_ONLY] == 1 and seen[start] == ABSENT and is_noted(source, start):
+        h, end = noted_hash(seen, start)
+    else:
+        h, end = hash_string(source, start)
     if seen[start] == UNSEEN:  # a name that begins inside of a string
         found = find_string(base.strings, base.string_slots, source, start, h)
         if found >= 0:
             seen[start] = found
             return np.uint32(found)
-    at = find_string(own[: state[OWN_BYTES]], scratch.string_slots, source, start, h)
-    if at < 0:
-        length = end + 1 - start
+    rows = scratch.string_rows
+    head = np.int64(h & np.uint64(state[STRING_MASK]))
+    high = np.uint32(h >> _32)
+    number = np.int64(scratch.string_heads[head])
+    while number != 0:
+        at = np.int64(rows[number - 1, _OFFSET])
+        if rows[number - 1, _HASH] == high and common_string(own, at, source, start) >= 0:
+            break
+        number = np.int64(rows[number - 1, _NEXT])
+    if number == 0:
         at = state[OWN_BYTES]
-        full = 2 * (state[OWN_STRINGS] + 1) > len(scratch.string_slots)
-        if full or at + length > len(own):
+        length = end + 1 - start
+        if at + length > len(own):
             state[STRING_OVERFLOW] = 1
             return np.uint32(0)
         for i in range(length):
             own[at + i] = source[start + i]
-        slot = add_string(scratch.string_slots, h, at)
-        scratch.strings_used[state[OWN_STRINGS]] = slot
+        row = state[OWN_STRINGS]
+        rows[row, _NEXT] = scratch.string_heads[head]
+        rows[row, _HASH] = high
+        rows[row, _OFFSET] = at
+        scratch.string_heads[head] = row + 1
         state[OWN_BYTES] += length
         state[OWN_STRINGS] += 1
     at += len(base.strings)

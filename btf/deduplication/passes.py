@@ -86,7 +86,7 @@ from .equivalence import (
     same_record,
 )
 from .index import enter_name, find_name
-from .intake import take_in
+from .intake import TEXT_PER_HEAD, take_in
 from .matching import MATCHED, NOT_TRIED, match, pair_up, unmatch_references
 from .primitives import dedup_primitives
 from .remembered import (
@@ -120,6 +120,7 @@ from .state import (
     STARTS_ONLY,
     STEPS,
     STEPS_ALLOWED,
+    STRING_MASK,
     STRING_OVERFLOW,
     VERDICT,
 )
@@ -157,7 +158,7 @@ def dedup_whole(  # type: ignore[no-untyped-def]
     first_own = np.int64(base.type_end)
     own_fwds = np.int64(0)
     for careful in range(2):
-        _start_module(base, count, scratch)
+        _start_module(base, count, len(source), scratch)
         if careful == 0:
             map_runs(
                 source, base.strings, base.string_slots, base.string_bits, base.strings_repeat,
@@ -203,16 +204,20 @@ def dedup_whole(  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _start_module(base, count, scratch):  # type: ignore[no-untyped-def]
-    """Forget the last module."""
+def _start_module(base, count, text, scratch):  # type: ignore[no-untyped-def]
+    """Forget the last module; this one has ``count`` types and ``text`` bytes of strings."""
     state = scratch.state
     empty_lists(scratch)
     slots = np.int64(16)
     while slots < 2 * count:
         slots *= 2
     state[LIST_MASK] = slots - 1
-    for i in range(state[OWN_STRINGS]):
-        scratch.string_slots[scratch.strings_used[i]] = 0
+    heads = np.int64(16)
+    while TEXT_PER_HEAD * heads < text:
+        heads *= 2
+    for i in range(heads):
+        scratch.string_heads[i] = 0
+    state[STRING_MASK] = heads - 1
     scratch.own_strings[0] = 0
     # without a base, BTF begins with the empty string
     state[OWN_BYTES] = 0 if len(base.strings) > 0 else 1

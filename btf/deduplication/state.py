@@ -31,7 +31,8 @@ REMEMBERED = 25  # entries of ``verdicts``
 LOWEST_MAPPED = 26  # the lowest height at which a type was mapped since heights were measured
 LOWEST_MERGED = 27  # the same, of those that were mapped to another
 PLAIN_WALK = 28  # whether the walk is between types of which pairs may be noted
-STATE_SLOTS = 29
+STRING_MASK = 29  # of the heads of chains of new strings that this module uses
+STATE_SLOTS = 30
 
 # Steps of walks for each type of a module, from which on they are remembered. Of 5,156 modules of
 # three Debian kernels one takes more than 2.

@@ -9,6 +9,7 @@ from numpy.typing import DTypeLike
 
 from ..memory import Shape, power_of_two, zeros
 from ..strings import JUMPS, PIECE_BITS
+from .intake import STRING_COLUMNS, TEXT_PER_HEAD
 from .signature import CANONICAL, RECORD_COLUMNS, START
 from .state import ENOUGH_STEPS, STATE_SLOTS, STEPS_PER_TYPE
 
@@ -100,8 +101,9 @@ class Scratch(NamedTuple):
                 strings, see ``strings.map_runs``
     jumps       uint32: what earlier modules met, see there
     own_strings uint8 (S,): those that it lacks
-    string_slots    uint64, a power of two: their table; at most half of it is used
-    strings_used    uint32: slots of it that are not 0, ``state[OWN_STRINGS]`` of them
+    string_heads    uint32, a power of two: by hash, the row of the last one of that hash, plus 1
+                (``state[STRING_MASK]`` says how many this module uses)
+    string_rows uint32 (S / 2 + 1, 3): a row for each, see ``intake``
     own         uint32 (W,): the module's words in the base's numbering
     out, out_offsets    uint32 (W,) and (T + 1,): what is left of them, and where each type starts
     new_ids     uint32 (T,): final id of each own type
@@ -143,8 +145,8 @@ class Scratch(NamedTuple):
     shifts: np.ndarray
     jumps: np.ndarray
     own_strings: np.ndarray
-    string_slots: np.ndarray
-    strings_used: np.ndarray
+    string_heads: np.ndarray
+    string_rows: np.ndarray
     own: np.ndarray
     out: np.ndarray
     new_ids: np.ndarray
@@ -205,8 +207,8 @@ def new_scratch(
         "shifts": ((text >> PIECE_BITS) + 1, np.uint32),
         "jumps": (JUMPS, np.uint32),
         "own_strings": (text, np.uint8),
-        "string_slots": (power_of_two(text // 32), np.uint64),
-        "strings_used": (power_of_two(text // 32) // 2, np.uint32),
+        "string_heads": (power_of_two(text // TEXT_PER_HEAD + 1), np.uint32),
+        "string_rows": ((text // 2 + 1, STRING_COLUMNS), np.uint32),
         "own": (words, np.uint32),
         "out": (words, np.uint32),
         "new_ids": (types, np.uint32),

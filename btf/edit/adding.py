@@ -12,8 +12,14 @@ from typing import NamedTuple
 import numpy as np
 
 from ..deduplication.index import unknown_kind_error
-from ..deduplication.intake import take_in
-from ..deduplication.state import OWN_BYTES, OWN_STRINGS, STATE_SLOTS, STRING_OVERFLOW
+from ..deduplication.intake import STRING_COLUMNS, take_in
+from ..deduplication.state import (
+    OWN_BYTES,
+    OWN_STRINGS,
+    STATE_SLOTS,
+    STRING_MASK,
+    STRING_OVERFLOW,
+)
 from ..errors import UnsupportedError
 from ..header import MAX_TYPE_ID
 from ..jit import forget, kernel
@@ -45,8 +51,8 @@ class _Fresh(NamedTuple):
     seen: np.ndarray
     shifts: np.ndarray
     own_strings: np.ndarray
-    string_slots: np.ndarray
-    strings_used: np.ndarray
+    string_heads: np.ndarray
+    string_rows: np.ndarray
     state: np.ndarray
     own: np.ndarray
 
@@ -116,13 +122,15 @@ class StringPool:
         shifts = np.full((len(seen) >> PIECE_BITS) + 1, MIXED, np.uint32)
         own = np.empty(len(source.words), np.uint32)
         state = np.zeros(STATE_SLOTS, np.int64)
-        room, entries = len(source.strings) + 1, int(count_strings(source.strings))
+        room, heads = len(source.strings) + 1, power_of_two(count_strings(source.strings))
         while True:
             known = _Known(self._strings, self._slots)
             map_strings(source.strings, known.strings, known.string_slots, self._repeats, seen)
-            slots = np.zeros(power_of_two(2 * entries + 2), np.uint64)
-            used = np.empty(len(slots) // 2, np.uint32)
-            fresh = _Fresh(seen, shifts, np.empty(room, np.uint8), slots, used, state, own)
+            state[STRING_MASK] = heads - 1
+            fresh = _Fresh(
+                seen, shifts, np.empty(room, np.uint8), np.zeros(heads, np.uint32),
+                np.empty((room, STRING_COLUMNS), np.uint32), state, own,
+            )  # fmt: skip
             take_in(
                 source.words, source.offsets, source.strings, source.start_str_off,
                 np.uint32(source.start_id), np.uint32(first_id - source.start_id), known, fresh,
@@ -133,7 +141,7 @@ class StringPool:
                 self._append(fresh.own_strings[: state[OWN_BYTES]], int(state[OWN_STRINGS]))
                 return own
             # Names that begin inside of others need more room than the source had.
-            room, entries = 4 * room, 4 * entries + 64
+            room *= 4
             state[:] = 0
 
     @property
