@@ -11,8 +11,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .conflicts import conflicts_table
-from .duplicates import duplicates_table
 from .schedule import Workforce
 from .storage import Stored
 
@@ -35,9 +33,22 @@ class Analysed:
     workforce: Workforce
 
 
+# Both are imported late: the first module does not wait for what comes after the last one.
+def _duplicates(kernel: Analysed) -> pa.Table:
+    from .duplicates import duplicates_table
+
+    return duplicates_table(kernel.workforce, kernel.tables["types"], kernel.names)
+
+
+def _conflicts(kernel: Analysed) -> pa.Table:
+    from .conflicts import conflicts_table
+
+    return conflicts_table(kernel.workforce, kernel.tables["types"], kernel.names, kernel.btf)
+
+
 ANALYSES: Mapping[str, Callable[[Analysed], pa.Table]] = {
-    "duplicates": lambda k: duplicates_table(k.workforce, k.tables["types"], k.names),
-    "conflicts": lambda k: conflicts_table(k.workforce, k.tables["types"], k.names, k.btf),
+    "duplicates": _duplicates,
+    "conflicts": _conflicts,
 }
 
 
