@@ -1,6 +1,6 @@
-"""Two instructions that kernels need and Numba has no name for.
+"""Three instructions that kernels need and Numba has no name for.
 
-Both work on little-endian machines only; ``strings`` goes byte by byte on others and when kernels
+They work on little-endian machines only; ``strings`` goes byte by byte on others and when kernels
 run interpreted (``WIDE`` is false).
 """
 
@@ -46,6 +46,25 @@ def load64(typingctx: Any, array: Any, position: Any) -> Any:
         data = data_of(builder, sig.args[0], args[0])
         pointer = builder.bitcast(builder.gep(data, [args[1]]), ir.IntType(64).as_pointer())
         return builder.load(pointer, align=1)
+
+    return signature, codegen
+
+
+@Instruction
+def store64(typingctx: Any, array: Any, position: Any, word: Any) -> Any:
+    """Write a uint64 as eight bytes of a uint8 array from ``position`` on. Unchecked."""
+    from llvmlite import ir
+    from numba import types
+
+    from .compiler.lowering import data_of
+
+    signature = types.void(array, types.int64, types.uint64)
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        data = data_of(builder, sig.args[0], args[0])
+        pointer = builder.bitcast(builder.gep(data, [args[1]]), ir.IntType(64).as_pointer())
+        builder.store(args[2], pointer, align=1)
+        return context.get_dummy_value()
 
     return signature, codegen
 

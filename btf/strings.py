@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .bits import WIDE, load64, trailing_zeros
+from .bits import WIDE, load64, store64, trailing_zeros
 from .jit import apart, inlined, kernel
 
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)
@@ -104,6 +104,20 @@ def common_string(a, start_a, b, start_b):  # type: ignore[no-untyped-def]
         if different != _0 and first_marked_byte(different) <= end:
             return -1
         return length + end
+
+
+@kernel
+def copy_string(source, start, target, at, length):  # type: ignore[no-untyped-def]
+    """Copy ``length`` bytes; up to seven behind them in ``target`` may change."""
+    copied = np.int64(0)
+    if WIDE and start + length + 8 <= len(source) and at + length + 8 <= len(target):
+        while copied < length:
+            store64(target, at + copied, load64(source, start + copied))
+            copied += 8
+        return
+    while copied < length:
+        target[at + copied] = source[start + copied]
+        copied += 1
 
 
 @apart

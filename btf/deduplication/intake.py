@@ -25,6 +25,7 @@ from ..strings import (
     PIECE_BITS,
     UNSEEN,
     common_string,
+    copy_string,
     find_string,
     hash_string,
     is_noted,
@@ -106,8 +107,7 @@ def _new_name(start, source, base, scratch):  # type: ignore[no-untyped-def]
         if at + length > len(own):
             state[STRING_OVERFLOW] = 1
             return np.uint32(0)
-        for i in range(length):
-            own[at + i] = source[start + i]
+        copy_string(source, start, own, at, length)
         row = state[OWN_STRINGS]
         rows[row, _NEXT] = scratch.string_heads[head]
         rows[row, _HASH] = high

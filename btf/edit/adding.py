@@ -28,6 +28,7 @@ from ..strings import (
     MIXED,
     PIECE_BITS,
     add_string,
+    copy_string,
     count_strings,
     find_string,
     find_text,
@@ -201,8 +202,7 @@ def _add_each(starts, source, done, buffer, end, slots, entries, found):  # type
             if end + length > len(buffer):
                 return at, end, entries
             offset = np.int64(end)
-            for i in range(length):
-                buffer[end + i] = source[start + i]
+            copy_string(source, start, buffer, offset, length)
             add_string(slots, h, offset)
             end += length
             entries += 1
