@@ -6,10 +6,12 @@ the id map are the same.
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from pathlib import Path
 
 import btfwriter
+import naive
 import numpy as np
 import pytest
 import vectors
@@ -61,6 +63,71 @@ def test_two_of_a_name_of_which_one_is_the_base_s() -> None:
     index = btf.BaseIndex.build(declare(btfwriter.Writer(), 4))
     module = declare(btfwriter.Writer(), 4, 8)
     assert verdict_of(module, index) == matching.PARTNER_CONTESTED
+
+
+def headers(seed: int, defined: float) -> bytes:
+    """What one set of headers declares, where each unit sees some of the definitions."""
+    shape, seen = random.Random(seed), random.Random(f"{seed} {defined}")
+    writer = btfwriter.Writer()
+    writer.int("int", 4)
+    names, last = list("abcdef"), shape.randint(6, 24)
+    for _ in range(last - 1):
+        kind = shape.choice("sspppcta")
+        one, other = shape.randint(1, last), shape.randint(1, last)
+        if kind == "s" and names:
+            name = names.pop()
+            if seen.random() < defined:
+                writer.struct(name, 16, [("x", one, 0), ("y", other, 64)])
+            else:
+                writer.fwd(name)
+        elif kind == "c":
+            writer.const(one)
+        elif kind == "t":
+            writer.typedef(shape.choice("tuv"), one)
+        elif kind == "a":
+            writer.func_proto(one, [("", other)])
+        else:
+            writer.ptr(one)
+    return writer.to_bytes()
+
+
+def test_declarations_of_the_base_that_a_module_defines() -> None:
+    """What was matched stays true when a walk binds such a declaration later: among these are many
+    modules of which some types match, and others change what the base's declarations mean."""
+    changed = 0
+    for seed in range(1500):
+        base, module = headers(seed, 0.6), headers(seed, 0.9)
+        try:
+            index = btf.BaseIndex.build(btf.parse(base))
+            verdict = verdict_of(btf.parse(module), index)
+        except btf.BtfError:  # types that refer to each other in a circle
+            continue
+        edits = deduplicate.workspace_for(index).reserve(0, 0, 0).edits
+        if verdict == matching.MATCHED and edits[0] != 0:
+            changed += 1
+            result = btf.dedup_split(btf.parse(module), index)
+            assert result.btf.type_section() == naive.split_dedup(base, module).types, seed
+    assert changed >= 40
+
+
+def test_a_module_that_declares_and_defines_is_not_matched() -> None:
+    """Its pointer to the declaration is the base's only until a walk comes to the definition."""
+
+    def unit(define: bool) -> bytes:
+        writer = btfwriter.Writer()
+        number = writer.int("int", 4)
+        to = writer.ptr(writer.fwd("opaque"))
+        writer.const(to)
+        if define:
+            to = writer.ptr(writer.struct("opaque", 4, [("x", number, 0)]))
+        writer.struct("user", 8, [("to", to, 0)])
+        return writer.to_bytes()
+
+    base, module = unit(False), unit(True)
+    index = btf.BaseIndex.build(btf.parse(base))
+    assert verdict_of(btf.parse(module), index) == matching.DECLARATION_UNCLEAR
+    result = btf.dedup_split(btf.parse(module), index)
+    assert result.btf.type_section() == naive.split_dedup(base, module).types
 
 
 @pytest.mark.parametrize("name", ["xfs", "kvm", "hid-steam", "nls_cp949", "libsas"])

@@ -393,7 +393,12 @@ def _spread(own, offsets, first_own, scratch):  # type: ignore[no-untyped-def]
 
 @kernel
 def _declarations_are_clear(base, own, offsets, first_own, scratch):  # type: ignore[no-untyped-def]
-    """Whether each FWD of the module has at most one meaning, in base and module together."""
+    """Whether each FWD of the module has at most one meaning, in base and module together.
+
+    Where they are, no name has both a declaration and a definition in the module. So a declaration
+    of the base's that a walk binds to a definition of the module's later is none that an own type
+    is mapped to: what was matched stays true.
+    """
     declared = scratch.state[FORWARDS]
     if declared == 0:
         return True
@@ -543,14 +548,3 @@ def _is_told_apart(base, own, scratch, first_own, index):  # type: ignore[no-unt
         if verdict != DIFFERENT:
             return False
     return True
-
-
-@kernel
-def unmatch_references(count, first_own, scratch):  # type: ignore[no-untyped-def]
-    """Take back what ``match`` said of reference types: the base's forward declarations have
-    changed their meaning since, so that pointers to them are no longer the base's."""
-    for index in range(count):
-        if scratch.mates[index] == 0:
-            continue
-        if scratch.trust[index] < _SETTLED and not _is_aggregate(scratch.kinds[index]):
-            scratch.records[first_own + index, CANONICAL] = UNMAPPED

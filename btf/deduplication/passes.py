@@ -92,7 +92,7 @@ from .equivalence import (
 )
 from .index import enter_name, find_name
 from .intake import TEXT_PER_HEAD, take_in
-from .matching import MATCHED, NOT_TRIED, match, pair_up, unmatch_references
+from .matching import MATCHED, NOT_TRIED, match, pair_up
 from .primitives import dedup_primitives
 from .remembered import (
     EQUAL,
@@ -359,9 +359,6 @@ def dedup_types(base, own, count, first_own, scratch, own_fwds):  # type: ignore
 
     if own_fwds > 0:
         _resolve_forward_declarations(base, own, count, scratch, first_own)
-    if matched and state[BASE_EDITS] > 0:
-        unmatch_references(count, first_own, scratch)
-        _list_left(count, first_own, scratch)
 
     # Reference types: what they refer to first, then they themselves by all their words.
     stack = scratch.frames
