@@ -13,7 +13,7 @@ from .records import ModuleInput
 # A batch is large enough to make the cost of handing it out small, and small enough that what a
 # worker holds at once, and what is left to do when the others are done, stays small.
 MIN_BATCH_BYTES = 256 << 10
-MAX_BATCH_BYTES = 16 << 20
+MAX_BATCH_BYTES = 6 << 20
 BATCHES_PER_WORKER = 8
 _FILE_COST_BYTES = 4096  # what opening and writing a file costs beside its bytes
 
