@@ -46,9 +46,7 @@ def warm_up(announce: Callable[[str], None] | None = None, *, tables: bool = Fal
               some seconds
     tables    also those that describe what is left of a module, not only those that find it
     """
-    if INTERPRETED:
-        return
-    if _is_warm(tables):
+    if INTERPRETED or _is_warm(tables):
         return
     kept = _make_cache()
     if announce is not None:

@@ -17,7 +17,6 @@ from conftest import ROOT
 
 from btf import jit, warmup
 from btf.jit import kernel
-from btf.warmup import warm_up
 
 compiled = pytest.mark.skipif(jit.INTERPRETED, reason="kernels run interpreted")
 
@@ -139,7 +138,7 @@ def test_machine_code_is_kept_and_needs_no_numba(tmp_path: Path) -> None:
 # an object file, as on processors for which no image can be made, and how many files are which.
 IMAGES = """
 import json, pathlib, sys, numpy
-from btf import jit, warmup
+from btf import jit
 from btf.jit import kernel
 if sys.argv[1:]:
     from btf.compiler import entry
@@ -214,7 +213,7 @@ print("llvmlite" in sys.modules)
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="images are for x86-64")
 def test_all_kernels_of_a_run_are_images(tmp_path: Path) -> None:
     """One that may raise an exception is none, and brings all of LLVM into every process."""
-    warm_up(tables=True)
+    warmup.warm_up(tables=True)
     script = tmp_path / "exercise.py"
     script.write_text(EXERCISE)
     assert run_file(script, jit.cache_folder("btf.jit").parent) == "False\n"

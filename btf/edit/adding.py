@@ -130,7 +130,7 @@ class StringPool:
             state[STRING_MASK] = heads - 1
             fresh = _Fresh(
                 seen, shifts, np.empty(room, np.uint8), np.zeros(heads, np.uint32),
-                np.empty((room, STRING_COLUMNS), np.uint32), state, own,
+                np.empty((room // 2 + 1, STRING_COLUMNS), np.uint32), state, own,
             )  # fmt: skip
             take_in(
                 source.words, source.offsets, source.strings, source.start_str_off,
