@@ -133,7 +133,8 @@ class _Typing(typing.Context):
         if isinstance(func, types.Dispatcher):
             # One kernel for a number, not one more for each that is written out.
             args = tuple(map(types.unliteral, args))
-        if kws or isinstance(func, types.Dispatcher):
+            return super().resolve_function_type(func, args, kws)
+        if kws:
             return super().resolve_function_type(func, args, kws)
         key = (func, tuple(args))
         if key not in self._known:

@@ -163,8 +163,9 @@ def fine_row(scratch):  # type: ignore[no-untyped-def]
 def enter_list(scratch, slots, table, h, row, own_index, newest):  # type: ignore[no-untyped-def]
     """Enter own type ``own_index`` into the list with key ``h``; returns the list.
 
-    slots, table   ``list_slots`` or ``fine_slots`` and its number in ``slots_used``;
-                   row   0, or ``fine_row``; newest   the end of the list that it goes to
+    slots, table   ``list_slots`` or ``fine_slots`` and its number in ``slots_used``
+    row            0, or ``fine_row``
+    newest         the end of the list that it goes to
     """
     state = scratch.state
     ends = scratch.ends
