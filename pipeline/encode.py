@@ -9,7 +9,6 @@ same. The BTF is standalone; making it split is what the rest of splitbtf does.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import re
 import shutil
@@ -17,15 +16,14 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
+from .isolation import die_with
 from .records import ENCODE_FAILED, ENCODE_TIMEOUT, NO_ENCODER
 
 COMMAND = "pahole"
 _INSTALL = "install pahole 1.16 or newer (Debian: apt-get install dwarves) and run again"
 _MAX_SAID = 500  # characters of what pahole says that are worth repeating
-_PR_SET_PDEATHSIG = 1  # prctl(2)
-_LIBC = ctypes.CDLL(None)
 
 
 class EncodeError(Exception):
@@ -156,7 +154,7 @@ def _run(command: list[str], inherited: tuple[int, int], encoder: Encoder, secon
             stderr=subprocess.PIPE,
             pass_fds=inherited,
             start_new_session=True,
-            preexec_fn=_die_with_parent,
+            preexec_fn=partial(die_with, os.getpid()),
         )
     except OSError as error:
         raise EncodeError(NO_ENCODER, f"{encoder.path} cannot be run: {error}") from error
@@ -179,10 +177,6 @@ def _run(command: list[str], inherited: tuple[int, int], encoder: Encoder, secon
         )
         words = " ".join(said.decode("utf-8", "backslashreplace").split())[:_MAX_SAID]
         raise EncodeError(ENCODE_FAILED, f"{encoder} {how}: {words or 'it did not say why'}")
-
-
-def _die_with_parent() -> None:
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 @contextlib.contextmanager

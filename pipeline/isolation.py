@@ -1,12 +1,14 @@
 """Working on one module in a process of its own, so that what it does to it harms nobody else.
 
 ``isolated`` costs some milliseconds, so it is for modules that are suspected: those of a batch on
-which a worker has died. ``time_limit`` is for all: it kills this very process.
+which a worker has died. ``time_limit`` is for all: it kills this very process. ``die_with`` is for
+whatever is started: nothing outlives who waits for it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import pickle
 import select
@@ -18,6 +20,8 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 T = TypeVar("T")
+_PR_SET_PDEATHSIG = 1  # prctl(2)
+_LIBC = ctypes.CDLL(None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +30,14 @@ class Death:
 
     reason: str
     late: bool = False
+
+
+def die_with(parent: int) -> None:
+    """Have the kernel kill this process (SIGKILL) when the one that forked it is no more, whatever
+    either is doing: for a child, right after the fork. With threads: when that one has ended."""
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it was sooner
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 @contextlib.contextmanager
@@ -49,8 +61,10 @@ def time_limit(seconds: float | None) -> Iterator[None]:
 def isolated(function: Callable[[], T], seconds: float | None = None) -> T | Death:
     """What ``function`` returns or raises, done in a child process; or how the child died."""
     ours, theirs = os.pipe()
+    parent = os.getpid()
     child = os.fork()
     if child == 0:
+        die_with(parent)
         _be_the_child(function, theirs)
     os.close(theirs)
     data = None

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from .isolation import how_it_ended
+from .isolation import die_with, how_it_ended
 from .schedule import Crash, Item, Result, WorkFunction
 
 _WORD = struct.Struct("<Q")
@@ -150,7 +150,7 @@ class Forked:
         ours, theirs = context.Pipe()
         inherited = [ours, *self._children]
         process = context.Process(
-            target=_serve, args=(theirs, inherited, self._function), daemon=True
+            target=_serve, args=(theirs, inherited, self._function, os.getpid()), daemon=True
         )
         with warnings.catch_warnings():
             # Python warns of threads that fork. Where a child is replaced there may be some; the
@@ -181,7 +181,10 @@ class _Child:
         return how_it_ended(self.process.exitcode)
 
 
-def _serve(pipe: Connection, inherited: list[Connection], function: WorkFunction) -> None:
+def _serve(
+    pipe: Connection, inherited: list[Connection], function: WorkFunction, parent: int
+) -> None:
+    die_with(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
     for other in inherited:  # else nobody would ever see the end of a pipe
         other.close()

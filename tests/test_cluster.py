@@ -34,11 +34,13 @@ TOKEN = "a token that only this cluster knows"
 
 @dataclass
 class Cluster:
-    """Two nodes; ``address`` is of the first."""
+    """Two nodes; ``address`` is of the first. ``hangs`` is a file that is there when the second has
+    done something and hangs; until then the first does nothing."""
 
     address: str
     first: subprocess.Popen[str]
     second: subprocess.Popen[str]
+    hangs: Path
 
     @property
     def environment(self) -> dict[str, str]:
@@ -70,8 +72,8 @@ def cluster(here: Path) -> Iterator[Cluster]:
             for place in (here, "/tmp")
         ]
         python = (sys.executable, ROOT / "tests" / "raynode.py")
+        hangs = Path(folders[1], "hangs")
         env = {
-            **faults(slow=0.1),
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": TOKEN,
             "RAY_health_check_period_ms": "500",  # else a dead node is missed after 15 seconds
@@ -79,19 +81,20 @@ def cluster(here: Path) -> Iterator[Cluster]:
             "RAY_health_check_failure_threshold": "3",
         }
 
-        def begin(*command: object) -> tuple[subprocess.Popen[str], str]:
-            process = node(*command, env=env)
+        def begin(*command: object, **what: object) -> tuple[subprocess.Popen[str], str]:
+            process = node(*command, env={**env, **faults(**what)})
             stack.callback(end, process)
             assert process.stdout is not None
             return process, process.stdout.readline().strip()
 
-        first, address = begin(*python, folders[0], "127.0.0.1")
+        first, address = begin(*python, folders[0], "127.0.0.1", wait_for=str(hangs))
         hide = f'mount -t tmpfs none "{here}" && exec "$@"'
         second, joined = begin(
-            "unshare", "-m", "sh", "-c", hide, "sh", *python, folders[1], "127.0.0.2", address
-        )
+            "unshare", "-m", "sh", "-c", hide, "sh", *python, folders[1], "127.0.0.2", address,
+            hang_after=[3, str(hangs)],
+        )  # fmt: skip
         assert joined == address, "the second node does not start"
-        yield Cluster(address, first, second)
+        yield Cluster(address, first, second, hangs)
 
 
 def end(process: subprocess.Popen[str]) -> None:
@@ -141,10 +144,9 @@ def test_two_nodes_of_which_one_is_lost(
     process = start(
         "run", *sources, "-o", out, "--ray-address", cluster.address, "--encode", "none", env=env
     )
-    nodes = (cluster.first.pid, cluster.second.pid)
-    wait_until(lambda: all(map(working, nodes)), process)
-    before = written(store, out)
-    wait_until(lambda: written(store, out) > before + 2, process)
+    wait_until(cluster.hangs.exists, process)
+    assert all(map(working, (cluster.first.pid, cluster.second.pid)))
+    assert written(store, out) >= 3
     for lost in {cluster.second.pid, *descendants(cluster.second.pid)}:
         with contextlib.suppress(ProcessLookupError):  # it went with its parent
             os.kill(lost, signal.SIGKILL)

@@ -34,6 +34,8 @@ MODULES = tuple(
 )
 POISON, HANGS, HICCUP = "hid-elecom", "nls_cp949", "xt_bpf"
 assert {POISON, HANGS, HICCUP} < set(MODULES)
+IN_THE_SECOND_KERNEL = "xt_tcpmss"
+assert IN_THE_SECOND_KERNEL not in MODULES
 
 
 def faults(**what: Any) -> dict[str, str]:
@@ -127,7 +129,7 @@ def test_workers_die_and_hang(
 ) -> None:
     """A module that kills whoever touches it, one that hangs, a death without a reason."""
     out = tmp_path / "out"
-    env = faults(modules={POISON: "kill", HANGS: "hang", HICCUP: str(tmp_path / "flag")})
+    env = faults(modules={POISON: "kill", HANGS: "hang", HICCUP: ["kill", str(tmp_path / "flag")]})
     arguments = ("run", source, "-o", out, "--json", "--workers", 2, "--encode", "none",
                  "--module-seconds", 3, "--engine", engine)  # fmt: skip
     done = splitbtf(*arguments, env=env)
@@ -146,9 +148,7 @@ def test_workers_die_and_hang(
             assert content == undisturbed[path]
 
     # It is known what became of them: not tried for ever, unless that is asked for.
-    began = time.monotonic()
     assert splitbtf(*arguments, env=env).json["worked"] == 0
-    assert time.monotonic() - began < 20
     again = splitbtf(*arguments, "--retry")
     assert again.code == 0 and again.json["worked"] == 2, again.err
     assert results_of(out) == undisturbed
@@ -157,9 +157,10 @@ def test_workers_die_and_hang(
 def test_worker_killed_from_outside(
     source: Path, undisturbed: dict[str, bytes], tmp_path: Path
 ) -> None:
-    out = tmp_path / "out"
-    process = start("run", source, "-o", out, "--workers", 2, env=faults(slow=0.03))
-    wait_until(lambda: bool(working(process.pid)), process)
+    out, hangs = tmp_path / "out", tmp_path / "hangs"
+    env = faults(modules={HANGS: ["hang", str(hangs)]})
+    process = start("run", source, "-o", out, "--workers", 2, env=env)
+    wait_until(hangs.exists, process)
     for worker in working(process.pid):
         os.kill(worker, signal.SIGKILL)
     assert process.wait(120) == 0
@@ -171,8 +172,11 @@ def test_worker_killed_from_outside(
 
 
 def killed_at(moment: str, source: Path, out: Path, engine: tuple[object, ...]) -> None:
-    """A run that is killed at a moment, with all that it has started."""
-    env = faults(slow=0.02)
+    """A run that is killed at a moment, with all that it has started. What hangs keeps it from
+    being further than that."""
+    env = faults(modules={HANGS: "hang"})
+    if moment == "in the second kernel":
+        env = faults(modules={IN_THE_SECOND_KERNEL: "hang"})
     if moment == "before the manifest":
         env = faults(die_in=["pipeline.output", "OutputFolder", "commit", 1])
     if moment == "before anything is tidied up":
@@ -309,9 +313,7 @@ def test_unchanged_inputs_are_not_touched(
     assert splitbtf("run", source, "-o", out, *LOCAL).code == 0
     time.sleep(2.1)  # what was changed a moment ago could change again unseen
     assert splitbtf("run", source, "-o", out, *LOCAL).code == 0
-    began = time.monotonic()
     done = splitbtf("run", source, "-o", out, "--json")  # on Ray, which is not started
-    assert time.monotonic() - began < 5
     assert done.code == 0 and done.json["workers"] == 0
     assert (done.json["worked"], done.json["read"]) == (0, 0)
     for kernel in ("one", "two"):

@@ -1,9 +1,14 @@
 """Makes processes that have this folder on PYTHONPATH go wrong in a way that a test asks for.
 
-SPLITBTF_FAULTS holds JSON: ``modules`` says what happens to who works on a module of a name,
-``slow`` how many seconds each module takes more, ``die_in`` the name of a function at whose n-th
-call a process kills itself, as [module, class, function, n]. Program and tests are as they are
-without it.
+SPLITBTF_FAULTS holds JSON, with any of:
+
+    modules     by name: "kill" or "hang", what happens to who works on it; as ["kill", FILE] only
+                to the first, who makes FILE
+    hang_after  [n, FILE]: a process makes FILE and hangs at its module n + 1
+    wait_for    FILE: no module is worked on until it is there
+    die_in      [module, class, function, n]: at its n-th call a process kills itself
+
+Program and tests are as they are without it.
 """
 
 from __future__ import annotations
@@ -24,29 +29,35 @@ def kill() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def once(flag: str) -> None:
-    """Kill the process, but only the first one that comes here."""
+def hang() -> None:
+    time.sleep(3600)
+
+
+def is_first(flag: str) -> bool:
+    """Whether nobody has come here before."""
     try:
         os.close(os.open(flag, os.O_CREAT | os.O_EXCL))
     except FileExistsError:
-        return
-    kill()
+        return False
+    return True
 
 
 def change_worker(worker: object) -> None:
     original = worker.run_module  # type: ignore[attr-defined]
+    left, flag = FAULTS.get("hang_after", (-1, ""))
 
     def run_module(module: object, *others: object, **named: object) -> object:
-        time.sleep(FAULTS.get("slow", 0))
+        nonlocal left
+        while "wait_for" in FAULTS and not os.path.exists(FAULTS["wait_for"]):
+            time.sleep(0.01)
+        if left == 0 and is_first(flag):
+            hang()
+        left -= 1
         what = FAULTS.get("modules", {}).get(module.name)  # type: ignore[attr-defined]
-        if what == "kill":
-            kill()
-        elif what == "segfault":
-            os.kill(os.getpid(), signal.SIGSEGV)
-        elif what == "hang":
-            time.sleep(3600)
-        elif what is not None:
-            once(what)
+        if isinstance(what, list):
+            what = what[0] if is_first(what[1]) else None
+        if what is not None:
+            {"kill": kill, "hang": hang}[what]()
         return original(module, *others, **named)
 
     worker.run_module = run_module  # type: ignore[attr-defined]
