@@ -118,6 +118,48 @@ class Kernel:
         return entry
 
 
+class Call:
+    """A call that is made again and again, with arguments of the same types of which few change.
+
+    To lay ten arguments out takes Python longer than some kernels take for a module, so all are
+    laid out once, and what changes is put in its place. Not for several threads at once.
+    """
+
+    def __init__(self, function: Callable[..., Any], *args: Any) -> None:
+        self._function = function
+        self._args = list(args)  # the frame has addresses of them
+        self._frame = frame = array("q")
+        self._places: list[int] = []
+        if INTERPRETED:
+            return
+        assert isinstance(function, Kernel)
+        key: tuple[Any, ...] = ()
+        for value in args:
+            self._places.append(len(frame))
+            key += _flatten((value,), frame)
+        self._entry = function._entry(key)
+        self._results_at = len(frame)
+        frame.extend(self._entry.room)
+        self._address = frame.buffer_info()[0]  # it does not grow any more
+
+    def put(self, number: int, values: np.ndarray, start: int, count: int) -> None:
+        """Have ``values[start : start + count]`` as an argument, by its number. As the one before
+        it is of one dimension and contiguous, and of the same type: that is not looked at. Whoever
+        calls keeps ``values`` until the call is over."""
+        if INTERPRETED:
+            self._args[number] = values[start : start + count]
+            return
+        at = self._places[number]
+        self._frame[at] = address(values) + start * values.itemsize
+        self._frame[at + 1] = count
+
+    def __call__(self) -> Any:
+        if INTERPRETED:
+            return self._function(*self._args)
+        self._entry.call(self._address)
+        return self._entry.result(self._frame, self._results_at)
+
+
 def _flatten(args: Any, frame: array[int]) -> tuple[Any, ...]:
     """Lay ``args`` out in 64-bit words, added to ``frame``; returns their types, as ``compiler``
     reads them.
@@ -132,7 +174,7 @@ def _flatten(args: Any, frame: array[int]) -> tuple[Any, ...]:
             flags = value.flags
             if not flags.c_contiguous or not flags.aligned:
                 raise TypeError("kernels take arrays that are contiguous and aligned")
-            frame.append(_address(value))
+            frame.append(address(value))
             frame.append(len(value))
             code = _codes.get(value.dtype)
             if code is None:
@@ -171,7 +213,7 @@ def _address_in_object(value: np.ndarray) -> int:
 
 _pointer_at = ctypes.c_void_p.from_address
 _probe = np.zeros(1, np.uint8)
-_address = (
+address = (
     _address_in_object
     if sys.implementation.name == "cpython"
     and _address_in_object(_probe) == _address_by_interface(_probe)

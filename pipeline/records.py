@@ -7,7 +7,8 @@ borders by pickling.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import NamedTuple
 
 DONE = "done"
 FAILED = "failed"
@@ -139,9 +140,11 @@ class KernelInput:
         return sum(module.file_bytes for module in self.modules)
 
 
-@dataclass(frozen=True, slots=True)
-class ModuleRecord:
-    """One module's row. What was not reached before a failure is None (counts: empty)."""
+class ModuleRecord(NamedTuple):
+    """One module's row. What was not reached before a failure is None.
+
+    No dataclass, which took as long to make as to read a small module's file.
+    """
 
     module: str
     object_id: int
@@ -164,10 +167,10 @@ class ModuleRecord:
     build_id: str | None = None
     release: str | None = None
     depends: tuple[str, ...] | None = None
-    kinds_in: Mapping[str, int] = field(default_factory=dict)
-    kinds_out: Mapping[str, int] = field(default_factory=dict)
-    kind_bytes_in: Mapping[str, int] = field(default_factory=dict)
-    kind_bytes_out: Mapping[str, int] = field(default_factory=dict)
+    kinds_in: Mapping[str, int] | None = None
+    kinds_out: Mapping[str, int] | None = None
+    kind_bytes_in: Mapping[str, int] | None = None
+    kind_bytes_out: Mapping[str, int] | None = None
     failure: Failure | None = None
 
 

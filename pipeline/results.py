@@ -135,14 +135,13 @@ def pack(entries: Sequence[Entry], results: BatchResults) -> bytes:
     import zstandard
 
     header = json.dumps([_entry_values(entry) for entry in entries], separators=(",", ":")).encode()
-    records = [_record_values(record) for record in results.records]
+    records = [tuple(record) for record in results.records]
     body = pickle.dumps((records, results.rows, results.row), protocol=5)
     body = zstandard.ZstdCompressor(level=_LEVEL).compress(body)
     return b"".join((_MAGIC, _LENGTH.pack(len(header)), header, body))
 
 
 _entry_values = attrgetter(*(field.name for field in fields(Entry)))
-_record_values = attrgetter(*(field.name for field in fields(ModuleRecord)))
 
 
 def name_of(packed: bytes, context: str) -> str:

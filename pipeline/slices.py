@@ -131,11 +131,8 @@ def _add(
     for module in modules:
         location = module.location
         entry, found = results.read(location)
-        record = dataclasses.replace(
-            found.records[location.position],
-            module=module.name,
-            object_id=module.object_id,
-            source=module.source,
+        record = found.records[location.position]._replace(
+            module=module.name, object_id=module.object_id, source=module.source
         )
         records.append(record)
         row = found.row[location.position]

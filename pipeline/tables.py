@@ -76,8 +76,8 @@ def _module_row(record: ModuleRecord) -> dict[str, Any]:
     return row
 
 
-def _pairs(counts: Mapping[str, int]) -> list[tuple[str, int]]:
-    return sorted(counts.items())
+def _pairs(counts: Mapping[str, int] | None) -> list[tuple[str, int]]:
+    return sorted(counts.items()) if counts is not None else []
 
 
 class TypeTables:

@@ -82,6 +82,18 @@ def test_parts_of_arrays(start: int, stop: int) -> None:
     assert values.tolist() == wanted.tolist() and rows.tolist() == wanted_rows.tolist()
 
 
+def test_a_call_made_again_takes_what_was_put() -> None:
+    values, rows = np.arange(1, 7, dtype=np.uint32), np.zeros((6, 3), np.uint32)
+    call = jit.Call(total_of_part, values, rows, 0, 100)
+    assert call() == (21, 6, 6) and not values.any()
+    others = np.arange(10, 20, dtype=np.uint32)
+    call.put(0, others, 2, 3)
+    assert call() == (12 + 13 + 14, 3, 6)
+    assert others.tolist() == [10, 11, 0, 0, 0, 15, 16, 17, 18, 19]
+    call.put(0, others, 5, 0)
+    assert call() == (0, 0, 6)
+
+
 @compiled
 def test_what_cannot_be_compiled_is_said() -> None:
     @kernel
@@ -109,7 +121,7 @@ def test_arrays_that_a_kernel_cannot_take() -> None:
 @compiled
 def test_addresses_are_numpys() -> None:
     for array in (np.arange(5), np.zeros((3, 2), np.uint8), np.arange(9)[4:]):
-        assert jit._address(array) == array.ctypes.data
+        assert jit.address(array) == array.ctypes.data
 
 
 def run(program: str, folder: Path, **more: str) -> str:

@@ -9,6 +9,7 @@ import struct
 
 import dumping
 import pytest
+from btfwriter import Writer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -39,6 +40,30 @@ def test_demo_modules_take_it_and_come_out_the_same() -> None:
     for name in dumping.module_names():
         data = module(name)
         assert btf.dedup_bytes(data, index) == the_long_way(data, index), name
+
+
+def many_typedefs(count: int) -> bytes:
+    writer = Writer()
+    number = writer.int("int", 4)
+    for position in range(count):
+        writer.typedef(f"some_name_{position}", number)
+    return writer.to_bytes()
+
+
+def test_memory_that_grows_or_is_released_in_between() -> None:
+    """Calls are laid out once for a workspace: not for the one that was there before."""
+    small, base = module("nls_cp949"), btf.parse(module("xt_bpf"))
+    first, second = dumping.index(), btf.BaseIndex.build(base)
+    wanted = [the_long_way(small, index) for index in (first, second)]
+    assert wanted[0] != wanted[1]
+    for count in (100, 20_000, 50_000):  # the last two need more room, each time
+        large = many_typedefs(count)
+        for index, content in zip((first, second), wanted, strict=True):
+            assert btf.dedup_bytes(small, index) == content
+            assert btf.dedup_bytes(large, index) == the_long_way(large, index)
+            assert btf.dedup_bytes(small, index) == content
+            btf.release_workspaces()
+            assert btf.dedup_bytes(small, index) == content
 
 
 def header(data: bytes, **fields: int) -> bytes:

@@ -19,7 +19,7 @@ import numpy as np
 
 from ..errors import BtfError, UnsupportedError, WrongBaseError
 from ..ext import BtfExt
-from ..jit import forget
+from ..jit import Call, forget
 from ..kinds import HEAD_WORDS
 from ..table import BTF, freeze
 from ..workspaces import kept
@@ -49,10 +49,13 @@ class Workspace:
 
     Rows of base types are filled once; a module's rows follow them. What a module changes in the
     base's rows is undone after it, so that its cost does not depend on the base.
+
+    calls  of kernels on this memory, by name, for whoever makes the same ones again
     """
 
     def __init__(self, index: BaseIndex) -> None:
         self.index = index
+        self.calls: dict[str, Call] = {}
         self._scratch: Scratch | None = None
         self._offsets = np.empty(0, np.uint32)
         self._types = self._words = self._frames = self._text = 0
@@ -66,6 +69,7 @@ class Workspace:
         self._text = max(text, self._text)
         if self._scratch is not None:
             forget(self._scratch)
+        self.calls.clear()
         self._scratch = None  # before there is more
         self._scratch = new_scratch(
             self.index.starts,
