@@ -42,6 +42,19 @@ def test_demo_modules_take_it_and_come_out_the_same() -> None:
         assert btf.dedup_bytes(data, index) == the_long_way(data, index), name
 
 
+def test_the_other_byte_order() -> None:
+    folder = dumping.DATASETS / "demo-s390x"
+    index = dumping.index(folder)
+    assert index.byteorder == "big"
+    modules = [dumping.unpacked(path) for path in sorted((folder / "modules").iterdir())]
+    assert len(modules) == 5
+    for data in modules:
+        brief = btf.dedup_bytes(data, index)
+        assert brief == the_long_way(data, index) and brief.types_out > 0
+        assert btf.dedup_bytes(data, dumping.index()) is None
+    assert btf.dedup_bytes(module("xt_bpf"), index) is None
+
+
 def many_typedefs(count: int) -> bytes:
     writer = Writer()
     number = writer.int("int", 4)
