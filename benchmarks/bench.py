@@ -23,7 +23,7 @@ import process
 import speed
 import whole
 from inputs import Input, demo, given
-from measure import BenchError, Sides, build_program, run
+from measure import QUICK_RUNS, QUICK_SECONDS, BenchError, Sides, build_program, run
 from report import Table, machine_lines
 
 Section = Callable[[Sides, Input], list[Table]]
@@ -85,7 +85,9 @@ def main() -> int:
         "",
         f"- input: {source.describe()}",
         *(f"- {line}" for line in machine_lines(libbpf)),
-        f"- date: {datetime.date.today()}; {options.repeat} runs of each",
+        f"- date: {datetime.date.today()}; runs of each: {options.repeat}; in the first two "
+        f"sections {QUICK_RUNS} of splitbtf to one of the peer's where its work takes less than "
+        f"{QUICK_SECONDS:g} s",
         "",
     ]
     written = [*heading]
