@@ -156,13 +156,16 @@ def _by_number(sides: Sides, source: Input) -> Table:
             link = folder / f"{copy}-{path.name}"
             link.symlink_to(path)
             links.append(link)
-    rows, first = [], 0.0
-    for factor in (1, 2, 4):
-        files = links[: factor * len(some)]
-        runs = [sides.ours_once(source.base, files) for _ in range(sides.repeat)]
-        each = Sample(tuple(run["work_seconds"] / len(files) for run in runs))
-        first = first or each.median
-        rows.append((f"{len(files):,}", each.show(seconds), times(each.median / first)))
+    counts = [factor * len(some) for factor in (1, 2, 4)]
+    found: list[list[float]] = [[] for _ in counts]
+    for _ in range(3 * sides.repeat):  # in turns, as above
+        for count, each in zip(counts, found, strict=True):
+            each.append(sides.ours_once(source.base, links[:count])["work_seconds"] / count)
+    first = Sample(tuple(found[0])).median
+    rows = []
+    for count, each in zip(counts, found, strict=True):
+        sample = Sample(tuple(each))
+        rows.append((f"{count:,}", sample.show(seconds), times(sample.median / first)))
     header = ("modules", "time each", "against the first")
     return Table("Growth with the number of modules", header, tuple(rows))
 
@@ -207,7 +210,7 @@ class Ours:
 def _ours_alone(
     sides: Sides, base: Path, file: Path, kind: hostile.Hostile, n: int, before: float
 ) -> Ours:
-    arguments = {"base": str(base), "files": [str(file)], "repeat": 3}
+    arguments = {"base": str(base), "files": [str(file)], "repeat": 9}
     try:
         (one,) = sides.probe("modules", timeout=LIMIT_SECONDS, **arguments)
     except BenchError as error:
