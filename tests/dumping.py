@@ -15,6 +15,7 @@ import btf
 
 DATASETS = Path(__file__).parent.parent / "datasets"
 DEMO = DATASETS / "demo"
+DEMO_S390X = DATASETS / "demo-s390x"
 
 
 def unpacked(path: Path) -> bytes:

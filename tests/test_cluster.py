@@ -34,13 +34,14 @@ TOKEN = "a token that only this cluster knows"
 
 @dataclass
 class Cluster:
-    """Two nodes; ``address`` is of the first. ``hangs`` is a file that is there when the second has
-    done something and hangs; until then the first does nothing."""
+    """Two nodes; ``address`` is of the first, which does nothing until there is a file ``go_on``.
+    The second does something, makes a file ``hangs``, and hangs."""
 
     address: str
     first: subprocess.Popen[str]
     second: subprocess.Popen[str]
     hangs: Path
+    go_on: Path
 
     @property
     def environment(self) -> dict[str, str]:
@@ -72,7 +73,7 @@ def cluster(here: Path) -> Iterator[Cluster]:
             for place in (here, "/tmp")
         ]
         python = (sys.executable, ROOT / "tests" / "raynode.py")
-        hangs = Path(folders[1], "hangs")
+        hangs, go_on = Path(folders[1], "hangs"), Path(folders[0], "go_on")
         env = {
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": TOKEN,
@@ -87,14 +88,14 @@ def cluster(here: Path) -> Iterator[Cluster]:
             assert process.stdout is not None
             return process, process.stdout.readline().strip()
 
-        first, address = begin(*python, folders[0], "127.0.0.1", wait_for=str(hangs))
+        first, address = begin(*python, folders[0], "127.0.0.1", wait_for=str(go_on))
         hide = f'mount -t tmpfs none "{here}" && exec "$@"'
         second, joined = begin(
             "unshare", "-m", "sh", "-c", hide, "sh", *python, folders[1], "127.0.0.2", address,
             hang_after=[3, str(hangs)],
         )  # fmt: skip
         assert joined == address, "the second node does not start"
-        yield Cluster(address, first, second, hangs)
+        yield Cluster(address, first, second, hangs, go_on)
 
 
 def end(process: subprocess.Popen[str]) -> None:
@@ -145,11 +146,12 @@ def test_two_nodes_of_which_one_is_lost(
         "run", *sources, "-o", out, "--ray-address", cluster.address, "--encode", "none", env=env
     )
     wait_until(cluster.hangs.exists, process)
-    assert all(map(working, (cluster.first.pid, cluster.second.pid)))
+    wait_until(lambda: all(map(working, (cluster.first.pid, cluster.second.pid))), process)
     assert written(store, out) >= 3
     for lost in {cluster.second.pid, *descendants(cluster.second.pid)}:
         with contextlib.suppress(ProcessLookupError):  # it went with its parent
             os.kill(lost, signal.SIGKILL)
+    cluster.go_on.touch()
     assert process.wait(120) == 0
     found = results_in(store, out)
     told = ("tables/modules/kernel=two/", "tables/kernels/kernel=two/")  # of where the inputs are

@@ -6,6 +6,7 @@ What it declines must be declined before anything is trusted: it has its own loo
 from __future__ import annotations
 
 import struct
+from pathlib import Path
 
 import dumping
 import pytest
@@ -16,8 +17,8 @@ from hypothesis import strategies as st
 import btf
 
 
-def module(name: str) -> bytes:
-    return dumping.unpacked(dumping.DEMO / "modules" / f"{name}.btf.zst")
+def module(name: str, folder: Path = dumping.DEMO) -> bytes:
+    return dumping.unpacked(folder / "modules" / f"{name}.btf.zst")
 
 
 def the_long_way(data: bytes, index: btf.BaseIndex) -> btf.SplitBytes:
@@ -43,12 +44,12 @@ def test_demo_modules_take_it_and_come_out_the_same() -> None:
 
 
 def test_the_other_byte_order() -> None:
-    folder = dumping.DATASETS / "demo-s390x"
-    index = dumping.index(folder)
+    index = dumping.index(dumping.DEMO_S390X)
     assert index.byteorder == "big"
-    modules = [dumping.unpacked(path) for path in sorted((folder / "modules").iterdir())]
-    assert len(modules) == 5
-    for data in modules:
+    names = dumping.module_names(dumping.DEMO_S390X)
+    assert len(names) == 5
+    for name in names:
+        data = module(name, dumping.DEMO_S390X)
         brief = btf.dedup_bytes(data, index)
         assert brief == the_long_way(data, index) and brief.types_out > 0
         assert btf.dedup_bytes(data, dumping.index()) is None
@@ -115,16 +116,19 @@ def test_declines_what_is_unusual(case: str) -> None:
     assert btf.dedup_bytes(unusual()[case], dumping.index()) is None
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.data())
 def test_damage_is_declined_or_makes_no_difference(data: st.DataObject) -> None:
-    content = bytearray(module("nls_cp949"))
+    folder, name = data.draw(
+        st.sampled_from([(dumping.DEMO, "nls_cp949"), (dumping.DEMO_S390X, "nhc_ghc_udp")])
+    )
+    index, content = dumping.index(folder), bytearray(module(name, folder))
     for _ in range(data.draw(st.integers(1, 4))):
         at = data.draw(st.integers(0, len(content) - 1))
         content[at] = data.draw(st.integers(0, 255))
-    brief = btf.dedup_bytes(bytes(content), dumping.index())
+    brief = btf.dedup_bytes(bytes(content), index)
     if brief is not None:
-        assert brief == the_long_way(bytes(content), dumping.index())
+        assert brief == the_long_way(bytes(content), index)
 
 
 def test_a_clash_of_layout_is_left_to_the_long_way() -> None:
