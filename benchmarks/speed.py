@@ -156,15 +156,14 @@ def _by_number(sides: Sides, source: Input) -> Table:
             link = folder / f"{copy}-{path.name}"
             link.symlink_to(path)
             links.append(link)
-    counts = [factor * len(some) for factor in (1, 2, 4)]
-    found: list[list[float]] = [[] for _ in counts]
+    found: dict[int, list[float]] = {factor * len(some): [] for factor in (1, 2, 4)}
     for _ in range(3 * sides.repeat):  # in turns, as above
-        for count, each in zip(counts, found, strict=True):
+        for count, each in found.items():
             each.append(sides.ours_once(source.base, links[:count])["work_seconds"] / count)
-    first = Sample(tuple(found[0])).median
-    rows = []
-    for count, each in zip(counts, found, strict=True):
+    rows, first = [], 0.0
+    for count, each in found.items():
         sample = Sample(tuple(each))
+        first = first or sample.median
         rows.append((f"{count:,}", sample.show(seconds), times(sample.median / first)))
     header = ("modules", "time each", "against the first")
     return Table("Growth with the number of modules", header, tuple(rows))

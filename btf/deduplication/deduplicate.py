@@ -57,7 +57,7 @@ class Workspace:
         self.index = index
         self.calls: dict[str, Call] = {}
         self._scratch: Scratch | None = None
-        self._offsets = self._swapped = np.empty(0, np.uint32)
+        self._offsets = np.empty(0, np.uint32)
         self._types = self._words = self._frames = self._text = 0
         # Room for all modules but the largest.
         self._resize(1 << 14, 1 << 18, 1 << 12, 1 << 19)
@@ -97,14 +97,6 @@ class Workspace:
         if room > len(self._offsets):
             self._offsets = np.empty(2 * room, np.uint32)
         return self._offsets
-
-    def swapped(self, words: np.ndarray) -> np.ndarray:
-        """Words (uint32) in the other byte order, until the next ones are: uint32."""
-        if len(words) > len(self._swapped):
-            self._swapped = np.empty(2 * len(words), np.uint32)
-        swapped = self._swapped[: len(words)]
-        np.copyto(swapped, words.view(words.dtype.newbyteorder()))
-        return swapped
 
     def deepen(self) -> None:
         """Room for walks that go deeper."""

@@ -9,6 +9,7 @@ returns None, and ``open_module`` and ``dedup_module`` do the work, or say what 
 
 from __future__ import annotations
 
+import struct
 import sys
 from typing import NamedTuple
 
@@ -23,8 +24,11 @@ from .deduplicate import Workspace, workspace_for
 from .index import BaseIndex
 from .tables import Scratch
 
-# The first word of a file without flags, read in its own byte order.
-_COMMON_START = {"little": VERSION << 16 | MAGIC, "big": MAGIC << 16 | VERSION << 8}
+# How a file without flags begins.
+_COMMON_START = {
+    "little": struct.pack("<HBB", MAGIC, VERSION, 0),
+    "big": struct.pack(">HBB", MAGIC, VERSION, 0),
+}
 
 
 class SplitBytes(NamedTuple):
@@ -44,14 +48,16 @@ def dedup_bytes(data: bytes | memoryview, index: BaseIndex) -> SplitBytes | None
 
     The same as ``dedup_module(open_module(data, index), index).btf.to_bytes()`` where it is.
     """
+    if sys.byteorder != "little" or bytes(data[:4]) != _COMMON_START[index.byteorder]:
+        return None
     content = np.frombuffer(data, np.uint8)
-    if sys.byteorder != "little" or address(content) % 4:
+    if address(content) % 4:
         return None
     workspace = workspace_for(index)
     words = content[: len(content) & ~3].view(np.uint32)
     foreign = index.byteorder != sys.byteorder
     if foreign:
-        words = workspace.swapped(words)
+        words = words.byteswap()
     offsets = workspace.offsets_for(len(words))
     opening = workspace.calls.get("open") or _opening(workspace)
     opening.put(_CONTENT, content, 0, len(content))
@@ -70,7 +76,7 @@ def dedup_bytes(data: bytes | memoryview, index: BaseIndex) -> SplitBytes | None
         return None
     types = scratch.out[:length]
     if foreign:
-        types = workspace.swapped(types)
+        types = types.byteswap()
     strings = scratch.own_strings[:text].tobytes()
     return SplitBytes(
         pack(index.byteorder, 0, types.tobytes(), strings),
@@ -86,8 +92,7 @@ _NO_BYTES, _NO_WORDS = np.zeros(0, np.uint8), np.zeros(0, np.uint32)
 
 
 def _opening(workspace: Workspace) -> Call:
-    start = _COMMON_START[workspace.index.byteorder]
-    call = Call(_open, _NO_BYTES, _NO_WORDS, kind_words(b""), _NO_WORDS, start)
+    call = Call(_open, _NO_BYTES, _NO_WORDS, kind_words(b""), _NO_WORDS)
     workspace.calls["open"] = call
     return call
 
@@ -104,20 +109,20 @@ def _whole(workspace: Workspace, scratch: Scratch) -> Call:
 
 
 @kernel
-def _open(content, words, kind_words, offsets, start):  # type: ignore[no-untyped-def]
+def _open(content, words, kind_words, offsets):  # type: ignore[no-untyped-def]
     """Check a file as ``header`` and ``table`` do, and find where its types start.
 
-    content, words   the file as uint8 and, in this machine's byte order, as uint32
+    content, words   the file as uint8 and, in this machine's byte order, as uint32; its first word
+                     was looked at
     kind_words       see ``header.kind_words``
     offsets          uint32, room for a type in every three words: filled as ``scan.scan`` does
-    start            what the first word must be
 
     Returns (number of types, first word of the types, words of types, first byte of the strings,
     bytes of strings); -1 for the number if there is anything unusual about the file.
     """
     size = len(content)
     declined = np.int64(-1), np.int64(0), np.int64(0), np.int64(0), np.int64(0)
-    if size <= SHORT_HEADER or words[0] != start or words[1] != SHORT_HEADER:
+    if size <= SHORT_HEADER or words[1] != SHORT_HEADER:
         return declined
     type_off = np.int64(words[2])
     type_len = np.int64(words[3])
