@@ -11,7 +11,7 @@ DEMO := build/demo
 help:
 	@echo "make demo          deduplicate the demo kernel into $(DEMO) and print what came of it"
 	@echo "make test          the test suite"
-	@echo "make lint          ruff and mypy"
+	@echo "make lint          ruff, mypy and the order of packages (import-linter)"
 	@echo "make oracle        all golden results and contract seeds (needs gcc and libbpf-dev)"
 	@echo "make bench         measure speed against libbpf (needs gcc and libbpf-dev)"
 	@echo "make kernel-proof  boot a Debian kernel with modules that carry our BTF (needs qemu)"
@@ -31,6 +31,7 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 oracle: $(VENV)/.dev
 	@.ci/debian-packages gcc libbpf-dev
@@ -46,7 +47,7 @@ kernel-proof: $(VENV)/.run
 	$(BIN)/python tests/kernel_proof/prove.py
 
 docs: $(VENV)/.run
-	$(BIN)/python -m pipeline.schemas > docs/tables.md
+	$(BIN)/python -m pipeline.tables.schemas > docs/tables.md
 
 lock: $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet uv

@@ -26,14 +26,15 @@ import numpy as np
 from status import in_status
 
 import btf
-from pipeline.base import SharedBase, load_base
-from pipeline.batches import cut
-from pipeline.discover import find_kernels
-from pipeline.local import Forked
-from pipeline.records import ModuleInput, ModuleRecord, WorkOptions
-from pipeline.schedule import Batch, Result
-from pipeline.storage import LocalFolder
-from pipeline.worker import BatchOptions, Place, Shared, Worked, run_batch, run_module, work
+from pipeline.engine.local import Forked
+from pipeline.engine.scheduler import Batch, Result
+from pipeline.files.storage import LocalFolder
+from pipeline.model.base import SharedBase
+from pipeline.model.records import ModuleInput, ModuleRecord, WorkOptions
+from pipeline.sources.discover import find_kernels
+from pipeline.work.base import load_base
+from pipeline.work.batches import cut
+from pipeline.work.worker import BatchOptions, Place, Shared, Worked, run_batch, run_module, work
 
 NOTHING_WRITTEN = WorkOptions(describe=False)
 
@@ -207,7 +208,7 @@ def _one_batch(batch: Batch, index: btf.BaseIndex, options: WorkOptions) -> Resu
 
 def store(base: str, files: list[str], workers: int) -> dict[str, Any]:
     """Give the index to so many Ray workers, have all of them use it, and look into the store."""
-    from pipeline.on_ray import OnRay
+    from pipeline.engine.on_ray import OnRay
 
     loaded = load_base(base)
     executor = OnRay(workers, None, _one_batch)

@@ -24,41 +24,36 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import elf, images, kinds
     from .compare.difference import Difference, Differences, difference
+    from .compiled.workspaces import release_workspaces
     from .deduplication.deduplicate import DedupResult, dedup, dedup_split
+    from .deduplication.fast_path import SplitBytes, dedup_bytes
     from .deduplication.index import BaseIndex
-    from .deduplication.merging import MergeResult, merge
-    from .deduplication.module import (
-        STANDALONE,
-        Module,
-        dedup_module,
-        detect_form,
-        load_base,
-        make_ready,
-        open_module,
-    )
-    from .deduplication.straight import SplitBytes, dedup_bytes
-    from .distilled.distill import Distilled, distill_base
-    from .distilled.relocate import relocate
-    from .dump.as_c import dump_c
-    from .dump.as_json import dump_json
-    from .dump.as_raw import dump_raw
+    from .deduplication.merge import MergeResult, merge
+    from .deduplication.module import dedup_module, make_ready
+    from .distill.distill import Distilled, distill_base
+    from .distill.relocate import relocate
+    from .dump.c import dump_c
+    from .dump.json import dump_json
+    from .dump.raw import dump_raw
     from .edit.builder import Builder
-    from .edit.reorder import Renumbered, permute, sort_by_name
+    from .edit.ext import BtfExt, CodeSection, CoreRelo, CoreReloKind, FuncInfo, LineInfo, parse_ext
+    from .edit.permute import Renumbered, permute, sort_by_name
     from .errors import BtfError, NoBtfError, NotFoundError, UnsupportedError, WrongBaseError
-    from .ext import BtfExt, CodeSection, CoreRelo, CoreReloKind, FuncInfo, LineInfo, parse_ext
+    from .files import elf, images
+    from .files.open import STANDALONE, Module, detect_form, load_base, open_module
     from .fingerprint.fingerprints import (
         BaseFingerprints,
         both_fingerprints,
         fingerprints,
         own_fingerprints,
     )
-    from .kinds import KIND_NAMES
-    from .own_columns import columns, texts, type_names
-    from .own_members import members
-    from .table import BTF, parse
-    from .view.objects import (
+    from .format import kinds
+    from .format.kinds import KIND_NAMES
+    from .types.btf import BTF, parse
+    from .types.columns import columns, texts, type_names
+    from .types.members import members
+    from .types.objects import (
         AnyEnum,
         Array,
         Composite,
@@ -86,55 +81,53 @@ if TYPE_CHECKING:
         Void,
         Volatile,
     )
-    from .view.typebase import Encoding, Linkage, Reference, Type, Unknown
+    from .types.typebase import Encoding, Linkage, Reference, Type, Unknown
+    from .unmerged.find import Miss, RootCause, misses
+    from .unmerged.names import BaseNames
     from .warmup import warm_up
-    from .why.find import Miss, RootCause, misses
-    from .why.names import BaseNames
-    from .workspaces import release_workspaces
 
 # Where each public name is. A module is imported when something of it is used for the first time:
 # a command that deduplicates starts without what dumps, edits or compares.
 _HOMES = {
-    "own_columns": "columns texts type_names",
+    "types.columns": "columns texts type_names",
     "compare.difference": "Difference Differences difference",
     "deduplication.deduplicate": "DedupResult dedup dedup_split",
     "deduplication.index": "BaseIndex",
-    "deduplication.merging": "MergeResult merge",
-    "deduplication.straight": "SplitBytes dedup_bytes",
-    "deduplication.module": (
-        "STANDALONE Module dedup_module detect_form load_base make_ready open_module"
-    ),
-    "distilled.distill": "Distilled distill_base",
-    "distilled.relocate": "relocate",
-    "dump.as_c": "dump_c",
-    "dump.as_json": "dump_json",
-    "dump.as_raw": "dump_raw",
+    "deduplication.merge": "MergeResult merge",
+    "deduplication.fast_path": "SplitBytes dedup_bytes",
+    "deduplication.module": "dedup_module make_ready",
+    "files.open": "STANDALONE Module detect_form load_base open_module",
+    "distill.distill": "Distilled distill_base",
+    "distill.relocate": "relocate",
+    "dump.c": "dump_c",
+    "dump.json": "dump_json",
+    "dump.raw": "dump_raw",
     "edit.builder": "Builder",
-    "edit.reorder": "Renumbered permute sort_by_name",
+    "edit.permute": "Renumbered permute sort_by_name",
     "errors": "BtfError NoBtfError NotFoundError UnsupportedError WrongBaseError",
-    "ext": "BtfExt CodeSection CoreRelo CoreReloKind FuncInfo LineInfo parse_ext",
+    "edit.ext": "BtfExt CodeSection CoreRelo CoreReloKind FuncInfo LineInfo parse_ext",
     "fingerprint.fingerprints": "BaseFingerprints both_fingerprints fingerprints own_fingerprints",
-    "kinds": "KIND_NAMES",
-    "own_members": "members",
-    "why.find": "Miss RootCause misses",
-    "why.names": "BaseNames",
-    "table": "BTF parse",
-    "view.objects": "AnyEnum Array Composite Const Datasec DatasecEntry DeclTag Enum Enum64 "
+    "format.kinds": "KIND_NAMES",
+    "types.members": "members",
+    "unmerged.find": "Miss RootCause misses",
+    "unmerged.names": "BaseNames",
+    "types.btf": "BTF parse",
+    "types.objects": "AnyEnum Array Composite Const Datasec DatasecEntry DeclTag Enum Enum64 "
     "EnumValue Float Func FuncProto Fwd Int Member Param Ptr Restrict Struct "
     "Typedef TypeTag Union Var Void Volatile",
-    "view.typebase": "Encoding Linkage Reference Type Unknown",
+    "types.typebase": "Encoding Linkage Reference Type Unknown",
     "warmup": "warm_up",
-    "workspaces": "release_workspaces",
+    "compiled.workspaces": "release_workspaces",
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
-_MODULES = ("elf", "images", "kinds")
+_MODULES = {"elf": "files.elf", "images": "files.images", "kinds": "format.kinds"}
 
 
 def __getattr__(name: str) -> Any:
     if name in _HOME:
         found = getattr(import_module(f".{_HOME[name]}", __name__), name)
     elif name in _MODULES:
-        found = import_module(f".{name}", __name__)
+        found = import_module(f".{_MODULES[name]}", __name__)
     else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     globals()[name] = found

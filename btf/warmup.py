@@ -24,14 +24,16 @@ from pathlib import Path
 
 import numpy as np
 
-from . import kinds
+from .compiled.code_cache import CACHE_VARIABLE, bundled_folder, cache_folder
+from .compiled.target import INTERPRETED
 from .deduplication.abi import abi_names, clashing_struct
 from .deduplication.deduplicate import prepare
 from .deduplication.index import BaseIndex
-from .deduplication.module import make_ready, open_module
-from .header import pack
-from .jit import CACHE_VARIABLE, INTERPRETED, cache_folder, came_with
-from .table import BTF, NATIVE, parse
+from .deduplication.module import make_ready
+from .files.open import open_module
+from .format import kinds
+from .format.header import pack
+from .types.btf import BTF, NATIVE, parse
 
 _DEDUP = "dedup"
 _ALL = "tables"  # each marks a folder in which these kernels are ready
@@ -65,7 +67,7 @@ def warm_up(announce: Callable[[str], None] | None = None, *, tables: bool = Fal
 
 def warm_up_all(announce: Callable[[str], None] | None = None) -> None:
     """What any function of this package needs: for machine code that is to come with it."""
-    from .edit.adding import StringPool
+    from .edit.append import StringPool
     from .layers.rebase import rebase
 
     warm_up(announce, tables=True)
@@ -82,7 +84,7 @@ def _is_warm(tables: bool) -> bool:
     folder = cache_folder(__name__)
     if not tables and (folder / _DEDUP).exists():
         return True
-    return any((place / _ALL).exists() for place in (folder, came_with(__name__)) if place)
+    return any((place / _ALL).exists() for place in (folder, bundled_folder(__name__)) if place)
 
 
 def _make_cache() -> str:
@@ -229,10 +231,10 @@ def _compile_fingerprints() -> None:
 
 def _compile_rows() -> None:
     from .compare import alike
-    from .edit.rewrite import fields
-    from .edit.side_by_side import side_by_side
-    from .own_columns import columns, kind_totals, type_names
-    from .own_members import members
+    from .edit.concat import side_by_side
+    from .edit.fields import fields
+    from .types.columns import columns, kind_totals, type_names
+    from .types.members import members
 
     split = _module()[1]
     columns(split)
@@ -247,7 +249,7 @@ def _compile_rows() -> None:
 def _compile_misses() -> None:
     """A module that defines what its base only declares."""
     from .deduplication.deduplicate import DedupResult
-    from .why.find import misses
+    from .unmerged.find import misses
 
     declared = struct.pack("=3I", 1, kinds.info_word(kinds.FWD), 0)
     base = parse(pack(NATIVE, 0, declared, b"\0s\0"))

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 
 from . import dedup, dump, explain, fetch, find, layers, merge, query, run
-from .words import error_line
+from .text import error_line
 
 DONE, FAILED_INPUTS, NOTHING_DONE, INTERRUPTED = 0, 1, 2, 130
 COMMANDS = (run, dedup, merge, dump, fetch, find, explain, query, layers)
@@ -38,7 +38,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     options = parser().parse_args(arguments)
-    from pipeline.errors import (
+    from pipeline.model.errors import (
         BaseError,
         EngineError,
         InternalError,

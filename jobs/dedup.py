@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import Any
 
-from .words import Reporter, size, summary_lines
+from .text import Reporter, size, summary_lines
 
 DESCRIPTION = """\
 Deduplicate modules' BTF against a base and write OUTDIR/MODULE.btf for each. A FILE is raw BTF

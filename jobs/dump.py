@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import Any
 
-from .words import Reporter
+from .text import Reporter
 
 DESCRIPTION = """\
 Print the types of one file. FILE is raw BTF (.btf), an ELF file with a .BTF section (.ko, vmlinux),

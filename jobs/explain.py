@@ -6,10 +6,10 @@ import argparse
 import json
 from typing import TYPE_CHECKING, Any
 
-from .words import plural, size
+from .text import plural, size
 
 if TYPE_CHECKING:
-    from pipeline.explain import (
+    from pipeline.analysis.explain import (
         Answers,
         Cause,
         KernelAnswer,
@@ -50,7 +50,7 @@ def main(options: argparse.Namespace) -> int:
     """Run the command."""
     if options.type and not options.module:
         options.parser.error("--type needs --module")
-    from pipeline.explain import Explanations
+    from pipeline.analysis.explain import Explanations
 
     with Explanations(options.out, options.kernel, options.module) as explanations:
         if options.type:

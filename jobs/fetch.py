@@ -8,7 +8,7 @@ import os
 import sys
 from typing import Any
 
-from .words import Reporter, error_line, plural, size
+from .text import Reporter, error_line, plural, size
 
 DESCRIPTION = """\
 Download the packages of public kernels with this machine's apt, and check their SHA-256. A NAME is
@@ -50,8 +50,8 @@ def main(options: argparse.Namespace) -> int:
         return _list(options)
     if not options.name:
         options.parser.error("name a kernel; --list lists them")
-    from pipeline.fetch import FetchError, fetch
-    from pipeline.manifests import ManifestError, find
+    from pipeline.sources.fetch import FetchError, fetch
+    from pipeline.sources.manifests import ManifestError, find
 
     try:
         manifests = [find(name) for name in options.name]  # all are sound before one is fetched
@@ -92,7 +92,7 @@ def main(options: argparse.Namespace) -> int:
 
 
 def _list(options: argparse.Namespace) -> int:
-    from pipeline.manifests import known, load
+    from pipeline.sources.manifests import known, load
 
     rows: list[tuple[str, int, int]] = []
     for path in known().values():

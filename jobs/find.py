@@ -6,10 +6,10 @@ import argparse
 import json
 from typing import TYPE_CHECKING, Any
 
-from .words import plural
+from .text import plural
 
 if TYPE_CHECKING:
-    from pipeline.find import Found
+    from pipeline.analysis.find import Found
 
 DESCRIPTION = """\
 List every type called NAME in vmlinux and the modules of the kernels in OUT, with type id, global
@@ -43,7 +43,7 @@ def main(options: argparse.Namespace) -> int:
     """Run the command."""
     if not options.name:
         options.parser.error("NAME is empty: types without a name cannot be found by it")
-    from pipeline.find import find
+    from pipeline.analysis.find import find
 
     kind = options.kind.upper() if options.kind else None
     search = find(

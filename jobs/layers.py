@@ -7,10 +7,10 @@ import dataclasses
 import json
 from typing import TYPE_CHECKING, Any
 
-from .words import plural, size
+from .text import plural, size
 
 if TYPE_CHECKING:
-    from pipeline.layers import KernelLayers, Layout
+    from pipeline.analysis.layers import KernelLayers, Layout
 
 DESCRIPTION = """\
 Write the split BTF of the kernels in OUT in chains of more than two levels, so that types which
@@ -60,7 +60,7 @@ def _at_least_two(text: str) -> int:
 
 def main(options: argparse.Namespace) -> int:
     """Run the command."""
-    from pipeline.layers import layer_kernels
+    from pipeline.analysis.layers import layer_kernels
 
     done = layer_kernels(
         options.out,

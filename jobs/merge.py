@@ -7,7 +7,7 @@ import dataclasses
 import json
 from typing import Any
 
-from .words import Reporter, plural, size
+from .text import Reporter, plural, size
 
 DESCRIPTION = """\
 Merge BTF into one file that holds each type once: vmlinux and all its modules as a single blob,

@@ -26,7 +26,7 @@ def add_to(commands: argparse._SubParsersAction[Any]) -> None:
 
 def main(options: argparse.Namespace) -> int:
     """Run the command."""
-    from pipeline.query import Tables
+    from pipeline.analysis.query import Tables
 
     with Tables(options.out) as tables:
         answer = tables.ask(options.sql)

@@ -6,9 +6,9 @@ import argparse
 import json
 from typing import TYPE_CHECKING, Any
 
-from pipeline.records import ENCODE_CHOICES, ENCODE_MISSING, ENCODE_SECONDS, MODULE_SECONDS
+from pipeline.model.records import ENCODE_CHOICES, ENCODE_MISSING, ENCODE_SECONDS, MODULE_SECONDS
 
-from .words import Reporter, plural, size, summary_lines
+from .text import Reporter, plural, size, summary_lines
 
 if TYPE_CHECKING:
     from pipeline.run import KernelReport, RunReport

@@ -10,14 +10,15 @@ from pathlib import Path
 
 import btf
 
-from .base import Announce, load_base
-from .discover import find_modules
-from .errors import OutputError, SourceError
-from .records import ModuleRecord, WorkOptions
-from .staging import unpacked
-from .storage import LocalFolder
-from .summary import WorkSummary, summarize
-from .worker import Worked, cannot_write, run_module
+from .files.storage import LocalFolder
+from .model.base import Announce
+from .model.errors import OutputError, SourceError
+from .model.records import ModuleRecord, WorkOptions
+from .model.summary import WorkSummary, summarize
+from .sources.discover import find_modules
+from .sources.unpack import unpacked
+from .work.base import load_base
+from .work.worker import Worked, cannot_write, run_module
 
 Progress = Callable[[int, int, int], None]  # done, failed, of
 

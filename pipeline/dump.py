@@ -6,10 +6,11 @@ from collections.abc import Iterable
 
 import btf
 
-from .base import Announce, load_base
-from .errors import SourceError
-from .names import printable
-from .opening import open_types
+from .model.base import Announce
+from .model.errors import SourceError
+from .sources.names import printable
+from .work.base import load_base
+from .work.opening import open_types
 
 FORMATS = ("raw", "c", "json")
 

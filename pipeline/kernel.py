@@ -13,23 +13,16 @@ from concurrent.futures import Executor as Pool
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from . import __version__, results
-from .analysis import ANALYSES, Analysed, Here, analyse
-from .assemble import KernelTables
-from .base import IndexedBase, SharedBase
-from .batches import cut
-from .describe import describe_base
-from .errors import BaseError, OutputError
-from .heap import give_back
-from .isolation import Death
-from .known import Known
-from .memory import Memory, inputs_digest
-from .names import printable
-from .output import TABLE_NAMES, Manifest, OutputFolder, btf_folder, manifest_facts, version_name
-from .parquet import Part
-from .plan import Plan, Settings, base_memory, work_options
-from .read import ReadError, read_stored
-from .records import (
+from . import __version__
+from .engine.isolation import Death
+from .engine.malloc import give_back
+from .engine.scheduler import Batch, Executor, Facts, Workforce
+from .files.read import ReadError, read_stored
+from .files.remote import is_uri, known_access
+from .files.storage import Stored
+from .model.base import IndexedBase, SharedBase
+from .model.errors import BaseError, OutputError
+from .model.records import (
     ENCODE_ALL,
     FAILED,
     NO_BASE,
@@ -39,13 +32,28 @@ from .records import (
     ModuleInput,
     ModuleRecord,
 )
-from .remote import is_uri, known_access
-from .results import BatchResults, Entry
-from .schedule import Batch, Executor, Facts, Workforce
-from .slices import Location
-from .storage import Stored
-from .summary import WorkSummary, restored
-from .worker import (
+from .model.summary import WorkSummary, restored
+from .plan import Plan, Settings, base_memory, work_options
+from .sources.names import printable
+from .store.assemble import KernelTables
+from .store.cached_results import Known
+from .store.input_cache import Memory, inputs_digest
+from .store.output import (
+    TABLE_NAMES,
+    Manifest,
+    OutputFolder,
+    btf_folder,
+    manifest_facts,
+    version_name,
+)
+from .tables import results
+from .tables.analysis import ANALYSES, Analysed, Here, analyse
+from .tables.describe import describe_base
+from .tables.parquet import Part
+from .tables.results import BatchResults, Entry
+from .tables.slices import Location
+from .work.batches import cut
+from .work.worker import (
     BatchDone,
     BatchOptions,
     Place,
@@ -396,7 +404,8 @@ class KernelJob:
         self, parts: Mapping[str, Sequence[Part]], folder: str, summary: WorkSummary
     ) -> dict[str, tuple[Part, ...]]:
         """The tables that need all modules."""
-        from . import schemas, tables
+        from .tables import arrow as tables
+        from .tables import schemas
 
         out, name = self._context.out, self._kernel.name
         row = tables.kernels_table(_describe(self._kernel, self._loaded), summary)
@@ -490,7 +499,7 @@ def _with_run(
     context: Context, manifest: Manifest, summary: WorkSummary, facts: Mapping[str, Any]
 ) -> Manifest:
     """The manifest with this run's row after those of the runs before it."""
-    from .tables import with_earlier_runs
+    from .tables.arrow import with_earlier_runs
 
     out = context.out
     row = {"modules": summary.modules, "failed": summary.failed, **facts}

@@ -9,14 +9,15 @@ from dataclasses import dataclass
 
 import btf
 
-from .base import Announce, IndexedBase, load_base
-from .discover import best_bases, file_input
-from .errors import OutputError, SourceError
-from .names import printable
-from .opening import open_types
-from .records import FileInput
-from .sources import absolute, find_files
-from .staging import unpacked
+from .model.base import Announce, IndexedBase
+from .model.errors import OutputError, SourceError
+from .model.records import FileInput
+from .sources.discover import best_bases, file_input
+from .sources.listing import absolute, find_files
+from .sources.names import printable
+from .sources.unpack import unpacked
+from .work.base import load_base
+from .work.opening import open_types
 
 
 @dataclass(frozen=True, slots=True)

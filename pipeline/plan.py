@@ -9,13 +9,14 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from .base import IndexedBase
-from .memory import BaseMemory, Inputs, Look, inputs_digest, read_memory, reason
-from .output import OutputFolder
-from .program import program_sha256
-from .records import UNREADABLE, KernelInput, ModuleInput, WorkOptions
-from .results import Entry, is_valid
-from .worker import key_of
+from .model.base import IndexedBase
+from .model.program import program_sha256
+from .model.records import UNREADABLE, KernelInput, ModuleInput, WorkOptions
+from .store.cached_results import is_valid
+from .store.input_cache import BaseMemory, Inputs, Look, inputs_digest, read_memory, reason
+from .store.output import OutputFolder
+from .tables.results import Entry
+from .work.worker import key_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,21 +23,22 @@ from typing import Any
 import btf
 
 from . import __version__
-from .base import Announce, IndexedBase, load_first
-from .discover import find_kernels
-from .errors import BaseError
-from .heap import give_back, keep_little
+from .engine.local import Forked, InProcess
+from .engine.malloc import give_back, keep_little
+from .engine.scheduler import Executor, run_jobs
 from .kernel import Context, KernelJob, KernelReport, Progress, UnchangedJob
-from .known import find_known
-from .local import Forked, InProcess
-from .memory import read_memory, remote_looks
-from .output import OutputFolder
+from .model.base import Announce, IndexedBase
+from .model.errors import BaseError
+from .model.program import versions
+from .model.records import ENCODE_MISSING, ENCODE_NONE, ENCODE_SECONDS, MODULE_SECONDS, KernelInput
 from .plan import Plan, Settings, base_memory, work_options
-from .program import versions
-from .records import ENCODE_MISSING, ENCODE_NONE, ENCODE_SECONDS, MODULE_SECONDS, KernelInput
-from .schedule import Executor, run_jobs
-from .staging import Staging
-from .worker import work
+from .sources.discover import find_kernels
+from .sources.unpack import Staging
+from .store.cached_results import find_known
+from .store.input_cache import read_memory, remote_looks
+from .store.output import OutputFolder
+from .work.base import load_first
+from .work.worker import prepare, work
 
 BASE_ENCODE_FACTOR = 10  # a vmlinux holds that much more than a large module, and is worth it
 
@@ -129,9 +130,9 @@ class _Engine:
         self._starting.set_result(Forked(workers, work) if workers > 1 else InProcess(work))
 
     def _on_ray(self) -> Executor:
-        from .on_ray import OnRay  # late: nothing of Ray is imported for the local engine
+        from .engine.on_ray import OnRay  # late: nothing of Ray is imported for the local engine
 
-        return OnRay(self._options.workers, self._options.ray_address, work)
+        return OnRay(self._options.workers, self._options.ray_address, work, prepare)
 
     def get(self) -> Executor:
         """The executor, when it is ready."""
@@ -289,7 +290,7 @@ class _Run:
     # -------------------------------------------------------------- in the writer's thread
 
     def _runs_row(self, facts: Mapping[str, Any]) -> Any:
-        from .tables import runs_table
+        from .tables.arrow import runs_table
 
         return runs_table(
             {

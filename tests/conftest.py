@@ -75,7 +75,7 @@ def pytest_sessionfinish() -> None:
 @pytest.fixture(scope="session")
 def demo_btf() -> Callable[[str], bytes]:
     """The raw BTF of a demo module, or of ``vmlinux``."""
-    from pipeline.read import read_input
+    from pipeline.files.read import read_input
 
     def content(name: str) -> bytes:
         folder = DEMO if name == "vmlinux" else DEMO / "modules"

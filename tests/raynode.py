@@ -12,10 +12,10 @@ import sys
 
 
 def main(folder: str, ip: str, address: str | None = None) -> None:
-    from pipeline.on_ray import _LOCAL_ENVIRONMENT
+    from pipeline.engine.on_ray import _LOCAL_ENVIRONMENT
 
     os.environ.update(_LOCAL_ENVIRONMENT)
-    from pipeline.ray_node import lean_node, stop
+    from pipeline.engine.ray_node import lean_node, stop
 
     node = lean_node(
         head=address is None,

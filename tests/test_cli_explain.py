@@ -9,7 +9,7 @@ from btfwriter import Writer
 from conftest import ROOT, Finished, small_tree, splitbtf
 
 from jobs.explain import type_lines
-from pipeline.explain import Explanations
+from pipeline.analysis.explain import Explanations
 
 MODULES = ("act_bpf", "btrfs", "ip_vs_dh", "ip_vs_nq", "ip_vs_wrr", "nft_nat", "xt_bpf")
 

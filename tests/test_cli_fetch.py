@@ -15,8 +15,8 @@ import pytest
 from conftest import DEMO, ROOT, Finished, files_below, splitbtf
 from elfwriter import elf, modinfo
 
-from pipeline.manifests import known
-from pipeline.read import read_input
+from pipeline.files.read import read_input
+from pipeline.sources.manifests import known
 
 NOISE = bytes(range(256)) * 4096  # so that a package has more than a few bytes
 

@@ -16,11 +16,11 @@ from pyarrow.fs import LocalFileSystem
 from test_pipeline_analysis import run_on, small_kernel
 
 from jobs.cli import main
-from pipeline import schemas
-from pipeline.errors import QueryError
-from pipeline.output import read_table
-from pipeline.query import Tables, sql_type
-from pipeline.remote import RemoteFolder
+from pipeline.analysis.query import Tables, sql_type
+from pipeline.files.remote import RemoteFolder
+from pipeline.model.errors import QueryError
+from pipeline.store.output import read_table
+from pipeline.tables import schemas
 
 
 @pytest.fixture(scope="module")
@@ -215,7 +215,7 @@ def test_tables_that_lie_elsewhere(out: Path, monkeypatch: pytest.MonkeyPatch) -
     with Tables(str(out)) as tables:
         sql = "SELECT * FROM duplicates ORDER BY kernel, own_fingerprint"
         expected = tables.ask(sql)
-    monkeypatch.setattr("pipeline.query.open_storage", lambda _: elsewhere)
+    monkeypatch.setattr("pipeline.analysis.query.open_storage", lambda _: elsewhere)
     with Tables(str(out)) as tables:
         assert tables.ask(sql) == expected and len(expected.rows) > 10
         with pytest.raises(QueryError, match="Permission Error"):

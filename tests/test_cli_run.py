@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from conftest import DEMO, ROOT, SMALL, small_tree, splitbtf
 
-from pipeline import schemas
-from pipeline.output import read_manifests
-from pipeline.records import ModuleRecord
-from pipeline.summary import summarize
+from pipeline.model.records import ModuleRecord
+from pipeline.model.summary import summarize
+from pipeline.store.output import read_manifests
+from pipeline.tables import schemas
 
 
 def test_the_summary(small: Path, tmp_path: Path) -> None:

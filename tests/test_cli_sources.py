@@ -15,7 +15,7 @@ from conftest import small_tree, splitbtf
 from elfwriter import elf, modinfo
 
 import btf
-from pipeline.output import read_table
+from pipeline.store.output import read_table
 
 MODULES = ("8255", "act_bpf", "hid-elecom", "nls_cp949", "xt_bpf")
 

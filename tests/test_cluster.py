@@ -25,9 +25,9 @@ from objectstore import ObjectStore, object_store
 from test_faults import MODULES, descendants, faults, last_run, start, wait_until, working
 from test_s3 import results_in
 
-from pipeline.errors import EngineError
-from pipeline.on_ray import OnRay
-from pipeline.program import program_sha256
+from pipeline.engine.on_ray import OnRay
+from pipeline.model.errors import EngineError
+from pipeline.model.program import program_sha256
 
 TOKEN = "a token that only this cluster knows"
 

@@ -296,7 +296,7 @@ def test_pairs_known_to_be_equal_are_not_walked() -> None:
 
 def test_every_type_of_a_kernel_equals_itself() -> None:
     """Walked in full between two readings of one file; time is that of one walk."""
-    from pipeline.read import read_input
+    from pipeline.files.read import read_input
 
     data = read_input(str(DEMO / "vmlinux.btf.zst"))
     one, other = btf.parse(data), btf.parse(data)

@@ -15,7 +15,7 @@ from conftest import DEMO, splitbtf
 from elfwriter import elf, modinfo
 
 import btf
-from pipeline.output import read_table
+from pipeline.store.output import read_table
 
 BASE = DEMO / "vmlinux.btf.zst"
 MODULES = ("8255", "act_bpf", "hid")

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 import btf
 from btf import elf as elf_file
-from btf.elf import ElfBtf, read_elf
-from btf.sections import read_sections
+from btf.files.elf import ElfBtf, read_elf
+from btf.files.sections import read_sections
 
 SECTIONS = {
     ".text": b"\x90" * 33,

@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 from conftest import DEMO, ROOT, Finished, results_of, small_tree, splitbtf
 
-from pipeline.output import read_manifests, read_table
+from pipeline.store.output import read_manifests, read_table
 
 FAULTY = Path(__file__).parent / "faulty"
 LOCAL = ("--engine", "local", "--workers", 2)
@@ -180,9 +180,9 @@ def killed_at(moment: str, source: Path, out: Path, engine: tuple[object, ...]) 
     if moment == "in the second kernel":
         env = faults(modules={IN_THE_SECOND_KERNEL: "hang"})
     if moment == "before the manifest":
-        env = faults(die_in=["pipeline.output", "OutputFolder", "commit", 1])
+        env = faults(die_in=["pipeline.store.output", "OutputFolder", "commit", 1])
     if moment == "before anything is tidied up":
-        env = faults(die_in=["pipeline.output", "OutputFolder", "sweep", 1])
+        env = faults(die_in=["pipeline.store.output", "OutputFolder", "sweep", 1])
     process = start("run", source, "-o", out, *engine, env=env)
     if moment == "at work":
         wait_until(lambda: len(list(out.glob("cache/kernel=one/*.results"))) >= 2, process)
@@ -363,7 +363,7 @@ def test_a_changed_program_does_all_again(tmp_path: Path) -> None:
         return int(json.loads(done.stdout)["worked"])
 
     assert [run(), run()] == [5, 0]
-    with (program / "pipeline" / "worker.py").open("a") as file:
+    with (program / "pipeline" / "work" / "worker.py").open("a") as file:
         file.write("# changed\n")
     assert [run(), run()] == [5, 0]
 

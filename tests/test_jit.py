@@ -15,10 +15,12 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from btf import jit, warmup
-from btf.jit import kernel
+from btf import warmup
+from btf.compiled import arguments, code_cache, jit, target
+from btf.compiled.jit import compiled
 
-compiled = pytest.mark.skipif(jit.INTERPRETED, reason="kernels run interpreted")
+PACKAGE = Path(code_cache.__file__).parent.parent
+needs_compiler = pytest.mark.skipif(target.INTERPRETED, reason="functions run interpreted")
 
 
 class Pair(NamedTuple):
@@ -27,7 +29,7 @@ class Pair(NamedTuple):
     offset: int
 
 
-@kernel
+@compiled
 def total(pair, factor, negate):  # type: ignore[no-untyped-def]
     found = np.int64(0)
     for i in range(len(pair.values)):
@@ -56,7 +58,7 @@ def test_arguments_and_results() -> None:
     assert other.rows[:, 1].tolist() == [10, 11]
 
 
-@kernel
+@compiled
 def total_of_part(values, rows, start, stop):  # type: ignore[no-untyped-def]
     found = np.int64(0)
     part, part_rows = values[start:stop], rows[:stop]
@@ -94,9 +96,9 @@ def test_a_call_made_again_takes_what_was_put() -> None:
     assert call() == (0, 0, 6)
 
 
-@compiled
+@needs_compiler
 def test_what_cannot_be_compiled_is_said() -> None:
-    @kernel
+    @compiled
     def goes_through(values):  # type: ignore[no-untyped-def]
         found = np.int64(0)
         for value in values:
@@ -109,7 +111,7 @@ def test_what_cannot_be_compiled_is_said() -> None:
         goes_through(np.arange(3))
 
 
-@compiled
+@needs_compiler
 def test_arrays_that_a_kernel_cannot_take() -> None:
     given = pair(4)
     with pytest.raises(TypeError, match="contiguous"):
@@ -118,10 +120,10 @@ def test_arrays_that_a_kernel_cannot_take() -> None:
         total(given, [1], False)
 
 
-@compiled
+@needs_compiler
 def test_addresses_are_numpys() -> None:
     for array in (np.arange(5), np.zeros((3, 2), np.uint8), np.arange(9)[4:]):
-        assert jit.address(array) == array.ctypes.data
+        assert arguments.address(array) == array.ctypes.data
 
 
 def run(program: str, folder: Path, **more: str) -> str:
@@ -134,13 +136,13 @@ def run(program: str, folder: Path, **more: str) -> str:
 
 COUNT = """
 import sys, numpy
-from btf.strings import count_strings
+from btf.format.strings import count_strings
 found = count_strings(numpy.zeros(3, numpy.uint8))
 print(found, "numba" in sys.modules or "llvmlite" in sys.modules)
 """
 
 
-@compiled
+@needs_compiler
 def test_machine_code_is_kept_and_needs_no_numba(tmp_path: Path) -> None:
     assert run(COUNT, tmp_path) == "3 True\n"
     assert run(COUNT, tmp_path) == "3 False\n"
@@ -150,17 +152,17 @@ def test_machine_code_is_kept_and_needs_no_numba(tmp_path: Path) -> None:
 # an object file, as on processors for which no image can be made, and how many files are which.
 IMAGES = """
 import json, pathlib, sys, numpy
-from btf import jit
-from btf.jit import kernel
+from btf.compiled import code_cache, target
+from btf.compiled.jit import compiled
 if sys.argv[1:]:
-    from btf.compiler import entry
+    from btf.compiled.compiler import entry
     def no_image(code, function):
         raise entry.NoImageError("told so")
     entry.image_of = no_image
 
 FACTORS = numpy.array([3, 1, 4, 1, 5, 9, 2, 6], numpy.int64)
 
-@kernel
+@compiled
 def mixed(values, room):
     for i in range(len(room)):
         room[i] = 0
@@ -189,15 +191,15 @@ def result():
     return int(found), int(room.sum())
 
 heads = []
-if not jit.INTERPRETED:
+if not target.INTERPRETED:
     result()
-    for path in jit.cache_folder("__main__").iterdir():
-        heads.append(json.loads(jit._read(path).split(b"\\n", 1)[0]))
+    for path in code_cache.cache_folder("__main__").iterdir():
+        heads.append(json.loads(code_cache.read_code(path).split(b"\\n", 1)[0]))
 print(result(), ["object" in head for head in heads], [head.get("imports") for head in heads])
 """
 
 
-@compiled
+@needs_compiler
 def test_images_and_object_files_do_the_same(tmp_path: Path) -> None:
     script = tmp_path / "mixed.py"
     script.write_text(IMAGES)
@@ -221,14 +223,14 @@ print("llvmlite" in sys.modules)
 """
 
 
-@compiled
+@needs_compiler
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="images are for x86-64")
 def test_all_kernels_of_a_run_are_images(tmp_path: Path) -> None:
     """One that may raise an exception is none, and brings all of LLVM into every process."""
     warmup.warm_up(tables=True)
     script = tmp_path / "exercise.py"
     script.write_text(EXERCISE)
-    assert run_file(script, jit.cache_folder("btf.jit").parent) == "False\n"
+    assert run_file(script, code_cache.cache_folder("btf.compiled.jit").parent) == "False\n"
 
 
 COMPILER = """
@@ -273,11 +275,11 @@ def compile(parts):
 warmup._compile_elsewhere = compile
 warmup._PARTS = dict.fromkeys(warmup._PARTS, lambda: None)
 warmup.warm_up(print, tables=True)
-print(warmup.cache_folder("btf.jit").parent)
+print(warmup.cache_folder("btf.compiled.jit").parent)
 """
 
 
-@compiled
+@needs_compiler
 def test_processes_that_start_at_once_compile_once(tmp_path: Path) -> None:
     script, log, cache = tmp_path / "warm.py", tmp_path / "log", tmp_path / "cache"
     script.write_text(WARM_UP)
@@ -289,7 +291,7 @@ def test_processes_that_start_at_once_compile_once(tmp_path: Path) -> None:
     assert [path.name for path in cache.glob("*/*")] == ["tables"]
 
 
-@compiled
+@needs_compiler
 def test_a_cache_that_cannot_be_written_is_replaced_for_a_process(tmp_path: Path) -> None:
     script, log, cache = tmp_path / "warm.py", tmp_path / "log", tmp_path / "file" / "cache"
     script.write_text(WARM_UP)
@@ -311,7 +313,7 @@ def run_file(script: Path, folder: Path, *arguments: str, **more: str) -> str:
     return done.stdout
 
 
-@compiled
+@needs_compiler
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="machine code for x86-64")
 def test_machine_code_that_comes_with_the_package(tmp_path: Path) -> None:
     """As in a wheel: nothing is compiled, and nothing is kept; but never for another source."""
@@ -319,12 +321,14 @@ def test_machine_code_that_comes_with_the_package(tmp_path: Path) -> None:
     env = {"PYTHONPATH": str(tmp_path), "PYTHONSAFEPATH": "1"}
     assert run(COUNT, tmp_path / "none", SPLITBTF_BUILT_FOR="x86-64-v3", **env) == "3 True\n"
     assert list(copy.glob("machine_code/x86-64-v3-*/*")) and not (tmp_path / "none").exists()
-    without = COUNT.replace("found =", "from btf import jit; jit._X86_64_V3.add('other'); found =")
+    without = COUNT.replace(
+        "found =", "from btf.compiled import target; target.X86_64_V3.add('other'); found ="
+    )
     assert run(without, tmp_path / "other", **env) == "3 True\n"
-    if set(jit._processor_facts()["flags"].split()) >= jit._X86_64_V3:
+    if target.runs_x86_64_v3():
         assert run(COUNT, tmp_path / "none", **env) == "3 False\n"
         assert not (tmp_path / "none").exists()
-    source = copy / "strings.py"
+    source = copy / "format/strings.py"
     source.write_text(source.read_text() + "\n# changed\n")
     assert run(COUNT, tmp_path / "none", **env) == "3 True\n"
 
@@ -332,11 +336,11 @@ def test_machine_code_that_comes_with_the_package(tmp_path: Path) -> None:
 def copy_of_package(folder: Path) -> Path:
     copy = folder / "btf"
     ignored = shutil.ignore_patterns("__pycache__", "machine_code")
-    shutil.copytree(Path(jit.__file__).parent, copy, ignore=ignored)
+    shutil.copytree(PACKAGE, copy, ignore=ignored)
     return copy
 
 
-@compiled
+@needs_compiler
 def test_damaged_machine_code_is_not_run(tmp_path: Path) -> None:
     run(COUNT, tmp_path)
     (kept,) = tmp_path.glob("*/*")
@@ -347,23 +351,31 @@ def test_damaged_machine_code_is_not_run(tmp_path: Path) -> None:
         assert kept.read_bytes()[16:] != damaged[16:]
 
 
-@compiled
+@needs_compiler
 def test_the_folder_changes_with_every_source_that_matters(tmp_path: Path) -> None:
     """A kernel in another file that is called, and a constant in a third."""
     copy = copy_of_package(tmp_path)
     name = "btf.deduplication.passes"
-    ask = f"import {name}; from btf import jit; print(jit.cache_folder({name!r}).name)"
+    ask = (
+        f"import {name}; from btf.compiled.code_cache import cache_folder; "
+        f"print(cache_folder({name!r}).name)"
+    )
 
     def folder() -> str:
         return run(ask, tmp_path / "cache", PYTHONPATH=str(tmp_path), PYTHONSAFEPATH="1")
 
     names = {folder()}
-    for file in ("strings.py", "kinds.py", "deduplication/signature.py", "compiler/lowering.py"):
+    for file in (
+        "format/strings.py",
+        "format/kinds.py",
+        "deduplication/signature.py",
+        "compiled/compiler/lowering.py",
+    ):
         path = copy / file
         path.write_text(path.read_text() + "\n# changed\n")
         names.add(folder())
     assert len(names) == 5
-    unrelated = copy / "dump" / "as_json.py"
+    unrelated = copy / "dump" / "json.py"
     unrelated.write_text(unrelated.read_text() + "\n# changed\n")
     names.add(folder())
     assert len(names) == 5
@@ -371,9 +383,10 @@ def test_the_folder_changes_with_every_source_that_matters(tmp_path: Path) -> No
 
 def test_imports_are_found_however_they_are_written() -> None:
     """What the store follows is what Python's own parser calls a relative import."""
-    package = Path(jit.__file__).parent
-    for source in package.rglob("*.py"):
-        found = {(len(m[0]), m[1].decode()) for m in jit._IMPORT.findall(source.read_bytes())}
+    for source in PACKAGE.rglob("*.py"):
+        found = {
+            (len(m[0]), m[1].decode()) for m in code_cache._IMPORT.findall(source.read_bytes())
+        }
         wanted = {
             (node.level, node.module or "")
             for node in ast.walk(ast.parse(source.read_text()))
@@ -382,7 +395,7 @@ def test_imports_are_found_however_they_are_written() -> None:
         assert found == wanted, source
 
 
-@compiled
+@needs_compiler
 def test_a_folder_that_cannot_be_written_costs_time_only(tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("not a folder")

@@ -19,7 +19,7 @@ from mending import Bench, to_bytes
 
 import btf
 from btf.compare import reasons
-from btf.why.find import MAX_WALKS
+from btf.unmerged.find import MAX_WALKS
 
 Write = Callable[[Writer], object]
 

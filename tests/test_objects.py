@@ -343,7 +343,7 @@ def test_classes_are_there_when_nothing_named_them() -> None:
     writer.int("int", 4)
     for question in ("types[1]", "types.find('s')", "next(types.own_types())"):
         code = (
-            "import sys; from btf.table import parse; "
+            "import sys; from btf import parse; "
             f"types = parse(bytes.fromhex({writer.to_bytes().hex()!r})); print({question})"
         )
         done = subprocess.run(

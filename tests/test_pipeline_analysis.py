@@ -17,8 +17,8 @@ import vectors
 from conftest import DEMO, results_of
 
 import btf
-from pipeline.output import read_manifests, read_table
 from pipeline.run import RunOptions, run
+from pipeline.store.output import read_manifests, read_table
 
 BASE = "vmlinux"
 
@@ -217,8 +217,8 @@ def test_engines_and_row_groups_do_not_shape_the_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rows are written as they come, whatever the batches: small row groups, many batches."""
-    monkeypatch.setattr("pipeline.parquet.ROWS_PER_GROUP", 777)
-    monkeypatch.setattr("pipeline.batches.MIN_BATCH_BYTES", 1)
+    monkeypatch.setattr("pipeline.tables.parquet.ROWS_PER_GROUP", 777)
+    monkeypatch.setattr("pipeline.work.batches.MIN_BATCH_BYTES", 1)
     source = tmp_path / "kernel"
     source.mkdir()
     (source / "vmlinux.btf").write_bytes(vectors.generate(4).base)
@@ -230,7 +230,7 @@ def test_engines_and_row_groups_do_not_shape_the_files(
     assert_tables_are_right(one)
 
     # Cut into other parts, the tables have the same rows in the same order.
-    monkeypatch.setattr("pipeline.assemble.MODULES_PER_SLICE", 1)
+    monkeypatch.setattr("pipeline.store.assemble.MODULES_PER_SLICE", 1)
     slices = run_on(source, tmp_path / "slices", workers=3)
     (manifest,) = read_manifests(slices)
     assert [len(manifest.tables[name]) for name in ("modules", "types", "members")] == [4, 5, 5]

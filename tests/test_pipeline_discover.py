@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.discover import find_kernels, find_modules
-from pipeline.errors import SourceError
+from pipeline.model.errors import SourceError
+from pipeline.sources.discover import find_kernels, find_modules
 
 
 def tree(root: Path, *files: str) -> Path:

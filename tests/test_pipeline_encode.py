@@ -18,17 +18,17 @@ from conftest import ROOT, small_tree, splitbtf
 from elfwriter import elf, modinfo
 
 import btf
-from pipeline import encode as encoding
-from pipeline.base import load_first
-from pipeline.encode import EncodeError, build_options, encode, find_encoder
-from pipeline.errors import BaseError
-from pipeline.output import read_table
-from pipeline.records import (
+from pipeline.model.errors import BaseError
+from pipeline.model.records import (
     ENCODE_FAILED,
     ENCODE_TIMEOUT,
     NO_ENCODER,
     FileInput,
 )
+from pipeline.store.output import read_table
+from pipeline.work import encode as encoding
+from pipeline.work.base import load_first
+from pipeline.work.encode import EncodeError, build_options, encode, find_encoder
 
 # It makes of every file what it finds behind BTF: in it; HANG, FAIL, CRASH and NOTHING as they say.
 FAKE = """\
@@ -184,7 +184,7 @@ def test_what_can_go_wrong(fake: FakePahole, words: str, kind: str, message: str
 
 def test_pahole_goes_with_a_process_that_is_killed(fake: FakePahole) -> None:
     code = (
-        "from pipeline.encode import encode; import sys; "
+        "from pipeline.work.encode import encode; import sys; "
         "encode(sys.stdin.buffer.read(), path='m', release=None, seconds=1000)"
     )
     worker = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdin=subprocess.PIPE)

@@ -15,8 +15,8 @@ from conftest import DEMO, ROOT, small_tree
 
 import btf
 import pipeline.run
-from btf.workspaces import kept
-from pipeline.heap import give_back
+from btf.compiled.workspaces import kept
+from pipeline.engine.malloc import give_back
 from pipeline.run import RunOptions, run
 
 
@@ -95,7 +95,7 @@ def test_workspaces_can_be_released() -> None:
 def test_arrow_takes_memory_from_the_c_library() -> None:
     """Unless somebody wants it otherwise; what is freed can then be given back."""
     program = (
-        "from pipeline.heap import keep_little; keep_little(); import pyarrow as pa; "
+        "from pipeline.engine.malloc import keep_little; keep_little(); import pyarrow as pa; "
         "print(pa.default_memory_pool().backend_name)"
     )
     name = "ARROW_DEFAULT_MEMORY_POOL"

@@ -11,7 +11,7 @@ from conftest import ROOT
 from test_pipeline_discover import refused, tree
 from test_pipeline_sources import base_names, kernels, package
 
-from pipeline.manifests import ManifestError, find, known, load
+from pipeline.sources.manifests import ManifestError, find, known, load
 
 SHA = "0" * 64
 GOOD = f"""\

@@ -9,9 +9,9 @@ import pytest
 from conftest import small_tree
 
 import btf
-from pipeline.output import read_table
-from pipeline.read import read_input
+from pipeline.files.read import read_input
 from pipeline.run import RunOptions, run
+from pipeline.store.output import read_table
 
 MODULES = ("act_bpf", "ip_vs_dh", "nf_conntrack_ftp", "nft_nat", "xt_bpf")
 

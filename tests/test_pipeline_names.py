@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import names
+from pipeline.sources import names
 
 FILE_NAMES = st.binary(min_size=1, max_size=60).map(os.fsdecode)
 

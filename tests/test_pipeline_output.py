@@ -12,10 +12,18 @@ import pyarrow as pa
 import pytest
 from conftest import files_below
 
-from pipeline import output, schemas
-from pipeline.errors import OutputError
-from pipeline.output import Manifest, OutputFolder, Stage, read_manifests, read_table, version_name
-from pipeline.storage import LocalFolder
+from pipeline.files.storage import LocalFolder
+from pipeline.model.errors import OutputError
+from pipeline.store import output
+from pipeline.store.output import (
+    Manifest,
+    OutputFolder,
+    Stage,
+    read_manifests,
+    read_table,
+    version_name,
+)
+from pipeline.tables import schemas
 
 
 def write_kernel(out: Path, value: int, kernel: str = "k") -> None:

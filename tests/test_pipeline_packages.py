@@ -13,9 +13,9 @@ import debwriter
 import pytest
 from conftest import ROOT
 
-from pipeline import packages
-from pipeline.errors import NoRoomError
-from pipeline.packages import PackageError, read_package, unpack
+from pipeline.model.errors import NoRoomError
+from pipeline.sources import packages
+from pipeline.sources.packages import PackageError, read_package, unpack
 
 FILES = {
     "boot/vmlinuz-1.0": bytes(range(256)) * 999,
@@ -157,7 +157,7 @@ def test_memory_does_not_grow_with_the_package(tmp_path: Path) -> None:
     path = tmp_path / "x.deb"
     path.write_bytes(debwriter.deb({f"{n}.ko": block for n in range(10)}, compression=".zst"))
     code = (
-        "import resource, sys; from pipeline.packages import unpack, read_package\n"
+        "import resource, sys; from pipeline.sources.packages import unpack, read_package\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         f"names = read_package({str(path)!r}).files\n"
         f"told = dict(unpack({str(path)!r}, {{n: {str(tmp_path)!r} + '/0' for n in names}}))\n"

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from pipeline import read
-from pipeline.read import ReadError, read_input
-from pipeline.records import COMPRESSION, UNREADABLE
+from pipeline.files import read
+from pipeline.files.read import ReadError, read_input
+from pipeline.model.records import COMPRESSION, UNREADABLE
 
 CONTENT = bytes(range(256)) * 1000
 STREAMED = zstandard.ZstdCompressor(write_content_size=False)

@@ -21,9 +21,9 @@ from conftest import DEMO, files_below, results_of, small_tree, splitbtf
 from elfwriter import elf, modinfo
 
 import btf
-from pipeline.on_ray import OnRay
-from pipeline.output import read_table
-from pipeline.worker import run_batch
+from pipeline.engine.on_ray import OnRay
+from pipeline.store.output import read_table
+from pipeline.work.worker import run_batch
 
 ENGINES = {
     "local": ("--engine", "local"),

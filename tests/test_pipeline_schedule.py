@@ -15,13 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.batches import MAX_BATCH_BYTES, cut
-from pipeline.errors import EngineError, InternalError
-from pipeline.isolation import Death, isolated
-from pipeline.local import Forked, InProcess
-from pipeline.on_ray import OnRay
-from pipeline.records import ModuleInput
-from pipeline.schedule import (
+from pipeline.engine.isolation import Death, isolated
+from pipeline.engine.local import Forked, InProcess
+from pipeline.engine.on_ray import OnRay
+from pipeline.engine.scheduler import (
     Batch,
     Call,
     Crash,
@@ -32,6 +29,9 @@ from pipeline.schedule import (
     Workforce,
     run_jobs,
 )
+from pipeline.model.errors import EngineError, InternalError
+from pipeline.model.records import ModuleInput
+from pipeline.work.batches import MAX_BATCH_BYTES, cut
 
 
 def inputs(count: int, size: int = 1 << 20) -> list[ModuleInput]:
@@ -245,7 +245,7 @@ def executor(request: pytest.FixtureRequest) -> Iterator[Any]:
             import os
             import signal
 
-            from pipeline.schedule import Result
+            from pipeline.engine.scheduler import Result
 
             if not hasattr(item, "modules"):
                 return Result(item.function(shared, item.argument), 0.0, os.getpid())

@@ -9,11 +9,11 @@ import debwriter
 import pytest
 from test_pipeline_discover import refused, tree
 
-from pipeline import sources
-from pipeline.discover import best_bases, find_kernels
-from pipeline.errors import SourceError
-from pipeline.records import KernelInput
-from pipeline.sources import find_files
+from pipeline.model.errors import SourceError
+from pipeline.model.records import KernelInput
+from pipeline.sources import listing as sources
+from pipeline.sources.discover import best_bases, find_kernels
+from pipeline.sources.listing import find_files
 
 BTF = b"\x9f\xeb\x01\0"
 

@@ -11,10 +11,11 @@ from conftest import files_below
 from elfwriter import elf
 from test_pipeline_sources import kernels
 
-from pipeline import packages, staging
-from pipeline.errors import NoRoomError
-from pipeline.records import ENCODE_ALL, ENCODE_MISSING, ENCODE_NONE
-from pipeline.staging import Staging
+from pipeline.model.errors import NoRoomError
+from pipeline.model.records import ENCODE_ALL, ENCODE_MISSING, ENCODE_NONE
+from pipeline.sources import packages
+from pipeline.sources import unpack as staging
+from pipeline.sources.unpack import Staging
 
 IMAGE = {
     "boot/vmlinuz-1.0": b"image",

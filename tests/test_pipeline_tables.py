@@ -15,13 +15,20 @@ import pytest
 from conftest import ROOT, SMALL, small_tree
 
 import btf
-from pipeline import describe, parquet, schemas, tables
-from pipeline.describe import base_columns, module_columns
-from pipeline.errors import OutputError
-from pipeline.output import read_table
-from pipeline.parquet import PartWriter
+from pipeline.model.errors import OutputError
 from pipeline.run import RunOptions, run
-from pipeline.schemas import MEMBERS
+from pipeline.store.output import read_table
+from pipeline.tables import (
+    arrow as tables,
+)
+from pipeline.tables import (
+    describe,
+    parquet,
+    schemas,
+)
+from pipeline.tables.describe import base_columns, module_columns
+from pipeline.tables.parquet import PartWriter
+from pipeline.tables.schemas import MEMBERS
 
 
 @pytest.fixture(scope="module")

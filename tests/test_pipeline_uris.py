@@ -11,10 +11,11 @@ from conftest import small_tree
 from test_pipeline_discover import refused, tree
 from test_pipeline_sources import base_names, kernels, package
 
-from pipeline import names, remote
-from pipeline.base import load_base
-from pipeline.records import KernelInput
-from pipeline.staging import Staging
+from pipeline.files import remote
+from pipeline.model.records import KernelInput
+from pipeline.sources import names
+from pipeline.sources.unpack import Staging
+from pipeline.work.base import load_base
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import zlib
 
 import pytest
 
-from pipeline import xz
+from pipeline.files import xz
 
 needs_xz = pytest.mark.skipif(shutil.which("xz") is None, reason="xz is not installed")
 CONTENT = random.Random(5).randbytes(100_000) + bytes(3_000_000) + b"end" * 50_001

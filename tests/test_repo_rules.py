@@ -58,7 +58,7 @@ def test_ray_and_arrow_are_imported_late() -> None:
         for node in ast.parse(path.read_text()).body:
             for _, name in imports(node) if isinstance(node, ast.Import | ast.ImportFrom) else ():
                 assert name != "ray", path
-                assert name != "pyarrow" or path.name in ("schemas.py", "tables.py"), path
+                assert name != "pyarrow" or path.name in ("schemas.py", "arrow.py"), path
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -114,10 +114,10 @@ def test_one_version() -> None:
     assert f"## {__version__}" in (ROOT / "CHANGELOG.md").read_text()
 
 
-def test_every_package_is_installed() -> None:
-    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
-    folders = {path.parent for name in MAY_IMPORT for path in (ROOT / name).glob("**/__init__.py")}
-    assert sorted(listed) == sorted(".".join(f.relative_to(ROOT).parts) for f in folders)
+def test_every_folder_with_sources_is_a_package() -> None:
+    """What has no __init__.py is not found by setuptools, and so not installed."""
+    for path in SOURCES:
+        assert (path.parent / "__init__.py").exists(), path
 
 
 def test_direct_dependencies_are_pinned_explained_and_locked() -> None:

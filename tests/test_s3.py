@@ -18,14 +18,14 @@ from conftest import results_of, small_tree, splitbtf
 from objectstore import ObjectStore, object_store
 from test_pipeline_analysis import small_kernel
 
-from pipeline import remote
-from pipeline.errors import OutputError, SourceError
-from pipeline.explain import Explanations
-from pipeline.find import find
-from pipeline.layers import layer_kernels
-from pipeline.output import read_manifests, read_table
-from pipeline.query import Tables
+from pipeline.analysis.explain import Explanations
+from pipeline.analysis.find import find
+from pipeline.analysis.layers import layer_kernels
+from pipeline.analysis.query import Tables
+from pipeline.files import remote
+from pipeline.model.errors import OutputError, SourceError
 from pipeline.run import RunOptions, RunReport, run
+from pipeline.store.output import read_manifests, read_table
 
 NAME = "6.12.117+deb12-amd64"  # a plus sign is a blank in some encodings of URLs
 

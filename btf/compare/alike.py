@@ -11,10 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..deduplication.signature import kind_of
+from ..compiled.jit import compiled
 from ..fingerprint.fingerprints import BaseFingerprints, fingerprints
-from ..jit import kernel
-from ..kinds import (
+from ..format.kinds import (
     DATASEC,
     ELEMENT_NAME,
     ELEMENT_REF,
@@ -40,10 +39,11 @@ from ..kinds import (
     TYPEDEF,
     UNION,
     VAR,
+    kind_of,
 )
-from ..strings import common_string
-from ..table import BTF, freeze
-from ..view.typebase import Type, type_at
+from ..format.strings import common_string
+from ..types.btf import BTF, freeze
+from ..types.typebase import Type, type_at
 from .paths import accessor
 
 # What ``_look_ahead`` returns in place of a number.
@@ -189,7 +189,7 @@ class Fingerprinted:
         ]
 
 
-@kernel
+@compiled
 def _start(base, own, type_id):  # type: ignore[no-untyped-def]
     """Where a type's record begins."""
     if type_id >= own.first_id:
@@ -197,12 +197,12 @@ def _start(base, own, type_id):  # type: ignore[no-untyped-def]
     return np.int64(base.offsets[type_id - base.shift])
 
 
-@kernel
+@compiled
 def _word(base, own, type_id, at):  # type: ignore[no-untyped-def]
     return own.words[at] if type_id >= own.first_id else base.words[at]
 
 
-@kernel
+@compiled
 def _value(base, own, type_id):  # type: ignore[no-untyped-def]
     if type_id >= own.first_id:
         row = type_id - own.first_id
@@ -210,7 +210,7 @@ def _value(base, own, type_id):  # type: ignore[no-untyped-def]
     return base.values[type_id, 0], base.values[type_id, 1]
 
 
-@kernel
+@compiled
 def _same(base, one, a, other, b):  # type: ignore[no-untyped-def]
     """Whether two types have the same fingerprint."""
     x, y = _value(base, one, a)
@@ -218,7 +218,7 @@ def _same(base, one, a, other, b):  # type: ignore[no-untyped-def]
     return x == p and y == q
 
 
-@kernel
+@compiled
 def _same_text(base, one, a, other, b):  # type: ignore[no-untyped-def]
     """Whether the strings at two global offsets are the same."""
     end = len(base.strings)
@@ -231,7 +231,7 @@ def _same_text(base, one, a, other, b):  # type: ignore[no-untyped-def]
     return common_string(one.strings, a - end, other.strings, b - end) >= 0
 
 
-@kernel
+@compiled
 def _say_the_same(base, one, a, at, other, b, to):  # type: ignore[no-untyped-def]
     """Whether two records of one ``info`` are the same but for what they refer to."""
     info = _word(base, one, a, at + 1)
@@ -265,7 +265,7 @@ def _say_the_same(base, one, a, at, other, b, to):  # type: ignore[no-untyped-de
     return True
 
 
-@kernel
+@compiled
 def _named(base, own, type_id):  # type: ignore[no-untyped-def]
     """(name space, offset of the name) of a type; twice 0 if it has no name."""
     if type_id == 0:
@@ -278,7 +278,7 @@ def _named(base, own, type_id):  # type: ignore[no-untyped-def]
     return space, name
 
 
-@kernel
+@compiled
 def _was_open(base, one, other, work, count, a, b):  # type: ignore[no-untyped-def]
     """Whether the same pair is among those that were looked into."""
     for i in range(count):
@@ -289,7 +289,7 @@ def _was_open(base, one, other, work, count, a, b):  # type: ignore[no-untyped-d
     return False
 
 
-@kernel
+@compiled
 def _look_ahead(base, one, a, other, b, work):  # type: ignore[no-untyped-def]
     """Fill ``work`` with what types ``a`` and ``b`` lead to by way of what has no name; returns
     how many pairs of namesakes there are, or ASK, or FULL.

@@ -14,9 +14,8 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from ..view.objects import AnyEnum, Composite, Func, Fwd, Struct, Union
-from ..view.spelling import spell
-from ..view.typebase import Type
+from ..types.objects import AnyEnum, Composite, Func, Fwd, Struct, Union
+from ..types.typebase import Type, spell
 from . import reasons
 from .paths import MAX_STEPS, called, joined
 from .shallow import (

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
-from ..kinds import FEWEST_REFS, FIRST_REF, HEAD_WORDS, REF_EACH, REF_STEP
-from ..view.objects import Array, Composite, Datasec, FuncProto
-from ..view.spelling import spell
-from ..view.typebase import Type
+from ..format.kinds import FEWEST_REFS, FIRST_REF, HEAD_WORDS, REF_EACH, REF_STEP
+from ..types.objects import Array, Composite, Datasec, FuncProto
+from ..types.typebase import Type, spell
 from .shallow import namesakes, parameter
 
 MAX_STEPS = 24  # of a way that are said

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..errors import BtfError
-from ..view.objects import (
+from ..types.objects import (
     AnyEnum,
     Array,
     Composite,
@@ -29,11 +29,11 @@ from ..view.objects import (
     TypeTag,
     Var,
 )
-from ..view.typebase import Reference, Type, Unknown
+from ..types.typebase import Reference, Type, Unknown
 from . import reasons
 
 if TYPE_CHECKING:
-    from ..table import BTF
+    from ..types.btf import BTF
 
 NAMED_AT_MOST = 3  # members listed in a sentence
 

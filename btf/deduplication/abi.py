@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..jit import kernel
-from ..kinds import INFO_VLEN_MASK, STRUCT
+from ..compiled.jit import compiled
+from ..format.kinds import INFO_VLEN_MASK, STRUCT, kind_of
 from .equivalence import same_but_references
 from .index import BaseIndex
-from .signature import kind_of
 
 _NAMES = (b"module", b"task_struct")
 
@@ -19,7 +18,7 @@ def abi_names(index: BaseIndex) -> tuple[int, int]:
     return first, second
 
 
-@kernel
+@compiled
 def clashing_struct(base, words, offsets, count, first_name, second_name):  # type: ignore[no-untyped-def]
     """The first of ``count`` own types that is a struct of one of two names (string offsets,
     negative for none) whose members none of the base's structs of the name has; -1 if none is.

@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..jit import apart, kernel
-from ..kinds import HEAD_WORDS, INFO_VLEN_MASK, STRUCT, UNION
-from ..strings import may_have
+from ..compiled.jit import compiled, noinline
+from ..format.kinds import HEAD_WORDS, INFO_VLEN_MASK, STRUCT, UNION, kind_of
+from ..format.strings import may_have
 from .index import FIRST_CAPACITY, enter_content, find_entry, find_group, table_is_full
-from .signature import kind_of
 from .state import CAPACITY, ENTRIES, LIST_MASK, LISTS, PARITY, SLOTS_USED
 
 # Columns of ``ends`` (per list) and ``links`` (per own type); entries are own type (and row) + 1,
@@ -33,7 +32,7 @@ _ENUMS = 1
 FINE = 2
 
 
-@kernel
+@compiled
 def find_base_group(base, own, at, h):  # type: ignore[no-untyped-def]
     """The base's group of candidates with signature ``h``, or -1.
 
@@ -55,13 +54,13 @@ def find_base_group(base, own, at, h):  # type: ignore[no-untyped-def]
     return find_group(base.group_slots, h)
 
 
-@kernel
+@compiled
 def find_list(scratch, h):  # type: ignore[no-untyped-def]
     """The module's list of candidates with signature ``h``, or -1."""
     return find_entry(scratch.list_slots, scratch.state[LIST_MASK], h)
 
 
-@kernel
+@compiled
 def next_candidate(base, scratch, first_own, parity, group, own_list, part, position):  # type: ignore[no-untyped-def]
     """Step through a list in libbpf's order: (part, position, candidate), candidate -1 at the end.
 
@@ -101,7 +100,7 @@ def next_candidate(base, scratch, first_own, parity, group, own_list, part, posi
     return np.int64(3), np.int64(0), np.int64(-1)
 
 
-@apart
+@noinline
 def next_of_two(  # type: ignore[no-untyped-def]
     base, scratch, first_own, parity, group, first_list, second_list, part, first, second
 ):  # fmt: skip
@@ -137,7 +136,7 @@ def next_of_two(  # type: ignore[no-untyped-def]
     return np.int64(3), np.int64(0), np.int64(0), np.int64(-1)
 
 
-@kernel
+@compiled
 def _follow(scratch, own_list, position, end, way):  # type: ignore[no-untyped-def]
     """The entry of a list after another one, or at an end of it, plus 1; 0 if there is none."""
     if own_list < 0:
@@ -147,19 +146,19 @@ def _follow(scratch, own_list, position, end, way):  # type: ignore[no-untyped-d
     return np.int64(scratch.links[position - 1, way])
 
 
-@kernel
+@compiled
 def head_column(state):  # type: ignore[no-untyped-def]
     """The end of each list that new candidates go to."""
     return _RIGHT_NEWEST if state[PARITY] else _LEFT_NEWEST
 
 
-@kernel
+@compiled
 def fine_row(scratch):  # type: ignore[no-untyped-def]
     """Where in ``links`` the rows of fine lists begin."""
     return np.int64(len(scratch.links) >> 1)
 
 
-@kernel
+@compiled
 def enter_list(scratch, slots, table, h, row, own_index, newest):  # type: ignore[no-untyped-def]
     """Enter own type ``own_index`` into the list with key ``h``; returns the list.
 
@@ -191,7 +190,7 @@ def enter_list(scratch, slots, table, h, row, own_index, newest):  # type: ignor
     return own_list
 
 
-@kernel
+@compiled
 def add_candidate(scratch, h, own_index):  # type: ignore[no-untyped-def]
     """Enter own type ``own_index`` at the head of its list; returns the list."""
     state = scratch.state
@@ -204,13 +203,13 @@ def add_candidate(scratch, h, own_index):  # type: ignore[no-untyped-def]
     )
 
 
-@kernel
+@compiled
 def _note_slot(scratch, table, slot):  # type: ignore[no-untyped-def]
     scratch.slots_used[scratch.state[SLOTS_USED]] = 4 * slot + table
     scratch.state[SLOTS_USED] += 1
 
 
-@kernel
+@compiled
 def add_enum(scratch, content, own_index):  # type: ignore[no-untyped-def]
     """Enter a full enum of the module under the hash of its content."""
     state = scratch.state
@@ -218,7 +217,7 @@ def add_enum(scratch, content, own_index):  # type: ignore[no-untyped-def]
     _note_slot(scratch, _ENUMS, slot)
 
 
-@kernel
+@compiled
 def empty_lists(scratch):  # type: ignore[no-untyped-def]
     """Forget what the last module entered: only what it touched is cleared."""
     state = scratch.state

@@ -17,12 +17,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..compiled.arguments import forget
+from ..compiled.jit import Call
+from ..compiled.workspaces import kept
+from ..edit.ext import BtfExt
 from ..errors import BtfError, UnsupportedError, WrongBaseError
-from ..ext import BtfExt
-from ..jit import Call, forget
-from ..kinds import HEAD_WORDS
-from ..table import BTF, freeze
-from ..workspaces import kept
+from ..format.kinds import HEAD_WORDS
+from ..types.btf import BTF, freeze
 from . import passes
 from .index import BaseIndex, unknown_kind_error
 from .signature import EPOCH

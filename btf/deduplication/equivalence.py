@@ -21,8 +21,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..jit import apart, kernel
-from ..kinds import (
+from ..compiled.jit import compiled, noinline
+from ..format.kinds import (
     ARRAY,
     CONST,
     ELEMENT_WORDS,
@@ -44,9 +44,10 @@ from ..kinds import (
     UNION,
     VOID,
     VOLATILE,
+    kind_of,
 )
-from .remembered import NOT_EQUAL, known_verdict, note_mapped
-from .signature import CANONICAL, EPOCH, IN_PROGRESS, PAIRED, START, kind_of, mix, word_at
+from .equivalence_cache import NOT_EQUAL, known_verdict, note_mapped
+from .signature import CANONICAL, EPOCH, IN_PROGRESS, PAIRED, START, mix, word_at
 from .state import (
     BASE_EDITS,
     CURRENT_EPOCH,
@@ -73,7 +74,7 @@ _32 = np.uint64(32)
 _31 = np.uint32(31)
 
 
-@kernel
+@compiled
 def is_chain(kind):  # type: ignore[no-untyped-def]
     """Kinds that are a name, a flag and one reference: a walk just goes through them."""
     return (
@@ -87,12 +88,12 @@ def is_chain(kind):  # type: ignore[no-untyped-def]
     )
 
 
-@kernel
+@compiled
 def is_mapped(records, type_id):  # type: ignore[no-untyped-def]
     return records[type_id, CANONICAL] < IN_PROGRESS
 
 
-@kernel
+@compiled
 def resolve(records, type_id):  # type: ignore[no-untyped-def]
     """The type that ``type_id`` is mapped to in the end; itself while it is not mapped."""
     to = records[type_id, CANONICAL]
@@ -102,7 +103,7 @@ def resolve(records, type_id):  # type: ignore[no-untyped-def]
     return type_id
 
 
-@kernel
+@compiled
 def remap(records, first_own, edits, state, type_id, to):  # type: ignore[no-untyped-def]
     """Map ``type_id`` to ``to``; note the first change of a base type, to be undone afterwards."""
     if type_id < first_own and np.int64(records[type_id, CANONICAL]) == type_id:
@@ -111,7 +112,7 @@ def remap(records, first_own, edits, state, type_id, to):  # type: ignore[no-unt
     records[type_id, CANONICAL] = to
 
 
-@kernel
+@compiled
 def same_words(base, own, a, b, count):  # type: ignore[no-untyped-def]
     for i in range(count):
         if word_at(base, own, a + i) != word_at(base, own, b + i):
@@ -119,14 +120,14 @@ def same_words(base, own, a, b, count):  # type: ignore[no-untyped-def]
     return True
 
 
-@kernel
+@compiled
 def full_length(info):  # type: ignore[no-untyped-def]
     """Words of a record, from its info word."""
     kind = kind_of(info)
     return HEAD_WORDS + FIXED_WORDS[kind] + np.int64(info & INFO_VLEN_MASK) * ELEMENT_WORDS[kind]
 
 
-@kernel
+@compiled
 def same_record(base, own, records, a, b):  # type: ignore[no-untyped-def]
     """Whether two types have the same words, references included."""
     at_a = np.int64(records[a, START])
@@ -137,7 +138,7 @@ def same_record(base, own, records, a, b):  # type: ignore[no-untyped-def]
     return same_words(base, own, at_a, at_b, full_length(info))
 
 
-@kernel
+@compiled
 def compatible_enums(base, own, records, a, b):  # type: ignore[no-untyped-def]
     """Same enum, where a forward one (no enumerators) goes with any of its name and size aside."""
     at_a = np.int64(records[a, START])
@@ -152,7 +153,7 @@ def compatible_enums(base, own, records, a, b):  # type: ignore[no-untyped-def]
     )
 
 
-@kernel
+@compiled
 def same_but_references(base, own, at_a, at_b):  # type: ignore[no-untyped-def]
     """Whether two structs, unions, typedefs, arrays or prototypes agree but for type ids."""
     info = word_at(base, own, at_a + 1)
@@ -186,7 +187,7 @@ def same_but_references(base, own, at_a, at_b):  # type: ignore[no-untyped-def]
     return True
 
 
-@kernel
+@compiled
 def _seen_deeper(keys, depths, stamp, a, b, depth):  # type: ignore[no-untyped-def]
     """Enter the pair with ``depth`` left; (whether it was there with no more left, new entry)."""
     mask = np.int64(len(keys) - 1)
@@ -204,7 +205,7 @@ def _seen_deeper(keys, depths, stamp, a, b, depth):  # type: ignore[no-untyped-d
     return False, True
 
 
-@apart
+@noinline
 def identical(base, own, scratch, first, second):  # type: ignore[no-untyped-def]
     """Whether two types are the same literally, IDENTITY_DEPTH levels deep: EQUIVALENT, DIFFERENT
     or TOO_DEEP.
@@ -295,7 +296,7 @@ def identical(base, own, scratch, first, second):  # type: ignore[no-untyped-def
     return EQUIVALENT
 
 
-@kernel
+@compiled
 def clear_pairs(state):  # type: ignore[no-untyped-def]
     """Forget the hypothetical map: entries of older epochs do not count."""
     state[CURRENT_EPOCH] += 1
@@ -303,7 +304,7 @@ def clear_pairs(state):  # type: ignore[no-untyped-def]
     state[NEEDS_BASE_CHANGE] = 0
 
 
-@apart
+@noinline
 def equivalent(base, own, scratch, first_own, candidate, canonical):  # type: ignore[no-untyped-def]
     """Walk both graphs side by side: (EQUIVALENT, DIFFERENT, UNWALKABLE or TOO_DEEP, frames of what
     was not at its end, the canonical type that was met with two candidates or -1).
@@ -434,7 +435,7 @@ def equivalent(base, own, scratch, first_own, candidate, canonical):  # type: ig
             stack[frame, 1] = word_canonical + stride
 
 
-@kernel
+@compiled
 def merge_pairs(base, own, scratch, first_own):  # type: ignore[no-untyped-def]
     """Put the hypothetical map of a walk that ended well into the real map.
 

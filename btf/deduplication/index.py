@@ -19,10 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from .. import kinds, strings
-from ..errors import UnsupportedError
-from ..jit import kernel
-from ..kinds import (
+from ..compiled.huge_pages import power_of_two, together
+from ..compiled.jit import compiled
+from ..format import strings
+from ..format.kinds import (
     ARRAY,
     DATASEC,
     ELEMENT_WORDS,
@@ -37,11 +37,11 @@ from ..kinds import (
     TYPEDEF,
     UNION,
     VAR,
+    kind_of,
 )
-from ..memory import power_of_two, together
-from ..strings import note_hash
-from ..table import BTF, freeze
-from .signature import RECORD_COLUMNS, START, kind_of, mix, signature
+from ..format.strings import note_hash
+from ..types.btf import BTF, freeze, unknown_kind_error
+from .signature import RECORD_COLUMNS, START, mix, signature
 from .tables import BaseTables, fill_records
 
 _HIGH = np.uint64(0xFFFFFFFF00000000)
@@ -266,26 +266,13 @@ class BaseIndex:
         )
 
 
-def unknown_kind_error(level: BTF) -> UnsupportedError:
-    """The refusal for a BTF with kinds whose meaning is not known."""
-    index = int(np.flatnonzero(level.own_kinds > kinds.MAX_KIND)[0])
-    return UnsupportedError(
-        f"kind {level.own_kinds[index]} is described by the layout section only: "
-        "it can be read and written, but neither deduplicated nor compared",
-        level.path,
-        "types",
-        int(level.offsets[index]) * 4,
-        level.start_id + index,
-    )
-
-
-@kernel
+@compiled
 def table_is_full(entries, capacity):  # type: ignore[no-untyped-def]
     """Whether libbpf's hash table grows before its next entry."""
     return capacity == 0 or (entries + 1) * 4 // 3 > capacity
 
 
-@kernel
+@compiled
 def find_entry(slots, mask, h):  # type: ignore[no-untyped-def]
     """What is entered under hash ``h`` in the first ``mask + 1`` slots, or -1."""
     slot = np.int64(h & _LOW) & mask
@@ -297,13 +284,13 @@ def find_entry(slots, mask, h):  # type: ignore[no-untyped-def]
     return np.int64(-1)
 
 
-@kernel
+@compiled
 def find_group(group_slots, h):  # type: ignore[no-untyped-def]
     """Group of candidates with signature ``h``, or -1."""
     return find_entry(group_slots, np.int64(len(group_slots) - 1), h)
 
 
-@kernel
+@compiled
 def _group_types(  # type: ignore[no-untyped-def]
     words, records, group_slots, group_bits, group_starts, candidates, group_of, parity_of, fill
 ):
@@ -357,7 +344,7 @@ def _group_types(  # type: ignore[no-untyped-def]
     return groups, entries, capacity
 
 
-@kernel
+@compiled
 def _mark_alone(words, records, group_starts, groups, candidates, alone, contents):  # type: ignore[no-untyped-def]
     """Fill ``alone``.
 
@@ -394,7 +381,7 @@ def _mark_alone(words, records, group_starts, groups, candidates, alone, content
                 alone[candidates[first + i]] = ALONE
 
 
-@kernel
+@compiled
 def _is_reference(kind):  # type: ignore[no-untyped-def]
     """Kinds that are compared by all their words once what they refer to is settled."""
     if kind == TYPEDEF or kind == FWD or kind == VAR:
@@ -402,7 +389,7 @@ def _is_reference(kind):  # type: ignore[no-untyped-def]
     return HEAD_IS_REF[kind] != 0 or kind == ARRAY
 
 
-@kernel
+@compiled
 def _withdraw_alone(words, records, alone, visited, stack):  # type: ignore[no-untyped-def]
     """A reference type is ALONE only if all reference types behind it are.
 
@@ -455,13 +442,13 @@ def _withdraw_alone(words, records, alone, visited, stack):  # type: ignore[no-u
                 top += 1
 
 
-@kernel
+@compiled
 def is_enum(info):  # type: ignore[no-untyped-def]
     kind = kind_of(info)
     return kind == ENUM or kind == ENUM64
 
 
-@kernel
+@compiled
 def enum_content(words, at):  # type: ignore[no-untyped-def]
     """Hash of all words of the enum that starts at ``at``."""
     info = words[at + 1]
@@ -472,7 +459,7 @@ def enum_content(words, at):  # type: ignore[no-untyped-def]
     return h
 
 
-@kernel
+@compiled
 def enter_content(slots, mask, h, value):  # type: ignore[no-untyped-def]
     """Enter ``value`` (not 0) under hash ``h``; returns its slot. Others may have the same hash."""
     slot = np.int64(h & _LOW) & mask
@@ -482,7 +469,7 @@ def enter_content(slots, mask, h, value):  # type: ignore[no-untyped-def]
     return slot
 
 
-@kernel
+@compiled
 def next_content(slots, mask, h, slot):  # type: ignore[no-untyped-def]
     """(value, slot after it) of the next entry under ``h``; value 0 at the end. Start with -1."""
     if slot < 0:
@@ -495,7 +482,7 @@ def next_content(slots, mask, h, slot):  # type: ignore[no-untyped-def]
     return np.int64(0), slot
 
 
-@kernel
+@compiled
 def _count_named(words, starts):  # type: ignore[no-untyped-def]
     """How many structs and unions, typedefs, and enums there are."""
     aggregates = 0
@@ -512,7 +499,7 @@ def _count_named(words, starts):  # type: ignore[no-untyped-def]
     return aggregates, typedefs, enums
 
 
-@kernel
+@compiled
 def name_slot(name_slots, name):  # type: ignore[no-untyped-def]
     """The slot of a name, or the free one where it goes."""
     mask = np.int64(len(name_slots) - 1)
@@ -522,7 +509,7 @@ def name_slot(name_slots, name):  # type: ignore[no-untyped-def]
     return slot
 
 
-@kernel
+@compiled
 def enter_name(name_slots, name, type_id):  # type: ignore[no-untyped-def]
     """Enter a type under its name; a second type of the name makes the name ambiguous."""
     slot = name_slot(name_slots, name)
@@ -530,13 +517,13 @@ def enter_name(name_slots, name, type_id):  # type: ignore[no-untyped-def]
     name_slots[slot] = (np.uint64(name) << np.uint64(32)) | value
 
 
-@kernel
+@compiled
 def find_name(name_slots, name):  # type: ignore[no-untyped-def]
     """The type of that name; 0 if there are several, -1 if there is none."""
     return np.int64(name_slots[name_slot(name_slots, name)] & _LOW) - 1
 
 
-@kernel
+@compiled
 def _index_names(words, starts, alone, name_slots, typedef_slots, enum_slots):  # type: ignore[no-untyped-def]
     for type_id in range(1, len(starts)):
         at = np.int64(starts[type_id])
@@ -551,7 +538,7 @@ def _index_names(words, starts, alone, name_slots, typedef_slots, enum_slots):  
                 enter_content(enum_slots, mask, enum_content(words, at), type_id)
 
 
-@kernel
+@compiled
 def _mark_named_once(words, starts, name_slots, typedef_slots, named_once):  # type: ignore[no-untyped-def]
     for table in range(2):
         slots = name_slots if table == 0 else typedef_slots

@@ -29,8 +29,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..jit import apart, inlined, kernel
-from ..kinds import (
+from ..compiled.jit import compiled, inlined, noinline
+from ..edit.remap import known_name, take_type
+from ..format.kinds import (
     DATASEC,
     ELEMENT_REF,
     ELEMENT_WORDS,
@@ -52,13 +53,13 @@ from ..kinds import (
     TYPEDEF,
     UNION,
     VAR,
+    kind_of,
 )
 from .candidates import find_base_group
 from .equivalence import DIFFERENT, clear_pairs, equivalent
 from .index import ALONE, enter_name, find_group, find_name
-from .intake import known_name, take_type
 from .primitives import dedup_primitive
-from .signature import CANONICAL, START, UNMAPPED, kind_of, signature
+from .signature import CANONICAL, START, UNMAPPED, signature
 from .state import AGGREGATES, BASE_EDITS, FORWARDS
 
 # How a type came by its partner, if it has one.
@@ -126,7 +127,7 @@ def _agree(base, own, at_base, at):  # type: ignore[no-untyped-def]
     return True
 
 
-@kernel
+@compiled
 def _may_pair(base, scratch, words, at, source, source_start, wanted):  # type: ignore[no-untyped-def]
     """Whether a type of the module that was not taken in yet (at word ``at`` of ``words``) has the
     name of a base type, and its kind, or that of a declaration of it."""
@@ -137,7 +138,7 @@ def _may_pair(base, scratch, words, at, source, source_start, wanted):  # type: 
     return kind == FWD or kind == kind_of(base.words[at_base + 1])
 
 
-@kernel
+@compiled
 def pair_up(base, scratch, words, offsets, source, source_start, first_source, delta):  # type: ignore[no-untyped-def]
     """Take the module in, deduplicate its primitive types, and give others a first partner.
 
@@ -232,7 +233,7 @@ def pair_up(base, scratch, words, offsets, source, source_start, first_source, d
     return own_fwds
 
 
-@kernel
+@compiled
 def _may_declare(base, own, declaration, definition):  # type: ignore[no-untyped-def]
     """Whether an own FWD (position in ``own``) is of the kind and name of a base type, the only
     struct or union of that name."""
@@ -305,7 +306,7 @@ def _follow(base, own, offsets, first_own, scratch, index, behind, top):  # type
     return True, top
 
 
-@kernel
+@compiled
 def _prove(base, own, offsets, first_own, scratch):  # type: ignore[no-untyped-def]
     """Follow the references of all pairs, sure ones first; returns how many were refuted."""
     mates = scratch.mates
@@ -337,7 +338,7 @@ def _prove(base, own, offsets, first_own, scratch):  # type: ignore[no-untyped-d
     return refuted
 
 
-@apart
+@noinline
 def _spread(own, offsets, first_own, scratch):  # type: ignore[no-untyped-def]
     """Refute all pairs that refer, directly or not, to a refuted one."""
     mates = scratch.mates
@@ -391,7 +392,7 @@ def _spread(own, offsets, first_own, scratch):  # type: ignore[no-untyped-def]
                 top += 1
 
 
-@kernel
+@compiled
 def _declarations_are_clear(base, own, offsets, first_own, scratch):  # type: ignore[no-untyped-def]
     """Whether each FWD of the module has at most one meaning, in base and module together.
 
@@ -439,12 +440,12 @@ def _declarations_are_clear(base, own, offsets, first_own, scratch):  # type: ig
     return True
 
 
-@kernel
+@compiled
 def _is_aggregate(kind):  # type: ignore[no-untyped-def]
     return kind == STRUCT or kind == UNION or kind == TYPEDEF
 
 
-@kernel
+@compiled
 def _doubt(base, own, offsets, first_own, scratch):  # type: ignore[no-untyped-def]
     """MATCHED if libbpf cannot come to another answer than the pairs say, else why it might."""
     mates = scratch.mates
@@ -474,7 +475,7 @@ def _doubt(base, own, offsets, first_own, scratch):  # type: ignore[no-untyped-d
     return MATCHED
 
 
-@kernel
+@compiled
 def match(base, own, offsets, first_own, scratch, own_fwds):  # type: ignore[no-untyped-def]
     """Map what is proved to be the base's, after ``pair_up``.
 
@@ -529,7 +530,7 @@ def match(base, own, offsets, first_own, scratch, own_fwds):  # type: ignore[no-
     return MATCHED, own_fwds
 
 
-@apart
+@noinline
 def _is_told_apart(base, own, scratch, first_own, index):  # type: ignore[no-untyped-def]
     """Whether no other base type of its partner's signature could be taken for the partner."""
     mate = np.int64(scratch.mates[index])

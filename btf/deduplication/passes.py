@@ -51,8 +51,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..jit import kernel
-from ..kinds import (
+from ..compiled.jit import compiled
+from ..edit.remap import (
+    OWN_BYTES,
+    OWN_STRINGS,
+    STARTS_ONLY,
+    STRING_MASK,
+    STRING_OVERFLOW,
+    TEXT_PER_HEAD,
+    take_in,
+)
+from ..format.kinds import (
     ELEMENT_REF,
     ELEMENT_WORDS,
     FIXED_REFS,
@@ -65,8 +74,9 @@ from ..kinds import (
     STRUCT,
     TYPEDEF,
     UNION,
+    kind_of,
 )
-from ..strings import MIXED, PIECE_BITS, map_runs, map_strings
+from ..format.strings import MIXED, PIECE_BITS, map_runs, map_strings
 from .abi import clashing_struct
 from .candidates import (
     add_candidate,
@@ -90,11 +100,7 @@ from .equivalence import (
     same_but_references,
     same_record,
 )
-from .index import enter_name, find_name
-from .intake import TEXT_PER_HEAD, take_in
-from .matching import MATCHED, NOT_TRIED, match, pair_up
-from .primitives import dedup_primitives
-from .remembered import (
+from .equivalence_cache import (
     EQUAL,
     NOT_EQUAL,
     are_plain,
@@ -105,8 +111,11 @@ from .remembered import (
     start_counting,
     start_remembering,
 )
+from .index import enter_name, find_name
+from .matching import MATCHED, NOT_TRIED, match, pair_up
+from .primitives import dedup_primitives
 from .shortcuts import enter_fine_list, fine_lists, may_equal, note_proved, open_shortcuts
-from .signature import CANONICAL, IN_PROGRESS, START, UNMAPPED, kind_of, signature, word_at
+from .signature import CANONICAL, IN_PROGRESS, START, UNMAPPED, signature, word_at
 from .state import (
     BASE_EDITS,
     CAPACITY,
@@ -115,18 +124,13 @@ from .state import (
     LEFT,
     LIST_MASK,
     NEEDS_BASE_CHANGE,
-    OWN_BYTES,
-    OWN_STRINGS,
     PAIRS,
     PARITY,
     PLAIN_WALK,
     REMEMBERING,
     SHORTCUTS,
-    STARTS_ONLY,
     STEPS,
     STEPS_ALLOWED,
-    STRING_MASK,
-    STRING_OVERFLOW,
     VERDICT,
 )
 
@@ -142,7 +146,7 @@ _MANY = 16  # from so many on, a look at ``shortcuts`` pays
 _31 = np.uint32(31)
 
 
-@kernel
+@compiled
 def dedup_whole(  # type: ignore[no-untyped-def]
     base, scratch, words, offsets, source, source_start, first_source, delta, may_match,
     first_name, second_name,
@@ -208,7 +212,7 @@ def dedup_whole(  # type: ignore[no-untyped-def]
     return code, at, kept, length, state[OWN_BYTES], clash
 
 
-@kernel
+@compiled
 def _start_module(base, count, text, scratch):  # type: ignore[no-untyped-def]
     """Forget the last module; this one has ``count`` types and ``text`` bytes of strings."""
     state = scratch.state
@@ -236,7 +240,7 @@ def _start_module(base, count, text, scratch):  # type: ignore[no-untyped-def]
     state[SHORTCUTS] = 0
 
 
-@kernel
+@compiled
 def _end_module(records, edits, state):  # type: ignore[no-untyped-def]
     """Give the base types that this module re-mapped back to themselves."""
     for i in range(state[BASE_EDITS]):
@@ -244,7 +248,7 @@ def _end_module(records, edits, state):  # type: ignore[no-untyped-def]
     state[BASE_EDITS] = 0
 
 
-@kernel
+@compiled
 def dedup_types(base, own, count, first_own, scratch, own_fwds):  # type: ignore[no-untyped-def]
     """Find the canonical type of what is left: fills ``records[:, CANONICAL]``.
 
@@ -430,7 +434,7 @@ def dedup_types(base, own, count, first_own, scratch, own_fwds):  # type: ignore
     return DONE, 0
 
 
-@kernel
+@compiled
 def _list_left(count, first_own, scratch):  # type: ignore[no-untyped-def]
     """Fill ``left`` with the own types that are not mapped."""
     left = np.int64(0)
@@ -441,7 +445,7 @@ def _list_left(count, first_own, scratch):  # type: ignore[no-untyped-def]
     scratch.state[LEFT] = left
 
 
-@kernel
+@compiled
 def _resolve_forward_declarations(base, own, count, scratch, first_own):  # type: ignore[no-untyped-def]
     """Map a FWD that is still its own to the one canonical struct or union of its name, if any."""
     records = scratch.records
@@ -478,7 +482,7 @@ def _resolve_forward_declarations(base, own, count, scratch, first_own):  # type
             records[first_own + index, CANONICAL] = defined
 
 
-@kernel
+@compiled
 def compact(own, offset, count, records, first_own, base_changed, new_ids, out, out_offsets):  # type: ignore[no-untyped-def]
     """Copy the types that are their own canonical, in order, with final ids.
 
@@ -528,7 +532,7 @@ def compact(own, offset, count, records, first_own, base_changed, new_ids, out, 
     return kept, length
 
 
-@kernel
+@compiled
 def _final(records, first_own, type_id, base_changed):  # type: ignore[no-untyped-def]
     """As ``resolve``, without a look at the base's rows where they all say what they are."""
     while type_id >= first_own:
@@ -541,7 +545,7 @@ def _final(records, first_own, type_id, base_changed):  # type: ignore[no-untype
     return type_id
 
 
-@kernel
+@compiled
 def _renumber(records, first_own, new_ids, base_changed, out, word):  # type: ignore[no-untyped-def]
     canonical = _final(records, first_own, np.int64(out[word]), base_changed)
     if canonical >= first_own:

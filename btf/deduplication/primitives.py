@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..jit import apart, kernel
-from ..kinds import DATASEC, ENUM, ENUM64, FLOAT, FWD, INFO_VLEN_MASK, INT, VAR
+from ..compiled.jit import compiled, noinline
+from ..format.kinds import DATASEC, ENUM, ENUM64, FLOAT, FWD, INFO_VLEN_MASK, INT, VAR, kind_of
 from .candidates import add_candidate, add_enum, find_base_group, find_list, next_candidate
 from .equivalence import compatible_enums, remap, same_record
 from .index import ALONE, enum_content, next_content
-from .signature import CANONICAL, START, kind_of, signature
+from .signature import CANONICAL, START, signature
 from .state import FORWARD_ENUMS, LIST_MASK, PARITY
 
 
-@apart
+@noinline
 def dedup_primitive(base, own, scratch, first_own, type_id, kind):  # type: ignore[no-untyped-def]
     """Map an INT, FLOAT, FWD, ENUM or ENUM64."""
     records = scratch.records
@@ -82,7 +82,7 @@ def dedup_primitive(base, own, scratch, first_own, type_id, kind):  # type: igno
         add_candidate(scratch, h, index)
 
 
-@kernel
+@compiled
 def dedup_primitives(base, own, count, first_own, scratch):  # type: ignore[no-untyped-def]
     """Map the types that refer to nothing; returns how many FWDs stay."""
     records = scratch.records

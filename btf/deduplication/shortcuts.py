@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..jit import apart, kernel
-from ..kinds import (
+from ..compiled.jit import compiled, noinline
+from ..format.kinds import (
     ARRAY,
     ELEMENT_WORDS,
     ENUM,
@@ -31,11 +31,12 @@ from ..kinds import (
     STRUCT,
     TYPEDEF,
     UNION,
+    kind_of,
 )
 from .candidates import FINE, enter_list, fine_row
 from .equivalence import resolve
 from .index import find_entry
-from .signature import PAIRED, START, kind_of, mix, word_at
+from .signature import PAIRED, START, mix, word_at
 from .state import LIST_MASK, PAIRS, SHORTCUTS
 
 _BUDGET = 64  # types that an unfolding looks at
@@ -43,7 +44,7 @@ _UNCLEAR = np.uint64(1)  # the unfolding has a forward declaration: it may equal
 _SEED = np.uint64(0x452821E638D01377)
 
 
-@apart
+@noinline
 def open_shortcuts(scratch, first_own, count):  # type: ignore[no-untyped-def]
     """Before the first shortcut that a module takes: forget what an earlier one left behind."""
     if scratch.state[SHORTCUTS]:
@@ -54,7 +55,7 @@ def open_shortcuts(scratch, first_own, count):  # type: ignore[no-untyped-def]
     scratch.state[SHORTCUTS] = 1
 
 
-@kernel
+@compiled
 def unfolding(base, own, scratch, type_id):  # type: ignore[no-untyped-def]
     """Hash of the first types of a type's graph, in the order of the walk, ids left out: uint64.
 
@@ -109,7 +110,7 @@ def unfolding(base, own, scratch, type_id):  # type: ignore[no-untyped-def]
     return h
 
 
-@apart
+@noinline
 def may_equal(base, own, scratch, a, b):  # type: ignore[no-untyped-def]
     """Whether a walk could find two types equal, as far as their unfoldings say."""
     of_a = unfolding(base, own, scratch, a)
@@ -117,7 +118,7 @@ def may_equal(base, own, scratch, a, b):  # type: ignore[no-untyped-def]
     return of_a == of_b or of_a == _UNCLEAR or of_b == _UNCLEAR
 
 
-@apart
+@noinline
 def fine_lists(base, own, scratch, first_own, own_list, h, type_id):  # type: ignore[no-untyped-def]
     """Of a list of candidates (with signature ``h``), those that a walk could find equal to a type.
 
@@ -143,7 +144,7 @@ def fine_lists(base, own, scratch, first_own, own_list, h, type_id):  # type: ig
     return True, same, find_entry(scratch.fine_slots, mask, mix(h, _UNCLEAR))
 
 
-@apart
+@noinline
 def enter_fine_list(base, own, scratch, first_own, h, own_index, newest):  # type: ignore[no-untyped-def]
     """Enter an own type of a list that is split into the fine list that it belongs to."""
     of_type = unfolding(base, own, scratch, first_own + own_index)
@@ -151,7 +152,7 @@ def enter_fine_list(base, own, scratch, first_own, h, own_index, newest):  # typ
     enter_list(scratch, scratch.fine_slots, FINE, mix(h, of_type), row, own_index, newest)
 
 
-@apart
+@noinline
 def note_proved(base, own, scratch, first_own):  # type: ignore[no-untyped-def]
     """After a walk that ended well, and was merged: note which typedefs equal which.
 

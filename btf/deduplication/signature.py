@@ -20,8 +20,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..jit import apart, inlined, kernel
-from ..kinds import (
+from ..compiled.jit import compiled, inlined, noinline
+from ..format.kinds import (
     ARRAY,
     ELEMENT_WORDS,
     ENUM,
@@ -31,8 +31,6 @@ from ..kinds import (
     FWD,
     HEAD_IS_REF,
     HEAD_WORDS,
-    INFO_KIND_MASK,
-    INFO_KIND_SHIFT,
     INFO_VLEN_MASK,
     INT,
     STRUCT,
@@ -40,6 +38,7 @@ from ..kinds import (
     UNION,
     VAR,
     VOID,
+    kind_of,
 )
 
 _SEED = np.uint64(0x243F6A8885A308D3)
@@ -70,17 +69,12 @@ def word_at(base, own, position):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def kind_of(info):  # type: ignore[no-untyped-def]
-    return np.int64((info >> INFO_KIND_SHIFT) & INFO_KIND_MASK)
-
-
-@inlined
 def mix(h, value):  # type: ignore[no-untyped-def]
     h = (h ^ np.uint64(value)) * _FACTOR
     return h ^ (h >> _29)
 
 
-@kernel
+@compiled
 def _reference_class(base, own, records, type_id, h):  # type: ignore[no-untyped-def]
     """Mix into ``h`` what equality guarantees of a type that is referred to."""
     for _ in range(_MEMBER_DEPTH):
@@ -112,7 +106,7 @@ def _reference_class(base, own, records, type_id, h):  # type: ignore[no-untyped
     return h
 
 
-@apart
+@noinline
 def signature(base, own, records, type_id):  # type: ignore[no-untyped-def]
     """Signature of a type: uint64.
 

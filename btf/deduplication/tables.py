@@ -7,9 +7,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike
 
-from ..memory import Shape, power_of_two, zeros
-from ..strings import JUMPS, PIECE_BITS
-from .intake import STRING_COLUMNS, TEXT_PER_HEAD
+from ..compiled.huge_pages import Shape, power_of_two, zeros
+from ..edit.remap import STRING_COLUMNS, TEXT_PER_HEAD
+from ..format.strings import JUMPS, PIECE_BITS
 from .signature import CANONICAL, RECORD_COLUMNS, START
 from .state import ENOUGH_STEPS, STATE_SLOTS, STEPS_PER_TYPE
 

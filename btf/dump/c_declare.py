@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .. import kinds
-from ..table import BTF
+from ..format import kinds
+from ..types.btf import BTF
 from .c_layout import Padding, Planner
 from .c_names import Scope, identifier, spelling, stand_in
 from .c_order import BUILT_IN, Order, Step

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from .. import kinds
+from ..format import kinds
 from .c_names import scalar_align
 from .c_types import COMPOSITES, ENUM_SIZES, ENUMS, Member, Types
 

@@ -8,7 +8,7 @@ next is ``name___2``, as in libbpf's dump.
 
 from __future__ import annotations
 
-from .. import kinds
+from ..format import kinds
 from .c_types import Types
 
 _KEYWORDS = """

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .. import kinds
+from ..format import kinds
 from .c_layout import Planner
 from .c_names import spelling
 from .c_types import COMPOSITES, ENUMS, QUALIFIERS, Types

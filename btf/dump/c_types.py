@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .. import kinds
 from ..errors import BtfError
-from ..table import BTF
+from ..format import kinds
+from ..types.btf import BTF
 from .fields import Names
 
 MAX_CHAIN = 1024

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from .. import kinds
-from ..table import BTF
+from ..format import kinds
+from ..types.btf import BTF
 
 PARTS_PER_CHUNK = 20_000
 ANONYMOUS = "(anon)"

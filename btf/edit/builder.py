@@ -24,14 +24,14 @@ from typing import TypeAlias
 
 import numpy as np
 
-from .. import kinds
 from ..errors import UnsupportedError
-from ..header import MAX_TYPE_ID, pack
-from ..kinds import INFO_KIND_MASK, INFO_KIND_SHIFT, INFO_VLEN_MASK, Role, info_word
-from ..table import BTF, NATIVE, parse
-from ..view.objects import DatasecEntry, EnumValue, Member, Param
-from ..view.typebase import Linkage, Type
-from .adding import StringPool, check_addable
+from ..format import kinds
+from ..format.header import MAX_TYPE_ID, pack
+from ..format.kinds import INFO_KIND_MASK, INFO_KIND_SHIFT, INFO_VLEN_MASK, Role, info_word
+from ..types.btf import BTF, NATIVE, parse
+from ..types.objects import DatasecEntry, EnumValue, Member, Param
+from ..types.typebase import Linkage, Type
+from .append import StringPool, check_addable
 
 Name: TypeAlias = str | bytes
 Ref: TypeAlias = int | Type

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..jit import kernel
+from ..compiled.jit import compiled
 from .graph import Graph, find_components, read_graph
 from .hashing import (
     BASE_ID,
@@ -121,7 +121,7 @@ class Types(NamedTuple):
     work: Work
 
 
-@kernel
+@compiled
 def _value(t, base, type_id):  # type: ignore[no-untyped-def]
     """Fingerprint of a type that is done."""
     if type_id >= t.start_id:
@@ -132,7 +132,7 @@ def _value(t, base, type_id):  # type: ignore[no-untyped-def]
     return finish(a, b)
 
 
-@kernel
+@compiled
 def _label(t, base, type_id):  # type: ignore[no-untyped-def]
     if type_id >= t.start_id:
         return t.work.graph.labels[type_id - t.start_id, 0], t.work.graph.labels[
@@ -142,7 +142,7 @@ def _label(t, base, type_id):  # type: ignore[no-untyped-def]
     return record_label(base.words, at, base.strings, base.strings)
 
 
-@kernel
+@compiled
 def _degree(t, base, type_id):  # type: ignore[no-untyped-def]
     """How many references a type has."""
     if type_id >= t.start_id:
@@ -151,7 +151,7 @@ def _degree(t, base, type_id):  # type: ignore[no-untyped-def]
     return reference_count(base.words[np.int64(base.offsets[type_id - 1]) + 1])
 
 
-@kernel
+@compiled
 def _child(t, base, type_id, number):  # type: ignore[no-untyped-def]
     """Type id that a type's reference ``number`` leads to."""
     if type_id >= t.start_id:
@@ -159,7 +159,7 @@ def _child(t, base, type_id, number):  # type: ignore[no-untyped-def]
     return reference_at(base.words, np.int64(base.offsets[type_id - 1]), number)
 
 
-@kernel
+@compiled
 def _key(t, base, type_id):  # type: ignore[no-untyped-def]
     """Hash of a type's label and of the fingerprints of what it refers to."""
     a, b = _label(t, base, type_id)
@@ -171,7 +171,7 @@ def _key(t, base, type_id):  # type: ignore[no-untyped-def]
     return finish(a, b)
 
 
-@kernel
+@compiled
 def _find_key(t, base, slots, mask, a, b):  # type: ignore[no-untyped-def]
     """Id of a type of a cycle with this key, or 0."""
     slot = np.int64(b & np.uint64(mask))
@@ -185,7 +185,7 @@ def _find_key(t, base, slots, mask, a, b):  # type: ignore[no-untyped-def]
     return np.int64(0)
 
 
-@kernel
+@compiled
 def _find_label(t, base, slots, mask, a, b):  # type: ignore[no-untyped-def]
     """(id of the first struct or union with this label or 0, its slot or a free one)"""
     slot = np.int64(b & np.uint64(mask))
@@ -199,7 +199,7 @@ def _find_label(t, base, slots, mask, a, b):  # type: ignore[no-untyped-def]
     return np.int64(0), slot
 
 
-@kernel
+@compiled
 def enter_known(t, base, v):  # type: ignore[no-untyped-def]
     """Enter type ``v`` (0-based), whose fingerprint and those of its children are done."""
     type_id = v + t.start_id
@@ -218,7 +218,7 @@ def enter_known(t, base, v):  # type: ignore[no-untyped-def]
         t.work.known.labels[slot] = (a & _HIGH) | np.uint64(type_id)
 
 
-@kernel
+@compiled
 def _compare(t, base, v, other, stack, budget):  # type: ignore[no-untyped-def]
     """Whether ``v`` (0-based) and all of its component are the same as type id ``other``, which is
     done, and what that leads to: (yes or no, what is left of the budget).
@@ -260,7 +260,7 @@ def _compare(t, base, v, other, stack, budget):  # type: ignore[no-untyped-def]
     return True, budget
 
 
-@kernel
+@compiled
 def _same_as_known(t, base, c, stack, budget):  # type: ignore[no-untyped-def]
     """Whether component ``c`` is the same as something known, its ``mates``: (yes or no, budget).
 
@@ -298,7 +298,7 @@ def _same_as_known(t, base, c, stack, budget):  # type: ignore[no-untyped-def]
     return False, budget
 
 
-@kernel
+@compiled
 def _load(t, base, p, c, count):  # type: ignore[no-untyped-def]
     """Fill a Partition with the ``count`` types in ``work.nodes`` and the references among them.
 
@@ -334,7 +334,7 @@ def _load(t, base, p, c, count):  # type: ignore[no-untyped-def]
                 p.in_edges[at, 0], p.in_edges[at, 1] = i, e - t.work.graph.first[v]
 
 
-@kernel
+@compiled
 def _refine_component(t, base, p, c):  # type: ignore[no-untyped-def]
     """Leave one type of each class of component ``c`` in ``work.nodes``; returns how many.
 
@@ -363,7 +363,7 @@ def _refine_component(t, base, p, c):  # type: ignore[no-untyped-def]
     return found
 
 
-@kernel
+@compiled
 def _finish_component(t, base, p, c, count):  # type: ignore[no-untyped-def]
     """Fingerprints of component ``c`` from its digest and the colours of its classes."""
     digest_a, digest_b = np.uint64(count), np.uint64(0)
@@ -391,7 +391,7 @@ def _finish_component(t, base, p, c, count):  # type: ignore[no-untyped-def]
         t.cyclic[v] = 1
 
 
-@kernel
+@compiled
 def _fingerprint_components(t, base, components, minimal):  # type: ignore[no-untyped-def]
     """Fill ``t.values`` and ``t.cyclic``; returns DONE or TOO_LONG."""
     graph, p, stack = t.work.graph, t.work.partition, t.work.stack
@@ -430,7 +430,7 @@ def _fingerprint_components(t, base, components, minimal):  # type: ignore[no-un
     return DONE
 
 
-@kernel
+@compiled
 def _refine_all(t, base):  # type: ignore[no-untyped-def]
     """Refine all types of the graph at once; returns the number of classes."""
     for v in range(t.types):
@@ -441,7 +441,7 @@ def _refine_all(t, base):  # type: ignore[no-untyped-def]
     return refine(t.work.partition, t.types)
 
 
-@kernel
+@compiled
 def fingerprint_types(mode, start_id, count, words, offsets, below, own, work, base, out, cyclic):  # type: ignore[no-untyped-def]
     """Work on a graph of ``count`` types; returns DONE or TOO_LONG, with REFINE_ALL the classes.
 
@@ -470,7 +470,7 @@ def fingerprint_types(mode, start_id, count, words, offsets, below, own, work, b
     return _fingerprint_components(t, base, graph.bounds[count + 1], mode == MINIMAL)
 
 
-@kernel
+@compiled
 def enter_all(start_id, count, work, base, values, cyclic):  # type: ignore[no-untyped-def]
     """Enter all types of cycles in ``work.known``, zeroed; the graph is in ``work``."""
     t = Types(start_id, count, len(work.known.keys) - 1, values, cyclic, work)

@@ -21,11 +21,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..compiled.huge_pages import power_of_two
+from ..compiled.workspaces import kept
 from ..deduplication.index import unknown_kind_error
 from ..errors import WrongBaseError
-from ..memory import power_of_two
-from ..table import BTF, freeze
-from ..workspaces import kept
+from ..types.btf import BTF, freeze
 from .cycles import (
     AGAIN,
     DONE,

@@ -6,9 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..deduplication.signature import kind_of
-from ..jit import kernel
-from ..kinds import STRUCT, UNION
+from ..compiled.jit import compiled
+from ..format.kinds import STRUCT, UNION, kind_of
 from .hashing import record_label, reference_at, reference_count
 
 
@@ -50,7 +49,7 @@ class Graph(NamedTuple):
         )
 
 
-@kernel
+@compiled
 def read_graph(graph, count, words, offsets, base_strings, strings):  # type: ignore[no-untyped-def]
     """Fill labels, first, children and composite for the own types of a BTF."""
     at_child = 0
@@ -68,7 +67,7 @@ def read_graph(graph, count, words, offsets, base_strings, strings):  # type: ig
     graph.first[count] = at_child
 
 
-@kernel
+@compiled
 def find_components(graph, start_id, count):  # type: ignore[no-untyped-def]
     """Tarjan's algorithm with a stack of its own; returns the number of components."""
     component, members, bounds = graph.component, graph.members, graph.bounds

@@ -13,9 +13,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..deduplication.signature import kind_of
-from ..jit import kernel
-from ..kinds import (
+from ..compiled.jit import compiled
+from ..format.kinds import (
     ELEMENT_NAME,
     ELEMENT_REF,
     ELEMENT_WORDS,
@@ -24,8 +23,9 @@ from ..kinds import (
     HEAD_IS_REF,
     HEAD_WORDS,
     INFO_VLEN_MASK,
+    kind_of,
 )
-from ..strings import eight_bytes, first_marked_byte, zero_bytes
+from ..format.strings import eight_bytes, first_marked_byte, zero_bytes
 
 _C1 = np.uint64(0x87C37B91114253D5)
 _C2 = np.uint64(0x4CF5AD432745937F)
@@ -51,7 +51,7 @@ INSIDE = np.uint64(8)  # a type of a cycle and what it refers to outside
 HERE = np.uint64(0x9E3779B97F4A7C15)  # in place of a reference within the same component
 
 
-@kernel
+@compiled
 def absorb(a, b, word):  # type: ignore[no-untyped-def]
     """The state (a, b) after one more word."""
     k = word * _C1
@@ -67,7 +67,7 @@ def absorb(a, b, word):  # type: ignore[no-untyped-def]
     return a, b
 
 
-@kernel
+@compiled
 def finish(a, b):  # type: ignore[no-untyped-def]
     """The hash that a state stands for."""
     a += b
@@ -83,13 +83,13 @@ def finish(a, b):  # type: ignore[no-untyped-def]
     return a, b
 
 
-@kernel
+@compiled
 def start(use, kept):  # type: ignore[no-untyped-def]
     """A new state for one of the uses above, and one word of its own."""
     return absorb(use, kept, use)
 
 
-@kernel
+@compiled
 def reference_count(info):  # type: ignore[no-untyped-def]
     """How many references a record has, void included."""
     kind = kind_of(info)
@@ -99,7 +99,7 @@ def reference_count(info):  # type: ignore[no-untyped-def]
     return count
 
 
-@kernel
+@compiled
 def reference_at(words, at, number):  # type: ignore[no-untyped-def]
     """Type id that the record at word ``at`` refers to: reference ``number`` in record order."""
     kind = kind_of(words[at + 1])
@@ -115,7 +115,7 @@ def reference_at(words, at, number):  # type: ignore[no-untyped-def]
     return np.int64(words[body])
 
 
-@kernel
+@compiled
 def _absorb_text(a, b, base_strings, own_strings, offset):  # type: ignore[no-untyped-def]
     """The state after a string: eight bytes at a time, then its length, marked as such."""
     text, at = base_strings, offset
@@ -135,7 +135,7 @@ def _absorb_text(a, b, base_strings, own_strings, offset):  # type: ignore[no-un
     return absorb(a, b, np.uint64(length + rest) | _END)
 
 
-@kernel
+@compiled
 def record_label(words, at, base_strings, own_strings):  # type: ignore[no-untyped-def]
     """Hash of all that the record at word ``at`` says itself: every word that is a value, names by
     their text; where references stand and how many there are follows from kind and vlen.

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..jit import kernel
+from ..compiled.jit import compiled
 from .hashing import COLOUR, EDGE, absorb, finish, start
 
 
@@ -82,7 +82,7 @@ class Partition(NamedTuple):
         )
 
 
-@kernel
+@compiled
 def _sort_into_groups(p, keys, first, count):  # type: ignore[no-untyped-def]
     """Sort ``order[first:first + count]`` into groups of equal keys; returns how many there are.
 
@@ -122,7 +122,7 @@ def _sort_into_groups(p, keys, first, count):  # type: ignore[no-untyped-def]
     return found
 
 
-@kernel
+@compiled
 def _recolour(p, number, first, size, a, b, changed):  # type: ignore[no-untyped-def]
     """Make ``size`` places from ``first`` on a class; returns the new length of ``changed``."""
     p.classes[number, 0], p.classes[number, 1], p.classes[number, 2] = first, size, 0
@@ -135,7 +135,7 @@ def _recolour(p, number, first, size, a, b, changed):  # type: ignore[no-untyped
     return changed
 
 
-@kernel
+@compiled
 def _part_colour(a, b, sum_a, sum_b):  # type: ignore[no-untyped-def]
     """Colour of a part that leaves a class of colour (a, b)."""
     x, y = start(COLOUR, a)
@@ -145,7 +145,7 @@ def _part_colour(a, b, sum_a, sum_b):  # type: ignore[no-untyped-def]
     return finish(x, y)
 
 
-@kernel
+@compiled
 def _touch(p, rounds, changed):  # type: ignore[no-untyped-def]
     """Add up, for each node, its references that changed; returns the number of touched classes."""
     touched = 0
@@ -176,7 +176,7 @@ def _touch(p, rounds, changed):  # type: ignore[no-untyped-def]
     return touched
 
 
-@kernel
+@compiled
 def refine(p, nodes):  # type: ignore[no-untyped-def]
     """Split classes until nothing tells nodes of one class apart; returns the number of classes.
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..table import BTF
+from ..types.btf import BTF
 from .classes import Classes, classify
 from .rebase import rebase
 

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..edit.adding import require_known_kinds
-from ..edit.rewrite import fields
+from ..edit.append import require_known_kinds
+from ..edit.fields import fields
 from ..fingerprint.fingerprints import own_fingerprints
-from ..kinds import DATASEC, DECL_TAG, FUNC, VAR
-from ..table import BTF
+from ..format.kinds import DATASEC, DECL_TAG, FUNC, VAR
+from ..types.btf import BTF
 
 # What a module has, where the other kinds say what things are like: two functions of one name and
 # one signature are still two functions. They stay in their modules, where tools look for them; and

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..edit.adding import StringPool
-from ..edit.rewrite import fields, gather
-from ..jit import kernel
-from ..strings import find_string, hash_string
-from ..table import BTF, freeze
+from ..compiled.jit import compiled
+from ..edit.append import StringPool
+from ..edit.fields import fields, gather
+from ..format.strings import find_string, hash_string
+from ..types.btf import BTF, freeze
 
 
 class LayerMaker:
@@ -75,7 +75,7 @@ class LayerMaker:
         )
 
 
-@kernel
+@compiled
 def _look_up(starts, source, strings, slots, start_off, found):  # type: ignore[no-untyped-def]
     """Look strings of ``source`` up in the own strings of a level.
 

@@ -89,7 +89,7 @@ class Loader(importlib.abc.Loader):
     def exec_module(self, module: object) -> None:
         self._loader.exec_module(module)  # type: ignore[arg-type]
         name = module.__name__  # type: ignore[attr-defined]
-        if name == "pipeline.worker":
+        if name == "pipeline.work.worker":
             change_worker(module)
         if FAULTS.get("die_in", [""])[0] == name:
             change_function(module, *FAULTS["die_in"][1:])
@@ -99,7 +99,7 @@ class Finder(importlib.abc.MetaPathFinder):
     """Finds what is to be changed."""
 
     def find_spec(self, name: str, path: object, target: object = None) -> object:
-        if name not in ("pipeline.worker", FAULTS.get("die_in", [""])[0]):
+        if name not in ("pipeline.work.worker", FAULTS.get("die_in", [""])[0]):
             return None
         spec = importlib.machinery.PathFinder.find_spec(name, path)  # type: ignore[arg-type]
         if spec is not None and spec.loader is not None:

@@ -1,0 +1,150 @@
+"""Where machine code is kept, and when it may be used again.
+
+Machine code can never be stale: the name of its folder holds a hash of the source of its module
+and of all sources of this package that this one imports, of the versions of Python, NumPy, Numba
+and LLVM, and of the processor. Several processes may fill a folder at once: a file is written
+under a temporary name and renamed, and holds a digest of its content.
+
+``SPLITBTF_CACHE_DIR`` moves the folder; the default is ``$XDG_CACHE_HOME/splitbtf``. A wheel can
+bundle machine code for a level of processors, found by the hash of the sources alone; where it
+can be used, nothing is compiled.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import importlib.util
+import os
+import re
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from .target import BUILDS, BUILT_FOR, processor, runs_x86_64_v3
+
+_PACKAGE = Path(__file__).parent.parent  # btf: where all compiled functions are
+_BUNDLED = _PACKAGE / "machine_code"
+CACHE_VARIABLE = "SPLITBTF_CACHE_DIR"
+_IMPORT = re.compile(
+    rb"^[ \t]*from (\.+)([\w.]*) import ([^#\n(]*)(\([^)]*\))?[ \t]*(?:#.*)?$", re.MULTILINE
+)
+_DIGEST_BYTES = 16
+
+
+@functools.cache
+def _environment() -> bytes:
+    """What machine code depends on besides sources."""
+    versions = [_version(name) for name in ("numba", "llvmlite")]
+    return repr((sys.version, np.__version__, versions, processor())).encode()
+
+
+def _version(package: str) -> bytes:
+    """What stands for a package's version, without an import of it or of importlib.metadata."""
+    spec = importlib.util.find_spec(package)
+    for folder in spec.submodule_search_locations or () if spec is not None else ():
+        with contextlib.suppress(OSError):
+            return Path(folder, "_version.py").read_bytes()
+    from importlib import metadata
+
+    return metadata.version(package).encode()
+
+
+@functools.cache
+def _package_sources() -> frozenset[str]:
+    return frozenset(
+        f"{folder}/{name}"
+        for folder, _, names in os.walk(_PACKAGE)
+        for name in names
+        if name.endswith(".py")
+    )
+
+
+@functools.cache
+def _source(path: str) -> tuple[bytes, tuple[str, ...]]:
+    """A source, and those of this package that it imports. Read once: a process that takes kernels
+    from many modules would else do it for each."""
+    text = Path(path).read_bytes()
+    imported: list[str] = []
+    for dots, dotted, names, more in _IMPORT.findall(text):
+        folder = path.rsplit("/", len(dots))[0]
+        if dotted:
+            folder += "/" + dotted.decode().replace(".", "/")
+        imported.append(f"{folder}.py")
+        imported += (f"{folder}/{name.decode()}.py" for name in re.findall(rb"\w+", names + more))
+    return text, tuple(path for path in imported if path in _package_sources())
+
+
+def _sources(path: str) -> dict[str, bytes]:
+    """A source and all that it imports from the package, by path."""
+    found: dict[str, bytes] = {}
+    waiting = [path]
+    while waiting:
+        path = waiting.pop()
+        if path not in found:
+            found[path], imported = _source(path)
+            waiting += imported
+    return found
+
+
+@functools.cache
+def cache_folder(module: str = "") -> Path:
+    """The folder for the machine code of the kernels of a module (dotted name)."""
+    if BUILT_FOR:
+        return _BUNDLED / f"{BUILT_FOR}-{_sources_digest(module, b'')}"
+    root = os.environ.get(CACHE_VARIABLE)
+    if not root:
+        cache_home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+        root = str(Path(cache_home) / "splitbtf")
+    return Path(root) / f"kernels-{_sources_digest(module, _environment())}"
+
+
+@functools.cache
+def bundled_folder(module: str) -> Path | None:
+    """The folder for machine code that this package was built with, if this processor runs it."""
+    if not _BUNDLED.is_dir() or not runs_x86_64_v3():
+        return None
+    return _BUNDLED / f"{BUILDS[0]}-{_sources_digest(module, b'')}"
+
+
+def _sources_digest(module: str, more: bytes) -> str:
+    """Stands for the sources that the kernels of a module are made of."""
+    digest = hashlib.blake2b(more, digest_size=10)
+    origin = getattr(sys.modules.get(module), "__file__", None) or f"{_PACKAGE}/compiled/jit.py"
+    for source, text in sorted({**_sources(origin), **_compiler_sources()}.items()):
+        name = source.removeprefix(f"{_PACKAGE}/")
+        digest.update(name.encode() + b"\0" + text + b"\0")
+    return digest.hexdigest()
+
+
+@functools.cache
+def _compiler_sources() -> dict[str, bytes]:
+    folder = f"{_PACKAGE}/compiled/compiler/"
+    paths = [path for path in _package_sources() if path.startswith(folder)]
+    return {path: _source(path)[0] for path in [f"{_PACKAGE}/compiled/jit.py", *paths]}
+
+
+def read_code(path: Path) -> bytes | None:
+    """Stored machine code, or None if there is none that is whole."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return None
+    digest, rest = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
+    if hashlib.blake2b(rest, digest_size=_DIGEST_BYTES).digest() != digest:
+        return None
+    return rest
+
+
+def write_code(path: Path, content: bytes) -> None:
+    """Store machine code; where that is not possible, it is compiled again next time."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+            file.write(hashlib.blake2b(content, digest_size=_DIGEST_BYTES).digest() + content)
+        os.replace(file.name, path)
+    except OSError:
+        pass

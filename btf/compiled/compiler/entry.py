@@ -1,0 +1,141 @@
+"""From a kernel and the types of its arguments to machine code."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import llvmlite.binding as llvm
+import numpy as np
+from llvmlite import ir
+from numba.core import types
+from numba.core.compiler_lock import global_compiler_lock
+from numba.np import numpy_support
+
+from .frontend import Library, dispatcher
+from .image import NoImageError, image_of
+from .lowering import WORD, Bundle, Vector, load_argument, words_of
+
+
+def compile_entry(
+    function: Callable[..., object], key: tuple[Any, ...], name: str
+) -> tuple[dict[str, Any], bytes]:
+    """Compile a kernel for argument types: what ``jit`` must know of the code, and the code."""
+    with global_compiler_lock, _no_collection():
+        args = tuple(map(_numba_type, key))
+        target = dispatcher(function)
+        try:
+            target.compile(args)
+        except NotImplementedError as error:
+            raise TypeError(f"{name}: kernels cannot use this feature of Numba: {error}") from error
+        compiled = target.overloads[args]
+        context = compiled.target_context
+        library = context.codegen().create_library(name)
+        library.add_linking_library(compiled.library)
+        library.add_ir_module(_entry(context, compiled, args, name))
+        code = _emit(context.codegen(), library, name)
+    head = {"results": _result_names(compiled.signature.return_type)}
+    try:
+        image, start, imports = image_of(code, name)
+    except NoImageError:
+        return {**head, "object": name}, code
+    return {**head, "start": start, "imports": imports}, image
+
+
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    """Garbage is left where it is: nearly all that the compiler makes is still in use when it is
+    looked through, which takes an eighth of its time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def _numba_type(key: Any) -> Any:
+    """Numba's type for what ``jit._flatten`` says of an argument."""
+    if isinstance(key, str):
+        if key[0] in "<>|=":
+            return Vector(numpy_support.from_dtype(np.dtype(key)), ())
+        return getattr(types, key)
+    if isinstance(key, tuple):
+        dtype, *row = key
+        return Vector(numpy_support.from_dtype(np.dtype(dtype)), tuple(row))
+    made, parts = key.types
+    fields: dict[str, tuple[int, Any]] = {}
+    position = 0
+    for name, part in zip(made._fields, parts, strict=True):
+        numba_type = _numba_type(part)
+        fields[name] = position, numba_type
+        position += words_of(numba_type)
+    return Bundle(made.__qualname__, fields)
+
+
+def _result_names(numba_type: Any) -> str | list[str] | None:
+    if isinstance(numba_type, types.BaseTuple):
+        return [_result_name(part) for part in numba_type]
+    return None if numba_type == types.none else _result_name(numba_type)
+
+
+def _result_name(numba_type: Any) -> str:
+    if isinstance(numba_type, types.Integer | types.Boolean):
+        return str(types.unliteral(numba_type))
+    raise TypeError(f"a kernel returns {numba_type}: only integers and booleans can be returned")
+
+
+def _entry(context: Any, compiled: Any, args: Any, name: str) -> Any:
+    """IR of the function that takes a frame apart, calls the kernel and stores its results."""
+    module = context.create_module(name)
+    entry = ir.Function(module, ir.FunctionType(ir.VoidType(), [WORD.as_pointer()]), name)
+    builder = ir.IRBuilder(entry.append_basic_block())
+    frame = entry.args[0]
+    position = 0
+    values = []
+    for numba_type in args:
+        values.append(load_argument(context, builder, frame, position, numba_type))
+        position += words_of(numba_type)
+    called = ir.Function(
+        module,
+        context.call_conv.get_function_type(compiled.fndesc.restype, compiled.fndesc.argtypes),
+        compiled.fndesc.llvm_func_name,
+    )
+    _, result = context.call_conv.call_function(
+        builder, called, compiled.fndesc.restype, compiled.fndesc.argtypes, values
+    )
+    result_type = compiled.signature.return_type
+    results: list[tuple[Any, Any]] = []
+    if isinstance(result_type, types.BaseTuple):
+        for i, part in enumerate(result_type):
+            results.append((part, builder.extract_value(result, i)))
+    elif result_type != types.none:
+        results.append((result_type, result))
+    for i, (part, item) in enumerate(results):
+        if isinstance(part, types.Boolean):
+            item = builder.zext(item, WORD)
+        else:
+            item = context.cast(builder, item, part, types.int64)
+        builder.store(item, builder.gep(frame, [WORD(position + i)]))
+    builder.ret_void()
+    return module
+
+
+def _emit(owner: Any, library: Library, entry: str) -> bytes:
+    """Object code of a library and all that it calls, of which only ``entry`` can be called."""
+    linked = llvm.parse_assembly(library.texts[0])
+    for part in library.reached():
+        for text in part.texts if part is not library else part.texts[1:]:
+            linked.link_in(llvm.parse_assembly(text))
+    for function in linked.functions:
+        if not function.is_declaration and function.name != entry:
+            function.linkage = "internal"
+    linked.verify()
+    builder = llvm.create_pass_builder(
+        owner.machine, llvm.create_pipeline_tuning_options(speed_level=3)
+    )
+    builder.getModulePassManager().run(linked, builder)
+    return bytes(owner.machine.emit_object(linked))

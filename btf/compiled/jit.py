@@ -1,0 +1,203 @@
+"""Compiled functions: hot loops in Python that run as machine code.
+
+Every hot loop is a function under ``@compiled``. The first call with arguments of new types
+compiles it (``compiler``, built on Numba) and keeps the machine code in a file (``code_cache``);
+every later process loads it and calls it by address. So a warm start imports neither Numba nor
+LLVM, and reads sources only to hash them.
+
+What a compiled function may do:
+
+* take and return integers and booleans; take arrays of one or two dimensions, C-contiguous and
+  aligned, and named tuples of these (``arguments``);
+* read and write elements of arrays, and slice them (``array[start:stop]``), but make none;
+* not raise, and never use a negative index: no run-time under it counts references, checks bounds
+  or unwinds. Wrappers validate before they call.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import json
+import mmap
+import os
+import struct
+from array import array
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numpy as np
+
+from .arguments import address, describe, flatten
+from .code_cache import bundled_folder, cache_folder, read_code, write_code
+from .target import INTERPRETED
+
+F = TypeVar("F", bound=Callable[..., object])
+
+
+def compiled(function: F) -> F:
+    """Decorate ``function`` to run as machine code; the module docstring says what it may do."""
+    if INTERPRETED:
+        return function
+    return CompiledFunction(function)  # type: ignore[return-value]
+
+
+def inlined(function: F) -> F:
+    """Decorate a function to be inlined into every compiled function that calls it."""
+    function.inlining = "alwaysinline"  # type: ignore[attr-defined]
+    return compiled(function)
+
+
+def noinline(function: F) -> F:
+    """Decorate a function for a rare case, never to be inlined: the loop that calls it keeps its
+    registers for the common case."""
+    function.inlining = "noinline"  # type: ignore[attr-defined]
+    return compiled(function)
+
+
+class CompiledFunction:
+    """A function that is compiled for each combination of argument types it is called with."""
+
+    def __init__(self, function: Callable[..., object]) -> None:
+        self.function = function
+        functools.update_wrapper(self, function)
+        self._entries: dict[Any, _Entry] = {}
+
+    @functools.cached_property
+    def _numba_type_(self) -> Any:
+        """What Numba makes of this function where another one calls it."""
+        from .compiler import dispatcher_type
+
+        return dispatcher_type(self.function)
+
+    def __call__(self, *args: Any) -> Any:
+        frame = array("q")
+        entry = self._entry(flatten(args, frame))
+        at = len(frame)
+        frame.extend(entry.room)
+        entry.call(frame.buffer_info()[0])
+        return entry.result(frame, at)
+
+    def prepare(self, *args: Any) -> None:
+        """Have the machine code for such arguments ready, without a call."""
+        self._entry(flatten(args, array("q")))
+
+    def _entry(self, key: tuple[Any, ...]) -> _Entry:
+        entry = self._entries.get(key)
+        if entry is None:
+            entry = self._entries[key] = _Entry(self, key)
+        return entry
+
+
+class Call:
+    """A call that is made again and again, with arguments of the same types of which few change.
+
+    To lay ten arguments out takes Python longer than some kernels take for a module, so all are
+    laid out once, and what changes is put in its place. Not for several threads at once.
+    """
+
+    def __init__(self, function: Callable[..., Any], *args: Any) -> None:
+        self._function = function
+        self._args = list(args)  # the frame has addresses of them
+        self._frame = frame = array("q")
+        self._places: list[int] = []
+        if INTERPRETED:
+            return
+        assert isinstance(function, CompiledFunction)
+        key: tuple[Any, ...] = ()
+        for value in args:
+            self._places.append(len(frame))
+            key += flatten((value,), frame)
+        self._entry = function._entry(key)
+        self._results_at = len(frame)
+        frame.extend(self._entry.room)
+        self._address = frame.buffer_info()[0]  # it does not grow any more
+
+    def put(self, number: int, values: np.ndarray, start: int, count: int) -> None:
+        """Have ``values[start : start + count]`` as an argument, by its number. As the one before
+        it is of one dimension and contiguous, and of the same type: that is not looked at. Whoever
+        calls keeps ``values`` until the call is over."""
+        if INTERPRETED:
+            self._args[number] = values[start : start + count]
+            return
+        at = self._places[number]
+        self._frame[at] = address(values) + start * values.itemsize
+        self._frame[at + 1] = count
+
+    def __call__(self) -> Any:
+        if INTERPRETED:
+            return self._function(*self._args)
+        self._entry.call(self._address)
+        return self._entry.result(self._frame, self._results_at)
+
+
+class _Entry:
+    """The machine code of a compiled function for one combination of argument types.
+
+    call    takes the address of a frame: the words of the arguments, then room for the results
+    room    as many words as there are results
+    """
+
+    def __init__(self, owner: CompiledFunction, key: tuple[Any, ...]) -> None:
+        function = owner.function
+        name = f"{function.__module__}.{function.__qualname__}"
+        signature = hashlib.blake2b(describe(key).encode(), digest_size=6).hexdigest()
+        path = cache_folder(function.__module__) / f"{name}-{signature}"
+        stored = read_code(path)
+        if stored is None and (bundled := bundled_folder(function.__module__)) is not None:
+            stored = read_code(bundled / path.name)
+        if stored is None:
+            from .compiler import compile_entry
+
+            facts, made = compile_entry(function, key, f"{name}-{signature}")
+            stored = json.dumps(facts).encode() + b"\n" + made
+            write_code(path, stored)
+        line, code = stored.split(b"\n", 1)
+        head = json.loads(line)
+        self._results: str | list[str] | None = head["results"]
+        one = isinstance(self._results, str)
+        self._as_they_are = not {"bool", "uint64"} & set(self._results or ())
+        self.room = array("q", [0] * (1 if one else len(self._results or ())))
+        self.call = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(_load(head, code))
+
+    def result(self, frame: array[int], at: int) -> Any:
+        """The results from position ``at`` of the frame on, as Python numbers."""
+        if self._results is None:
+            return None
+        if isinstance(self._results, str):
+            return _number(self._results, frame[at])
+        if self._as_they_are:
+            return tuple(frame[at:])
+        return tuple(_number(kind, frame[at + i]) for i, kind in enumerate(self._results))
+
+
+def _number(kind: str, word: int) -> int | bool:
+    if kind == "bool":
+        return bool(word)
+    return word & 0xFFFFFFFFFFFFFFFF if kind == "uint64" else word
+
+
+def _load(head: dict[str, Any], code: bytes) -> int:
+    """Put machine code into memory, for as long as this process lives; returns the address of its
+    function. ``head`` is what ``compiler.compile_entry`` says of it."""
+    if "object" in head:
+        from .compiler import load_object
+
+        return load_object(code, head["object"])
+    memory = mmap.mmap(-1, len(code), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    memory[:] = code
+    library = ctypes.CDLL(None, use_errno=True)
+    for name, position in head["imports"].items():
+        address = ctypes.cast(library[name], ctypes.c_void_p).value
+        memory[position : position + 8] = struct.pack("=Q", address)
+    place = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    rights = mmap.PROT_READ | mmap.PROT_EXEC
+    if library.mprotect(ctypes.c_void_p(place), ctypes.c_size_t(len(code)), rights):
+        reason = os.strerror(ctypes.get_errno())
+        raise OSError(f"this system lets no process make machine code at run time: {reason}")
+    _loaded.append(memory)
+    return place + int(head["start"])
+
+
+_loaded: list[mmap.mmap] = []

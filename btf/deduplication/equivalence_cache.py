@@ -1,0 +1,334 @@
+"""What the walks over a module found out, so that hostile inputs do not have it found out again.
+
+A walk that ends in vain has gone through many pairs, and the next ones may go through the same: the
+structs of two chains that differ at their ends, each met before what it holds, are quadratic in
+their number for libbpf (exponential where an identity walk is part of it). Once the walks over a
+module have taken long enough, pairs of struct, union or typedef are noted that a walk found
+different, or equal, and further walks end when they come to them.
+
+That changes no result, because only pairs of *plain* types are noted and asked for. A type is plain
+if all that it leads to is the module's own, not mapped to something else yet (but for INT, FLOAT
+and ENUM, where it does not matter), without circles, forward declarations, forward enums, and
+without a struct of whose name there is a forward declaration. Between plain types:
+
+* Mapped to each other are only types whose graphs agree to the end: what lets libbpf call different
+  types equal always begins with a forward declaration.
+* How deep ``identical`` has to go for two types is, as a distance, an ultrametric: of three types
+  the two largest of their distances are the same. So the candidates of one canonical type fall
+  into classes of types that are interchangeable, and whether a walk from a pair ends well does not
+  depend on the order of its steps, nor on what was paired before: if it fails from a pair, so does
+  every walk that comes to the pair, and if it ends well, so does a walk from each of its pairs.
+* What was noted holds until something is mapped that a pair's types lead to. All that leads to a
+  type is *higher*: the height of a type is one more than that of the highest that it refers to.
+  So it is enough to know the lowest height at which something was mapped since.
+* A walk that ends well also maps structs whose counterpart is mapped already. An equal pair may be
+  taken without its walk only where none of them was: see ``note_equal``.
+
+What cannot be asked any more, as something below was mapped, can be noted again when all heights
+are measured anew, which happens each time when the walks have taken twice as long as before.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..compiled.jit import compiled, noinline
+from ..format.kinds import (
+    DATASEC,
+    DECL_TAG,
+    ENUM,
+    ENUM64,
+    FEWEST_REFS,
+    FIRST_REF,
+    FLOAT,
+    FWD,
+    INFO_VLEN_MASK,
+    INT,
+    REF_EACH,
+    REF_STEP,
+    STRUCT,
+    TYPEDEF,
+    UNION,
+    VAR,
+    kind_of,
+)
+from .index import enter_name, name_slot
+from .signature import CANONICAL, IN_PROGRESS, PAIRED, START, mix, word_at
+from .state import (
+    ENOUGH_STEPS,
+    LOWEST_MAPPED,
+    LOWEST_MERGED,
+    PAIRS,
+    PLAIN_WALK,
+    REMEMBERED,
+    REMEMBERING,
+    STEPS,
+    STEPS_ALLOWED,
+    STEPS_PER_TYPE,
+)
+
+UNKNOWN = 0
+NOT_EQUAL = 1
+EQUAL = 2
+
+# Heights. A type that is not plain is higher than all others.
+_NOT_MEASURED = np.uint32(0)
+_BEING_MEASURED = np.uint32(0xFFFFFFFE)
+NOT_PLAIN = np.uint32(0xFFFFFFFF)
+
+_WORTH_NOTING = 12  # pairs of a walk; a shorter one is made again as fast as it is looked up
+
+_VERDICT_BITS = np.uint64(2)
+_SECOND_BITS = np.uint64(31)
+_VERDICT_MASK = np.uint64(3)
+_SEED = np.uint64(0x13198A2E03707344)
+_LOW = np.uint64(0xFFFFFFFF)
+_HIGHEST = np.int64(0xFFFFFFFF)
+
+
+@compiled
+def start_counting(state, count):  # type: ignore[no-untyped-def]
+    """Before the first walk over a module of so many types."""
+    state[STEPS] = 0
+    state[STEPS_ALLOWED] = state[STEPS_PER_TYPE] * count
+    state[REMEMBERING] = 0
+    state[PLAIN_WALK] = 0
+
+
+@noinline
+def start_remembering(base, own, scratch, first_own, count):  # type: ignore[no-untyped-def]
+    """Have walks remembered from now on. ``base``: its tables."""
+    state = scratch.state
+    state[STEPS_ALLOWED] = 2 * state[STEPS] + ENOUGH_STEPS * count
+    state[REMEMBERING] = 1
+    state[REMEMBERED] = 0
+    state[LOWEST_MAPPED] = _HIGHEST
+    state[LOWEST_MERGED] = _HIGHEST
+    for slot in range(len(scratch.verdicts)):
+        scratch.verdicts[slot] = 0
+    _name_forward_declarations(base, own, scratch, first_own, count)
+    for index in range(count):
+        scratch.heights[index] = _NOT_MEASURED
+    for index in range(count):
+        if scratch.heights[index] == _NOT_MEASURED:
+            _measure(own, scratch, len(base.words), first_own, index)
+
+
+@compiled
+def _name_forward_declarations(base, own, scratch, first_own, count):  # type: ignore[no-untyped-def]
+    """Fill ``names`` with the module's structs, the id -1 for those that are declared somewhere."""
+    names = scratch.names
+    for slot in range(len(names)):
+        names[slot] = 0
+    for index in range(count):
+        at = np.int64(scratch.records[first_own + index, START]) - len(base.words)
+        kind = kind_of(own[at + 1])
+        if kind == STRUCT or kind == UNION:
+            enter_name(names, own[at], first_own + index)
+    for index in range(count):
+        at = np.int64(scratch.records[first_own + index, START]) - len(base.words)
+        if kind_of(own[at + 1]) == FWD:
+            _mark(names, own[at])
+    for type_id in range(1, first_own):
+        at = np.int64(base.starts[type_id])
+        if kind_of(base.words[at + 1]) == FWD:
+            _mark(names, base.words[at])
+
+
+@compiled
+def _mark(names, name):  # type: ignore[no-untyped-def]
+    slot = name_slot(names, name)
+    if names[slot] != 0:
+        names[slot] |= _LOW
+
+
+@compiled
+def _is_declared(names, name):  # type: ignore[no-untyped-def]
+    return names[name_slot(names, name)] & _LOW == _LOW
+
+
+@compiled
+def _may_be_plain(own, scratch, first_own, index, at):  # type: ignore[no-untyped-def]
+    """Whether an own type is plain if all that it refers to is. at: of its record in ``own``."""
+    info = own[at + 1]
+    kind = kind_of(info)
+    if kind == INT or kind == FLOAT:
+        return True
+    if kind == ENUM or kind == ENUM64:
+        return info & INFO_VLEN_MASK != 0
+    if kind == FWD or kind == VAR or kind == DATASEC or kind == DECL_TAG:
+        return False
+    if (kind == STRUCT or kind == UNION) and _is_declared(scratch.names, own[at]):
+        return False
+    mapped = scratch.records[first_own + index, CANONICAL]
+    return mapped >= IN_PROGRESS or np.int64(mapped) == first_own + index
+
+
+@compiled
+def _measure(own, scratch, offset, first_own, index):  # type: ignore[no-untyped-def]
+    """Find the height of an own type and of all that it leads to. offset: words of the base."""
+    records = scratch.records
+    heights = scratch.heights
+    # Frames: type, its next reference, the highest of those before it.
+    stack = scratch.frames
+    top = np.int64(0)
+    entering = np.int64(index)
+    while True:
+        if entering >= 0:
+            heights[entering] = _BEING_MEASURED
+            stack[top, 0] = entering
+            stack[top, 1] = 0
+            stack[top, 2] = 0
+            top += 1
+            entering = np.int64(-1)
+        current = stack[top - 1, 0]
+        at = np.int64(records[first_own + current, START]) - offset
+        info = own[at + 1]
+        kind = kind_of(info)
+        vlen = np.int64(info & INFO_VLEN_MASK)
+        highest = stack[top - 1, 2]
+        if not _may_be_plain(own, scratch, first_own, current, at):
+            highest = _HIGHEST
+        references = np.int64(FEWEST_REFS[kind])
+        if REF_EACH[kind]:
+            references += vlen
+        while stack[top - 1, 1] < references and highest < _HIGHEST:
+            word = at + FIRST_REF[kind] + stack[top - 1, 1] * REF_STEP[kind]
+            referred = np.int64(own[word])
+            if referred > 0:
+                if referred < first_own:
+                    highest = _HIGHEST
+                    break
+                height = heights[referred - first_own]
+                if height == _NOT_MEASURED:
+                    entering = referred - first_own
+                    break
+                if height == _BEING_MEASURED:  # a circle
+                    highest = _HIGHEST
+                    break
+                highest = max(highest, np.int64(height))
+            stack[top - 1, 1] += 1
+        stack[top - 1, 2] = highest
+        if entering >= 0:
+            continue
+        heights[current] = NOT_PLAIN if highest >= _HIGHEST else highest + 1
+        top -= 1
+        if top == 0:
+            break
+
+
+@compiled
+def are_plain(scratch, first_own, candidate, canonical):  # type: ignore[no-untyped-def]
+    """Whether pairs may be noted and asked for on a walk from these two."""
+    if candidate < first_own or canonical < first_own:
+        return False
+    heights = scratch.heights
+    return (
+        heights[candidate - first_own] != NOT_PLAIN and heights[canonical - first_own] != NOT_PLAIN
+    )
+
+
+@compiled
+def _slot_of(verdicts, pair):  # type: ignore[no-untyped-def]
+    """The slot of a pair, or the free one where it goes."""
+    mask = np.int64(len(verdicts) - 1)
+    slot = np.int64(mix(_SEED, pair) & _LOW) & mask
+    while verdicts[slot] != 0 and verdicts[slot] >> _VERDICT_BITS != pair:
+        slot = (slot + 1) & mask
+    return slot
+
+
+@compiled
+def _pair_of(first_own, candidate, canonical):  # type: ignore[no-untyped-def]
+    first = np.uint64(candidate - first_own)
+    return (first << _SECOND_BITS) | np.uint64(canonical - first_own)
+
+
+@noinline
+def known_verdict(scratch, first_own, candidate, canonical):  # type: ignore[no-untyped-def]
+    """EQUAL, NOT_EQUAL or UNKNOWN, of two plain types."""
+    state = scratch.state
+    if state[REMEMBERED] == 0:
+        return UNKNOWN
+    pair = _pair_of(first_own, candidate, canonical)
+    found = np.int64(scratch.verdicts[_slot_of(scratch.verdicts, pair)] & _VERDICT_MASK)
+    height = max(scratch.heights[candidate - first_own], scratch.heights[canonical - first_own])
+    if found == NOT_EQUAL and state[LOWEST_MERGED] >= np.int64(height):
+        return NOT_EQUAL
+    if found == EQUAL and state[LOWEST_MAPPED] >= np.int64(height):
+        return EQUAL
+    return UNKNOWN
+
+
+@compiled
+def _note(scratch, first_own, candidate, canonical, verdict):  # type: ignore[no-untyped-def]
+    pair = _pair_of(first_own, candidate, canonical)
+    slot = _slot_of(scratch.verdicts, pair)
+    if scratch.verdicts[slot] == 0:
+        if 2 * scratch.state[REMEMBERED] > len(scratch.verdicts):
+            return
+        scratch.state[REMEMBERED] += 1
+    scratch.verdicts[slot] = (pair << _VERDICT_BITS) | np.uint64(verdict)
+
+
+@noinline
+def note_different(scratch, first_own, top, conflict):  # type: ignore[no-untyped-def]
+    """After a plain walk that ended in vain with ``top`` frames.
+
+    conflict  the canonical type that was met with two candidates that are not identical, or -1
+
+    All pairs that were being walked are different; with a conflict those that both meetings were
+    under.
+    """
+    state = scratch.state
+    pairs = scratch.pairs
+    last = state[PAIRS]
+    if last < _WORTH_NOTING:
+        return
+    if conflict >= 0:
+        last = np.int64(0)
+        while np.int64(pairs[last]) != conflict:
+            last += 1
+    for frame in range(top):
+        entry = np.int64(scratch.framed[frame])
+        if entry > last:
+            break
+        canonical = np.int64(pairs[entry])
+        candidate = np.int64(scratch.records[canonical, PAIRED])
+        _note(scratch, first_own, candidate, canonical, NOT_EQUAL)
+
+
+@noinline
+def note_equal(base, own, scratch, first_own):  # type: ignore[no-untyped-def]
+    """After a plain walk that ended well, and was merged.
+
+    Its pairs are equal. They are noted if none of the canonical types is mapped but the first,
+    which the walk was for: then a walk from any of them, as long as that is so, maps nothing but
+    the type that it is for.
+    """
+    records = scratch.records
+    pairs = scratch.pairs
+    if scratch.state[PAIRS] < _WORTH_NOTING:
+        return
+    for verdict in range(2):
+        for i in range(1, scratch.state[PAIRS]):
+            canonical = np.int64(pairs[i])
+            kind = kind_of(word_at(base, own, np.int64(records[canonical, START]) + 1))
+            if kind == STRUCT or kind == UNION or kind == TYPEDEF:
+                if verdict == 0:
+                    if records[canonical, CANONICAL] < IN_PROGRESS:
+                        return
+                else:
+                    candidate = np.int64(records[canonical, PAIRED])
+                    _note(scratch, first_own, candidate, canonical, EQUAL)
+
+
+@compiled
+def note_mapped(scratch, first_own, type_id, to):  # type: ignore[no-untyped-def]
+    """A type of the module's was mapped, perhaps to itself."""
+    if type_id >= first_own:
+        state = scratch.state
+        height = np.int64(scratch.heights[type_id - first_own])
+        state[LOWEST_MAPPED] = min(state[LOWEST_MAPPED], height)
+        if to != type_id:
+            state[LOWEST_MERGED] = min(state[LOWEST_MERGED], height)

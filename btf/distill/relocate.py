@@ -1,0 +1,344 @@
+"""Putting split BTF that continues a distilled base onto a full one: the running vmlinux's.
+
+Each type of the distilled base is looked for in the base by name (see ``distill`` for what it is
+made of):
+
+1. INT: the INT of that name, size and encoding (sign, char, bool, bits and their offset).
+2. FLOAT: the FLOAT of that name and size.
+3. ENUM: the ENUM or ENUM64 of that name and size; its values may have changed.
+4. STRUCT, UNION: the one of that name and the same kind. Its size may have changed, but must be the
+   same if
+   a. a struct or union of the module holds it, by itself, in an array or through typedefs and
+      modifiers: the module's own layout is then made for that size; or
+   b. the base has several of that name and kind, or the distilled base has.
+5. FWD: the forward declaration of that name and kind (struct or union); where the base has none,
+   the struct or union itself.
+
+Exactly one type must fit. Otherwise the module cannot be put on this base, and the error names the
+type and what is wrong with it. Nothing but the distilled base's types is compared: members may have
+moved, as they may for CO-RE.
+
+libbpf's ``btf__relocate`` has the same rules by intention, but compares a FWD's kind with the flag
+that says whether the *struct* has bit fields, and does not compare the kind for rule 4 at all: see
+``docs/differences.md``.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from ..edit.append import require_known_kinds
+from ..edit.fields import fields
+from ..edit.permute import Renumbered
+from ..errors import BtfError, UnsupportedError, WrongBaseError
+from ..format.kinds import (
+    ARRAY,
+    CONST,
+    ENUM,
+    ENUM64,
+    FLOAT,
+    FWD,
+    HEAD_WORDS,
+    INFO_KIND_FLAG,
+    INFO_KIND_MASK,
+    INFO_KIND_SHIFT,
+    INT,
+    KIND_NAMES,
+    RESTRICT,
+    STRUCT,
+    TYPE_TAG,
+    TYPEDEF,
+    UNION,
+    VOLATILE,
+)
+from ..format.strings import ABSENT, map_strings
+from ..types.btf import BTF, HasBase, base_of, freeze
+from ..types.names import ids_by_name
+
+SECTION = ".BTF.base"
+_NAMED = (INT, FLOAT, ENUM, STRUCT, UNION, FWD)
+_TRANSPARENT = (TYPEDEF, CONST, VOLATILE, RESTRICT, TYPE_TAG)  # what they stand for is held itself
+_WORDS = {STRUCT: "struct", UNION: "union", ENUM: "enum"}  # C's words for them
+_SHOWN = 3  # so many candidates are listed in an error
+
+
+def relocate(split: BTF, base: BTF | HasBase) -> Renumbered:
+    """Put split BTF that continues a distilled base onto ``base``.
+
+    split   split BTF; its base is a distilled one
+    base    what it shall continue, or the index of that
+
+    Gives the split BTF on ``base``, and the new id of each type, the distilled base's included.
+    Types that were added to it when the base was distilled are still in it: ``dedup`` finds them in
+    the base again. Raises WrongBaseError naming the type when one has no place in ``base``, and
+    BtfError when what ``split`` continues is no distilled base.
+    """
+    onto = base_of(base)
+    if split.base is None or onto is None:
+        raise UnsupportedError(
+            "only split BTF on a distilled base can be relocated, and only onto a base", split.path
+        )
+    if split.byteorder != onto.byteorder:
+        raise WrongBaseError(
+            f"the module is {split.byteorder}-endian, the base {onto.byteorder}-endian",
+            split.path,
+            SECTION,
+        )
+    require_known_kinds(split, "relocated")
+    distilled = split.base.flat
+    _require_distilled(distilled, split.path)
+    targets = _Search(split, distilled, onto.flat).targets()
+
+    id_map = np.empty(split.type_end, np.uint32)
+    id_map[: distilled.type_end] = targets
+    id_map[distilled.type_end :] = np.arange(
+        onto.type_end, onto.type_end + split.type_count, dtype=np.uint32
+    )
+    words = split.words.copy()
+    names, refs = fields(words, split.offsets[:-1], split.offsets[1:])
+    words[refs] = id_map[words[refs]]
+    words[names], strings = _renamed(words[names], split, distilled, onto.flat, targets)
+    result = replace(split, words=freeze(words), strings=freeze(strings), base=onto)
+    return Renumbered(result, id_map)
+
+
+def _require_distilled(distilled: BTF, path: str | None) -> None:
+    kinds = distilled.own_kinds
+    starts = distilled.offsets[:-1]
+    nameless = distilled.strings[distilled.words[starts]] == 0
+    bad = np.flatnonzero(~np.isin(kinds, _NAMED) | nameless)
+    if len(bad):
+        at, kind = int(bad[0]), int(kinds[bad[0]])
+        known = KIND_NAMES[kind] if kind < len(KIND_NAMES) else f"type of kind {kind}"
+        what = f"a {known}" if kind not in _NAMED else f"a {known} without a name"
+        raise BtfError(
+            f"{what} cannot be in a distilled base: is this a base as it is? "
+            "Split BTF on such a base is not relocated",
+            path,
+            SECTION,
+            int(starts[at]) * 4,
+            at + 1,
+        )
+
+
+def _renamed(
+    offsets: np.ndarray, split: BTF, distilled: BTF, base: BTF, targets: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """String offsets of ``split`` as they read on ``base``, and the own strings that go with them.
+
+    targets   uint32, by id of the distilled base's types: the base's type
+    """
+    to = np.full(distilled.str_end, ABSENT, np.uint32)
+    own = targets[1:].astype(np.int64) - 1
+    to[distilled.words[distilled.offsets[:-1]]] = base.words[base.offsets[own]]
+    to[0] = 0
+    strings = split.strings
+    below = offsets < distilled.str_end
+    for offset in np.unique(offsets[below & (to[np.where(below, offsets, 0)] == ABSENT)]):
+        text = distilled.string_bytes(int(offset))  # a string that is no type's name
+        found = base.own_strings.find(text) if text else 0
+        if found < 0:
+            found = base.str_end + len(strings)
+            strings = np.concatenate([strings, np.frombuffer(text + b"\0", np.uint8)])
+        to[offset] = found
+    shifted = offsets + np.uint32(base.str_end) - np.uint32(distilled.str_end)
+    return np.where(below, to[np.where(below, offsets, 0)], shifted), strings
+
+
+class _Found(NamedTuple):
+    """A named type, of the distilled base or of the base. ``detail``: of an INT its last word."""
+
+    type_id: int
+    kind: int
+    kind_flag: bool
+    size: int
+    detail: int
+
+
+class _Search:
+    """Which type of the base each one of the distilled base is."""
+
+    def __init__(self, split: BTF, distilled: BTF, base: BTF) -> None:
+        self.split = split
+        self.distilled = distilled
+        self.base = base
+        self.problems: list[tuple[int, str]] = []
+        self.inner = _inner_types(split, distilled)
+        composites = np.flatnonzero(np.isin(split.own_kinds, (STRUCT, UNION)))
+        self.composites = composites
+        _, refs = fields(split.words, split.offsets[composites], split.offsets[composites + 1])
+        self.held = set(np.unique(self.inner[split.words[refs]]).tolist())
+
+    def targets(self) -> np.ndarray:
+        """By id of the distilled base's types, void included: the id in the base. uint32."""
+        wanted = _found(self.distilled, np.arange(1, self.distilled.type_end))
+        offsets = self.distilled.words[self.distilled.offsets[:-1]].tolist()
+        names = [self.distilled.string_bytes(offset) for offset in offsets]
+        times = Counter((name, w.kind) for name, w in zip(names, wanted, strict=True))
+        targets = [0]
+        for w, name, namesakes in zip(wanted, names, self._namesakes(), strict=True):
+            targets.append(self._target(w, namesakes, several=times[name, w.kind] > 1))
+        if self.problems:
+            type_id, message = self.problems[0]
+            more = len(self.problems) - 1
+            others = f" ({more} more of its types have no place there either)" if more else ""
+            raise WrongBaseError(
+                f"does not fit this base: {message}{others}",
+                self.split.path,
+                SECTION,
+                None,
+                type_id,
+            )
+        return np.array(targets, np.uint32)
+
+    def _namesakes(self) -> list[list[_Found]]:
+        """For each type of the distilled base, the base's types of its name, in order of id."""
+        distilled, base = self.distilled, self.base
+        names, table = base.own_names, base.own_strings
+        seen = np.empty(len(distilled.strings), np.uint32)
+        map_strings(distilled.strings, table.strings, table.slots, table.repeats, seen)
+        offsets = seen[distilled.words[distilled.offsets[:-1]]]
+        if table.repeats or not (names.plain and distilled.own_names.plain):
+            groups = [
+                np.array(ids_by_name(base, distilled.string_bytes(int(offset))), np.int64)
+                for offset in distilled.words[distilled.offsets[:-1]]
+            ]
+        else:
+            first = np.searchsorted(names.offsets, offsets, "left").tolist()
+            last = np.searchsorted(names.offsets, offsets, "right").tolist()
+            groups = [names.order[a:b] + 1 for a, b in zip(first, last, strict=True)]
+        found = iter(_found(base, np.concatenate([np.zeros(0, np.int64), *groups])))
+        return [[next(found) for _ in group] for group in groups]
+
+    def _target(self, wanted: _Found, namesakes: list[_Found], several: bool) -> int:
+        """The type of the base that ``wanted`` is; 0, and a problem noted, if there is none.
+
+        several   whether the distilled base has more types of this name and kind
+        """
+        fit = [found for found in namesakes if _may_be(wanted, found)]
+        if wanted.kind == FWD:
+            declared = [found for found in fit if found.kind == FWD]
+            fit = declared or fit
+        elif wanted.kind in (STRUCT, UNION) and (
+            len(fit) > 1 or several or wanted.type_id in self.held
+        ):
+            same_size = [found for found in fit if found.size == wanted.size]
+            if fit and not same_size:
+                return self._problem(wanted, self._wrong_size(wanted, fit))
+            fit = same_size
+        if len(fit) == 1:
+            return fit[0].type_id
+        return self._problem(
+            wanted, self._ambiguous(wanted, fit) if fit else self._missing(wanted, namesakes)
+        )
+
+    def _problem(self, wanted: _Found, message: str) -> int:
+        self.problems.append((wanted.type_id, message))
+        return 0
+
+    # ------------------------------------------------------------------ problems in words
+
+    def _called(self, wanted: _Found) -> str:
+        offset = int(self.distilled.words[self.distilled.offsets[wanted.type_id - 1]])
+        return f"{_kind_in_words(wanted)} {self.distilled.string(offset)}"
+
+    def _missing(self, wanted: _Found, namesakes: list[_Found]) -> str:
+        what = self._called(wanted)
+        others = [f for f in namesakes if f.kind in _NAMED or f.kind == ENUM64]
+        if not others:
+            return f"it has no {what}"
+        listed = ", ".join(_described(found) for found in others[:_SHOWN])
+        return f"it has no {what} as the module needs it ({_described(wanted)}), only {listed}"
+
+    def _ambiguous(self, wanted: _Found, fit: list[_Found]) -> str:
+        listed = ", ".join(f"[{found.type_id}]" for found in fit[:_SHOWN])
+        more = ", …" if len(fit) > _SHOWN else ""
+        size = f" of {wanted.size} bytes" if wanted.kind != FWD else ""
+        return f"it has {len(fit)} types that {self._called(wanted)}{size} may be: {listed}{more}"
+
+    def _wrong_size(self, wanted: _Found, fit: list[_Found]) -> str:
+        sizes = ", ".join(f"{found.size} in [{found.type_id}]" for found in fit[:_SHOWN])
+        text = f"{self._called(wanted)} has {wanted.size} bytes for the module, but {sizes}"
+        if wanted.type_id in self.held:
+            return f"{text}, and {self._holder(wanted.type_id)} of the module holds one"
+        where = "the base" if len(fit) > 1 else "the distilled base"
+        return f"{text}; {where} has several of that name, so only the size could tell which it is"
+
+    def _holder(self, type_id: int) -> str:
+        split = self.split
+        for own in self.composites.tolist():
+            start, end = split.offsets[own : own + 1], split.offsets[own + 1 : own + 2]
+            _, refs = fields(split.words, start, end)
+            if type_id in self.inner[split.words[refs]]:
+                return split[split.start_id + own].brief()
+        raise AssertionError("what is held is held by something")
+
+
+def _inner_types(split: BTF, distilled: BTF) -> np.ndarray:
+    """By type id of ``split``: the struct or union that a value of the type is or consists of.
+
+    That is the type itself, or what is behind typedefs, modifiers and arrays; 0 for the others.
+    int64.
+    """
+    kinds = np.concatenate([[0], distilled.own_kinds, split.own_kinds])
+    inner = np.zeros(split.type_end, np.int64)
+    composite = np.isin(kinds, (STRUCT, UNION))
+    inner[composite] = np.flatnonzero(composite)
+    heads = split.offsets[:-1].astype(np.int64)
+    own = inner[distilled.type_end :]
+    modifiers = np.isin(split.own_kinds, _TRANSPARENT)
+    own[modifiers] = split.words[heads[modifiers] + 2]
+    arrays = split.own_kinds == ARRAY
+    own[arrays] = split.words[heads[arrays] + HEAD_WORDS]
+    for _ in range(split.type_end.bit_length()):  # each round doubles the steps taken
+        further = inner[inner]
+        if np.array_equal(further, inner):
+            break
+        inner = further
+    inner[~composite[inner]] = 0  # what refers to itself in a circle holds nothing
+    return inner
+
+
+def _found(btf: BTF, ids: np.ndarray) -> list[_Found]:
+    """Some types (by id) of a BTF without a base, as far as they matter here."""
+    starts = btf.offsets[ids - 1].astype(np.int64)
+    infos = btf.words[starts + 1]
+    kinds = (infos >> INFO_KIND_SHIFT) & INFO_KIND_MASK
+    sizes = np.where(kinds == FWD, 0, btf.words[starts + 2])
+    last = np.minimum(starts + HEAD_WORDS, len(btf.words) - 1)
+    details = np.where(kinds == INT, btf.words[last], 0)
+    columns = (ids, kinds, infos >= INFO_KIND_FLAG, sizes, details)
+    return [_Found(*row) for row in zip(*(c.tolist() for c in columns), strict=True)]
+
+
+def _may_be(wanted: _Found, found: _Found) -> bool:
+    """Whether a type of the base may be one of the distilled base, as far as it alone tells.
+
+    Sizes of structs and unions are the caller's affair.
+    """
+    if wanted.kind == FWD:
+        if found.kind == FWD:
+            return found.kind_flag == wanted.kind_flag
+        return found.kind == (UNION if wanted.kind_flag else STRUCT)
+    if wanted.kind in (STRUCT, UNION):
+        return found.kind == wanted.kind
+    if wanted.kind == ENUM:
+        return found.kind in (ENUM, ENUM64) and found.size == wanted.size
+    return (found.kind, found.size, found.detail) == (wanted.kind, wanted.size, wanted.detail)
+
+
+def _kind_in_words(found: _Found) -> str:
+    if found.kind == FWD:
+        return "forward union" if found.kind_flag else "forward struct"
+    return _WORDS.get(found.kind, KIND_NAMES[found.kind])
+
+
+def _described(found: _Found) -> str:
+    size = "" if found.kind == FWD else f" of {found.size} bytes"
+    if found.kind == INT:
+        size += f", encoding {found.detail:#010x}"
+    return f"{KIND_NAMES[found.kind]}{size}"

@@ -1,0 +1,112 @@
+"""BTF as a C header that compiles: every type after what it needs, laid out as it was.
+
+``dump_c`` decides what is written and how declarations read; the order is made in
+``dump_c_order``, padding and attributes in ``dump_c_layout``, names in ``dump_c_names``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..errors import BtfError
+from ..format import kinds
+from ..types.btf import BTF
+from .c_declare import Declarer
+from .c_layout import Planner
+from .c_names import MACROS
+from .c_order import BUILT_IN, Order
+from .c_types import COMPOSITES, ENUMS, Types
+
+PARTS_PER_CHUNK = 2000
+
+
+def dump_c(btf: BTF, *, asserts: bool = False) -> Iterator[str]:
+    """A C header with the own types, in pieces that end with a line.
+
+    Of split BTF: the own types, preceded by what they need of the base, so that the header compiles
+    alone. With ``asserts``, static assertions of the size of every struct, union and enum, and of
+    the offset of every member that is no bit-field.
+
+    Raises BtfError for types that C cannot express at all, such as a typedef of itself.
+    """
+    try:
+        yield from _dump_c(btf, asserts)
+    except RecursionError:
+        raise BtfError(
+            "types are nested too deep for C (hundreds of levels): is this a compiler's BTF?",
+            btf.path,
+            "types",
+        ) from None
+
+
+def _dump_c(btf: BTF, asserts: bool) -> Iterator[str]:
+    types = Types(btf)
+    planner = Planner(types)
+    order = Order(types, planner)
+    own = range(btf.start_id, btf.type_end)
+    for type_id in own:
+        kind = types.kind(type_id)
+        if kind == kinds.TYPEDEF:
+            if types.name(type_id) != BUILT_IN:
+                order.add((type_id, False))
+        elif types.name(type_id):
+            if kind in COMPOSITES or kind in ENUMS:
+                order.add((type_id, True))
+            elif kind == kinds.FWD:
+                order.add((type_id, False))
+    for type_id in own:  # constants that no type refers to
+        if types.kind(type_id) in ENUMS and not types.name(type_id):
+            if type_id not in order.inlined and types.vlen(type_id):
+                order.add((type_id, True))
+
+    declarer = Declarer(btf, types, planner, order)
+    parts = [_prologue(btf)]
+    for step in order.steps:
+        text = declarer.step(step)
+        if text:
+            parts += text, "\n\n"
+            if asserts:
+                parts.append(declarer.asserts())
+        if len(parts) > PARTS_PER_CHUNK:
+            yield "".join(parts)
+            parts.clear()
+    parts.append(_EPILOGUE)
+    yield "".join(parts)
+
+
+def _prologue(btf: BTF) -> str:
+    strings = btf.chain_strings.tobytes()
+    undefined = [f"#undef {name}\n" for name in MACROS if f"\0{name}\0".encode() in strings]
+    return _HEAD.replace("@", "".join((*undefined, "\n")) if undefined else "")
+
+
+# The guard is the one that BPF headers look for to know that kernel types are there.
+_HEAD = """\
+#ifndef __VMLINUX_H__
+#define __VMLINUX_H__
+
+/* Tags are for compilers that know them (clang); others need not see them. */
+#if defined(__clang__)
+#define __btf_type_tag(tag) __attribute__((btf_type_tag(tag)))
+#define __btf_decl_tag(tag) __attribute__((btf_decl_tag(tag)))
+#define __btf_attribute(attribute) __attribute__((attribute))
+#else
+#define __btf_type_tag(tag)
+#define __btf_decl_tag(tag)
+#define __btf_attribute(attribute)
+#endif
+
+/* For BPF programs: offsets are relocated to those of the running kernel. */
+#if defined(__clang__) && defined(__bpf__) && !defined(BPF_NO_PRESERVE_ACCESS_INDEX)
+#pragma clang attribute push (__attribute__((preserve_access_index)), apply_to = record)
+#endif
+
+@"""
+
+_EPILOGUE = """\
+#if defined(__clang__) && defined(__bpf__) && !defined(BPF_NO_PRESERVE_ACCESS_INDEX)
+#pragma clang attribute pop
+#endif
+
+#endif /* __VMLINUX_H__ */
+"""

@@ -1,0 +1,90 @@
+"""BTF as JSON: the output of ``bpftool -j btf dump file``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+from ..format import kinds
+from ..types.btf import BTF
+from . import fields
+from .fields import FIELDS, Names, Record
+
+# bpftool escapes these and nothing else.
+_ESCAPES = str.maketrans(
+    {
+        "\t": r"\t",
+        "\n": r"\n",
+        "\r": r"\r",
+        "\f": r"\f",
+        "\b": r"\b",
+        "\\": r"\\",
+        '"': r"\"",
+    }
+)
+
+
+def dump_json(btf: BTF) -> Iterator[str]:
+    """The own types as ``bpftool -j btf dump file`` prints them: one line, in pieces.
+
+    Encode the text with ``errors="surrogateescape"``, as for ``dump_raw``.
+    """
+
+    def entry(type_id: int, record: Record, names: Names) -> str:
+        kind = record.kind
+        if kind > kinds.MAX_KIND:
+            return _unknown(btf, type_id, record, names)
+        name = names[record.words[record.at]]
+        text = _HEAD[kind] % (type_id, name, *fields.HEAD_VALUES[kind](record))
+        if kind in _ELEMENT:
+            text += f"{','.join(_elements(record, names))}]}}"
+        return text
+
+    names = Names(btf, fields.ANONYMOUS, lambda name: name.translate(_ESCAPES))
+    yield '{"types":['
+    yield from fields.pieces(btf, entry, names, separator=",")
+    yield "]}\n"
+
+
+_TEXT = {"name", "encoding", "linkage", "fwd_kind"}  # all other values are numbers
+
+
+def _pairs(keys: tuple[str, ...]) -> str:
+    return ",".join(f'"{key}":"%s"' if key in _TEXT else f'"{key}":%s' for key in keys)
+
+
+def _head_template(kind: int) -> str:
+    keys = FIELDS[kind]
+    end = f',"{keys.elements}":[' if keys.elements else "}"
+    return f'{{"id":%d,"kind":"{kinds.KIND_NAMES[kind]}","name":"%s",{_pairs(keys.head)}{end}'
+
+
+def _element_template(keys: tuple[str, ...]) -> str:
+    return f"{{{_pairs(keys)}}}"
+
+
+_HEAD = {kind: _head_template(kind) for kind in FIELDS}
+_ELEMENT = {kind: _element_template(f.element) for kind, f in FIELDS.items() if f.elements}
+_BITFIELD = _element_template((*FIELDS[kinds.STRUCT].element, fields.BITFIELD_SIZE))
+_SIGN_BITS = 0xFFFFFFFF_00000000
+
+
+def _elements(record: Record, names: Names) -> list[str]:
+    template = _ELEMENT[record.kind]
+    if record.kind in (kinds.STRUCT, kinds.UNION) and record.kind_flag:
+        by_length = {3: template, 4: _BITFIELD}
+        return [by_length[len(values)] % values for values in fields.elements(record, names)]
+    if record.kind == kinds.ENUM and not record.kind_flag:
+        # bpftool extends the sign of an unsigned 32-bit value: 0xffffffff becomes 2**64 - 1.
+        values = ((name, int(value)) for name, value in fields.elements(record, names))
+        return [template % (name, v | _SIGN_BITS if v >> 31 else v) for name, v in values]
+    return [template % values for values in fields.elements(record, names)]
+
+
+def _unknown(btf: BTF, type_id: int, record: Record, names: Names) -> str:
+    values, words = fields.unknown_record(btf, type_id, record)
+    name = names[record.words[record.at]]
+    # "kind" says UNKNOWN, so the number needs another key.
+    facts = dict(zip(("kind_number", *fields.UNKNOWN_FIELDS.head[1:]), values, strict=True))
+    rest = json.dumps({**facts, fields.UNKNOWN_FIELDS.elements: words}, separators=(",", ":"))
+    return f'{{"id":{type_id},"kind":"{fields.UNKNOWN_KIND}","name":"{name}",{rest[1:]}'

@@ -1,0 +1,247 @@
+"""Putting types at the end of a BTF in the making: their strings, and where their references go.
+
+A string is looked for in the base first (the first one that is equal, from the deepest level on),
+then among the new strings, and is appended to those when neither has it: as libbpf does when types
+are added.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ..compiled.arguments import forget
+from ..compiled.huge_pages import power_of_two
+from ..compiled.jit import compiled
+from ..errors import UnsupportedError
+from ..format.header import MAX_TYPE_ID
+from ..format.strings import (
+    MIXED,
+    PIECE_BITS,
+    add_string,
+    copy_string,
+    count_strings,
+    find_string,
+    find_text,
+    hash_string,
+    index_strings,
+    map_strings,
+)
+from ..types.btf import BTF, freeze, unknown_kind_error
+from .remap import (
+    OWN_BYTES,
+    OWN_STRINGS,
+    REMAP_SLOTS,
+    STRING_COLUMNS,
+    STRING_MASK,
+    STRING_OVERFLOW,
+    take_in,
+)
+
+
+class _Known(NamedTuple):
+    """What ``take_in`` has to know of the base; see ``BaseTables``."""
+
+    strings: np.ndarray
+    string_slots: np.ndarray
+
+
+class _Fresh(NamedTuple):
+    """What ``take_in`` fills; see ``Scratch``."""
+
+    seen: np.ndarray
+    shifts: np.ndarray
+    own_strings: np.ndarray
+    string_heads: np.ndarray
+    string_rows: np.ndarray
+    state: np.ndarray
+    own: np.ndarray
+
+
+class StringPool:
+    """The strings of a BTF in the making, behind those of its base: one buffer, one table.
+
+    A global string offset is an index into the buffer.
+    """
+
+    def __init__(self, base: BTF | None) -> None:
+        below = base.chain_table if base is not None else None
+        self.start = len(below.strings) if below is not None else 0  # offset of the first own one
+        self.end = self.start if below is not None else 1  # without a base: the empty string
+        self._repeats = below is not None and below.repeats
+        self._buffer = np.zeros(self.end + (1 << 10), np.uint8)
+        if below is not None:
+            self._buffer[: self.start] = below.strings
+        self._slots = below.slots.copy() if below is not None else np.zeros(1 << 8, np.uint64)
+        self._entries = int(count_strings(self._strings)) if below is not None else 0
+
+    @property
+    def _strings(self) -> np.ndarray:
+        return freeze(self._buffer[: self.end])
+
+    def find(self, text: bytes) -> int:
+        """Global offset of a string; -1 when neither the base nor the pool has it."""
+        if not text:
+            return 0
+        needle = np.frombuffer(text + b"\0", np.uint8)
+        return int(find_text(self._strings, self._slots, needle))
+
+    def add(self, text: bytes) -> int:
+        """Global offset of a string, which is appended if need be. It holds no NUL."""
+        offset = self.find(text)
+        if offset < 0:
+            offset = self._append(np.frombuffer(text + b"\0", np.uint8), 1)
+        return offset
+
+    def add_all(self, offsets: np.ndarray, strings: np.ndarray) -> np.ndarray:
+        """Global offsets of many strings, new ones appended in order of first use.
+
+        offsets, strings   int64: where each begins in the uint8 array ``strings``
+        """
+        unique, first, inverse = np.unique(offsets, return_index=True, return_inverse=True)
+        order = np.argsort(first, kind="stable")
+        starts, found = unique[order].astype(np.int64), np.empty(len(unique), np.uint32)
+        done = room = 0
+        while done < len(starts):  # until there was room for all
+            self._reserve(room, len(starts) - done)
+            room = len(self._buffer)
+            done, self.end, self._entries = _add_each(
+                starts, freeze(strings), done, self._buffer, self.end, self._slots, self._entries,
+                found,
+            )  # fmt: skip
+        placed = np.empty(len(unique), np.uint32)
+        placed[order] = found
+        return placed[inverse]
+
+    def add_types(self, source: BTF, first_id: int) -> np.ndarray:
+        """The source's own type records as they read here, the first one getting ``first_id``.
+
+        Names of own strings are mapped, references to own types moved; what refers to the source's
+        base stays. See ``check_addable`` for what must hold.
+        """
+        seen = np.empty(len(source.strings), np.uint32)
+        shifts = np.full((len(seen) >> PIECE_BITS) + 1, MIXED, np.uint32)
+        own = np.empty(len(source.words), np.uint32)
+        state = np.zeros(REMAP_SLOTS, np.int64)
+        room, heads = len(source.strings) + 1, power_of_two(count_strings(source.strings))
+        while True:
+            known = _Known(self._strings, self._slots)
+            map_strings(source.strings, known.strings, known.string_slots, self._repeats, seen)
+            state[STRING_MASK] = heads - 1
+            fresh = _Fresh(
+                seen, shifts, np.empty(room, np.uint8), np.zeros(heads, np.uint32),
+                np.empty((room // 2 + 1, STRING_COLUMNS), np.uint32), state, own,
+            )  # fmt: skip
+            take_in(
+                source.words, source.offsets, source.strings, source.start_str_off,
+                np.uint32(source.start_id), np.uint32(first_id - source.start_id), known, fresh,
+            )  # fmt: skip
+            forget(known)
+            forget(fresh)
+            if not state[STRING_OVERFLOW]:
+                self._append(fresh.own_strings[: state[OWN_BYTES]], int(state[OWN_STRINGS]))
+                return own
+            # Names that begin inside of others need more room than the source had.
+            room *= 4
+            state[:] = 0
+
+    @property
+    def own_strings(self) -> np.ndarray:
+        """The own strings so far: uint8."""
+        return freeze(self._buffer[self.start : self.end].copy())
+
+    def _append(self, strings: np.ndarray, entries: int) -> int:
+        """Append strings that are not there yet; returns the offset of the first."""
+        self._reserve(len(strings), entries)
+        first, self.end = self.end, self.end + len(strings)
+        self._buffer[first : self.end] = strings
+        self._entries += entries
+        _enter(self._strings, first, self._slots)
+        return first
+
+    def _reserve(self, room: int, entries: int) -> None:
+        """Have room for that many bytes and strings more."""
+        if self.end + room > len(self._buffer):
+            grown = np.zeros(2 * (self.end + room), np.uint8)
+            grown[: self.end] = self._buffer[: self.end]
+            self._buffer = grown
+        if 2 * (self._entries + entries) > len(self._slots):
+            self._slots = np.zeros(power_of_two(4 * (self._entries + entries)), np.uint64)
+            index_strings(self._strings, self._slots)
+
+
+@compiled
+def _enter(strings, first, slots):  # type: ignore[no-untyped-def]
+    """Enter the strings from offset ``first`` on, none of which is in the table."""
+    at = np.int64(first)
+    while at < len(strings):
+        h, end = hash_string(strings, at)
+        add_string(slots, h, at)
+        at = end + 1
+
+
+@compiled
+def _add_each(starts, source, done, buffer, end, slots, entries, found):  # type: ignore[no-untyped-def]
+    """Look strings of ``source`` up in ``buffer``, and append those that it lacks.
+
+    starts   int64: where each begins; those before number ``done`` were dealt with
+    end, entries   how much of the buffer is in use, and how many strings are in its table
+    found    uint32, shape of ``starts``: filled with their offsets in the buffer
+
+    Returns (done, end, entries) as they are in the end, or when the buffer was full.
+    """
+    for at in range(done, len(starts)):
+        start = starts[at]
+        if source[start] == 0:
+            found[at] = 0
+            continue
+        h, stop = hash_string(source, start)
+        offset = find_string(buffer, slots, source, start, h)
+        if offset < 0:
+            length = stop - start + 1
+            if end + length > len(buffer):
+                return at, end, entries
+            offset = np.int64(end)
+            copy_string(source, start, buffer, offset, length)
+            add_string(slots, h, offset)
+            end += length
+            entries += 1
+        found[at] = offset
+    return len(starts), end, entries
+
+
+def check_addable(source: BTF, base: BTF | None, byteorder: str, first_id: int) -> None:
+    """Raise UnsupportedError for BTF that cannot be appended to a BTF on ``base``.
+
+    That is split BTF on another base, another byte order, kinds that only a layout section
+    describes, and more types than there are ids.
+    """
+    if source.byteorder != byteorder:
+        raise UnsupportedError(
+            f"{source.byteorder}-endian BTF cannot be added to {byteorder}-endian BTF", source.path
+        )
+    if source.base is not None and not same_base(source.base, base):
+        raise UnsupportedError(
+            "split BTF can only be added where its own base is the base", source.path
+        )
+    if first_id + source.type_count > MAX_TYPE_ID:
+        raise UnsupportedError("too many types", source.path, "types")
+    require_known_kinds(source, "added to another")
+
+
+def require_known_kinds(source: BTF, what: str) -> None:
+    """Raise UnsupportedError, "… but not WHAT", for kinds that only a layout section describes."""
+    if source.has_unknown_kinds:
+        error = unknown_kind_error(source)
+        raise UnsupportedError(error.message.replace("deduplicated", what), *error.args[1:])
+
+
+def same_base(a: BTF, b: BTF | None) -> bool:
+    """Whether two bases are the same in content, in however many levels."""
+    if a is b:
+        return True
+    if b is None or (a.type_end, a.str_end) != (b.type_end, b.str_end):
+        return False
+    a, b = a.flat, b.flat
+    return np.array_equal(a.strings, b.strings) and np.array_equal(a.words, b.words)

@@ -1,0 +1,1 @@
+"""From any file to BTF: ELF files, kernel images, raw BTF, standalone, split or distilled."""

@@ -1,0 +1,280 @@
+"""A module as it comes: which form its BTF has, and whether it belongs to the base at all.
+
+standalone  all types the module uses, made without a base
+dwarf       none that can be used, but DWARF, of which the caller can have standalone BTF made
+split       continues a base already; deduplicated once more against it
+distilled   split on a ``.BTF.base`` of its own; relocated to the base, then like split
+
+Nothing in a BTF file says which base it was made for. A wrong base shows nevertheless:
+
+* split BTF names most of its types and members by offsets into the base's strings, and with a
+  wrong base those offsets do not fall on the beginning of strings;
+* its references land on types that cannot stand there, such as a member of type FUNC;
+* any module has ``struct module``, whose layout is part of the kernel's ABI: a standalone module
+  whose ``struct module`` or ``struct task_struct`` is laid out unlike the base's was built for
+  another kernel or configuration;
+* byte order, and the release in vermagic where both are ELF files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..compiled.jit import compiled
+from ..errors import BtfError, WrongBaseError
+from ..format.header import Header, parse_header
+from ..format.kinds import (
+    ARRAY,
+    DATASEC,
+    DECL_TAG,
+    ELEMENT_NAME,
+    ELEMENT_REF,
+    ELEMENT_WORDS,
+    FIXED_WORDS,
+    FUNC,
+    FUNC_PROTO,
+    HEAD_IS_REF,
+    HEAD_WORDS,
+    VAR,
+    kind_of,
+)
+from ..types.btf import BTF, HasBase, base_of, parse
+from . import elf as elf_file
+from . import images
+
+STANDALONE = "standalone"
+SPLIT = "split"
+DISTILLED = "distilled"
+DWARF = "dwarf"
+
+# Answers of _misfit.
+_FITS = 0
+_NAME_INSIDE_STRING = 1
+_IMPOSSIBLE_REFERENCE = 2
+
+
+@dataclass(frozen=True, eq=False)
+class Module:
+    """A module's BTF, read and checked, and what its file says of it.
+
+    input_bytes  size of the BTF, not of the file around it
+    """
+
+    btf: BTF
+    form: str
+    input_bytes: int
+    name: str | None = None
+    build_id: str | None = None
+    depends: tuple[str, ...] = ()
+    release: str | None = None
+
+
+def load_base(data: bytes, *, path: str | None = None) -> BTF:
+    """vmlinux's BTF: a raw BTF file, an ELF file with a ``.BTF`` section, or a kernel image."""
+    if images.is_image(data):
+        data, _ = images.btf_from_image(data, path=path)
+    if elf_file.is_elf(data):
+        data = elf_file.btf_section(elf_file.read_elf(data, path), path)
+    return parse(data, path=path)
+
+
+def open_module(
+    data: bytes | memoryview,
+    on: BTF | HasBase,
+    *,
+    path: str | None = None,
+    release: str | None = None,
+    from_dwarf: Callable[[bytes], bytes] | None = None,
+    prefer_dwarf: bool = False,
+) -> Module:
+    """Read a module's BTF, find out its form, and check that it can be put on a base.
+
+    data          a raw BTF file or an ELF file
+    on            the base, or its index
+    release       of the base's kernel, where known: compared with the module's vermagic
+    from_dwarf    makes standalone BTF of an ELF file that has DWARF and no BTF, or none that can
+                  be used on this base; what it raises is passed on
+    prefer_dwarf  has it made also where there is BTF that can be used
+
+    BTF on a distilled base is relocated: what is given back continues ``on``. Such a
+    module is meant to outlive its kernel, so another release in its vermagic is no error; what
+    does not fit shows when it is relocated. Raises NoBtfError, WrongBaseError or BtfError.
+    """
+    base = base_of(on)
+    if not elf_file.is_elf(data):
+        return Module(*_open_btf(data, None, base, path))
+    content = bytes(data)
+    file = elf_file.read_elf(content, path)
+    foreign = bool(release and file.release and release != file.release)
+    if foreign and file.btf_base is None:
+        raise WrongBaseError(
+            f"built for kernel {file.release}, but the base is of {release}", path, ".modinfo"
+        )
+    make = from_dwarf if file.has_dwarf and not foreign else None
+    opened = None
+    if make is None or not prefer_dwarf:
+        try:
+            opened = _open_btf(elf_file.btf_section(file, path), file.btf_base, base, path)
+        except BtfError:
+            if make is None:
+                raise
+    if opened is None and make is not None:
+        btf, _, input_bytes = _open_btf(make(content), None, base, path)
+        opened = btf, DWARF, input_bytes
+    assert opened is not None
+    return Module(*opened, file.name, file.build_id, file.depends, file.release)
+
+
+def _open_btf(
+    data: bytes | memoryview, btf_base: bytes | None, base: BTF | None, path: str | None
+) -> tuple[BTF, str, int]:
+    """Raw BTF on ``base``, its form and its size."""
+    if btf_base is not None:
+        return _read_distilled(data, btf_base, base, path), DISTILLED, len(data) + len(btf_base)
+    head = parse_header(memoryview(data), path)
+    form = _form(data, head)
+    if form == SPLIT:
+        return _parse_split(data, head, base, path), form, len(data)
+    btf = parse(data, path=path, head=head)
+    if base is not None and btf.byteorder != base.byteorder:
+        raise WrongBaseError(
+            f"{btf.byteorder}-endian, but the base is {base.byteorder}-endian: "
+            "a module of another architecture?",
+            path,
+            "header",
+            0,
+        )
+    return btf, form, len(data)
+
+
+def _read_distilled(
+    data: bytes | memoryview, btf_base: bytes, base: BTF | None, path: str | None
+) -> BTF:
+    """BTF on its own distilled base (``.BTF`` and ``.BTF.base``), relocated to ``base``."""
+    try:
+        distilled = parse(btf_base, path=path)
+    except BtfError as error:
+        message = f"in .BTF.base: {error.message}"
+        raise BtfError(message, path, error.section, error.offset, error.type_id) from error
+    from ..distill.relocate import relocate  # late: few modules need it
+
+    if base is None:
+        raise WrongBaseError("split BTF on a distilled base, and no base to put it on", path)
+    return relocate(parse(data, distilled, path=path), base).btf
+
+
+def detect_form(data: bytes | memoryview, path: str | None = None) -> str:
+    """STANDALONE or SPLIT, by the string section: without a base it begins with the empty string,
+    which split BTF finds in its base and never repeats."""
+    return _form(data, parse_header(memoryview(data), path))
+
+
+def _form(data: bytes | memoryview, head: Header) -> str:
+    if head.string_bytes and data[head.string_start] == 0:
+        return STANDALONE
+    return SPLIT
+
+
+def _parse_split(data: bytes | memoryview, head: Header, base: BTF | None, path: str | None) -> BTF:
+    if base is None or head.byteorder != base.byteorder:
+        other = f"the base is {base.byteorder}-endian" if base is not None else "there is no base"
+        raise WrongBaseError(
+            f"split BTF, {head.byteorder}-endian; {other}",
+            path,
+            "header",
+            0,
+        )
+    try:
+        btf = parse(data, base, path=path, head=head)
+    except BtfError as error:
+        if error.section != "types" or error.type_id is None:
+            raise
+        raise WrongBaseError(
+            f"{error.message}; this is split BTF: it is damaged, or belongs to another base",
+            path,
+            error.section,
+            error.offset,
+            error.type_id,
+        ) from error
+    flat = base.flat
+    code, at, word = _misfit(
+        btf.words, btf.offsets, btf.strings, flat.words, flat.offsets, flat.strings
+    )
+    if code != _FITS:
+        if code == _NAME_INSIDE_STRING:
+            what = f"a name at string offset {btf.words[word]} is in the middle of a string"
+        else:
+            referred = int(btf.words[word])
+            kind = btf[referred].kind_name if referred < base.type_end else "own type"
+            what = f"a reference to [{referred}], a {kind}, cannot stand here"
+        raise WrongBaseError(
+            f"{what}: this is split BTF of another base than the one given",
+            path,
+            "types",
+            int(word) * 4,
+            btf.start_id + int(at),
+        )
+    return btf
+
+
+@compiled
+def _begins_string(base_strings, own_strings, offset):  # type: ignore[no-untyped-def]
+    own = offset - len(base_strings)
+    if own > 0:
+        return own_strings[own - 1] == 0
+    return offset == 0 or own == 0 or base_strings[offset - 1] == 0
+
+
+@compiled
+def _may_refer(kind, target):  # type: ignore[no-untyped-def]
+    """Whether a type of ``kind`` may refer to one of kind ``target``."""
+    if kind == DECL_TAG:
+        return target != FUNC_PROTO and target != DATASEC and target != DECL_TAG
+    if kind == DATASEC:
+        return target == VAR or target == FUNC
+    if kind == FUNC:
+        return target == FUNC_PROTO
+    if target == FUNC or target == VAR or target == DATASEC or target == DECL_TAG:
+        return False
+    if target == FUNC_PROTO:  # behind a pointer or a name, perhaps with modifiers in between
+        return HEAD_IS_REF[kind] != 0 and kind != FUNC_PROTO and kind != VAR
+    return True
+
+
+@compiled
+def _misfit(words, offsets, strings, base_words, base_offsets, base_strings):  # type: ignore[no-untyped-def]
+    """Look for what split BTF cannot contain on its true base: (code, own type, word)."""
+    first_own = len(base_offsets)
+    for index in range(len(offsets) - 1):
+        at = np.int64(offsets[index])
+        end = np.int64(offsets[index + 1])
+        info = words[at + 1]
+        kind = kind_of(info)
+        if not _begins_string(base_strings, strings, np.int64(words[at])):
+            return _NAME_INSIDE_STRING, index, at
+        for word in range(at + 2, end):
+            step = word - at - HEAD_WORDS
+            is_name = False
+            is_ref = step < 0 and HEAD_IS_REF[kind] != 0
+            if step >= 0 and step < FIXED_WORDS[kind]:
+                is_ref = kind == ARRAY and step < 2
+            elif step >= 0 and ELEMENT_WORDS[kind] > 0:
+                part = (step - FIXED_WORDS[kind]) % ELEMENT_WORDS[kind]
+                is_name = part == ELEMENT_NAME[kind]
+                is_ref = part == ELEMENT_REF[kind]
+            if is_name and not _begins_string(base_strings, strings, np.int64(words[word])):
+                return _NAME_INSIDE_STRING, index, word
+            if is_ref:
+                referred = np.int64(words[word])
+                if referred == 0:
+                    continue
+                if referred < first_own:
+                    target = kind_of(base_words[np.int64(base_offsets[referred - 1]) + 1])
+                else:
+                    target = kind_of(words[np.int64(offsets[referred - first_own]) + 1])
+                if not _may_refer(kind, target):
+                    return _IMPOSSIBLE_REFERENCE, index, word
+    return _FITS, 0, 0

@@ -1,0 +1,193 @@
+"""The one pass over untrusted type records: finds where each type starts and checks what it says.
+
+The compiled pass only keeps maxima, so that it costs next to nothing on good input. When a
+maximum is out of range, ``locate_fault`` walks again, slowly, and names the first fault.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..compiled.jit import compiled
+from ..errors import BtfError
+from . import kinds
+from .kinds import (
+    ELEMENT_NAME,
+    ELEMENT_REF,
+    FIXED_REFS,
+    FUNC,
+    FUNC_PROTO,
+    HEAD_IS_REF,
+    HEAD_WORDS,
+    INFO_KIND_MASK,
+    INFO_KIND_SHIFT,
+    INFO_VLEN_MASK,
+    MAX_KIND,
+    STRUCT,
+    UNION,
+)
+
+# Status in place of the type count: a record of unknown kind, or one that leaves the section.
+_UNKNOWN_KIND = -1
+_TRUNCATED = -2
+
+
+def scan_types(
+    words: np.ndarray, kind_words: np.ndarray, start_id: int
+) -> tuple[np.ndarray, int, int, int, int]:
+    """Step through a type section.
+
+    words       uint32, shape (W,): type section, native byte order, untrusted
+    kind_words  int32, shape (KIND_COUNT, 2): see ``header.kind_words``
+
+    Returns (offsets, count, max_ref, max_name, bad_func): offsets uint32 of shape (count + 1,);
+    count negative when a record is of unknown kind or leaves the section; the largest type id
+    and string offset found; the first FUNC (0-based) whose own target is no FUNC_PROTO, or -1.
+    """
+    offsets = np.empty(len(words) // HEAD_WORDS + 1, np.uint32)
+    count, max_ref, max_name, bad_func = scan(words, kind_words, start_id, offsets)
+    return offsets[: max(count, 0) + 1].copy(), count, max_ref, max_name, bad_func
+
+
+@compiled
+def scan(words, kind_words, start_id, offsets):  # type: ignore[no-untyped-def]
+    """Fill ``offsets``; (count or status, largest type id, largest string offset, bad FUNC)."""
+    end = len(words)
+    at = 0
+    count = 0
+    first_func = np.int64(-1)
+    max_ref = np.uint32(0)
+    max_name = np.uint32(0)
+    while at < end:
+        if at + HEAD_WORDS > end:
+            return _TRUNCATED, np.int64(max_ref), np.int64(max_name), -1
+        info = words[at + 1]
+        kind = np.int64((info >> INFO_KIND_SHIFT) & INFO_KIND_MASK)
+        vlen = np.int64(info & INFO_VLEN_MASK)
+        fixed = np.int64(kind_words[kind, 0])
+        if fixed < 0:
+            return _UNKNOWN_KIND, np.int64(max_ref), np.int64(max_name), -1
+        stride = np.int64(kind_words[kind, 1])
+        body = at + HEAD_WORDS
+        following = body + fixed + vlen * stride
+        if following > end:
+            return _TRUNCATED, np.int64(max_ref), np.int64(max_name), -1
+        offsets[count] = at
+        count += 1
+        max_name = max(max_name, words[at])
+        if HEAD_IS_REF[kind]:
+            max_ref = max(max_ref, words[at + 2])
+        if kind == STRUCT or kind == UNION:
+            for word in range(body, following, 3):
+                max_name = max(max_name, words[word])
+                max_ref = max(max_ref, words[word + 1])
+        elif kind <= MAX_KIND:
+            if kind == FUNC and first_func < 0:
+                first_func = count - 1
+            for word in range(body, body + FIXED_REFS[kind]):
+                max_ref = max(max_ref, words[word])
+            if stride > 0:
+                if ELEMENT_NAME[kind] == 0:
+                    for word in range(body, following, stride):
+                        max_name = max(max_name, words[word])
+                ref_at = np.int64(ELEMENT_REF[kind])
+                if ref_at >= 0:
+                    for word in range(body + ref_at, following, stride):
+                        max_ref = max(max_ref, words[word])
+        at = following
+    offsets[count] = at
+    bad_func = np.int64(-1)
+    if first_func >= 0 and np.int64(max_ref) < start_id + count:
+        bad_func = np.int64(_first_bad_func(words, offsets, first_func, count, start_id))
+    return count, np.int64(max_ref), np.int64(max_name), bad_func
+
+
+@compiled
+def _first_bad_func(words, offsets, first, count, start_id):  # type: ignore[no-untyped-def]
+    for index in range(first, count):
+        at = np.int64(offsets[index])
+        if np.int64((words[at + 1] >> INFO_KIND_SHIFT) & INFO_KIND_MASK) != FUNC:
+            continue
+        target = np.int64(words[at + 2]) - start_id
+        if target < 0:
+            if words[at + 2] == 0:
+                return index
+            continue  # in the base: checked by the caller, who has it
+        info = words[np.int64(offsets[target]) + 1]
+        if np.int64((info >> INFO_KIND_SHIFT) & INFO_KIND_MASK) != FUNC_PROTO:
+            return index
+    return -1
+
+
+def locate_fault(
+    words: np.ndarray, kind_words: np.ndarray, start_id: int, str_end: int, path: str | None
+) -> BtfError:
+    """The error for the first fault in a type section that ``scan_types`` found wanting."""
+
+    def fault(message: str, word: int, index: int) -> BtfError:
+        return BtfError(message, path, "types", word * 4, start_id + index)
+
+    starts: list[int] = []
+    at, end = 0, len(words)
+    while at < end:
+        index = len(starts)
+        if at + HEAD_WORDS > end:
+            return fault(f"truncated: {(end - at) * 4} bytes left, a type has 12", at, index)
+        info = int(words[at + 1])
+        kind = info >> INFO_KIND_SHIFT & INFO_KIND_MASK
+        vlen = info & INFO_VLEN_MASK
+        fixed, stride = (int(word) for word in kind_words[kind])
+        if fixed < 0:
+            return fault(f"unknown kind {kind} and no layout section that describes it", at, index)
+        length = HEAD_WORDS + fixed + vlen * stride
+        if at + length > end:
+            name = kinds.KIND_NAMES[kind] if kind <= MAX_KIND else f"kind {kind}"
+            return fault(
+                f"{name} with vlen {vlen} needs {length * 4} bytes, "
+                f"{(end - at) * 4} are left in the section",
+                at,
+                index,
+            )
+        starts.append(at)
+        at += length
+    type_end = start_id + len(starts)
+    for index, at in enumerate(starts):
+        info = int(words[at + 1])
+        kind = info >> INFO_KIND_SHIFT & INFO_KIND_MASK
+        vlen = info & INFO_VLEN_MASK
+        names, refs = [at], []
+        if kind <= MAX_KIND:
+            spec = kinds.SPECS[kind - 1]
+            body = at + HEAD_WORDS
+            refs = [at + 2] if HEAD_IS_REF[kind] else []
+            refs += range(body, body + int(FIXED_REFS[kind]))
+            body += len(spec.fixed)
+            for element in range(body, body + vlen * len(spec.element), len(spec.element) or 1):
+                if ELEMENT_NAME[kind] == 0:
+                    names.append(element)
+                if ELEMENT_REF[kind] >= 0:
+                    refs.append(element + int(ELEMENT_REF[kind]))
+        for word in names:
+            if words[word] >= str_end:
+                what = "name" if word == at else "a member's name"
+                return fault(
+                    f"{what} is at string offset {words[word]}, strings end at {str_end}",
+                    word,
+                    index,
+                )
+        for word in refs:
+            if words[word] >= type_end:
+                return fault(
+                    f"refers to type [{words[word]}], the last one is [{type_end - 1}]", word, index
+                )
+        if kind == FUNC:
+            target = int(words[at + 2])
+            if target >= start_id:
+                target_kind = (
+                    int(words[starts[target - start_id] + 1]) >> INFO_KIND_SHIFT & INFO_KIND_MASK
+                )
+            else:
+                target_kind = FUNC_PROTO if target else kinds.VOID
+            if target_kind != FUNC_PROTO:
+                return fault(f"FUNC refers to type [{target}], which is no FUNC_PROTO", at, index)
+    raise AssertionError("locate_fault called for a sound type section")

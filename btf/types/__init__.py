@@ -1,0 +1,1 @@
+"""A parsed BTF: the columnar table, and its types as objects, by name, as columns."""

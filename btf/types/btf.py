@@ -1,0 +1,405 @@
+"""A parsed BTF as a columnar table, and the checks that make it safe to use.
+
+``parse`` is the only way in for untrusted bytes. It checks every id, offset, vlen and string in
+one pass before anything else looks at them: kernels that run later have no bounds checks.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
+
+import numpy as np
+
+from ..errors import BtfError, NotFoundError, UnsupportedError
+from ..format import header as hdr
+from ..format import kinds
+from ..format.scan import locate_fault, scan_types
+
+if TYPE_CHECKING:
+    from .names import OwnNames, StringTable
+    from .typebase import Type
+
+NATIVE = sys.byteorder
+
+T = TypeVar("T", bound="Type")
+
+
+@dataclass(frozen=True, eq=False)
+class BTF:
+    """One BTF: own types and strings, perhaps on a base. Immutable; cheap to share.
+
+    A sequence of all types, void and the bases' included, with one numbering across base and
+    split. What exploring needs (``typebase``, ``names``, ``layout``) is imported on first use.
+
+    words    uint32, shape (W,): the own type section in this machine's byte order
+    offsets  uint32, shape (T + 1,): for own type t (0-based) its first word; last entry is W
+    strings  uint8, shape (S,): the own string section
+    base     the BTF that this one continues, or None
+
+    Own type t has the id ``start_id + t``; own string offsets start at ``start_str_off``. Void
+    (id 0) and the empty string (offset 0) belong to the first base.
+    """
+
+    words: np.ndarray
+    offsets: np.ndarray
+    strings: np.ndarray
+    base: BTF | None = None
+    byteorder: str = "little"
+    flags: int = 0
+    layout: bytes = b""
+    path: str | None = field(default=None, compare=False)
+
+    @cached_property
+    def start_id(self) -> int:
+        """Id of the first own type: 1, or the number of types of the base, void included."""
+        return self.base.type_end if self.base is not None else 1
+
+    @cached_property
+    def start_str_off(self) -> int:
+        """Offset of the first own string."""
+        return self.base.str_end if self.base is not None else 0
+
+    @property
+    def type_count(self) -> int:
+        """Number of own types."""
+        return len(self.offsets) - 1
+
+    @property
+    def type_end(self) -> int:
+        """One more than the last type id, base included."""
+        return self.start_id + self.type_count
+
+    @property
+    def str_end(self) -> int:
+        """One more than the last string offset, base included."""
+        return self.start_str_off + len(self.strings)
+
+    @property
+    def levels(self) -> list[BTF]:
+        """The chain of bases from the first to this one."""
+        return [*(self.base.levels if self.base is not None else ()), self]
+
+    @cached_property
+    def _own_text(self) -> bytes:
+        return self.strings.tobytes()
+
+    @cached_property
+    def chain_strings(self) -> np.ndarray:
+        """Strings of all levels, so that a global offset is an index: uint8."""
+        if self.base is None:
+            return self.strings
+        return freeze(np.concatenate([level.strings for level in self.levels]))
+
+    @cached_property
+    def flat(self) -> BTF:
+        """All levels as one plain BTF, with the same type ids and string offsets."""
+        if self.base is None:
+            return self
+        starts, at = [np.zeros(1, np.uint32)], 0
+        for level in self.levels:
+            starts.append(level.offsets[1:] + np.uint32(at))
+            at += len(level.words)
+        return BTF(
+            words=freeze(np.concatenate([level.words for level in self.levels])),
+            offsets=freeze(np.concatenate(starts)),
+            strings=self.chain_strings,
+            byteorder=self.byteorder,
+            layout=next((level.layout for level in self.levels if level.layout), b""),
+            path=self.path,
+        )
+
+    @cached_property
+    def has_unknown_kinds(self) -> bool:
+        """Whether an own type is of a kind that only the layout section describes."""
+        if not any(level.layout for level in self.levels):
+            return False
+        return bool(np.any(self.own_kinds > kinds.MAX_KIND))
+
+    @property
+    def own_kinds(self) -> np.ndarray:
+        """Kind of each own type: uint8, shape (T,)."""
+        return self._kinds_at(self.offsets[:-1])
+
+    def _kinds_at(self, offsets: np.ndarray) -> np.ndarray:
+        info = self.words[offsets + 1]
+        return ((info >> kinds.INFO_KIND_SHIFT) & kinds.INFO_KIND_MASK).astype(np.uint8)
+
+    def type_section(self) -> bytes:
+        """The own types in the byte order of the file."""
+        words = self.words if self.byteorder == NATIVE else self.words.byteswap()
+        return words.tobytes()
+
+    def string_section(self) -> bytes:
+        """The own strings."""
+        return self.strings.tobytes()
+
+    def to_bytes(self) -> bytes:
+        """The whole file: a 24-byte header (32 with a layout section), types, strings."""
+        return hdr.pack(
+            self.byteorder, self.flags, self.type_section(), self.string_section(), self.layout
+        )
+
+    def string_bytes(self, offset: int) -> bytes:
+        """The string at a global offset, base included. Raises BtfError when out of range."""
+        level: BTF | None = self
+        while level is not None:
+            if level.start_str_off <= offset < level.str_end:
+                start = offset - level.start_str_off
+                text = level._own_text
+                return text[start : text.find(b"\0", start)]
+            level = level.base
+        raise BtfError(f"string offset {offset} is beyond {self.str_end}", self.path, "strings")
+
+    def string(self, offset: int) -> str:
+        """The string at a global offset; bytes that are no UTF-8 as backslash escapes."""
+        return self.string_bytes(offset).decode("utf-8", "backslashreplace")
+
+    def __len__(self) -> int:
+        """Number of types, void and the bases' included: one more than the last type id."""
+        return self.type_end
+
+    def __iter__(self) -> Iterator[Type]:
+        """All types in order of id, beginning with void."""
+        return (self[type_id] for type_id in range(self.type_end))
+
+    def __getitem__(self, type_id: int) -> Type:
+        """The type with this id. Raises IndexError."""
+        from .objects import type_at
+
+        return type_at(self, type_id)
+
+    def own_types(self) -> Iterator[Type]:
+        """The types that this BTF holds itself, in order of id: not its base's, nor void."""
+        return (self[type_id] for type_id in range(self.start_id, self.type_end))
+
+    @overload
+    def find(self, name: str | bytes, kind: type[T]) -> T: ...
+    @overload
+    def find(self, name: str | bytes, kind: int | None = None) -> Type: ...
+
+    def find(self, name: str | bytes, kind: int | type[Type] | None = None) -> Any:
+        """The type called ``name``; of several the one with the lowest id, so the base's first.
+
+        kind   a class (``btf.Struct``; ``btf.Composite`` for struct or union), or a kind's number
+               from ``btf.kinds``; any kind when None
+
+        Raises NotFoundError. ``find_all`` tells whether there are several.
+        """
+        found = self.find_all(name, kind)
+        if not found:
+            from .typebase import kinds_of
+
+            other = [t.kind_name for t in self.find_all(name)] if kinds_of(kind) else []
+            hint = f", only as {', '.join(sorted(set(other)))}" if other else ""
+            shown = name if isinstance(name, str) else name.decode("utf-8", "backslashreplace")
+            raise NotFoundError(f"there is no type {shown!r}{hint}", self.path, "types")
+        return found[0]
+
+    @overload
+    def find_all(self, name: str | bytes, kind: type[T]) -> list[T]: ...
+    @overload
+    def find_all(self, name: str | bytes, kind: int | None = None) -> list[Type]: ...
+
+    def find_all(self, name: str | bytes, kind: int | type[Type] | None = None) -> list[Type]:  # type: ignore[misc]
+        """All types called ``name``, in order of id, the bases' included; see ``find``.
+
+        The name "" gives the types that have none.
+        """
+        from .names import ids_by_name
+        from .typebase import kinds_of
+
+        wanted = kinds_of(kind)
+        found = ids_by_name(self, name, wanted)
+        if name in ("void", b"void") and (wanted is None or 0 in wanted):
+            found.insert(0, 0)
+        return [self[type_id] for type_id in found]
+
+    def resolve(self, of: int | Type) -> Type:
+        """The type behind typedefs, const, volatile, restrict, type tags and a variable's name.
+
+        of   a type or a type id; void is given back as it is. Raises BtfError on circles.
+        """
+        from .layout import resolve
+
+        return resolve(self[of] if isinstance(of, int) else of)
+
+    def size_of(self, of: int | Type) -> int:
+        """Bytes that a value of this type takes.
+
+        Raises BtfError for what has no size: void, functions, forward declarations.
+        """
+        from .layout import size_of
+
+        return size_of(self[of] if isinstance(of, int) else of)
+
+    def align_of(self, of: int | Type) -> int:
+        """Alignment in bytes as libbpf tells it: 1 for a struct that is laid out as packed.
+
+        Alignment attributes are not part of BTF. Raises BtfError for what has no alignment.
+        """
+        from .layout import align_of
+
+        return align_of(self[of] if isinstance(of, int) else of)
+
+    @cached_property
+    def pointer_size(self) -> int:
+        """Bytes of a pointer: those of C's ``long`` in this BTF; 8 when it has none."""
+        from .layout import pointer_size
+
+        return pointer_size(self)
+
+    @cached_property
+    def own_strings(self) -> StringTable:
+        """Look-up table of the own strings, made on first use."""
+        from .names import StringTable
+
+        return StringTable.of(self.strings)
+
+    @cached_property
+    def chain_table(self) -> StringTable:
+        """Look-up table of the strings of all levels, by global offset; made on first use."""
+        from .names import StringTable
+
+        return self.own_strings if self.base is None else StringTable.of(self.chain_strings)
+
+    @cached_property
+    def own_names(self) -> OwnNames:
+        """Own types by name, made on first use."""
+        from .names import OwnNames
+
+        return OwnNames.of(self)
+
+    def __repr__(self) -> str:
+        base = f", base of {self.start_id} types" if self.base is not None else ""
+        return f"<BTF {self.type_count} types, {len(self.strings)} bytes of strings{base}>"
+
+
+class HasBase(Protocol):
+    """Anything that was made of a base and gives it back, such as ``btf.BaseIndex``."""
+
+    @property
+    def base(self) -> BTF | None:
+        """The base; None where there is none."""
+
+
+def base_of(given: BTF | HasBase) -> BTF | None:
+    """The base that is meant: ``given`` itself, or the one that it was made of."""
+    return given if isinstance(given, BTF) else given.base
+
+
+def freeze(array: np.ndarray) -> np.ndarray:
+    """The same array, read-only: one type for the kernels, whether from a file or made here."""
+    if array.flags.writeable:
+        array = array.view()
+        array.setflags(write=False)
+    return array
+
+
+def unknown_kind_error(level: BTF) -> UnsupportedError:
+    """The refusal for a BTF with kinds whose meaning is not known."""
+    index = int(np.flatnonzero(level.own_kinds > kinds.MAX_KIND)[0])
+    return UnsupportedError(
+        f"kind {level.own_kinds[index]} is described by the layout section only: "
+        "it can be read and written, but neither deduplicated nor compared",
+        level.path,
+        "types",
+        int(level.offsets[index]) * 4,
+        level.start_id + index,
+    )
+
+
+def parse(
+    data: bytes | bytearray | memoryview | np.ndarray,
+    base: BTF | None = None,
+    *,
+    path: str | None = None,
+    head: hdr.Header | None = None,
+) -> BTF:
+    """Read a raw BTF file; with ``base``, read it as split BTF on that base.
+
+    Both byte orders, 24- and 32-byte headers, layout section kept. Every reference, string offset
+    and length is checked. Raises BtfError naming section, offset and type id; WrongBaseError is
+    not raised here (see ``btf.module``). ``head`` is the header, where it was read already.
+    """
+    view = (data.data if isinstance(data, np.ndarray) else memoryview(data)).cast("B")
+    head = head or hdr.parse_header(view, path)
+    if base is not None and base.byteorder != head.byteorder:
+        raise BtfError(
+            f"{head.byteorder}-endian, but its base is {base.byteorder}-endian", path, "header", 0
+        )
+
+    strings = np.frombuffer(view, np.uint8, head.string_bytes, head.string_start)
+    if base is None and head.string_bytes == 0:
+        raise BtfError("no string section", path, "strings", 0)
+    if head.string_bytes and strings[-1]:
+        raise BtfError(
+            "the last string is not terminated by NUL", path, "strings", head.string_bytes - 1
+        )
+    if base is None and strings[0]:
+        raise BtfError(
+            "the first string is not empty: is this split BTF, and its base not given?",
+            path,
+            "strings",
+            0,
+        )
+
+    raw = np.frombuffer(view, np.uint8, head.type_bytes, head.type_start)
+    if head.type_start % 4 or head.byteorder != NATIVE:
+        raw = raw.copy()
+    words = raw.view(np.uint32)
+    if head.byteorder != NATIVE:
+        words = words.byteswap()
+
+    layout = bytes(view[head.layout_start : head.layout_start + head.layout_bytes])
+    inherited = layout
+    level = base
+    while not inherited and level is not None:  # split BTF shares the layout of its base
+        inherited, level = level.layout, level.base
+    kind_words = hdr.kind_words(inherited, path if inherited else None)
+
+    start_id = base.type_end if base is not None else 1
+    str_end = (base.str_end if base is not None else 0) + head.string_bytes
+    words = freeze(words)
+    offsets, count, max_ref, max_name, bad_func = scan_types(words, kind_words, start_id)
+    if count < 0 or max_ref >= start_id + count or max_name >= str_end or bad_func >= 0:
+        raise locate_fault(words, kind_words, start_id, str_end, path)
+    result = BTF(
+        words=words,
+        offsets=freeze(offsets),
+        strings=freeze(strings),
+        base=base,
+        byteorder=head.byteorder,
+        flags=head.flags,
+        layout=layout,
+        path=path,
+    )
+    if base is not None:
+        _check_funcs_on_base(result)
+    return result
+
+
+def _check_funcs_on_base(split: BTF) -> None:
+    """A FUNC's prototype may lie in the base: check it is one (the scan sees own types only)."""
+    starts = split.offsets[:-1].astype(np.int64)
+    own = starts[split.own_kinds == kinds.FUNC]
+    protos = split.words[own + 2]
+    for level in split.levels[:-1]:
+        inside = (protos >= level.start_id) & (protos < level.type_end)
+        # Only of those: a base has a hundred times as many types.
+        kind = level._kinds_at(level.offsets[protos[inside].astype(np.int64) - level.start_id])
+        wrong = np.flatnonzero(kind != kinds.FUNC_PROTO)
+        if len(wrong):
+            at = own[inside][wrong[0]]
+            type_id = split.start_id + int(np.searchsorted(starts, at))
+            raise BtfError(
+                f"FUNC refers to type [{protos[inside][wrong[0]]}] of the base, "
+                "which is no FUNC_PROTO: wrong base?",
+                split.path,
+                "types",
+                int(at) * 4,
+                type_id,
+            )

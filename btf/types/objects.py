@@ -1,0 +1,528 @@
+"""Types as objects, for people who explore by hand: one class per kind, made when asked for.
+
+``btf[type_id]`` makes one object from the few words of that type's record; whatever it refers to
+is made when it is asked for in turn. Looking at vmlinux costs what is looked at.
+
+Objects are frozen, and equal when they are the same type of the same BTF. ``id`` is a type's own
+id, ``type_id`` that of the type it refers to and ``type`` that type itself. A type of the base
+belongs to the base, from whichever split BTF it was reached.
+
+What does not live here: what all classes share (``typebase``), how records are laid out
+(``kinds``), sizes and alignments (``layout``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
+
+from ..format import kinds
+from .typebase import Encoding, Linkage, Reference, Type, type_at
+
+if TYPE_CHECKING:
+    from .btf import BTF
+
+
+class Void(Type):
+    """No type: id 0."""
+
+    __slots__ = ()
+    KIND = kinds.VOID
+
+    def _spell(self, depth: int) -> str:
+        return "void"
+
+
+class Int(Type):
+    """An integer."""
+
+    __slots__ = ()
+    KIND = kinds.INT
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self._third
+
+    @property
+    def encoding(self) -> Encoding:
+        """SIGNED, CHAR, BOOL, or none of them."""
+        return Encoding(self._word(0) >> 24 & 0xF)
+
+    @property
+    def offset(self) -> int:
+        """Bits before the value begins: 0 but in BTF of very old encoders."""
+        return self._word(0) >> 16 & 0xFF
+
+    @property
+    def bits(self) -> int:
+        """Bits of the value: 8 * size but for bit fields of very old encoders."""
+        return self._word(0) & 0xFF
+
+    @property
+    def is_signed(self) -> bool:
+        return bool(self.encoding & Encoding.SIGNED)
+
+    def _details(self) -> str:
+        flags = [str(flag.name).lower() for flag in Encoding if flag in self.encoding]
+        odd = [f"{self.bits} bits at {self.offset}"] if self.bits != 8 * self.size else []
+        return ", ".join([f"size={self.size}", *(flags or ["unsigned"]), *odd])
+
+
+class Float(Type):
+    """A floating point number."""
+
+    __slots__ = ()
+    KIND = kinds.FLOAT
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self._third
+
+    def _details(self) -> str:
+        return f"size={self.size}"
+
+
+class Ptr(Reference):
+    """A pointer."""
+
+    __slots__ = ()
+    KIND = kinds.PTR
+
+    def _spell_around(self, target: str) -> str:
+        return f"{target}*" if target.endswith("*") else f"{target} *"
+
+
+class Typedef(Reference):
+    """Another name for a type."""
+
+    __slots__ = ()
+    KIND = kinds.TYPEDEF
+
+    def _spell(self, depth: int) -> str:
+        return self.name or "..."
+
+
+class _Qualifier(Reference):
+    """A qualifier: C's word for it stands before the type, but after a ``*``."""
+
+    __slots__ = ()
+    _WORD: ClassVar[str]
+
+    def _spell_around(self, target: str) -> str:
+        return f"{target} {self._WORD}" if target.endswith("*") else f"{self._WORD} {target}"
+
+
+class Volatile(_Qualifier):
+    """``volatile``."""
+
+    __slots__ = ()
+    KIND = kinds.VOLATILE
+    _WORD = "volatile"
+
+
+class Const(_Qualifier):
+    """``const``."""
+
+    __slots__ = ()
+    KIND = kinds.CONST
+    _WORD = "const"
+
+
+class Restrict(_Qualifier):
+    """``restrict``."""
+
+    __slots__ = ()
+    KIND = kinds.RESTRICT
+    _WORD = "restrict"
+
+
+class TypeTag(Reference):
+    """``btf_type_tag("…")``; with ``is_attribute`` any attribute. The name is the tag's text."""
+
+    __slots__ = ()
+    KIND = kinds.TYPE_TAG
+
+    @property
+    def is_attribute(self) -> bool:
+        return self.kind_flag
+
+
+class DeclTag(Reference):
+    """``btf_decl_tag("…")`` on a declaration or one part of it. The name is the tag's text."""
+
+    __slots__ = ()
+    KIND = kinds.DECL_TAG
+
+    @property
+    def component_index(self) -> int:
+        """Which member or parameter is tagged; -1 for the type itself."""
+        word = self._word(0)
+        return word - (1 << 32) if word >> 31 else word
+
+    @property
+    def is_attribute(self) -> bool:
+        return self.kind_flag
+
+    def _details(self) -> str:
+        part = "" if self.component_index < 0 else f", part {self.component_index}"
+        return f"on {self.type.brief()}{part}"
+
+
+class Func(Reference):
+    """A function; ``type`` is its FuncProto."""
+
+    __slots__ = ()
+    KIND = kinds.FUNC
+
+    @property
+    def linkage(self) -> int:
+        """See ``Linkage``."""
+        return self.vlen
+
+    def _details(self) -> str:
+        return f"{_linkage(self.linkage)}, {self.type.brief()}"
+
+    def _spell(self, depth: int) -> str:
+        return f"{self.name}()" if depth else self.name or "..."
+
+
+class Var(Reference):
+    """A variable."""
+
+    __slots__ = ()
+    KIND = kinds.VAR
+
+    @property
+    def linkage(self) -> int:
+        """See ``Linkage``."""
+        return self._word(0)
+
+    def _details(self) -> str:
+        return f"{_linkage(self.linkage)}, {self.type.brief()}"
+
+    def _spell(self, depth: int) -> str:
+        return self.name or "..."
+
+
+class Array(Type):
+    """An array; ``type`` is that of its elements."""
+
+    __slots__ = ()
+    KIND = kinds.ARRAY
+
+    @property
+    def type_id(self) -> int:
+        """Id of the elements' type."""
+        return self._word(0)
+
+    @property
+    def type(self) -> Type:
+        """The elements' type."""
+        return type_at(self.btf, self.type_id)
+
+    @property
+    def index_type_id(self) -> int:
+        """Id of the type that counts the elements."""
+        return self._word(1)
+
+    @property
+    def index_type(self) -> Type:
+        """The type that counts the elements."""
+        return type_at(self.btf, self.index_type_id)
+
+    @property
+    def nelems(self) -> int:
+        """Number of elements; 0 for a flexible array."""
+        return self._word(2)
+
+    def _details(self) -> str:
+        return f"{self.nelems} of {self.type.brief()}"
+
+    def _spell(self, depth: int) -> str:
+        return f"{self.type._spell(depth - 1)}[{self.nelems}]" if depth else "..."
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What a type consists of and refers to."""
+
+    name: str
+    type_id: int
+    btf: BTF = field(repr=False, compare=False, kw_only=True)
+
+    @property
+    def type(self) -> Type:
+        """The type that ``type_id`` names."""
+        return type_at(self.btf, self.type_id)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Member(_Part):
+    """A member of a struct or union.
+
+    bit_offset      from the beginning of the struct, in bits
+    bitfield_size   bits; 0 for what is no bit field
+    """
+
+    bit_offset: int
+    bitfield_size: int = 0
+
+    @property
+    def byte_offset(self) -> int:
+        """The byte in which the member begins."""
+        return self.bit_offset // 8
+
+    def __repr__(self) -> str:
+        where = f"offset {self.byte_offset}"
+        if self.bitfield_size:
+            where = f"bits {self.bit_offset}..{self.bit_offset + self.bitfield_size - 1}"
+        return f"<Member {self.name or '(anon)'} {self.type.brief()}, {where}>"
+
+
+class Composite(Type):
+    """A struct or a union."""
+
+    __slots__ = ()
+    _WORD: ClassVar[str]
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self._third
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        """The members, in the order of the declaration."""
+        if self._parts is not None:
+            return self._parts
+        owner, fields = self.btf, self.kind_flag
+        return self._keep(
+            tuple(
+                Member(
+                    owner.string(name) if name else "",
+                    type_id,
+                    where & 0xFFFFFF if fields else where,
+                    where >> 24 if fields else 0,
+                    btf=owner,
+                )
+                for name, type_id, where in self._rows(3)
+            )
+        )
+
+    def member(self, name: str) -> Member:
+        """The member of a name, looked for in anonymous structs and unions inside as well.
+
+        The member's ``bit_offset`` is from the beginning of this type. Raises KeyError.
+        """
+        todo: list[tuple[Composite, int]] = [(self, 0)]
+        seen: set[tuple[int, int]] = set()
+        while todo:
+            outer, start = todo.pop()
+            if (outer.id, start) in seen or start >= 8 * max(self.size, 1):
+                continue
+            seen.add((outer.id, start))
+            for inner in outer.members:
+                at = start + inner.bit_offset
+                if inner.name == name:
+                    return Member(name, inner.type_id, at, inner.bitfield_size, btf=inner.btf)
+                if not inner.name:
+                    behind = inner.type.resolve()
+                    if isinstance(behind, Composite):
+                        todo.append((behind, at))
+        raise KeyError(f"{self!r} has no member {name!r}")
+
+    def _details(self) -> str:
+        return f"size={self.size}, {_count(self.vlen, 'member')}"
+
+    def _spell(self, depth: int) -> str:
+        return f"{self._WORD} {self.name or '{...}'}"
+
+
+class Struct(Composite):
+    """A struct."""
+
+    __slots__ = ()
+    KIND = kinds.STRUCT
+    _WORD = "struct"
+
+
+class Union(Composite):
+    """A union."""
+
+    __slots__ = ()
+    KIND = kinds.UNION
+    _WORD = "union"
+
+
+@dataclass(frozen=True, slots=True)
+class EnumValue:
+    """An enumerator."""
+
+    name: str
+    value: int
+
+
+class AnyEnum(Type):
+    """An enum, of either kind. Without values it may be a forward declaration."""
+
+    __slots__ = ()
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self._third
+
+    @property
+    def is_signed(self) -> bool:
+        """Whether values are signed (told since Linux 6.0)."""
+        return self.kind_flag
+
+    @property
+    def values(self) -> tuple[EnumValue, ...]:
+        """The enumerators, in the order of the declaration."""
+        if self._parts is not None:
+            return self._parts
+        string = self.btf.string
+        numbers = self._numbers()
+        return self._keep(
+            tuple(EnumValue(string(name) if name else "", value) for name, value in numbers)
+        )
+
+    def _numbers(self) -> list[tuple[int, int]]:
+        raise NotImplementedError
+
+    def _details(self) -> str:
+        signed = ", signed" if self.is_signed else ""
+        return f"size={self.size}{signed}, {_count(self.vlen, 'value')}"
+
+    def _spell(self, depth: int) -> str:
+        return f"enum {self.name or '{...}'}"
+
+
+class Enum(AnyEnum):
+    """An enum of 32-bit values."""
+
+    __slots__ = ()
+    KIND = kinds.ENUM
+
+    def _numbers(self) -> list[tuple[int, int]]:
+        signed = self.kind_flag
+        return [(name, _signed(value, 32, signed)) for name, value in self._rows(2)]
+
+
+class Enum64(AnyEnum):
+    """An enum of 64-bit values."""
+
+    __slots__ = ()
+    KIND = kinds.ENUM64
+
+    def _numbers(self) -> list[tuple[int, int]]:
+        signed = self.kind_flag
+        return [(name, _signed(low | high << 32, 64, signed)) for name, low, high in self._rows(3)]
+
+
+class Fwd(Type):
+    """A forward declaration of a struct or a union."""
+
+    __slots__ = ()
+    KIND = kinds.FWD
+
+    @property
+    def is_union(self) -> bool:
+        return self.kind_flag
+
+    def _details(self) -> str:
+        return "union" if self.is_union else "struct"
+
+    def _spell(self, depth: int) -> str:
+        return f"{self._details()} {self.name or '{...}'}"
+
+
+@dataclass(frozen=True, slots=True)
+class Param(_Part):
+    """A parameter; its name may be empty."""
+
+
+class FuncProto(Reference):
+    """A function's signature; ``type`` is what it returns."""
+
+    __slots__ = ()
+    KIND = kinds.FUNC_PROTO
+
+    @property
+    def params(self) -> tuple[Param, ...]:
+        """The parameters, without the mark for ``...``."""
+        if self._parts is not None:
+            return self._parts
+        owner, rows = self.btf, self._rows(2)
+        if rows and rows[-1] == [0, 0]:
+            rows.pop()
+        return self._keep(
+            tuple(Param(owner.string(name) if name else "", ref, btf=owner) for name, ref in rows)
+        )
+
+    @property
+    def is_variadic(self) -> bool:
+        """Whether it takes ``...`` in the end."""
+        return self.vlen > 0 and self._rows(2)[-1] == [0, 0]
+
+    def _details(self) -> str:
+        return self._spell(4)
+
+    def _spell(self, depth: int) -> str:
+        if depth == 0:
+            return "..."
+        params = [param.type._spell(depth - 1) for param in self.params]
+        params += ["..."] if self.is_variadic else []
+        return f"{self.type._spell(depth - 1)} ({', '.join(params) or 'void'})"
+
+
+@dataclass(frozen=True, slots=True)
+class DatasecEntry:
+    """Where a variable lies in its section: offset and size in bytes."""
+
+    type_id: int
+    offset: int
+    size: int
+    btf: BTF = field(repr=False, compare=False, kw_only=True)
+
+    @property
+    def type(self) -> Type:
+        """The variable (Var)."""
+        return type_at(self.btf, self.type_id)
+
+
+class Datasec(Type):
+    """A data section and the variables in it."""
+
+    __slots__ = ()
+    KIND = kinds.DATASEC
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self._third
+
+    @property
+    def entries(self) -> tuple[DatasecEntry, ...]:
+        """The variables, in the order of the record."""
+        if self._parts is not None:
+            return self._parts
+        return self._keep(tuple(DatasecEntry(*row, btf=self.btf) for row in self._rows(3)))
+
+    def _details(self) -> str:
+        return f"size={self.size}, {_count(self.vlen, 'entry', 'entries')}"
+
+
+def _linkage(value: int) -> str:
+    return Linkage(value).name.lower() if value in tuple(Linkage) else f"linkage {value}"
+
+
+def _count(count: int, noun: str, nouns: str | None = None) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {nouns or noun + 's'}"
+
+
+def _signed(value: int, bits: int, signed: bool) -> int:
+    return value - (1 << bits) if signed and value >> (bits - 1) else value

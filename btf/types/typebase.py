@@ -1,0 +1,237 @@
+"""What all types of the object view have in common, and how an object is made from a record.
+
+The classes of the kinds are in ``objects``; they enter themselves here.
+"""
+
+from __future__ import annotations
+
+import operator
+from enum import IntEnum, IntFlag
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from ..format import kinds
+from ..format.kinds import (
+    HEAD_WORDS,
+    INFO_KIND_FLAG,
+    INFO_KIND_MASK,
+    INFO_KIND_SHIFT,
+    INFO_VLEN_MASK,
+)
+
+if TYPE_CHECKING:
+    from .btf import BTF
+
+_classes: dict[int, type[Type]] = {}  # by kind
+_kinds: dict[type[Type], tuple[int, ...]] = {}  # what ``kinds_of`` found out
+
+
+class Encoding(IntFlag):
+    """How an INT is read; none of them: unsigned."""
+
+    SIGNED = 1
+    CHAR = 2
+    BOOL = 4
+
+
+class Linkage(IntEnum):
+    """Of FUNC (BTF_FUNC_*) and VAR (BTF_VAR_*)."""
+
+    STATIC = 0
+    GLOBAL = 1
+    EXTERN = 2
+
+
+class Type:
+    """Any type.
+
+    btf   the BTF that holds the type: of a split BTF's types itself, of its base's types the base
+    id    its type id, global
+    """
+
+    __slots__ = ("_at", "_info", "_parts", "_third", "btf", "id", "name_off")
+
+    KIND: ClassVar[int]
+    btf: BTF
+    id: int
+    name_off: int  # global string offset of the name, 0: anonymous
+    _info: int
+    _third: int  # the record's third word: a size, or the id of another type
+    _at: int  # the record's first word in btf.words
+    _parts: Any  # members and the like, once they were asked for
+
+    def __init__(self, btf: BTF, type_id: int, at: int, head: list[int]) -> None:
+        """``head``: the first three words of the record that begins at word ``at``."""
+        put = object.__setattr__
+        put(self, "btf", btf)
+        put(self, "id", type_id)
+        put(self, "name_off", head[0])
+        put(self, "_info", head[1])
+        put(self, "_third", head[2])
+        put(self, "_at", at)
+        put(self, "_parts", None)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"types are frozen: cannot set {name!r}")
+
+    def __init_subclass__(cls) -> None:
+        if "KIND" in cls.__dict__:
+            _classes[cls.KIND] = cls
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"types are frozen: cannot delete {name!r}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return operator.getitem, (self.btf, self.id)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Type):
+            return NotImplemented
+        return self.id == other.id and self.btf is other.btf
+
+    def __hash__(self) -> int:
+        return hash((id(self.btf), self.id))
+
+    @property
+    def kind(self) -> int:
+        """The kind's number, see ``btf.kinds``."""
+        return self._info >> INFO_KIND_SHIFT & INFO_KIND_MASK
+
+    @property
+    def kind_name(self) -> str:
+        """The kind as the kernel's header calls it: ``STRUCT``, ``FUNC_PROTO``, …"""
+        known = self.kind < len(kinds.KIND_NAMES)
+        return kinds.KIND_NAMES[self.kind] if known else f"KIND_{self.kind}"
+
+    @property
+    def name(self) -> str:
+        """The name; of tags the tag's text. Empty for what is anonymous."""
+        return self.btf.string(self.name_off) if self.name_off else ""
+
+    @property
+    def vlen(self) -> int:
+        """The element count of the record, as it stands; a FUNC keeps its linkage there."""
+        return self._info & INFO_VLEN_MASK
+
+    @property
+    def kind_flag(self) -> bool:
+        """Bit 31 of ``info``: what it means depends on the kind."""
+        return bool(self._info & INFO_KIND_FLAG)
+
+    @property
+    def words(self) -> tuple[int, ...]:
+        """The whole record as 32-bit words."""
+        if self.id == 0:
+            return (0, 0, 0)
+        index = self.id - self.btf.start_id
+        return tuple(self.btf.words[self._at : int(self.btf.offsets[index + 1])].tolist())
+
+    def resolve(self) -> Type:
+        """What is behind typedefs and modifiers: see ``btf.BTF.resolve``."""
+        return self.btf.resolve(self)
+
+    def brief(self) -> str:
+        """The type in a line about another one: ``[7] struct list_head``."""
+        return f"[{self.id}] {spell(self)}"
+
+    def _word(self, position: int) -> int:
+        """A word after the head."""
+        return int(self.btf.words[self._at + HEAD_WORDS + position])
+
+    def _rows(self, width: int) -> list[list[int]]:
+        """The vlen elements of the record."""
+        first = self._at + HEAD_WORDS
+        flat = self.btf.words[first : first + self.vlen * width]
+        rows: list[list[int]] = flat.reshape(-1, width).tolist()
+        return rows
+
+    def _keep(self, parts: tuple[Any, ...]) -> tuple[Any, ...]:
+        object.__setattr__(self, "_parts", parts)
+        return parts
+
+    def _details(self) -> str:
+        return ""
+
+    def _spell(self, depth: int) -> str:
+        """The spelling, no further than ``depth`` references away; see ``spell``."""
+        return self.name or "..."
+
+    def __repr__(self) -> str:
+        words = [f"<{type(self).__name__} [{self.id}]", self.name, self._details()]
+        return " ".join(word for word in words if word) + ">"
+
+
+class Reference(Type):
+    """Any kind whose third word is the id of another type."""
+
+    __slots__ = ()
+
+    @property
+    def type_id(self) -> int:
+        """Id of the type referred to; 0 is void."""
+        return self._third
+
+    @property
+    def type(self) -> Type:
+        """The type referred to."""
+        return type_at(self.btf, self._third)
+
+    def _details(self) -> str:
+        return f"to {self.type.brief()}"
+
+    def _spell(self, depth: int) -> str:
+        if depth == 0:
+            return self.name or "..."
+        return self._spell_around(self.type._spell(depth - 1))
+
+    def _spell_around(self, target: str) -> str:
+        """The spelling, given that of the type referred to."""
+        return target
+
+
+class Unknown(Type):
+    """A kind that only the layout section describes: its words can be read, nothing else."""
+
+    __slots__ = ()
+
+    def _details(self) -> str:
+        return f"kind {self.kind}, {4 * len(self.words)} bytes"
+
+
+def type_at(btf: BTF, type_id: int) -> Type:
+    """The type of a global id. Raises IndexError when there is none."""
+    owner: BTF | None = btf
+    while owner is not None and type_id < owner.start_id:
+        if owner.base is None:
+            break
+        owner = owner.base
+    assert owner is not None
+    if type_id == 0:
+        return _classes[kinds.VOID](owner, 0, 0, [0, 0, 0])
+    index = type_id - owner.start_id
+    if not 0 <= index < owner.type_count:
+        raise IndexError(f"no type [{type_id}]: the last one is [{btf.type_end - 1}]")
+    at = int(owner.offsets[index])
+    head: list[int] = owner.words[at : at + HEAD_WORDS].tolist()
+    cls = _classes.get(head[1] >> INFO_KIND_SHIFT & INFO_KIND_MASK, Unknown)
+    return cls(owner, type_id, at, head)
+
+
+def kinds_of(wanted: int | type[Type] | None) -> tuple[int, ...] | None:
+    """The kind numbers that a class or a number stands for; None for all."""
+    if wanted is None:
+        return None
+    if isinstance(wanted, int):
+        return (wanted,)
+    if wanted not in _kinds:
+        every = range(kinds.KIND_COUNT)
+        matching = (kind for kind in every if issubclass(_classes.get(kind, Unknown), wanted))
+        _kinds[wanted] = tuple(matching)
+    return _kinds[wanted]
+
+
+def spell(found: Type, depth: int = 4) -> str:
+    """Spell a type much as C does, abbreviated: for ``repr`` and messages, not to be compiled.
+
+    depth   how many references are followed
+    """
+    return found._spell(depth)

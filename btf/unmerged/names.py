@@ -1,0 +1,130 @@
+"""The base's named types in the order of their names, made once per base and shared.
+
+C has several name spaces, and a type of a module is compared with those of its own: tags (structs,
+unions, enums and their forward declarations), plain types (integers, floats, typedefs), functions,
+variables, sections. The text of a type tag or a declaration tag is no name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..compiled.jit import compiled
+from ..deduplication.index import BaseIndex
+from ..format import kinds
+from ..format.kinds import kind_of
+from ..format.strings import find_string, hash_string
+from ..types.btf import freeze
+
+TAGS = 1
+PLAIN = 2
+FUNCTIONS = 3
+VARIABLES = 4
+SECTIONS = 5
+_SPACE_BITS = 3
+
+_SPACES = {
+    TAGS: (kinds.STRUCT, kinds.UNION, kinds.ENUM, kinds.ENUM64, kinds.FWD),
+    PLAIN: (kinds.INT, kinds.FLOAT, kinds.TYPEDEF),
+    FUNCTIONS: (kinds.FUNC,),
+    VARIABLES: (kinds.VAR,),
+    SECTIONS: (kinds.DATASEC,),
+}
+
+# Name space by kind; 0 for kinds that have no names.
+NAME_SPACE = np.zeros(kinds.KIND_COUNT, np.int8)
+for _space, _kinds in _SPACES.items():
+    NAME_SPACE[list(_kinds)] = _space
+NAME_SPACE.setflags(write=False)
+
+
+@dataclass(frozen=True, eq=False)
+class BaseNames:
+    """Named types of a base, sorted by name, name space and id.
+
+    keys    uint64: offset of the name, shifted by three bits, and the name space; where the base
+            has a string twice, the offset under which modules know it
+    ids     uint32: the types
+    """
+
+    keys: np.ndarray
+    ids: np.ndarray
+
+    @classmethod
+    def build(cls, index: BaseIndex) -> BaseNames:
+        """Sort the named types of an indexed base."""
+        keys = np.empty(index.type_end, np.uint64)
+        _make_keys(
+            index.words,
+            index.starts,
+            index.strings,
+            index.string_slots,
+            index.strings_repeat,
+            keys,
+        )
+        named = np.flatnonzero(keys)
+        order = named[np.argsort(keys[named], kind="stable")]
+        return cls(freeze(keys[order]), freeze(order.astype(np.uint32)))
+
+
+@compiled
+def _make_keys(words, starts, strings, string_slots, strings_repeat, keys):  # type: ignore[no-untyped-def]
+    """Fill ``keys`` by type id; 0 for what has no name."""
+    for type_id in range(len(starts)):
+        at = np.int64(starts[type_id])
+        name = np.int64(words[at])
+        space = np.int64(NAME_SPACE[kind_of(words[at + 1])])
+        if name == 0 or space == 0 or strings[name] == 0:
+            keys[type_id] = 0
+            continue
+        if strings_repeat:
+            h, _ = hash_string(strings, name)
+            known = find_string(strings, string_slots, strings, name, h)
+            if known >= 0:
+                name = known
+        keys[type_id] = (name << _SPACE_BITS) | space
+
+
+@compiled
+def namesakes(keys, name, space):  # type: ignore[no-untyped-def]
+    """(position of the first of the base's types of a name, one more than that of the last)."""
+    key = np.uint64((name << _SPACE_BITS) | space)
+    low = np.int64(0)
+    high = np.int64(len(keys))
+    while low < high:
+        middle = (low + high) >> 1
+        if keys[middle] < key:
+            low = middle + 1
+        else:
+            high = middle
+    end = low
+    while end < len(keys) and keys[end] == key:
+        end += 1
+    return low, end
+
+
+@compiled
+def find_namesakes(words, offsets, str_end, keys, first, count):  # type: ignore[no-untyped-def]
+    """Which own types have namesakes in the base; returns how many of them.
+
+    words, offsets  the module after dedup
+    str_end         bytes of the base's strings: a name that the base lacks lies behind them
+    first, count    int32, shape (T,): by own type (0-based), where its namesakes are
+    """
+    found = 0
+    for own in range(len(offsets) - 1):
+        at = np.int64(offsets[own])
+        name = np.int64(words[at])
+        space = np.int64(NAME_SPACE[kind_of(words[at + 1])])
+        first[own] = 0
+        count[own] = 0
+        if name == 0 or name >= str_end or space == 0:
+            continue
+        low, end = namesakes(keys, name, space)
+        if end > low:
+            first[own] = low
+            count[own] = end - low
+            found += 1
+    return found

@@ -1,1 +1,0 @@
-"""BTF for people who explore it: objects, look-up by name, layout and spelling of types."""

@@ -1,0 +1,130 @@
+"""How facts read: sizes, times, progress and the summary that ends a command."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from typing import TextIO
+
+from pipeline.model.summary import FailedInput, ModuleSize, WorkSummary
+
+MAX_FAILURES_SHOWN = 20
+
+
+def error_line(message: str) -> str:
+    """An error as the command line says it."""
+    return f"splitbtf: error: {message}"
+
+
+def size(count: float) -> str:
+    """Bytes with three digits or so: ``8.65 MB``."""
+    for unit in ("bytes", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} bytes" if unit == "bytes" else f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} GB" if count < 1000 else f"{count:.0f} GB"
+
+
+def plural(count: int, noun: str) -> str:
+    """``1 module``, ``1,121 modules``."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def failure_line(failed: FailedInput) -> str:
+    """Which file, where in it, what is wrong."""
+    failure = failed.failure
+    where = [failed.file]
+    if failure.section is not None:
+        where.append(failure.section if "." in failure.section else f"{failure.section} section")
+    if failure.offset_bytes is not None:
+        where.append(f"offset {failure.offset_bytes}")
+    if failure.type_id is not None:
+        where.append(f"type {failure.type_id}")
+    return f"{', '.join(where)}: {failure.message}"
+
+
+def summary_lines(summary: WorkSummary) -> list[str]:
+    """Modules, bytes and types before and after, the largest modules, the failures."""
+    done = summary.modules - summary.failed
+    head = f"{plural(done, 'module')} done"
+    if summary.failed:
+        head += f", {summary.failed:,} failed"
+    lines = [head]
+    if done:
+        lines += [
+            f"  BTF    {size(summary.bytes_in):>10} -> {size(summary.bytes_out):<10}"
+            f" ({_ratio(summary.bytes_in, summary.bytes_out)})",
+            f"  types  {summary.types_in:>10,} -> {summary.types_out:<10,}"
+            f" ({_ratio(summary.types_in, summary.types_out)})",
+        ]
+        lines += _largest(summary.largest)
+    return lines + _failures(summary.failures)
+
+
+def _ratio(before: int, after: int) -> str:
+    if not before or not after:
+        return "nothing left" if before else "nothing there"
+    if after >= before:
+        return "not smaller"
+    if before < 1.1 * after:  # split BTF that was deduplicated once more
+        return f"{100 * (before - after) / before:.1f} % smaller"
+    return f"{before / after:.1f} times smaller"
+
+
+def _largest(largest: Sequence[ModuleSize]) -> list[str]:
+    width = max((len(module.module) for module in largest), default=0)
+    return [
+        "  largest afterwards:",
+        *(
+            f"    {module.module:<{width}}  {size(module.input_bytes):>10} -> "
+            f"{size(module.bytes_out)}"
+            for module in largest
+        ),
+    ]
+
+
+def _failures(failures: Sequence[FailedInput]) -> list[str]:
+    if not failures:
+        return []
+    lines = ["  failed:", *(f"    {failure_line(f)}" for f in failures[:MAX_FAILURES_SHOWN])]
+    if len(failures) > MAX_FAILURES_SHOWN:
+        lines.append(f"    … and {len(failures) - MAX_FAILURES_SHOWN:,} more (--json lists all)")
+    return lines
+
+
+class Reporter:
+    """Progress on stderr: one line that changes on a terminal, else a line now and then."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream or sys.stderr
+        self._terminal = self._stream.isatty()
+        self._interval_seconds = 0.1 if self._terminal else 5.0
+        self._last = time.monotonic()
+        self._drawn = False
+
+    def announce(self, message: str) -> None:
+        """Say something now."""
+        self.clear()
+        print(f"splitbtf: {message}", file=self._stream, flush=True)
+
+    def progress(self, label: str, done: int, failed: int, of: int) -> None:
+        """Say how far it is, unless that was just said."""
+        now = time.monotonic()
+        if now - self._last < self._interval_seconds and not (self._terminal and done == of):
+            return
+        self._last = now
+        text = f"{label}: {done:,} of {plural(of, 'module')}"
+        if failed:
+            text += f", {failed:,} failed"
+        if self._terminal:
+            print(f"\r\033[K{text}", end="", file=self._stream, flush=True)
+            self._drawn = True
+        else:
+            print(text, file=self._stream, flush=True)
+
+    def clear(self) -> None:
+        """Remove the line that changes."""
+        if self._drawn:
+            print("\r\033[K", end="", file=self._stream, flush=True)
+            self._drawn = False

@@ -1,0 +1,1 @@
+"""Questions to what was committed: SQL, find, explain, layers."""

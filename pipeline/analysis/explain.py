@@ -1,0 +1,391 @@
+"""Why types stay: the table ``misses`` grouped by root cause, and one type in detail.
+
+Facts only; ``jobs/explain.py`` words them. The BTF files are opened for one type in detail: for
+who uses it, and for types that are not in the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from itertools import islice
+from typing import Any
+
+import btf
+from btf.compare.paths import way_to
+
+from ..files.storage import open_storage
+from ..model.errors import OutputError, QueryError
+from ..store.output import read_manifests
+from .find import find
+from .query import Tables
+
+# What became of a type that was asked for.
+STAYED = "stayed"  # although vmlinux has a type of its name
+OWN = "own"  # vmlinux has no type of its name
+SHARED = "shared"  # the module has no type of its own by that name, but uses vmlinux's
+REFERS = "refers"  # it has no name: it is the module's because of what it refers to
+
+MAX_USERS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Stayed:
+    """A type that stayed because of a root cause."""
+
+    type_id: int
+    kind: str
+    name: str
+    bytes: int
+    base_type_id: int
+    base_kind: str
+    reason: str
+    path: str
+    sole: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """A root cause in one module.
+
+    type_id, base_type_id   the module's type and vmlinux's
+    reason, difference      what differs between the two
+    types, bytes            what would go if it were mended; None where not worked out
+    stayed                  the named types that it explains, itself included
+    modules                 how many modules of the kernel have a root cause of this kind and name
+    users                   who refers to it in the module: ``foo.bar``, ``probe(dev)``
+    """
+
+    kind: str
+    name: str
+    type_id: int
+    base_type_id: int
+    reason: str
+    difference: str
+    types: int | None
+    bytes: int | None
+    stayed: tuple[Stayed, ...]
+    modules: int
+    users: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class KernelCause:
+    """A root cause in all modules of a kernel that have it, with the same difference."""
+
+    kind: str
+    name: str
+    reason: str
+    difference: str
+    modules: tuple[str, ...]
+    types: int | None
+    bytes: int | None
+    stayed: int
+
+
+@dataclass(frozen=True, slots=True)
+class KernelAnswer:
+    """All root causes of a kernel, those that keep most first."""
+
+    kernel: str
+    modules: int
+    type_bytes: int
+    causes: tuple[KernelCause, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """For ``--json``."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleAnswer:
+    """All root causes of a module, those that keep most first."""
+
+    kernel: str
+    module: str
+    types: int
+    type_bytes: int
+    causes: tuple[Cause, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """For ``--json``."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class TypeAnswer:
+    """What became of one type.
+
+    fate    STAYED, OWN, SHARED or REFERS
+    cause   of one that STAYED, or that REFERS to one that did
+    row     the same type as in ``cause.stayed``; of one that REFERS, the one it leads to
+    way     of one that REFERS: how it leads there
+    copies  of one that is OWN: how many modules keep the same, this one included
+    """
+
+    kernel: str
+    module: str
+    type_bytes: int
+    fate: str
+    kind: str
+    name: str
+    type_id: int
+    bytes: int
+    cause: Cause | None = None
+    row: Stayed | None = None
+    way: str | None = None
+    copies: int | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """For ``--json``."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What became of all types that were meant, and where there is none, the nearest names."""
+
+    found: tuple[TypeAnswer, ...]
+    nearest: tuple[str, ...] = ()
+
+
+class Explanations:
+    """The kernel of an output folder that is to be explained. A context manager."""
+
+    def __init__(self, out: str, kernel: str | None = None, module: str | None = None) -> None:
+        """Raises OutputError for a folder without kernels; QueryError when it is not clear which
+        kernel is meant, or it has no such module."""
+        self._out = out
+        self._tables = Tables(out)
+        try:
+            self.kernel = self._the_kernel(kernel, module)
+        except BaseException:
+            self._tables.__exit__()
+            raise
+
+    def __enter__(self) -> Explanations:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._tables.__exit__()
+
+    def _the_kernel(self, kernel: str | None, module: str | None) -> str:
+        kernels = [row[0] for row in self._ask("SELECT kernel FROM kernels ORDER BY kernel")]
+        if kernel is not None and kernel not in kernels:
+            raise QueryError(f"no kernel {kernel!r}; there are: {', '.join(kernels)}")
+        if module is None:
+            having = kernels
+        else:
+            rows = self._ask(
+                "SELECT DISTINCT kernel FROM modules WHERE module = $1 ORDER BY kernel", module
+            )
+            having = [row[0] for row in rows]
+            if not having or (kernel is not None and kernel not in having):
+                raise QueryError(f"no module {module!r} in {kernel or ', '.join(kernels)}")
+        if kernel is None and len(having) > 1:
+            raise QueryError(f"which kernel? Name one with --kernel: {', '.join(having)}")
+        return kernel or having[0]
+
+    def of_kernel(self) -> KernelAnswer:
+        """All root causes of the kernel."""
+        rows = self._ask(
+            """
+            SELECT root_kind, root_name, any_value(own.reason), m.difference,
+                   list_sort(list_distinct(list(m.module))),
+                   sum(m.root_types) FILTER (m.global_id = m.root_global_id)::BIGINT,
+                   sum(m.root_bytes) FILTER (m.global_id = m.root_global_id)::BIGINT,
+                   count(*)
+            FROM misses m
+            LEFT JOIN (SELECT global_id, reason FROM misses WHERE kernel = $1) own
+                   ON own.global_id = m.root_global_id
+            WHERE m.kernel = $1 AND m.reason <> 'never_merged'
+            GROUP BY root_kind, root_name, m.difference
+            ORDER BY 7 DESC NULLS LAST, 1, 2, 4
+            """,
+            self.kernel,
+        )
+        ((modules, type_bytes),) = self._ask(
+            "SELECT count(*), coalesce(sum(type_bytes_out), 0)::BIGINT FROM modules "
+            "WHERE kernel = $1 AND status = 'done'",
+            self.kernel,
+        )
+        causes = tuple(
+            KernelCause(kind, name, reason or "several", said, tuple(names), *figures)
+            for kind, name, reason, said, names, *figures in rows
+        )
+        return KernelAnswer(self.kernel, modules, type_bytes, causes)
+
+    def of_module(self, module: str) -> ModuleAnswer:
+        """All root causes of a module. Raises QueryError if it could not be deduplicated."""
+        types, type_bytes = self._sizes(module)
+        causes = self._causes(module)
+        return ModuleAnswer(self.kernel, module, types, type_bytes, causes)
+
+    def of_type(self, module: str, wanted: str) -> Answers:
+        """What became of the types that ``wanted`` means: ``foo``, ``struct foo``, or a type id.
+
+        Raises QueryError for an id that there is not, or a module that was not deduplicated.
+        """
+        _, type_bytes = self._sizes(module)
+        split = self._open(module)
+        kind, name = _kind_and_name(wanted)
+        if name.isdecimal() and not kind:
+            return Answers((self._answer(module, split, type_bytes, _by_id(split, int(name))),))
+        meant = [found for found in split.find_all(name) if not kind or _is(found, kind)]
+        own = [found for found in meant if found.id >= split.start_id]
+        if not meant:
+            return Answers((), find(name, [self._out], kernel=self.kernel).nearest or ())
+        return Answers(
+            tuple(self._answer(module, split, type_bytes, found) for found in own or meant)
+        )
+
+    def _answer(self, module: str, split: btf.BTF, type_bytes: int, found: btf.Type) -> TypeAnswer:
+        facts = (found.kind_name, found.name, found.id, 4 * len(found.words))
+
+        def answer(fate: str, **more: Any) -> TypeAnswer:
+            return TypeAnswer(self.kernel, module, type_bytes, fate, *facts, **more)
+
+        if found.id < split.start_id:
+            return answer(SHARED)
+        causes = {stayed.type_id: cause for cause in self._causes(module)
+                  for stayed in cause.stayed}  # fmt: skip
+        leads_to, way = way_to(found, causes.keys())
+        if leads_to is None:
+            return answer(OWN, copies=self._copies(module, found.id))
+        cause = causes[leads_to.id]
+        row = next(stayed for stayed in cause.stayed if stayed.type_id == leads_to.id)
+        cause = _with_users(cause, split)
+        if leads_to.id == found.id:
+            return answer(STAYED, cause=cause, row=row)
+        if found.name and found.kind not in (btf.kinds.TYPE_TAG, btf.kinds.DECL_TAG):
+            return answer(OWN, copies=self._copies(module, found.id))
+        return answer(REFERS, cause=cause, row=row, way=way)
+
+    def _causes(self, module: str) -> tuple[Cause, ...]:
+        rows = self._ask(
+            """
+            SELECT root_kind, root_name, root_global_id, root_base_type_id, difference,
+                   root_types, root_bytes,
+                   type_id, kind, name, bytes, base_type_id, base_kind, reason, path, sole,
+                   global_id = root_global_id AS is_root
+            FROM misses WHERE kernel = $1 AND module = $2
+            ORDER BY root_bytes DESC NULLS LAST, root_global_id, NOT is_root, type_id
+            """,
+            self.kernel,
+            module,
+        )
+        counts = {
+            (kind, name): count
+            for kind, name, count in self._ask(
+                "SELECT root_kind, root_name, count(DISTINCT module) FROM misses "
+                "WHERE kernel = $1 GROUP BY ALL",
+                self.kernel,
+            )
+        }
+        groups: dict[tuple[Any, ...], list[tuple[Any, ...]]] = {}
+        for row in rows:
+            groups.setdefault(row[:7], []).append(row[7:])
+        causes = []
+        for head, members in groups.items():
+            kind, name, global_id, base_type_id, difference, types, size = head
+            stayed = tuple(Stayed(*member[:-1]) for member in members)
+            of_itself = [member[6] for member in members if member[-1]]
+            causes.append(
+                Cause(
+                    kind,
+                    name,
+                    global_id & 0xFFFFFFFF,
+                    base_type_id,
+                    of_itself[0] if of_itself else "several",
+                    difference,
+                    types,
+                    size,
+                    stayed,
+                    counts[kind, name],
+                )
+            )
+        return tuple(causes)
+
+    def _copies(self, module: str, type_id: int) -> int:
+        ((count,),) = self._ask(
+            "SELECT count(DISTINCT module) FROM types WHERE kernel = $1 AND module <> '' "
+            "AND fingerprint = (SELECT fingerprint FROM types "
+            "WHERE kernel = $1 AND module = $2 AND type_id = $3)",
+            self.kernel,
+            module,
+            type_id,
+        )
+        return int(count)
+
+    def _sizes(self, module: str) -> tuple[int, int]:
+        """Types and bytes of types of a module after dedup."""
+        ((status, types, size, error),) = self._ask(
+            "SELECT status, types_out, type_bytes_out, error FROM modules "
+            "WHERE kernel = $1 AND module = $2",
+            self.kernel,
+            module,
+        )
+        if status != "done":
+            raise QueryError(f"{module} could not be deduplicated: {error}")
+        return types, size
+
+    def _open(self, module: str) -> btf.BTF:
+        (folder,) = (
+            manifest.btf_folder
+            for manifest in read_manifests(self._out)
+            if manifest.kernel == self.kernel
+        )
+        try:
+            storage = open_storage(self._out)
+            base = btf.parse(storage.read(f"{folder}/vmlinux.btf"), path=f"{folder}/vmlinux.btf")
+            path = f"{folder}/{module}.btf"
+            return btf.parse(storage.read(path), base, path=path)
+        except OSError as error:
+            raise OutputError(f"cannot read {error.filename}: {error.strerror}") from error
+        except btf.BtfError as error:
+            raise OutputError(str(error)) from error
+
+    def _ask(self, sql: str, *values: Any) -> tuple[tuple[Any, ...], ...]:
+        return self._tables.ask(sql, values).rows
+
+
+_WORDS = {
+    "struct": (btf.kinds.STRUCT,),
+    "union": (btf.kinds.UNION,),
+    "enum": (btf.kinds.ENUM, btf.kinds.ENUM64),
+    "typedef": (btf.kinds.TYPEDEF,),
+}
+
+
+def _kind_and_name(wanted: str) -> tuple[str, str]:
+    """``("struct", "foo")`` of ``struct foo``; the kind is empty where none is said."""
+    word, _, name = wanted.strip().partition(" ")
+    if name and word in _WORDS:
+        return word, name.strip()
+    return "", wanted.strip()
+
+
+def _is(found: btf.Type, kind: str) -> bool:
+    if isinstance(found, btf.Fwd):
+        return kind == ("union" if found.is_union else "struct")
+    return found.kind in _WORDS[kind]
+
+
+def _by_id(split: btf.BTF, type_id: int) -> btf.Type:
+    try:
+        return split[type_id]
+    except IndexError as error:
+        raise QueryError(str(error)) from error
+
+
+def _with_users(cause: Cause, split: btf.BTF) -> Cause:
+    """The same with ``users`` filled: own named types that refer to it, by way of unnamed ones."""
+    return replace(cause, users=tuple(islice(_users(split, cause.type_id), MAX_USERS)))
+
+
+def _users(split: btf.BTF, type_id: int) -> Iterator[str]:
+    for own in split.own_types():
+        if own.name and own.id != type_id and not isinstance(own, btf.TypeTag | btf.DeclTag):
+            leads_to, way = way_to(own, (type_id,))
+            if leads_to is not None:
+                yield way.rpartition(" → ")[0]

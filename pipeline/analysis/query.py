@@ -1,0 +1,163 @@
+"""SQL over the committed tables of an output folder: DuckDB, which reads the Parquet in place.
+
+Every table is a view over all kernels, with the column ``kernel`` in front. Nothing can be written:
+queries only read, and DuckDB may open no other file than the parts that the manifests list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..files.remote import RemoteFolder
+from ..files.storage import Storage, open_storage
+from ..model.errors import OutputError, QueryError
+from ..store.output import Manifest, read_manifests
+
+if TYPE_CHECKING:
+    import duckdb
+    import pyarrow as pa
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Column names, and rows of Python values."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Any, ...], ...]
+
+    def as_records(self) -> list[dict[str, Any]]:
+        """A dictionary for each row."""
+        return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
+
+
+class Tables:
+    """The tables of an output folder, open for queries. A context manager."""
+
+    def __init__(self, out: str) -> None:
+        """Raises OutputError when there is no committed kernel in ``out``."""
+        import duckdb  # late: it takes a while to import
+
+        self._error = duckdb.Error
+        self._registered = 0
+        manifests = read_manifests(out)
+        if not manifests:
+            raise OutputError(
+                f"{out}: no kernel there; `splitbtf run -o {out}` puts some into this folder"
+            )
+        self._connection = duckdb.connect()
+        try:
+            self._make_views(open_storage(out), manifests)
+        except (OSError, duckdb.Error) as error:
+            raise OutputError(f"cannot read the tables in {out}: {error}") from error
+
+    def __enter__(self) -> Tables:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+
+    def ask(self, sql: str, values: Sequence[Any] = ()) -> Answer:
+        """The answer to one query. Raises QueryError, also where it would write something."""
+        try:
+            statements = self._connection.extract_statements(sql)
+            if len(statements) != 1:
+                raise QueryError(f"one query is wanted, these are {len(statements)}")
+            self._refuse_all_but_reading(statements[0])
+            result = self._connection.sql(statements[0], params=list(values))
+            return _answer(result.to_arrow_table())
+        except self._error as error:
+            raise QueryError(str(error)) from error
+
+    def _refuse_all_but_reading(self, statement: duckdb.Statement) -> None:
+        import duckdb
+
+        kinds = duckdb.StatementType
+        # MULTI is PIVOT. EXPLAIN ANALYZE would run what it is to explain, whatever that is.
+        if statement.type not in (kinds.SELECT, kinds.MULTI):
+            raise QueryError(
+                f"only queries can be run here (SELECT, DESCRIBE, SUMMARIZE, …), not "
+                f"{statement.type.name}"
+            )
+
+    def _make_views(self, storage: Storage, manifests: Sequence[Manifest]) -> None:
+        from ..tables import schemas
+
+        paths: list[str] = []
+        for table in schemas.TABLES.values():
+            selects = []
+            for manifest in manifests:
+                parts = manifest.tables.get(table.name, ())
+                if parts:
+                    rows = self._source(storage, [part.path for part in parts], paths)
+                    selects.append(f"SELECT {_quoted(manifest.kernel)} AS kernel, * FROM {rows}")
+            if not selects:  # of kernels that an older version wrote
+                columns = (f"NULL::{sql_type(c.type)} AS {c.name}" for c in table.columns)
+                selects = [f"SELECT NULL::VARCHAR AS kernel, {', '.join(columns)} WHERE false"]
+            view = " UNION ALL BY NAME ".join(selects)
+            self._connection.execute(f"CREATE VIEW {table.name} AS {view}")
+        for setting in (
+            f"allowed_paths = [{', '.join(map(_quoted, paths))}]",
+            "enable_external_access = false",
+            "python_enable_replacements = false",
+            "TimeZone = 'UTC'",
+            "autoinstall_known_extensions = false",
+            "lock_configuration = true",
+        ):
+            self._connection.execute(f"SET {setting}")
+
+    def _source(self, storage: Storage, parts: Sequence[str], paths: list[str]) -> str:
+        """Parts in SQL, of which there must be one; those of this machine are added to ``paths``,
+        which DuckDB may open."""
+        if isinstance(storage, RemoteFolder):
+            name = f"part_{self._registered}"
+            self._registered += 1
+            self._connection.register(name, storage.dataset(parts))
+            return name
+        here = [f"{storage.local}/{path}" for path in parts]
+        paths += here
+        return f"read_parquet([{', '.join(map(_quoted, here))}], hive_partitioning = false)"
+
+
+def _answer(data: pa.Table) -> Answer:
+    """Values of Python; a map as a dictionary."""
+    import pyarrow as pa
+
+    columns = []
+    for column in data.columns:
+        values = column.to_pylist()
+        if pa.types.is_map(column.type):
+            values = [None if value is None else dict(value) for value in values]
+        columns.append(values)
+    rows = zip(*columns, strict=True) if columns else ()
+    return Answer(tuple(data.column_names), tuple(rows))
+
+
+def sql_type(data_type: Any) -> str:
+    """DuckDB's name for the type of a column that we declare."""
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(data_type):
+        return sql_type(data_type.value_type)
+    if pa.types.is_map(data_type):
+        return f"MAP({sql_type(data_type.key_type)}, {sql_type(data_type.item_type)})"
+    if pa.types.is_list(data_type):
+        return f"{sql_type(data_type.value_type)}[]"
+    if pa.types.is_fixed_size_binary(data_type):
+        return "BLOB"
+    if pa.types.is_decimal(data_type):
+        return f"DECIMAL({data_type.precision},{data_type.scale})"
+    if pa.types.is_timestamp(data_type):
+        return "TIMESTAMP WITH TIME ZONE"
+    names = {"string": "VARCHAR", "double": "DOUBLE", "bool": "BOOLEAN"}
+    for bits, name in _INTEGERS.items():
+        names |= {f"int{bits}": name, f"uint{bits}": f"U{name}"}
+    return names[str(data_type)]
+
+
+_INTEGERS = {8: "TINYINT", 16: "SMALLINT", 32: "INTEGER", 64: "BIGINT"}
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"

@@ -1,0 +1,252 @@
+"""The executor on Ray: local by default, an existing cluster by address.
+
+What is shared is put once into the object store; every worker of a node maps the same copy,
+read-only. The local Ray listens on the loopback address only, sends no usage statistics, starts
+no dashboard, and leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import socket
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from .. import __version__
+from ..model.errors import EngineError
+from ..model.program import program_sha256
+from . import ray_node
+from .malloc import keep_little
+from .scheduler import Crash, Item, Result, WorkFunction
+
+OBJECT_STORE_BYTES = 1 << 30  # an upper limit: what is not used is not taken
+
+_LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+_LOCAL_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # Ray turns 127.0.0.1 into an outside address unless clusters are off, and then listens there.
+    _LOOPBACK: "0",
+    # Ray kills tasks when the machine's memory is short, whoever uses it. Ours use little.
+    "RAY_memory_monitor_refresh_ms": "0",
+    # Under "uv run" Ray would make an environment for each worker.
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    # Whoever connects must know a token.
+    "RAY_AUTH_MODE": "token",
+}
+
+_PREFIX = "splitbtf-ray-"
+_QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+_PROBE_SECONDS = 60.0
+
+
+class OnRay:
+    """Items as Ray tasks, one core each. Starts Ray; ``close`` stops it."""
+
+    name = "ray"
+
+    def __init__(
+        self,
+        workers: int | None,
+        address: str | None,
+        function: WorkFunction,
+        prepare: Callable[[], None] | None = None,
+    ) -> None:
+        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+        self._folder: str | None = None
+        self._node: Any = None
+        self._is_ours = address is None
+        if address is None:
+            os.environ.update(_LOCAL_ENVIRONMENT)
+            # A token for this run alone; without one Ray makes one and leaves it in ~/.ray.
+            os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        elif _is_there(address) and address.startswith(("127.", "localhost:")):
+            os.environ[_LOOPBACK] = "0"  # else it looks for the cluster on the outside address
+        import ray  # late: slow to import, and its environment must be set before
+
+        self._ray = ray
+        ray_node.keep_quiet()
+        try:
+            if address is None:
+                self._start(workers or len(os.sched_getaffinity(0)))
+            else:
+                ray.init(address=address, **_QUIET)
+                self.workers = workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
+                self._check_nodes()
+        except ConnectionError as error:
+            self.close()
+            raise EngineError(f"{error}; if it wants a token, set RAY_AUTH_TOKEN") from error
+        except BaseException:  # an interrupt too: half a Ray must not stay behind
+            self.close()
+            raise
+        # Deaths are dealt with by schedule.py, which knows what to do about them.
+        self._task = ray.remote(num_cpus=1, max_retries=0)(function)
+        # Worker processes start and import while the first kernel is being prepared.
+        preparing = ray.remote(num_cpus=1, max_retries=0)(_prepare)
+        self._preparing = [preparing.remote(prepare) for _ in range(self.workers)]
+        self._running: list[Any] = []
+
+    def _start(self, workers: int) -> None:
+        self.workers = workers
+        folder = _short_folder()
+        _remove_folders_of_the_dead(folder)
+        self._folder = tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=folder)
+        self._node = ray_node.start(self._folder, workers, OBJECT_STORE_BYTES)
+        if self._node is not None:
+            address = self._node.gcs_address
+            self._ray.init(
+                address=address, _node_ip_address="127.0.0.1", _temp_dir=self._folder, **_QUIET
+            )
+            return
+        self._ray.init(
+            num_cpus=workers,
+            num_gpus=0,
+            include_dashboard=False,
+            object_store_memory=OBJECT_STORE_BYTES,
+            _node_ip_address="127.0.0.1",
+            _temp_dir=self._folder,
+            **_QUIET,
+        )
+
+    def share(self, value: Any) -> Any:
+        return self._ray.put(value)
+
+    def release(self, shared: Any) -> None:
+        pass  # the object goes with the last reference to it
+
+    def submit(self, item: Item, shared: Any, options: Any) -> Any:
+        ticket = self._task.remote(item, shared, options)
+        self._running.append(ticket)
+        return ticket
+
+    def wait(self, seconds: float) -> tuple[Any, Result | Crash] | None:
+        done, self._running = self._ray.wait(self._running, num_returns=1, timeout=seconds)
+        if not done:
+            return None
+        ticket = done[0]
+        errors = self._ray.exceptions
+        try:
+            return ticket, self._ray.get(ticket)
+        except errors.RayTaskError as error:
+            cause = error.cause
+            raise (cause if isinstance(cause, Exception) else error) from None
+        except (
+            errors.WorkerCrashedError,
+            errors.NodeDiedError,
+            errors.OutOfMemoryError,
+            errors.ObjectLostError,
+            errors.TaskCancelledError,
+        ) as error:
+            return ticket, Crash(type(error).__name__)
+        except errors.RayError as error:
+            raise EngineError(f"Ray gave up: {error}") from error
+
+    def abandon(self, ticket: Any) -> None:
+        self._running.remove(ticket)
+        with contextlib.suppress(self._ray.exceptions.RayError):
+            self._ray.cancel(ticket, force=True)
+
+    def sees(self, paths: Sequence[str]) -> bool:
+        """Asks every node of the cluster, but a node that is this process's own."""
+        if self._is_ours:
+            return True
+        here = _looks(paths)
+        asked = self._on_each_node(_looks, paths).values()
+        try:
+            return all(there == here for there in self._ray.get([*asked], timeout=_PROBE_SECONDS))
+        except self._ray.exceptions.RayError:
+            return False  # a node that does not answer is not asked to read files either
+
+    def _on_each_node(self, function: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
+        """Have each node call a function; what will come of it by the node's address."""
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        probe = self._ray.remote(num_cpus=0, max_retries=2)(function)
+        asked = {}
+        for node in self._ray.nodes():
+            if node["Alive"]:
+                there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+                ticket = probe.options(scheduling_strategy=there).remote(*arguments)
+                asked[node["NodeManagerAddress"]] = ticket
+        return asked
+
+    def _check_nodes(self) -> None:
+        """Raise EngineError unless all nodes have this very program: results depend on it."""
+
+        def program() -> str:  # inside of another, it is sent as it is, not by its name
+            try:
+                from pipeline.model.program import program_sha256
+            except ImportError as error:
+                return f"has no splitbtf that could be imported ({error})"
+            return program_sha256()
+
+        for address, ticket in self._on_each_node(program).items():
+            try:
+                found = self._ray.get(ticket, timeout=_PROBE_SECONDS)
+            except self._ray.exceptions.RayError:
+                continue  # it has gone, or will be missed when it is needed
+            if found != program_sha256():
+                what = found if " " in found else "has another version of splitbtf"
+                raise EngineError(
+                    f"the Ray node {address} {what}: install this one ({__version__}) there"
+                )
+
+    def close(self) -> None:
+        with contextlib.suppress(KeyboardInterrupt):
+            self._ray.shutdown()
+            if self._node is not None:
+                ray_node.stop(self._node)
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _prepare(prepare: Callable[[], None] | None) -> None:
+    """Import on a worker what its first item would have to wait for."""
+    keep_little()
+    if prepare is not None:
+        prepare()
+
+
+def _looks(paths: Sequence[str]) -> list[tuple[int, int, int] | None]:
+    """How files look from here: what no two different files have in common."""
+    found: list[tuple[int, int, int] | None] = []
+    for path in paths:
+        try:
+            status = os.stat(path)
+        except OSError:
+            found.append(None)
+        else:
+            found.append((status.st_size, status.st_mtime_ns, status.st_ino))
+    return found
+
+
+def _is_there(address: str) -> bool:
+    """Raise EngineError unless something listens: Ray itself would wait for it for ever."""
+    host, _, port = address.rpartition(":")
+    if "://" not in address and host and port.isdigit():
+        try:
+            socket.create_connection((host, int(port)), timeout=5).close()
+        except OSError as error:
+            raise EngineError(
+                f"no Ray cluster at {address}: {error.strerror or error}; give the address that "
+                "`ray start --head` printed, or leave --ray-address out"
+            ) from error
+    return True
+
+
+def _short_folder() -> str:
+    """Where Ray may put its sockets: their paths are limited to 107 bytes, and it uses 67."""
+    folder = tempfile.gettempdir()
+    return folder if len(os.fsencode(folder)) <= 10 else "/tmp"
+
+
+def _remove_folders_of_the_dead(parent: str) -> None:
+    """Clean up after runs that were killed: their folders say which process made them."""
+    for folder in Path(parent).glob(f"{_PREFIX}*-*"):
+        process = folder.name.removeprefix(_PREFIX).split("-")[0]
+        if process.isdigit() and not Path("/proc", process).exists():
+            shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,423 @@
+"""Keeps an executor busy with the batches of many kernels, and finds out what kills workers.
+
+Knows nothing of processes or Ray: an ``Executor`` is whatever takes an item and later says what
+came of it, or that the worker died. Memory is bounded: no more batches are handed out than can be
+worked on soon, and no more kernels are begun than have batches handed out. While the last batches
+of a kernel are worked on, those of the next one are handed out.
+
+A worker that dies takes a batch with it. The batch is tried once more *carefully*: the worker
+takes each module to a process of its own, so a module that kills is found at once and recorded
+by the worker. If a worker dies of a careful batch all the same, the batch is cut in two, and the
+halves are treated the same way, down to the one module that cannot be done. A batch that a lost
+node or a full memory took with it comes out of this unharmed.
+
+When all batches of a kernel are done, its tables are put together in another thread, which may
+have functions called on workers (``Workforce``) between the batches of the next kernel.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, InvalidStateError
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from ..model.errors import EngineError
+from ..model.records import ModuleInput
+
+TRIES_ALONE = 3  # so that a module is not blamed for two deaths that had other reasons
+_POLL_SECONDS = 0.02  # while other threads prepare or finish a kernel and workers are idle
+_LONG_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Modules of one kernel. ``contents`` holds files that the worker cannot reach, by path."""
+
+    modules: tuple[ModuleInput, ...]
+    careful: bool = False
+    contents: dict[str, bytes] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """``function(base, argument)``, to be called on a worker."""
+
+    function: Callable[[Any, Any], Any]
+    argument: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Crash:
+    """A worker died while it had an item."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came of an item. ``value`` is for the one who made the item."""
+
+    value: Any
+    busy_seconds: float
+    process_id: int
+
+
+Item = Batch | Call
+WorkFunction = Callable[[Any, Any, Any], Result]  # item, shared, options
+
+
+class Executor(Protocol):
+    """Works on items somewhere. ``submit`` returns at once; ``wait`` gives one that is finished."""
+
+    name: str
+    workers: int
+
+    def share(self, value: Any) -> Any:
+        """Make a value available to all workers; the result is passed to ``submit``."""
+
+    def release(self, shared: Any) -> None:
+        """Nothing with this shared value will be submitted any more, and nothing is running."""
+
+    def submit(self, item: Item, shared: Any, options: Any) -> Any:
+        """Hand out an item; returns a ticket."""
+
+    def wait(self, seconds: float) -> tuple[Any, Result | Crash] | None:
+        """The next item that is finished, or whose worker died; None if there is none so long."""
+
+    def abandon(self, ticket: Any) -> None:
+        """End the worker that has an item, if it still has it; the ticket is forgotten."""
+
+    def sees(self, paths: Sequence[str]) -> bool:
+        """Whether all workers see these files of this machine, under the same paths."""
+
+    def close(self) -> None:
+        """End all workers."""
+
+
+class Workforce(Protocol):
+    """Calls functions with a kernel's base, many at a time."""
+
+    workers: int
+
+    def submit(self, function: Callable[[Any, Any], Any], argument: Any) -> Future[Any]:
+        """Have ``function(base, argument)`` called."""
+
+    def map(self, function: Callable[[Any, Any], Any], each: Sequence[Any]) -> list[Any]:
+        """``function(base, one)`` for each; the results in that order."""
+        futures = [self.submit(function, one) for one in each]
+        return [future.result() for future in futures]
+
+
+@dataclass(slots=True)
+class Facts:
+    """What happened while a job's batches ran. ``work_seconds`` is from its first to its last, and
+    ``busy_seconds`` what workers did for it in that time, calls included."""
+
+    batches: int = 0
+    crashes: int = 0
+    busy_seconds: float = 0.0
+    work_seconds: float = 0.0
+    processes: set[int] = field(default_factory=set)
+
+
+class Job(Protocol):
+    """One kernel's worth of batches."""
+
+    facts: Facts
+
+    @property
+    def has_work(self) -> bool:
+        """Whether there will be any batch."""
+
+    @property
+    def shared(self) -> Any:
+        """For ``Executor.share``."""
+
+    @property
+    def options(self) -> Any:
+        """For the work function; asked for after ``batches``."""
+
+    @property
+    def stall_seconds(self) -> float:
+        """How long nothing may be finished before workers count as dead."""
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing more is to come, after ``complete``."""
+
+    def batches(self, executor: Executor, workforce: Workforce) -> Iterator[Batch]:
+        """The batches, made when they are to be handed out. Only asked for if there is work."""
+
+    def finished(self, value: Any) -> None:
+        """A batch is done; in any order."""
+
+    def lost(self, module: ModuleInput, reason: str) -> None:
+        """Nothing can be had of a module."""
+
+    def complete(self) -> None:
+        """All batches are done: begin to finish the kernel, in another thread."""
+
+
+class Jobs(Protocol):
+    """The kernels to come."""
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether there will be no more."""
+
+    def next(self, *, wait: bool) -> Job | None:
+        """The next job; None if there is none, or none yet and ``wait`` is false."""
+
+    def check(self) -> None:
+        """Raise what other threads could not cope with."""
+
+
+def run_jobs(engine: Callable[[], Executor], jobs: Jobs) -> None:
+    """Work on all jobs, each in its order, the next begun when a worker would be idle.
+
+    ``engine`` is asked for the executor when there is work for it, not before.
+    """
+    loop = _Loop(engine, jobs)
+    try:
+        loop.run()
+    finally:
+        loop.end_calls()
+
+
+@dataclass(slots=True, eq=False, weakref_slot=True)
+class _Running:
+    """A job that is not done."""
+
+    job: Job
+    batches: Iterator[Batch] = field(default_factory=lambda: iter(()))
+    handle: Any = None
+    out: int = 0
+    completed: bool = False
+    retries: deque[tuple[Batch, int]] = field(default_factory=deque)
+    began: float = field(default_factory=time.perf_counter)
+
+    def next_batch(self) -> tuple[Batch, int] | None:
+        """The next batch to hand out, and which attempt it is, from 1."""
+        if self.retries:
+            return self.retries.popleft()
+        batch = next(self.batches, None)
+        return (batch, 1) if batch is not None else None
+
+
+@dataclass(slots=True, eq=False)
+class _Attempt:
+    """An item that is handed out, or is to be: which attempt it is, and since when."""
+
+    running: _Running
+    item: Item
+    number: int = 1
+    future: Future[Any] | None = None  # of a call
+    since: float = 0.0
+
+
+class _OnWorkers(Workforce):
+    """The workforce of a job: its calls are handed out by the loop, which is another thread."""
+
+    def __init__(
+        self,
+        running: _Running,
+        calls: queue.SimpleQueue[_Attempt],
+        ended: threading.Event,
+        workers: int,
+    ) -> None:
+        self.workers = workers
+        # Weak: the job has this. In a circle it would stay, with its base, until Python looks for
+        # such circles, which it does seldom.
+        self._running = weakref.ref(running)
+        self._calls = calls
+        self._ended = ended
+
+    def submit(self, function: Callable[[Any, Any], Any], argument: Any) -> Future[Any]:
+        running = self._running()
+        assert running is not None  # its job waits for this
+        future: Future[Any] = Future()
+        self._calls.put(_Attempt(running, Call(function, argument), future=future))
+        if self._ended.is_set():  # nobody may have seen it
+            _give_up_on(future)
+        return future
+
+
+def _give_up_on(future: Future[Any]) -> None:
+    """Whoever waits for a call that nobody will do must not wait for ever."""
+    with contextlib.suppress(InvalidStateError):
+        future.set_exception(EngineError("the run has ended"))
+
+
+class _Loop:
+    """Hands out batches and calls, and takes what comes of them."""
+
+    def __init__(self, engine: Callable[[], Executor], jobs: Jobs) -> None:
+        self._engine = engine
+        self._jobs = jobs
+        self._executor: Executor | None = None
+        self._room = 1
+        self._current: deque[_Running] = deque()
+        self._calls: queue.SimpleQueue[_Attempt] = queue.SimpleQueue()
+        self._again: deque[_Attempt] = deque()  # calls whose worker died
+        self._ended = threading.Event()
+        self._out: dict[Any, _Attempt] = {}
+        self._heard = time.monotonic()
+
+    def run(self) -> None:
+        """Until all jobs are done."""
+        while True:
+            self._jobs.check()
+            self._hand_out()
+            self._retire()
+            if self._out:
+                self._take_one()
+            elif self._jobs.exhausted and not self._current:
+                return
+            else:
+                self._heard = time.monotonic()
+                self._pause()
+
+    def end_calls(self) -> None:
+        """Nothing more is handed out."""
+        self._ended.set()
+        waiting = [*self._out.values(), *self._again]
+        while not self._calls.empty():
+            waiting.append(self._calls.get())
+        for attempt in waiting:
+            if attempt.future is not None:
+                _give_up_on(attempt.future)
+
+    def _hand_out(self) -> None:
+        while len(self._out) < self._room:
+            attempt = self._next_call() or self._next_batch()
+            if attempt is None:
+                self._retire()  # the next job may have to wait for one of these
+                idle = not self._out and not self._current
+                job = self._jobs.next(wait=idle)
+                if job is None:
+                    return
+                self._begin(job)
+                continue
+            assert self._executor is not None
+            attempt.since = time.monotonic()
+            running = attempt.running
+            ticket = self._executor.submit(attempt.item, running.handle, running.job.options)
+            self._out[ticket] = attempt
+            running.out += 1
+
+    def _begin(self, job: Job) -> None:
+        running = _Running(job)
+        if job.has_work:
+            if self._executor is None:
+                self._executor = self._engine()
+                self._room = 2 * self._executor.workers
+            running.handle = self._executor.share(job.shared)
+            workforce = _OnWorkers(running, self._calls, self._ended, self._executor.workers)
+            running.batches = job.batches(self._executor, workforce)
+            running.began = time.perf_counter()  # not while the engine was starting
+        self._current.append(running)
+
+    def _next_call(self) -> _Attempt | None:
+        if self._again:
+            return self._again.popleft()
+        return self._calls.get() if not self._calls.empty() else None
+
+    def _next_batch(self) -> _Attempt | None:
+        for running in self._current:
+            if (found := running.next_batch()) is not None:
+                return _Attempt(running, *found)
+        return None
+
+    def _retire(self) -> None:
+        """Complete jobs whose batches are done, and take leave of those that are done."""
+        for running in list(self._current):
+            if not running.completed:
+                if running.out or running.retries:
+                    continue
+                if (batch := next(running.batches, None)) is not None:
+                    running.retries.append((batch, 1))
+                    continue
+                running.job.facts.work_seconds = time.perf_counter() - running.began
+                running.completed = True
+                running.job.complete()
+            if running.job.is_done:
+                self._current.remove(running)
+                if self._executor is not None and running.handle is not None:
+                    self._executor.release(running.handle)
+
+    def _pause(self) -> None:
+        """Nothing is out, but other threads are at work: wait for what they come up with."""
+        with contextlib.suppress(queue.Empty):
+            self._again.append(self._calls.get(timeout=_POLL_SECONDS))
+
+    def _take_one(self) -> None:
+        assert self._executor is not None
+        # With all workers busy there is nothing to do before something is finished.
+        others = not self._jobs.exhausted or any(running.completed for running in self._current)
+        idle = len(self._out) < self._room and others
+        stall = max(attempt.running.job.stall_seconds for attempt in self._out.values())
+        done = self._executor.wait(_POLL_SECONDS if idle else min(stall, _LONG_SECONDS))
+        if done is None:
+            if time.monotonic() - self._heard > stall:
+                self._give_up(stall)
+            return
+        self._heard = time.monotonic()
+        ticket, outcome = done
+        self._settle(self._out.pop(ticket), outcome)
+
+    def _give_up(self, stall: float) -> None:
+        """Nothing came back for long: what is out so long is lost, and its workers ended."""
+        assert self._executor is not None
+        self._heard = time.monotonic()
+        for ticket, attempt in list(self._out.items()):
+            if self._heard - attempt.since > stall:
+                self._executor.abandon(ticket)
+                del self._out[ticket]
+                self._settle(attempt, Crash(f"no sign of life for {stall:.0f} s"))
+
+    def _settle(self, attempt: _Attempt, outcome: Result | Crash) -> None:
+        attempt.running.out -= 1
+        facts = attempt.running.job.facts
+        if isinstance(outcome, Crash):
+            facts.crashes += 1
+            self._try_again(attempt, outcome)
+            return
+        if not attempt.running.completed:
+            facts.busy_seconds += outcome.busy_seconds
+        if attempt.future is not None:
+            attempt.future.set_result(outcome.value)
+            return
+        facts.batches += 1
+        facts.processes.add(outcome.process_id)
+        attempt.running.job.finished(outcome.value)
+
+    def _try_again(self, attempt: _Attempt, crash: Crash) -> None:
+        item, retries = attempt.item, attempt.running.retries
+        if isinstance(item, Call):
+            attempt.number += 1
+            self._again.append(attempt)
+            if attempt.number > TRIES_ALONE:
+                raise EngineError(f"workers die of {item.function.__name__}: {crash.reason}")
+            return
+        modules = item.modules
+        if not item.careful:
+            retries.append((_part(item, modules), 1))
+        elif len(modules) > 1:
+            middle = len(modules) // 2
+            retries.append((_part(item, modules[:middle]), 1))
+            retries.append((_part(item, modules[middle:]), 1))
+        elif attempt.number < TRIES_ALONE:
+            retries.append((item, attempt.number + 1))
+        else:
+            attempt.running.job.lost(modules[0], crash.reason)
+
+
+def _part(batch: Batch, modules: Sequence[ModuleInput]) -> Batch:
+    return Batch(tuple(modules), careful=True, contents=batch.contents)

@@ -1,0 +1,1 @@
+"""Reading and writing files: local disks, object stores, compression."""

@@ -1,0 +1,1 @@
+"""What flows between the stages: records, errors, the base. At the bottom of the pipeline."""

@@ -1,0 +1,45 @@
+"""A kernel's base, indexed, and what all workers share of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import btf
+
+from .records import FileInput
+
+Announce = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class IndexedBase:
+    """A base, its index, and what making the index took.
+
+    ``release`` is known of a vmlinux. ``file`` is the input that was used, of those that a
+    kernel has. ``encoder`` made its BTF where it had none.
+    """
+
+    types: btf.BTF
+    index: btf.BaseIndex
+    content: bytes
+    sha256: str
+    index_seconds: float
+    release: str | None = None
+    file: FileInput | None = None
+    encoder: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SharedBase:
+    """What all workers have of a base, read-only, one copy per machine."""
+
+    index: btf.BaseIndex
+    fingerprints: btf.BaseFingerprints
+    names: btf.BaseNames
+
+    @classmethod
+    def of(cls, base: IndexedBase) -> SharedBase:
+        """Work out the rest."""
+        known = btf.BaseFingerprints.build(base.types)
+        return cls(base.index, known, btf.BaseNames.build(base.index))

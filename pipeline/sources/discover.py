@@ -1,0 +1,334 @@
+"""From the files of sources to kernels: one base each and the modules that belong to it.
+
+A module's base is ``--base`` if given; else the one in the deepest folder above the module; else
+one whose name tells the release that is in the module's path; else one of the same source; else
+the only one that there is; else, for modules below ``lib/modules/<release>``, one that lies where
+that tree has its kernels, though no source names it. A base never gets modules of which it is
+known that they are of another release.
+
+Bases of one release are shapes of one vmlinux (``vmlinuz``, ``vmlinux`` with debug information),
+put in the order in which they are to be tried, unless they come from packages of different
+versions or from folders that hold modules of their own: those are different kernels of one
+release. A module with debug information (``-dbg`` packages) is the same module as the stripped
+one where there is one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePath
+
+from ..model.errors import SourceError
+from ..model.records import FileInput, KernelInput, ModuleInput
+from . import names
+from .listing import (
+    Found,
+    Sources,
+    absolute,
+    bases_beside,
+    find_base,
+    find_files,
+    is_manifest,
+    read_manifest,
+)
+
+
+def find_modules(
+    sources: Sequence[str], *, skip_folder: str | None = None
+) -> tuple[ModuleInput, ...]:
+    """All inputs of ``sources``, which belong to one base; a file that is named is an input even
+    if it is a vmlinux. Raises SourceError."""
+    found = find_files(sources, skip_folder=skip_folder)
+    named = set(map(absolute, sources))
+    return _named([*found.modules, *(base for base in found.bases if base.path in named)])
+
+
+def find_kernels(
+    sources: Sequence[str],
+    *,
+    base: str | None = None,
+    kernel: str | None = None,
+    skip_folder: str | None = None,
+) -> tuple[KernelInput, ...]:
+    """The kernels that ``sources`` hold, in the order of their names. Raises SourceError.
+
+    ``skip_folder`` (where the output goes) is no source even if it lies in one. A kernel without
+    any base has modules all the same: what becomes of them is for the caller to say.
+    """
+    manifests = [source for source in sources if is_manifest(source)]
+    others = [source for source in sources if not is_manifest(source)]
+    groups = _groups(others, base, skip_folder) if others else []
+    for path in manifests:
+        groups += _of_manifest(path, base, skip_folder)
+    if not any(group.modules for group in groups):
+        where = ", ".join(map(names.printable, sources))
+        raise SourceError(
+            f"no modules in {where}: looked for {', '.join(f'*{s}' for s in names.MODULE_SUFFIXES)}"
+            " and packages (*.deb)"
+        )
+    groups = [group for group in groups if group.modules]
+    if not any(group.bases for group in groups):
+        raise SourceError(
+            "no vmlinux of these modules among the sources (looked for vmlinux, vmlinux-RELEASE, "
+            "vmlinuz-RELEASE, vmlinux.btf, RELEASE.btf, also compressed, and in packages): name "
+            "the kernel's vmlinux or its BTF with --base"
+        )
+    if kernel is not None:
+        if len(groups) > 1:
+            raise SourceError(f"the sources hold {len(groups)} kernels: --kernel can name only one")
+        if kernel != names.safe(kernel):
+            raise SourceError(
+                f"{kernel!r} cannot be a kernel's name: use letters, digits and _ . + @ ~ , = -"
+            )
+    ordered = sorted(groups, key=lambda group: (group.label, group.place))
+    labels = [kernel] if kernel else names.distinct(
+        [(group.label, group.place) for group in ordered], reserved=()
+    )  # fmt: skip
+    return tuple(
+        KernelInput(
+            name=label,
+            bases=tuple(map(file_input, group.bases)),
+            release=group.release,
+            modules=_named(group.modules),
+        )
+        for label, group in zip(labels, ordered, strict=True)
+    )
+
+
+def _groups(sources: Sequence[str], base: str | None, skip_folder: str | None) -> list[_Group]:
+    found = find_files(sources, skip_folder=skip_folder)
+    return _on_one_base(found, base) if base is not None else _apart(found)
+
+
+def _of_manifest(path: str, base: str | None, skip_folder: str | None) -> list[_Group]:
+    """What a manifest names, by itself: nothing else is searched for its base or its modules."""
+    manifest, sources = read_manifest(path)
+    if base is not None and manifest.base is not None:
+        raise SourceError(f"{names.printable(path)} names a base: leave --base out")
+    groups = _groups(sources, base or manifest.base, skip_folder)
+    if manifest.kernel is not None:
+        groups = [group for group in groups if group.modules]
+        if len(groups) > 1:
+            raise SourceError(
+                f"{names.printable(path)} calls {len(groups)} kernels {manifest.kernel!r}: "
+                "a manifest with a kernel's name is of one kernel"
+            )
+        for group in groups:
+            group.name = manifest.kernel
+    return groups
+
+
+def best_bases(found: Sources) -> list[Found]:
+    """Of each vmlinux the best shape."""
+    return sorted(
+        (group.bases[0] for group in _shapes(found.modules, found.bases)),
+        key=lambda base: base.path,
+    )
+
+
+# ------------------------------------------------------------------ kernels apart
+
+
+@dataclass
+class _Group:
+    """A kernel in the making: shapes of its base, and its modules."""
+
+    bases: list[Found] = field(default_factory=list)
+    modules: list[Found] = field(default_factory=list)
+    name: str | None = None
+
+    @property
+    def release(self) -> str | None:
+        """As far as the paths tell."""
+        found = {base.release for base in self.bases} - {None}
+        found = found or {module.release for module in self.modules}
+        return found.pop() if len(found) == 1 else None
+
+    @property
+    def label(self) -> str:
+        """What the kernel is called: its name, else its release, else its folder."""
+        if self.name is not None:
+            return names.plain(self.name)
+        if self.release is not None:
+            return names.plain(self.release)
+        files = [*self.bases, *self.modules]
+        # A base that was named and lies elsewhere says nothing of the kernel.
+        roots = {module.root for module in self.modules}
+        folder = files[0].root
+        if self.bases and self.bases[0].root in roots:
+            folder = os.path.dirname(self.bases[0].path)
+        elif self.modules:
+            folder = self.modules[0].root
+        return names.plain(os.path.basename(folder)) or "kernel"
+
+    @property
+    def place(self) -> str:
+        """What tells kernels of one label apart: a package's version, else the folder."""
+        first = (self.bases or self.modules)[0]
+        return first.version or os.path.dirname(first.path)
+
+    def fits(self, module: Found) -> bool:
+        """False where two releases are known and differ."""
+        releases = {base.release for base in self.bases}
+        return module.release is None or None in releases or module.release in releases
+
+
+def _on_one_base(found: Sources, base: str) -> list[_Group]:
+    """Every module on the base that the user named."""
+    bases = sorted(find_base(base), key=_preference)
+    if not bases:
+        raise SourceError(f"no vmlinux in {names.printable(base)} (given as the base)")
+    paths = {file.path for file in bases}
+    return [_Group(bases, [module for module in found.modules if module.path not in paths])]
+
+
+def _apart(found: Sources) -> list[_Group]:
+    """Groups of bases, and each module in one of them."""
+    groups = _shapes(found.modules, found.bases)
+    without_base: dict[str, _Group] = {}
+    known: dict[tuple[str, bool], _Group | None] = {}  # the same for all files of a folder
+    for module in found.modules:
+        key = (os.path.dirname(module.path), module.problem is None)
+        if key not in known:
+            known[key] = _group_of(module, groups)
+        group = known[key]
+        if group is None:  # no base fits: that much can be recorded
+            group = without_base.setdefault(module.release or module.source, _Group())
+        group.modules.append(module)
+    for group in without_base.values():
+        beside = {base.path: base for folder in _folders(group.modules) for base in folder}
+        group.bases = sorted(beside.values(), key=_preference)
+    return groups + list(without_base.values())
+
+
+def _folders(modules: Sequence[Found]) -> Iterator[list[Found]]:
+    """For each folder of modules the bases that lie in its tree."""
+    first = {os.path.dirname(module.path): module for module in modules if module.release}
+    return map(bases_beside, first.values())
+
+
+def _shapes(modules: Sequence[Found], bases: Sequence[Found]) -> list[_Group]:
+    """Bases, those together that are shapes of one vmlinux, the best first."""
+    own_modules = {
+        (module.root, module.release) for module in modules if not names.has_debug_info(module.path)
+    }
+
+    def site(base: Found) -> str | None:
+        """What tells bases of one release apart, if anything does."""
+        whole = (base.root, base.release) in own_modules
+        return base.version or (base.root if whole else None)
+
+    sites: dict[str, set[str]] = defaultdict(set)
+    for base in bases:
+        if base.release is not None and (where := site(base)) is not None:
+            sites[base.release].add(where)
+    groups: dict[tuple[str | None, str | None], _Group] = defaultdict(_Group)
+    for base in sorted(bases, key=_preference):
+        key: tuple[str | None, str | None] = (None, os.path.dirname(base.path))
+        if base.release is not None:
+            key = (base.release, site(base) if len(sites[base.release]) > 1 else None)
+        groups[key].bases.append(base)
+    return list(groups.values())
+
+
+def _preference(base: Found) -> tuple[int, str]:
+    """Raw BTF, then vmlinux, then the compressed image (which holds the same), then what is
+    large because of its debug information."""
+    if ".btf" in base.file_name or base.path.startswith("/sys/"):
+        rank = 0
+    elif names.has_debug_info(base.path):
+        rank = 3
+    else:
+        rank = 2 if names.is_image(base.file_name) else 1
+    return (rank, base.path)
+
+
+def _group_of(module: Found, groups: Sequence[_Group]) -> _Group | None:
+    """The group whose base is the module's; None if none can be. Raises SourceError."""
+    fitting = [group for group in groups if group.fits(module)]
+    depths = [_depth_above(group, module) for group in fitting]
+    same_release = [
+        group
+        for group in fitting
+        if module.release is not None and any(b.release == module.release for b in group.bases)
+    ]
+    same_root = [g for g in fitting if any(base.root == module.root for base in g.bases)]
+    if (deepest := max(depths, default=0)) > 0:
+        fitting = [g for g, depth in zip(fitting, depths, strict=True) if depth == deepest]
+    elif same_release:
+        fitting = [g for g in same_release if g.place == module.version] or same_release
+    elif module.release is not None and len(groups) > 1:
+        fitting = (
+            same_root  # a base of an unknown release, and from elsewhere, is no better than any
+        )
+    if len(fitting) > 1:
+        fitting = [group for group in fitting if group in same_root] or fitting
+    if not fitting or (len(fitting) > 1 and module.problem is not None):
+        return None
+    if len(fitting) > 1:
+        listed = ", ".join(names.printable(group.bases[0].path) for group in fitting)
+        raise SourceError(
+            f"cannot tell which vmlinux {names.printable(module.path)} belongs to: {listed}; "
+            "name one with --base"
+        )
+    return fitting[0]
+
+
+def _depth_above(group: _Group, module: Found) -> int:
+    """How deep the deepest folder is that holds a base of the group and, perhaps further down,
+    the module; 0 if there is none."""
+    above = PurePath(module.path).parents
+    folders = [PurePath(base.path).parent for base in group.bases]
+    return max((len(folder.parts) for folder in folders if folder in above), default=0)
+
+
+# ------------------------------------------------------------------ records
+
+
+def _named(found: Sequence[Found]) -> tuple[ModuleInput, ...]:
+    """Inputs with distinct names, numbered in the order of the names."""
+    debug, plain = _twins(found)
+    keyed = sorted(plain, key=lambda f: (names.stem(f.file_name), f.source, f.path))
+    labels = names.distinct([(names.stem(f.file_name), os.path.dirname(f.source)) for f in keyed])
+    ordered = sorted(zip(labels, keyed, strict=True), key=lambda pair: pair[0])
+    return tuple(
+        ModuleInput(
+            name=label,
+            path=f.path,
+            source=names.printable(f.source),
+            object_id=number,
+            file_bytes=f.file_bytes,
+            problem=f.problem,
+            package=f.package,
+            debug=file_input(debug[f.path]) if f.path in debug else None,
+        )
+        for number, (label, f) in enumerate(ordered, start=1)
+    )
+
+
+def _twins(found: Sequence[Found]) -> tuple[dict[str, Found], list[Found]]:
+    """Files with debug information by the path of the stripped file they belong to; the others."""
+    debug: dict[str, Found] = {}
+    for file in found:
+        if names.has_debug_info(file.path) and (which := names.below_release(file.path)):
+            debug.setdefault(which, file)
+    if not debug:
+        return {}, list(found)
+    twins: dict[str, Found] = {}
+    used: set[str] = set()
+    for file in found:
+        if names.has_debug_info(file.path):
+            continue
+        which = names.below_release(file.path)
+        if which in debug:
+            twins[file.path] = debug[which]
+            used.add(debug[which].path)
+    return twins, [file for file in found if file.path not in used]
+
+
+def file_input(found: Found) -> FileInput:
+    """What later stages know of a file."""
+    return FileInput(found.path, names.printable(found.source), found.problem, found.package)

@@ -1,0 +1,282 @@
+"""From the sources that a user names to the files in them: modules, and bases to put them on.
+
+    folder     walked without following links to folders; hidden files are passed over
+    package    a .deb, or a tar of files, looked into without unpacking it
+    manifest   a .toml file that says which of these make a kernel (see ``manifests``)
+    file       always an input, whatever it is called
+
+Each may be named by a path or by a URI that pyarrow knows (``s3://bucket/kernels``).
+
+Looks at names only, with one exception: in a folder where nothing has a suffix, as in
+``/sys/kernel/btf``, a file is raw BTF if it begins like it. What a file is good for is found out
+when it is read.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from operator import itemgetter
+from urllib.parse import unquote, urlsplit
+
+from ..files.read import begins_like_btf, unreadable
+from ..files.remote import below, is_uri, list_remote, plain_uri
+from ..model.errors import SourceError
+from . import manifests, names
+from .packages import PackageError, read_package
+
+_RUNNING = "/sys/kernel/btf/"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A file of a source, or one that should be and cannot be read (``problem``).
+
+    ``path`` says where it is. That of a file in a package is the package's path and then its name
+    in it, as if the package were a folder. ``root`` is the folder of the source, or the package;
+    ``source`` is the path relative to it. ``version`` is that of a Debian package, with its
+    architecture. ``release`` is the kernel's, as far as the path or a base's name tells.
+    """
+
+    path: str
+    source: str
+    root: str
+    file_bytes: int = 0
+    problem: str | None = None
+    package: str | None = None
+    version: str | None = None
+
+    release: str | None = field(init=False)
+    file_name: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        folder, file_name = os.path.split(self.path)
+        release = names.release_of_base(file_name) or _release_of_folder(folder)
+        object.__setattr__(self, "file_name", file_name)
+        object.__setattr__(self, "release", release)
+
+
+@lru_cache(maxsize=4096)  # a folder holds many modules
+def _release_of_folder(folder: str) -> str | None:
+    if f"{folder}/".startswith(_RUNNING):
+        return os.uname().release
+    return names.release_in_path(f"{folder}/")
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """What was found, in the order of the paths, each path once."""
+
+    modules: tuple[Found, ...]
+    bases: tuple[Found, ...]
+
+
+def find_files(sources: Sequence[str], *, skip_folder: str | None = None) -> Sources:
+    """All modules and bases of ``sources``. Raises SourceError.
+
+    ``skip_folder`` (where the output goes) is no source even if it lies in one.
+    """
+    skip = absolute(skip_folder) if skip_folder is not None else None
+    modules: dict[str, Found] = {}
+    bases: dict[str, Found] = {}
+    copies: dict[tuple[str, str], str] = {}  # version of a package and a file in it -> package
+    for source in sources:
+        path = absolute(source)
+        if not is_uri(path) and not os.path.lexists(path):
+            raise SourceError(f"no such file or folder: {names.printable(source)}")
+        for file in _find(path, skip):
+            if file.package is not None and file.version is not None:
+                first = copies.setdefault((file.version, file.source), file.package)
+                if first != file.package:  # the same package lies in two places
+                    continue
+            kind = bases if names.looks_like_base(file.file_name) else modules
+            kind.setdefault(file.path, file)
+    return Sources(
+        tuple(modules[path] for path in sorted(modules)),
+        tuple(bases[path] for path in sorted(bases)),
+    )
+
+
+def find_base(path: str) -> tuple[Found, ...]:
+    """What a file is that is named as a base: itself, or of a package the bases in it.
+
+    Raises SourceError.
+    """
+    where = absolute(path)
+    if not is_uri(where) and not os.path.isfile(where):
+        what = "a folder, not a file" if os.path.isdir(where) else "no such file"
+        raise SourceError(f"{what}: {names.printable(path)} (given as the base)")
+    if names.is_package(os.path.basename(where)):
+        in_package = sorted(_look_into(where), key=lambda file: file.path)
+        for file in in_package:
+            if file.path == where and file.problem is not None:
+                raise SourceError(f"{names.printable(path)}: {file.problem}")
+        return tuple(file for file in in_package if names.looks_like_base(file.file_name))
+    found = tuple(_find(where, None))
+    if [file.path for file in found] != [where]:
+        raise SourceError(f"no such file: {names.printable(path)} (given as the base)")
+    return found
+
+
+def absolute(source: str) -> str:
+    """A source as it is found by: an absolute path, or a URI without what may be secret."""
+    if not is_uri(source):
+        return os.path.abspath(source)
+    if source.startswith("file://"):
+        return os.path.abspath(unquote(urlsplit(source).path))
+    return plain_uri(source)
+
+
+def is_manifest(source: str) -> bool:
+    """Whether a source that is named is a manifest."""
+    return source.endswith(manifests.SUFFIX) and os.path.isfile(source)
+
+
+def read_manifest(path: str) -> tuple[manifests.KernelManifest, list[str]]:
+    """A manifest, and the sources that it names, each of them what it should be.
+
+    Packages that are only for debugging need not be there. Raises SourceError.
+    """
+    try:
+        manifest = manifests.load(path)
+    except manifests.ManifestError as error:
+        raise SourceError(str(error)) from error
+    beside = os.path.dirname(os.path.abspath(path))
+    sources = []
+    for package in manifest.packages:
+        where = os.path.join(beside, package.file_name)
+        if os.path.exists(where):
+            _check_sha256(where, package.sha256)
+            sources.append(where)
+        elif not package.only_debug:
+            raise SourceError(
+                f"{package.file_name} is not beside {names.printable(path)}: `splitbtf fetch "
+                f"{manifest.name}` puts it and the manifest into kernels/{manifest.name}"
+            )
+    for file in manifest.files:
+        if file.sha256 is not None:
+            _check_sha256(file.path, file.sha256)
+        sources.append(file.path)
+    return manifest, sources
+
+
+def _check_sha256(path: str, expected: str) -> None:
+    try:
+        found = manifests.sha256_of(path)
+    except OSError as error:
+        raise SourceError(f"{names.printable(path)}: {unreadable(path, error)}") from error
+    if found != expected:
+        raise SourceError(
+            f"{names.printable(path)}: sha256 is {found}, but the manifest says {expected}"
+        )
+
+
+def bases_beside(module: Found) -> list[Found]:
+    """Bases that no source names, but that lie where those of a module below
+    ``lib/modules/<release>`` do: in its tree, or, of the running kernel, in sysfs."""
+    if module.package is not None or is_uri(module.path):
+        return []
+    folder = os.path.dirname(module.path)
+    paths = names.likely_bases(folder)
+    running = f"/lib/modules/{os.uname().release}"
+    if f"{folder}/".startswith((f"{running}/", f"/usr{running}/")):
+        paths.insert(0, f"{_RUNNING}vmlinux")
+    return [_file(path, path, os.path.dirname(path)) for path in paths if os.path.isfile(path)]
+
+
+def _find(path: str, skip: str | None) -> Iterator[Found]:
+    if is_uri(path):
+        yield from _find_remote(path, skip)
+        return
+    if os.path.isdir(path):
+        yield from _walk(path, skip)
+    elif names.is_package(os.path.basename(path)):
+        found = list(_look_into(path))
+        if not found:
+            raise SourceError(
+                f"{names.printable(path)} holds neither modules nor a vmlinux: for a Debian "
+                "kernel take the packages linux-image-RELEASE and linux-image-RELEASE-dbg"
+            )
+        yield from found
+    else:
+        yield _file(path, os.path.basename(path), os.path.dirname(path))
+
+
+def _walk(root: str, skip: str | None) -> Iterator[Found]:
+    unreadable_folders: list[OSError] = []
+    for folder, folders, files in os.walk(root, onerror=unreadable_folders.append):
+        if folder != root and {"manifests", "tables", "versions"} <= set(folders):
+            folders.clear()  # what an earlier run has written is not what it was made of
+            continue
+        folders[:] = sorted(
+            name
+            for name in folders
+            if not name.startswith(".") and os.path.join(folder, name) != skip
+        )
+        bare = "vmlinux" in files and begins_like_btf(os.path.join(folder, "vmlinux"))
+        for name in sorted(files):
+            path = os.path.join(folder, name)
+            if name.startswith("."):
+                continue
+            if names.is_package_in_folder(name):
+                yield from _look_into(path)
+            elif (
+                names.looks_like_module(name)
+                or names.looks_like_base(name)
+                or (bare and "." not in name and begins_like_btf(path))
+            ):
+                yield _file(path, os.path.relpath(path, root), root)
+    for error in unreadable_folders:
+        path = os.fsdecode(error.filename)
+        yield Found(path, os.path.relpath(path, root), root, problem=unreadable(path, error))
+
+
+def _find_remote(uri: str, skip: str | None) -> Iterator[Found]:
+    """The same as for a folder or a file of this machine, in whatever a URI names."""
+    try:
+        files = sorted(list_remote(uri), key=itemgetter(0))
+    except OSError as error:
+        raise SourceError(f"cannot read {names.printable(uri)}: {error.strerror}") from error
+    if not files:
+        raise SourceError(f"no such file or folder: {names.printable(uri)}")
+    for relative, info in files:
+        path = below(uri, relative) if relative else uri
+        folders = relative.split("/")
+        if any(part.startswith(".") for part in folders) or (
+            skip is not None and f"{path}/".startswith(f"{skip}/")
+        ):
+            continue
+        name = os.path.basename(path)
+        if names.is_package(name) if not relative else names.is_package_in_folder(name):
+            yield from _look_into(path)
+        elif not relative or names.looks_like_module(name) or names.looks_like_base(name):
+            root = uri if relative else os.path.dirname(uri)
+            yield Found(path, relative or name, root, info.size)
+
+
+def _look_into(path: str) -> Iterator[Found]:
+    """The modules and bases of a package; of one that cannot be read, itself with its problem."""
+    try:
+        package = read_package(path)
+    except PackageError as error:
+        root = os.path.dirname(path)
+        yield Found(path, os.path.basename(path), root, problem=f"package: {error}")
+        return
+    version = f"{package.version}_{package.architecture}" if package.version else None
+    for name in package.files:
+        file_name = os.path.basename(name)
+        if names.looks_like_module(file_name) or names.looks_like_base(file_name):
+            yield Found(os.path.join(path, name), name, path, package=path, version=version)
+
+
+def _file(path: str, source: str, root: str) -> Found:
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        return Found(path, source, root, problem=unreadable(path, error))
+    if not stat.S_ISREG(status.st_mode):
+        return Found(path, source, root, problem="this is no regular file; only files can be read")
+    return Found(path, source, root, status.st_size)

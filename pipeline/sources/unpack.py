@@ -1,0 +1,204 @@
+"""Takes what kernels need out of packages, into a folder of this run, for as long as they need it.
+
+What is not packaged stays where it is. Each package is read once, from front to back, in a thread
+beside the work, so that one kernel's packages are unfolded while another kernel is worked on. The
+base, which usually comes first, can be used as soon as it is there. Of several shapes of a base
+only those are taken out that are tried, and of files with debug information only those that
+something has to be made of.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+from ..files.read import ReadError, read_input
+from ..model.errors import NoRoomError
+from ..model.records import (
+    ENCODE_ALL,
+    ENCODE_MISSING,
+    ENCODE_NONE,
+    FileInput,
+    KernelInput,
+    ModuleInput,
+)
+from .packages import unpack
+
+File = TypeVar("File", bound=FileInput | ModuleInput)
+
+
+@contextlib.contextmanager
+def unpacked(files: Iterable[File]) -> Iterator[list[File]]:
+    """Files that can be read, for a while: those in packages in a temporary folder.
+
+    Raises NoRoomError.
+    """
+    with tempfile.TemporaryDirectory(prefix="splitbtf-") as folder:
+        yield _unpack(list(files), folder, "file")
+
+
+@dataclass(slots=True)
+class _Kernel:
+    """A kernel whose packages are being read: its first base, and its modules."""
+
+    base: Future[FileInput] = field(default_factory=Future)
+    modules: Future[tuple[ModuleInput, ...]] = field(default_factory=Future)
+
+
+class Staging:
+    """Unpacked files, in a folder of their own that is made in ``folder`` when it is needed.
+
+    Nothing else in ``folder`` is touched: it may be any folder of the user's.
+    """
+
+    def __init__(self, folder: str, encode: str = ENCODE_MISSING) -> None:
+        self._parent = folder
+        self._own: str | None = None
+        self._lock = threading.Lock()
+        self._encode = encode
+        self._thread = ThreadPoolExecutor(1, "unpack")
+        self._kernels: dict[str, _Kernel] = {}
+        self._closed = threading.Event()
+
+    def prepare(self, kernel: KernelInput) -> None:
+        """Begin to unpack what a kernel surely needs."""
+        if kernel.name not in self._kernels and _is_packaged(kernel):
+            self._kernels[kernel.name] = coming = _Kernel()
+            self._thread.submit(self._fill, kernel, coming)
+
+    def base(self, kernel: KernelInput, base: FileInput) -> FileInput:
+        """One shape of the kernel's base as a file that can be read. Raises NoRoomError."""
+        if base.package is None:
+            return base
+        if kernel.name in self._kernels and base == kernel.bases[0]:
+            return self._kernels[kernel.name].base.result()
+        (staged,) = _unpack([base], self._of(kernel), f"base-{kernel.bases.index(base)}")
+        return staged
+
+    def modules(self, kernel: KernelInput) -> KernelInput:
+        """The kernel with modules that can be read. Raises NoRoomError."""
+        self.prepare(kernel)
+        coming = self._kernels.get(kernel.name)
+        return replace(kernel, modules=coming.modules.result()) if coming else kernel
+
+    def drop(self, kernel: KernelInput) -> None:
+        """The kernel is done: remove what was unpacked for it."""
+        self._kernels.pop(kernel.name, None)
+        if self._own is not None:
+            shutil.rmtree(self._of(kernel), ignore_errors=True)
+
+    def close(self) -> None:
+        """Stop unpacking, and remove everything."""
+        self._closed.set()
+        self._thread.shutdown(cancel_futures=True)
+        if self._own is not None:
+            shutil.rmtree(self._own, ignore_errors=True)
+
+    def _of(self, kernel: KernelInput) -> str:
+        with self._lock:
+            if self._own is None:
+                try:
+                    os.makedirs(self._parent, exist_ok=True)
+                    self._own = tempfile.mkdtemp(prefix="splitbtf-", dir=self._parent)
+                except OSError as error:
+                    raise NoRoomError(f"cannot write {self._parent}: {error.strerror}") from error
+        return os.path.join(self._own, f"kernel={kernel.name}")
+
+    def _fill(self, kernel: KernelInput, coming: _Kernel) -> None:
+        try:
+            coming.modules.set_result(self._modules(kernel, coming.base))
+        except BaseException as error:  # whoever waits gets it
+            for future in (coming.base, coming.modules):
+                if not future.done():
+                    future.set_exception(error)
+
+    def _modules(self, kernel: KernelInput, base: Future[FileInput]) -> tuple[ModuleInput, ...]:
+        folder = self._of(kernel)
+        files: list[FileInput | ModuleInput] = [*kernel.bases[:1], *kernel.modules]
+
+        def seen(file: FileInput | ModuleInput) -> None:
+            if isinstance(file, FileInput):
+                base.set_result(file)
+
+        staged = _unpack(files, folder, "file", seen, self._closed.is_set)
+        modules = [_with_size(file) for file in staged if isinstance(file, ModuleInput)]
+        wanted = [module.debug for module in modules if module.debug and self._needs_debug(module)]
+        debug = {
+            file.path: file
+            for file in _unpack(wanted, folder, "debug", stopped=self._closed.is_set)
+        }
+        return tuple(
+            replace(module, debug=debug.get(module.debug.path)) if module.debug else module
+            for module in modules
+        )
+
+    def _needs_debug(self, module: ModuleInput) -> bool:
+        if module.problem is not None or self._encode == ENCODE_NONE:
+            return False
+        return self._encode == ENCODE_ALL or _lacks_btf(module)
+
+
+def _is_packaged(kernel: KernelInput) -> bool:
+    files = (*kernel.bases[:1], *kernel.modules, *(m.debug for m in kernel.modules if m.debug))
+    return any(file.package is not None for file in files)
+
+
+def _with_size(module: ModuleInput) -> ModuleInput:
+    if module.unpacked is None:
+        return module
+    return replace(module, file_bytes=os.stat(module.unpacked).st_size)
+
+
+def _lacks_btf(module: ModuleInput) -> bool:
+    """Whether a module certainly has no section ``.BTF``: its name is nowhere in the file."""
+    try:
+        return b".BTF\0" not in read_input(module.content_path)
+    except ReadError:
+        return False  # what is wrong with it is said when it is worked on
+
+
+def _unpack(
+    files: Sequence[File],
+    folder: str,
+    kind: str,
+    seen: Callable[[File], None] = lambda _: None,
+    stopped: Callable[[], bool] = lambda: False,
+) -> list[File]:
+    """The same files where they can be read, in their order; what cannot be had has a problem.
+
+    ``seen`` hears of each as soon as it is known; when ``stopped``, no more are unpacked.
+    """
+    result: dict[int, File] = {}
+    wanted: dict[str, dict[str, int]] = defaultdict(dict)  # package -> name in it -> file
+
+    def done(number: int, file: File) -> None:
+        result[number] = file
+        seen(file)
+
+    for number, file in enumerate(files):
+        if file.package is None or file.member is None or file.problem is not None:
+            done(number, file)
+        else:
+            wanted[file.package][file.member] = number
+    if wanted:
+        try:
+            os.makedirs(folder, exist_ok=True)
+        except OSError as error:
+            raise NoRoomError(f"cannot make {folder}: {error.strerror}") from error
+    for package, numbers in wanted.items():
+        targets = {name: f"{folder}/{kind}-{number}" for name, number in numbers.items()}
+        for name, problem in unpack(package, targets, stopped):
+            number = numbers[name]
+            if problem is not None:
+                done(number, replace(files[number], problem=problem))
+            else:
+                done(number, replace(files[number], unpacked=targets[name]))
+    return [result[number] for number in range(len(files))]

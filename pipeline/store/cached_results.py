@@ -1,0 +1,94 @@
+"""Which results there are in an output folder, of whatever kernel, that can be used again."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from ..model.errors import OutputError
+from ..model.records import CRASHED, ENCODE_TIMEOUT, NO_ENCODER, TIMED_OUT, WorkOptions
+from ..tables.results import DamagedError, Entry, Results
+from ..work.encode import installed_encoder
+from .assemble import Location
+from .input_cache import read_memory
+from .output import OutputFolder, Stage
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A result that is there: what is said of it, and where it is."""
+
+    entry: Entry
+    location: Location
+
+
+def find_known(out: OutputFolder, options: WorkOptions, retry: bool) -> dict[str, Known]:
+    """Results that were obtained under ``options.context``, by key. Raises OutputError.
+
+    Only what is complete counts: with the BTF file, if there has to be one, to the letter.
+    """
+    try:
+        return _find(out, options, retry)
+    except OSError as error:
+        raise OutputError(f"cannot read {out.storage.place}: {error.strerror or error}") from error
+
+
+def _find(out: OutputFolder, options: WorkOptions, retry: bool) -> dict[str, Known]:
+    found: dict[str, Known] = {}
+    files: dict[str, dict[tuple[str, str], str]] = {}
+    for path in sorted(out.storage.sizes("cache")):
+        folder, _, name = path.rpartition("/")
+        if not name.startswith(options.context[:16]) or not name.endswith(".results"):
+            continue
+        try:
+            results = Results(name, out.storage.read(f"cache/{path}"))
+        except (FileNotFoundError, DamagedError):
+            continue
+        kernel = folder.removeprefix("kernel=")
+        if kernel not in files:
+            files[kernel] = _files_of(out, kernel)
+        for position, entry in enumerate(results.entries):
+            if not entry.key or not is_valid(entry, options, retry):
+                continue
+            btf = ""
+            if entry.output_sha256 is not None:
+                btf = files[kernel].get((f"{entry.module}.btf", entry.output_sha256), "")
+                if not btf:
+                    continue
+            found[entry.key] = Known(entry, Location(f"cache/{path}", position, btf))
+    return found
+
+
+def _files_of(out: OutputFolder, kernel: str) -> dict[tuple[str, str], str]:
+    """A kernel's BTF files by name and digest: those that are committed, and those that a run has
+    left that was killed before, or before it had tidied up."""
+    found: dict[tuple[str, str], str] = {}
+    folders = [Stage(kernel).btf, *out.versions(kernel)]
+    manifest = out.manifests.get(kernel)
+    if manifest is not None:
+        memory = read_memory(out.storage, kernel)
+        if memory.version == manifest.btf_folder:
+            folders.remove(manifest.btf_folder)
+            sizes = out.storage.sizes(manifest.btf_folder)
+            for name, digest in memory.files.items():
+                if name in sizes:
+                    found[name, digest] = f"{manifest.btf_folder}/{name}"
+    for folder in folders:
+        names = list(out.storage.sizes(folder))
+        contents = out.storage.read_all([f"{folder}/{name}" for name in names])
+        for name, content in zip(names, contents, strict=True):
+            digest = hashlib.sha256(content).hexdigest()
+            found.setdefault((name, digest), f"{folder}/{name}")
+    return found
+
+
+def is_valid(entry: Entry, options: WorkOptions, retry: bool = False) -> bool:
+    """Whether the same would come of it today. ``retry``: not if time or chance had a say."""
+    kind = entry.error_kind
+    if kind in (CRASHED, TIMED_OUT, ENCODE_TIMEOUT):
+        limit = options.encode_seconds if kind == ENCODE_TIMEOUT else options.module_seconds
+        if retry or (entry.seconds is not None and limit is not None and limit > entry.seconds):
+            return False
+    if kind == NO_ENCODER:
+        return installed_encoder() is None
+    return entry.encoder is None or installed_encoder() in (entry.encoder, None)

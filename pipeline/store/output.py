@@ -1,0 +1,344 @@
+"""The output folder: written where nobody looks, then committed; and how it is read.
+
+    OUT/manifests/KERNEL.json                     what counts; published last, in one step
+    OUT/tables/TABLE/kernel=KERNEL/part-DIGEST.parquet
+    OUT/versions/kernel=KERNEL/DIGEST/MODULE.btf  split BTF; vmlinux.btf is the base
+    OUT/btf/kernel=KERNEL                         link to the version that counts, for people
+    OUT/cache/kernel=KERNEL/                      results to be used again; may be deleted
+    OUT/.staging/kernel=KERNEL/                   of a kernel that is not finished
+    OUT/.lock                                     held while a run writes
+
+Everything that a manifest names is named by its content and never changed. So a kernel is
+replaced by putting the new files beside the old ones and then publishing the new manifest over
+the old one, in one step. A kill at any moment leaves the kernel as it was or as it will be. What
+no manifest names any more is removed when a run has done all its work.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ..files.storage import Storage, open_storage
+from ..model.errors import OutputError
+from ..tables.parquet import Part
+from ..tables.parts import new_parts, writing
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+FORMAT = 2
+# In the order in which they are told of; see schemas.py, which needs Arrow.
+TABLE_NAMES = (
+    "kernels", "modules", "types", "members", "duplicates", "conflicts", "misses", "runs",
+)  # fmt: skip
+_STAGING = ".staging"
+_CACHE = "cache"
+_VERSIONS = "versions"
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What readers see of a kernel. ``inputs_sha256`` stands for all that it was made of."""
+
+    kernel: str
+    splitbtf_version: str
+    base_sha256: str
+    inputs_sha256: str
+    btf_folder: str
+    btf_files: int
+    btf_bytes: int
+    tables: Mapping[str, tuple[Part, ...]]
+    summary: Mapping[str, Any] = field(default_factory=dict)
+    format: int = FORMAT
+
+
+def read_manifests(out: str | os.PathLike[str]) -> list[Manifest]:
+    """The committed kernels of an output folder, by name. Raises OutputError."""
+    try:
+        return list(_manifests(open_storage(out)).values())
+    except OSError as error:
+        raise OutputError(f"cannot read {out}: {error.strerror or error}") from error
+
+
+def read_table(out: str | os.PathLike[str], table: str, kernel: str | None = None) -> pa.Table:
+    """A whole table over the committed kernels, with the column ``kernel`` in front."""
+    for attempt in range(3):
+        try:
+            return _read_table(open_storage(out), table, kernel)
+        except FileNotFoundError as error:
+            # A run has replaced the kernel and removed the old files just now: look again.
+            if attempt == 2:
+                raise OutputError(f"cannot read {out}: {error}") from error
+    raise AssertionError("not reached")
+
+
+def _read_table(storage: Storage, table: str, kernel: str | None) -> pa.Table:
+    import pyarrow as pa  # late: whoever only commits or lists does not need Arrow
+    import pyarrow.parquet as pq
+
+    from ..tables import schemas
+
+    schema = schemas.TABLES[table].schema
+    parts = []
+    for manifest in _manifests(storage).values():
+        if kernel is not None and manifest.kernel != kernel:
+            continue
+        for part in manifest.tables.get(table, ()):
+            data = pq.ParquetFile(storage.open(part.path)).read()
+            name = pa.array([manifest.kernel] * len(data), pa.string())
+            parts.append(data.add_column(0, "kernel", name))
+    empty = schema.insert(0, pa.field("kernel", pa.string())).empty_table()
+    if not parts:
+        return empty
+    return pa.concat_tables(parts, promote_options="permissive").unify_dictionaries()
+
+
+def _manifests(storage: Storage) -> dict[str, Manifest]:
+    names = sorted(name for name in storage.sizes("manifests") if name.endswith(".json"))
+    found = (_load(storage, f"manifests/{name}") for name in names)
+    return {manifest.kernel: manifest for manifest in found}
+
+
+def _load(storage: Storage, path: str) -> Manifest:
+    where = f"{storage.place}/{path}"
+    try:
+        raw = json.loads(storage.read(path))
+        if raw["format"] != FORMAT:
+            raise OutputError(
+                f"{where}: format {raw['format']}; this splitbtf knows {FORMAT}: use another folder"
+            )
+        tables = {
+            name: tuple(Part(**part) for part in parts) for name, parts in raw["tables"].items()
+        }
+        return Manifest(**{**raw, "tables": tables})
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise OutputError(f"cannot read {where}: {error}") from error
+
+
+class OutputFolder:
+    """An output folder that this run alone writes to, until ``close``.
+
+    The lock is one of this machine's files: of runs that write to one object store at the same
+    time nothing is known here.
+    """
+
+    def __init__(self, out: str | os.PathLike[str]) -> None:
+        try:
+            self.storage = open_storage(out)
+        except OSError as error:
+            raise OutputError(f"cannot use {os.fspath(out)}: {error.strerror}") from error
+        self._scratch: str | None = None
+        self._flusher = ThreadPoolExecutor(1, "flush")
+        self._flushing: list[Future[None]] = []
+        self._place = self.storage.place
+        with writing(self.storage):
+            try:
+                self._unlock = self.storage.lock()
+            except BlockingIOError:
+                raise OutputError(f"another splitbtf run is writing to {self._place}") from None
+            if self.storage.local is not None:
+                self.storage.delete_folder(f"{_STAGING}/scratch")  # of a run that was killed
+            self.manifests = _manifests(self.storage)
+
+    @property
+    def scratch(self) -> str:
+        """A folder of this machine for what this run needs for a while."""
+        if self._scratch is None:
+            if self.storage.local is not None:
+                self._scratch = f"{self.storage.local}/{_STAGING}/scratch"
+            else:
+                self._scratch = tempfile.mkdtemp(prefix="splitbtf-")
+            with writing(self.storage):
+                os.makedirs(self._scratch, exist_ok=True)
+        return self._scratch
+
+    @property
+    def parts_scratch(self) -> str | None:
+        """The same for ``new_parts``, on whatever machine: None where OUT is on no disk."""
+        return self.scratch if self.storage.local is not None else None
+
+    def close(self) -> None:
+        """Let others write. What was done and not committed stays for the next run."""
+        self._flusher.shutdown(cancel_futures=True)
+        if self._scratch is not None:
+            shutil.rmtree(self._scratch, ignore_errors=True)
+        if self.storage.local is not None:
+            with contextlib.suppress(OSError):
+                os.rmdir(f"{self.storage.local}/{_STAGING}")
+        self._unlock()
+
+    # -------------------------------------------------------------- a kernel in the making
+
+    def stage(self, kernel: str) -> Stage:
+        """Where a kernel's files go. What an earlier run left there is still there."""
+        stage = Stage(kernel)
+        with writing(self.storage):
+            for folder in (stage.btf, stage.results):
+                self.storage.make_folder(folder)
+        return stage
+
+    def table(self, kernel: str, table: str, rows: pa.Table) -> Part:
+        """A table's part of these rows."""
+        with new_parts(self.storage, kernel, self.parts_scratch) as parts:
+            parts.add(table, rows)
+            part = parts.finish()[table]
+        self.adopt(part)
+        return part
+
+    def adopt(self, part: Part) -> None:
+        """A part is in its place, whoever made it: see that it is on the disk when it counts."""
+        # Beside what is still to be done: a disk takes its time.
+        self._flushing.append(self._flusher.submit(self.storage.sync, part.path))
+
+    def write(self, path: str, content: bytes, *, whole: bool = False) -> None:
+        """Write a file that nothing names yet. ``whole``: it is there completely or not at all."""
+        with writing(self.storage):
+            if whole:
+                self.storage.publish(path, content, durable=False)
+            else:
+                self.storage.write(path, content)
+
+    def settle(self, stage: Stage, files: Mapping[str, int], name: str) -> str:
+        """Make a version of the staged BTF files, which must be these; returns its folder.
+
+        files  bytes by file name
+        name   of the version: a digest of names and contents
+        """
+        target = f"{_VERSIONS}/kernel={stage.kernel}/{name}"
+        with writing(self.storage):
+            if self.storage.sizes(target) != files:
+                staged = self.storage.sizes(stage.btf)
+                for file, size in files.items():
+                    if staged.get(file) != size:
+                        raise OutputError(
+                            f"{self._place}/{stage.btf}/{file} is not there, or not as it was "
+                            "written; were files removed?"
+                        )
+                extra = [f"{stage.btf}/{file}" for file in staged.keys() - files.keys()]
+                self.storage.delete(extra)
+                self.storage.delete_folder(target)  # of a run that was killed
+                self.storage.move_folder(stage.btf, target)
+            self.storage.delete_folder(stage.folder)
+        return target
+
+    def versions(self, kernel: str) -> list[str]:
+        """The folders of all versions of a kernel that are there, committed or not."""
+        folder = f"{_VERSIONS}/kernel={kernel}"
+        return [f"{folder}/{name}" for name in self.storage.folders(folder)]
+
+    def has_version(self, kernel: str, files: Mapping[str, int], name: str) -> bool:
+        """Whether this version is there already."""
+        with writing(self.storage):
+            return self.storage.sizes(f"{_VERSIONS}/kernel={kernel}/{name}") == files
+
+    def commit(self, manifest: Manifest) -> None:
+        """Make this what readers see of the kernel, instead of what they saw before."""
+        content = json.dumps(asdict(manifest), indent=1).encode() + b"\n"
+        with writing(self.storage):
+            while self._flushing:
+                self._flushing.pop().result()
+            for table in manifest.tables:
+                self.storage.sync(f"tables/{table}/kernel={manifest.kernel}")
+            self.storage.make_folder("manifests")
+            self.storage.publish(f"manifests/{manifest.kernel}.json", content)
+            self.manifests[manifest.kernel] = manifest
+            self._link(manifest)
+
+    def _link(self, manifest: Manifest) -> None:
+        """Have a plain path lead to the version that counts, where there are such links."""
+        if self.storage.local is None:
+            return
+        link = f"{self.storage.local}/{btf_folder(manifest.kernel)}"
+        target = f"../{manifest.btf_folder}"
+        with contextlib.suppress(OSError):
+            if os.readlink(link) == target:
+                return
+        os.makedirs(os.path.dirname(link), exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(f"{link}.new")
+        try:
+            os.symlink(target, f"{link}.new")
+        except PermissionError:  # a file system without them
+            return
+        os.replace(f"{link}.new", link)
+
+    def sweep(self, results: Mapping[str, Iterable[str]]) -> None:
+        """Remove what no manifest names. ``results``: files of results by kernel that stay.
+
+        Of kernels that have no manifest nothing is removed: it is for the run that finishes them.
+        """
+        tables = [table for m in self.manifests.values() for table in m.tables.values()]
+        named = {part.path for parts in tables for part in parts}
+        with writing(self.storage):
+            for manifest in self.manifests.values():
+                self._link(manifest)  # a kill may have come between manifest and link
+            for name in self.storage.sizes("manifests"):
+                if not name.endswith(".json"):
+                    self.storage.delete([f"manifests/{name}"])
+            for path in self.storage.sizes("tables"):
+                if _kernel_of(path) in self.manifests and f"tables/{path}" not in named:
+                    self.storage.delete([f"tables/{path}"])
+            for manifest in self.manifests.values():
+                for folder in self.versions(manifest.kernel):
+                    if folder != manifest.btf_folder:
+                        self.storage.delete_folder(folder)
+            for kernel, names in results.items():
+                folder = Stage(kernel).results
+                kept_names = {*names, INDEX_FILE}
+                gone = self.storage.sizes(folder).keys() - kept_names
+                self.storage.delete(f"{folder}/{name}" for name in gone)
+
+
+INDEX_FILE = "index.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Where the files of a kernel go that is being worked on."""
+
+    kernel: str
+
+    @property
+    def folder(self) -> str:
+        return f"{_STAGING}/kernel={self.kernel}"
+
+    @property
+    def btf(self) -> str:
+        return f"{self.folder}/btf"
+
+    @property
+    def results(self) -> str:
+        return f"{_CACHE}/kernel={self.kernel}"
+
+
+def _kernel_of(path: str) -> str:
+    """The kernel of a path with a folder ``kernel=NAME``; empty if there is none."""
+    for part in path.split("/"):
+        if part.startswith("kernel="):
+            return part.removeprefix("kernel=")
+    return ""
+
+
+def btf_folder(kernel: str) -> str:
+    """Where people find a kernel's BTF files, relative to an output folder of this machine."""
+    return f"btf/kernel={kernel}"
+
+
+def version_name(base_sha256: str, files: Mapping[str, str]) -> str:
+    """What to call a version: a digest of the base and of all files, digests by module."""
+    lines = [base_sha256, *(f"{name}\0{files[name]}" for name in sorted(files))]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+def manifest_facts(manifest: Manifest) -> dict[str, Any]:
+    """A manifest's tables for people and programs: name to paths."""
+    return {name: [part.path for part in parts] for name, parts in manifest.tables.items()}

@@ -1,0 +1,251 @@
+"""The table ``conflicts``: names that stand for several types in one kernel.
+
+Two steps, both in as many tasks as there are workers or more. The first groups the rows of
+``types`` by kind, name and fingerprint; each task takes a part of all names. The second says in
+words how definitions differ, for which it opens the BTF files of the modules that hold them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+import btf
+from btf.compare.alike import Fingerprinted
+
+from ..files.storage import Stored
+from ..model.base import SharedBase
+from .grouping import (
+    Pieces,
+    batches,
+    behind_one_another,
+    distinct_per_group,
+    grouped,
+    hashes,
+    shares_of,
+    take_rows,
+    with_modules,
+)
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+    from ..engine.scheduler import Workforce
+
+_COLUMNS = ("global_id", "kind", "name", "size", "fingerprint")
+TASKS_PER_WORKER = 4  # some names take longer than others to compare
+_MAX_OPEN_BYTES = 8 << 20  # of BTF files that a worker keeps open; what is made of them is as much
+_LAST_BYTES = 6
+LABELS = ("definition 1", "this one")
+# What these are called is a text, not a name.
+NAMELESS = ("DECL_TAG", "TYPE_TAG")
+
+
+def conflicts_table(
+    workforce: Workforce, types: Sequence[Stored], names: Sequence[str], btf_folder: Stored
+) -> pa.Table:
+    """The whole table, from the parts of ``types``; ``names`` of modules by object id."""
+    import pyarrow as pa
+
+    from .schemas import CONFLICTS
+
+    count = shares_of(types, workforce.workers)
+    shares = [(types, share, count) for share in range(count)]
+    rows = pa.concat_tables(workforce.map(find_conflicts, shares))
+    keys = ("kind", "name", "definition")
+    rows = rows.sort_by([(key, "ascending") for key in keys])
+    kernel = " ".join(map(str, types)), btf_folder
+    order, tasks = _word_tasks(rows, names, kernel, TASKS_PER_WORKER * workforce.workers)
+    words = [said for part in workforce.map(say_differences, tasks) for said in part]
+    place = pa.array(np.argsort(order))
+    for number, name in enumerate(("reason", "difference")):
+        column = pa.array([said[number] for said in words], pa.string())
+        rows = rows.append_column(name, column.take(place))
+    return with_modules(rows, names, CONFLICTS.schema)
+
+
+def find_conflicts(_: SharedBase, task: tuple[Sequence[Stored], int, int]) -> pa.Table:
+    """Definitions of a share of all names (task: parts, share, of how many): rows of the table
+    without words, and with object ids for modules."""
+    import pyarrow as pa
+
+    parts, share, shares = task
+    rows = Pieces(np.uint32, np.int64, np.uint16, np.uint64, np.uint64)
+    names = []
+    known_kinds: dict[str, int] = {}
+    for start, batch in batches(parts, ("object_id", "kind", "name", "fingerprint")):
+        text = batch["kind"].dictionary.to_pylist()
+        length, mixed = _mixed(batch["name"])
+        wanted = (length > 0) & (mixed % np.uint32(shares) == share)
+        kind = batch["kind"].indices.to_numpy()
+        wanted &= ~np.isin(text, NAMELESS)[kind]
+        kept = np.flatnonzero(wanted)
+        names.append(batch["name"].take(pa.array(kept)).dictionary_encode())
+        of_text = [known_kinds.setdefault(each, len(known_kinds)) for each in text]
+        kinds = np.array(of_text, np.uint16)[kind[kept]]
+        values = hashes(batch["fingerprint"])[kept]
+        object_ids = batch["object_id"].to_numpy()[kept]
+        rows.add(object_ids, kept + start, kinds, values[:, 0], values[:, 1])
+    name = _numbered(names)
+    del names
+    object_id, number, kind, *halves = rows.take()
+    groups = grouped([name, kind, *halves])
+    del halves
+    holders = distinct_per_group(groups, object_id, at_least=1)[1]
+    first, copies = groups.first, groups.sizes
+
+    # Each group is a definition; those of one name and kind are neighbours.
+    new = np.ones(len(first), np.bool_)
+    new[1:] = (name[first[1:]] != name[first[:-1]]) | (kind[first[1:]] != kind[first[:-1]])
+    meaning = np.cumsum(new) - 1
+    definitions = np.bincount(meaning, minlength=1)[meaning] if len(first) else copies
+    kept = np.flatnonzero(definitions > 1)
+    in_base = object_id[first] == 0
+    modules = holders.value_lengths().to_numpy() - in_base
+    ranking = np.lexsort((first[kept], -modules[kept], ~in_base[kept], meaning[kept]))
+    kept = kept[ranking]
+    definition = np.arange(len(kept)) - np.searchsorted(meaning[kept], meaning[kept]) + 1
+    chosen = take_rows(parts, _COLUMNS, number[first[kept]])
+    return pa.table(
+        {
+            "kind": chosen["kind"].cast(pa.string()),
+            "name": chosen["name"],
+            "definitions": definitions[kept],
+            "definition": definition,
+            "size": chosen["size"],
+            "copies": copies[kept],
+            "in_base": in_base[kept],
+            "module_count": modules[kept],
+            "object_ids": _without_base(holders.take(pa.array(kept))),
+            "global_id": chosen["global_id"],
+            "fingerprint": chosen["fingerprint"],
+        }
+    )
+
+
+def _mixed(texts: pa.StringArray) -> tuple[NDArray[np.int32], NDArray[np.uint32]]:
+    """The length of each text in bytes, and a number that equal texts share: of its length and
+    last bytes, as names begin alike more often than they end alike."""
+    _, ends, content = texts.buffers()
+    ends = np.frombuffer(ends, np.int32)[texts.offset : texts.offset + len(texts) + 1]
+    text = np.frombuffer(content or b"", np.uint8)
+    length = np.diff(ends)
+    mixed = length.astype(np.uint32)
+    for back in range(1, min(_LAST_BYTES, int(length.max(initial=0))) + 1):
+        there = np.flatnonzero(length >= back)
+        mixed[there] += text[ends[there + 1] - back]
+        mixed *= np.uint32(0x9E3779B1)
+    return length, mixed >> np.uint32(8)
+
+
+def _numbered(texts: Sequence[pa.DictionaryArray]) -> NDArray[np.int32]:
+    """A number for each text, the same for equal ones."""
+    import pyarrow as pa
+
+    whole = pa.chunked_array(texts, pa.dictionary(pa.int32(), pa.string())).unify_dictionaries()
+    return behind_one_another([chunk.indices.to_numpy() for chunk in whole.chunks], np.int32)
+
+
+def _without_base(object_ids: pa.ListArray) -> pa.ListArray:
+    """The same lists without object 0."""
+    import pyarrow as pa
+
+    values = object_ids.flatten().to_numpy()
+    lengths = object_ids.value_lengths().to_numpy()
+    row = np.repeat(np.arange(len(lengths)), lengths)
+    kept = np.bincount(row[values > 0], minlength=len(lengths))
+    ends = np.append(0, np.cumsum(kept)).astype(np.int32)
+    return pa.ListArray.from_arrays(ends, pa.array(values[values > 0], pa.uint32()))
+
+
+# One task of ``say_differences``: which kernel it is (its types, which are named by their content)
+# and the folder of its BTF files; names of the modules by object id where they are needed; global
+# id and number of each definition.
+_Kernel = tuple[str, Stored]
+_WordTask = tuple[_Kernel, dict[int, str], "NDArray[np.uint64]", "NDArray[np.int64]"]
+
+
+def _word_tasks(
+    rows: pa.Table, names: Sequence[str], kernel: _Kernel, count: int
+) -> tuple[NDArray[np.int64], list[_WordTask]]:
+    """Cut definitions into about that many parts, those of one name together, and names of the
+    same modules, so that few files are opened: (rows in the order of the parts, the parts)."""
+    global_id, number = rows["global_id"].to_numpy(), rows["definition"].to_numpy()
+    starts = np.flatnonzero(number == 1)
+    sizes = np.diff(np.append(starts, len(rows)))
+    by_module = np.argsort(global_id[starts + 1], kind="stable")
+    starts, sizes = starts[by_module], sizes[by_module]
+    ends = np.cumsum(sizes)
+    order = np.arange(len(rows)) + np.repeat(starts - (ends - sizes), sizes)
+    cuts = np.unique(np.searchsorted(ends, np.arange(1, count + 1) * len(rows) // count))
+    tasks = []
+    for part in np.split(order, ends[cuts[:-1]]) if len(rows) else ():
+        ids = global_id[part]
+        objects = {int(number): names[int(number)] for number in np.unique(ids >> 32)}
+        tasks.append((kernel, objects, ids, number[part]))
+    return order, tasks
+
+
+def say_differences(base: SharedBase, task: _WordTask) -> list[tuple[str | None, str | None]]:
+    """Reason and words for each definition; none for those with the number 1."""
+    kernel, names, global_ids, numbers = task
+    opened = _opened(base, kernel)
+    said: list[tuple[str | None, str | None]] = []
+    first = 0
+    for global_id, number in zip(global_ids.tolist(), numbers.tolist(), strict=True):
+        if number == 1:
+            first = global_id
+            said.append((None, None))
+            continue
+        difference = opened.difference(first, global_id, names)
+        said.append((difference.reason, str(difference)) if difference else (None, None))
+    return said
+
+
+class _Opened:
+    """The BTF files of a kernel, opened as they are needed, and what was compared so far."""
+
+    def __init__(self, base: SharedBase, folder: Stored) -> None:
+        assert base.index.base is not None
+        self._folder = folder
+        self._base = base.index.base
+        self._known = base.fingerprints
+        self._start()
+
+    def _start(self) -> None:
+        self._files: dict[int, btf.BTF] = {0: self._base}
+        self._file_bytes = 0
+        self._types = Fingerprinted(self._base, self._known)
+        self._differences = btf.Differences(LABELS, self._types.key, self._types.ahead)
+
+    def difference(self, first: int, second: int, names: dict[int, str]) -> btf.Difference | None:
+        """The difference between two types, by global id; ``names`` of their modules by number."""
+        if self._file_bytes > _MAX_OPEN_BYTES:
+            self._start()  # what was compared keeps files open too
+        return self._differences.between(self._type(first, names), self._type(second, names))
+
+    def _type(self, global_id: int, names: dict[int, str]) -> btf.Type:
+        """A type of the base or of a module."""
+        object_id = global_id >> 32
+        if object_id not in self._files:
+            name = f"{names[object_id]}.btf"
+            content = self._folder.read(name)
+            opened = btf.parse(content, self._base, path=f"{self._folder}/{name}")
+            self._types.add(opened)
+            self._files[object_id] = opened
+            self._file_bytes += len(content)
+        return self._files[object_id][global_id & 0xFFFFFFFF]
+
+
+# The last kernel that this process had to do with: there are several tasks for each.
+_last: dict[str, _Opened] = {}
+
+
+def _opened(base: SharedBase, kernel: _Kernel) -> _Opened:
+    if kernel[0] not in _last:
+        _last.clear()
+        _last[kernel[0]] = _Opened(base, kernel[1])
+    return _last[kernel[0]]

@@ -1,0 +1,119 @@
+"""Parquet parts, written as rows come in: what is held in memory is a row group at most.
+
+The bytes depend on the rows alone, not on the pieces in which they came.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..model.errors import OutputError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+ROWS_PER_GROUP = 1 << 17
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One Parquet file, relative to the output folder."""
+
+    path: str
+    rows: int
+    bytes: int
+    sha256: str
+
+
+class PartWriter:
+    """One Parquet file in the making. Everything raises OutputError."""
+
+    def __init__(self, path: str, schema: pa.Schema) -> None:
+        import pyarrow as pa  # late: Arrow takes a while
+        import pyarrow.parquet as pq
+
+        self.path = path
+        self.rows = 0
+        self._schema = schema
+        self._waiting: list[pa.RecordBatch] = []
+        self._waiting_rows = 0
+        with self._writing():
+            # Given a path, Arrow would load what it has for all kinds of places: 18 MB.
+            self._file = pa.OSFile(path, "wb")
+            self._writer = pq.ParquetWriter(
+                self._file,
+                schema,
+                compression="zstd",
+                compression_level=1,
+                version="2.6",
+                use_dictionary=_with_repetition(schema),
+                write_statistics=True,
+            )
+
+    def add(self, rows: pa.RecordBatch | pa.Table) -> None:
+        """Append rows."""
+        batches = [rows] if not hasattr(rows, "to_batches") else rows.to_batches()
+        self._waiting += batches
+        self._waiting_rows += len(rows)
+        self.rows += len(rows)
+        if self._waiting_rows >= ROWS_PER_GROUP:
+            self._write_groups()
+
+    def close(self) -> None:
+        """Finish the file."""
+        self._write_groups(last=True)
+        with self._writing():
+            self._writer.close()
+            self._file.close()
+
+    def abandon(self) -> None:
+        """The file is not wanted any more; it is not finished, which could fail."""
+        with contextlib.suppress(Exception):
+            self._writer.close()
+        with contextlib.suppress(OSError):
+            self._file.close()
+        self._writer.is_open = False  # else it tries again when it is collected, and complains
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:  # Arrow's errors name no file
+            reason = os.strerror(error.errno) if error.errno else error
+            raise OutputError(f"cannot write {self.path}: {reason}") from error
+
+    def _write_groups(self, last: bool = False) -> None:
+        import pyarrow as pa
+
+        table = pa.Table.from_batches(self._waiting, schema=self._schema)
+        at = 0
+        while len(table) - at >= ROWS_PER_GROUP or (last and at < len(table)):
+            # In one piece: where pieces meet would show in the file.
+            group = table.slice(at, ROWS_PER_GROUP).combine_chunks()
+            with self._writing():
+                self._writer.write_table(group, row_group_size=ROWS_PER_GROUP)
+            at += len(group)
+        rest = table.slice(at)
+        self._waiting = rest.to_batches()
+        self._waiting_rows = len(rest)
+
+
+def _with_repetition(schema: pa.Schema) -> list[str]:
+    """Columns in which a value is likely to come again: not hashes, nor ids."""
+    import pyarrow as pa
+
+    hashes = {field.name for field in schema if pa.types.is_fixed_size_binary(field.type)}
+    return [field.name for field in schema if field.name not in hashes | {"global_id"}]
+
+
+def digest_of(path: str) -> tuple[str, int]:
+    """SHA-256 and size of a file."""
+    with open(path, "rb") as file:  # noqa: PTH123
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return digest, Path(path).stat().st_size

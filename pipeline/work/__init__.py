@@ -1,0 +1,1 @@
+"""What a worker does with a module: open, encode, deduplicate, describe, write."""
