@@ -1,8 +1,11 @@
-"""The 19 kinds of BTF and the meaning of every word of their records.
+"""The 19 kinds of BTF: the meaning of every word of their records, and of the kind.
 
-This is the one table that says which words of a type are names, which refer to other types and
-which are plain values. Validation, string mapping, hashing, equality, remapping and dumping all
-read it, so that a field cannot be known to one of them and forgotten by another.
+``SPECS`` is the one table of the kinds. It says which words of a type are names, which refer to
+other types and which are plain values; how deduplication compares the kind, in which name space
+its name counts, and what dumps call its facts. Validation, string mapping, hashing, equality,
+remapping, sizes and dumps all read it, so that a field cannot be known to one of them and
+forgotten by another. What is derived from it stands below: sets for Python, arrays by kind and
+inlined functions (``is_enum``) for compiled functions.
 
 A record is a sequence of 32-bit words::
 
@@ -17,8 +20,10 @@ Source: include/uapi/linux/btf.h and Documentation/bpf/btf.rst of the Linux kern
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 import numpy as np
 
@@ -66,12 +71,64 @@ class Role(IntEnum):
     """Id of another type."""
 
 
-@dataclass(frozen=True)
-class KindSpec:
-    """How one kind is laid out after ``name_off`` and ``info``.
+class NameSpace(IntEnum):
+    """Name spaces: two named types can only be meant by the same name within one of them.
 
-    ``head`` is the role of the third word; ``fixed`` the words after it; ``element`` the words
-    that repeat vlen times. FUNC has vlen too, but uses it for its linkage: no elements follow.
+    C has one for tags and one for ordinary identifiers. BTF has typedefs, functions and variables
+    of the same name, from different files, so these are apart here.
+    """
+
+    NONE = 0
+    """No name, or a text that is no name: that of a tag."""
+    TAGS = 1
+    TYPE_NAMES = 2
+    FUNCTIONS = 3
+    VARIABLES = 4
+    SECTIONS = 5
+
+
+class Equivalence(IntEnum):
+    """When deduplication takes two types for the same (libbpf's ``btf__dedup``)."""
+
+    NEVER = 0
+    """Each type stays: what is in a section belongs to one object file."""
+    SCALAR = 1
+    """The whole records are equal."""
+    FORWARD = 2
+    """Name and struct or union are the same; may be replaced by the definition."""
+    ENUM = 3
+    """The whole records are equal, or the names are and one has no enumerators."""
+    COMPOSITE = 4
+    """The records are equal and the graphs that the members span are equivalent."""
+    CHAIN = 5
+    """Name and info are equal and so is the one type referred to: a walk goes through it."""
+    ARRAY = 6
+    PROTOTYPE = 7
+    DECL_TAG = 8
+    """As CHAIN, and the component is equal. No other type may refer to it."""
+
+
+class DumpKeys(NamedTuple):
+    """What ``bpftool btf dump`` calls the facts of one kind: of the type, and of its elements."""
+
+    head: tuple[str, ...]
+    elements: str = ""
+    """What the list of elements is called; "" when the kind has none."""
+    element: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class KindSpec:
+    """One kind: its record after ``name_off`` and ``info``, and what the kind means.
+
+    head         role of the third word
+    fixed        roles of the words after it
+    element      roles of the words that repeat vlen times (FUNC has its linkage in vlen)
+    name_space   where its name counts
+    equivalence  how deduplication compares it
+    keyword      C's word for it, if C has one that stands before a name
+    transparent  a value has the size and layout of the type that this one refers to
+    keys         its facts in the raw and the JSON dump
     """
 
     kind: int
@@ -79,61 +136,184 @@ class KindSpec:
     head: tuple[str, Role]
     fixed: tuple[tuple[str, Role], ...] = ()
     element: tuple[tuple[str, Role], ...] = ()
+    name_space: NameSpace = NameSpace.NONE
+    equivalence: Equivalence
+    keyword: str = ""
+    transparent: bool = False
+    keys: DumpKeys
+
+    @property
+    def has_size(self) -> bool:
+        """Whether the third word is the size in bytes of the type."""
+        return self.head == _SIZE
+
+    @property
+    def has_members(self) -> bool:
+        """Whether its elements have names: members, enumerators, parameters."""
+        return _element_at(self, Role.NAME) >= 0
+
+    @property
+    def enum_bits(self) -> int:
+        """Bits of an enumerator's value, 0 for kinds that have none."""
+        return 32 * sum(name.startswith("val") for name, _ in self.element)
 
 
 _SIZE = ("size", Role.VALUE)
 _TYPE = ("type", Role.REF)
-_UNUSED = ("size", Role.VALUE)
-_MEMBER = (("name_off", Role.NAME), ("type", Role.REF), ("offset", Role.VALUE))
+_UNUSED = ("unused", Role.VALUE)
+_REFERENCE_KEYS = DumpKeys(("type_id",))
+
+
+def _composite(kind: int, name: str) -> KindSpec:
+    return KindSpec(
+        kind=kind,
+        name=name,
+        head=_SIZE,
+        element=(("name_off", Role.NAME), ("type", Role.REF), ("offset", Role.VALUE)),
+        name_space=NameSpace.TAGS,
+        equivalence=Equivalence.COMPOSITE,
+        keyword=name.lower(),
+        keys=DumpKeys(("size", "vlen"), "members", ("name", "type_id", "bits_offset")),
+    )
+
+
+def _enum(kind: int, name: str, values: tuple[str, ...]) -> KindSpec:
+    return KindSpec(
+        kind=kind,
+        name=name,
+        head=_SIZE,
+        element=(("name_off", Role.NAME), *((value, Role.VALUE) for value in values)),
+        name_space=NameSpace.TAGS,
+        equivalence=Equivalence.ENUM,
+        keyword="enum",
+        keys=DumpKeys(("encoding", "size", "vlen"), "values", ("name", "val")),
+    )
+
+
+def _chain(
+    kind: int,
+    name: str,
+    *,
+    keyword: str = "",
+    transparent: bool = False,
+    name_space: NameSpace = NameSpace.NONE,
+    keys: DumpKeys = _REFERENCE_KEYS,
+) -> KindSpec:
+    return KindSpec(
+        kind=kind,
+        name=name,
+        head=_TYPE,
+        name_space=name_space,
+        equivalence=Equivalence.CHAIN,
+        keyword=keyword,
+        transparent=transparent,
+        keys=keys,
+    )
+
 
 SPECS: tuple[KindSpec, ...] = (
-    KindSpec(INT, "INT", _SIZE, fixed=(("encoding", Role.VALUE),)),
-    KindSpec(PTR, "PTR", _TYPE),
     KindSpec(
-        ARRAY,
-        "ARRAY",
-        _UNUSED,
+        kind=INT,
+        name="INT",
+        head=_SIZE,
+        fixed=(("encoding", Role.VALUE),),
+        name_space=NameSpace.TYPE_NAMES,
+        equivalence=Equivalence.SCALAR,
+        keys=DumpKeys(("size", "bits_offset", "nr_bits", "encoding")),
+    ),
+    _chain(PTR, "PTR"),
+    KindSpec(
+        kind=ARRAY,
+        name="ARRAY",
+        head=_UNUSED,
         fixed=(("type", Role.REF), ("index_type", Role.REF), ("nelems", Role.VALUE)),
+        equivalence=Equivalence.ARRAY,
+        keys=DumpKeys(("type_id", "index_type_id", "nr_elems")),
     ),
-    KindSpec(STRUCT, "STRUCT", _SIZE, element=_MEMBER),
-    KindSpec(UNION, "UNION", _SIZE, element=_MEMBER),
-    KindSpec(ENUM, "ENUM", _SIZE, element=(("name_off", Role.NAME), ("val", Role.VALUE))),
-    # Always 0 in practice, but libbpf treats it as a reference, so it is checked and remapped.
-    KindSpec(FWD, "FWD", _TYPE),
-    KindSpec(TYPEDEF, "TYPEDEF", _TYPE),
-    KindSpec(VOLATILE, "VOLATILE", _TYPE),
-    KindSpec(CONST, "CONST", _TYPE),
-    KindSpec(RESTRICT, "RESTRICT", _TYPE),
-    KindSpec(FUNC, "FUNC", _TYPE),
+    _composite(STRUCT, "STRUCT"),
+    _composite(UNION, "UNION"),
+    _enum(ENUM, "ENUM", ("val",)),
     KindSpec(
-        FUNC_PROTO, "FUNC_PROTO", _TYPE, element=(("name_off", Role.NAME), ("type", Role.REF))
+        kind=FWD,
+        name="FWD",
+        head=_TYPE,  # always 0, but libbpf treats it as a reference: it is checked and remapped
+        name_space=NameSpace.TAGS,
+        equivalence=Equivalence.FORWARD,
+        keys=DumpKeys(("fwd_kind",)),
     ),
-    KindSpec(VAR, "VAR", _TYPE, fixed=(("linkage", Role.VALUE),)),
+    _chain(TYPEDEF, "TYPEDEF", transparent=True, name_space=NameSpace.TYPE_NAMES),
+    _chain(VOLATILE, "VOLATILE", transparent=True, keyword="volatile"),
+    _chain(CONST, "CONST", transparent=True, keyword="const"),
+    _chain(RESTRICT, "RESTRICT", transparent=True, keyword="restrict"),
+    _chain(FUNC, "FUNC", name_space=NameSpace.FUNCTIONS, keys=DumpKeys(("type_id", "linkage"))),
     KindSpec(
-        DATASEC,
-        "DATASEC",
-        _SIZE,
+        kind=FUNC_PROTO,
+        name="FUNC_PROTO",
+        head=_TYPE,
+        element=(("name_off", Role.NAME), ("type", Role.REF)),
+        equivalence=Equivalence.PROTOTYPE,
+        keys=DumpKeys(("ret_type_id", "vlen"), "params", ("name", "type_id")),
+    ),
+    KindSpec(
+        kind=VAR,
+        name="VAR",
+        head=_TYPE,
+        fixed=(("linkage", Role.VALUE),),
+        name_space=NameSpace.VARIABLES,
+        equivalence=Equivalence.NEVER,
+        keys=DumpKeys(("type_id", "linkage")),
+    ),
+    KindSpec(
+        kind=DATASEC,
+        name="DATASEC",
+        head=_SIZE,
         element=(("type", Role.REF), ("offset", Role.VALUE), ("size", Role.VALUE)),
+        name_space=NameSpace.SECTIONS,
+        equivalence=Equivalence.NEVER,
+        keys=DumpKeys(("size", "vlen"), "vars", ("type_id", "offset", "size")),
     ),
-    KindSpec(FLOAT, "FLOAT", _SIZE),
-    KindSpec(DECL_TAG, "DECL_TAG", _TYPE, fixed=(("component_idx", Role.VALUE),)),
-    KindSpec(TYPE_TAG, "TYPE_TAG", _TYPE),
     KindSpec(
-        ENUM64,
-        "ENUM64",
-        _SIZE,
-        element=(("name_off", Role.NAME), ("val_lo32", Role.VALUE), ("val_hi32", Role.VALUE)),
+        kind=FLOAT,
+        name="FLOAT",
+        head=_SIZE,
+        name_space=NameSpace.TYPE_NAMES,
+        equivalence=Equivalence.SCALAR,
+        keys=DumpKeys(("size",)),
     ),
+    KindSpec(
+        kind=DECL_TAG,
+        name="DECL_TAG",
+        head=_TYPE,
+        fixed=(("component_idx", Role.VALUE),),
+        equivalence=Equivalence.DECL_TAG,
+        keys=DumpKeys(("type_id", "component_idx")),
+    ),
+    _chain(TYPE_TAG, "TYPE_TAG", transparent=True),
+    _enum(ENUM64, "ENUM64", ("val_lo32", "val_hi32")),
 )
+assert [spec.kind for spec in SPECS] == list(range(1, MAX_KIND + 1))
 
 KIND_NAMES: tuple[str, ...] = ("VOID", *(spec.name for spec in SPECS))
 
 
-def _per_kind(value: object) -> np.ndarray:
+def _kinds(test: Callable[[KindSpec], bool]) -> frozenset[int]:
+    return frozenset(spec.kind for spec in SPECS if test(spec))
+
+
+# The table again, as sets of kinds for Python.
+ENUMS = _kinds(lambda spec: spec.equivalence is Equivalence.ENUM)
+COMPOSITES = _kinds(lambda spec: spec.equivalence is Equivalence.COMPOSITE)
+TRANSPARENT = _kinds(lambda spec: spec.transparent)
+QUALIFIERS = _kinds(lambda spec: spec.transparent and spec.keyword != "")
+SCALARS = _kinds(lambda spec: spec.equivalence is Equivalence.SCALAR)
+SIZED = _kinds(lambda spec: spec.has_size)
+
+
+def _per_kind(value: Callable[[KindSpec], int]) -> np.ndarray:
     """int8 array of shape (KIND_COUNT,): ``value(spec)`` for each known kind, 0 elsewhere."""
     out = np.zeros(KIND_COUNT, np.int8)
     for spec in SPECS:
-        out[spec.kind] = value(spec)  # type: ignore[operator]
+        out[spec.kind] = value(spec)
     out.setflags(write=False)
     return out
 
@@ -145,13 +325,18 @@ def _element_at(spec: KindSpec, role: Role) -> int:
     return -1
 
 
-# The table again, as flat arrays by kind for the compiled kernels.
+# And as arrays by kind, for compiled functions.
 FIXED_WORDS = _per_kind(lambda spec: len(spec.fixed))
 ELEMENT_WORDS = _per_kind(lambda spec: len(spec.element))
 HEAD_IS_REF = _per_kind(lambda spec: spec.head[1] is Role.REF)
 FIXED_REFS = _per_kind(lambda spec: sum(role is Role.REF for _, role in spec.fixed))
 ELEMENT_NAME = _per_kind(lambda spec: _element_at(spec, Role.NAME))
 ELEMENT_REF = _per_kind(lambda spec: _element_at(spec, Role.REF))
+NAME_SPACE = _per_kind(lambda spec: spec.name_space)
+EQUIVALENCE = _per_kind(lambda spec: spec.equivalence)
+HAS_SIZE = _per_kind(lambda spec: spec.has_size)
+HAS_MEMBERS = _per_kind(lambda spec: spec.has_members)
+ENUM_BITS = _per_kind(lambda spec: spec.enum_bits)
 
 
 def reference_words(spec: KindSpec, vlen: int) -> list[int]:
@@ -173,8 +358,8 @@ for _spec in SPECS:
     assert _words == [_first + _step * i for i in range(len(_words))]
     assert len(_words) == FEWEST_REFS[_spec.kind] + 5 * REF_EACH[_spec.kind]
 
-# What the kernels rely on beyond the arrays: references among the fixed words come first, a name
-# in an element is its first word, and an element has at most one of each.
+# What compiled functions rely on beyond the arrays: references among the fixed words come first, a
+# name in an element is its first word, and an element has at most one of each.
 for _spec in SPECS:
     _roles = [role for _, role in _spec.fixed]
     assert Role.NAME not in _roles
@@ -192,3 +377,48 @@ def info_word(kind: int, vlen: int = 0, kind_flag: bool | int = False) -> int:
 def kind_of(info):  # type: ignore[no-untyped-def]
     """Kind of a type (int64) whose ``info`` word is given (uint32)."""
     return np.int64((info >> INFO_KIND_SHIFT) & INFO_KIND_MASK)
+
+
+# Kinds as bits of a number, so that a test compiles to a shift and a mask, without a look-up.
+_ENUM_MASK = sum(1 << kind for kind in ENUMS)
+_SCALAR_MASK = sum(1 << kind for kind in SCALARS)
+_TRANSPARENT_MASK = sum(1 << kind for kind in TRANSPARENT)
+_CHAIN_MASK = sum(1 << s.kind for s in SPECS if s.equivalence is Equivalence.CHAIN)
+_NEVER_MASK = sum(1 << s.kind for s in SPECS if s.equivalence is Equivalence.NEVER)
+assert MAX_KIND < 63
+
+
+@inlined
+def _is_in(mask, kind):  # type: ignore[no-untyped-def]
+    """Whether ``kind`` (int64) is one of those that are bits of ``mask`` (int64)."""
+    return kind <= MAX_KIND and (mask >> kind) & 1 != 0
+
+
+@inlined
+def is_enum(kind):  # type: ignore[no-untyped-def]
+    """Whether ``kind`` (int64) is an enum, of values of any width."""
+    return _is_in(_ENUM_MASK, kind)
+
+
+@inlined
+def is_scalar(kind):  # type: ignore[no-untyped-def]
+    """Whether ``kind`` (int64) is of ``Equivalence.SCALAR``: INT, FLOAT."""
+    return _is_in(_SCALAR_MASK, kind)
+
+
+@inlined
+def is_transparent(kind):  # type: ignore[no-untyped-def]
+    """Whether ``kind`` (int64) stands for its target: typedefs, qualifiers, type tags."""
+    return _is_in(_TRANSPARENT_MASK, kind)
+
+
+@inlined
+def is_chain(kind):  # type: ignore[no-untyped-def]
+    """Whether ``kind`` (int64) is of ``Equivalence.CHAIN``: a name, a flag and one reference."""
+    return _is_in(_CHAIN_MASK, kind)
+
+
+@inlined
+def is_never_merged(kind):  # type: ignore[no-untyped-def]
+    """Whether ``kind`` (int64) is of ``Equivalence.NEVER``: VAR, DATASEC."""
+    return _is_in(_NEVER_MASK, kind)
