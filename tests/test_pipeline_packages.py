@@ -15,7 +15,8 @@ from conftest import ROOT
 
 from pipeline.model.errors import NoRoomError
 from pipeline.sources import packages
-from pipeline.sources.packages import PackageError, read_package, unpack
+from pipeline.sources.archive import PackageError
+from pipeline.sources.packages import read_package, unpack
 
 FILES = {
     "boot/vmlinuz-1.0": bytes(range(256)) * 999,

@@ -15,6 +15,7 @@ from pipeline.model.errors import NoRoomError
 from pipeline.model.records import ENCODE_ALL, ENCODE_MISSING, ENCODE_NONE
 from pipeline.sources import packages
 from pipeline.sources import unpack as staging
+from pipeline.sources.archive import PackagedFile
 from pipeline.sources.unpack import Staging
 
 IMAGE = {
@@ -71,11 +72,11 @@ def test_the_base_is_there_before_the_rest(
     seen, go_on = threading.Event(), threading.Event()
     real = packages._unpack_one
 
-    def slowly(tar: object, entry: object, target: str) -> str | None:
+    def slowly(found: PackagedFile, target: str) -> str | None:
         if seen.is_set():
             assert go_on.wait(30)
         seen.set()
-        return real(tar, entry, target)  # type: ignore[arg-type]
+        return real(found, target)
 
     monkeypatch.setattr(packages, "_unpack_one", slowly)
     stage = Staging(str(tmp_path / "work"))

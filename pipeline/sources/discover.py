@@ -24,6 +24,7 @@ from pathlib import PurePath
 from ..model.errors import SourceError
 from ..model.records import FileInput, KernelInput, ModuleInput
 from . import names
+from .formats import FORMATS
 from .listing import (
     Found,
     Sources,
@@ -67,7 +68,7 @@ def find_kernels(
         where = ", ".join(map(names.printable, sources))
         raise SourceError(
             f"no modules in {where}: looked for {', '.join(f'*{s}' for s in names.MODULE_SUFFIXES)}"
-            " and packages (*.deb)"
+            f" and packages ({', '.join(f'*{known.suffixes[0]}' for known in FORMATS)})"
         )
     groups = [group for group in groups if group.modules]
     if not any(group.bases for group in groups):

@@ -26,7 +26,9 @@ from ..files.read import begins_like_btf, unreadable
 from ..files.remote import below, is_uri, list_remote, plain_uri
 from ..model.errors import SourceError
 from . import manifests, names
-from .packages import PackageError, read_package
+from .archive import PackageError
+from .formats import is_package, is_package_in_folder
+from .packages import read_package
 
 _RUNNING = "/sys/kernel/btf/"
 
@@ -109,7 +111,7 @@ def find_base(path: str) -> tuple[Found, ...]:
     if not is_uri(where) and not os.path.isfile(where):
         what = "a folder, not a file" if os.path.isdir(where) else "no such file"
         raise SourceError(f"{what}: {names.printable(path)} (given as the base)")
-    if names.is_package(os.path.basename(where)):
+    if is_package(os.path.basename(where)):
         in_package = sorted(_look_into(where), key=lambda file: file.path)
         for file in in_package:
             if file.path == where and file.problem is not None:
@@ -193,7 +195,7 @@ def _find(path: str, skip: str | None) -> Iterator[Found]:
         return
     if os.path.isdir(path):
         yield from _walk(path, skip)
-    elif names.is_package(os.path.basename(path)):
+    elif is_package(os.path.basename(path)):
         found = list(_look_into(path))
         if not found:
             raise SourceError(
@@ -221,7 +223,7 @@ def _walk(root: str, skip: str | None) -> Iterator[Found]:
             path = os.path.join(folder, name)
             if name.startswith("."):
                 continue
-            if names.is_package_in_folder(name):
+            if is_package_in_folder(name):
                 yield from _look_into(path)
             elif (
                 names.looks_like_module(name)
@@ -250,7 +252,7 @@ def _find_remote(uri: str, skip: str | None) -> Iterator[Found]:
         ):
             continue
         name = os.path.basename(path)
-        if names.is_package(name) if not relative else names.is_package_in_folder(name):
+        if is_package(name) if not relative else is_package_in_folder(name):
             yield from _look_into(path)
         elif not relative or names.looks_like_module(name) or names.looks_like_base(name):
             root = uri if relative else os.path.dirname(uri)

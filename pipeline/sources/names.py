@@ -15,7 +15,6 @@ MODULE_SUFFIXES = (
     ".btf", ".btf.zst", ".btf.xz", ".btf.gz",
     ".ko", ".ko.zst", ".ko.xz", ".ko.gz", ".ko.debug",
 )  # fmt: skip
-_SUFFIXES_BY_LENGTH = tuple(sorted(MODULE_SUFFIXES, key=len, reverse=True))
 _COMPRESSED = r"(?:\.zst|\.xz|\.gz)?"
 # A kernel's base: vmlinux, raw BTF called as its release (as BTFHub does), or the image that boots.
 BASE_NAME = re.compile(
@@ -28,10 +27,6 @@ RELEASE_IN_PATH = re.compile(r"(?:^|/)lib/modules/([^/]+)(?:/|$)")
 _TREE = re.compile(r"(.*?/)(?:usr/)?lib/modules/([^/]+)(?:/|$)", re.DOTALL)
 _BELOW_RELEASE = re.compile(r"(?:^|/)lib/modules/[^/]+/(.+)$", re.DOTALL)
 _DEBUG_FOLDER = re.compile(r"(?:^|/)usr/lib/debug/")
-
-DEBIAN_SUFFIXES = (".deb", ".ddeb")
-_TAR = re.compile(r"\.(?:tar(?:\.(?:xz|zst|gz|bz2))?|tgz|txz)$")
-_BTF_TAR = re.compile(r"\.btf\.tar(?:\.(?:xz|zst|gz|bz2))?$")
 
 # What a kernel module can be called (KBUILD_MODNAME is a C identifier; file names have '-' too).
 MODULE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+,-]*")
@@ -102,20 +97,6 @@ def below_release(path: str) -> str | None:
 def has_debug_info(path: str) -> bool:
     """Whether a path is one where files with debug information are kept beside stripped ones."""
     return _DEBUG_FOLDER.search(path) is not None or path.endswith(".ko.debug")
-
-
-def is_debian_package(file_name: str) -> bool:
-    return file_name.endswith(DEBIAN_SUFFIXES)
-
-
-def is_package(file_name: str) -> bool:
-    """Whether a file that is named itself is opened as a package."""
-    return is_debian_package(file_name) or _TAR.search(file_name) is not None
-
-
-def is_package_in_folder(file_name: str) -> bool:
-    """The same for a file found in a folder, where a tar may be anything."""
-    return is_debian_package(file_name) or _BTF_TAR.search(file_name) is not None
 
 
 _LONGEST_FIRST = tuple(sorted(MODULE_SUFFIXES, key=len, reverse=True))

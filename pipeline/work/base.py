@@ -15,8 +15,9 @@ from ..files.read import ReadError, map_or_read
 from ..model.base import Announce, IndexedBase
 from ..model.errors import BaseError
 from ..model.records import FileInput
+from ..sources.formats import is_package
 from ..sources.listing import find_base
-from ..sources.names import is_package, printable, release_of_base
+from ..sources.names import printable, release_of_base
 from ..sources.unpack import unpacked
 from .encode import EncodeError, encode
 
