@@ -16,6 +16,7 @@ one more        what a batch of two takes more than a batch of one: the calls of
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -23,8 +24,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from pipeline.engine.scheduler import Batch
 from pipeline.files.storage import LocalFolder
@@ -34,6 +34,7 @@ from pipeline.sources.discover import find_kernels
 from pipeline.work.base import load_base
 from pipeline.work.worker import BatchOptions, Place, Shared, run_batch
 
+ROOT = Path(__file__).resolve().parent.parent
 DEMO = ROOT / "datasets" / "demo"
 _OURS = tuple(f"{ROOT / package}/" for package in ("btf", "pipeline", "jobs"))
 Steps = list[tuple[str, str]]  # (file, function) of each call
@@ -58,7 +59,7 @@ def follow(function: Callable[[], Any]) -> Steps:
 def figures(steps: Steps) -> tuple[int, int, int]:
     """Calls, files, changes of file."""
     files = [file for file, _ in steps]
-    changes = sum(one != other for one, other in zip(files, files[1:], strict=False))
+    changes = sum(one != other for one, other in itertools.pairwise(files))
     return len(files), len(set(files)), changes
 
 
