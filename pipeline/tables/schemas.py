@@ -328,7 +328,7 @@ def markdown() -> str:
     lines = [
         "# Tables",
         "",
-        "<!-- Printed by `python -m pipeline.tables.schemas > docs/tables.md`; a test compares. -->",
+        "<!-- Printed by `make docs` (pipeline/tables/schemas.py); a test compares. -->",
         "",
         "`splitbtf run` writes Parquet files to `OUT/tables/TABLE/kernel=KERNEL/`. Which of them",
         "count is said by `OUT/manifests/KERNEL.json` (see [output.md](output.md)). Every column",
