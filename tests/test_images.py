@@ -186,7 +186,7 @@ def test_a_flat_kernel_without_btf() -> None:
 
 
 def test_what_unfolds_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(images, "MAX_UNFOLDED_BYTES", 1 << 20)
+    monkeypatch.setattr(images, "MAX_DECOMPRESSED_BYTES", 1 << 20)
     for name, compress in COMPRESSORS.items():
         packed = compress(bytes(4 << 20))
         with pytest.raises(btf.BtfError, match="unfolds to more than 1 MiB"):

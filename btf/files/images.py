@@ -7,7 +7,7 @@
     others        some set-up code of their own, and the compressed kernel somewhere behind it
 
 Where no header helps, the image is searched for the magic numbers of the kernel's compressors, as
-``scripts/extract-vmlinux`` does. What is found counts when it unfolds to an ELF file.
+``scripts/extract-vmlinux`` does. What is found counts when it decompresses to an ELF file.
 
 arm64 and riscv boot a flat binary, a vmlinux without sections, compressed or not. Its BTF is in it
 all the same, as the running kernel shows it: it begins with a header that says how long it is, and
@@ -16,22 +16,16 @@ that nothing else in a kernel looks like.
 
 from __future__ import annotations
 
-import bz2
-import lzma
 import mmap
 import struct
-import zlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 from ..errors import BtfError, NoBtfError, UnsupportedError
 from ..format.header import LONG_HEADER, parse_header
 from . import elf
+from .decompress import COMPRESSIONS, Compression, DecompressError, find
 
-MAX_UNFOLDED_BYTES = 1 << 30  # of a damaged or hostile image, no more than this is unfolded
-_LZ4_BLOCK_BYTES = 8 << 20  # lz4's legacy frame: what each block but the last unfolds to
-_LZ4_LEGACY = 0x184C2102
-_STEP = 1 << 16
+MAX_DECOMPRESSED_BYTES = 1 << 30  # of a damaged or hostile image, no more than this
 
 # Flat kernels say so at 56: Documentation/arch/arm64/booting.rst, .../arch/riscv/boot-image-header.
 _FLAT_MAGIC, _FLAT_MAGICS = 56, (b"ARMd", b"RSC\x05")
@@ -40,23 +34,12 @@ _FLAT_MAGIC, _FLAT_MAGICS = 56, (b"ARMd", b"RSC\x05")
 _SETUP_SECTS, _BOOT_MAGIC, _BOOT_VERSION, _PAYLOAD = 0x1F1, 0x202, 0x206, 0x248
 
 
-@dataclass(frozen=True)
-class _Compressor:
-    name: str
-    magic: bytes
-    unfold: Callable[[memoryview], bytes]
-
-
-class _Damaged(Exception):
-    """What was tried is not compressed data of this kind, or ends too early."""
-
-
 def is_image(data: bytes | memoryview | mmap.mmap) -> bool:
     """Whether ``data`` begins as a kernel image does: as x86, EFI or compressed code."""
     view = memoryview(data)
     if _x86_payload(view) is not None or bytes(view[:2]) == b"MZ":
         return True
-    return any(bytes(view[: len(c.magic)]) == c.magic for c in _COMPRESSORS)
+    return find(view) is not None
 
 
 def vmlinux_from_image(data: bytes | memoryview | mmap.mmap, *, path: str | None = None) -> bytes:
@@ -64,7 +47,7 @@ def vmlinux_from_image(data: bytes | memoryview | mmap.mmap, *, path: str | None
 
     data   the image, ``/boot/vmlinuz`` say; an ELF file is given back as it is
 
-    Payloads of gzip, bzip2, lzma, xz, lz4 and zstd are unfolded. Raises UnsupportedError for lzo
+    Payloads of all ``decompress.COMPRESSIONS`` are decompressed. Raises UnsupportedError for lzo
     and for flat kernels without ELF, BtfError when there is no sound kernel in it.
     """
     content, is_elf = _kernel(memoryview(data).cast("B"), path)
@@ -100,19 +83,19 @@ def _kernel(view: memoryview, path: str | None) -> tuple[bytes, bool]:
     if elf.is_elf(view):
         return bytes(view), True
     tried: list[str] = []
-    flat, unfolded = b"", 0
-    for compressor, at, payload in _candidates(view):
-        if unfolded > MAX_UNFOLDED_BYTES:
+    flat, total = b"", 0
+    for compression, at, payload in _candidates(view):
+        if total > MAX_DECOMPRESSED_BYTES:
             break
         try:
-            content = compressor.unfold(payload)
-        except _Damaged as error:
+            content = compression.decompress(payload, MAX_DECOMPRESSED_BYTES)
+        except DecompressError as error:
             if len(tried) < 3:
-                tried.append(f"{compressor.name} at {at}: {error}")
+                tried.append(f"{compression.name} at {at}: {error}")
             continue
         if elf.is_elf(content):
             return content, True
-        unfolded += len(content)
+        total += len(content)
         start = content.find(elf.MAGIC, 0, 1 << 20) if len(content) > 1 << 20 else -1
         if start > 0:  # set-up code in front of it
             return content[start:], True
@@ -152,24 +135,23 @@ def _flat_btf(content: bytes) -> bytes | None:
     return bytes(best) or None
 
 
-def _candidates(view: memoryview) -> Iterator[tuple[_Compressor, int, memoryview]]:
+def _candidates(view: memoryview) -> Iterator[tuple[Compression, int, memoryview]]:
     """Places where a compressed kernel may begin, the likeliest first."""
     told = [place for place in (_x86_payload(view), _zboot_payload(view)) if place is not None]
     for start, size in told:
         payload = view[start : start + size]
-        for compressor in _COMPRESSORS:
-            if bytes(payload[: len(compressor.magic)]) == compressor.magic:
-                yield compressor, start, payload
+        if (compression := find(payload)) is not None:
+            yield compression, start, payload
     content = bytes(view)
     places = []
-    for compressor in _COMPRESSORS:
-        at = content.find(compressor.magic)
+    for compression in COMPRESSIONS:
+        at = content.find(compression.magic)
         while at >= 0:
             if all(at != start for start, _ in told):
-                places.append((at, compressor))
-            at = content.find(compressor.magic, at + 1)
-    for at, compressor in sorted(places, key=lambda place: place[0]):
-        yield compressor, at, view[at:]
+                places.append((at, compression))
+            at = content.find(compression.magic, at + 1)
+    for at, compression in sorted(places, key=lambda place: place[0]):
+        yield compression, at, view[at:]
 
 
 def _x86_payload(view: memoryview) -> tuple[int, int] | None:
@@ -190,102 +172,3 @@ def _zboot_payload(view: memoryview) -> tuple[int, int] | None:
         return None
     start, size = struct.unpack_from("<II", view, 8)
     return (start, size) if size and start + size <= len(view) else None
-
-
-# ------------------------------------------------------------------ compressors
-#
-# Each takes a view that begins with compressed data and ends anywhere after it: the kernel's build
-# appends the unfolded size, and code may follow.
-
-
-def _stream(start: Callable[[], object], errors: tuple[type[Exception], ...]):  # type: ignore[no-untyped-def]
-    """A function that unfolds with one of Python's own decompressor objects."""
-
-    def unfold(view: memoryview) -> bytes:
-        stream = start()
-        parts: list[bytes] = []
-        total = at = 0
-        try:
-            while not stream.eof and at < len(view):  # type: ignore[attr-defined]
-                part = stream.decompress(view[at : at + _STEP])  # type: ignore[attr-defined]
-                at += _STEP
-                total = _within_limit(total + len(part))
-                parts.append(part)
-        except errors as error:
-            raise _Damaged(str(error)) from error
-        if not stream.eof:  # type: ignore[attr-defined]
-            raise _Damaged("the data ends too early")
-        return b"".join(parts)
-
-    return unfold
-
-
-def _unfold_zstd(view: memoryview) -> bytes:
-    import zstandard  # late: only images need it
-
-    def start() -> object:
-        # The kernel is compressed with a window of up to 128 MB.
-        return zstandard.ZstdDecompressor(max_window_size=1 << 31).decompressobj()
-
-    content: bytes = _stream(start, (zstandard.ZstdError,))(view)
-    return content
-
-
-def _unfold_lz4(view: memoryview) -> bytes:
-    """lz4's legacy frame: a magic number, then blocks, each with its size before it.
-
-    Nothing marks the end: what follows the last block (the unfolded size of the whole) is told by
-    not being the size of a block that fits.
-    """
-    import lz4.block  # late: only images need it
-
-    parts: list[bytes] = []
-    total, at = 0, 4
-    while at + 4 <= len(view):
-        (size,) = struct.unpack_from("<I", view, at)
-        if size == _LZ4_LEGACY:  # frames may follow each other
-            at += 4
-            continue
-        if not 0 < size <= len(view) - at - 4:
-            break
-        if parts and len(parts[-1]) != _LZ4_BLOCK_BYTES:
-            break  # only the last block is shorter
-        try:
-            part = lz4.block.decompress(view[at + 4 : at + 4 + size], _LZ4_BLOCK_BYTES)
-        except (lz4.block.LZ4BlockError, ValueError, OverflowError) as error:
-            if parts:
-                break
-            raise _Damaged(str(error)) from error
-        total = _within_limit(total + len(part))
-        parts.append(part)
-        at += 4 + size
-    if not parts:
-        raise _Damaged("the data ends too early")
-    return b"".join(parts)
-
-
-def _within_limit(total: int) -> int:
-    if total > MAX_UNFOLDED_BYTES:
-        raise _Damaged(f"unfolds to more than {MAX_UNFOLDED_BYTES >> 20} MiB")
-    return total
-
-
-_LZMA_ERRORS = (lzma.LZMAError, EOFError)
-_COMPRESSORS: tuple[_Compressor, ...] = (
-    _Compressor(
-        "gzip",
-        b"\x1f\x8b\x08",
-        _stream(lambda: zlib.decompressobj(wbits=31), (zlib.error, EOFError)),
-    ),
-    _Compressor(
-        "xz", b"\xfd7zXZ\0", _stream(lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ), _LZMA_ERRORS)
-    ),
-    _Compressor("zstd", b"\x28\xb5\x2f\xfd", _unfold_zstd),
-    _Compressor("lz4", struct.pack("<I", _LZ4_LEGACY), _unfold_lz4),
-    _Compressor("bzip2", b"BZh", _stream(bz2.BZ2Decompressor, (OSError, ValueError, EOFError))),
-    _Compressor(
-        "lzma",
-        b"\x5d\0\0",
-        _stream(lambda: lzma.LZMADecompressor(lzma.FORMAT_ALONE), _LZMA_ERRORS),
-    ),
-)
