@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import zstandard
+
 from measure import BUILD, BenchError
 from report import ROOT, size
 

@@ -23,7 +23,6 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
-from status import in_status
 
 import btf
 from pipeline.engine.local import Forked
@@ -35,6 +34,7 @@ from pipeline.sources.discover import find_kernels
 from pipeline.work.base import load_base
 from pipeline.work.batches import cut
 from pipeline.work.worker import BatchOptions, Place, Shared, Worked, run_batch, run_module, work
+from status import in_status
 
 NOTHING_WRITTEN = WorkOptions(describe=False)
 

@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+
 from inputs import Input, larger_base
 from measure import BUILD, BenchError, Sides
 from report import ROOT, Sample, Table, seconds, size, times
 
 sys.path.insert(0, str(ROOT / "tests"))
 
-import hostile
+from support import hostile
 
 BASE_FACTOR = 4
 CLASSES = 6

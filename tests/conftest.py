@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import gc
-import json
-import os
-import subprocess
-import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
-DEMO = ROOT / "datasets" / "demo"
-SMALL = ("8255", "act_bpf", "hid-elecom", "nls_cp949", "xt_bpf")
+from support.paths import DEMO, TESTS
+from support.trees import small_tree
+
 # They start Ray or many processes, kill some, and give all of that limits of time.
 NOT_BESIDE_EACH_OTHER = {
-    "test_cluster.py", "test_faults.py", "test_pipeline_encode.py", "test_pipeline_run.py",
-    "test_pipeline_schedule.py",
+    "tests/engine/test_cluster.py", "tests/engine/test_faults.py", "tests/engine/test_schedule.py",
+    "tests/run/test_run.py", "tests/work/test_encode.py",
 }  # fmt: skip
+assert all((TESTS.parent / file).exists() for file in NOT_BESIDE_EACH_OTHER)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -33,31 +29,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     class Files(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file = super()._split_scope(nodeid)
-            return "many processes" if Path(file).name in NOT_BESIDE_EACH_OTHER else file
+            return "many processes" if file in NOT_BESIDE_EACH_OTHER else file
 
     return Files(config, log) if config.getoption("dist") == "loadfile" else None
-
-
-@dataclass(frozen=True)
-class Finished:
-    """A command that has ended."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-def splitbtf(*arguments: object, env: dict[str, str] | None = None) -> Finished:
-    """Run the command line in a process of its own."""
-    command = [sys.executable, "-m", "jobs.cli", *map(str, arguments)]
-    done = subprocess.run(
-        command, cwd=ROOT, env={**os.environ, **(env or {})}, capture_output=True, text=True
-    )
-    return Finished(done.returncode, done.stdout, done.stderr)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -88,32 +62,3 @@ def demo_btf() -> Callable[[str], bytes]:
 def small(tmp_path: Path) -> Path:
     """A source folder with the demo's base and a few of its modules."""
     return small_tree(tmp_path / "small")
-
-
-def small_tree(folder: Path, modules: Sequence[str] = SMALL) -> Path:
-    folder.mkdir(parents=True)
-    (folder / "vmlinux.btf.zst").write_bytes((DEMO / "vmlinux.btf.zst").read_bytes())
-    for name in modules:
-        data = (DEMO / "modules" / f"{name}.btf.zst").read_bytes()
-        (folder / f"{name}.btf.zst").write_bytes(data)
-    return folder
-
-
-def files_below(folder: Path) -> dict[str, bytes]:
-    """Every file below a folder by its relative path; links to folders are followed."""
-    return {
-        str(Path(parent, name).relative_to(folder)): Path(parent, name).read_bytes()
-        for parent, _, names in os.walk(folder, followlinks=True)
-        for name in names
-        if Path(parent, name).is_file()
-    }
-
-
-def results_of(out: Path) -> dict[str, bytes]:
-    """What a run wrote that the same input must always give: all but the run itself."""
-    found = files_below(out)
-    return {
-        path: data
-        for path, data in found.items()
-        if path.startswith(("btf/", "versions/", "tables/")) and "/runs/" not in f"/{path}"
-    }

@@ -30,14 +30,10 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 
-import zstandard
-
-ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
-
-import vectors  # noqa: E402
-
-import btf  # noqa: E402
+import btf
+from support import vectors
+from support.dumping import unpacked
+from support.paths import DATASETS
 
 FACTS = vectors.FACTS
 # A comparison: what it is called, and whether all facts are equal (None: the table has no result).
@@ -95,10 +91,6 @@ def contract(table: Path, generator: Path) -> Iterator[Outcome]:
                 has_result = row[f"{mode}_ok"] == "1"
                 name = f"{row['size']} {row['seed']} {mode}"
                 yield name, got == vectors.expected(row, mode) if has_result else None
-
-
-def unpacked(path: Path) -> bytes:
-    return zstandard.ZstdDecompressor().decompressobj().decompress(path.read_bytes())
 
 
 def golden(table: Path, base: bytes, modules: Iterable[tuple[str, bytes]]) -> Iterator[Outcome]:
@@ -172,7 +164,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     given = arguments(argv)
     sound = [report("vectors", frozen_vectors())]
-    for folder in sorted((ROOT / "datasets").glob("demo*")):
+    for folder in sorted(DATASETS.glob("demo*")):
         base = unpacked(folder / "vmlinux.btf.zst")
         outcomes = golden(folder / "golden.tsv", base, demo_modules(folder / "modules"))
         sound.append(report(f"datasets/{folder.name}", outcomes))

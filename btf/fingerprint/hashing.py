@@ -6,7 +6,7 @@ of MurmurHash3's 128-bit form). It is no cryptographic hash: nobody gains from m
 collide on purpose but to be told that they are the same.
 
 Fingerprints are stored and compared between runs and machines: whatever is changed here changes
-all of them. ``tests/test_fingerprint.py`` pins some.
+all of them. ``tests/analyses/test_fingerprint.py`` pins some.
 """
 
 from __future__ import annotations

@@ -12,8 +12,8 @@ blame     which pairs differ by themselves, and which only because they lead the
 whatif    what would become of the module if a root cause were mended
 find      all of that for one module, in words
 
-Everything is worked out from what dedup gave (see ``tests/mending.py`` for the test: mend, dedup
-again, look what is gone). A type of the module may stay for three reasons:
+Everything is worked out from what dedup gave (``tests/support/oracles/mending.py`` is the test:
+mend, dedup again, look what is gone). A type of the module may stay for three reasons:
 
 * it differs from its namesake, or leads to a type that does;
 * it is equal but for forward declarations: somewhere the base declares what the module defines.

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from kernel_package import CannotRun
+from kernel_proof.kernel_package import CannotRun
 
 MEMORY = "1G"
 

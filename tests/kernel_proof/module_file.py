@@ -25,7 +25,8 @@ from pathlib import Path
 
 from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
-from kernel_package import CannotRun
+
+from kernel_proof.kernel_package import CannotRun
 
 SIGNATURE_MAGIC = b"~Module signature appended~\n"
 # struct module_signature (Linux include/linux/module_signature.h): its last word is the length of

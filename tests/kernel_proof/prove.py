@@ -30,19 +30,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import guest
-import kernel_package
 import zstandard
-from kernel_package import CannotRun
-from module_file import ModuleFile, TypeIds, kernel_name
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from kernel_proof import guest, kernel_package
+from kernel_proof.kernel_package import CannotRun
+from kernel_proof.module_file import ModuleFile, TypeIds, kernel_name
+from support.oracles import naive
+from support.paths import DEMO, ROOT
 
 HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent.parent
-sys.path.insert(0, str(HERE.parent))
-
-import naive  # noqa: E402  (the tests' own reader of BTF: this proof must not trust btf/)
-
-DEMO = ROOT / "datasets" / "demo"
 PACKAGE = ("linux-image-6.1.0-50-cloud-amd64", "6.1.176-1")
 # The security update before: its vmlinux has 16 types and 408 bytes of strings less. BTF of the
 # kernel before the update is the mistake that happens in practice, and the hardest to see.

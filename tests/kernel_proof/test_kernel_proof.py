@@ -7,17 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import struct
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-
-import guest
-import module_file
-import prove
+from kernel_proof import guest, module_file, prove
 
 BASE = b"base"
 OURS = {"one": b"ours 1", "two": b"ours 2", prove.VICTIM: b"ours 3"}

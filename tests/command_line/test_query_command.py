@@ -1,0 +1,233 @@
+"""Protects what users of ``splitbtf find`` and ``splitbtf query`` see; and that they only read."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from pyarrow.fs import LocalFileSystem
+
+from jobs.cli import main
+from pipeline.analysis.query import Tables, sql_type
+from pipeline.files.remote import RemoteFolder
+from pipeline.model.errors import QueryError
+from pipeline.store.output import read_table
+from pipeline.tables import schemas
+from support import btfwriter as bw
+from support.commands import Finished, splitbtf
+from support.paths import ROOT
+from support.runs import run_on, small_kernel
+from support.trees import files_below
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two kernels, of which the second has another struct driver in vmlinux."""
+    folder = tmp_path_factory.mktemp("query")
+    small_kernel(folder / "first")
+    second = small_kernel(folder / "second")
+    base = bw.Writer()
+    integer = base.int("int", 4)
+    base.struct("driver", 4, [("a", integer, 0)])
+    (second / "vmlinux.btf").write_bytes(base.to_bytes())
+    run_on(folder / "first", folder / "out")
+    return run_on(folder / "second", folder / "out")
+
+
+def found(done: Finished) -> list[tuple[str, str, int]]:
+    assert done.code == 0, done.err
+    return [(row["kernel"], row["module"], row["meaning"]) for row in done.json["found"]]
+
+
+def test_every_definition_is_found(out: Path) -> None:
+    done = splitbtf("find", "driver", out, "--json")
+    assert found(done) == [
+        ("first", "one", 1),
+        ("first", "three", 2),
+        ("first", "two", 1),
+        ("second", "", 3),
+        ("second", "one", 1),
+        ("second", "three", 2),
+        ("second", "two", 1),
+    ]
+    types = {(row["kernel"], row["global_id"]): row for row in read_table(out, "types").to_pylist()}
+    for row in done.json["found"]:
+        expected = types[row["kernel"], row["global_id"]]
+        for key in ("kind", "name", "type_id", "module", "size", "bytes"):
+            assert row[key] == expected[key]
+        assert row["fingerprint"] == expected["fingerprint"].hex()
+        assert row["global_id"] == expected["object_id"] << 32 | row["type_id"]
+
+
+def test_module_is_a_hint(out: Path) -> None:
+    seen = found(splitbtf("find", "driver", out, "--module", "three", "--json"))
+    assert seen == [("first", "three", 1), ("second", "three", 1)]
+    seen = found(splitbtf("find", "int", out, "--module", "one", "--kernel", "first", "--json"))
+    assert seen == [("first", "", 1)], "what a module does not define it has from vmlinux"
+
+
+def test_kind_and_kernel(out: Path) -> None:
+    seen = found(splitbtf("find", "driver", out, "--kernel", "second", "--json"))
+    assert len(seen) == 4
+    assert splitbtf("find", "driver", out, "--kind", "union").code == 1
+    assert len(found(splitbtf("find", "start", out, "--kind", "func", "--json"))) == 6
+
+
+def test_in_words(out: Path, tmp_path: Path) -> None:
+    shown = splitbtf("find", "driver", out).out.splitlines()
+    assert shown[0] == "3 different types of that name:"
+    assert re.fullmatch(r"struct driver, 8 bytes  [0-9a-f]{32}", shown[1])
+    assert shown[2] == "  first"
+    assert re.fullmatch(r"    one      \[\d+\]  0x00000001[0-9a-f]{8}", shown[3])
+    assert sum(line.startswith("    vmlinux  [2]  0x") for line in shown) == 1
+    shutil.copytree(out, tmp_path / "copy")
+    both = splitbtf("find", "int", out, tmp_path / "copy").out
+    assert f"  {out}: first\n" in both and f"  {tmp_path / 'copy'}: second\n" in both
+    assert both.startswith("int int, 4 bytes  ")
+
+
+def test_none_is_a_negative_answer(out: Path) -> None:
+    done = splitbtf("find", "Drivr", out)
+    assert done.code == 1 and not done.err
+    assert done.out.startswith("no type is called 'Drivr'; the nearest names: driver")
+    done = splitbtf("find", "drive", out, "--kind", "struct", "--json")
+    assert done.code == 1 and done.json["found"] == [] and done.json["nearest"][0] == "driver"
+    assert "start" not in done.json["nearest"], "of other kinds nothing is proposed"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--kernel", "third"), "no kernel 'third'; there are: first, second"),
+        (("--module", "four"), "no module 'four' in first, second"),
+        (("--kind", "class"), "invalid choice: 'class'"),
+    ],
+)
+def test_what_does_not_exist_is_said(arguments: Any, message: str, out: Path) -> None:
+    done = splitbtf("find", "driver", out, *arguments)
+    assert done.code == 2 and message in done.err
+
+
+def test_the_empty_name_is_that_of_no_type(out: Path) -> None:
+    done = splitbtf("find", "", out)
+    assert done.code == 2 and "NAME is empty" in done.err
+
+
+def test_no_kernels(tmp_path: Path) -> None:
+    for command in (("find", "int", tmp_path), ("query", tmp_path, "SELECT 1")):
+        done = splitbtf(*command)
+        assert done.code == 2 and "no kernel there; `splitbtf run -o" in done.err
+
+
+def test_query(out: Path) -> None:
+    sql = "SELECT kernel, count(*) AS types FROM types GROUP BY kernel ORDER BY kernel"
+    done = splitbtf("query", out, sql)
+    counts = [len(read_table(out, "types", kernel)) for kernel in ("first", "second")]
+    assert done.out.splitlines() == [
+        "kernel  types",
+        "------  -----",
+        f"first   {counts[0]:>5}",
+        f"second  {counts[1]:>5}",
+        "(2 rows)",
+    ]
+    done = splitbtf("query", out, sql, "--json")
+    assert done.json == [
+        {"kernel": "first", "types": counts[0]},
+        {"kernel": "second", "types": counts[1]},
+    ]
+
+
+def test_all_values_can_be_printed(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Maps, lists, times, hashes and numbers beyond 64 bits with a sign."""
+    for table in schemas.TABLES:  # not a process for each
+        expected = read_table(out, table)
+        assert main(["query", str(out), f"FROM {table}", "--json"]) == 0
+        assert len(json.loads(capsys.readouterr().out)) == len(expected)
+        assert main(["query", str(out), f"FROM {table}"]) == 0
+        assert capsys.readouterr().out.endswith(
+            f"({len(expected):,} row{'s' if len(expected) != 1 else ''})\n"
+        )
+    (row,) = splitbtf("query", out, "FROM members WHERE name = 'all' LIMIT 1", "--json").json
+    assert row["value"] == (1 << 64) - 1
+    (row,) = splitbtf("query", out, "FROM runs WHERE kernel = 'first'", "--json").json
+    assert row["versions"]["pyarrow"] == pa.__version__ and row["started_at"].endswith("+00:00")
+
+
+@pytest.mark.parametrize(
+    ("sql", "message"),
+    [
+        ("SELEC 1", "Parser Error"),
+        ("SELECT nothing FROM types", "nothing"),
+        ("SELECT 1; SELECT 2", "one query is wanted, these are 2"),
+        ("", "one query is wanted, these are 0"),
+        ("COPY (SELECT 1) TO 'stolen.csv'", "only queries can be run here"),
+        ("EXPLAIN ANALYZE COPY (SELECT 1) TO 'stolen.csv'", "only queries can be run here"),
+        ("EXPORT DATABASE 'stolen'", "only queries can be run here"),
+        ("ATTACH 'stolen.db'", "only queries can be run here"),
+        ("CREATE TABLE t (i INT)", "only queries can be run here"),
+        ("SET enable_external_access = true", "only queries can be run here"),
+        ("INSTALL httpfs", "only queries can be run here"),
+        ("SELECT * FROM read_text('/etc/hostname')", "Permission Error"),
+        ("FROM glob('/*')", "Permission Error"),
+        ("SELECT * FROM tables", "Catalog Error"),
+    ],
+)
+def test_only_queries_over_the_tables(sql: str, message: str, out: Path) -> None:
+    before = files_below(out)
+    with Tables(str(out)) as tables, pytest.raises(QueryError, match=message):
+        tables.ask(sql)
+    assert files_below(out) == before and not Path("stolen.csv").exists()
+
+
+def test_errors_are_short(out: Path) -> None:
+    done = splitbtf("query", out, "SELECT 1 FROM nowhere")
+    assert done.code == 2 and "nowhere" in done.err and "Traceback" not in done.err
+
+
+def test_tables_of_an_older_version(out: Path, tmp_path: Path) -> None:
+    """A kernel may lack a table that was not there when it was written: it is empty then."""
+    old = tmp_path / "old"
+    for name, content in files_below(out).items():
+        if name.startswith("manifests/"):
+            content = content.replace(b'"members"', b'"forgotten"')
+        path = old / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    with Tables(str(old)) as tables:
+        assert tables.ask("SELECT count(*) FROM members").rows == ((0,),)
+        described = {row[0]: row[1] for row in tables.ask("DESCRIBE members").rows}
+    with Tables(str(out)) as tables:
+        assert {row[0]: row[1] for row in tables.ask("DESCRIBE members").rows} == described
+        for table in schemas.TABLES.values():
+            types = {row[0]: row[1] for row in tables.ask(f"DESCRIBE {table.name}").rows}
+            for column in table.columns:
+                assert types[column.name] == sql_type(column.type)
+
+
+def test_tables_that_lie_elsewhere(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a file system that only pyarrow reaches, parts are read as data sets of Arrow."""
+    elsewhere = RemoteFolder.__new__(RemoteFolder)
+    elsewhere.place, elsewhere._root = "s3://bucket/out", str(out)
+    elsewhere._fs = LocalFileSystem()
+    with Tables(str(out)) as tables:
+        sql = "SELECT * FROM duplicates ORDER BY kernel, own_fingerprint"
+        expected = tables.ask(sql)
+    monkeypatch.setattr("pipeline.analysis.query.open_storage", lambda _: elsewhere)
+    with Tables(str(out)) as tables:
+        assert tables.ask(sql) == expected and len(expected.rows) > 10
+        with pytest.raises(QueryError, match="Permission Error"):
+            tables.ask("FROM read_text('/etc/hostname')")
+
+
+def test_the_queries_of_the_readme(out: Path) -> None:
+    text = (ROOT / "README.md").read_text()
+    queries = re.findall(r'splitbtf query build/demo "([^"]+)"', text)
+    assert len(queries) >= 2
+    with Tables(str(out)) as tables:
+        for sql in queries:
+            assert tables.ask(sql).columns

@@ -1,0 +1,119 @@
+"""Protects what a user of ``splitbtf run`` sees: output, JSON, messages, exit codes."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline.model.records import ModuleRecord
+from pipeline.model.summary import summarize
+from pipeline.store.output import read_manifests
+from pipeline.tables import schemas
+from support.commands import splitbtf
+from support.paths import DEMO, ROOT
+from support.trees import SMALL, small_tree
+
+
+def test_the_summary(small: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    done = splitbtf("run", small, "-o", out, "--engine", "local")
+    assert done.code == 0, done.err
+    lines = done.out.splitlines()
+    assert re.fullmatch(r"small: 5 modules done in [\d.]+ s \(.*/s\)", lines[0])
+    assert lines[-3] == f"  split BTF: {out}/btf/kernel=small/"
+    assert lines[-2] == f"  tables:    {out}/tables/*/kernel=small/"
+    assert re.fullmatch(r"[\d.]+ s in all, on local with 1 worker", lines[-1])
+
+
+def test_json_names_the_output_and_its_tables(small: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    facts = splitbtf("run", small, "-o", out, "--engine", "local", "--json").json
+    assert facts["modules"] == len(SMALL) and facts["failed"] == 0 and facts["failures"] == []
+    assert facts["output"] == str(out)
+    assert set(facts["tables"]) == set(schemas.TABLES)
+    for paths in facts["tables"].values():
+        assert paths and all((out / path).is_file() for path in paths)
+    for key in ("bytes_in", "bytes_out", "types_in", "types_out", "index_seconds", "work_seconds"):
+        assert facts[key] > 0
+    (kernel,) = facts["kernels"]
+    assert kernel["kernel"] == "small" and (out / kernel["btf"] / "vmlinux.btf").is_file()
+
+
+def test_two_kernels_at_once(tmp_path: Path) -> None:
+    small_tree(tmp_path / "src" / "one")
+    second = small_tree(tmp_path / "src" / "two", ["xt_bpf"])
+    (second / "bad.btf").write_bytes(b"")
+    done = splitbtf("run", tmp_path / "src", "-o", tmp_path / "out", "--engine", "local", "--json")
+    assert done.code == 1
+    assert [(k["kernel"], k["modules"], k["failed"]) for k in done.json["kernels"]] == [
+        ("one", 5, 0),
+        ("two", 2, 1),
+    ]
+    assert done.json["modules"] == 7 and len(done.json["failures"]) == 1
+    assert [manifest.kernel for manifest in read_manifests(tmp_path / "out")] == ["one", "two"]
+
+
+def test_base_and_kernel_named(small: Path, tmp_path: Path) -> None:
+    (small / "vmlinux.btf.zst").rename(tmp_path / "base.zst")
+    arguments = ("run", small, "-o", tmp_path / "out", "--engine", "local", "--json")
+    assert "--base" in splitbtf(*arguments).err
+    done = splitbtf(*arguments, "--base", tmp_path / "base.zst", "--kernel", "mine")
+    assert done.code == 0, done.err
+    assert done.json["kernels"][0]["kernel"] == "mine"
+
+
+def test_big_endian(tmp_path: Path) -> None:
+    source = DEMO.parent / "demo-s390x"
+    done = splitbtf("run", source, "-o", tmp_path / "out", "--engine", "local", "--json")
+    assert done.code == 0 and done.json["failed"] == 0 and done.json["modules"] >= 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("run", DEMO), "-o/--output"),
+        (("run", "missing", "-o", "OUT"), "no such file or folder: missing"),
+        (("run", ROOT / "docs", "-o", "OUT"), "no modules in"),
+        (("run", DEMO, "-o", "OUT", "--base", "missing"), "no such file: missing"),
+        (("run", DEMO, "-o", "OUT", "--base", ROOT / "LICENSE"), "cannot use the base"),
+        (("run", DEMO, "-o", "OUT", "--workers", "0"), "--workers: at least 1"),
+        (("run", DEMO, "-o", "OUT", "--kernel", "../x"), "cannot be a kernel's name"),
+        (("run", DEMO, "-o", "OUT", "--ray-address", "a:1"), "--ray-address needs --engine ray"),
+        (("run", DEMO, "-o", "/proc/x"), "cannot write /proc/x"),
+    ],
+)
+def test_nothing_could_be_done(arguments: tuple[object, ...], message: str, tmp_path: Path) -> None:
+    placed = [tmp_path / "out" if argument == "OUT" else argument for argument in arguments]
+    done = splitbtf(*placed, "--engine", "local")
+    assert done.code == 2 and done.out == ""
+    assert message in done.err and "Traceback" not in done.err, done.err
+    assert not (tmp_path / "out" / "manifests").exists()
+
+
+def test_no_cluster_there(small: Path, tmp_path: Path) -> None:
+    done = splitbtf("run", small, "-o", tmp_path / "out", "--ray-address", "127.0.0.1:1")
+    assert done.code == 2 and "no Ray cluster at 127.0.0.1:1" in done.err, done.err
+    assert "Traceback" not in done.err
+
+
+def test_the_local_engine_imports_no_ray(small: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys; from jobs.cli import main; "
+        f"code = main(['run', {str(small)!r}, '-o', {str(tmp_path / 'out')!r}, "
+        "'--engine', 'local']); print(code, 'ray' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "0 False", done.stderr
+
+
+def test_sums_are_over_what_is_done() -> None:
+    def record(number: int, status: str, size: int | None) -> ModuleRecord:
+        return ModuleRecord(f"m{number}", number, "", "", status, input_bytes=size, bytes_out=size)
+
+    summary = summarize([record(1, "done", 5), record(2, "failed", 100), record(3, "done", 7)])
+    assert (summary.modules, summary.failed, summary.bytes_in) == (3, 1, 12)
+    assert [size.module for size in summary.largest] == ["m3", "m1"]

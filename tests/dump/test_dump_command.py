@@ -1,0 +1,128 @@
+"""Protects what a user of ``splitbtf dump`` sees: output, messages, exit codes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import btf
+from jobs.cli import main
+from support import btfwriter as bw
+from support import dumping, elfwriter
+from support.commands import Finished, splitbtf
+from support.paths import DEMO, ROOT
+
+BASE = DEMO / "vmlinux.btf.zst"
+
+
+Here = Callable[..., Finished]
+
+
+@pytest.fixture
+def here(capsys: pytest.CaptureFixture[str]) -> Here:
+    """The command line in this process, which has its imports behind it."""
+
+    def run(*arguments: object) -> Finished:
+        try:
+            code = main([str(argument) for argument in arguments])
+        except SystemExit as wrong_usage:
+            code = int(wrong_usage.code or 0)
+        return Finished(code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def split_file(tmp_path: Path) -> Path:
+    path = tmp_path / "act_bpf.btf"
+    path.write_bytes(dumping.split("act_bpf").to_bytes())
+    return path
+
+
+def test_formats_of_split_btf(split_file: Path, here: Here) -> None:
+    types = dumping.split("act_bpf")
+    done = splitbtf("dump", split_file, "-B", BASE)
+    assert done.code == 0, done.err
+    assert done.out == "".join(btf.dump_raw(types))
+    expected = "".join(btf.dump_json(types))
+    assert here("dump", "--format", "json", "-B", BASE, split_file).out == expected
+    c = here("dump", "--format", "c", "--asserts", "-B", BASE, split_file).out
+    assert c == "".join(btf.dump_c(types, asserts=True)) and "_Static_assert" in c
+    assert "_Static_assert" not in here("dump", "--format", "c", "-B", BASE, split_file).out
+
+
+def test_compressed_and_elf(tmp_path: Path, here: Here) -> None:
+    name = "8255"
+    expected = "".join(btf.dump_raw(dumping.standalone(name)))
+    assert here("dump", DEMO / "modules" / f"{name}.btf.zst").out == expected
+    module = tmp_path / "8255.ko"
+    module.write_bytes(elfwriter.elf({".BTF": dumping.standalone(name).to_bytes()}))
+    assert here("dump", module).out == expected
+
+
+def test_distilled_base_is_enough(tmp_path: Path, here: Here) -> None:
+    w = bw.Writer()
+    w.int("int", 4)
+    s = bw.Writer(base=w)
+    s.typedef("own", 1)
+    module = tmp_path / "m.ko"
+    module.write_bytes(elfwriter.elf({".BTF": s.to_bytes(), ".BTF.base": w.to_bytes()}))
+    assert here("dump", module).out == "[2] TYPEDEF 'own' type_id=1\n"
+
+
+def test_bytes_that_are_no_text(tmp_path: Path) -> None:
+    w = bw.Writer()
+    w.fwd(b"\xff\xfe")
+    path = tmp_path / "x.btf"
+    path.write_bytes(w.to_bytes())
+    command = [sys.executable, "-m", "jobs.cli", "dump", str(path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True)
+    assert done.stdout == b"[1] FWD '\xff\xfe' fwd_kind=struct\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("dump",), "required: FILE"),
+        (("dump", "nothing.btf"), "nothing.btf: cannot read the file: No such file"),
+        (("dump", ROOT / "LICENSE"), "LICENSE, header, offset 0: not BTF"),
+        (("dump", ROOT), "only files can be read"),
+        (("dump", BASE, "--asserts"), "--asserts needs --format c"),
+        (("dump", BASE, "--format", "xml"), "invalid choice"),
+        (("dump", BASE, "-B", BASE), "standalone BTF, not split: dump it without a base (-B)"),
+        (("dump", BASE, "-B", "nothing"), "nothing: cannot read the file"),
+    ],
+)  # fmt: skip
+def test_nothing_could_be_done(arguments: tuple[object, ...], message: str, here: Here) -> None:
+    done = here(*arguments)
+    assert done.code == 2 and done.out == ""
+    assert message in done.err, done.err
+
+
+def test_split_without_its_base_or_with_another(split_file: Path, here: Here) -> None:
+    done = here("dump", split_file)
+    assert done.code == 2 and "name its base, usually vmlinux, with -B" in done.err
+    done = here("dump", split_file, "-B", DEMO / "modules" / "8255.btf.zst")
+    assert done.code == 2 and "belongs to another base" in done.err and done.out == ""
+
+
+def test_what_c_has_not_got_is_an_error(tmp_path: Path, here: Here) -> None:
+    w = bw.Writer()
+    w.typedef("t", 2)
+    w.ptr(2)
+    path = tmp_path / "cycle.btf"
+    path.write_bytes(w.to_bytes())
+    assert here("dump", path).code == 0
+    done = here("dump", "--format", "c", path)
+    assert done.code == 2 and done.out == ""
+    assert "cycle.btf, types section, type [2]" in done.err and "C has no such type" in done.err
+
+
+def test_the_reader_may_go_away() -> None:
+    command = f"{sys.executable} -m jobs.cli dump {BASE} | head -1"
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.startswith("[1] ") and done.stderr == ""

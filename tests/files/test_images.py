@@ -1,0 +1,208 @@
+"""Protects the way from a kernel image to vmlinux: headers, magic numbers, every compressor."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import os
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import lz4.block
+import pytest
+import zstandard
+
+import btf
+from btf import images
+from support.btfwriter import Writer
+from support.elfwriter import elf
+
+
+def btf_bytes() -> bytes:
+    w = Writer()
+    w.struct("node", 16, [("next", 2, 0)])
+    w.ptr(1)
+    return w.to_bytes()
+
+
+def vmlinux(size: int = 100_000) -> bytes:
+    """An ELF file with BTF and some ballast that does not compress to nothing."""
+    ballast = b"".join(struct.pack("<I", n * 2654435761 & 0xFFFFFFFF) for n in range(size // 4))
+    return elf({".BTF": btf_bytes(), ".rodata": ballast})
+
+
+def lz4_legacy(data: bytes, block: int = 8 << 20) -> bytes:
+    """What ``lz4 -l`` writes."""
+    parts = [b"\x02\x21\x4c\x18"]
+    for start in range(0, len(data), block):
+        packed = lz4.block.compress(data[start : start + block], store_size=False)
+        parts += [struct.pack("<I", len(packed)), packed]
+    return b"".join(parts)
+
+
+def with_size(packed: bytes, data: bytes) -> bytes:
+    """The kernel's build appends the unfolded size."""
+    return packed + struct.pack("<I", len(data))
+
+
+COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {
+    "gzip": gzip.compress,
+    "bzip2": lambda data: with_size(bz2.compress(data), data),
+    "lzma": lambda data: with_size(lzma.compress(data, lzma.FORMAT_ALONE), data),
+    "xz": lambda data: with_size(
+        lzma.compress(
+            data,
+            check=lzma.CHECK_CRC32,
+            filters=[{"id": lzma.FILTER_X86}, {"id": lzma.FILTER_LZMA2, "dict_size": 32 << 20}],
+        ),
+        data,
+    ),
+    "lz4": lambda data: with_size(lz4_legacy(data), data),
+    "zstd": lambda data: with_size(zstandard.ZstdCompressor(level=19).compress(data), data),
+    "zstd-stream": lambda data: zstandard.ZstdCompressor(write_content_size=False).compress(data),
+}
+
+
+def bzimage(payload: bytes, setup_sects: int = 27, head: bytes = b"\x90" * 300) -> bytes:
+    """A bzImage as far as the boot protocol goes: set-up code, decompressor, payload, the rest."""
+    setup = bytearray(512 * ((setup_sects or 4) + 1))
+    setup[0:2] = b"MZ"
+    setup[0x1F1] = setup_sects
+    setup[0x202:0x206] = b"HdrS"
+    struct.pack_into("<H", setup, 0x206, 0x20F)
+    struct.pack_into("<II", setup, 0x248, len(head), len(payload))
+    return bytes(setup) + head + payload + b"\xcc" * 500
+
+
+def zboot(payload: bytes, name: bytes) -> bytes:
+    """An EFI zboot image."""
+    head = struct.pack("<4s4sII8s32s", b"MZ\0\0", b"zimg", 128, len(payload), b"", name)
+    return head.ljust(128, b"\0") + payload + bytes(200)
+
+
+@pytest.mark.parametrize("name", COMPRESSORS)
+def test_every_compressor_in_every_wrapping(name: str) -> None:
+    kernel = vmlinux()
+    packed = COMPRESSORS[name](kernel)
+    wrapped = {
+        "as it is": packed,
+        "bzImage": bzimage(packed),
+        "bzImage, old set-up": bzimage(packed, setup_sects=0),
+        "zboot": zboot(packed, name.encode()),
+        "unknown code in front": b"\x13\x37" * 2000 + packed + b"\0" * 64,
+    }
+    for how, image in wrapped.items():
+        assert images.vmlinux_from_image(image) == kernel, how
+    assert images.is_image(packed) and images.is_image(wrapped["bzImage"])
+    base = btf.load_base(wrapped["bzImage"])
+    assert base.find("node", btf.Struct).size == 16
+    assert btf.load_base(packed).to_bytes() == btf_bytes()
+
+
+def test_lz4_of_many_blocks() -> None:
+    kernel = vmlinux(17 << 20)
+    assert images.vmlinux_from_image(bzimage(with_size(lz4_legacy(kernel), kernel))) == kernel
+    whole = kernel[: 16 << 20]  # ends with a full block: then the size follows
+    assert images.vmlinux_from_image(bzimage(with_size(lz4_legacy(whole), whole))) == whole
+
+
+def test_what_is_no_image_is_left_alone() -> None:
+    kernel = vmlinux()
+    assert images.vmlinux_from_image(kernel) == kernel
+    assert not images.is_image(kernel) and not images.is_image(btf_bytes())
+    assert not images.is_image(b"") and not images.is_image(b"\x1f")
+    assert btf.load_base(kernel).type_count == btf.load_base(btf_bytes()).type_count == 2
+
+
+def test_a_header_that_leads_nowhere_is_passed_over() -> None:
+    kernel = vmlinux()
+    packed = gzip.compress(kernel)
+    decoy = gzip.compress(b"IKCFG_ST " * 1000)
+    assert images.vmlinux_from_image(bzimage(decoy + packed)) == kernel
+    image = bytearray(bzimage(packed))
+    struct.pack_into("<II", image, 0x248, 1 << 30, 1 << 30)
+    assert images.vmlinux_from_image(bytes(image)) == kernel
+
+
+@pytest.mark.parametrize("name", COMPRESSORS)
+def test_damaged_images(name: str) -> None:
+    packed = COMPRESSORS[name](vmlinux())
+    with pytest.raises(btf.BtfError, match=r"vmlinuz, kernel image section: no compressed vmlinux"):
+        images.vmlinux_from_image(bzimage(packed[: len(packed) // 2]), path="vmlinuz")
+    flipped = bytearray(packed)
+    flipped[len(flipped) // 3] ^= 0x55
+    try:
+        found = images.vmlinux_from_image(bytes(flipped))
+    except btf.BtfError:
+        return
+    assert found[:4] == b"\x7fELF", "lz4 has no check sum"
+
+
+def test_images_without_elf_and_with_lzo() -> None:
+    flat = gzip.compress(b"\0" * 64 + os.urandom(1024) * 2048)
+    with pytest.raises(btf.UnsupportedError, match="flat binary"):
+        images.vmlinux_from_image(flat)
+    with pytest.raises(btf.UnsupportedError, match="lzo"):
+        images.vmlinux_from_image(b"MZ" + bytes(100) + b"\x89LZO\0\r\n\x1a\n" + bytes(100))
+    with pytest.raises(btf.BtfError, match=r"no compressed vmlinux in this file$"):
+        images.vmlinux_from_image(b"MZ" + bytes(100))
+
+
+def flat_kernel(magic: bytes = b"ARMd", content: bytes | None = None) -> bytes:
+    """A flat kernel as arm64 boots it: code, a banner, BTF, and things that look like BTF."""
+    head = bytearray(os.urandom(512))
+    head[0:2], head[56:60] = b"MZ", magic
+    decoys = b"\x9f\xeb\x01\0" + bytes(20) + b"\x9f\xeb\x01\0\x18\0\0\0" + b"\xff" * 16
+    whole = btf_bytes() if content is None else content
+    banner = b"Linux version 6.1.0-1-arm64 (x@y) #1 SMP\0"
+    return bytes(head) + decoys + banner + b"\1" * 99 + whole + decoys + b"\1" * (2 << 20)
+
+
+@pytest.mark.parametrize("name", [None, *COMPRESSORS])
+def test_btf_of_flat_kernels(name: str | None) -> None:
+    """The BTF of a flat kernel is found without sections, be the kernel compressed or not."""
+    for magic in (b"ARMd", b"RSC\x05"):
+        kernel = flat_kernel(magic)
+        image = zboot(COMPRESSORS[name](kernel), name.encode()) if name else kernel
+        assert images.is_image(image)
+        assert images.btf_from_image(image) == (btf_bytes(), "6.1.0-1-arm64")
+        assert btf.load_base(image).to_bytes() == btf_bytes()
+        with pytest.raises(btf.UnsupportedError, match="flat binary"):
+            images.vmlinux_from_image(image)
+
+
+def test_big_endian_btf_of_a_flat_kernel() -> None:
+    writer = Writer(">")
+    writer.int("int", 4)
+    kernel = flat_kernel(content=writer.to_bytes())
+    assert images.btf_from_image(kernel)[0] == writer.to_bytes()
+
+
+def test_a_flat_kernel_without_btf() -> None:
+    with pytest.raises(btf.NoBtfError, match="holds no BTF"):
+        images.btf_from_image(flat_kernel(content=b""))
+
+
+def test_what_unfolds_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "MAX_DECOMPRESSED_BYTES", 1 << 20)
+    for name, compress in COMPRESSORS.items():
+        packed = compress(bytes(4 << 20))
+        with pytest.raises(btf.BtfError, match="unfolds to more than 1 MiB"):
+            images.vmlinux_from_image(packed)
+            raise AssertionError(name)
+
+
+def test_a_kernel_image_of_this_machine() -> None:
+    """SPLITBTF_VMLINUZ names an image (else /boot/vmlinuz-*): its BTF must be sound, and that of
+    SPLITBTF_VMLINUX, the vmlinux of the same build (or its raw BTF), where one is named."""
+    given = os.environ.get("SPLITBTF_VMLINUZ")
+    found = [Path(given)] if given else sorted(Path("/boot").glob("vmlinuz-*"))[-1:]
+    if not found or not os.access(found[0], os.R_OK):
+        pytest.skip("no kernel image here that can be read")
+    base = btf.load_base(found[0].read_bytes(), path=str(found[0]))
+    assert base.find("task_struct", btf.Struct).size > 1000
+    built = os.environ.get("SPLITBTF_VMLINUX")
+    if built:
+        assert base.to_bytes() == btf.load_base(Path(built).read_bytes()).to_bytes()

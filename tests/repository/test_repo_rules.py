@@ -1,0 +1,142 @@
+"""Protects the rules of this repository that a reviewer would otherwise have to remember."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import re
+import subprocess
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from jobs.cli import parser
+from pipeline import __version__
+from support.paths import ROOT
+
+# Dependencies point one way: jobs -> pipeline -> btf.
+MAY_IMPORT = {
+    "btf": {"btf", "numba", "numpy", "llvmlite", "elftools", "lz4", "zstandard"},
+    "pipeline": {"btf", "duckdb", "pipeline", "numpy", "pyarrow", "ray", "zstandard"},
+    "jobs": {"jobs", "pipeline"},
+}
+SOURCES = sorted(path for package in MAY_IMPORT for path in (ROOT / package).glob("**/*.py"))
+
+
+def tracked() -> list[Path]:
+    """The repository's files (all that are not ignored)."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("not a git repository")
+    return [ROOT / line for line in listed.stdout.splitlines() if (ROOT / line).is_file()]
+
+
+def imports(tree: ast.AST) -> Iterator[tuple[ast.stmt, str]]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((node, alias.name.split(".")[0]) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield node, (node.module or "").split(".")[0]
+
+
+@pytest.mark.parametrize("package", MAY_IMPORT)
+def test_import_direction(package: str) -> None:
+    import sys
+
+    allowed = MAY_IMPORT[package] | set(sys.stdlib_module_names)
+    for path in sorted((ROOT / package).glob("**/*.py")):
+        for node, name in imports(ast.parse(path.read_text())):
+            assert name in allowed, f"{path.relative_to(ROOT)}:{node.lineno} imports {name}"
+
+
+def test_ray_and_arrow_are_imported_late() -> None:
+    """Only the modules that are about them may import them when they are imported."""
+    for path in SOURCES:
+        for node in ast.parse(path.read_text()).body:
+            for _, name in imports(node) if isinstance(node, ast.Import | ast.ImportFrom) else ():
+                assert name != "ray", path
+                assert name != "pyarrow" or path.name in ("schemas.py", "arrow.py"), path
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_module_says_what_it_is_and_is_short(path: Path) -> None:
+    text = path.read_text()
+    assert ast.get_docstring(ast.parse(text)), "no module docstring"
+    assert len(text.splitlines()) <= 600
+
+
+def commands() -> dict[str, argparse.ArgumentParser]:
+    (action,) = [
+        action for action in parser()._actions if isinstance(action, argparse._SubParsersAction)
+    ]
+    return dict(action.choices)
+
+
+def test_every_command_and_option_is_documented() -> None:
+    readme = (ROOT / "README.md").read_text()
+    reference = (ROOT / "docs/command-line.md").read_text()
+    for name, command in commands().items():
+        assert f"splitbtf {name}" in readme
+        assert f"## splitbtf {name}" in reference
+        section = reference.split(f"## splitbtf {name}")[1].split("\n## ")[0]
+        for action in command._actions:
+            assert action.help, (name, action.dest)
+            for option in action.option_strings:
+                if option not in ("-h", "--help"):
+                    assert f"`{option}" in section, f"{option} of {name}"
+    # And nothing that does not exist.
+    for name in re.findall(r"^## splitbtf (\S+)", reference, re.MULTILINE):
+        assert name in commands()
+    options = {o for c in commands().values() for a in c._actions for o in a.option_strings}
+    for option in re.findall(r"`(--[a-z-]+)", reference):
+        assert option in options | {"--version"}, option
+
+
+def test_every_make_target_of_the_readme_exists() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    for name in re.findall(r"`?make ([a-z-]+)", (ROOT / "README.md").read_text()):
+        assert re.search(rf"^{name}:", makefile, re.MULTILINE), name
+
+
+def test_links_lead_somewhere() -> None:
+    for document in [ROOT / "README.md", *(ROOT / "docs").glob("**/*.md")]:
+        for target in re.findall(r"\]\(([^)#]+)", document.read_text()):
+            if "://" not in target:
+                assert (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+def test_one_version() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["version"] == __version__
+    assert f"## {__version__}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_every_folder_with_sources_is_a_package() -> None:
+    """What has no __init__.py is not found by setuptools, and so not installed."""
+    for path in SOURCES:
+        assert (path.parent / "__init__.py").exists(), path
+
+
+def test_direct_dependencies_are_pinned_explained_and_locked() -> None:
+    text = (ROOT / "pyproject.toml").read_text()
+    project = tomllib.loads(text)["project"]
+    for extra, lock in ((None, "requirements.lock"), ("dev", "requirements-dev.lock")):
+        wanted = project["optional-dependencies"][extra] if extra else project["dependencies"]
+        locked = (ROOT / lock).read_text()
+        for requirement in wanted:
+            assert re.fullmatch(r"[a-z0-9-]+==[0-9.]+", requirement)
+            assert re.search(rf'"{requirement}", +# \S+', text), f"why {requirement}?"
+            assert f"\n{requirement} \\\n" in f"\n{locked}", f"{requirement}: make lock"
+        assert "://" not in locked
+
+
+def test_datasets_are_data() -> None:
+    assert not list((ROOT / "datasets").glob("**/*.py"))
+
+
+def test_no_file_is_unreasonably_large() -> None:
+    for path in tracked():
+        assert path.stat().st_size < 2 << 20, path

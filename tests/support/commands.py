@@ -1,0 +1,34 @@
+"""The command line, run in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+from support.paths import ROOT
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A command that has ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+def splitbtf(*arguments: object, env: dict[str, str] | None = None) -> Finished:
+    """Run the command line in a process of its own."""
+    command = [sys.executable, "-m", "jobs.cli", *map(str, arguments)]
+    done = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, **(env or {})}, capture_output=True, text=True
+    )
+    return Finished(done.returncode, done.stdout, done.stderr)

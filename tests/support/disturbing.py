@@ -1,0 +1,76 @@
+"""Runs that are disturbed: processes that go wrong, or are killed from outside."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pipeline.store.output import read_table
+from support.paths import DEMO, ROOT, TESTS
+
+FAULTY = TESTS / "support" / "faulty"
+LOCAL = ("--engine", "local", "--workers", 2)
+# Enough for several batches; two of them are to make trouble.
+MODULES = tuple(
+    path.name.removesuffix(".btf.zst")
+    for path in sorted((DEMO / "modules").iterdir())
+    if path.stat().st_size < 62_000
+)
+
+
+def faults(**what: Any) -> dict[str, str]:
+    """The environment in which they happen."""
+    return {"PYTHONPATH": f"{FAULTY}{os.pathsep}{ROOT}", "SPLITBTF_FAULTS": json.dumps(what)}
+
+
+def start(*arguments: object, env: dict[str, str]) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "jobs.cli", *map(str, arguments)]
+    return subprocess.Popen(
+        command, cwd=ROOT, env={**os.environ, **env}, stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+def wait_until(condition: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert process.poll() is None, "it ended before it could be disturbed"
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def last_run(out: str | Path, kernel: str) -> dict[str, Any]:
+    rows = [row for row in read_table(out, "runs").to_pylist() if row["kernel"] == kernel]
+    return max(rows, key=lambda row: row["started_at"])
+
+
+def descendants(process: int) -> set[int]:
+    """All processes below one."""
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            parent = int(entry.read_text().rsplit(")", 1)[1].split()[1])
+            children.setdefault(parent, []).append(int(entry.parent.name))
+    found, todo = set(), [process]
+    while todo:
+        below = children.get(todo.pop(), [])
+        found.update(below)
+        todo += below
+    return found
+
+
+def working(process: int) -> list[int]:
+    """Workers of a run that are at work: Ray says so in their names."""
+    found = []
+    for below in descendants(process):
+        with contextlib.suppress(OSError):
+            if b"ray::work" in Path(f"/proc/{below}/cmdline").read_bytes():
+                found.append(below)
+    return found

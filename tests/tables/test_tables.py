@@ -1,0 +1,228 @@
+"""Protects: the tables say what is in the BTF files, and every column is declared and described."""
+
+from __future__ import annotations
+
+import hashlib
+import resource
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import btf
+from pipeline.model.errors import OutputError
+from pipeline.run import RunOptions, run
+from pipeline.store.output import read_table
+from pipeline.tables import (
+    arrow as tables,
+)
+from pipeline.tables import (
+    describe,
+    parquet,
+    schemas,
+)
+from pipeline.tables.describe import base_columns, module_columns
+from pipeline.tables.parquet import PartWriter
+from pipeline.tables.schemas import MEMBERS
+from support import btfwriter
+from support.paths import ROOT
+from support.trees import SMALL, small_tree
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small kernel's results, which no test changes."""
+    folder = tmp_path_factory.mktemp("tables")
+    return run_on(small_tree(folder / "small"), folder / "out")
+
+
+def run_on(source: Path, out: Path, workers: int | None = None) -> Path:
+    run(RunOptions(sources=(str(source),), out=str(out), engine="local", workers=workers))
+    return out
+
+
+def rows(out: Path, table: str) -> list[dict[str, Any]]:
+    return read_table(out, table).to_pylist()  # type: ignore[no-any-return]
+
+
+def test_types_are_those_of_the_files(out: Path) -> None:
+    base = btf.parse((out / "btf/kernel=small/vmlinux.btf").read_bytes())
+    found = read_table(out, "types")
+    start = base.type_count
+    assert found["name"][:start].to_pylist() == [base.string(int(o)) for o in names_of(base)]
+    position = start
+    for number, module in enumerate(SMALL, start=1):
+        split = btf.parse((out / f"btf/kernel=small/{module}.btf").read_bytes(), base)
+        part = found.slice(position, split.type_count)
+        ids = range(split.start_id, split.start_id + split.type_count)
+        assert part["module"].to_pylist() == [module] * split.type_count
+        assert part["type_id"].to_pylist() == list(ids)
+        assert part["global_id"].to_pylist() == [number << 32 | type_id for type_id in ids]
+        assert part["name"].to_pylist() == [split.string(int(o)) for o in names_of(split)]
+        kinds = [btf.KIND_NAMES[kind] for kind in split.own_kinds]
+        assert part["kind"].to_pylist() == kinds
+        assert sum(part["bytes"].to_pylist()) == len(split.type_section())
+        position += split.type_count
+    assert position == len(found)
+
+
+def names_of(types: btf.BTF) -> Any:
+    return types.words[types.offsets[:-1]]
+
+
+def test_modules_agree_with_files_and_types(out: Path) -> None:
+    types = rows(out, "types")
+    for row in rows(out, "modules"):
+        content = (out / f"btf/kernel=small/{row['module']}.btf").read_bytes()
+        own = [entry for entry in types if entry["object_id"] == row["object_id"]]
+        assert row["status"] == "done" and row["form"] == "standalone" and row["error"] is None
+        assert row["bytes_out"] == len(content)
+        assert row["bytes_out"] == 24 + row["type_bytes_out"] + row["string_bytes_out"]
+        assert row["types_out"] == len(own) == sum(dict(row["types_out_by_kind"]).values())
+        assert row["type_bytes_out"] == sum(dict(row["bytes_out_by_kind"]).values())
+        assert row["types_in"] == sum(dict(row["types_in_by_kind"]).values())
+        assert row["type_bytes_in"] == sum(dict(row["bytes_in_by_kind"]).values())
+
+
+def test_kernels_are_the_sums(out: Path) -> None:
+    (kernel,) = rows(out, "kernels")
+    modules = rows(out, "modules")
+    assert kernel["kernel"] == "small" and kernel["modules"] == len(modules) == len(SMALL)
+    for column, source in [("bytes_in", "input_bytes"), ("bytes_out", "bytes_out"),
+                           ("types_in", "types_in"), ("types_out", "types_out")]:  # fmt: skip
+        assert kernel[column] == sum(row[source] for row in modules)
+    assert kernel["base_types"] == sum(dict(kernel["base_types_by_kind"]).values())
+
+
+def test_any_reader_of_hive_partitions_sees_the_kernel(out: Path) -> None:
+    for table in schemas.TABLES:
+        found = pq.read_table(out / "tables" / table)
+        assert set(found["kernel"].to_pylist()) == {"small"}
+
+
+def test_every_run_has_a_row(small: Path, tmp_path: Path) -> None:
+    out = run_on(small, tmp_path / "out")
+    run_on(small, out, workers=2)
+    first, second = rows(out, "runs")
+    assert first["started_at"] < second["started_at"]
+    assert (first["workers"], first["engine"], first["worked"], first["read"]) == (1, "local", 5, 5)
+    # Nothing has changed, so no worker was started.
+    assert (second["workers"], second["worked"], second["reused"]) == (0, 0, 5)
+    assert dict(first["versions"])["pyarrow"] == pa.__version__
+
+
+def test_names_that_are_not_utf_8() -> None:
+    writer = btfwriter.Writer()
+    writer.int("int", 4)
+    data = writer.to_bytes().replace(b"int", b"i\xff\xc3")
+    base = btf.parse(data)
+    columns = base_columns(base, btf.BaseFingerprints.build(base))
+    table = tables.TypeTables([""]).types(columns)
+    table.validate(full=True)
+    assert table["name"].to_pylist() == ["i\\xff\\xc3"]
+
+
+def test_no_types_at_all() -> None:
+    base = btf.parse(btfwriter.Writer().to_bytes())
+    known, index = btf.BaseFingerprints.build(base), btf.BaseIndex.build(base)
+    nothing = btf.dedup_split(base, index).btf
+    made, columns = tables.TypeTables(["", "m"]), module_columns([(1, nothing)] * 2, known)
+    for table, schema in ((made.types(columns), schemas.TYPES), (made.members(columns), MEMBERS)):
+        assert len(table) == 0 and table.schema.equals(schema.schema)
+
+
+def test_modules_taken_together(
+    monkeypatch: pytest.MonkeyPatch, demo_btf: Callable[[str], bytes]
+) -> None:
+    """However many modules are described at once: the rows are those of each by itself."""
+    base = btf.parse(demo_btf("vmlinux"))
+    index, known = btf.BaseIndex.build(base), btf.BaseFingerprints.build(base)
+    splits = [btf.dedup_split(btf.parse(demo_btf(name)), index).btf for name in SMALL]
+    names = ["", *SMALL]
+    made = tables.TypeTables(names)
+    alone = [module_columns([(number, split)], known) for number, split in enumerate(splits, 1)]
+    for limit in (1, 700, 1 << 20):
+        monkeypatch.setattr(describe, "TYPES_AT_ONCE", limit)
+        together = module_columns(list(enumerate(splits, 1)), known)
+        for make in (made.types, made.members):
+            assert make(together).equals(pa.concat_tables(map(make, alone)))
+        for first, last in ((0, 2), (1, 1), (2, len(splits))):
+            nothing = MEMBERS.schema.empty_table()
+            expected = pa.concat_tables([nothing, *map(made.members, alone[first:last])])
+            assert made.members(together[first:last]).equals(expected)
+
+
+def test_a_part_without_rows(tmp_path: Path) -> None:
+    writer = PartWriter(str(tmp_path / "none.parquet"), schemas.TYPES.schema)
+    writer.close()
+    table = pq.read_table(tmp_path / "none.parquet")
+    assert len(table) == 0 and table.schema.equals(schemas.TYPES.schema)
+
+
+@pytest.mark.parametrize("pieces", [1, 7, 1000])
+def test_a_part_depends_on_its_rows_alone(
+    pieces: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, demo_btf: Callable[[str], bytes]
+) -> None:
+    """However many pieces the rows came in, and where they ended: the same bytes."""
+    monkeypatch.setattr(parquet, "ROWS_PER_GROUP", 5000)
+    base = btf.parse(demo_btf("vmlinux"))
+    rows = base_columns(base, btf.BaseFingerprints.build(base))
+    chunk = tables.TypeTables([""]).types(rows).slice(0, 23456)
+    contents = []
+    for name, sizes in (("whole", [len(chunk)]), ("pieces", [len(chunk) // pieces + 1] * pieces)):
+        writer = PartWriter(str(tmp_path / name), schemas.TYPES.schema)
+        at = 0
+        for size in sizes:
+            writer.add(chunk.slice(at, size))
+            at += size
+        writer.close()
+        contents.append((tmp_path / name).read_bytes())
+    assert contents[0] == contents[1]
+    assert pq.ParquetFile(tmp_path / "whole").metadata.num_row_groups == 5
+    assert pq.read_table(tmp_path / "pieces").equals(chunk)
+
+
+def test_columns_are_described(out: Path) -> None:
+    for table in schemas.TABLES.values():
+        names = [column.name for column in table.columns]
+        assert len(set(names)) == len(names) and table.row
+        for column in table.columns:
+            assert len(column.description) > 10 or column.unit, (table.name, column.name)
+        found = next((out / "tables" / table.name / "kernel=small").iterdir())
+        schema = pq.read_schema(found)
+        assert schema.equals(table.schema)
+        for column in table.columns:
+            metadata = schema.field(column.name).metadata
+            assert metadata[b"description"].decode() == column.description
+            assert metadata[b"unit"].decode() == column.unit
+
+
+def test_docs_tables_is_what_the_schemas_say() -> None:
+    assert (ROOT / "docs/tables.md").read_text() == schemas.markdown(), "run: make docs"
+
+
+def test_read_table_of_one_kernel(out: Path, demo_btf: Callable[[str], bytes]) -> None:
+    assert len(read_table(out, "modules", "small")) == len(SMALL)
+    assert len(read_table(out, "modules", "other")) == 0
+
+
+def test_a_full_disk_is_told_with_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where it fills up in the middle of a large table; Arrow names no file."""
+    monkeypatch.setattr(parquet, "ROWS_PER_GROUP", 1000)
+    schema = pa.schema([("hash", pa.binary(16))])
+    hashes = [hashlib.md5(bytes([n % 256, n // 256])).digest() for n in range(20_000)]
+    path = tmp_path / "large.parquet"
+    writer = PartWriter(str(path), schema)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100 << 10, hard))
+    try:
+        with pytest.raises(OutputError, match=f"cannot write {path}: File too large"):
+            writer.add(pa.table({"hash": hashes}, schema=schema))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        writer.abandon()
+    with pytest.raises(OutputError, match="cannot write /dev/full: No space left on device"):
+        PartWriter("/dev/full", schema)
