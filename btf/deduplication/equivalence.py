@@ -24,26 +24,19 @@ import numpy as np
 from ..compiled.jit import compiled, noinline
 from ..format.kinds import (
     ARRAY,
-    CONST,
     ELEMENT_WORDS,
-    ENUM,
-    ENUM64,
     FIXED_WORDS,
-    FLOAT,
-    FUNC,
     FUNC_PROTO,
     FWD,
     HEAD_WORDS,
     INFO_VLEN_MASK,
-    INT,
-    PTR,
-    RESTRICT,
     STRUCT,
-    TYPE_TAG,
     TYPEDEF,
     UNION,
     VOID,
-    VOLATILE,
+    is_chain,
+    is_enum,
+    is_scalar,
     kind_of,
 )
 from .equivalence_cache import NOT_EQUAL, known_verdict, note_mapped
@@ -72,20 +65,6 @@ _DEPTH_MASK = 31
 _LOW = np.uint64(0xFFFFFFFF)
 _32 = np.uint64(32)
 _31 = np.uint32(31)
-
-
-@compiled
-def is_chain(kind):  # type: ignore[no-untyped-def]
-    """Kinds that are a name, a flag and one reference: a walk just goes through them."""
-    return (
-        kind == PTR
-        or kind == TYPEDEF
-        or kind == CONST
-        or kind == VOLATILE
-        or kind == RESTRICT
-        or kind == FUNC
-        or kind == TYPE_TAG
-    )
 
 
 @compiled
@@ -148,9 +127,7 @@ def compatible_enums(base, own, records, a, b):  # type: ignore[no-untyped-def]
     if info_a & INFO_VLEN_MASK != 0 and info_b & INFO_VLEN_MASK != 0:
         return same_record(base, own, records, a, b)
     kind_b = kind_of(info_b)
-    return word_at(base, own, at_a) == word_at(base, own, at_b) and (
-        kind_b == ENUM or kind_b == ENUM64
-    )
+    return word_at(base, own, at_a) == word_at(base, own, at_b) and is_enum(kind_b)
 
 
 @compiled
@@ -256,11 +233,11 @@ def identical(base, own, scratch, first, second):  # type: ignore[no-untyped-def
                 continue
             if kind == VOID:
                 break
-            if kind == INT or kind == FLOAT or kind == FWD:
+            if is_scalar(kind) or kind == FWD:
                 if not same_record(base, own, records, a, b):
                     return DIFFERENT
                 break
-            if kind == ENUM or kind == ENUM64:
+            if is_enum(kind):
                 if not compatible_enums(base, own, records, a, b):
                     return DIFFERENT
                 break
@@ -405,10 +382,10 @@ def equivalent(base, own, scratch, first_own, candidate, canonical):  # type: ig
                         stack[top, 2] = left
                         stack[top, 3] = stride
                         top += 1
-                elif kind == INT or kind == FLOAT or kind == FWD:
+                elif is_scalar(kind) or kind == FWD:
                     if not same_record(base, own, records, candidate, canonical):
                         return DIFFERENT, top, nobody
-                elif kind == ENUM or kind == ENUM64:
+                elif is_enum(kind):
                     if not compatible_enums(base, own, records, candidate, canonical):
                         return DIFFERENT, top, nobody
                 else:

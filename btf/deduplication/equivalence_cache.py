@@ -34,22 +34,19 @@ import numpy as np
 
 from ..compiled.jit import compiled, noinline
 from ..format.kinds import (
-    DATASEC,
     DECL_TAG,
-    ENUM,
-    ENUM64,
     FEWEST_REFS,
     FIRST_REF,
-    FLOAT,
     FWD,
     INFO_VLEN_MASK,
-    INT,
     REF_EACH,
     REF_STEP,
     STRUCT,
     TYPEDEF,
     UNION,
-    VAR,
+    is_enum,
+    is_never_merged,
+    is_scalar,
     kind_of,
 )
 from .index import enter_name, name_slot
@@ -152,11 +149,11 @@ def _may_be_plain(own, scratch, first_own, index, at):  # type: ignore[no-untype
     """Whether an own type is plain if all that it refers to is. at: of its record in ``own``."""
     info = own[at + 1]
     kind = kind_of(info)
-    if kind == INT or kind == FLOAT:
+    if is_scalar(kind):
         return True
-    if kind == ENUM or kind == ENUM64:
+    if is_enum(kind):
         return info & INFO_VLEN_MASK != 0
-    if kind == FWD or kind == VAR or kind == DATASEC or kind == DECL_TAG:
+    if kind == FWD or is_never_merged(kind) or kind == DECL_TAG:
         return False
     if (kind == STRUCT or kind == UNION) and _is_declared(scratch.names, own[at]):
         return False

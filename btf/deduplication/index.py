@@ -24,10 +24,7 @@ from ..compiled.jit import compiled
 from ..format import strings
 from ..format.kinds import (
     ARRAY,
-    DATASEC,
     ELEMENT_WORDS,
-    ENUM,
-    ENUM64,
     FUNC_PROTO,
     FWD,
     HEAD_IS_REF,
@@ -37,6 +34,8 @@ from ..format.kinds import (
     TYPEDEF,
     UNION,
     VAR,
+    is_enum,
+    is_never_merged,
     kind_of,
 )
 from ..format.strings import note_hash
@@ -311,7 +310,7 @@ def _group_types(  # type: ignore[no-untyped-def]
     mask = np.int64(len(group_slots) - 1)
     for type_id in range(1, count):
         kind = kind_of(words[np.int64(records[type_id, START]) + 1])
-        if kind == VAR or kind == DATASEC:
+        if is_never_merged(kind):
             continue
         h = signature(words, words, records, type_id)
         group = find_group(group_slots, h)
@@ -357,7 +356,7 @@ def _mark_alone(words, records, group_starts, groups, candidates, alone, content
         if size == 1:
             alone[candidates[first]] = ALONE
             continue
-        if not is_enum(words[np.int64(records[np.int64(candidates[first]), START]) + 1]):
+        if not is_enum(kind_of(words[np.int64(records[np.int64(candidates[first]), START]) + 1])):
             continue
         room = 2 * size
         for slot in range(room):
@@ -443,12 +442,6 @@ def _withdraw_alone(words, records, alone, visited, stack):  # type: ignore[no-u
 
 
 @compiled
-def is_enum(info):  # type: ignore[no-untyped-def]
-    kind = kind_of(info)
-    return kind == ENUM or kind == ENUM64
-
-
-@compiled
 def enum_content(words, at):  # type: ignore[no-untyped-def]
     """Hash of all words of the enum that starts at ``at``."""
     info = words[at + 1]
@@ -494,7 +487,7 @@ def _count_named(words, starts):  # type: ignore[no-untyped-def]
             aggregates += 1
         elif kind == TYPEDEF:
             typedefs += 1
-        elif kind == ENUM or kind == ENUM64:
+        elif is_enum(kind):
             enums += 1
     return aggregates, typedefs, enums
 
@@ -532,7 +525,7 @@ def _index_names(words, starts, alone, name_slots, typedef_slots, enum_slots):  
             enter_name(name_slots, words[at], type_id)
         elif kind == TYPEDEF:
             enter_name(typedef_slots, words[at], type_id)
-        elif (kind == ENUM or kind == ENUM64) and alone[type_id] == ALONE:
+        elif is_enum(kind) and alone[type_id] == ALONE:
             if words[at + 1] & INFO_VLEN_MASK != 0:
                 mask = np.int64(len(enum_slots) - 1)
                 enter_content(enum_slots, mask, enum_content(words, at), type_id)

@@ -32,27 +32,24 @@ import numpy as np
 from ..compiled.jit import compiled, inlined, noinline
 from ..edit.remap import known_name, take_type
 from ..format.kinds import (
-    DATASEC,
     ELEMENT_REF,
     ELEMENT_WORDS,
-    ENUM,
-    ENUM64,
     FEWEST_REFS,
     FIRST_REF,
     FIXED_REFS,
     FIXED_WORDS,
-    FLOAT,
     FWD,
     HEAD_IS_REF,
     HEAD_WORDS,
     INFO_VLEN_MASK,
-    INT,
     REF_EACH,
     REF_STEP,
     STRUCT,
     TYPEDEF,
     UNION,
-    VAR,
+    is_enum,
+    is_never_merged,
+    is_scalar,
     kind_of,
 )
 from .candidates import find_base_group
@@ -172,9 +169,9 @@ def pair_up(base, scratch, words, offsets, source, source_start, first_source, d
         agrees = 0 < expected < first_own and _agree(
             base_words, own, np.int64(base.starts[expected]), at
         )
-        if kind == INT or kind == FLOAT or kind == FWD or kind == ENUM or kind == ENUM64:
+        if is_scalar(kind) or kind == FWD or is_enum(kind):
             # Not for forward enums, which any enum of the name may stand for.
-            forward = (kind == ENUM or kind == ENUM64) and own[at + 1] & INFO_VLEN_MASK == 0
+            forward = is_enum(kind) and own[at + 1] & INFO_VLEN_MASK == 0
             if (
                 agrees
                 and base.alone[expected] == ALONE
@@ -195,7 +192,7 @@ def pair_up(base, scratch, words, offsets, source, source_start, first_source, d
                 mates[index] = found
                 expected = found + 1
             continue
-        if kind == VAR or kind == DATASEC:
+        if is_never_merged(kind):
             records[type_id, CANONICAL] = type_id
             trust[index] = _SETTLED
             continue

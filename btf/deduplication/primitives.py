@@ -1,11 +1,18 @@
-"""The first pass: INT, FLOAT, FWD, ENUM and ENUM64, which refer to no other type."""
+"""The first pass: scalars, FWD and enums, which refer to no other type."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from ..compiled.jit import compiled, noinline
-from ..format.kinds import DATASEC, ENUM, ENUM64, FLOAT, FWD, INFO_VLEN_MASK, INT, VAR, kind_of
+from ..format.kinds import (
+    FWD,
+    INFO_VLEN_MASK,
+    is_enum,
+    is_never_merged,
+    is_scalar,
+    kind_of,
+)
 from .candidates import add_candidate, add_enum, find_base_group, find_list, next_candidate
 from .equivalence import compatible_enums, remap, same_record
 from .index import ALONE, enum_content, next_content
@@ -15,12 +22,12 @@ from .state import FORWARD_ENUMS, LIST_MASK, PARITY
 
 @noinline
 def dedup_primitive(base, own, scratch, first_own, type_id, kind):  # type: ignore[no-untyped-def]
-    """Map an INT, FLOAT, FWD, ENUM or ENUM64."""
+    """Map a scalar, FWD or enum."""
     records = scratch.records
     state = scratch.state
     index = type_id - first_own
     at = np.int64(records[type_id, START]) - len(base.words)
-    enum = kind == ENUM or kind == ENUM64
+    enum = is_enum(kind)
     full_enum = enum and own[at + 1] & INFO_VLEN_MASK != 0
     h = signature(base.words, own, records, type_id)
     group = find_base_group(base, own, at, h)
@@ -90,9 +97,9 @@ def dedup_primitives(base, own, count, first_own, scratch):  # type: ignore[no-u
     for index in range(count):
         type_id = first_own + index
         kind = kind_of(own[np.int64(records[type_id, START]) - len(base.words) + 1])
-        if kind == VAR or kind == DATASEC:
+        if is_never_merged(kind):
             records[type_id, CANONICAL] = type_id
-        elif kind == INT or kind == FLOAT or kind == FWD or kind == ENUM or kind == ENUM64:
+        elif is_scalar(kind) or kind == FWD or is_enum(kind):
             dedup_primitive(base, own, scratch, first_own, type_id, kind)
             if kind == FWD and np.int64(records[type_id, CANONICAL]) == type_id:
                 own_fwds += 1

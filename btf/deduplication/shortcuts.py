@@ -17,8 +17,6 @@ from ..compiled.jit import compiled, noinline
 from ..format.kinds import (
     ARRAY,
     ELEMENT_WORDS,
-    ENUM,
-    ENUM64,
     FEWEST_REFS,
     FIRST_REF,
     FIXED_WORDS,
@@ -31,6 +29,7 @@ from ..format.kinds import (
     STRUCT,
     TYPEDEF,
     UNION,
+    is_enum,
     kind_of,
 )
 from .candidates import FINE, enter_list, fine_row
@@ -78,7 +77,7 @@ def unfolding(base, own, scratch, type_id):  # type: ignore[no-untyped-def]
         info = word_at(base, own, at + 1)
         kind = kind_of(info)
         vlen = np.int64(info & INFO_VLEN_MASK)
-        if kind == FWD or ((kind == ENUM or kind == ENUM64) and vlen == 0):
+        if kind == FWD or (is_enum(kind) and vlen == 0):
             h = _UNCLEAR
             break
         h = mix(mix(h, word_at(base, own, at)), info)
@@ -169,7 +168,7 @@ def note_proved(base, own, scratch, first_own):  # type: ignore[no-untyped-def]
         other = word_at(base, own, np.int64(records[canonical, START]) + 1)
         if kind != kind_of(other) or kind == FWD:
             return
-        if kind == ENUM or kind == ENUM64:
+        if is_enum(kind):
             if info & INFO_VLEN_MASK == 0 or other & INFO_VLEN_MASK == 0:
                 return
         elif kind == STRUCT or kind == UNION:

@@ -25,9 +25,7 @@ from ..format.kinds import (
     ARRAY,
     ELEMENT_WORDS,
     ENUM,
-    ENUM64,
     FIXED_WORDS,
-    FLOAT,
     FWD,
     HEAD_IS_REF,
     HEAD_WORDS,
@@ -38,6 +36,8 @@ from ..format.kinds import (
     UNION,
     VAR,
     VOID,
+    is_enum,
+    is_scalar,
     kind_of,
 )
 
@@ -88,10 +88,10 @@ def _reference_class(base, own, records, type_id, h):  # type: ignore[no-untyped
             return mix(h, kind)
         if kind == FWD:
             return mix(h, UNION if info >> np.uint32(31) else STRUCT)
-        if kind == ENUM or kind == ENUM64:
+        if is_enum(kind):
             return mix(h, ENUM)
         h = mix(h, info)
-        if kind == INT or kind == FLOAT:
+        if is_scalar(kind):
             h = mix(h, third)
             if kind == INT:
                 h = mix(h, word_at(base, own, at + 3))
@@ -111,7 +111,7 @@ def signature(base, own, records, type_id):  # type: ignore[no-untyped-def]
     """Signature of a type: uint64.
 
     STRUCT, UNION: all words but the members' type ids, and the class of each member's type.
-    TYPEDEF: name and info, and the class of its type. ENUM, ENUM64: the name. Others: all words;
+    TYPEDEF: name and info, and the class of its type. Enums: the name. Others: all words;
     for those that refer to types, after their references were resolved.
     """
     at = np.int64(records[type_id, START])
@@ -119,7 +119,7 @@ def signature(base, own, records, type_id):  # type: ignore[no-untyped-def]
     info = word_at(base, own, at + 1)
     kind = kind_of(info)
     h = mix(_SEED, name)
-    if kind == ENUM or kind == ENUM64:
+    if is_enum(kind):
         return mix(h, ENUM)
     h = mix(h, info)
     third = word_at(base, own, at + 2)

@@ -7,7 +7,7 @@ goes to one of two places:
 
 * to the distilled base what is found again by name: INT, FLOAT and FWD as they are; a struct or
   union that has a name, without its members; an enum that has a name, without its values and, if it
-  is an ENUM64, as an ENUM. Sizes are kept.
+  has 64-bit values, as an ENUM. Sizes are kept.
 * to the split BTF, behind its own types, all the rest as it is: pointers, modifiers, typedefs,
   arrays, prototypes, and whatever has no name. What those refer to is treated in the same way.
 
@@ -25,25 +25,25 @@ from ..edit.append import StringPool, require_known_kinds
 from ..edit.fields import fields, gather
 from ..errors import UnsupportedError
 from ..format.kinds import (
+    COMPOSITES,
     DATASEC,
     DECL_TAG,
     ENUM,
-    ENUM64,
-    FLOAT,
+    ENUMS,
     FUNC,
     FWD,
     INFO_KIND_MASK,
     INFO_KIND_SHIFT,
-    INT,
     KIND_NAMES,
+    SCALARS,
     STRUCT,
     UNION,
     VAR,
 )
 from ..types.btf import BTF, freeze
 
-_WHOLE = (INT, FLOAT, FWD)  # goes to the distilled base as it is
-_EMPTIED = (STRUCT, UNION, ENUM, ENUM64)  # goes there by name and size
+_WHOLE = (*SCALARS, FWD)  # goes to the distilled base as it is
+_EMPTIED = (*COMPOSITES, *ENUMS)  # goes there by name and size
 
 
 class Distilled(NamedTuple):
@@ -143,7 +143,8 @@ def _distilled(base: BTF, ids: np.ndarray, kinds: np.ndarray) -> BTF:
     ends[emptied] = starts[emptied] + 3
     words, offsets = gather(base.words, starts, ends)
     heads = offsets[:-1][emptied]
-    kind = np.where(kinds[emptied] == ENUM64, ENUM, kinds[emptied])
+    kind = kinds[emptied]
+    kind[np.isin(kind, tuple(ENUMS))] = ENUM
     words[heads + 1] = kind << INFO_KIND_SHIFT
     pool = StringPool(None)
     names = offsets[:-1]

@@ -5,7 +5,7 @@ made of):
 
 1. INT: the INT of that name, size and encoding (sign, char, bool, bits and their offset).
 2. FLOAT: the FLOAT of that name and size.
-3. ENUM: the ENUM or ENUM64 of that name and size; its values may have changed.
+3. ENUM: the enum of that name and size, of values of any width; its values may have changed.
 4. STRUCT, UNION: the one of that name and the same kind. Its size may have changed, but must be the
    same if
    a. a struct or union of the module holds it, by itself, in an array or through typedefs and
@@ -37,32 +37,29 @@ from ..edit.permute import Renumbered
 from ..errors import BtfError, UnsupportedError, WrongBaseError
 from ..format.kinds import (
     ARRAY,
-    CONST,
+    COMPOSITES,
     ENUM,
-    ENUM64,
-    FLOAT,
+    ENUMS,
     FWD,
     HEAD_WORDS,
     INFO_KIND_FLAG,
     INFO_KIND_MASK,
     INFO_KIND_SHIFT,
     INT,
+    KEYWORDS,
     KIND_NAMES,
-    RESTRICT,
+    SCALARS,
     STRUCT,
-    TYPE_TAG,
-    TYPEDEF,
+    TRANSPARENT,
     UNION,
-    VOLATILE,
 )
 from ..format.strings import ABSENT, map_strings
 from ..types.btf import BTF, HasBase, base_of, freeze
 from ..types.names import ids_by_name
 
 SECTION = ".BTF.base"
-_NAMED = (INT, FLOAT, ENUM, STRUCT, UNION, FWD)
-_TRANSPARENT = (TYPEDEF, CONST, VOLATILE, RESTRICT, TYPE_TAG)  # what they stand for is held itself
-_WORDS = {STRUCT: "struct", UNION: "union", ENUM: "enum"}  # C's words for them
+_NAMED = (*SCALARS, ENUM, *COMPOSITES, FWD)
+_TRANSPARENT = tuple(TRANSPARENT)  # what they stand for is held itself
 _SHOWN = 3  # so many candidates are listed in an error
 
 
@@ -248,7 +245,7 @@ class _Search:
 
     def _missing(self, wanted: _Found, namesakes: list[_Found]) -> str:
         what = self._called(wanted)
-        others = [f for f in namesakes if f.kind in _NAMED or f.kind == ENUM64]
+        others = [f for f in namesakes if f.kind in _NAMED or f.kind in ENUMS]
         if not others:
             return f"it has no {what}"
         listed = ", ".join(_described(found) for found in others[:_SHOWN])
@@ -327,14 +324,14 @@ def _may_be(wanted: _Found, found: _Found) -> bool:
     if wanted.kind in (STRUCT, UNION):
         return found.kind == wanted.kind
     if wanted.kind == ENUM:
-        return found.kind in (ENUM, ENUM64) and found.size == wanted.size
+        return found.kind in ENUMS and found.size == wanted.size
     return (found.kind, found.size, found.detail) == (wanted.kind, wanted.size, wanted.detail)
 
 
 def _kind_in_words(found: _Found) -> str:
     if found.kind == FWD:
         return "forward union" if found.kind_flag else "forward struct"
-    return _WORDS.get(found.kind, KIND_NAMES[found.kind])
+    return KEYWORDS.get(found.kind, KIND_NAMES[found.kind])
 
 
 def _described(found: _Found) -> str:

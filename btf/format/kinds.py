@@ -307,6 +307,7 @@ TRANSPARENT = _kinds(lambda spec: spec.transparent)
 QUALIFIERS = _kinds(lambda spec: spec.transparent and spec.keyword != "")
 SCALARS = _kinds(lambda spec: spec.equivalence is Equivalence.SCALAR)
 SIZED = _kinds(lambda spec: spec.has_size)
+KEYWORDS = {spec.kind: spec.keyword for spec in SPECS if spec.keyword}
 
 
 def _per_kind(value: Callable[[KindSpec], int]) -> np.ndarray:

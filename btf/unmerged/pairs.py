@@ -17,14 +17,13 @@ from ..compiled.jit import compiled
 from ..deduplication.equivalence import full_length
 from ..deduplication.signature import mix
 from ..format.kinds import (
-    ENUM,
-    ENUM64,
     FWD,
     INFO_KIND_FLAG,
     INFO_VLEN_MASK,
     STRUCT,
     UNION,
     VOID,
+    is_enum,
     kind_of,
 )
 from .names import NAME_SPACE, VARIABLES
@@ -145,7 +144,7 @@ def _compare(types, at, base_at):  # type: ignore[no-untyped-def]
     base_kind = kind_of(base_info)
     if word(types, at) != word(types, base_at):
         return DIFFER
-    enums = (kind == ENUM or kind == ENUM64) and (base_kind == ENUM or base_kind == ENUM64)
+    enums = is_enum(kind) and is_enum(base_kind)
     if enums and (info & INFO_VLEN_MASK == 0) != (base_info & INFO_VLEN_MASK == 0):
         return MODULE_DECLARES if info & INFO_VLEN_MASK == 0 else BASE_DECLARES
     if kind != base_kind:

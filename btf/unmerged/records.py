@@ -9,23 +9,15 @@ import numpy as np
 from ..compiled.jit import compiled
 from ..format.kinds import (
     ARRAY,
-    CONST,
-    ENUM,
-    ENUM64,
+    DATASEC,
     FEWEST_REFS,
     FIRST_REF,
-    FLOAT,
+    HAS_SIZE,
     INFO_VLEN_MASK,
-    INT,
     PTR,
     REF_EACH,
     REF_STEP,
-    RESTRICT,
-    STRUCT,
-    TYPE_TAG,
-    TYPEDEF,
-    UNION,
-    VOLATILE,
+    is_transparent,
     kind_of,
 )
 
@@ -90,27 +82,14 @@ def size_of(types, type_id):  # type: ignore[no-untyped-def]
     for _ in range(_MAX_CHAIN):
         at = position(types, type_id)
         kind = kind_of(word(types, at + 1))
-        if (
-            kind == STRUCT
-            or kind == UNION
-            or kind == INT
-            or kind == FLOAT
-            or kind == ENUM
-            or kind == ENUM64
-        ):
+        if HAS_SIZE[kind] != 0 and kind != DATASEC:
             return count * np.int64(word(types, at + 2))
         if kind == PTR:
             return count * _POINTER_BYTES
         if kind == ARRAY:
             count *= np.int64(word(types, at + 5))
             type_id = np.int64(word(types, at + 3))
-        elif (
-            kind == TYPEDEF
-            or kind == CONST
-            or kind == VOLATILE
-            or kind == RESTRICT
-            or kind == TYPE_TAG
-        ):
+        elif is_transparent(kind):
             type_id = np.int64(word(types, at + 2))
         else:
             return np.int64(0)
