@@ -10,7 +10,7 @@ from pathlib import Path
 
 import btf
 
-from .files.storage import LocalFolder
+from .files.storage import publish_file
 from .model.base import Announce
 from .model.errors import OutputError, SourceError
 from .model.records import ModuleRecord, WorkOptions
@@ -18,7 +18,7 @@ from .model.summary import WorkSummary, summarize
 from .sources.discover import find_modules
 from .sources.unpack import unpacked
 from .work.base import load_base
-from .work.worker import Worked, cannot_write, run_module
+from .work.worker import Worked, run_module
 
 Progress = Callable[[int, int, int], None]  # done, failed, of
 
@@ -56,7 +56,6 @@ def dedup_files(
         except OSError as error:
             raise OutputError(f"cannot make {output_folder}: {error.strerror}") from error
     options = WorkOptions(describe=False, release=base.release)
-    out = LocalFolder(output_folder) if output_folder is not None else None
     records: list[ModuleRecord] = []
     failed = 0
     gc.freeze()  # what is there now stays: not to be looked through again and again
@@ -65,19 +64,11 @@ def dedup_files(
         for module in readable:
             worked = run_module(module, base.index, options)
             assert isinstance(worked, Worked)
-            if out is not None and worked.content is not None:
-                _write(out, f"{module.name}.btf", worked.content)
+            if output_folder is not None and worked.content is not None:
+                publish_file(f"{output_folder}/{module.name}.btf", worked.content)
             records.append(worked.record)
             failed += worked.record.failure is not None
             if progress is not None:
                 progress(len(records), failed, len(modules))
     seconds = time.perf_counter() - began
     return DedupReport(summarize(records), output_folder, base.index_seconds, seconds)
-
-
-def _write(out: LocalFolder, name: str, content: bytes) -> None:
-    """Have a file appear when it is complete: the folder is the user's, who may look."""
-    try:
-        out.publish(name, content, durable=False)
-    except OSError as error:
-        raise cannot_write(error, name) from error

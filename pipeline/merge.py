@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import btf
 
+from .files.storage import publish_file
 from .model.base import Announce, IndexedBase
-from .model.errors import OutputError, SourceError
+from .model.errors import SourceError
 from .model.records import FileInput
 from .sources.discover import best_bases, file_input
 from .sources.listing import absolute, find_files
@@ -63,7 +63,7 @@ def merge_files(
             raise SourceError(f"cannot merge: {error}") from error
     seconds = time.perf_counter() - began
     content = merged.to_bytes()
-    _write(output, content)
+    publish_file(output, content)
     return MergeReport(
         files=seen.files,
         bytes_in=seen.bytes,
@@ -114,13 +114,3 @@ def _expand(files: Sequence[str], base_path: str | None) -> list[FileInput]:
     if not inputs:
         raise SourceError("no BTF in the folders given")
     return list(inputs.values())
-
-
-def _write(output: str, content: bytes) -> None:
-    staged = f"{output}.tmp"
-    try:
-        with open(staged, "wb") as file:  # noqa: PTH123
-            file.write(content)
-        os.replace(staged, output)
-    except OSError as error:
-        raise OutputError(f"cannot write {output}: {error.strerror or error}") from error

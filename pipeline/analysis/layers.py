@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,7 @@ from btf.layers.classes import classify
 from btf.layers.shared import SharedLayer, share
 
 from ..files.remote import is_uri
-from ..files.storage import Stored, open_storage
+from ..files.storage import Stored, open_storage, publish_folder
 from ..model.errors import OutputError, QueryError, SourceError
 from ..store.output import Manifest, read_manifests, read_table
 
@@ -98,7 +97,7 @@ def layer_kernels(
     if not wanted:
         there = ", ".join(m.kernel for m in manifests)
         raise QueryError(f"no kernel {kernel!r}; there are: {there}")
-    return [_Kernel(out, m, min_modules).write(Path(target), by, names) for m in wanted]
+    return [_Kernel(out, m, min_modules).write(target, by, names) for m in wanted]
 
 
 def loaded_modules(path: str) -> list[str]:
@@ -158,7 +157,7 @@ class _Kernel:
             for row in self.rows
         ]
 
-    def write(self, target: Path, by: str, names: Sequence[str] | None) -> KernelLayers:
+    def write(self, target: str, by: str, names: Sequence[str] | None) -> KernelLayers:
         """Write the layout ``by`` to ``target``; measure all."""
         layers: SharedLayer | Chains | None = self.shared if by == "shared" else self.chains
         if layers is None:
@@ -166,18 +165,14 @@ class _Kernel:
                 f"kernel {self.name!r}: no module says what it depends on; "
                 "run splitbtf on its modules as ELF files (.ko), not as raw BTF"
             )
-        folder = target / f"kernel={self.name}"
-        try:
-            self._write_files(folder, by, layers)
-        except OSError as error:
-            where = error.filename or folder
-            raise OutputError(f"cannot write {where}: {error.strerror or error}") from error
+        folder = str(Path(target, f"kernel={self.name}"))
+        self._write_files(folder, by, layers)
         loaded, missing = self._find(names)
         parents = self.chains.parents if self.chains is not None else ()
         return KernelLayers(
             kernel=self.name,
             by=by,
-            folder=str(folder),
+            folder=folder,
             base_bytes=_bytes(self.base),
             modules=len(self.modules),
             shared_types=self.shared.shared.type_count,
@@ -220,32 +215,28 @@ class _Kernel:
                 at = self.chains.parents[at]
         return needed
 
-    def _write_files(self, folder: Path, by: str, layers: SharedLayer | Chains) -> None:
-        staged = folder.with_name(f".{folder.name}.tmp")
-        if folder.exists() and not (folder / DESCRIPTION).exists():
+    def _write_files(self, folder: str, by: str, layers: SharedLayer | Chains) -> None:
+        if os.path.exists(folder) and not os.path.exists(f"{folder}/{DESCRIPTION}"):
             raise OutputError(f"{folder} is there and is not of splitbtf layers: remove it")
-        shutil.rmtree(staged, ignore_errors=True)
-        (staged / "modules").mkdir(parents=True)
-        (staged / BASE).write_bytes(self.base.to_bytes())
         files = [f"modules/{row['module']}.btf" for row in self.rows]
+        contents = dict(zip(files, layers.modules, strict=True)) | {BASE: self.base}
         if isinstance(layers, SharedLayer):
-            (staged / SHARED).write_bytes(layers.shared.to_bytes())
+            contents[SHARED] = layers.shared
             bases = {SHARED: BASE} | dict.fromkeys(files, SHARED)
         else:
-            parents = layers.parents
             bases = {
                 file: files[parent] if parent is not None else BASE
-                for file, parent in zip(files, parents, strict=True)
+                for file, parent in zip(files, layers.parents, strict=True)
             }
-        for file, module in zip(files, layers.modules, strict=True):
-            (staged / file).write_bytes(module.to_bytes())
         facts: dict[str, Any] = {"format": FORMAT, "kernel": self.name, "by": by}
         if by == "shared":
             facts["min_modules"] = self.min_modules
         facts["bases"] = bases
-        (staged / DESCRIPTION).write_text(json.dumps(facts, indent=1) + "\n", "utf-8")
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(staged, folder)
+        with publish_folder(folder) as staged:
+            staged.make_folder("modules")
+            for path, layer in contents.items():
+                staged.write(path, layer.to_bytes())
+            staged.write(DESCRIPTION, f"{json.dumps(facts, indent=1)}\n".encode())
 
 
 def _parse(folder: Stored, name: str, base: btf.BTF | None = None) -> btf.BTF:

@@ -236,9 +236,14 @@ class RemoteFolder:
         if self._is_object_store:
             self.write(path, data)
             return
-        self.write(f"{path}.tmp", data)
-        with self._naming(path):
-            self._fs.move(self._at(f"{path}.tmp"), self._at(path))
+        try:
+            self.write(f"{path}.tmp", data)
+            with self._naming(path):
+                self._fs.move(self._at(f"{path}.tmp"), self._at(path))
+        except BaseException:
+            with contextlib.suppress(OSError):
+                self.delete([f"{path}.tmp"])
+            raise
 
     def upload(self, source: str, path: str) -> None:
         with (

@@ -4,8 +4,11 @@ A ``Storage`` is a folder; all paths are relative to it, with slashes. It can be
 workers write where the run writes. Everything raises OSError.
 
 What both kinds promise: ``publish`` replaces a file in one step, so that a reader has the old
-content or the new one. An object store has no folders and renames nothing; ``move_folder`` copies
-there, and is no single step.
+content or the new one, and leaves nothing behind if it fails. An object store has no folders and
+renames nothing; ``move_folder`` copies there, and is no single step.
+
+A command that writes one file or folder where its user says does it by ``publish_file`` or
+``publish_folder``.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
 
+from ..model.errors import OutputError
 from .remote import RemoteFolder, is_uri, open_remote
 
 
@@ -121,6 +125,36 @@ def open_stored(path: str) -> Any:
     return open_remote(path) if is_uri(path) else open(path, "rb")  # noqa: PTH123
 
 
+def publish_file(path: str, data: bytes) -> None:
+    """Replace a file of this machine in one step. Raises OutputError; then it is as before."""
+    try:
+        LocalFolder(os.path.dirname(path)).publish(os.path.basename(path), data, durable=False)
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+@contextlib.contextmanager
+def publish_folder(path: str) -> Iterator[LocalFolder]:
+    """Fill a new folder, which takes the place of ``path`` when the block ends.
+
+    Raises OutputError if the folder cannot be written; then ``path`` is as before. What an
+    exception or an earlier, killed process has left of the new folder is removed.
+    """
+    staged = LocalFolder(os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.tmp"))
+    try:
+        staged.delete_folder("")
+        staged.make_folder("")
+        yield staged
+        shutil.rmtree(path, ignore_errors=True)
+        os.replace(staged.local, path)
+    except BaseException as error:
+        shutil.rmtree(staged.local, ignore_errors=True)
+        if isinstance(error, OSError):
+            where = error.filename or path
+            raise OutputError(f"cannot write {where}: {error.strerror or error}") from error
+        raise
+
+
 class LocalFolder:
     """A folder of this machine, or one that is mounted here."""
 
@@ -150,15 +184,9 @@ class LocalFolder:
 
     def publish(self, path: str, data: bytes, *, durable: bool = True) -> None:
         target = f"{self.local}/{path}"
-        temporary = f"{target}.{os.getpid()}.tmp"
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
-        try:
-            _fill(descriptor, temporary, data, durable)
-            os.replace(temporary, target)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-            raise
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+        with _replacing(target, f"{target}.{os.getpid()}.tmp") as temporary:
+            _fill(os.open(temporary, flags, 0o666), temporary, data, durable)
         if durable:
             self.sync(os.path.dirname(path))
 
@@ -169,8 +197,8 @@ class LocalFolder:
         except OSError as error:
             if error.errno != errno.EXDEV:
                 raise
-            shutil.copyfile(source, f"{target}.tmp")
-            os.replace(f"{target}.tmp", target)
+            with _replacing(target, f"{target}.tmp") as temporary:
+                shutil.copyfile(source, temporary)
             os.unlink(source)
 
     def read(self, path: str) -> bytes:
@@ -224,6 +252,21 @@ class LocalFolder:
 
     def sync(self, path: str) -> None:
         _sync(f"{self.local}/{path}")
+
+
+@contextlib.contextmanager
+def _replacing(target: str, temporary: str) -> Iterator[str]:
+    """``temporary`` takes the place of ``target`` when the block ends; if it fails, it is removed
+    and an OSError names the target."""
+    try:
+        yield temporary
+        os.replace(temporary, target)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        if isinstance(error, OSError):
+            raise OSError(error.errno, error.strerror, target) from error
+        raise
 
 
 def _sizes(folder: str, prefix: str) -> Iterator[tuple[str, int]]:

@@ -17,7 +17,9 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
+from ..files.storage import LocalFolder
 from .manifests import KernelManifest, PackageEntry, sha256_of
 
 _SPARE_BYTES = 64 << 20
@@ -48,9 +50,11 @@ def fetch(
         raise FetchError(f"{manifest.path} names no packages; its files are where it says")
     try:
         os.makedirs(target, exist_ok=True)
-        copy = os.path.join(target, f"{manifest.name}.toml")
-        if not (os.path.exists(copy) and os.path.samefile(copy, manifest.path)):
-            shutil.copyfile(manifest.path, copy)
+        copy = f"{manifest.name}.toml"
+        path = os.path.join(target, copy)
+        if not (os.path.exists(path) and os.path.samefile(path, manifest.path)):
+            content = Path(manifest.path).read_bytes()
+            LocalFolder(target).publish(copy, content, durable=False)
         return [_have(entry, target, folder, announce) for entry in wanted]
     except OSError as error:
         raise FetchError(f"cannot write {error.filename or target}: {error.strerror}") from error

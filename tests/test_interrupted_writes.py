@@ -1,0 +1,84 @@
+"""Protects: a command whose output cannot be written whole says so and leaves nothing behind."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import DEMO, ROOT, files_below, splitbtf
+
+from pipeline.files.storage import LocalFolder, publish_folder
+from pipeline.model.errors import OutputError
+
+BASE = DEMO / "vmlinux.btf.zst"
+LIMIT_BYTES = 1000  # of every file that is written, as `ulimit -f` sets it
+
+
+def limited(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run a command that may write no file beyond the limit; what it compiles is there already."""
+    code = (
+        "import resource, sys, btf; from jobs.cli import main; btf.warm_up(); "
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({LIMIT_BYTES}, {LIMIT_BYTES})); "
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+
+def test_merge(small: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out" / "all.btf"
+    out.parent.mkdir()
+    for before in ({}, {"all.btf": b"of yesterday"}):
+        for name, content in before.items():
+            (out.parent / name).write_bytes(content)
+        done = limited("merge", small, "-o", out)
+        assert done.returncode == 2 and done.stdout == ""
+        assert done.stderr == f"splitbtf: error: cannot write {out}: File too large\n"
+        assert files_below(out.parent) == before
+
+
+def test_dedup(small: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    done = limited("dedup", "-B", BASE, "-o", out, small)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.endswith(".btf: File too large\n")
+    assert f"splitbtf: error: cannot write {out}/" in done.stderr
+    whole = tmp_path / "whole"
+    assert splitbtf("dedup", "-B", BASE, "-o", whole, small).code == 0
+    assert files_below(out).items() < files_below(whole).items(), "modules are there whole or not"
+
+
+def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    with publish_folder(str(folder)) as fresh:
+        fresh.write("file", b"first")
+    with (
+        pytest.raises(OutputError, match="cannot write .*folder"),
+        publish_folder(str(folder)) as fresh,
+    ):
+        fresh.write("file", b"second")
+        fresh.write("none/file", b"second")
+    with pytest.raises(KeyError), publish_folder(str(folder)):
+        raise KeyError
+    assert files_below(tmp_path) == {"folder/file": b"first"}
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+    (tmp_path / ".folder.tmp").mkdir()
+    (tmp_path / ".folder.tmp" / "killed").write_bytes(b"")
+    with publish_folder(str(folder)) as fresh:
+        fresh.write("other", b"third")
+    assert files_below(tmp_path) == {"folder/other": b"third"}
+
+
+def test_a_failed_upload_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.replace", _other_device)
+    (tmp_path / "source").write_bytes(b"content")
+    with pytest.raises(OSError, match="target") as caught:
+        LocalFolder(str(tmp_path)).upload(str(tmp_path / "source"), "target")
+    assert caught.value.filename == f"{tmp_path}/target"
+    assert files_below(tmp_path) == {"source": b"content"}
+
+
+def _other_device(source: str, target: str) -> None:
+    raise OSError(18, "Invalid cross-device link", source)
