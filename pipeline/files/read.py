@@ -6,25 +6,23 @@ Nothing here knows BTF or ELF.
 from __future__ import annotations
 
 import contextlib
-import lzma
 import mmap
 import os
 import stat
 import threading
-import zlib
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
 from btf.compiled.huge_pages import spacious
+from btf.files.decompress import FOR_FILES, DecompressError, find
 
 from ..model.errors import SourceError
 from ..model.records import COMPRESSION, UNREADABLE
 from .remote import is_uri, read_remote
 
-MAX_UNFOLDED_BYTES = 1 << 30
+MAX_DECOMPRESSED_BYTES = 1 << 30
 _CHUNK_BYTES = 64 << 10
 _LARGE_BYTES = 64 << 20  # from here on a file is mapped where that will do
-_ZSTD, _GZIP, _XZ = b"\x28\xb5\x2f\xfd", b"\x1f\x8b", b"\xfd7zXZ\0"
 
 
 class ReadError(Exception):
@@ -40,22 +38,19 @@ class ReadError(Exception):
 
 
 def read_input(path: str) -> bytes:
-    """The content of a file, decompressed if it is zstd, xz or gzip. Raises ReadError."""
-    return bytes(read_passing(path))
-
-
-def read_passing(path: str) -> bytes | memoryview:
-    """As ``read_input``, but what is returned may change with this thread's next call: the memory
-    is used again, which spares the system giving out new pages for every module."""
-    return unfold(read_stored(path))
+    """Read a file and decompress it if it is zstd, xz or gzip. Raises ReadError."""
+    return bytes(decompress(read_stored(path)))
 
 
 def read_stored(path: str) -> memoryview:
-    """The content of a file as it is stored, for as long as ``read_passing`` says. A path may be
-    a URI that pyarrow knows. Raises ReadError."""
-    shipped = _buffer.shipped.get(path)
-    if shipped is not None:
-        return memoryview(shipped)
+    """Read a file as it is stored, into a buffer that this thread's next call may overwrite.
+
+    One buffer for all files spares the system giving out new pages for every module. A path may
+    be a URI that pyarrow knows. Raises ReadError.
+    """
+    preloaded = _thread.preloaded.get(path)
+    if preloaded is not None:
+        return memoryview(preloaded)
     if is_uri(path):
         try:
             return memoryview(read_remote(path))
@@ -67,49 +62,52 @@ def read_stored(path: str) -> memoryview:
 
 
 @contextlib.contextmanager
-def shipped(contents: Mapping[str, bytes] | None) -> Iterator[None]:
-    """Have these files read from memory, in this thread, while the block runs: they lie on a
-    machine whose files cannot be seen from here."""
-    _buffer.shipped = contents or {}
+def preloaded(contents: Mapping[str, bytes] | None) -> Iterator[None]:
+    """Have this thread take these files from memory while the block runs: they lie on a machine
+    whose files cannot be reached from here."""
+    _thread.preloaded = contents or {}
     try:
         yield
     finally:
-        _buffer.shipped = {}
+        _thread.preloaded = {}
 
 
-def unfold(stored: memoryview) -> bytes | memoryview:
-    """Stored content, decompressed if it is zstd, xz or gzip. Raises ReadError."""
-    start = bytes(stored[: len(_XZ)])
-    if start.startswith(_ZSTD):
-        return _unzstd(bytes(stored))
-    if start.startswith(_XZ):
-        return _unfold(lzma.LZMADecompressor(lzma.FORMAT_XZ), bytes(stored), "xz")
-    if start.startswith(_GZIP):
-        return _unfold(zlib.decompressobj(wbits=31), bytes(stored), "gzip")
-    return stored
+def decompress(stored: memoryview) -> bytes | memoryview:
+    """Decompress content if it is zstd, xz or gzip. Raises ReadError."""
+    compression = find(stored, FOR_FILES)
+    if compression is None:
+        return stored
+    try:
+        return compression.decompress(stored, MAX_DECOMPRESSED_BYTES)
+    except DecompressError as error:
+        what = "the {} data {}" if error.too_large else "damaged {}: {}"
+        raise ReadError(COMPRESSION, what.format(compression.name, error)) from error
 
 
 def map_or_read(path: str) -> bytes | mmap.mmap:
-    """The content of a file; a vmlinux of a gigabyte is mapped, not read. Raises ReadError."""
+    """Read a file, decompressed; one as large as a vmlinux with debug information is mapped.
+
+    Raises ReadError.
+    """
     try:
         if os.path.isfile(path) and os.path.getsize(path) >= _LARGE_BYTES:
             with open(path, "rb") as file:  # noqa: PTH123
                 content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            if not content[: len(_XZ)].startswith((_ZSTD, _XZ, _GZIP)):
+            if find(content[:8], FOR_FILES) is None:
                 return content
     except OSError as error:
         raise ReadError(UNREADABLE, unreadable(path, error)) from error
     return read_input(path)
 
 
-class _Buffer(threading.local):
-    """A thread's memory for reading, and files that it already has."""
+class _Thread(threading.local):
+    """A thread's buffer for reading, and files that it has in memory."""
 
-    content = memoryview(b"")
-    shipped: Mapping[str, bytes] = MappingProxyType({})
+    buffer = memoryview(b"")
+    preloaded: Mapping[str, bytes] = MappingProxyType({})
 
 
-_buffer = _Buffer()
+_thread = _Thread()
 
 
 def _read_file(path: str) -> memoryview:
@@ -123,19 +121,19 @@ def _read_file(path: str) -> memoryview:
                 raise ReadError(UNREADABLE, f"this is {what}; only files can be read")
             # sysfs says 4096 for attributes that are longer: read to the end, whatever the size.
             size, room = 0, status.st_size + _CHUNK_BYTES
-            if len(_buffer.content) < room:
-                _buffer.content = spacious(2 * room).data
-            while count := os.readv(descriptor, [_buffer.content[size:]]):
+            if len(_thread.buffer) < room:
+                _thread.buffer = spacious(2 * room).data
+            while count := os.readv(descriptor, [_thread.buffer[size:]]):
                 size += count
-                if size == len(_buffer.content):
+                if size == len(_thread.buffer):
                     larger = spacious(2 * size).data
-                    larger[:size] = _buffer.content
-                    _buffer.content = larger
+                    larger[:size] = _thread.buffer
+                    _thread.buffer = larger
         finally:
             os.close(descriptor)
     except OSError as error:
         raise ReadError(UNREADABLE, unreadable(path, error)) from error
-    return _buffer.content[:size].toreadonly()
+    return _thread.buffer[:size].toreadonly()
 
 
 def out_of_reach(path: str, error: ConnectionError) -> SourceError:
@@ -162,54 +160,3 @@ def unreadable(path: str, error: OSError) -> str:
     if os.path.islink(path) and isinstance(error, FileNotFoundError):
         reason += f" (a symbolic link to {os.readlink(path)!r})"
     return f"cannot read the file: {reason}"
-
-
-def _unzstd(data: bytes) -> bytes:
-    import zstandard  # late: only compressed inputs need it
-
-    try:
-        size = zstandard.get_frame_parameters(data).content_size
-        if size not in (zstandard.CONTENTSIZE_UNKNOWN, zstandard.CONTENTSIZE_ERROR):
-            if size > MAX_UNFOLDED_BYTES:
-                raise ReadError(COMPRESSION, _too_large("zstd"))
-            content: bytes = zstandard.ZstdDecompressor().decompress(data)
-            return content
-        return _unzstd_stream(data)
-    except zstandard.ZstdError as error:
-        raise ReadError(COMPRESSION, f"damaged zstd: {error}") from error
-
-
-def _unzstd_stream(data: bytes) -> bytes:
-    import zstandard
-
-    parts, total, stream = [], 0, zstandard.ZstdDecompressor().decompressobj()
-    view = memoryview(data)
-    for start in range(0, len(data), 4096):  # small steps: a few bytes may unfold to a lot
-        part = stream.decompress(view[start : start + 4096])
-        total += len(part)
-        if total > MAX_UNFOLDED_BYTES:
-            raise ReadError(COMPRESSION, _too_large("zstd"))
-        parts.append(part)
-        if stream.eof:
-            break
-    if not stream.eof:
-        raise ReadError(COMPRESSION, "damaged zstd: the file ends before the compressed data does")
-    return b"".join(parts)
-
-
-def _unfold(stream: lzma.LZMADecompressor | zlib._Decompress, data: bytes, name: str) -> bytes:
-    try:
-        content = stream.decompress(data, MAX_UNFOLDED_BYTES + 1)
-    except (lzma.LZMAError, zlib.error) as error:
-        raise ReadError(COMPRESSION, f"damaged {name}: {error}") from error
-    if len(content) > MAX_UNFOLDED_BYTES:
-        raise ReadError(COMPRESSION, _too_large(name))
-    if not stream.eof:
-        raise ReadError(
-            COMPRESSION, f"damaged {name}: the file ends before the compressed data does"
-        )
-    return content
-
-
-def _too_large(name: str) -> str:
-    return f"the {name} data unfolds to more than {MAX_UNFOLDED_BYTES >> 20} MiB"

@@ -1,8 +1,8 @@
-"""xz files of several blocks, unfolded on several threads, in order and in bounded memory.
+"""xz files of several blocks, decompressed on several threads, in order and in bounded memory.
 
 Large xz files are written in blocks that do not depend on each other (Debian's packages in blocks
-of 24 MiB), with an index of them at the end (the .xz file format, 4 and 5). Each block is unfolded
-by the standard library as a file of its own, made of the block, the file's header and an index of
+of 24 MiB), with an index of them at the end (the .xz file format, 4 and 5). The standard library
+decompresses each block as a file of its own, made of the block, the file's header and an index of
 one entry, so its check sum is checked too. Python lets other threads run meanwhile.
 """
 
@@ -18,18 +18,20 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, BinaryIO
 
-_MAGIC, _END_MAGIC = b"\xfd7zXZ\0", b"YZ"
+from btf.files.decompress import XZ
+
+_END_MAGIC = b"YZ"
 _FRAME_BYTES = 12  # of the header, and of the footer
-_MAX_BLOCK_BYTES = 64 << 20  # unfolded; larger ones would take too much memory at once
+_MAX_BLOCK_BYTES = 64 << 20  # decompressed; larger ones would take too much memory at once
 _MAX_INDEX_BYTES = 16 << 20
 _MAX_THREADS = 4
 
 
 def open_blocks(file: BinaryIO, start: int, size: int) -> io.BufferedReader | None:
-    """What the xz file of ``size`` bytes at ``start`` of a file unfolds to.
+    """Read what the xz file of ``size`` bytes at ``start`` of a file decompresses to.
 
-    None if it is not one of several blocks that can be unfolded in this way; whoever then reads it
-    from front to back will find out what is the matter with it. Reading raises lzma.LZMAError.
+    None if it has not several blocks that can be decompressed in this way, or is damaged; reading
+    it from front to back then tells what is wrong. Reading raises lzma.LZMAError.
     """
     blocks = _blocks(file, start, size)
     if blocks is None or len(blocks) < 2:
@@ -43,7 +45,7 @@ class _Reader(io.RawIOBase):
         threads = min(_MAX_THREADS, len(os.sched_getaffinity(0)))
         self._pool = ThreadPoolExecutor(threads, "xz")
         self._coming: deque[Future[bytes]] = deque()
-        self._contents = self._unfolded(file, start, blocks, threads)
+        self._contents = self._decompressed(file, start, blocks, threads)
         self._left = memoryview(b"")
 
     def readable(self) -> bool:
@@ -65,25 +67,25 @@ class _Reader(io.RawIOBase):
         self._pool.shutdown(cancel_futures=True)
         super().close()
 
-    def _unfolded(
+    def _decompressed(
         self, file: BinaryIO, start: int, blocks: list[tuple[int, int]], threads: int
     ) -> Iterator[bytes]:
         file.seek(start)
         header = file.read(_FRAME_BYTES)
         at = start + _FRAME_BYTES
-        for stored, unfolded in blocks:
+        for stored, decompressed in blocks:
             file.seek(at)  # others may have read elsewhere meanwhile
             block = file.read(_padded(stored))
             at += _padded(stored)
-            self._coming.append(self._pool.submit(_unfold, header, block, stored, unfolded))
+            self._coming.append(self._pool.submit(_decompress, header, block, stored, decompressed))
             if len(self._coming) > threads:
                 yield self._coming.popleft().result()
         while self._coming:
             yield self._coming.popleft().result()
 
 
-def _unfold(header: bytes, block: bytes, stored: int, unfolded: int) -> bytes:
-    index = b"\0\1" + _number(stored) + _number(unfolded)
+def _decompress(header: bytes, block: bytes, stored: int, decompressed: int) -> bytes:
+    index = b"\0\1" + _number(stored) + _number(decompressed)
     index += bytes(-len(index) % 4)
     index += struct.pack("<I", zlib.crc32(index))
     footer = struct.pack("<I", len(index) // 4 - 1) + header[6:8]
@@ -92,14 +94,14 @@ def _unfold(header: bytes, block: bytes, stored: int, unfolded: int) -> bytes:
 
 
 def _blocks(file: BinaryIO, start: int, size: int) -> list[tuple[int, int]] | None:
-    """(bytes without padding, bytes unfolded) of each block; None if anything is unusual."""
+    """(bytes without padding, bytes decompressed) of each block; None if anything is unusual."""
     if size < 2 * _FRAME_BYTES + 8 or size % 4:
         return None
     file.seek(start)
     header = file.read(_FRAME_BYTES)
     file.seek(start + size - _FRAME_BYTES)
     footer = file.read(_FRAME_BYTES)
-    if not header.startswith(_MAGIC) or len(footer) < _FRAME_BYTES or footer[10:] != _END_MAGIC:
+    if not header.startswith(XZ.magic) or len(footer) < _FRAME_BYTES or footer[10:] != _END_MAGIC:
         return None
     (crc, backward) = struct.unpack("<II", footer[:8])
     index_bytes = 4 * (backward + 1)
@@ -119,7 +121,7 @@ def _blocks(file: BinaryIO, start: int, size: int) -> list[tuple[int, int]] | No
     in_blocks = sum(_padded(stored) for stored, _ in blocks)
     if not blocks or in_blocks + index_bytes + 2 * _FRAME_BYTES != size:
         return None
-    if max(unfolded for _, unfolded in blocks) > _MAX_BLOCK_BYTES:
+    if max(decompressed for _, decompressed in blocks) > _MAX_BLOCK_BYTES:
         return None
     return blocks
 

@@ -6,16 +6,15 @@ each format adds is in ``formats``.
 
 from __future__ import annotations
 
-import bz2
 import contextlib
-import gzip
 import io
-import lzma
 import os
 import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import IO, Any, BinaryIO
+
+from btf.files.decompress import FOR_PACKAGES, find
 
 from ..files.xz import open_blocks
 
@@ -103,6 +102,11 @@ def read_tar(file: BinaryIO, start: int, size: int) -> Iterator[PackagedFile]:
         raise PackageError(f"truncated: the last {part.missing} bytes are missing")
 
 
+def _decompressed(stored: io.BufferedReader) -> BinaryIO:
+    compression = find(stored.peek(8), FOR_PACKAGES)
+    return compression.open(stored) if compression is not None else stored
+
+
 class _FilePart(io.RawIOBase):
     """Part of a file, read from front to back. ``missing``: bytes that should be there."""
 
@@ -126,20 +130,3 @@ class _FilePart(io.RawIOBase):
         view[: len(data)] = data
         self._left -= len(data)
         return len(data)
-
-
-def _decompressed(file: BinaryIO) -> Any:
-    """What a compressed stream holds, by its magic number."""
-    magic = file.peek(6)[:6]  # type: ignore[attr-defined]
-    if magic.startswith(b"\xfd7zXZ\0"):
-        return lzma.LZMAFile(file)
-    if magic.startswith(b"\x1f\x8b"):
-        return gzip.GzipFile(fileobj=file)
-    if magic.startswith(b"BZh"):
-        return bz2.BZ2File(file)
-    if magic.startswith(b"\x28\xb5\x2f\xfd"):
-        import zstandard  # late: few packages need it
-
-        unfold = zstandard.ZstdDecompressor(max_window_size=1 << 31)
-        return unfold.stream_reader(file, read_across_frames=True)
-    return file

@@ -7,13 +7,13 @@ called in the package.
 from __future__ import annotations
 
 import contextlib
-import lzma
 import os
 import shutil
 import tarfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import BinaryIO
+
+from btf.files.decompress import is_damage
 
 from ..files.read import out_of_reach, unreadable
 from ..files.storage import open_stored
@@ -96,15 +96,11 @@ def _opened(path: str) -> Iterator[tuple[BinaryIO, PackageFormat]]:
             package_format = format_of(file.read(MAGIC_BYTES))
             file.seek(0)
             yield file, package_format
-    except (lzma.LZMAError, zlib.error, EOFError, tarfile.TarError) as error:
-        raise PackageError(f"damaged: {error}") from error
     except ConnectionError as error:
         raise out_of_reach(path, error) from error
-    except OSError as error:
-        if error.errno is None:  # gzip and bz2 say so of damaged data
-            raise PackageError(f"damaged: {error}") from error
-        raise PackageError(unreadable(path, error)) from error
     except Exception as error:
-        if type(error).__module__.startswith("zstandard"):
+        if isinstance(error, tarfile.TarError) or is_damage(error):
             raise PackageError(f"damaged: {error}") from error
+        if isinstance(error, OSError):
+            raise PackageError(unreadable(path, error)) from error
         raise

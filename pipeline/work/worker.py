@@ -21,7 +21,7 @@ import btf
 from ..engine.isolation import Death, isolated, time_limit
 from ..engine.malloc import give_back, keep_little, trim
 from ..engine.scheduler import TRIES_ALONE, Batch, Call, Item, Result
-from ..files.read import ReadError, read_stored, shipped, unfold
+from ..files.read import ReadError, decompress, preloaded, read_stored
 from ..files.remote import Access, learn_access
 from ..files.storage import Storage
 from ..model.base import SharedBase
@@ -156,7 +156,7 @@ def run_batch(batch: Batch, shared: Shared, options: BatchOptions) -> BatchDone:
     write = _Writer(options.place)
     outcomes: list[Outcome] = []
     made = _Results(shared, options.work)
-    with shipped(batch.contents):
+    with preloaded(batch.contents):
         for module in batch.modules:
             run = carefully if batch.careful else _within_limits
             done = run(module, shared, options.work)
@@ -385,7 +385,7 @@ def run_module(
                 return known
             if module.debug is not None:  # of which something may have been read
                 stored = read_stored(module.content_path)
-        data = unfold(stored)
+        data = decompress(stored)
         if data is stored and digest is not None:
             facts["input_sha256"] = digest
         if module.debug is not None:

@@ -51,7 +51,7 @@ def test_truncated(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", [name for name in COMPRESSIONS if name != "none"])
 def test_bomb(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(read, "MAX_UNFOLDED_BYTES", 1 << 20)
+    monkeypatch.setattr(read, "MAX_DECOMPRESSED_BYTES", 1 << 20)
     path = tmp_path / "file"
     path.write_bytes(COMPRESSIONS[name](bytes(1 << 24)))
     with pytest.raises(ReadError, match="unfolds to more than 1 MiB") as caught:

@@ -1,4 +1,4 @@
-"""Protects: blocks unfolded side by side give what one reader gives, and nothing else is tried."""
+"""Protects: blocks decompressed side by side give what one reader gives; nothing else is tried."""
 
 from __future__ import annotations
 
@@ -59,14 +59,14 @@ def test_others_may_read_the_same_file() -> None:
 
 @needs_xz
 def test_memory_is_that_of_a_few_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Blocks are unfolded as they are read, not all at once."""
-    unfolded = []
-    real = xz._unfold
-    monkeypatch.setattr(xz, "_unfold", lambda *a: unfolded.append(1) or real(*a))  # type: ignore[func-returns-value]
+    """Blocks are decompressed as they are read, not all at once."""
+    decompressed = []
+    real = xz._decompress
+    monkeypatch.setattr(xz, "_decompress", lambda *a: decompressed.append(1) or real(*a))  # type: ignore[func-returns-value]
     reader = opened(squeezed(bytes(20 << 20)))
     assert reader is not None
     reader.read(1)
-    assert 1 <= len(unfolded) <= xz._MAX_THREADS + 1, "of 80"
+    assert 1 <= len(decompressed) <= xz._MAX_THREADS + 1, "of 80"
     reader.close()
     threads = [thread for thread in threading.enumerate() if thread.name.startswith("xz")]
     assert not threads

@@ -7,10 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import DEMO, ROOT, files_below, splitbtf
 
 from pipeline.files.storage import LocalFolder, publish_folder
 from pipeline.model.errors import OutputError
+from support.commands import splitbtf
+from support.paths import DEMO, ROOT
+from support.trees import files_below
 
 BASE = DEMO / "vmlinux.btf.zst"
 LIMIT_BYTES = 1000  # of every file that is written, as `ulimit -f` sets it
@@ -55,7 +57,7 @@ def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     with publish_folder(str(folder)) as fresh:
         fresh.write("file", b"first")
     with (
-        pytest.raises(OutputError, match="cannot write .*folder"),
+        pytest.raises(OutputError, match=r"cannot write .*folder"),
         publish_folder(str(folder)) as fresh,
     ):
         fresh.write("file", b"second")
