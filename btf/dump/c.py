@@ -10,12 +10,13 @@ from collections.abc import Iterator
 
 from ..errors import BtfError
 from ..format import kinds
+from ..format.kinds import COMPOSITES, ENUMS
 from ..types.btf import BTF
 from .c_declare import Declarer
 from .c_layout import Planner
 from .c_names import MACROS
 from .c_order import BUILT_IN, Order
-from .c_types import COMPOSITES, ENUMS, Types
+from .c_types import TypeTable
 
 PARTS_PER_CHUNK = 2000
 
@@ -40,7 +41,7 @@ def dump_c(btf: BTF, *, asserts: bool = False) -> Iterator[str]:
 
 
 def _dump_c(btf: BTF, asserts: bool) -> Iterator[str]:
-    types = Types(btf)
+    types = TypeTable(btf)
     planner = Planner(types)
     order = Order(types, planner)
     own = range(btf.start_id, btf.type_end)

@@ -12,14 +12,15 @@ from typing import NamedTuple
 import numpy as np
 
 from ..format import kinds
+from ..format.kinds import COMPOSITES, ENUMS, KEYWORDS, QUALIFIERS, SCALARS
 from ..types.btf import BTF
 from .c_layout import Padding, Planner
 from .c_names import Scope, identifier, spelling, stand_in
 from .c_order import BUILT_IN, Order, Step
-from .c_types import COMPOSITES, ENUM_SIZES, ENUMS, QUALIFIERS, Member, Types
+from .c_types import ENUM_SIZES, MemberRecord, TypeTable
 from .fields import signed
 
-_QUALIFIER = {kinds.CONST: "const", kinds.VOLATILE: "volatile", kinds.RESTRICT: "restrict"}
+_QUALIFIER = {kind: KEYWORDS[kind] for kind in QUALIFIERS}
 _MODES = {1: "byte", 2: "HI", 8: "DI"}  # of an enum that is not an int
 _BEFORE_C23 = "#if __STDC_VERSION__ < 202311L"
 _NOT_EXPRESSIBLE = "struct __not_expressible"  # incomplete: stands in a typedef for itself
@@ -38,7 +39,7 @@ class Place(NamedTuple):
 class Declarer:
     """Text of each step of an ``Order``, in that order."""
 
-    def __init__(self, btf: BTF, types: Types, planner: Planner, order: Order) -> None:
+    def __init__(self, btf: BTF, types: TypeTable, planner: Planner, order: Order) -> None:
         self._types = types
         self._planner = planner
         self._names: dict[int, str] = {}
@@ -78,11 +79,9 @@ class Declarer:
 
     def _keyword(self, type_id: int) -> str:
         kind = self._types.kind(type_id)
-        if kind in ENUMS:
-            return "enum"
-        if kind == kinds.UNION or (kind == kinds.FWD and self._types.flag(type_id)):
-            return "union"
-        return "struct"
+        if kind == kinds.FWD:
+            return "union" if self._types.flag(type_id) else "struct"
+        return KEYWORDS[kind]
 
     def _tagged(self, type_id: int) -> str:
         """``struct x``."""
@@ -239,7 +238,7 @@ class Declarer:
             return self._tagged(type_id)
         if kind in ENUMS:
             return self._enum(type_id, "enum", level)
-        if kind in (kinds.INT, kinds.FLOAT):
+        if kind in SCALARS:
             return spelling(types, type_id) or self._names[type_id]
         return "void"  # void itself, and what can only be pointed to
 
@@ -305,7 +304,7 @@ class Declarer:
         return body + self._tag(type_id)
 
     def _member(
-        self, index: int, member: Member, level: int, place: Place | None, scope: Scope
+        self, index: int, member: MemberRecord, level: int, place: Place | None, scope: Scope
     ) -> str:
         types, at = self._types, member.bit_offset // 8
         name = types.names[member.name_off]
@@ -393,7 +392,7 @@ def comment_safe(text: str) -> str:
     return "".join(c if c.isprintable() else "?" for c in text).replace("*/", "* /")
 
 
-def _decl_tags(btf: BTF, types: Types) -> dict[tuple[int, int], list[str]]:
+def _decl_tags(btf: BTF, types: TypeTable) -> dict[tuple[int, int], list[str]]:
     """Texts of the DECL_TAGs of all levels, by (type, component)."""
     tags: dict[tuple[int, int], list[str]] = {}
     for level in btf.levels:

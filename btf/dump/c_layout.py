@@ -18,11 +18,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ..format import kinds
+from ..format.kinds import COMPOSITES, ENUMS
 from .c_names import scalar_align
-from .c_types import COMPOSITES, ENUM_SIZES, ENUMS, Member, Types
+from .c_types import ENUM_SIZES, MemberRecord, TypeTable
 
 # More lines of padding than this become one array of bytes.
 MAX_PADDING_LINES = 8
+_BITFIELD_KINDS = ENUMS | {kinds.INT}
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Layout:
     align: int = 1
     packed: bool = False
     opaque: str = ""
-    items: list[tuple[int, Member] | Padding] = field(default_factory=list)
+    items: list[tuple[int, MemberRecord] | Padding] = field(default_factory=list)
 
 
 class _Misfit(Exception):
@@ -57,13 +59,13 @@ class _Misfit(Exception):
 class Planner:
     """Layouts by type id, made once each, inner ones first."""
 
-    def __init__(self, types: Types) -> None:
+    def __init__(self, types: TypeTable) -> None:
         self._types = types
         self._layouts: dict[int, Layout] = {}
         self._open: set[int] = set()
         self._aligns: dict[int, int] = {}
         self._units = [(8, "char"), (16, "short"), (32, "int")]
-        if types.pointer_bytes == 8:
+        if types.pointer_size == 8:
             self._units.append((64, "long"))
 
     def layout(self, type_id: int) -> Layout:
@@ -80,13 +82,10 @@ class Planner:
 
     def align(self, type_id: int) -> int:
         """Alignment in bytes, in C as we write it, of a type that has a size."""
-        target = self._types.strip(type_id)
+        target = self._types.element(type_id)
         kind = self._types.kind(target)
-        while kind == kinds.ARRAY:
-            target = self._types.strip(self._types.array(target)[0])
-            kind = self._types.kind(target)
         if kind == kinds.PTR:
-            return self._types.pointer_bytes
+            return self._types.pointer_size
         if kind in COMPOSITES:
             return 1 if target in self._open else self.layout(target).align
         return scalar_align(self._types, target)
@@ -105,24 +104,22 @@ class Planner:
                 reason = str(misfit)
         return Layout(opaque=reason)
 
-    def _impossible(self, members: list[Member]) -> str:
+    def _impossible(self, members: list[MemberRecord]) -> str:
         """Why no struct can have these members, or ""."""
         for member in members:
             name = self._types.names[member.name_off] or "a member"
             size = self._types.size(member.type_id)
-            if size is None:
+            element = self._types.element(member.type_id)
+            kind = self._types.kind(element)
+            if size is None or kind == kinds.DATASEC:
                 return f"{name} is of a type without a size"
-            target = self._types.strip(member.type_id)
-            element = target
-            while self._types.kind(element) == kinds.ARRAY:
-                element = self._types.strip(self._types.array(element)[0])
             if element in self._open:
                 return f"{name} contains the type that it is in"
-            kind = self._types.kind(element)
             if kind in ENUMS and self._types.third(element) not in ENUM_SIZES:
                 return f"{name} is an enum of {self._types.third(element)} bytes"
             if member.bits:
-                if self._types.kind(target) not in ENUMS | {kinds.INT}:
+                target = self._types.strip(member.type_id)
+                if self._types.kind(target) not in _BITFIELD_KINDS:
                     return f"{name} is a bit-field, but no integer"
                 if member.bits > 8 * size or (self._is_bool(target) and member.bits > 1):
                     return f"{name} has {member.bits} bits, more than its type"
@@ -135,7 +132,7 @@ class Planner:
             return False
         return self._types.int_encoding(type_id) >> 24 & 0xF == 4
 
-    def _struct(self, members: list[Member], size: int, packed: bool) -> Layout:
+    def _struct(self, members: list[MemberRecord], size: int, packed: bool) -> Layout:
         aligns = [self.align(m.type_id) for m in members]
         layout = Layout(align=1 if packed else max(aligns, default=1), packed=packed)
         order = sorted(range(len(members)), key=lambda i: members[i].bit_offset)
@@ -166,7 +163,7 @@ class Planner:
             layout.items += self._pad(at, 8 * size, layout)
         return layout
 
-    def _union(self, members: list[Member], size: int, packed: bool) -> Layout:
+    def _union(self, members: list[MemberRecord], size: int, packed: bool) -> Layout:
         layout = Layout(packed=packed)
         natural = 0
         for index, member in enumerate(members):

@@ -9,7 +9,7 @@ next is ``name___2``, as in libbpf's dump.
 from __future__ import annotations
 
 from ..format import kinds
-from .c_types import Types
+from .c_types import TypeTable
 
 _KEYWORDS = """
     alignas alignof asm auto break case char const constexpr continue default do double else enum
@@ -78,7 +78,7 @@ _FLOAT_OF_SIZE = {2: "_Float16", 4: "float", 8: "double", 12: "long double", 16:
 _SIGNED, _CHAR, _BOOL = 1, 2, 4
 
 
-def spelling(types: Types, type_id: int) -> str:
+def spelling(types: TypeTable, type_id: int) -> str:
     """An INT or FLOAT in keywords, or "" when C has none of that name and size."""
     name, size = types.name(type_id), types.third(type_id)
     if types.kind(type_id) == kinds.FLOAT:
@@ -89,22 +89,22 @@ def spelling(types: Types, type_id: int) -> str:
         return stand_in(types, type_id)
     known = _INTS.get(" ".join(sorted(name.split())), _FLOATS.get(name))
     if known == 0:
-        known = types.pointer_bytes
-    if known != size or (size == 16 and types.pointer_bytes == 4):
+        known = types.pointer_size
+    if known != size or (size == 16 and types.pointer_size == 4):
         return ""
     return name
 
 
-def stand_in(types: Types, type_id: int) -> str:
+def stand_in(types: TypeTable, type_id: int) -> str:
     """What C has of the size and signedness of an INT or FLOAT, "" when nothing."""
     size = types.third(type_id)
     if types.kind(type_id) == kinds.FLOAT:
-        if size == 12 and types.pointer_bytes == 8:
+        if size == 12 and types.pointer_size == 8:
             return ""
         return _FLOAT_OF_SIZE.get(size, "")
     encoding = types.int_encoding(type_id) >> 24 & 0xF
     base = _INT_OF_SIZE.get(size, "")
-    if not base or (size == 16 and types.pointer_bytes == 4):
+    if not base or (size == 16 and types.pointer_size == 4):
         return ""
     if size == 1 and encoding & _BOOL:
         return "_Bool"
@@ -113,7 +113,7 @@ def stand_in(types: Types, type_id: int) -> str:
     return f"unsigned {base}"
 
 
-def scalar_align(types: Types, type_id: int) -> int:
+def scalar_align(types: TypeTable, type_id: int) -> int:
     """Alignment in bytes of an INT, FLOAT or enum as C has it; that of bytes if C has no such.
 
     Scalars of 16 bytes are aligned to 16 on x86-64, arm64 and riscv64, to 8 on s390x, which is the
@@ -121,10 +121,10 @@ def scalar_align(types: Types, type_id: int) -> int:
     they are aligned to 8, the explicit padding says what the compiler would do anyway.
     """
     size = types.third(type_id)
-    if types.kind(type_id) in (kinds.INT, kinds.FLOAT) and not stand_in(types, type_id):
+    if types.kind(type_id) in kinds.SCALARS and not stand_in(types, type_id):
         return 1
     if size == 12:
         return 4
     if size == 16:
         return 8 if types.big_endian else 16
-    return min(size, types.pointer_bytes) if size and not size & (size - 1) else 1
+    return min(size, types.pointer_size) if size and not size & (size - 1) else 1

@@ -23,9 +23,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..format import kinds
+from ..format.kinds import COMPOSITES, ENUMS, QUALIFIERS, SCALARS
 from .c_layout import Planner
 from .c_names import spelling
-from .c_types import COMPOSITES, ENUMS, QUALIFIERS, Types
+from .c_types import TypeTable
 
 Step = tuple[int, bool]
 BUILT_IN = "__builtin_va_list"
@@ -41,7 +42,7 @@ class Order:
     enums_without_values  of mentioned: enums that only need to be declared
     """
 
-    def __init__(self, types: Types, planner: Planner) -> None:
+    def __init__(self, types: TypeTable, planner: Planner) -> None:
         self._types = types
         self._planner = planner
         self.steps: list[Step] = []
@@ -140,5 +141,5 @@ class Order:
                 if complete:
                     self.enums_without_values.discard(type_id)
                     self._embedded_enums.add(type_id)
-            elif kind in (kinds.INT, kinds.FLOAT) and not spelling(types, type_id):
+            elif kind in SCALARS and not spelling(types, type_id):
                 needs.append((type_id, True))

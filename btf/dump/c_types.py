@@ -12,22 +12,13 @@ import numpy as np
 from ..errors import BtfError
 from ..format import kinds
 from ..types.btf import BTF
-from .fields import Names
+from ..types.layout import element, follow, value_size
+from .fields import Names, enum_values
 
-MAX_CHAIN = 1024
-"""Types in a row that stand for another; more means a cycle."""
-
-QUALIFIERS = frozenset({kinds.CONST, kinds.VOLATILE, kinds.RESTRICT})
-COMPOSITES = frozenset({kinds.STRUCT, kinds.UNION})
-ENUMS = frozenset({kinds.ENUM, kinds.ENUM64})
 ENUM_SIZES = frozenset({1, 2, 4, 8})  # that C can give an enum
-# Kinds that stand for their target: same size, same layout.
-_STAND_INS = QUALIFIERS | {kinds.TYPEDEF, kinds.TYPE_TAG}
-_SIZED = COMPOSITES | ENUMS | {kinds.INT, kinds.FLOAT}
-_LONG = {"long", "int long", "long unsigned", "int long unsigned"}  # words sorted
 
 
-class Member(NamedTuple):
+class MemberRecord(NamedTuple):
     """A member of a struct or union; ``bits`` is 0 unless it is a bit-field."""
 
     name_off: int
@@ -36,7 +27,7 @@ class Member(NamedTuple):
     bits: int
 
 
-class Types:
+class TypeTable:
     """Random access to the types of all levels. Id 0 is void, of kind ``kinds.VOID``."""
 
     def __init__(self, btf: BTF) -> None:
@@ -54,17 +45,9 @@ class Types:
         self.names = Names(btf, anonymous="")
         self.path = btf.path
         self.big_endian = btf.byteorder == "big"
-        self.pointer_bytes = self._pointer_bytes()
+        self.pointer_size = btf.pointer_size
         self._sizes: dict[int, int | None] = {}
-        self._members: dict[int, list[Member]] = {}
-
-    def _pointer_bytes(self) -> int:
-        """The size of ``long``, in every kernel that of a pointer too; 8 where there is none."""
-        sizes = set()
-        for type_id, kind in enumerate(self.kinds):
-            if kind == kinds.INT and " ".join(sorted(self.name(type_id).split())) in _LONG:
-                sizes.add(self.third(type_id))
-        return 4 if sizes == {4} else 8
+        self._members: dict[int, list[MemberRecord]] = {}
 
     def kind(self, type_id: int) -> int:
         return self.kinds[type_id]
@@ -93,7 +76,7 @@ class Types:
         at = self.starts[type_id]
         return self.words[at + 3], self.words[at + 5]
 
-    def members(self, type_id: int) -> list[Member]:
+    def members(self, type_id: int) -> list[MemberRecord]:
         """Members of a struct or union.
 
         Encoders before kind_flag (Linux 5.0) said the width of a bit-field in its INT; such members
@@ -104,18 +87,20 @@ class Types:
             found = self._members[type_id] = self._read_members(type_id)
         return found
 
-    def _read_members(self, type_id: int) -> list[Member]:
+    def _read_members(self, type_id: int) -> list[MemberRecord]:
         words, first = self.words, self.starts[type_id] + kinds.HEAD_WORDS
         ats = range(first, first + 3 * self.vlen(type_id), 3)
         if self.flag(type_id):
             return [
-                Member(words[at], words[at + 1], words[at + 2] & 0xFFFFFF, words[at + 2] >> 24)
+                MemberRecord(
+                    words[at], words[at + 1], words[at + 2] & 0xFFFFFF, words[at + 2] >> 24
+                )
                 for at in ats
             ]
         members = []
         for at in ats:
             shift, bits = self._int_bits(words[at + 1])
-            members.append(Member(words[at], words[at + 1], words[at + 2] + shift, bits))
+            members.append(MemberRecord(words[at], words[at + 1], words[at + 2] + shift, bits))
         return members
 
     def _int_bits(self, type_id: int) -> tuple[int, int]:
@@ -135,47 +120,37 @@ class Types:
         return [(words[at], words[at + 1]) for at in ats]
 
     def enumerators(self, type_id: int) -> list[tuple[int, int]]:
-        """(name_off, value) of each value of an ENUM or ENUM64, signed where kind_flag says so."""
-        words, first = self.words, self.starts[type_id] + kinds.HEAD_WORDS
-        wide = self.kind(type_id) == kinds.ENUM64
-        step, width = (3, 64) if wide else (2, 32)
-        values = []
-        for at in range(first, first + step * self.vlen(type_id), step):
-            value = words[at + 1] | (words[at + 2] << 32 if wide else 0)
-            if self.flag(type_id) and value >> (width - 1):
-                value -= 1 << width
-            values.append((words[at], value))
-        return values
+        """(name_off, value) of each value of an enum, signed where kind_flag says so."""
+        first = self.starts[type_id] + kinds.HEAD_WORDS
+        kind, vlen = self.kind(type_id), self.vlen(type_id)
+        return list(enum_values(self.words, first, kind, vlen, self.flag(type_id)))
+
+    def head(self, type_id: int) -> tuple[int, int]:
+        """Kind, and the word after info."""
+        return self.kinds[type_id], self.words[self.starts[type_id] + 2]
 
     def strip(self, type_id: int) -> int:
         """The type behind qualifiers, tags and typedefs; void when there is none but themselves."""
-        of_id = self.kinds
-        for _ in range(MAX_CHAIN):
-            if of_id[type_id] not in _STAND_INS:
-                return type_id
-            type_id = self.third(type_id)
-        return kinds.VOID
+        try:
+            return follow(self, type_id)
+        except BtfError:
+            return kinds.VOID
+
+    def element(self, type_id: int) -> int:
+        """As ``strip``, and behind arrays."""
+        try:
+            return element(self, type_id)[0]
+        except BtfError:
+            return kinds.VOID
 
     def size(self, type_id: int) -> int | None:
-        """Bytes, or None for what has no size in C: void, functions, forward declarations."""
+        """Bytes, or None for what has no size in C: void, functions, declarations, circles."""
         if type_id not in self._sizes:
-            self._sizes[type_id] = self._size(type_id)
+            try:
+                self._sizes[type_id] = value_size(self, type_id)
+            except BtfError:
+                self._sizes[type_id] = None
         return self._sizes[type_id]
-
-    def _size(self, type_id: int) -> int | None:
-        count = 1
-        for _ in range(MAX_CHAIN):
-            target = self.strip(type_id)
-            kind = self.kind(target)
-            if kind == kinds.PTR:
-                return count * self.pointer_bytes
-            if kind in _SIZED:
-                return count * self.third(target)
-            if kind != kinds.ARRAY:
-                return None
-            type_id, elements = self.array(target)
-            count *= elements
-        return None
 
     def error(self, message: str, type_id: int) -> BtfError:
         return BtfError(message, self.path, "types", None, type_id)

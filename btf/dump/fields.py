@@ -1,17 +1,19 @@
 """What the raw and the JSON dump say of each kind, in bpftool's words and order.
 
-Both formats name the same facts by the same keys, so the keys and where their values stand in a
-record are written once, here; ``as_raw`` and ``as_json`` differ in how they print them.
-Nothing is built per type but the tuple of its values.
+Both formats name the same facts by the same keys. The keys of each kind are in the table of kinds
+(``format.kinds``), where their values stand in a record is written here; ``raw`` and ``json``
+differ in how they print them. Nothing is built per type but the tuple of its values.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from ..format import kinds
+from ..format.kinds import DumpKeys
 from ..types.btf import BTF
+from ..types.typebase import locate
 
 PARTS_PER_CHUNK = 20_000
 ANONYMOUS = "(anon)"
@@ -20,15 +22,6 @@ INT_ENCODINGS = {0: "(none)", 1: "SIGNED", 2: "CHAR", 4: "BOOL"}
 LINKAGES = {0: "static", 1: "global", 2: "extern"}  # of FUNC and of VAR alike
 
 Values = tuple[int | str, ...]
-
-
-class Fields(NamedTuple):
-    """The keys of one kind: of the type itself, and of its elements."""
-
-    head: tuple[str, ...]
-    elements: str = ""
-    """What the list of elements is called; "" when the kind has none."""
-    element: tuple[str, ...] = ()
 
 
 class Record(NamedTuple):
@@ -41,38 +34,12 @@ class Record(NamedTuple):
     kind_flag: bool
 
 
-_REFERENCE = Fields(("type_id",))
-_COMPOSITE = Fields(("size", "vlen"), "members", ("name", "type_id", "bits_offset"))
-_ENUM = Fields(("encoding", "size", "vlen"), "values", ("name", "val"))
-
-FIELDS: dict[int, Fields] = {
-    kinds.INT: Fields(("size", "bits_offset", "nr_bits", "encoding")),
-    kinds.PTR: _REFERENCE,
-    kinds.ARRAY: Fields(("type_id", "index_type_id", "nr_elems")),
-    kinds.STRUCT: _COMPOSITE,
-    kinds.UNION: _COMPOSITE,
-    kinds.ENUM: _ENUM,
-    kinds.FWD: Fields(("fwd_kind",)),
-    kinds.TYPEDEF: _REFERENCE,
-    kinds.VOLATILE: _REFERENCE,
-    kinds.CONST: _REFERENCE,
-    kinds.RESTRICT: _REFERENCE,
-    kinds.FUNC: Fields(("type_id", "linkage")),
-    kinds.FUNC_PROTO: Fields(("ret_type_id", "vlen"), "params", ("name", "type_id")),
-    kinds.VAR: Fields(("type_id", "linkage")),
-    kinds.DATASEC: Fields(("size", "vlen"), "vars", ("type_id", "offset", "size")),
-    kinds.FLOAT: Fields(("size",)),
-    kinds.DECL_TAG: Fields(("type_id", "component_idx")),
-    kinds.TYPE_TAG: _REFERENCE,
-    kinds.ENUM64: _ENUM,
-}
-
 BITFIELD_SIZE = "bitfield_size"
 """A fourth key of a member that is a bit-field."""
 
 UNKNOWN_KIND = "UNKNOWN"
 # Of a kind that only the layout section describes: the parts of info, then every word after it.
-UNKNOWN_FIELDS = Fields(("kind", "vlen", "kind_flag"), "words")
+UNKNOWN_KEYS = DumpKeys(("kind", "vlen", "kind_flag"), "words")
 
 
 def signed(value: int, bits: int = 32) -> int:
@@ -86,7 +53,7 @@ def _int(r: Record) -> Values:
     return r.words[r.at + 2], word >> 16 & 0xFF, word & 0xFF, encoding
 
 
-def _reference(r: Record) -> Values:
+def _third(r: Record) -> Values:
     return (r.words[r.at + 2],)
 
 
@@ -94,7 +61,7 @@ def _array(r: Record) -> Values:
     return tuple(r.words[r.at + 3 : r.at + 6])
 
 
-def _sized(r: Record) -> Values:
+def _third_and_vlen(r: Record) -> Values:
     return r.words[r.at + 2], r.vlen
 
 
@@ -106,39 +73,43 @@ def _fwd(r: Record) -> Values:
     return ("union" if r.kind_flag else "struct",)
 
 
-def _func(r: Record) -> Values:
-    return r.words[r.at + 2], LINKAGES.get(r.vlen, "(unknown)")
-
-
-def _var(r: Record) -> Values:
-    return r.words[r.at + 2], LINKAGES.get(r.words[r.at + 3], "(unknown)")
+def _linkage(r: Record) -> Values:
+    linkage = r.words[r.at + 3] if r.kind == kinds.VAR else r.vlen
+    return r.words[r.at + 2], LINKAGES.get(linkage, "(unknown)")
 
 
 def _decl_tag(r: Record) -> Values:
     return r.words[r.at + 2], signed(r.words[r.at + 3])
 
 
-HEAD_VALUES: dict[int, Callable[[Record], Values]] = {
-    kinds.INT: _int,
-    kinds.PTR: _reference,
-    kinds.ARRAY: _array,
-    kinds.STRUCT: _sized,
-    kinds.UNION: _sized,
-    kinds.ENUM: _enum,
-    kinds.FWD: _fwd,
-    kinds.TYPEDEF: _reference,
-    kinds.VOLATILE: _reference,
-    kinds.CONST: _reference,
-    kinds.RESTRICT: _reference,
-    kinds.FUNC: _func,
-    kinds.FUNC_PROTO: _sized,
-    kinds.VAR: _var,
-    kinds.DATASEC: _sized,
-    kinds.FLOAT: _reference,
-    kinds.DECL_TAG: _decl_tag,
-    kinds.TYPE_TAG: _reference,
-    kinds.ENUM64: _enum,
+# What gives the values of these keys of a type.
+_VALUES: dict[tuple[str, ...], Callable[[Record], Values]] = {
+    ("size", "bits_offset", "nr_bits", "encoding"): _int,
+    ("type_id",): _third,
+    ("size",): _third,
+    ("type_id", "index_type_id", "nr_elems"): _array,
+    ("size", "vlen"): _third_and_vlen,
+    ("ret_type_id", "vlen"): _third_and_vlen,
+    ("encoding", "size", "vlen"): _enum,
+    ("fwd_kind",): _fwd,
+    ("type_id", "linkage"): _linkage,
+    ("type_id", "component_idx"): _decl_tag,
 }
+KEYS = {spec.kind: spec.keys for spec in kinds.SPECS}
+HEAD_VALUES = {kind: _VALUES[keys.head] for kind, keys in KEYS.items()}
+
+
+def enum_values(
+    words: Sequence[int], first: int, kind: int, vlen: int, kind_flag: bool
+) -> Iterator[tuple[int, int]]:
+    """(name_off, value) of each enumerator, signed where kind_flag says so.
+
+    first   position of the first enumerator in ``words``
+    """
+    bits, step = int(kinds.ENUM_BITS[kind]), int(kinds.ELEMENT_WORDS[kind])
+    for at in range(first, first + step * vlen, step):
+        value = words[at + 1] | (words[at + 2] << 32 if bits == 64 else 0)
+        yield words[at], signed(value, bits) if kind_flag else value
 
 
 class Names(dict[int, str]):
@@ -163,12 +134,12 @@ class Names(dict[int, str]):
 
 
 def elements(r: Record, names: Names) -> Iterator[Values]:
-    """Values of the elements of a type whose kind has some, by ``FIELDS[kind].element``.
+    """Values of the elements of a type whose kind has some, by ``KEYS[kind].element``.
 
     A member that is a bit-field has one more value, its size in bits.
     """
     words, first = r.words, r.at + kinds.HEAD_WORDS
-    if r.kind in (kinds.STRUCT, kinds.UNION):
+    if r.kind in kinds.COMPOSITES:
         for at in range(first, first + 3 * r.vlen, 3):
             offset = words[at + 2]
             if not r.kind_flag:
@@ -177,14 +148,9 @@ def elements(r: Record, names: Names) -> Iterator[Values]:
                 yield names[words[at]], words[at + 1], offset & 0xFFFFFF, offset >> 24
             else:
                 yield names[words[at]], words[at + 1], offset
-    elif r.kind == kinds.ENUM:
-        for at in range(first, first + 2 * r.vlen, 2):
-            value = words[at + 1]
-            yield names[words[at]], signed(value) if r.kind_flag else value
-    elif r.kind == kinds.ENUM64:
-        for at in range(first, first + 3 * r.vlen, 3):
-            value = words[at + 2] << 32 | words[at + 1]
-            yield names[words[at]], signed(value, 64) if r.kind_flag else value
+    elif r.kind in kinds.ENUMS:
+        for name, value in enum_values(words, first, r.kind, r.vlen, r.kind_flag):
+            yield names[name], value
     elif r.kind == kinds.DATASEC:
         for at in range(first, first + 3 * r.vlen, 3):
             yield words[at], words[at + 1], words[at + 2]
@@ -220,7 +186,7 @@ def pieces(
 
 
 def unknown_record(btf: BTF, type_id: int, r: Record) -> tuple[Values, list[int]]:
-    """Of a kind that we do not know: the values of UNKNOWN_FIELDS, and all words after info."""
+    """Of a kind that we do not know: the values of UNKNOWN_KEYS, and all words after info."""
     end = int(btf.offsets[type_id - btf.start_id + 1])
     return (r.kind, r.vlen, int(r.kind_flag)), r.words[r.at + 2 : end]
 
@@ -229,11 +195,7 @@ def head_of(btf: BTF, type_id: int) -> tuple[str, int]:
     """Kind in words and name offset of any type, base included."""
     if type_id == 0:
         return kinds.KIND_NAMES[0], 0
-    level = btf
-    while type_id < level.start_id:
-        assert level.base is not None
-        level = level.base
-    at = int(level.offsets[type_id - level.start_id])
-    kind = int(level.words[at + 1]) >> kinds.INFO_KIND_SHIFT & kinds.INFO_KIND_MASK
+    owner, at = locate(btf, type_id)
+    kind = int(owner.words[at + 1]) >> kinds.INFO_KIND_SHIFT & kinds.INFO_KIND_MASK
     name = kinds.KIND_NAMES[kind] if kind <= kinds.MAX_KIND else UNKNOWN_KIND
-    return name, int(level.words[at])
+    return name, int(owner.words[at])

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from ..format import kinds
 from ..types.btf import BTF
 from . import fields
-from .fields import FIELDS, Names, Record
+from .fields import KEYS, Names, Record
 
 # bpftool escapes these and nothing else.
 _ESCAPES = str.maketrans(
@@ -54,7 +54,7 @@ def _pairs(keys: tuple[str, ...]) -> str:
 
 
 def _head_template(kind: int) -> str:
-    keys = FIELDS[kind]
+    keys = KEYS[kind]
     end = f',"{keys.elements}":[' if keys.elements else "}"
     return f'{{"id":%d,"kind":"{kinds.KIND_NAMES[kind]}","name":"%s",{_pairs(keys.head)}{end}'
 
@@ -63,18 +63,18 @@ def _element_template(keys: tuple[str, ...]) -> str:
     return f"{{{_pairs(keys)}}}"
 
 
-_HEAD = {kind: _head_template(kind) for kind in FIELDS}
-_ELEMENT = {kind: _element_template(f.element) for kind, f in FIELDS.items() if f.elements}
-_BITFIELD = _element_template((*FIELDS[kinds.STRUCT].element, fields.BITFIELD_SIZE))
+_HEAD = {kind: _head_template(kind) for kind in KEYS}
+_ELEMENT = {kind: _element_template(f.element) for kind, f in KEYS.items() if f.elements}
+_BITFIELD = _element_template((*KEYS[kinds.STRUCT].element, fields.BITFIELD_SIZE))
 _SIGN_BITS = 0xFFFFFFFF_00000000
 
 
 def _elements(record: Record, names: Names) -> list[str]:
     template = _ELEMENT[record.kind]
-    if record.kind in (kinds.STRUCT, kinds.UNION) and record.kind_flag:
+    if record.kind in kinds.COMPOSITES and record.kind_flag:
         by_length = {3: template, 4: _BITFIELD}
         return [by_length[len(values)] % values for values in fields.elements(record, names)]
-    if record.kind == kinds.ENUM and not record.kind_flag:
+    if kinds.ENUM_BITS[record.kind] == 32 and not record.kind_flag:
         # bpftool extends the sign of an unsigned 32-bit value: 0xffffffff becomes 2**64 - 1.
         values = ((name, int(value)) for name, value in fields.elements(record, names))
         return [template % (name, v | _SIGN_BITS if v >> 31 else v) for name, v in values]
@@ -85,6 +85,6 @@ def _unknown(btf: BTF, type_id: int, record: Record, names: Names) -> str:
     values, words = fields.unknown_record(btf, type_id, record)
     name = names[record.words[record.at]]
     # "kind" says UNKNOWN, so the number needs another key.
-    facts = dict(zip(("kind_number", *fields.UNKNOWN_FIELDS.head[1:]), values, strict=True))
-    rest = json.dumps({**facts, fields.UNKNOWN_FIELDS.elements: words}, separators=(",", ":"))
+    facts = dict(zip(("kind_number", *fields.UNKNOWN_KEYS.head[1:]), values, strict=True))
+    rest = json.dumps({**facts, fields.UNKNOWN_KEYS.elements: words}, separators=(",", ":"))
     return f'{{"id":{type_id},"kind":"{fields.UNKNOWN_KIND}","name":"{name}",{rest[1:]}'

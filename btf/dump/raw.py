@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from ..format import kinds
 from ..types.btf import BTF
 from . import fields
-from .fields import FIELDS, Names, Record
+from .fields import KEYS, Names, Record
 
 
 def dump_raw(btf: BTF) -> Iterator[str]:
@@ -33,7 +33,7 @@ def dump_raw(btf: BTF) -> Iterator[str]:
 def _head_template(kind: int) -> str:
     # bpftool puts a comma between the two facts of a VAR, and of no other kind.
     separator = ", " if kind == kinds.VAR else " "
-    facts = separator.join(f"{key}=%s" for key in FIELDS[kind].head)
+    facts = separator.join(f"{key}=%s" for key in KEYS[kind].head)
     return f"[%d] {kinds.KIND_NAMES[kind]} '%s' {facts}"
 
 
@@ -41,19 +41,19 @@ def _element_template(keys: tuple[str, ...]) -> str:
     return "\n\t" + " ".join("'%s'" if key == "name" else f"{key}=%s" for key in keys)
 
 
-_HEAD = {kind: _head_template(kind) for kind in FIELDS}
-_ELEMENT = {kind: _element_template(f.element) for kind, f in FIELDS.items() if f.elements}
-_BITFIELD = _element_template((*FIELDS[kinds.STRUCT].element, fields.BITFIELD_SIZE))
-_ENUM64_SUFFIX = ("ULL", "LL")  # by kind_flag
+_HEAD = {kind: _head_template(kind) for kind in KEYS}
+_ELEMENT = {kind: _element_template(f.element) for kind, f in KEYS.items() if f.elements}
+_BITFIELD = _element_template((*KEYS[kinds.STRUCT].element, fields.BITFIELD_SIZE))
+_LONG_LONG_SUFFIX = ("ULL", "LL")  # of 64-bit values, by kind_flag
 
 
 def _element_lines(btf: BTF, record: Record, names: Names) -> list[str]:
     template = _ELEMENT[record.kind]
-    if record.kind in (kinds.STRUCT, kinds.UNION) and record.kind_flag:
+    if record.kind in kinds.COMPOSITES and record.kind_flag:
         by_length = {3: template, 4: _BITFIELD}
         return [by_length[len(values)] % values for values in fields.elements(record, names)]
-    if record.kind == kinds.ENUM64:
-        template += _ENUM64_SUFFIX[record.kind_flag]
+    if kinds.ENUM_BITS[record.kind] == 64:
+        template += _LONG_LONG_SUFFIX[record.kind_flag]
     elif record.kind == kinds.DATASEC:
         return [
             template % v + _named(btf, int(v[0]), names) for v in fields.elements(record, names)
@@ -68,7 +68,7 @@ def _named(btf: BTF, type_id: int, names: Names) -> str:
 
 def _unknown(btf: BTF, type_id: int, record: Record, names: Names) -> str:
     values, words = fields.unknown_record(btf, type_id, record)
-    keys = fields.UNKNOWN_FIELDS
+    keys = fields.UNKNOWN_KEYS
     facts = " ".join(f"{k}={v}" for k, v in zip(keys.head, values, strict=True))
     listed = ",".join(f"{word:#x}" for word in words)
     name = names[record.words[record.at]]

@@ -5,18 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..compiled.jit import compiled
-from ..format.kinds import (
-    DATASEC,
-    ENUM,
-    ENUM64,
-    FLOAT,
-    INFO_VLEN_MASK,
-    INT,
-    KIND_COUNT,
-    STRUCT,
-    UNION,
-    kind_of,
-)
+from ..format.kinds import HAS_SIZE, INFO_VLEN_MASK, KIND_COUNT, kind_of
 from .btf import BTF
 
 
@@ -71,9 +60,7 @@ def _fill_columns(words, offsets, kind, vlen, size, nbytes, name_off):  # type: 
         k = kind_of(info)
         kind[index] = k
         vlen[index] = info & INFO_VLEN_MASK
-        has_size = k == INT or k == FLOAT or k == STRUCT or k == UNION or k == DATASEC
-        has_size = has_size or k == ENUM or k == ENUM64
-        size[index] = words[at + 2] if has_size else 0
+        size[index] = words[at + 2] if HAS_SIZE[k] else 0
         nbytes[index] = 4 * (offsets[index + 1] - offsets[index])
         name_off[index] = words[at]
 

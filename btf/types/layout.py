@@ -3,32 +3,24 @@
 The rules are libbpf's (``btf__resolve_size``, ``btf__align_of``, ``btf__resolve_type``,
 ``btf__pointer_size``), without its limits: any depth is followed, sizes are not cut at 32 bits,
 and types that contain themselves are told as such.
+
+``follow``, ``element`` and ``value_size`` work on type ids, with whatever gives the records of
+these ids (``Records``): the C dump has tables of all types, the object view takes one record after
+another out of a BTF. ``align_of`` is libbpf's guess. What a compiler makes of a struct that is
+written down again as C is another question: see ``dump.c_layout``.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Set
+from typing import TYPE_CHECKING, Protocol
 
 from ..errors import BtfError
-from ..format.kinds import INT
+from ..format import kinds
+from ..format.kinds import TRANSPARENT
 from .names import ids_by_name
-from .objects import (
-    AnyEnum,
-    Array,
-    Composite,
-    Const,
-    Datasec,
-    DeclTag,
-    Float,
-    Int,
-    Ptr,
-    Restrict,
-    Typedef,
-    TypeTag,
-    Var,
-    Volatile,
-)
-from .typebase import Type
+from .objects import Composite, Int, Member
+from .typebase import Type, locate, type_at
 
 if TYPE_CHECKING:
     from .btf import BTF
@@ -48,9 +40,93 @@ _LONGS = (
     "int long unsigned",
 )
 _DEFAULT_POINTER_SIZE = 8
+_SCALARS = kinds.SCALARS | kinds.ENUMS
+_RESOLVED = TRANSPARENT | {kinds.VAR}  # what ``resolve`` looks behind
+_SIZED_AS_TARGET = _RESOLVED | {kinds.DECL_TAG}
 
-_QUALIFIERS = (Const, Volatile, Restrict, TypeTag)
-_TRANSPARENT = (*_QUALIFIERS, Typedef)
+
+class Records(Protocol):
+    """Records of types by global id; id 0 is void."""
+
+    @property
+    def pointer_size(self) -> int:
+        """Bytes of a pointer."""
+
+    def head(self, type_id: int) -> tuple[int, int]:
+        """Kind, and the third word of the record: a size, or the id of another type."""
+
+    def array(self, type_id: int) -> tuple[int, int]:
+        """Of an ARRAY: id of the elements' type, and how many there are."""
+
+    def error(self, message: str, type_id: int) -> BtfError:
+        """What is to be raised about a type."""
+
+
+class _RecordsOf:
+    """Records out of a BTF and its bases."""
+
+    def __init__(self, btf: BTF) -> None:
+        self._btf = btf
+
+    @property
+    def pointer_size(self) -> int:
+        return self._btf.pointer_size
+
+    def head(self, type_id: int) -> tuple[int, int]:
+        if type_id == 0:
+            return kinds.VOID, 0
+        owner, at = locate(self._btf, type_id)
+        info, third = owner.words[at + 1 : at + 3].tolist()
+        return info >> kinds.INFO_KIND_SHIFT & kinds.INFO_KIND_MASK, third
+
+    def array(self, type_id: int) -> tuple[int, int]:
+        owner, at = locate(self._btf, type_id)
+        return int(owner.words[at + 3]), int(owner.words[at + 5])
+
+    def error(self, message: str, type_id: int) -> BtfError:
+        return BtfError(message, self._btf.path, "types", None, type_id)
+
+
+def follow(records: Records, type_id: int, through: Set[int] = TRANSPARENT) -> int:
+    """The id of the first type behind ``type_id`` whose kind is not in ``through``.
+
+    Raises BtfError when types refer to each other in a circle.
+    """
+    seen: set[int] = set()
+    kind, third = records.head(type_id)
+    while kind in through:
+        _not_again(records, type_id, seen)
+        type_id = third
+        kind, third = records.head(type_id)
+    return type_id
+
+
+def element(records: Records, type_id: int, through: Set[int] = TRANSPARENT) -> tuple[int, int]:
+    """(id, count): the type behind arrays and all of ``through``, and how many of it there are.
+
+    Raises BtfError when types refer to each other in a circle.
+    """
+    seen: set[int] = set()
+    count = 1
+    type_id = follow(records, type_id, through)
+    while records.head(type_id)[0] == kinds.ARRAY:
+        _not_again(records, type_id, seen)
+        type_id, nelems = records.array(type_id)
+        type_id = follow(records, type_id, through)
+        count *= nelems
+    return type_id, count
+
+
+def value_size(records: Records, type_id: int, through: Set[int] = TRANSPARENT) -> int | None:
+    """Bytes of a value of a type; None for what has no size: void, functions, declarations.
+
+    Raises BtfError when types refer to each other in a circle.
+    """
+    found, count = element(records, type_id, through)
+    kind, third = records.head(found)
+    if kind == kinds.PTR:
+        return count * records.pointer_size
+    return count * third if kind in kinds.SIZED else None
 
 
 def resolve(start: Type) -> Type:
@@ -58,7 +134,8 @@ def resolve(start: Type) -> Type:
 
     Raises BtfError when they refer to each other in a circle.
     """
-    return _follow(start, (*_TRANSPARENT, Var))
+    found = follow(_RecordsOf(start.btf), start.id, _RESOLVED)
+    return start if found == start.id else type_at(start.btf, found)
 
 
 def size_of(start: Type) -> int:
@@ -66,18 +143,12 @@ def size_of(start: Type) -> int:
 
     Raises BtfError for what has no size: void, functions, forward declarations.
     """
-    count = 1
-    seen: set[int] = set()
-    found = _follow(start, (*_TRANSPARENT, Var, DeclTag))
-    while isinstance(found, Array):
-        _not_again(found, seen)
-        count *= found.nelems
-        found = _follow(found.type, (*_TRANSPARENT, Var, DeclTag))
-    if isinstance(found, Ptr):
-        return count * start.btf.pointer_size
-    if isinstance(found, (Int, Float, AnyEnum, Composite, Datasec)):
-        return count * found.size
-    raise BtfError(f"{found!r} has no size", start.btf.path, "types", None, start.id)
+    records = _RecordsOf(start.btf)
+    size = value_size(records, start.id, _SIZED_AS_TARGET)
+    if size is None:
+        found, _ = element(records, start.id, _SIZED_AS_TARGET)
+        raise records.error(f"{type_at(start.btf, found)!r} has no size", start.id)
+    return size
 
 
 def align_of(start: Type) -> int:
@@ -87,73 +158,61 @@ def align_of(start: Type) -> int:
     part of BTF. Raises BtfError for what has no alignment.
     """
     # Depth first, without recursion: a struct's members come before the struct itself.
+    records = _RecordsOf(start.btf)
     known: dict[int, int] = {}
     open_ids: set[int] = set()
-    stack = [_aligned_by(start)]
+    wanted, _ = element(records, start.id)
+    stack = [wanted]
     while stack:
         top = stack[-1]
-        if top.id in known:
+        kind, size = records.head(top)
+        if top in known:
             stack.pop()
-            continue
-        if not isinstance(top, Composite):
-            known[top.id] = _scalar_alignment(top, start)
+        elif kind not in kinds.COMPOSITES:
+            known[top] = _scalar_alignment(records, top, start)
             stack.pop()
-            continue
-        inner = [_aligned_by(member.type) for member in top.members]
-        missing = [found for found in inner if found.id not in known]
-        if missing:
-            if top.id in open_ids:
-                raise BtfError(f"{top!r} contains itself", top.btf.path, "types", None, top.id)
-            open_ids.add(top.id)
-            stack += missing
-            continue
-        known[top.id] = _composite_alignment(top, [known[found.id] for found in inner])
-        stack.pop()
-    return known[_aligned_by(start).id]
+        else:
+            struct = type_at(start.btf, top)
+            assert isinstance(struct, Composite)
+            members = struct.members
+            inner = [element(records, member.type_id)[0] for member in members]
+            missing = [found for found in inner if found not in known]
+            if not missing:
+                known[top] = _composite_alignment(size, members, [known[i] for i in inner])
+                stack.pop()
+            elif top in open_ids:
+                raise records.error(f"{struct!r} contains itself", top)
+            else:
+                open_ids.add(top)
+                stack += missing
+    return known[wanted]
 
 
 def pointer_size(btf: BTF) -> int:
     """Bytes of a pointer: those of ``long``, 4 or 8; 8 when no type tells."""
-    found = (btf[i] for name in _LONGS for i in ids_by_name(btf, name, (INT,)))
+    found = (btf[i] for name in _LONGS for i in ids_by_name(btf, name, (kinds.INT,)))
     sizes = [(t.id, t.size) for t in found if isinstance(t, Int) and t.size in (4, 8)]
     return min(sizes)[1] if sizes else _DEFAULT_POINTER_SIZE
 
 
-def _aligned_by(start: Type) -> Type:
-    """The type that decides the alignment: behind names, modifiers and arrays."""
-    seen: set[int] = set()
-    found = _follow(start, _TRANSPARENT)
-    while isinstance(found, Array):
-        _not_again(found, seen)
-        found = _follow(found.type, _TRANSPARENT)
-    return found
+def _scalar_alignment(records: Records, type_id: int, start: Type) -> int:
+    kind, size = records.head(type_id)
+    if kind == kinds.PTR:
+        return records.pointer_size
+    if kind in _SCALARS and size:
+        return min(size, records.pointer_size)
+    raise records.error(f"{type_at(start.btf, type_id)!r} has no alignment", start.id)
 
 
-def _scalar_alignment(found: Type, start: Type) -> int:
-    if isinstance(found, Ptr):
-        return start.btf.pointer_size
-    if isinstance(found, (Int, Float, AnyEnum)) and found.size:
-        return min(found.size, start.btf.pointer_size)
-    raise BtfError(f"{found!r} has no alignment", start.btf.path, "types", None, start.id)
-
-
-def _composite_alignment(found: Composite, inner: list[int]) -> int:
-    for member, align in zip(found.members, inner, strict=True):
+def _composite_alignment(size: int, members: tuple[Member, ...], inner: list[int]) -> int:
+    for member, align in zip(members, inner, strict=True):
         if member.bitfield_size == 0 and member.bit_offset % (8 * align):
             return 1
     largest = max(inner, default=1)
-    return 1 if found.size % largest else largest
+    return 1 if size % largest else largest
 
 
-def _follow(start: Type, through: tuple[type[Type], ...]) -> Type:
-    found, seen = start, set[int]()
-    while isinstance(found, through):
-        _not_again(found, seen)
-        found = found.type  # type: ignore[attr-defined]
-    return found
-
-
-def _not_again(found: Type, seen: set[int]) -> None:
-    if found.id in seen:
-        raise BtfError("refers to itself in a circle", found.btf.path, "types", None, found.id)
-    seen.add(found.id)
+def _not_again(records: Records, type_id: int, seen: set[int]) -> None:
+    if type_id in seen:
+        raise records.error("refers to itself in a circle", type_id)
+    seen.add(type_id)

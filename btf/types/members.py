@@ -7,23 +7,17 @@ import numpy as np
 from ..compiled.jit import compiled
 from ..format.kinds import (
     ELEMENT_WORDS,
-    ENUM,
-    ENUM64,
-    FUNC_PROTO,
+    ENUM_BITS,
+    HAS_MEMBERS,
     HEAD_WORDS,
     INFO_KIND_FLAG,
     INFO_VLEN_MASK,
-    KIND_COUNT,
     STRUCT,
     UNION,
+    is_enum,
     kind_of,
 )
 from .btf import BTF
-
-# Kinds whose elements have rows. Entries of a DATASEC have none: they have no names.
-HAS_MEMBERS = np.zeros(KIND_COUNT, np.uint8)
-HAS_MEMBERS[[STRUCT, UNION, ENUM, ENUM64, FUNC_PROTO]] = 1
-HAS_MEMBERS.setflags(write=False)
 
 _24 = np.uint32(24)
 _31, _32, _ONES = np.uint64(31), np.uint64(32), np.uint64(0xFFFFFFFF)
@@ -31,8 +25,8 @@ _OFFSET_MASK = np.uint32(0xFFFFFF)
 
 
 def members(btf: BTF) -> dict[str, np.ndarray]:
-    """One entry per member of a STRUCT or UNION, parameter of a FUNC_PROTO and enumerator of an
-    ENUM or ENUM64 among the own types, in order of type id, then of position:
+    """One entry per member of a struct or union, parameter of a prototype and enumerator among the
+    own types, in order of type id, then of position. (Entries of a DATASEC have no names.)
 
     owner         uint32, own type (0-based) that it is part of
     position      uint32, from 0
@@ -76,9 +70,9 @@ def _fill_members(words, offsets, owner, position, name_off, type_id, at_bit, bi
             position[row] = number
             name_off[row] = words[body]
             word = words[body + 1]
-            if kind == ENUM or kind == ENUM64:
+            if is_enum(kind):
                 low, high = np.uint64(word), np.uint64(0)
-                if kind == ENUM64:
+                if ENUM_BITS[kind] == 64:
                     high = np.uint64(words[body + 2])
                 elif flag and low >> _31:
                     high = _ONES

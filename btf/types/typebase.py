@@ -197,20 +197,27 @@ class Unknown(Type):
         return f"kind {self.kind}, {4 * len(self.words)} bytes"
 
 
+def locate(btf: BTF, type_id: int) -> tuple[BTF, int]:
+    """The BTF that holds the type of a global id, and the first word of its record there.
+
+    Void is held by the first base and has no record. Raises IndexError when there is no such type.
+    """
+    owner = btf
+    while type_id < owner.start_id and owner.base is not None:
+        owner = owner.base
+    index = type_id - owner.start_id
+    if 0 <= index < owner.type_count:
+        return owner, int(owner.offsets[index])
+    if type_id == 0:
+        return owner, 0
+    raise IndexError(f"no type [{type_id}]: the last one is [{btf.type_end - 1}]")
+
+
 def type_at(btf: BTF, type_id: int) -> Type:
     """The type of a global id. Raises IndexError when there is none."""
-    owner: BTF | None = btf
-    while owner is not None and type_id < owner.start_id:
-        if owner.base is None:
-            break
-        owner = owner.base
-    assert owner is not None
+    owner, at = locate(btf, type_id)
     if type_id == 0:
         return _classes[kinds.VOID](owner, 0, 0, [0, 0, 0])
-    index = type_id - owner.start_id
-    if not 0 <= index < owner.type_count:
-        raise IndexError(f"no type [{type_id}]: the last one is [{btf.type_end - 1}]")
-    at = int(owner.offsets[index])
     head: list[int] = owner.words[at : at + HEAD_WORDS].tolist()
     cls = _classes.get(head[1] >> INFO_KIND_SHIFT & INFO_KIND_MASK, Unknown)
     return cls(owner, type_id, at, head)
