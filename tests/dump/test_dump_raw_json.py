@@ -12,6 +12,7 @@ import pytest
 import btf
 from support import btfwriter as bw
 from support import dumping, vectors
+from support.paths import DATASETS
 
 FORMATS = {"raw": (btf.dump_raw, ()), "json": (btf.dump_json, ("-j",))}
 # sha256 of bpftool 7.1's output for the demo, for machines without bpftool.
@@ -231,7 +232,7 @@ def test_golden_digests(name: str, style: str) -> None:
 def test_demo_equals_bpftool(folder: str, style: str, tmp_path: Path) -> None:
     """vmlinux, and every module standalone and split."""
     dumping.need("bpftool")
-    source, (function, options) = dumping.DATASETS / folder, FORMATS[style]
+    source, (function, options) = DATASETS / folder, FORMATS[style]
     base_path = tmp_path / "base.btf"
     base_path.write_bytes(dumping.base(source).to_bytes())
 
