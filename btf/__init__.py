@@ -39,7 +39,14 @@ if TYPE_CHECKING:
     from .edit.builder import Builder
     from .edit.ext import BtfExt, CodeSection, CoreRelo, CoreReloKind, FuncInfo, LineInfo, parse_ext
     from .edit.permute import Renumbered, permute, sort_by_name
-    from .errors import BtfError, NoBtfError, NotFoundError, UnsupportedError, WrongBaseError
+    from .errors import (
+        BtfError,
+        DwarfOnlyError,
+        NoBtfError,
+        NotFoundError,
+        UnsupportedError,
+        WrongBaseError,
+    )
     from .files import elf, images
     from .files.open import STANDALONE, Module, detect_form, load_base, open_module
     from .fingerprint.fingerprints import (
@@ -104,7 +111,7 @@ _HOMES = {
     "dump.raw": "dump_raw",
     "edit.builder": "Builder",
     "edit.permute": "Renumbered permute sort_by_name",
-    "errors": "BtfError NoBtfError NotFoundError UnsupportedError WrongBaseError",
+    "errors": "BtfError DwarfOnlyError NoBtfError NotFoundError UnsupportedError WrongBaseError",
     "edit.ext": "BtfExt CodeSection CoreRelo CoreReloKind FuncInfo LineInfo parse_ext",
     "fingerprint.fingerprints": "BaseFingerprints both_fingerprints fingerprints own_fingerprints",
     "format.kinds": "KIND_NAMES",
@@ -162,6 +169,7 @@ __all__ = [
     "Difference",
     "Differences",
     "Distilled",
+    "DwarfOnlyError",
     "Encoding",
     "Enum",
     "Enum64",

@@ -51,6 +51,10 @@ class NoBtfError(BtfError):
     """The file is sound, but there is no BTF in it."""
 
 
+class DwarfOnlyError(NoBtfError):
+    """There is no BTF in the ELF file, but DWARF that it can be made from."""
+
+
 class WrongBaseError(BtfError):
     """The module was not built for this base: its BTF cannot be put on it."""
 

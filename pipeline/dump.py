@@ -1,4 +1,4 @@
-"""One file's BTF as text, in one of the formats of ``splitbtf dump``."""
+"""The BTF of one file as text, in one of the formats of ``splitbtf dump``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import btf
 
 from .model.base import Announce
 from .model.errors import SourceError
+from .sources.discover import find_one
 from .sources.names import printable
+from .sources.unpack import unpacked
 from .work.base import load_base
 from .work.opening import open_types
 
@@ -23,17 +25,19 @@ def dump_file(
     asserts: bool = False,
     announce: Announce | None = None,
 ) -> Iterable[str]:
-    """The own types of a file, in pieces of text to be encoded with ``surrogateescape``.
+    """Dump the types that a file itself holds, in pieces of text for ``surrogateescape``.
 
+    path     a file, or a package with one kernel's BTF
     style    one of FORMATS
     asserts  of the C header: whether it asserts its own layout
 
-    Raises SourceError or BaseError; nothing is yielded before all that can go wrong has not.
+    Raises SourceError or BaseError, always before the first piece is yielded.
     """
     base = load_base(base_path, announce) if base_path is not None else None
-    types = open_types(path, base)
+    with unpacked([find_one(path)]) as (file,):
+        types = open_types(file, base)
     if base is not None and types.base is None:
-        shown = printable(path)
+        shown = printable(file.path)
         raise SourceError(f"{shown}: standalone BTF, not split: dump it without a base (-B)")
     if style == "c":
         try:

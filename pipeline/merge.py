@@ -17,7 +17,7 @@ from .sources.listing import absolute, find_files
 from .sources.names import printable
 from .sources.unpack import unpacked
 from .work.base import load_base
-from .work.opening import open_types
+from .work.opening import needs_base, open_types
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +89,9 @@ class _Seen:
         """The BTF of each input. Raises SourceError."""
         for file in inputs:
             began = time.perf_counter()
-            shown = printable(file.path)
-            if file.problem is not None:
-                raise SourceError(f"{shown}: {file.problem}")
-            types = open_types(file.content_path, base, shown=shown)
+            types = open_types(file, base)
             if base is None and types.base is not None:
-                raise SourceError(f"{shown}: split BTF: name its base, usually vmlinux, with -B")
+                raise needs_base(printable(file.path))
             self.files += 1
             self.bytes += types.words.nbytes + types.strings.nbytes
             self.types += types.type_count

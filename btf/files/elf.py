@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from typing import IO, cast
 
-from ..errors import BtfError, NoBtfError
+from ..errors import BtfError, DwarfOnlyError, NoBtfError
 from .sections import Sections, read_sections
 
 MAGIC = b"\x7fELF"
@@ -100,15 +100,15 @@ def _read_any(data: bytes | mmap.mmap, path: str | None) -> Sections:
 
 
 def btf_section(elf: ElfBtf, path: str | None) -> bytes:
-    """The ``.BTF`` section. Raises NoBtfError, saying how to get one, when there is none."""
-    if elf.btf is None:
-        fix = (
-            "it has DWARF: make BTF with `pahole -J` (Debian package dwarves)"
-            if elf.has_dwarf
-            else "and no DWARF to make it from: build the kernel with CONFIG_DEBUG_INFO_BTF"
-        )
-        raise NoBtfError(f"ELF file without a .BTF section; {fix}", path, ".BTF")
-    return elf.btf
+    """The ``.BTF`` section. Raises DwarfOnlyError or NoBtfError, saying how to get one."""
+    if elf.btf is not None:
+        return elf.btf
+    missing = "ELF file without a .BTF section"
+    if elf.has_dwarf:
+        fix = "it has DWARF: make BTF with `pahole -J` (Debian package dwarves)"
+        raise DwarfOnlyError(f"{missing}; {fix}", path, ".BTF")
+    fix = "and no DWARF to make it from: build the kernel with CONFIG_DEBUG_INFO_BTF"
+    raise NoBtfError(f"{missing}; {fix}", path, ".BTF")
 
 
 def release_of_banner(content: bytes) -> str | None:

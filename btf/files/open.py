@@ -18,6 +18,7 @@ Nothing in a BTF file says which base it was made for. A wrong base shows nevert
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -50,6 +51,8 @@ SPLIT = "split"
 DISTILLED = "distilled"
 DWARF = "dwarf"
 
+_MAGICS = (b"\x9f\xeb", b"\xeb\x9f")  # of BTF, in either byte order
+
 # Answers of _misfit.
 _FITS = 0
 _NAME_INSIDE_STRING = 1
@@ -72,28 +75,31 @@ class Module:
     release: str | None = None
 
 
-def load_base(data: bytes, *, path: str | None = None) -> BTF:
-    """vmlinux's BTF: a raw BTF file, an ELF file with a ``.BTF`` section, or a kernel image."""
-    if images.is_image(data):
-        data, _ = images.btf_from_image(data, path=path)
-    if elf_file.is_elf(data):
-        data = elf_file.btf_section(elf_file.read_elf(data, path), path)
-    return parse(data, path=path)
+def load_base(data: bytes | mmap.mmap, *, path: str | None = None) -> BTF:
+    """Read vmlinux's BTF: a raw BTF file, an ELF file with a ``.BTF`` section, or a kernel image.
+
+    Raises WrongBaseError for split BTF, NoBtfError or BtfError.
+    """
+    found = open_module(data, path=path).btf
+    if found.base is not None:
+        raise WrongBaseError("split BTF on a distilled base, not a kernel's base", path)
+    return found
 
 
 def open_module(
-    data: bytes | memoryview,
-    on: BTF | HasBase,
+    data: bytes | memoryview | mmap.mmap,
+    on: BTF | HasBase | None = None,
     *,
     path: str | None = None,
     release: str | None = None,
-    from_dwarf: Callable[[bytes], bytes] | None = None,
+    from_dwarf: Callable[[bytes | mmap.mmap], bytes] | None = None,
     prefer_dwarf: bool = False,
 ) -> Module:
-    """Read a module's BTF, find out its form, and check that it can be put on a base.
+    """Read the BTF of any file, find out its form, and check that it can be put on a base.
 
-    data          a raw BTF file or an ELF file
-    on            the base, or its index
+    data          a raw BTF file, an ELF file or a kernel image
+    on            the base, or its index. None: split BTF is refused with WrongBaseError, and BTF
+                  on a distilled base continues that
     release       of the base's kernel, where known: compared with the module's vermagic
     from_dwarf    makes standalone BTF of an ELF file that has DWARF and no BTF, or none that can
                   be used on this base; what it raises is passed on
@@ -103,10 +109,13 @@ def open_module(
     module is meant to outlive its kernel, so another release in its vermagic is no error; what
     does not fit shows when it is relocated. Raises NoBtfError, WrongBaseError or BtfError.
     """
-    base = base_of(on)
+    base = base_of(on) if on is not None else None
     if not elf_file.is_elf(data):
-        return Module(*_open_btf(data, None, base, path))
-    content = bytes(data)
+        if data[:2] not in _MAGICS and images.is_image(data):
+            raw, banner = images.btf_from_image(data, path=path)
+            return Module(*_open_btf(raw, None, base, path), release=banner)
+        return Module(*_open_btf(_in_memory(data), None, base, path))
+    content = data if isinstance(data, mmap.mmap) else bytes(data)
     file = elf_file.read_elf(content, path)
     foreign = bool(release and file.release and release != file.release)
     if foreign and file.btf_base is None:
@@ -126,6 +135,10 @@ def open_module(
         opened = btf, DWARF, input_bytes
     assert opened is not None
     return Module(*opened, file.name, file.build_id, file.depends, file.release)
+
+
+def _in_memory(data: bytes | memoryview | mmap.mmap) -> bytes | memoryview:
+    return bytes(data) if isinstance(data, mmap.mmap) else data
 
 
 def _open_btf(
@@ -153,17 +166,19 @@ def _open_btf(
 def _read_distilled(
     data: bytes | memoryview, btf_base: bytes, base: BTF | None, path: str | None
 ) -> BTF:
-    """BTF on its own distilled base (``.BTF`` and ``.BTF.base``), relocated to ``base``."""
+    """BTF on its own distilled base (``.BTF`` and ``.BTF.base``), relocated to ``base`` if there
+    is one."""
     try:
         distilled = parse(btf_base, path=path)
     except BtfError as error:
         message = f"in .BTF.base: {error.message}"
         raise BtfError(message, path, error.section, error.offset, error.type_id) from error
+    module = parse(data, distilled, path=path)
+    if base is None:
+        return module
     from ..distill.relocate import relocate  # late: few modules need it
 
-    if base is None:
-        raise WrongBaseError("split BTF on a distilled base, and no base to put it on", path)
-    return relocate(parse(data, distilled, path=path), base).btf
+    return relocate(module, base).btf
 
 
 def detect_form(data: bytes | memoryview, path: str | None = None) -> str:

@@ -24,7 +24,7 @@ from pathlib import PurePath
 from ..model.errors import SourceError
 from ..model.records import FileInput, KernelInput, ModuleInput
 from . import names
-from .formats import FORMATS
+from .formats import FORMATS, is_package
 from .listing import (
     Found,
     Sources,
@@ -128,6 +128,22 @@ def best_bases(found: Sources) -> list[Found]:
         (group.bases[0] for group in _shapes(found.modules, found.bases)),
         key=lambda base: base.path,
     )
+
+
+def find_one(path: str) -> FileInput:
+    """The one file that a path means: itself, or what a package with one kernel's BTF holds.
+
+    Raises SourceError.
+    """
+    if not is_package(os.path.basename(path)):
+        return FileInput(path, path)
+    found = find_files([path])
+    meant = best_bases(found) or found.modules
+    if len(meant) != 1:
+        raise SourceError(
+            f"{names.printable(path)} holds BTF of {len(meant)} files: unpack it and name one"
+        )
+    return file_input(meant[0])
 
 
 # ------------------------------------------------------------------ kernels apart

@@ -41,8 +41,12 @@ def unpacked(files: Iterable[File]) -> Iterator[list[File]]:
 
     Raises NoRoomError.
     """
+    files = list(files)
+    if all(file.package is None for file in files):
+        yield files
+        return
     with tempfile.TemporaryDirectory(prefix="splitbtf-") as folder:
-        yield _unpack(list(files), folder, "file")
+        yield _unpack(files, folder, "file")
 
 
 @dataclass(slots=True)

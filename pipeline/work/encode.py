@@ -9,6 +9,7 @@ same. The BTF is standalone; making it split is what the rest of splitbtf does.
 from __future__ import annotations
 
 import contextlib
+import mmap
 import os
 import re
 import shutil
@@ -58,7 +59,7 @@ class Encoder:
 
 
 def encode(
-    content: bytes | memoryview | None,
+    content: bytes | mmap.mmap | None,
     *,
     path: str,
     release: str | None,
@@ -198,7 +199,7 @@ def _opened(path: str) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _write(descriptor: int, content: bytes | memoryview) -> None:
+def _write(descriptor: int, content: bytes | mmap.mmap) -> None:
     view = memoryview(content)
     while view:
         view = view[os.write(descriptor, view) :]

@@ -1,17 +1,21 @@
-"""From a file to its BTF: a module's for the base, by way of pahole if need be; any file's."""
+"""From a file to its BTF: ``btf.open_module`` with reading, decompression and pahole added.
+
+All commands open their inputs here: ``open_input`` where BTF may be made of DWARF, ``open_path``
+otherwise.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import mmap
 from dataclasses import dataclass
 
 import btf
-from btf import elf, images
 
-from ..files.read import ReadError, read_input
+from ..files.read import ReadError, map_or_read, read_input
 from ..model.base import IndexedBase
 from ..model.errors import SourceError
-from ..model.records import ENCODE_ALL, ENCODE_NONE, ModuleInput, WorkOptions
+from ..model.records import ENCODE_ALL, ENCODE_NONE, FileInput, ModuleInput, WorkOptions
 from ..sources.names import printable
 from .encode import Encoded, encode
 
@@ -41,7 +45,7 @@ def open_input(
     """
     made: list[Encoded] = []
 
-    def from_dwarf(content: bytes) -> bytes:
+    def from_dwarf(content: bytes | mmap.mmap) -> bytes:
         seconds = options.encode_seconds
         made.append(encode(content, path=path, release=options.release, seconds=seconds))
         return made[-1].content
@@ -66,32 +70,36 @@ def open_input(
     return opened(read_input(debug.content_path), printable(debug.path))
 
 
-def open_types(path: str, base: IndexedBase | None, *, shown: str | None = None) -> btf.BTF:
-    """The BTF of any one file: raw, ELF or a kernel image, each perhaps compressed.
+def open_path(
+    path: str, on: btf.BaseIndex | None = None, *, shown: str, release: str | None = None
+) -> btf.Module:
+    """Open one file of any kind: raw BTF, ELF or a kernel image, compressed or not.
 
-    base    what split BTF continues, and what BTF on a distilled base is relocated to. Without a
-            base the former is refused, and the latter continues its distilled base
-    shown   what to call the file in messages
+    on        the base of split BTF, if there is one
+    shown     what to call the file in messages
+    release   of the base's kernel
 
-    Raises SourceError.
+    Raises ReadError or BtfError.
     """
-    shown = shown or printable(path)
+    return btf.open_module(map_or_read(path), on, path=shown, release=release)
+
+
+def open_types(file: FileInput, base: IndexedBase | None) -> btf.BTF:
+    """The BTF of one file, see ``open_path``. Raises SourceError."""
+    shown = printable(file.path)
+    if file.problem is not None:
+        raise SourceError(f"{shown}: {file.problem}")
+    on, release = (base.index, base.release) if base is not None else (None, None)
     try:
-        data = read_input(path)
-        if base is not None:
-            return btf.open_module(data, base.index, path=shown, release=base.release).btf
-        if images.is_image(data):
-            return btf.load_base(data, path=shown)
-        distilled = None
-        if elf.is_elf(data):
-            file = elf.read_elf(data, shown)
-            data = bytes(elf.btf_section(file, shown))
-            if file.btf_base is not None:
-                distilled = btf.parse(file.btf_base, path=shown)
-        if distilled is None and btf.detect_form(data, shown) == "split":
-            raise SourceError(f"{shown}: split BTF: name its base, usually vmlinux, with -B")
-        return btf.parse(data, distilled, path=shown)
+        return open_path(file.content_path, on, shown=shown, release=release).btf
     except ReadError as error:
         raise SourceError(f"{shown}: {error.message}") from error
     except btf.BtfError as error:
+        if base is None and isinstance(error, btf.WrongBaseError):
+            raise needs_base(shown) from error
         raise SourceError(str(error)) from error
+
+
+def needs_base(shown: str) -> SourceError:
+    """What to say of split BTF without its base."""
+    return SourceError(f"{shown}: split BTF: name its base, usually vmlinux, with -B")
