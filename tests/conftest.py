@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from support.paths import DEMO, TESTS
 from support.trees import small_tree
@@ -18,6 +19,11 @@ NOT_BESIDE_EACH_OTHER = {
     "tests/run/test_run.py", "tests/work/test_encode.py",
 }  # fmt: skip
 assert all((TESTS.parent / file).exists() for file in NOT_BESIDE_EACH_OTHER)
+
+# How long an example takes is the machine's affair.
+SLOW = [HealthCheck.too_slow]
+settings.register_profile("any machine", deadline=None, suppress_health_check=SLOW)
+settings.load_profile("any machine")
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -80,7 +80,7 @@ def test_vectors(name: str) -> None:
     world.assert_right()
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=300, suppress_health_check=list(HealthCheck))
 @given(GRAPHS, GRAPHS, GRAPHS, ORDERS, STRINGS)
 def test_graphs_that_no_compiler_would_write(
     base_nodes: list[Node], one: list[Node], other: list[Node], order: str, strings: str
@@ -95,7 +95,7 @@ def test_graphs_that_no_compiler_would_write(
     world.assert_right()
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150, suppress_health_check=list(HealthCheck))
 @given(GRAPHS, ORDERS)
 def test_all_at_once_gives_the_same(nodes: list[Node], order: str) -> None:
     """Input that would take too long component by component is refined as a whole instead."""

@@ -263,18 +263,27 @@ def test_parts_are_compiled_once_whatever_becomes_of_a_compiler(
     assert compiled_with("no part") == []
 
 
+# Compiles only when so many have said that there is something to compile.
 WARM_UP = """
 import sys, time
 from btf import warmup
 
+log, said, processes = sys.argv[1:]
+
+def say(sentence):
+    print(sentence)
+    with open(said, "a") as file:
+        file.write(sentence + chr(10))
+
 def compile(parts):
-    with open(sys.argv[1], "a") as file:
+    with open(log, "a") as file:
         print(*parts, file=file)
-    time.sleep(0.5)
+    while len(open(said).readlines()) < int(processes):
+        time.sleep(0.01)
 
 warmup._compile_elsewhere = compile
 warmup._PARTS = dict.fromkeys(warmup._PARTS, lambda: None)
-warmup.warm_up(print, tables=True)
+warmup.warm_up(say, tables=True)
 print(warmup.cache_folder("btf.compiled.jit").parent)
 """
 
@@ -284,7 +293,7 @@ def test_processes_that_start_at_once_compile_once(tmp_path: Path) -> None:
     script, log, cache = tmp_path / "warm.py", tmp_path / "log", tmp_path / "cache"
     script.write_text(WARM_UP)
     env = {**os.environ, "SPLITBTF_CACHE_DIR": str(cache), "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, script, log]
+    command = [sys.executable, script, log, tmp_path / "said", "4"]
     started = [subprocess.Popen(command, env=env, stdout=subprocess.PIPE) for _ in range(4)]
     assert [len(process.communicate()[0].splitlines()) for process in started] == [2] * 4
     assert log.read_text() == " ".join(warmup._PARTS) + "\n"
@@ -296,7 +305,7 @@ def test_a_cache_that_cannot_be_written_is_replaced_for_a_process(tmp_path: Path
     script, log, cache = tmp_path / "warm.py", tmp_path / "log", tmp_path / "file" / "cache"
     script.write_text(WARM_UP)
     cache.parent.write_text("no folder")
-    said, used = run_file(script, cache, str(log)).splitlines()
+    said, used = run_file(script, cache, str(log), str(tmp_path / "said"), "1").splitlines()
     assert said == (
         "first run of this version: compiling kernels, 10 to 20 s (not kept for later runs: "
         f"{cache} cannot be written to, Not a directory; "

@@ -40,7 +40,7 @@ def assert_same(mode: str, files: list[bytes]) -> None:
     assert {old: int(result.id_map[old]) for old in expected.id_map} == expected.id_map, mode
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=400, suppress_health_check=list(HealthCheck))
 @given(GRAPHS, GRAPHS, ORDERS, STRINGS)
 def test_library_and_naive_agree(
     base_nodes: list[Node], module_nodes: list[Node], order: str, strings: str
@@ -54,7 +54,7 @@ def test_library_and_naive_agree(
     assert_same("resplit", [base.to_bytes(), split.to_bytes()])
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150, suppress_health_check=list(HealthCheck))
 @given(GRAPHS, st.integers(1, 6))
 def test_units_of_one_program_collapse_alike(nodes: list[Node], units: int) -> None:
     """The same unit several times, on a base that is that unit: twins, cycles and table growth."""
@@ -82,7 +82,7 @@ def test_many_strings_that_are_new(strings: str) -> None:
     assert_same("split", [base.to_bytes(), module.to_bytes()])
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
 @given(st.lists(st.text(alphabet=st.characters(codec="utf-8"), max_size=6), max_size=8))
 def test_any_name_survives(names: list[str]) -> None:
     """Names are bytes up to NUL; whatever they are, they come out as they went in."""

@@ -24,7 +24,7 @@ import pytest
 from pipeline.engine.on_ray import OnRay
 from pipeline.model.errors import EngineError
 from pipeline.model.program import program_sha256
-from support.commands import splitbtf
+from support.commands import PATIENCE, splitbtf
 from support.disturbing import MODULES, descendants, faults, last_run, start, wait_until, working
 from support.objectstore import ObjectStore, object_store, results_in
 from support.paths import DEMO, ROOT, TESTS
@@ -78,8 +78,9 @@ def cluster(here: Path) -> Iterator[Cluster]:
         env = {
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": TOKEN,
-            "RAY_health_check_period_ms": "500",  # else a dead node is missed after 15 seconds
-            "RAY_health_check_timeout_ms": "1000",
+            # A dead node is missed after 1.5 seconds, not 15; one that is slow is not given up.
+            "RAY_health_check_period_ms": "500",
+            "RAY_health_check_timeout_ms": str(int(PATIENCE * 1000)),
             "RAY_health_check_failure_threshold": "3",
         }
 
@@ -153,7 +154,7 @@ def test_two_nodes_of_which_one_is_lost(
         with contextlib.suppress(ProcessLookupError):  # it went with its parent
             os.kill(lost, signal.SIGKILL)
     cluster.go_on.touch()
-    assert process.wait(120) == 0
+    assert process.wait(PATIENCE) == 0
     found = results_in(store, out)
     told = ("tables/modules/kernel=two/", "tables/kernels/kernel=two/")  # of where the inputs are
     for path, data in expected.items():

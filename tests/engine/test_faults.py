@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.store.output import read_manifests, read_table
-from support.commands import Finished, splitbtf
+from support.commands import PATIENCE, Finished, splitbtf, wait_for
 from support.disturbing import (
     LOCAL,
     MODULES,
@@ -81,9 +81,11 @@ def test_workers_die_and_hang(
 ) -> None:
     """A module that kills whoever touches it, one that hangs, a death without a reason."""
     out = tmp_path / "out"
-    env = faults(modules={POISON: "kill", HANGS: "hang", HICCUP: ["kill", str(tmp_path / "flag")]})
+    log = tmp_path / "log"
+    what = {POISON: "kill", HANGS: "hang", HICCUP: ["kill", str(tmp_path / "flag")]}
+    env = faults(modules=what, limits_of=HANGS, log=str(log))
     arguments = ("run", source, "-o", out, "--json", "--workers", 2, "--encode", "none",
-                 "--module-seconds", 3, "--engine", engine)  # fmt: skip
+                 "--module-seconds", 1, "--engine", engine)  # fmt: skip
     done = splitbtf(*arguments, env=env)
     assert done.code == 1, done.err
     json.loads(done.out)  # nothing but the result is there
@@ -92,7 +94,7 @@ def test_workers_die_and_hang(
     assert failures[POISON]["error_kind"] == "crashed"
     assert "killed by SIGKILL" in failures[POISON]["error"]
     assert failures[HANGS]["error_kind"] == "timed_out"
-    assert "took more than 3 s" in failures[HANGS]["error"]
+    assert "took more than 1 s" in failures[HANGS]["error"]
     run = last_run(out, "one")
     assert run["crashes"] >= 2 and run["worked"] == run["modules"] == len(MODULES)
     for path, content in results_of(out).items():
@@ -100,9 +102,10 @@ def test_workers_die_and_hang(
             assert content == undisturbed[path]
 
     # It is known what became of them: not tried for ever, unless that is asked for.
-    began = time.monotonic()
+    assert set(log.read_text().split()) >= set(MODULES)
+    log.unlink()
     assert splitbtf(*arguments, env=env).json["worked"] == 0
-    assert time.monotonic() - began < 20
+    assert not log.exists(), "somebody tried again"
     again = splitbtf(*arguments, "--retry")
     assert again.code == 0 and again.json["worked"] == 2, again.err
     assert results_of(out) == undisturbed
@@ -117,7 +120,7 @@ def test_worker_killed_from_outside(
     wait_until(hangs.exists, process)
     for worker in working(process.pid):
         os.kill(worker, signal.SIGKILL)
-    assert process.wait(120) == 0
+    assert process.wait(PATIENCE) == 0
     assert results_of(out) == undisturbed
     assert last_run(out, "one")["crashes"] >= 1
 
@@ -140,14 +143,14 @@ def killed_at(moment: str, source: Path, out: Path, engine: tuple[object, ...]) 
         wait_until(lambda: len(list(out.glob("cache/kernel=one/*.results"))) >= 2, process)
         below = descendants(process.pid)
         process.kill()
-        deadline = time.monotonic() + 30
-        while any(Path(f"/proc/{child}/exe").exists() for child in below):
-            assert time.monotonic() < deadline, "something stays behind"
-            time.sleep(0.05)
+        wait_for(
+            lambda: not any(Path(f"/proc/{child}/exe").exists() for child in below),
+            "the end of all that it had started",
+        )
     if moment == "in the second kernel":
         wait_until(lambda: kernels_in(out) == ["one"], process)
         process.kill()
-    assert process.wait(120) == -signal.SIGKILL
+    assert process.wait(PATIENCE) == -signal.SIGKILL
 
 
 @pytest.mark.parametrize(
@@ -267,10 +270,10 @@ def test_unchanged_inputs_are_not_touched(
     assert splitbtf("run", source, "-o", out, *LOCAL).code == 0
     time.sleep(2.1)  # what was changed a moment ago could change again unseen
     assert splitbtf("run", source, "-o", out, *LOCAL).code == 0
-    began = time.monotonic()
-    done = splitbtf("run", source, "-o", out, "--json")  # on Ray, which is not started
-    assert time.monotonic() - began < 5
-    assert done.code == 0 and done.json["workers"] == 0
+    # On Ray, which is not started: who starts it dies of that.
+    env = faults(die_in=["pipeline.engine.on_ray", "OnRay", "__init__", 1])
+    done = splitbtf("run", source, "-o", out, "--json", env=env)
+    assert done.code == 0 and done.json["workers"] == 0, done.err
     assert (done.json["worked"], done.json["read"]) == (0, 0)
     for kernel in ("one", "two"):
         run = last_run(out, kernel)

@@ -14,6 +14,7 @@ from pipeline.sources import unpack as staging
 from pipeline.sources.archive import PackagedFile
 from pipeline.sources.unpack import Staging
 from support import debwriter
+from support.commands import PATIENCE
 from support.elfwriter import elf
 from support.packages import kernels
 from support.trees import files_below
@@ -74,7 +75,7 @@ def test_the_base_is_there_before_the_rest(
 
     def slowly(found: PackagedFile, target: str) -> str | None:
         if seen.is_set():
-            assert go_on.wait(30)
+            assert go_on.wait(PATIENCE)
         seen.set()
         return real(found, target)
 

@@ -6,10 +6,16 @@ import json
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from support.paths import ROOT
+
+PATIENCE = 600.0
+"""Seconds. Protects from waiting for ever for what never happens: no test comes near it, however
+slow the machine. Tests wait for events, and never assert that something took less than a time."""
 
 
 @dataclass(frozen=True)
@@ -32,3 +38,11 @@ def splitbtf(*arguments: object, env: dict[str, str] | None = None) -> Finished:
         command, cwd=ROOT, env={**os.environ, **(env or {})}, capture_output=True, text=True
     )
     return Finished(done.returncode, done.stdout, done.stderr)
+
+
+def wait_for(condition: Callable[[], object], what: str) -> None:
+    """Until a condition holds."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, f"for {PATIENCE:.0f} s not seen: {what}"
+        time.sleep(0.005)

@@ -7,12 +7,12 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from pipeline.store.output import read_table
+from support.commands import wait_for
 from support.paths import DEMO, ROOT, TESTS
 
 FAULTY = TESTS / "support" / "faulty"
@@ -39,11 +39,13 @@ def start(*arguments: object, env: dict[str, str]) -> subprocess.Popen[bytes]:
 
 
 def wait_until(condition: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 120
-    while not condition():
+    def seen() -> bool:
+        if condition():
+            return True
         assert process.poll() is None, "it ended before it could be disturbed"
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
+        return False
+
+    wait_for(seen, "what was to be disturbed")
 
 
 def last_run(out: str | Path, kernel: str) -> dict[str, Any]:

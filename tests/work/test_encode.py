@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,8 +26,10 @@ from pipeline.work import encode as encoding
 from pipeline.work.base import load_first
 from pipeline.work.encode import EncodeError, build_options, encode, find_encoder
 from support import debwriter
-from support.commands import splitbtf
+from support.commands import PATIENCE, splitbtf, wait_for
+from support.disturbing import faults
 from support.elfwriter import elf, modinfo
+from support.faulty.sitecustomize import begin_limits_when_hanging
 from support.paths import ROOT
 from support.trees import small_tree
 
@@ -41,7 +42,12 @@ for word; do
     in=$word
 done
 echo "$@" >> FOLDER/log
-grep -q HANG "$in" && { sleep 1000 & echo $! >> FOLDER/pids; sleep 1000; }
+if grep -q HANG "$in"; then
+    sleep 1000 &
+    echo $! >> FOLDER/pids
+    echo $$ >> FOLDER/hanging
+    sleep 1000
+fi
 grep -q FAIL "$in" && { echo "no good DWARF" >&2; exit 1; }
 grep -q CRASH "$in" && kill -SEGV $$
 grep -q NOTHING "$in" && exit 0
@@ -68,16 +74,16 @@ class FakePahole:
         log = self.folder / "log"
         return log.read_text().splitlines() if log.exists() else []
 
-    def left_running(self, seconds: float = 5.0) -> list[int]:
-        """What it started and is still there; a killed process takes a moment to go."""
+    @property
+    def running(self) -> list[int]:
+        """What it started and is still there."""
         pids = [int(line) for line in (self.folder / "pids").read_text().split()]
         assert pids
-        deadline = time.monotonic() + seconds
-        while left := [pid for pid in pids if _state(pid) not in ("gone", "Z")]:
-            if time.monotonic() > deadline:
-                break
-            time.sleep(0.02)
-        return left
+        return [pid for pid in pids if _state(pid) not in ("gone", "Z")]
+
+    def wait_for_the_end(self) -> None:
+        """Of what it started: a killed process takes a moment to go."""
+        wait_for(lambda: not self.running, "the end of what pahole started")
 
 
 def _state(pid: int) -> str:
@@ -154,7 +160,7 @@ def test_never_more_than_one_thread(pahole: tuple[int, int]) -> None:
 # ------------------------------------------------------------------ one file
 
 
-def encoded(content: bytes, seconds: float = 30) -> bytes:
+def encoded(content: bytes, seconds: float = PATIENCE) -> bytes:
     return encode(content, path="m.ko", release="6.1.0", seconds=seconds).content
 
 
@@ -173,15 +179,18 @@ def test_what_pahole_writes_comes_back(fake: FakePahole, demo_btf: Callable[[str
         ("HANG", ENCODE_TIMEOUT, "killed after 0.5 s"),
     ],
 )
-def test_what_can_go_wrong(fake: FakePahole, words: str, kind: str, message: str) -> None:
+def test_what_can_go_wrong(
+    fake: FakePahole, words: str, kind: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     descriptors = len(os.listdir("/proc/self/fd"))
-    began = time.monotonic()
+    monkeypatch.setattr(subprocess.Popen, "communicate", subprocess.Popen.communicate)  # undone
+    begin_limits_when_hanging(str(fake.folder / "hanging"))
     with pytest.raises(EncodeError, match=message) as caught:
-        encoded(with_dwarf(words), seconds=0.5 if words == "HANG" else 30)
-    assert caught.value.kind == kind and time.monotonic() - began < 20
+        encoded(with_dwarf(words), seconds=0.5)
+    assert caught.value.kind == kind
     assert len(os.listdir("/proc/self/fd")) == descriptors
     if words == "HANG":
-        assert fake.left_running() == [], "what pahole started must go too"
+        fake.wait_for_the_end()  # what pahole started must go too
 
 
 def test_pahole_goes_with_a_process_that_is_killed(fake: FakePahole) -> None:
@@ -193,19 +202,15 @@ def test_pahole_goes_with_a_process_that_is_killed(fake: FakePahole) -> None:
     assert worker.stdin is not None
     worker.stdin.write(with_dwarf("HANG"))
     worker.stdin.close()
-    deadline = time.monotonic() + 30
-    while not (fake.folder / "pids").exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
+    wait_for((fake.folder / "hanging").exists, "a pahole that hangs")
     (child,) = [
         int(pid)
         for pid in Path(f"/proc/{worker.pid}/task/{worker.pid}/children").read_text().split()
     ]
     worker.send_signal(signal.SIGKILL)
     worker.wait()
-    while Path(f"/proc/{child}").exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert not Path(f"/proc/{child}").exists()
-    for pid in fake.left_running(0):  # what it had started itself, here "sleep", is the test's
+    wait_for(lambda: not Path(f"/proc/{child}").exists(), "the end of pahole")
+    for pid in fake.running:  # what it had started itself, here "sleep", is the test's
         os.kill(pid, signal.SIGKILL)
 
 
@@ -244,7 +249,8 @@ def test_each_form_of_module(
         (root / f"{name}.ko").write_bytes(content)
     (root / "vmlinux.btf.zst").rename(root / "vmlinux-6.1.0-50-cloud-amd64.btf.zst")
     arguments = ("run", root, "-o", tmp_path / "out", "--engine", "local", "--encode-seconds", 1)
-    done = splitbtf(*arguments)
+    env = faults(hanging=str(fake.folder / "hanging"))
+    done = splitbtf(*arguments, env=env)
     assert done.code == 1, done.err
     rows = {row["module"]: row for row in read_table(tmp_path / "out", "modules").to_pylist()}
     told = {name: (row["form"], row["encoder"], row["error_kind"]) for name, row in rows.items()}
@@ -259,15 +265,16 @@ def test_each_form_of_module(
         "other-kernel": (None, None, "wrong_base"),
     }
     assert rows["only-dwarf"]["output_sha256"] == rows["both"]["output_sha256"]
-    assert len(fake.calls) == 4 and fake.left_running() == []
+    assert len(fake.calls) == 4
+    fake.wait_for_the_end()
 
-    done = splitbtf(*arguments, "--encode", "none")
+    done = splitbtf(*arguments, "--encode", "none", env=env)
     rows = {row["module"]: row for row in read_table(tmp_path / "out", "modules").to_pylist()}
     assert rows["only-dwarf"]["error_kind"] == "no_btf"
     assert "--encode" in rows["only-dwarf"]["error"] or "pahole" in rows["only-dwarf"]["error"]
     assert len(fake.calls) == 4
 
-    done = splitbtf(*arguments, "--encode", "all")
+    done = splitbtf(*arguments, "--encode", "all", env=env)
     rows = {row["module"]: row for row in read_table(tmp_path / "out", "modules").to_pylist()}
     assert rows["both"]["form"] == "dwarf" and rows["act_bpf"]["form"] == "standalone"
 
@@ -319,7 +326,7 @@ def test_a_vmlinux_that_has_only_dwarf(
     other = tmp_path / "vmlinuz-6.1.0"
     other.write_bytes(b"MZ no kernel in it")
     files = [FileInput(str(path), path.name) for path in (base, other)]
-    found = load_first(files, lambda file: file, encode_seconds=30)
+    found = load_first(files, lambda file: file, encode_seconds=PATIENCE)
     assert found.encoder == "pahole 1.24" and found.file == files[0] and found.release == "6.1.0"
     assert found.content == btf.parse(demo_btf("hid-elecom")).to_bytes()
     with pytest.raises(BaseError, match=r"only DWARF.*no compressed vmlinux"):
@@ -347,8 +354,8 @@ def test_pahole_itself(tmp_path: Path, size: str) -> None:
     (tmp_path / "m.c").write_text(source)
     subprocess.run(["gcc", "-g", "-c", "m.c", "-o", "m.ko"], cwd=tmp_path, check=True)
     content = (tmp_path / "m.ko").read_bytes()
-    made = encode(content, path="m.ko", release="6.1.0", seconds=60)
-    again = encode(None, path=str(tmp_path / "m.ko"), release="6.1.0", seconds=60)
+    made = encode(content, path="m.ko", release="6.1.0", seconds=PATIENCE)
+    again = encode(None, path=str(tmp_path / "m.ko"), release="6.1.0", seconds=PATIENCE)
     assert made == again and made.encoder == str(encoding.find_encoder())
     types = btf.parse(made.content)
     assert types.find("mine", btf.kinds.STRUCT).size == 32

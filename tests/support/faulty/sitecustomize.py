@@ -6,6 +6,10 @@ SPLITBTF_FAULTS holds JSON, with any of:
                 to the first, who makes FILE
     hang_after  [n, FILE]: a process makes FILE and hangs at its module n + 1
     wait_for    FILE: no module is worked on until it is there
+    log         FILE: a line for each module that somebody begins to work on
+    limits_of   NAME: limits of time are for this module; all others may take as long as they like
+    hanging     FILE: a program that is started is given its time from when its process id is in
+                this file; until then it may take as long as it likes to get there, or to end
     die_in      [module, class, function, n]: at its n-th call a process kills itself
 
 Program and tests are as they are without it.
@@ -13,15 +17,22 @@ Program and tests are as they are without it.
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import importlib.abc
 import importlib.machinery
 import importlib.util
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
+AGES = 3600.0  # seconds
 FAULTS = json.loads(os.environ.get("SPLITBTF_FAULTS", "{}"))
 
 
@@ -30,7 +41,7 @@ def kill() -> None:
 
 
 def hang() -> None:
-    time.sleep(3600)
+    time.sleep(AGES)
 
 
 def is_first(flag: str) -> bool:
@@ -53,6 +64,9 @@ def change_worker(worker: object) -> None:
         if left == 0 and is_first(flag):
             hang()
         left -= 1
+        if "log" in FAULTS:
+            with Path(FAULTS["log"]).open("a") as log:
+                log.write(f"{module.name}\n")  # type: ignore[attr-defined]
         what = FAULTS.get("modules", {}).get(module.name)  # type: ignore[attr-defined]
         if isinstance(what, list):
             what = what[0] if is_first(what[1]) else None
@@ -61,6 +75,40 @@ def change_worker(worker: object) -> None:
         return original(module, *others, **named)
 
     worker.run_module = run_module  # type: ignore[attr-defined]
+    if "limits_of" in FAULTS:
+        for name in ("_within_limits", "carefully"):
+            setattr(worker, name, without_limits(getattr(worker, name)))
+    if "hanging" in FAULTS:
+        begin_limits_when_hanging(FAULTS["hanging"])
+
+
+def without_limits(original: Callable[..., object]) -> Callable[..., object]:
+    """Limits for one module only: a test waits for those of a module that hangs, and others are
+    not to run into them where the machine is slow."""
+
+    def within_limits(module: object, shared: object, options: object) -> object:
+        if module.name != FAULTS["limits_of"]:  # type: ignore[attr-defined]
+            options = dataclasses.replace(options, module_seconds=AGES, encode_seconds=AGES)  # type: ignore[type-var]
+        return original(module, shared, options)
+
+    return within_limits
+
+
+def begin_limits_when_hanging(file: str) -> None:
+    original = subprocess.Popen.communicate
+
+    def communicate(process: subprocess.Popen[Any], input: Any = None, timeout: Any = None) -> Any:
+        while timeout is not None and process.poll() is None and not hangs(process.pid, file):
+            time.sleep(0.01)
+        return original(process, input, timeout)
+
+    subprocess.Popen.communicate = communicate  # type: ignore[method-assign]
+
+
+def hangs(process: int, file: str) -> bool:
+    with contextlib.suppress(OSError), Path(file).open() as lines:
+        return f"{process}\n" in lines
+    return False
 
 
 def change_function(module: object, holder: str, name: str, calls: int) -> None:

@@ -13,7 +13,9 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+import resource
 import shutil
+import signal
 import struct
 import subprocess
 import tempfile
@@ -23,7 +25,7 @@ from support.oracles import naive
 from support.paths import TESTS
 
 SOURCE = TESTS / "support" / "oracles" / "libbpf_oracle.c"
-SECONDS = 10  # libbpf does not finish on some inputs
+SECONDS = 10  # of CPU: libbpf does not finish on some inputs
 
 
 TOO_OLD = 3  # exit status
@@ -55,15 +57,18 @@ class Oracle:
                 path.write_bytes(data)
             out, more = Path(folder, "out.btf"), Path(folder, "out.btf.more")
             command = [self.program, mode, str(out), *map(str, paths)]
-            try:
-                done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
-            except subprocess.TimeoutExpired:
-                raise Refused(f"did not finish within {SECONDS} s") from None
+            done = subprocess.run(command, capture_output=True, text=True, preexec_fn=_limit)
+            if done.returncode == -signal.SIGXCPU:
+                raise Refused(f"did not finish within {SECONDS} s")
             if done.returncode == TOO_OLD:
                 raise TooOld(mode)
             if done.returncode:
                 raise Refused(done.stderr.strip() or f"exit status {done.returncode}")
             return out.read_bytes(), more.read_bytes() if more.exists() else b""
+
+
+def _limit() -> None:
+    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS + 1))
 
 
 def sections(data: bytes) -> naive.Result:
