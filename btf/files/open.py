@@ -1,7 +1,9 @@
-"""A module as it comes: which form its BTF has, and whether it belongs to the base at all.
+"""From any bytes to BTF: raw, in an ELF file, in a kernel image; with or without a base.
 
-standalone  all types the module uses, made without a base
-dwarf       none that can be used, but DWARF, of which the caller can have standalone BTF made
+``open_module`` finds out which form the BTF has, and whether it belongs to the base at all.
+
+standalone  all types that it uses, made without a base
+dwarf       as standalone, made by the caller from a module's DWARF, as its BTF cannot be used
 split       continues a base already; deduplicated once more against it
 distilled   split on a ``.BTF.base`` of its own; relocated to the base, then like split
 
@@ -28,12 +30,12 @@ from ..compiled.jit import compiled
 from ..errors import BtfError, WrongBaseError
 from ..format.header import Header, parse_header
 from ..format.kinds import (
-    ARRAY,
     DATASEC,
     DECL_TAG,
     ELEMENT_NAME,
     ELEMENT_REF,
     ELEMENT_WORDS,
+    FIXED_REFS,
     FIXED_WORDS,
     FUNC,
     FUNC_PROTO,
@@ -61,9 +63,11 @@ _IMPOSSIBLE_REFERENCE = 2
 
 @dataclass(frozen=True, eq=False)
 class Module:
-    """A module's BTF, read and checked, and what its file says of it.
+    """BTF out of a file, read and checked, and what the file says of itself.
 
+    form         STANDALONE, DWARF, SPLIT or DISTILLED
     input_bytes  size of the BTF, not of the file around it
+    release      of a module the first word of its vermagic, of a vmlinux that of its banner
     """
 
     btf: BTF
@@ -237,6 +241,10 @@ def _parse_split(data: bytes | memoryview, head: Header, base: BTF | None, path:
 
 @compiled
 def _begins_string(base_strings, own_strings, offset):  # type: ignore[no-untyped-def]
+    """Whether a global string ``offset`` (int64) is the beginning of a string.
+
+    base_strings, own_strings   uint8: string sections of the flattened base and of the split BTF
+    """
     own = offset - len(base_strings)
     if own > 0:
         return own_strings[own - 1] == 0
@@ -245,7 +253,7 @@ def _begins_string(base_strings, own_strings, offset):  # type: ignore[no-untype
 
 @compiled
 def _may_refer(kind, target):  # type: ignore[no-untyped-def]
-    """Whether a type of ``kind`` may refer to one of kind ``target``."""
+    """Whether a type of ``kind`` may refer to one of kind ``target``, both int64."""
     if kind == DECL_TAG:
         return target != FUNC_PROTO and target != DATASEC and target != DECL_TAG
     if kind == DATASEC:
@@ -261,7 +269,14 @@ def _may_refer(kind, target):  # type: ignore[no-untyped-def]
 
 @compiled
 def _misfit(words, offsets, strings, base_words, base_offsets, base_strings):  # type: ignore[no-untyped-def]
-    """Look for what split BTF cannot contain on its true base: (code, own type, word)."""
+    """Find the first thing that split BTF cannot contain on its true base.
+
+    words, offsets, strings                  of the split BTF, as in ``BTF``; ids are global
+    base_words, base_offsets, base_strings   of the flattened base
+
+    Returns (code, own type from 0, position in ``words``); code is _FITS, _NAME_INSIDE_STRING or
+    _IMPOSSIBLE_REFERENCE.
+    """
     first_own = len(base_offsets)
     for index in range(len(offsets) - 1):
         at = np.int64(offsets[index])
@@ -275,7 +290,7 @@ def _misfit(words, offsets, strings, base_words, base_offsets, base_strings):  #
             is_name = False
             is_ref = step < 0 and HEAD_IS_REF[kind] != 0
             if step >= 0 and step < FIXED_WORDS[kind]:
-                is_ref = kind == ARRAY and step < 2
+                is_ref = step < FIXED_REFS[kind]
             elif step >= 0 and ELEMENT_WORDS[kind] > 0:
                 part = (step - FIXED_WORDS[kind]) % ELEMENT_WORDS[kind]
                 is_name = part == ELEMENT_NAME[kind]
