@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from . import dedup, dump, explain, fetch, find, layers, merge, query, run
 from .text import error_line
 
-DONE, FAILED_INPUTS, NOTHING_DONE, INTERRUPTED = 0, 1, 2, 130
+NOTHING_DONE, INTERRUPTED = 2, 130
 COMMANDS = (run, dedup, merge, dump, fetch, find, explain, query, layers)
 
 
@@ -38,21 +38,13 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     options = parser().parse_args(arguments)
-    from pipeline.model.errors import (
-        BaseError,
-        EngineError,
-        InternalError,
-        NoRoomError,
-        OutputError,
-        QueryError,
-        SourceError,
-    )
+    from pipeline.model.errors import CommandError, InternalError
 
     try:
         code: int = options.command(options)
         sys.stdout.flush()
         return code
-    except (SourceError, BaseError, EngineError, NoRoomError, OutputError, QueryError) as error:
+    except CommandError as error:
         print(error_line(str(error)), file=sys.stderr)
         return NOTHING_DONE
     except InternalError as error:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import json
 from typing import Any
 
-from .text import Reporter, size, summary_lines
+from .text import Reporter, print_json, size, summary_lines
 
 DESCRIPTION = """\
 Deduplicate modules' BTF against a base and write OUTDIR/MODULE.btf for each. A FILE is raw BTF
@@ -55,7 +54,7 @@ def main(options: argparse.Namespace) -> int:
             "work_seconds": round(report.work_seconds, 6),
             "output": report.output_folder,
         }
-        print(json.dumps(facts, indent=1))
+        print_json(facts)
     else:
         print("\n".join(summary_lines(report.summary)))
         rate = report.summary.bytes_in / max(report.work_seconds, 1e-9)

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from .text import plural, size
+from .text import nearest_names, number, plural, print_json, size
 
 if TYPE_CHECKING:
     from pipeline.analysis.explain import (
-        Answers,
         Cause,
         KernelAnswer,
         ModuleAnswer,
-        Stayed,
         TypeAnswer,
+        TypeAnswers,
+        UnmergedRow,
     )
 
 DESCRIPTION = """\
@@ -55,29 +55,28 @@ def main(options: argparse.Namespace) -> int:
     with Explanations(options.out, options.kernel, options.module) as explanations:
         if options.type:
             return _say_types(explanations.of_type(options.module, options.type), options)
-        facts: dict[str, Any]
+        answer: ModuleAnswer | KernelAnswer
         if options.module:
-            of_module = explanations.of_module(options.module)
-            facts, lines = of_module.as_json(), module_lines(of_module)
+            answer = explanations.of_module(options.module)
+            lines = module_lines(answer)
         else:
-            of_kernel = explanations.of_kernel()
-            facts, lines = of_kernel.as_json(), kernel_lines(of_kernel)
-    print(json.dumps(facts, indent=1) if options.json else "\n".join(lines))
+            answer = explanations.of_kernel()
+            lines = kernel_lines(answer)
+    if options.json:
+        print_json(asdict(answer))
+    else:
+        print("\n".join(lines))
     return 0
 
 
-def _say_types(answers: Answers, options: argparse.Namespace) -> int:
+def _say_types(answers: TypeAnswers, options: argparse.Namespace) -> int:
     if options.json:
-        facts = {
-            "found": [answer.as_json() for answer in answers.found],
-            "nearest": list(answers.nearest),
-        }
-        print(json.dumps(facts, indent=1))
+        print_json(asdict(answers))
     elif answers.found:
         print("\n\n".join("\n".join(type_lines(answer)) for answer in answers.found))
     else:
-        nearest = f"; the nearest names: {', '.join(answers.nearest)}" if answers.nearest else ""
-        print(f"no type {options.type!r} in {options.module} or vmlinux{nearest}")
+        missing = f"no type {options.type!r} in {options.module} or vmlinux"
+        print(f"{missing}{nearest_names(answers.nearest)}")
     return 0 if answers.found else 1
 
 
@@ -102,7 +101,7 @@ def kernel_lines(answer: KernelAnswer) -> list[str]:
     for cause in answer.causes[:SHOWN]:
         where = cause.modules[0] if len(cause.modules) == 1 else f"{len(cause.modules):,}"
         lines.append(
-            f"{_number(cause.types):>8} {_bytes(cause.bytes):>10}  {where:<16} "
+            f"{number(cause.types):>8} {size(cause.bytes):>10}  {where:<16} "
             f"{_c_name(cause.kind, cause.name)}: {cause.difference}"
         )
     if len(answer.causes) > SHOWN:
@@ -135,7 +134,7 @@ def module_lines(answer: ModuleAnswer) -> list[str]:
     return lines
 
 
-def _stayed(one: Stayed) -> str:
+def _stayed(one: UnmergedRow) -> str:
     also = "" if one.sole is not False else ", and because of others"
     return f"[{one.type_id}] {one.path}{also}"
 
@@ -193,7 +192,7 @@ def type_lines(answer: TypeAnswer) -> list[str]:
     return lines
 
 
-def _why(row: Stayed, cause: Cause) -> list[str]:
+def _why(row: UnmergedRow, cause: Cause) -> list[str]:
     """What the way from the type to its root cause does not say."""
     if row.type_id == cause.type_id:
         return []
@@ -210,7 +209,7 @@ def _why(row: Stayed, cause: Cause) -> list[str]:
     return []
 
 
-def _gain(cause: Cause, row: Stayed, answer: TypeAnswer) -> str:
+def _gain(cause: Cause, row: UnmergedRow, answer: TypeAnswer) -> str:
     if cause.reason == "never_merged" or cause.types is None or cause.bytes is None:
         return "What that would save was not worked out."
     if cause.bytes < 0:
@@ -270,11 +269,3 @@ def _c_name(kind: str, name: str) -> str:
         return name
     word = {"FWD": "declaration of"}.get(kind, kind.lower().replace("_", " "))
     return f"{word} {name}".strip()
-
-
-def _number(count: int | None) -> str:
-    return f"{count:,}" if count is not None else "?"
-
-
-def _bytes(count: int | None) -> str:
-    return size(count) if count is not None else "?"

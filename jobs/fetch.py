@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
+from dataclasses import asdict
 from typing import Any
 
-from .text import Reporter, error_line, plural, size
+from .text import Reporter, error_line, plural, print_json, size
 
 DESCRIPTION = """\
 Download the packages of public kernels with this machine's apt, and check their SHA-256. A NAME is
@@ -51,13 +51,9 @@ def main(options: argparse.Namespace) -> int:
     if not options.name:
         options.parser.error("name a kernel; --list lists them")
     from pipeline.sources.fetch import FetchError, fetch
-    from pipeline.sources.manifests import ManifestError, find
+    from pipeline.sources.manifests import find
 
-    try:
-        manifests = [find(name) for name in options.name]  # all are sound before one is fetched
-    except ManifestError as error:
-        print(error_line(str(error)), file=sys.stderr)
-        return 2
+    manifests = [find(name) for name in options.name]  # all are sound before one is fetched
     reporter = Reporter()
     done: dict[str, list[Any]] = {}
     failed: dict[str, str] = {}
@@ -70,17 +66,8 @@ def main(options: argparse.Namespace) -> int:
             failed[manifest.name] = str(error)
             print(error_line(f"{manifest.name}: {error}"), file=sys.stderr)
     if options.json:
-        facts = {
-            "fetched": {
-                name: [
-                    {"path": file.path, "bytes": file.bytes, "was_there": file.was_there}
-                    for file in files
-                ]
-                for name, files in done.items()
-            },
-            "failed": failed,
-        }
-        print(json.dumps(facts, indent=1))
+        fetched = {name: [asdict(file) for file in files] for name, files in done.items()}
+        print_json({"fetched": fetched, "failed": failed})
     else:
         for name, files in done.items():
             new = [file for file in files if not file.was_there]
@@ -101,7 +88,7 @@ def _list(options: argparse.Namespace) -> int:
         debug = sum(package.bytes for package in manifest.packages if package.only_debug)
         rows.append((manifest.name, plain, debug))
     if options.json:
-        print(json.dumps([dict(zip(LISTED, row, strict=True)) for row in rows], indent=1))
+        print_json([dict(zip(LISTED, row, strict=True)) for row in rows])
         return 0
     width = max(len(name) for name, _, _ in rows)
     for name, plain, debug in rows:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from .text import plural
+from .text import nearest_names, plural, print_json
 
 if TYPE_CHECKING:
-    from pipeline.analysis.find import Found
+    from pipeline.analysis.find import FoundType
 
 DESCRIPTION = """\
 List every type called NAME in vmlinux and the modules of the kernels in OUT, with type id, global
@@ -52,10 +52,10 @@ def main(options: argparse.Namespace) -> int:
     if options.json:
         facts = {
             "name": options.name,
-            "found": [found.as_json() for found in search.found],
+            "found": [asdict(found) for found in search.found],
             "nearest": list(search.nearest),
         }
-        print(json.dumps(facts, indent=1))
+        print_json(facts)
     elif search.found:
         print("\n".join(_lines(search.found)))
     else:
@@ -67,10 +67,10 @@ def _nothing(options: argparse.Namespace, nearest: tuple[str, ...]) -> str:
     what = f"no {options.kind or 'type'} is called {options.name!r}"
     if options.module:
         what += f" in {options.module} or vmlinux"
-    return f"{what}; the nearest names: {', '.join(nearest)}" if nearest else what
+    return f"{what}{nearest_names(nearest)}"
 
 
-def _lines(found: tuple[Found, ...]) -> list[str]:
+def _lines(found: tuple[FoundType, ...]) -> list[str]:
     """The meanings, and for each of them where it is."""
     meanings = max(one.meaning for one in found)
     several = len({one.out for one in found}) > 1
@@ -78,7 +78,7 @@ def _lines(found: tuple[Found, ...]) -> list[str]:
     lines = []
     if meanings > 1:
         lines.append(f"{plural(meanings, 'different type')} of that name:")
-    by_meaning: list[list[Found]] = [[] for _ in range(meanings)]
+    by_meaning: list[list[FoundType]] = [[] for _ in range(meanings)]
     for one in found:
         by_meaning[one.meaning - 1].append(one)
     for those in by_meaning:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 from typing import TYPE_CHECKING, Any
 
-from .text import plural, size
+from .text import plural, print_json, size, table
 
 if TYPE_CHECKING:
-    from pipeline.analysis.layers import KernelLayers, Layout
+    from pipeline.analysis.layers import KernelLayers, LayoutCost
 
 DESCRIPTION = """\
 Write the split BTF of the kernels in OUT in chains of more than two levels, so that types which
@@ -49,7 +48,7 @@ def add_to(commands: argparse._SubParsersAction[Any]) -> None:
     )
     parser.add_argument("--kernel", metavar="K", help="only this kernel")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
-    parser.set_defaults(command=main, parser=parser)
+    parser.set_defaults(command=main)
 
 
 def _at_least_two(text: str) -> int:
@@ -71,7 +70,7 @@ def main(options: argparse.Namespace) -> int:
         loaded=options.loaded,
     )
     if options.json:
-        print(json.dumps([dataclasses.asdict(kernel) for kernel in done], indent=1))
+        print_json([dataclasses.asdict(kernel) for kernel in done])
     else:
         print("\n".join(line for kernel in done for line in _lines(kernel)))
     return 0
@@ -88,10 +87,7 @@ def _lines(kernel: KernelLayers) -> list[str]:
         titles += ["loaded bytes", "saved"]
     star = kernel.layouts["star"]
     rows = [titles, *(_row(name, layout, star) for name, layout in kernel.layouts.items())]
-    widths = [max(len(row[at]) for row in rows) for at in range(len(titles))]
-    for first, *rest in rows:
-        cells = [f"{cell:>{width}}" for cell, width in zip(rest, widths[1:], strict=True)]
-        lines.append("  ".join([f"  {first:<{widths[0]}}", *cells]))
+    lines += [f"  {line}" for line in table(rows, [False, *[True] * (len(titles) - 1)])]
     if "depends" not in kernel.layouts:
         lines.append("  depends: not known, the modules were raw BTF and not .ko files")
     elif kernel.without_depends:
@@ -103,7 +99,7 @@ def _lines(kernel: KernelLayers) -> list[str]:
     return [*lines, f"  written by {kernel.by}: {kernel.folder}/"]
 
 
-def _row(name: str, layout: Layout, star: Layout) -> list[str]:
+def _row(name: str, layout: LayoutCost, star: LayoutCost) -> list[str]:
     cells = [name, f"{layout.files:,}", f"{layout.types:,}", f"{layout.bytes:,}"]
     cells.append(_saved(layout.bytes, star.bytes))
     if layout.loaded_bytes is not None and star.loaded_bytes is not None:

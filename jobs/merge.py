@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 from typing import Any
 
-from .text import Reporter, plural, size
+from .text import Reporter, plural, print_json, size
 
 DESCRIPTION = """\
 Merge BTF into one file that holds each type once: vmlinux and all its modules as a single blob,
@@ -48,7 +47,7 @@ def main(options: argparse.Namespace) -> int:
         facts = dataclasses.asdict(report)
         facts["read_seconds"] = round(report.read_seconds, 6)
         facts["work_seconds"] = round(report.work_seconds, 6)
-        print(json.dumps(facts, indent=1))
+        print_json(facts)
     else:
         print(f"{plural(report.files, 'file')} merged into {report.output}")
         print(f"  BTF    {size(report.bytes_in):>10} -> {size(report.bytes_out)}")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import datetime
 import decimal
-import json
 from collections.abc import Sequence
 from typing import Any
+
+from .text import plural, print_json, table
 
 DESCRIPTION = """\
 Answer one SQL query (DuckDB's SQL) over the tables of all kernels in OUT; docs/tables.md says what
@@ -21,7 +22,7 @@ def add_to(commands: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument("out", metavar="OUT", help="what splitbtf run has written")
     parser.add_argument("sql", metavar="SQL", help="the query")
     parser.add_argument("--json", action="store_true", help="print a JSON array, an object a row")
-    parser.set_defaults(command=main, parser=parser)
+    parser.set_defaults(command=main)
 
 
 def main(options: argparse.Namespace) -> int:
@@ -31,7 +32,7 @@ def main(options: argparse.Namespace) -> int:
     with Tables(options.out) as tables:
         answer = tables.ask(options.sql)
     if options.json:
-        print(json.dumps(answer.as_records(), indent=1, default=_as_json))
+        print_json(answer.as_records(), _as_json)
     else:
         print("\n".join(_lines(answer.columns, answer.rows)))
     return 0
@@ -50,22 +51,13 @@ def _as_json(value: Any) -> Any:
 
 def _lines(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:
     """Columns side by side, numbers to the right; then how many rows there are."""
-    texts = [[_text(value) for value in row] for row in rows]
-    widths = [max([len(name), *(len(row[at]) for row in texts)]) for at, name in enumerate(columns)]
     numeric = [
         bool(rows) and all(isinstance(row[at], int | float | decimal.Decimal) for row in rows)
         for at in range(len(columns))
     ]
-
-    def line(cells: Sequence[str]) -> str:
-        aligned = [
-            cell.rjust(width) if right else cell.ljust(width)
-            for cell, width, right in zip(cells, widths, numeric, strict=True)
-        ]
-        return "  ".join(aligned).rstrip()
-
-    lines = [line(columns), "  ".join("-" * width for width in widths), *map(line, texts)]
-    return [*lines, f"({len(rows):,} row{'' if len(rows) == 1 else 's'})"]
+    cells = [columns, *([_text(value) for value in row] for row in rows)]
+    lines = [line.rstrip() for line in table(cells, numeric, rule=True)]
+    return [*lines, f"({plural(len(rows), 'row')})"]
 
 
 def _text(value: Any) -> str:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 from typing import TYPE_CHECKING, Any
 
 from pipeline.model.records import ENCODE_CHOICES, ENCODE_MISSING, ENCODE_SECONDS, MODULE_SECONDS
 
-from .text import Reporter, plural, size, summary_lines
+from .text import Reporter, plural, print_json, size, summary_lines
 
 if TYPE_CHECKING:
     from pipeline.run import KernelReport, RunReport
@@ -131,7 +130,7 @@ def main(options: argparse.Namespace) -> int:
     finally:
         reporter.clear()
     if options.json:
-        print(json.dumps(_as_json(report), indent=1))
+        print_json(_as_json(report))
     else:
         for kernel in report.kernels:
             print("\n".join(_kernel_lines(kernel, report.out)))

@@ -1,11 +1,12 @@
-"""How facts read: sizes, times, progress and the summary that ends a command."""
+"""How facts read: numbers, sizes, tables, JSON, progress and the summary that ends a command."""
 
 from __future__ import annotations
 
+import json
 import sys
 import time
-from collections.abc import Sequence
-from typing import TextIO
+from collections.abc import Callable, Sequence
+from typing import Any, TextIO
 
 from pipeline.model.summary import FailedInput, ModuleSize, WorkSummary
 
@@ -17,8 +18,20 @@ def error_line(message: str) -> str:
     return f"splitbtf: error: {message}"
 
 
-def size(count: float) -> str:
-    """Bytes with three digits or so: ``8.65 MB``."""
+def print_json(facts: Any, default: Callable[[Any], Any] | None = None) -> None:
+    """Print what ``--json`` asks for; ``default`` converts values that JSON has no form for."""
+    print(json.dumps(facts, indent=1, default=default))
+
+
+def number(count: int | None) -> str:
+    """``1,121``; ``?`` for what is not known."""
+    return f"{count:,}" if count is not None else "?"
+
+
+def size(count: float | None) -> str:
+    """Bytes with three digits or so: ``8.65 MB``; ``?`` for what is not known."""
+    if count is None:
+        return "?"
     for unit in ("bytes", "kB", "MB"):
         if count < 1000:
             return f"{count:.0f} bytes" if unit == "bytes" else f"{count:.3g} {unit}"
@@ -29,6 +42,27 @@ def size(count: float) -> str:
 def plural(count: int, noun: str) -> str:
     """``1 module``, ``1,121 modules``."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def nearest_names(names: Sequence[str]) -> str:
+    """The end of a message about a name that was not found."""
+    return f"; the nearest names: {', '.join(names)}" if names else ""
+
+
+def table(
+    rows: Sequence[Sequence[str]], to_the_right: Sequence[bool], *, rule: bool = False
+) -> list[str]:
+    """Align cells in columns, each to the left or to the right; ``rule`` underlines the head."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    if rule:
+        rows = [rows[0], ["-" * width for width in widths], *rows[1:]]
+    return [
+        "  ".join(
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(row, widths, to_the_right, strict=True)
+        )
+        for row in rows
+    ]
 
 
 def failure_line(failed: FailedInput) -> str:
@@ -74,14 +108,11 @@ def _ratio(before: int, after: int) -> str:
 
 def _largest(largest: Sequence[ModuleSize]) -> list[str]:
     width = max((len(module.module) for module in largest), default=0)
-    return [
-        "  largest afterwards:",
-        *(
-            f"    {module.module:<{width}}  {size(module.input_bytes):>10} -> "
-            f"{size(module.bytes_out)}"
-            for module in largest
-        ),
-    ]
+    lines = ["  largest afterwards:"]
+    for module in largest:
+        before, after = size(module.input_bytes), size(module.bytes_out)
+        lines.append(f"    {module.module:<{width}}  {before:>10} -> {after}")
+    return lines
 
 
 def _failures(failures: Sequence[FailedInput]) -> list[str]:

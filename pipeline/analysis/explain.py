@@ -7,7 +7,7 @@ who uses it, and for types that are not in the table.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -30,7 +30,7 @@ MAX_USERS = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Stayed:
+class UnmergedRow:
     """A type that stayed because of a root cause."""
 
     type_id: int
@@ -64,7 +64,7 @@ class Cause:
     difference: str
     types: int | None
     bytes: int | None
-    stayed: tuple[Stayed, ...]
+    stayed: tuple[UnmergedRow, ...]
     modules: int
     users: tuple[str, ...] = ()
 
@@ -92,10 +92,6 @@ class KernelAnswer:
     type_bytes: int
     causes: tuple[KernelCause, ...]
 
-    def as_json(self) -> dict[str, Any]:
-        """For ``--json``."""
-        return asdict(self)
-
 
 @dataclass(frozen=True, slots=True)
 class ModuleAnswer:
@@ -106,10 +102,6 @@ class ModuleAnswer:
     types: int
     type_bytes: int
     causes: tuple[Cause, ...]
-
-    def as_json(self) -> dict[str, Any]:
-        """For ``--json``."""
-        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,17 +124,13 @@ class TypeAnswer:
     type_id: int
     bytes: int
     cause: Cause | None = None
-    row: Stayed | None = None
+    row: UnmergedRow | None = None
     way: str | None = None
     copies: int | None = None
 
-    def as_json(self) -> dict[str, Any]:
-        """For ``--json``."""
-        return asdict(self)
-
 
 @dataclass(frozen=True, slots=True)
-class Answers:
+class TypeAnswers:
     """What became of all types that were meant, and where there is none, the nearest names."""
 
     found: tuple[TypeAnswer, ...]
@@ -221,7 +209,7 @@ class Explanations:
         causes = self._causes(module)
         return ModuleAnswer(self.kernel, module, types, type_bytes, causes)
 
-    def of_type(self, module: str, wanted: str) -> Answers:
+    def of_type(self, module: str, wanted: str) -> TypeAnswers:
         """What became of the types that ``wanted`` means: ``foo``, ``struct foo``, or a type id.
 
         Raises QueryError for an id that there is not, or a module that was not deduplicated.
@@ -230,12 +218,12 @@ class Explanations:
         split = self._open(module)
         kind, name = _kind_and_name(wanted)
         if name.isdecimal() and not kind:
-            return Answers((self._answer(module, split, type_bytes, _by_id(split, int(name))),))
+            return TypeAnswers((self._answer(module, split, type_bytes, _by_id(split, int(name))),))
         meant = [found for found in split.find_all(name) if not kind or _is(found, kind)]
         own = [found for found in meant if found.id >= split.start_id]
         if not meant:
-            return Answers((), find(name, [self._out], kernel=self.kernel).nearest or ())
-        return Answers(
+            return TypeAnswers((), find(name, [self._out], kernel=self.kernel).nearest or ())
+        return TypeAnswers(
             tuple(self._answer(module, split, type_bytes, found) for found in own or meant)
         )
 
@@ -288,7 +276,7 @@ class Explanations:
         causes = []
         for head, members in groups.items():
             kind, name, global_id, base_type_id, difference, types, size = head
-            stayed = tuple(Stayed(*member[:-1]) for member in members)
+            stayed = tuple(UnmergedRow(*member[:-1]) for member in members)
             of_itself = [member[6] for member in members if member[-1]]
             causes.append(
                 Cause(

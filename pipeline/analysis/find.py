@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from ..model.errors import QueryError
@@ -13,7 +13,7 @@ NEAREST = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundType:
     """One type.
 
     ``module`` is empty for vmlinux. ``global_id`` has the object's number above, the type id below.
@@ -32,16 +32,12 @@ class Found:
     fingerprint: str
     meaning: int
 
-    def as_json(self) -> dict[str, Any]:
-        """For ``--json``."""
-        return asdict(self)
-
 
 @dataclass(frozen=True, slots=True)
 class Search:
     """What was found, and where nothing was, the nearest names of these kinds."""
 
-    found: tuple[Found, ...]
+    found: tuple[FoundType, ...]
     nearest: tuple[str, ...]
 
 
@@ -77,7 +73,7 @@ def find(
         for row in rows:
             meaning = meanings.setdefault(row[-1], len(meanings) + 1)
             facts = dict(zip(_FACTS, row, strict=True))
-            found.append(Found(**{**facts, "fingerprint": row[-1].hex()}, meaning=meaning))
+            found.append(FoundType(**{**facts, "fingerprint": row[-1].hex()}, meaning=meaning))
         return Search(tuple(found), () if found else _nearest(opened, name, kind, kernel))
     finally:
         for _, tables in opened:

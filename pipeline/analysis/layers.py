@@ -32,7 +32,7 @@ BASE, SHARED, DESCRIPTION = "vmlinux.btf", "shared.btf", "layers.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class LayoutCost:
     """What one layout of a kernel costs, without the base, which is the same in all of them.
 
     loaded_bytes   of the modules that are loaded and of what they continue; None without a list
@@ -63,7 +63,7 @@ class KernelLayers:
     shared_types: int
     on_others: int | None
     without_depends: int
-    layouts: Mapping[str, Layout]
+    layouts: Mapping[str, LayoutCost]
     loaded: int | None
     not_there: tuple[str, ...]
 
@@ -97,7 +97,7 @@ def layer_kernels(
     if not wanted:
         there = ", ".join(m.kernel for m in manifests)
         raise QueryError(f"no kernel {kernel!r}; there are: {there}")
-    return [_Kernel(out, m, min_modules).write(target, by, names) for m in wanted]
+    return [_LayeredKernel(out, m, min_modules).write(target, by, names) for m in wanted]
 
 
 def loaded_modules(path: str) -> list[str]:
@@ -123,7 +123,7 @@ def _plain(name: str) -> str:
     return name.replace("-", "_")
 
 
-class _Kernel:
+class _LayeredKernel:
     """One kernel of OUT, read and put into all layouts."""
 
     def __init__(self, out: str, manifest: Manifest, min_modules: int) -> None:
@@ -194,7 +194,7 @@ class _Kernel:
         found = {known[_plain(name)][0] for name in names if _plain(name) in known}
         return found, [name for name in names if _plain(name) not in known]
 
-    def _layouts(self, loaded: set[int] | None) -> dict[str, Layout]:
+    def _layouts(self, loaded: set[int] | None) -> dict[str, LayoutCost]:
         on_shared = loaded | {len(self.modules)} if loaded else loaded
         layouts = {
             "star": _layout(self.modules, loaded),
@@ -253,10 +253,10 @@ def _bytes(layer: btf.BTF) -> int:
     return len(layer.to_bytes())
 
 
-def _layout(layers: Sequence[btf.BTF], loaded: Iterable[int] | None) -> Layout:
+def _layout(layers: Sequence[btf.BTF], loaded: Iterable[int] | None) -> LayoutCost:
     """Sums over all layers, and over those that are loaded."""
     sizes = [_bytes(layer) for layer in layers]
-    return Layout(
+    return LayoutCost(
         files=len(layers),
         types=sum(layer.type_count for layer in layers),
         bytes=sum(sizes),

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class QueryResult:
     """Column names, and rows of Python values."""
 
     columns: tuple[str, ...]
@@ -58,7 +58,7 @@ class Tables:
     def __exit__(self, *_: object) -> None:
         self._connection.close()
 
-    def ask(self, sql: str, values: Sequence[Any] = ()) -> Answer:
+    def ask(self, sql: str, values: Sequence[Any] = ()) -> QueryResult:
         """The answer to one query. Raises QueryError, also where it would write something."""
         try:
             statements = self._connection.extract_statements(sql)
@@ -120,7 +120,7 @@ class Tables:
         return f"read_parquet([{', '.join(map(_quoted, here))}], hive_partitioning = false)"
 
 
-def _answer(data: pa.Table) -> Answer:
+def _answer(data: pa.Table) -> QueryResult:
     """Values of Python; a map as a dictionary."""
     import pyarrow as pa
 
@@ -131,7 +131,7 @@ def _answer(data: pa.Table) -> Answer:
             values = [None if value is None else dict(value) for value in values]
         columns.append(values)
     rows = zip(*columns, strict=True) if columns else ()
-    return Answer(tuple(data.column_names), tuple(rows))
+    return QueryResult(tuple(data.column_names), tuple(rows))
 
 
 def sql_type(data_type: Any) -> str:

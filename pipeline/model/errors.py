@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 
-class SourceError(Exception):
+class CommandError(Exception):
+    """Nothing could be done, for a reason that the user can do something about."""
+
+
+class SourceError(CommandError):
     """The sources cannot be worked on as they were given; the message says what to change."""
 
 
-class BaseError(Exception):
+class BaseError(CommandError):
     """A base that cannot be used: nothing can be done for its modules."""
 
 
-class EngineError(Exception):
+class EngineError(CommandError):
     """The engine that was asked for cannot be had; the message says what to change."""
 
 
-class NoRoomError(Exception):
+class NoRoomError(CommandError):
     """The folder that files are unpacked to is full, or would be."""
 
 
-class OutputError(Exception):
+class OutputError(CommandError):
     """The output cannot be written (disk full, no permission): nothing to do with the input."""
 
 
-class QueryError(Exception):
+class QueryError(CommandError):
     """A query that cannot be answered as it was put."""
 
 

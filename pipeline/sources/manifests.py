@@ -32,6 +32,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..model.errors import CommandError
+
 FORMAT = 1
 SUFFIX = ".toml"
 DEBUG = "debug"
@@ -56,7 +58,7 @@ _ARCHITECTURE = re.compile(r"[a-z0-9][a-z0-9-]*")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+~_-]*")
 
 
-class ManifestError(Exception):
+class ManifestError(CommandError):
     """A manifest that cannot be used, or none of that name."""
 
 
