@@ -19,7 +19,7 @@ from support import btfwriter as bw
 from support import vectors
 from support.dumping import unpacked
 from support.graphs import GRAPHS, ORDERS, STRINGS
-from support.oracles import naive, naive_classes
+from support.oracles import naive_btf, naive_classes
 from support.paths import DEMO
 from support.vectors import Node
 
@@ -41,21 +41,21 @@ class World:
     def __init__(self, base: bytes) -> None:
         self.base = btf.parse(base)
         self.known = btf.BaseFingerprints.build(self.base)
-        self.naive_base = naive.parse(base)
+        self.naive_base = naive_btf.parse(base)
         self.naive = {"base": self.naive_base}
         self.values = {("base", i): v for i, v in enumerate(rows(self.known.values)) if i}
         self.own: dict[naive_classes.Place, tuple[int, int]] = {}
 
     def add_split(self, name: str, data: bytes) -> None:
         split = btf.parse(data, self.base)
-        self.naive[name] = naive.parse(data, self.naive_base)
+        self.naive[name] = naive_btf.parse(data, self.naive_base)
         for number, value in enumerate(rows(btf.fingerprints(split, self.known))):
             self.values[name, split.start_id + number] = value
         for number, value in enumerate(rows(btf.own_fingerprints(split))):
             self.own[name, split.start_id + number] = value
 
     def add_plain(self, name: str, data: bytes) -> None:
-        self.naive[name] = naive.parse(data)
+        self.naive[name] = naive_btf.parse(data)
         self.values |= {(name, i): value for i, value in enumerate(plain(data)) if i}
 
     def assert_right(self) -> None:
@@ -189,11 +189,11 @@ def test_every_word_of_every_kind_counts() -> None:
         for word, value in enumerate(record):
             if word == 1:
                 value ^= 1 << 31  # kind_flag
-            elif word in naive.string_words(record):
+            elif word in naive_btf.string_words(record):
                 value = renamed
-            elif naive.kind_of(record) == bw.FUNC and word == 2:
+            elif naive_btf.kind_of(record) == bw.FUNC and word == 2:
                 value = other_proto
-            elif word in naive.id_words(record):
+            elif word in naive_btf.id_words(record):
                 value = 2 if value != 2 else 1
             else:
                 value += 1
@@ -337,7 +337,7 @@ def test_hostile_split_is_compared_as_a_whole() -> None:
 )
 def test_hostile_graphs_do_not_take_for_ever(made: Callable[[int], bytes], size: int) -> None:
     """With anything quadratic these would take minutes: 400 million steps, of Python or not."""
-    small = naive.parse(made(30))
+    small = naive_btf.parse(made(30))
     ours = {("x", i): v for i, v in enumerate(plain(made(30))) if i}
     assert naive_classes.same_partition(naive_classes.classes({"x": small}), ours)
     found = plain(made(size))

@@ -24,23 +24,23 @@ from support import btfwriter as bw
 from support import vectors
 from support.commands import splitbtf
 from support.elfwriter import elf, modinfo
-from support.oracles import naive, naive_classes, oracle_libbpf
+from support.oracles import naive_btf, naive_classes, oracle_libbpf
 from support.paths import DEMO
 from support.runs import run_on
 from support.trees import files_below
 
-STAYING = (naive.FUNC, naive.VAR, naive.DATASEC, naive.DECL_TAG)
+STAYING = (naive_btf.FUNC, naive_btf.VAR, naive_btf.DATASEC, naive_btf.DECL_TAG)
 
 
-def reread(layer: btf.BTF, known: dict[int, naive.Btf]) -> naive.Btf:
+def reread(layer: btf.BTF, known: dict[int, naive_btf.Btf]) -> naive_btf.Btf:
     """A BTF and its bases by way of their bytes, read by naive.py; bases are read once."""
     if id(layer) not in known:
         base = reread(layer.base, known) if layer.base is not None else None
-        known[id(layer)] = naive.parse(layer.to_bytes(), base)
+        known[id(layer)] = naive_btf.parse(layer.to_bytes(), base)
     return known[id(layer)]
 
 
-def assert_same_graph(star: naive.Btf, moved: naive.Btf, new_ids: Sequence[int]) -> None:
+def assert_same_graph(star: naive_btf.Btf, moved: naive_btf.Btf, new_ids: Sequence[int]) -> None:
     """Every record is the one that stands at its new id, with references followed to new ids.
 
     So no walk tells a type from what it has become. The base's types keep their ids.
@@ -50,7 +50,7 @@ def assert_same_graph(star: naive.Btf, moved: naive.Btf, new_ids: Sequence[int])
     assert len(new_ids) == len(star.types)
     for words, new_id in zip(star.types, new_ids, strict=True):
         found = there[new_id]
-        ids, strings = set(naive.id_words(words)), set(naive.string_words(words))
+        ids, strings = set(naive_btf.id_words(words)), set(naive_btf.string_words(words))
         assert len(found) == len(words)
         for at, (old, new) in enumerate(zip(words, found, strict=True)):
             if at in ids:
@@ -63,9 +63,9 @@ def assert_same_graph(star: naive.Btf, moved: naive.Btf, new_ids: Sequence[int])
 
 def assert_all_same(
     star: Sequence[btf.BTF], moved: Sequence[btf.BTF], ids: Sequence[Any]
-) -> dict[int, naive.Btf]:
+) -> dict[int, naive_btf.Btf]:
     """All modules are the same graph; returns what ``reread`` knows."""
-    known: dict[int, naive.Btf] = {}
+    known: dict[int, naive_btf.Btf] = {}
     for old, new, new_ids in zip(star, moved, ids, strict=True):
         assert_same_graph(reread(old, known), reread(new, known), new_ids.tolist())
         own = [i for i in new_ids.tolist() if i >= new.start_id]
@@ -73,7 +73,7 @@ def assert_all_same(
     return known
 
 
-def assert_strings_once(layer: btf.BTF, known: dict[int, naive.Btf]) -> None:
+def assert_strings_once(layer: btf.BTF, known: dict[int, naive_btf.Btf]) -> None:
     """Own strings are all used, and none is there already."""
     own = layer.string_section().split(b"\0")[:-1]
     seen = Counter(own)
@@ -81,7 +81,7 @@ def assert_strings_once(layer: btf.BTF, known: dict[int, naive.Btf]) -> None:
         seen.update(set(own).intersection(level.string_section().split(b"\0")))
     assert all(seen[text] == 1 for text in own)
     parsed = reread(layer, known)
-    used = {words[at] for words in parsed.types for at in naive.string_words(words)}
+    used = {words[at] for words in parsed.types for at in naive_btf.string_words(words)}
     assert {parsed.text(at) for at in used if at >= parsed.start_str} == set(own)
 
 
@@ -139,7 +139,9 @@ def split_seeds(first: int) -> list[btf.BTF]:
     return [btf.dedup_module(module, index).btf for module in opened]
 
 
-def expected_shared(star: dict[str, naive.Btf], classes: dict[Any, int], at_least: int) -> set[int]:
+def expected_shared(
+    star: dict[str, naive_btf.Btf], classes: dict[Any, int], at_least: int
+) -> set[int]:
     """Classes that a shared layer has to hold, worked out type by type."""
     holders: dict[int, set[str]] = {}
     leads_to: dict[int, set[int]] = {}
@@ -147,8 +149,8 @@ def expected_shared(star: dict[str, naive.Btf], classes: dict[Any, int], at_leas
     for (name, type_id), number in classes.items():
         words = star[name].types[type_id - star[name].start_id]
         holders.setdefault(number, set()).add(name)
-        kinds[number] = naive.kind_of(words)
-        targets = {words[at] for at in naive.id_words(words)}
+        kinds[number] = naive_btf.kind_of(words)
+        targets = {words[at] for at in naive_btf.id_words(words)}
         own = {classes[name, target] for target in targets if target >= star[name].start_id}
         leads_to.setdefault(number, set()).update(own)
     shared = {n for n in holders if len(holders[n]) >= at_least and kinds[n] not in STAYING}
@@ -164,7 +166,7 @@ def test_generated(first: int, at_least: int) -> None:
     layers = share(modules, min_modules=at_least)
     assert_all_same(modules, layers.modules, layers.new_ids)
 
-    known: dict[int, naive.Btf] = {}
+    known: dict[int, naive_btf.Btf] = {}
     star = {f"star{i}": reread(module, known) for i, module in enumerate(modules)}
     moved = {f"moved{i}": reread(module, known) for i, module in enumerate(layers.modules)}
     shared = {"shared": reread(layers.shared, known)}
@@ -433,7 +435,7 @@ def test_libbpf_reads_the_shared_layer(
     lines = libbpf_lines(libbpf, shared)[shared.start_id :]
     parsed = reread(shared, {})
     for line, words in zip(lines, parsed.types, strict=True):
-        assert (line[0], line[2]) == (str(naive.kind_of(words)), parsed.text(words[0]).decode())
+        assert (line[0], line[2]) == (str(naive_btf.kind_of(words)), parsed.text(words[0]).decode())
 
 
 def test_libbpf_reads_all_levels(libbpf: oracle_libbpf.Oracle, demo_star: list[btf.BTF]) -> None:
@@ -470,8 +472,8 @@ def test_big_endian(tmp_path: Path) -> None:
     out = run_on(DEMO.parent / "demo-s390x", tmp_path / "out")
     assert splitbtf("layers", out, "-o", tmp_path / "layers").code == 0
     (folder,) = (tmp_path / "layers").iterdir()
-    base = naive.parse((folder / "vmlinux.btf").read_bytes())
-    shared = naive.parse((folder / "shared.btf").read_bytes(), base)
+    base = naive_btf.parse((folder / "vmlinux.btf").read_bytes())
+    shared = naive_btf.parse((folder / "shared.btf").read_bytes(), base)
     assert shared.order == ">" and shared.types
     for path in sorted((folder / "modules").iterdir()):
-        naive.parse(path.read_bytes(), shared)
+        naive_btf.parse(path.read_bytes(), shared)

@@ -11,7 +11,7 @@ import pytest
 
 from support import vectors
 from support.modes import ROWS, reference
-from support.oracles import naive
+from support.oracles import naive_btf
 
 
 def test_every_case_is_in_the_contract() -> None:
@@ -59,5 +59,5 @@ def test_candidate_order_decides_some_results() -> None:
 def test_vectors_use_all_kinds() -> None:
     seen = set()
     for name in ("all-kinds-new", "seed-0", "seed-1"):
-        seen |= {naive.kind_of(t) for t in naive.parse(vectors.build(name).module).types}
+        seen |= {naive_btf.kind_of(t) for t in naive_btf.parse(vectors.build(name).module).types}
     assert seen == set(range(1, 20))

@@ -67,6 +67,14 @@ def knotted(seed: int) -> bytes:
     end = rng.choice(("same", "any"))
     circle = rng.random() < 0.3
     declared = rng.random() < 0.3
+
+    def level_of(level: int, below: int) -> int:
+        """A struct that holds ``below`` in the way that the chains do."""
+        holders = [("a", wrapped(graph, link, below, number, f"t{level}"))]
+        if level == depth // 2 and circle:  # to its own top, or another's
+            holders.append(("up", 0))
+        return graph.add(struct_of(graph, f"s{level}", holders))
+
     chains: list[list[int]] = []
     for _ in range(copies):
         chain = [number if end == "same" else rng.choice(ends)]
@@ -76,10 +84,7 @@ def knotted(seed: int) -> bytes:
                 below = rng.choice(chains)[level]
             if declared and level and rng.random() < 0.03:
                 below = graph.add(forward(f"s{level - 1}"))
-            holders = [("a", wrapped(graph, link, below, number, f"t{level}"))]
-            if level == depth // 2 and circle:  # to its own top, or another's
-                holders.append(("up", 0))
-            chain.append(graph.add(struct_of(graph, f"s{level}", holders)))
+            chain.append(level_of(level, below))
         chains.append(chain)
     tops = [chain[-1 - rng.randrange(3) * (rng.random() < 0.3)] for chain in chains]
     if circle:
@@ -88,6 +93,19 @@ def knotted(seed: int) -> bytes:
             level = depth // 2
             holders = [("a", wrapped(graph, link, chain[level], number, "t")), ("up", back)]
             graph.nodes[chain[level + 1]] = struct_of(graph, f"s{level}", holders)
+    hidden = f"s{depth - 1}" if declared else ""
+    add_layers(graph, rng, tops, number, hidden)
+    order = list(range(3, len(graph.nodes)))
+    how = rng.choice(("as made", "from the top", "from the top", "from the top", "any"))
+    if how == "from the top":
+        order.reverse()
+    elif how == "any":
+        rng.shuffle(order)
+    return graph.to_bytes([0, 1, 2, *order])
+
+
+def add_layers(graph: Graph, rng: random.Random, tops: list[int], number: int, hidden: str) -> None:
+    """Layers of structs alike above ``tops``. ``hidden``: a struct that some only declare."""
     below_all = list(tops)
     for layer in range(rng.randint(1, 4)):
         shape = [rng.choice("ssp") for _ in range(rng.randint(1, 3))]
@@ -96,18 +114,11 @@ def knotted(seed: int) -> bytes:
             holders = []
             for at, how in enumerate(shape):
                 target = rng.choice(below_all)
-                if declared and rng.random() < 0.1:
-                    how, target = "p", graph.add(forward(f"s{depth - 1}"))
+                if hidden and rng.random() < 0.1:
+                    how, target = "p", graph.add(forward(hidden))
                 holders.append((f"m{at}", wrapped(graph, how, target, number, "")))
             now.append(graph.add(struct_of(graph, f"u{layer}", holders)))
         below_all = now + [rng.choice(tops)] * (rng.random() < 0.5)
-    order = list(range(3, len(graph.nodes)))
-    how = rng.choice(("as made", "from the top", "from the top", "from the top", "any"))
-    if how == "from the top":
-        order.reverse()
-    elif how == "any":
-        rng.shuffle(order)
-    return graph.to_bytes([0, 1, 2, *order])
 
 
 def forward(name: str) -> Node:

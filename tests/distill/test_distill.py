@@ -8,7 +8,7 @@ import btf
 from support import handmade, vectors
 from support.btfwriter import BYTE_ORDERS, Writer
 from support.modes import LITTLE, split_case
-from support.oracles import naive, naive_distill, oracle_libbpf
+from support.oracles import naive_btf, naive_distill, oracle_libbpf
 
 
 def listed(types: btf.BTF) -> list[str]:
@@ -19,7 +19,7 @@ def listed(types: btf.BTF) -> list[str]:
 @pytest.mark.parametrize("name", vectors.cases())
 def test_as_the_reference_has_it(name: str) -> None:
     base, split = split_case(name)
-    plain = naive.parse(split.to_bytes(), naive.parse(base))
+    plain = naive_btf.parse(split.to_bytes(), naive_btf.parse(base))
     try:
         expected = naive_distill.distill(plain)
     except naive_distill.NotDistilled as error:

@@ -15,7 +15,7 @@ import btf
 from support import dumping, vectors
 from support.btfwriter import BOOL, BYTE_ORDERS, SIGNED, Writer
 from support.modes import LITTLE, split_case
-from support.oracles import naive, naive_distill, oracle_libbpf
+from support.oracles import naive_btf, naive_distill, oracle_libbpf
 
 Write = Callable[[Writer], object]
 
@@ -314,8 +314,8 @@ def test_as_the_reference_has_it(name: str) -> None:
     except btf.UnsupportedError:
         return  # see test_distill
     base = btf.parse(data)
-    plain_base = naive.parse(data)
-    plain = naive.parse(distilled.split.to_bytes(), naive.parse(distilled.base.to_bytes()))
+    plain_base = naive_btf.parse(data)
+    plain = naive_btf.parse(distilled.split.to_bytes(), naive_btf.parse(distilled.base.to_bytes()))
     expected = naive_distill.places(plain, plain_base)
     nowhere = [type_id for type_id, place in expected.items() if place is None]
     if nowhere:
@@ -327,8 +327,8 @@ def test_as_the_reference_has_it(name: str) -> None:
     assert {old: int(result.id_map[old]) for old in expected} == expected
     first, end = distilled.split.start_id, distilled.split.type_end
     assert result.id_map[first:].tolist() == list(range(base.type_end, base.type_end + end - first))
-    before = naive.parse(split.to_bytes(), plain_base)
-    after = naive.parse(result.btf.to_bytes(), plain_base)
+    before = naive_btf.parse(split.to_bytes(), plain_base)
+    after = naive_btf.parse(result.btf.to_bytes(), plain_base)
     count = len(before.types)
     assert naive_distill.same_graph(before, before.start_id, after, after.start_id, count) == ""
 
@@ -375,8 +375,8 @@ def test_bytes_are_libbpf_s() -> None:
 
 
 @functools.cache
-def plain_vmlinux() -> naive.Btf:
-    return naive.parse(dumping.base().to_bytes())
+def plain_vmlinux() -> naive_btf.Btf:
+    return naive_btf.parse(dumping.base().to_bytes())
 
 
 @pytest.mark.parametrize("name", dumping.module_names())
@@ -385,7 +385,7 @@ def test_demo_modules_there_and_back(name: str) -> None:
     distilled = btf.distill_base(split)
     back = btf.relocate(distilled.split, index).btf
     assert btf.dedup(back, index).btf.to_bytes() == btf.dedup(split, index).btf.to_bytes()
-    before = naive.parse(split.to_bytes(), plain_vmlinux())
-    after = naive.parse(back.to_bytes(), plain_vmlinux())
+    before = naive_btf.parse(split.to_bytes(), plain_vmlinux())
+    after = naive_btf.parse(back.to_bytes(), plain_vmlinux())
     first, count = before.start_id, len(before.types)
     assert naive_distill.same_graph(before, first, after, first, count) == ""

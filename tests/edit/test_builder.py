@@ -14,7 +14,7 @@ from btf import kinds
 from support import btfwriter as bw
 from support import handmade, vectors
 from support.btfwriter import Writer, bitfield
-from support.oracles import naive
+from support.oracles import naive_btf
 from support.paths import ROOT
 
 MAX = (1 << 32) - 1
@@ -320,58 +320,39 @@ def test_add_btf_whose_names_begin_inside_others() -> None:
     assert [t.name for t in made.own_types()] == [t.name for t in source.own_types()]
 
 
-def by_named_methods(b: btf.Builder, t: btf.Type) -> int:
-    """Add a type through the method for its kind, from the fields of its object alone."""
-    match t:
-        case btf.Int():
-            return b.add_int(t.name, t.size, t.encoding, bits=t.bits, offset=t.offset)
-        case btf.Float():
-            return b.add_float(t.name, t.size)
-        case btf.Ptr():
-            return b.add_ptr(t.type)
-        case btf.Typedef():
-            return b.add_typedef(t.name, t.type_id)
-        case btf.Volatile():
-            return b.add_volatile(t.type_id)
-        case btf.Const():
-            return b.add_const(t.type_id)
-        case btf.Restrict():
-            return b.add_restrict(t.type_id)
-        case btf.TypeTag():
-            return b.add_type_tag(t.name, t.type_id, attribute=t.is_attribute)
-        case btf.DeclTag():
-            index = t.component_index
-            return b.add_decl_tag(t.name, t.type_id, index, attribute=t.is_attribute)
-        case btf.Array():
-            return b.add_array(t.index_type_id, t.type_id, t.nelems)
-        case btf.Struct():
-            return b.add_struct(t.name, t.size, t.members, bit_fields=t.kind_flag)
-        case btf.Union():
-            return b.add_union(t.name, t.size, t.members, bit_fields=t.kind_flag)
-        case btf.Enum():
-            return b.add_enum(t.name, t.size, t.values, signed=t.is_signed)
-        case btf.Enum64():
-            return b.add_enum64(t.name, t.size, t.is_signed, t.values)
-        case btf.Fwd():
-            return b.add_fwd(t.name, "union" if t.is_union else "struct")
-        case btf.Func():
-            return b.add_func(t.name, t.linkage, t.type_id)
-        case btf.FuncProto():
-            return b.add_func_proto(t.type_id, t.params, variadic=t.is_variadic)
-        case btf.Var():
-            return b.add_var(t.name, t.linkage, t.type_id)
-        case btf.Datasec():
-            return b.add_datasec(t.name, t.size, t.entries)
-    raise AssertionError(t)
+# The method for each kind, with the fields of its object alone.
+BY_NAMED_METHODS: dict[type[btf.Type], Callable[[btf.Builder, Any], int]] = {
+    btf.Int: lambda b, t: b.add_int(t.name, t.size, t.encoding, bits=t.bits, offset=t.offset),
+    btf.Float: lambda b, t: b.add_float(t.name, t.size),
+    btf.Ptr: lambda b, t: b.add_ptr(t.type),
+    btf.Typedef: lambda b, t: b.add_typedef(t.name, t.type_id),
+    btf.Volatile: lambda b, t: b.add_volatile(t.type_id),
+    btf.Const: lambda b, t: b.add_const(t.type_id),
+    btf.Restrict: lambda b, t: b.add_restrict(t.type_id),
+    btf.TypeTag: lambda b, t: b.add_type_tag(t.name, t.type_id, attribute=t.is_attribute),
+    btf.DeclTag: lambda b, t: b.add_decl_tag(
+        t.name, t.type_id, t.component_index, attribute=t.is_attribute
+    ),
+    btf.Array: lambda b, t: b.add_array(t.index_type_id, t.type_id, t.nelems),
+    btf.Struct: lambda b, t: b.add_struct(t.name, t.size, t.members, bit_fields=t.kind_flag),
+    btf.Union: lambda b, t: b.add_union(t.name, t.size, t.members, bit_fields=t.kind_flag),
+    btf.Enum: lambda b, t: b.add_enum(t.name, t.size, t.values, signed=t.is_signed),
+    btf.Enum64: lambda b, t: b.add_enum64(t.name, t.size, t.is_signed, t.values),
+    btf.Fwd: lambda b, t: b.add_fwd(t.name, "union" if t.is_union else "struct"),
+    btf.Func: lambda b, t: b.add_func(t.name, t.linkage, t.type_id),
+    btf.FuncProto: lambda b, t: b.add_func_proto(t.type_id, t.params, variadic=t.is_variadic),
+    btf.Var: lambda b, t: b.add_var(t.name, t.linkage, t.type_id),
+    btf.Datasec: lambda b, t: b.add_datasec(t.name, t.size, t.entries),
+}
 
 
-def graph(data: bytes, base: naive.Btf | None = None) -> list[list[Any]]:
+def graph(data: bytes, base: naive_btf.Btf | None = None) -> list[list[Any]]:
     """All own types with names as text: what stays the same however strings are laid out."""
-    parsed = naive.parse(data, base)
+    parsed = naive_btf.parse(data, base)
     types = []
     for record in parsed.types:
         words: list[Any] = list(record)
-        for at in naive.string_words(record):
+        for at in naive_btf.string_words(record):
             words[at] = parsed.text(record[at])
         types.append(words)
     return types
@@ -382,7 +363,7 @@ def copied(source: btf.BTF, base: btf.BTF | None = None) -> tuple[btf.BTF, int]:
     b, raw = btf.Builder(base, byteorder=source.byteorder), 0
     for t in source.own_types():
         try:
-            new = by_named_methods(b, t)
+            new = BY_NAMED_METHODS[type(t)](b, t)
         except ValueError:
             new, raw = b.add_type(t), raw + 1
         assert new == t.id
@@ -393,7 +374,7 @@ def copied(source: btf.BTF, base: btf.BTF | None = None) -> tuple[btf.BTF, int]:
 def test_parse_objects_builder_write_parse_is_the_same_graph(name: str) -> None:
     case = vectors.build(name)
     base = btf.parse(case.base)
-    naive_base = naive.parse(case.base)
+    naive_base = naive_btf.parse(case.base)
     for data in (case.base, case.module):
         assert graph(copied(btf.parse(data))[0].to_bytes()) == graph(data)
     copy, _ = copied(btf.parse(case.split, base), base)
@@ -450,7 +431,7 @@ def test_permute_moves_types_and_references(name: str) -> None:
         assert moved.string_section() == source.string_section()
         for t in source.own_types():
             new = moved[int(result.id_map[t.id])]
-            words, refs = list(t.words), naive.id_words(list(t.words))
+            words, refs = list(t.words), naive_btf.id_words(list(t.words))
             for at in refs:
                 words[at] = int(result.id_map[words[at]])
             assert list(new.words) == words

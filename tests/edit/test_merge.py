@@ -15,7 +15,7 @@ from support.btfwriter import Writer
 from support.commands import splitbtf
 from support.elfwriter import elf
 from support.modes import ROWS, reference
-from support.oracles import naive, oracle_libbpf
+from support.oracles import naive_btf, oracle_libbpf
 from support.paths import DEMO
 from support.trees import SMALL
 
@@ -209,4 +209,4 @@ def test_inputs_stay_as_they_were() -> None:
     assert [s.to_bytes()[struct.calcsize("<HBBI4I"):] for s in sources] == [
         data[24:] for data in (case.base, case.module)
     ]  # fmt: skip
-    assert naive.parse(sources[0].to_bytes()).types
+    assert naive_btf.parse(sources[0].to_bytes()).types

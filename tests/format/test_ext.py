@@ -12,7 +12,7 @@ import btf
 from support import extwriter, vectors
 from support.btfwriter import Writer
 from support.modes import reference
-from support.oracles import naive, oracle_libbpf
+from support.oracles import naive_btf, oracle_libbpf
 from support.paths import DATA
 
 OBJECTS = DATA / "objects"
@@ -183,8 +183,8 @@ def test_as_the_reference_has_it(name: str, mode: str) -> None:
     """Ids by the reference's map; new strings behind those of the types, in order of use."""
     case = vectors.build(name)
     files = case.inputs(mode)
-    base = naive.parse(files[0]) if mode != "plain" else None
-    source = naive.parse(files[-1], base if mode == "resplit" else None)
+    base = naive_btf.parse(files[0]) if mode != "plain" else None
+    source = naive_btf.parse(files[-1], base if mode == "resplit" else None)
     dice = vectors.Dice(len(name) * 1000 + sum(name.encode()))
     starts = [at for text, at in source.string_index().items() if text or at == 0]
     head, extra = dice.pick([24, 32, 40]), dice.pick([0, 4, 12])
@@ -194,7 +194,7 @@ def test_as_the_reference_has_it(name: str, mode: str) -> None:
 
     expected = reference(mode, files)
     below = base if mode != "plain" else None
-    out = naive.Btf(expected.order, [], expected.strings, below)
+    out = naive_btf.Btf(expected.order, [], expected.strings, below)
     index = out.string_index()
 
     def string(offset: int) -> int:

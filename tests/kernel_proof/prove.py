@@ -37,7 +37,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from kernel_proof import guest, kernel_package
 from kernel_proof.kernel_package import CannotRun
 from kernel_proof.module_file import ModuleFile, TypeIds, kernel_name
-from support.oracles import naive
+from support.oracles import naive_btf
 from support.paths import DEMO, ROOT
 
 HERE = Path(__file__).resolve().parent
@@ -153,20 +153,20 @@ def deduplicate(splitbtf: str, base: Path, files: Sequence[Path], out: Path) -> 
         )
 
 
-def first_ids(btf: naive.Btf) -> TypeIds:
+def first_ids(btf: naive_btf.Btf) -> TypeIds:
     """(kind, name) -> type id, the first of several, base before module (see resolve_btfids)."""
     ids = dict(first_ids(btf.base)) if btf.base else {}
     for type_id, words in enumerate(btf.types, btf.start_id):
-        key = (naive.KIND_NAMES[naive.kind_of(words)].lower(), btf.text(words[0]).decode())
+        key = (naive_btf.KIND_NAMES[naive_btf.kind_of(words)].lower(), btf.text(words[0]).decode())
         ids.setdefault(key, type_id)
     return ids
 
 
-def function_names(btf: naive.Btf) -> set[bytes]:
-    return {btf.text(words[0]) for words in btf.types if naive.kind_of(words) == naive.FUNC}
+def function_names(btf: naive_btf.Btf) -> set[bytes]:
+    return {btf.text(words[0]) for words in btf.types if naive_btf.kind_of(words) == naive_btf.FUNC}
 
 
-def make_candidate(module: ModuleFile, source: str, btf: bytes, base: naive.Btf) -> Candidate:
+def make_candidate(module: ModuleFile, source: str, btf: bytes, base: naive_btf.Btf) -> Candidate:
     """The module with this BTF, after a look that the kernel does not take.
 
     The kernel checks that types are well formed, not that they are the module's, and not even that
@@ -174,11 +174,11 @@ def make_candidate(module: ModuleFile, source: str, btf: bytes, base: naive.Btf)
     functions have other names and refer to functions instead of prototypes. So the tests' reader
     has a look at every reference, and the functions must be those of Debian's BTF of the module.
     """
-    built = naive.parse(module.btf, base)
+    built = naive_btf.parse(module.btf, base)
     btf_ids, flaw = module.btf_ids, ""
     try:
-        ours = naive.parse(btf, base)
-    except naive.FormatError as error:
+        ours = naive_btf.parse(btf, base)
+    except naive_btf.FormatError as error:
         flaw = f"not BTF on this base: {error}"
     else:
         if btf_ids:
@@ -210,7 +210,7 @@ def prepare(
         files[-1].write_bytes(standalone.get(module.stem, module.btf))
     deduplicate(splitbtf, work / "vmlinux.btf", files, work / "ours")
 
-    parsed_base = naive.parse(base)
+    parsed_base = naive_btf.parse(base)
     candidates = []
     for module in modules:
         source = "demo" if module.stem in standalone else "package"

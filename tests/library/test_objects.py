@@ -13,7 +13,7 @@ from btf import kinds
 from support import btfwriter as bw
 from support import handmade, vectors
 from support.btfwriter import Writer, bitfield
-from support.oracles import naive
+from support.oracles import naive_btf
 from support.paths import ROOT
 
 
@@ -205,8 +205,8 @@ def test_find() -> None:
 def test_find_agrees_with_a_plain_search(name: str) -> None:
     """Also where a name begins inside of another string, or a string is there twice."""
     case = vectors.build(name)
-    base, plain = btf.parse(case.base), naive.parse(case.base)
-    split, plain_split = btf.parse(case.split, base), naive.parse(case.split, plain)
+    base, plain = btf.parse(case.base), naive_btf.parse(case.base)
+    split, plain_split = btf.parse(case.split, base), naive_btf.parse(case.split, plain)
     for ours, theirs in ((base, plain), (split, plain_split)):
         named: dict[bytes, list[int]] = {}
         for type_id, record in enumerate(theirs.all_types()[1:], start=1):

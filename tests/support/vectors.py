@@ -37,7 +37,7 @@ from pathlib import Path
 
 from support import btfwriter as bw
 from support import handmade
-from support.oracles import naive
+from support.oracles import naive, naive_btf
 from support.paths import DATA
 
 CONTRACT = DATA / "vectors" / "contract.tsv"
@@ -513,7 +513,7 @@ def generate(seed: int) -> Case:
         result = naive.plain_dedup(base)
         base = bw.assemble(result.types, result.strings, knobs.order)
     module = written(module_nodes, bw.Writer(knobs.order), dice, knobs.strings)
-    parsed = naive.parse(base)
+    parsed = naive_btf.parse(base)
     own = bw.Writer(knobs.order, base=(parsed.end_id, parsed.end_str))
     split = written(module_nodes, own, dice, knobs.strings)
     return Case(f"seed-{seed}", base, module.to_bytes(), split.to_bytes())

@@ -14,7 +14,7 @@ import pytest
 import btf
 from pipeline.store.output import read_manifests, read_table
 from support import vectors
-from support.oracles import naive, naive_classes
+from support.oracles import naive_btf, naive_classes
 from support.paths import DEMO
 from support.runs import rows, run_on, small_kernel
 from support.trees import results_of
@@ -22,14 +22,14 @@ from support.trees import results_of
 BASE = "vmlinux"
 
 
-def files_of(out: Path) -> dict[str, naive.Btf]:
+def files_of(out: Path) -> dict[str, naive_btf.Btf]:
     """Every BTF file of the only kernel, read by naive.py; the base first."""
     (folder,) = (out / "btf").iterdir()
-    base = naive.parse((folder / f"{BASE}.btf").read_bytes())
+    base = naive_btf.parse((folder / f"{BASE}.btf").read_bytes())
     found = {BASE: base}
     for path in sorted(folder.iterdir()):
         if path.stem != BASE:
-            found[path.name.removesuffix(".btf")] = naive.parse(path.read_bytes(), base)
+            found[path.name.removesuffix(".btf")] = naive_btf.parse(path.read_bytes(), base)
     return found
 
 

@@ -22,8 +22,8 @@ import struct
 from collections import Counter
 from collections.abc import Callable
 
-from support.oracles import naive
-from support.oracles.naive import (
+from support.oracles import naive, naive_btf
+from support.oracles.naive_btf import (
     ARRAY,
     COMPOSITE,
     CONST,
@@ -56,7 +56,7 @@ def to_bytes(btf: Btf) -> bytes:
     """A file of these types and strings."""
     words = [word for t in btf.types for word in t]
     types = struct.pack(f"{btf.order}{len(words)}I", *words)
-    head = struct.pack(f"{btf.order}HBB5I", naive.MAGIC, 1, 0, 24, 0, len(types), len(types),
+    head = struct.pack(f"{btf.order}HBB5I", naive_btf.MAGIC, 1, 0, 24, 0, len(types), len(types),
                        len(btf.strings))  # fmt: skip
     return head + types + btf.strings
 
@@ -73,11 +73,11 @@ class Bench:
         alike: dict[tuple[int, ...], list[Words]] | None = None,
     ) -> None:
         """``strings`` and ``alike`` are of the base, where they are known from another bench."""
-        self.base = base if isinstance(base, Btf) else naive.parse(base)
-        source = module if isinstance(module, Btf) else naive.parse(module)
+        self.base = base if isinstance(base, Btf) else naive_btf.parse(base)
+        source = module if isinstance(module, Btf) else naive_btf.parse(module)
         self.dedup = dedup
         self.split = Btf(self.base.order, base=self.base)
-        naive.add(self.split, source, dict(strings or self.base.string_index()))
+        naive_btf.add(self.split, source, dict(strings or self.base.string_index()))
         self.below = self.base.all_types()
         self.alike = alike or {}  # the base's types by name and info
         for t in () if alike else self.below:
@@ -99,7 +99,7 @@ class Bench:
             return t[5] * self.size(t[3], types)
         if kind in (TYPEDEF, CONST, VOLATILE, RESTRICT, TYPE_TAG):
             return self.size(t[2], types)
-        sized = (*COMPOSITE, *naive.ANY_ENUM, naive.INT, naive.FLOAT)
+        sized = (*COMPOSITE, *naive_btf.ANY_ENUM, naive_btf.INT, naive_btf.FLOAT)
         return t[2] if kind in sized else 0
 
     def laid_out_anew(self, mended: dict[int, int]) -> dict[int, Words]:

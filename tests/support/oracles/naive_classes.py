@@ -12,20 +12,20 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
-from support.oracles import naive
+from support.oracles import naive_btf
 
 Place = tuple[str | int, int]  # file, type id
 
 
-def classes(files: dict[str, naive.Btf], base_by_id: bool = False) -> dict[Place, int]:
+def classes(files: dict[str, naive_btf.Btf], base_by_id: bool = False) -> dict[Place, int]:
     """The class of every own type of every file, by (file, type id).
 
     Files may continue one base; it is a file like any other if it is named itself. With
     `base_by_id` a type of the base is not looked into: it is the same only as itself.
     """
-    levels: dict[int, naive.Btf] = {}
+    levels: dict[int, naive_btf.Btf] = {}
     for btf in files.values():
-        level: naive.Btf | None = btf
+        level: naive_btf.Btf | None = btf
         while level is not None and id(level) not in levels:
             levels[id(level)] = level
             level = level.base
@@ -35,8 +35,8 @@ def classes(files: dict[str, naive.Btf], base_by_id: bool = False) -> dict[Place
         for type_id in range(level.start_id, level.end_id):
             where[key, type_id] = len(where)
 
-    def node(btf: naive.Btf, type_id: int) -> int:
-        level: naive.Btf | None = btf
+    def node(btf: naive_btf.Btf, type_id: int) -> int:
+        level: naive_btf.Btf | None = btf
         while level is not None and type_id < level.start_id:
             level = level.base
         return where[id(level), type_id] if level is not None else -1
@@ -49,7 +49,7 @@ def classes(files: dict[str, naive.Btf], base_by_id: bool = False) -> dict[Place
                 labels.append(("base", key, type_id))
                 references.append([])
                 continue
-            ids, strings = naive.id_words(words), naive.string_words(words)
+            ids, strings = naive_btf.id_words(words), naive_btf.string_words(words)
             label: list[object] = list(words)
             for word in ids:
                 label[word] = "type"
@@ -93,7 +93,7 @@ def same_partition(one: dict[Place, object], other: dict[Place, object]) -> bool
 Row = tuple[str, str, int, int, tuple[str, ...]]  # kind, name, bytes each, copies, modules
 
 
-def duplicates(modules: dict[str, naive.Btf], found: dict[Place, int]) -> list[Row]:
+def duplicates(modules: dict[str, naive_btf.Btf], found: dict[Place, int]) -> list[Row]:
     """Classes of own types that two or more modules keep, types of their base being themselves:
     ``found`` is ``classes(modules, base_by_id=True)``."""
     members: dict[int, list[Place]] = defaultdict(list)
@@ -106,28 +106,28 @@ def duplicates(modules: dict[str, naive.Btf], found: dict[Place, int]) -> list[R
             name, type_id = places[0]
             btf = modules[name]
             words = btf.types[type_id - btf.start_id]
-            kind = naive.KIND_NAMES[naive.kind_of(words)]
+            kind = naive_btf.KIND_NAMES[naive_btf.kind_of(words)]
             rows.append((kind, btf.text(words[0]).decode(), 4 * len(words), len(places), names))
     return sorted(rows)
 
 
 # What a DECL_TAG or TYPE_TAG is called is its text, not a name that could be looked up.
-NAMELESS = (naive.DECL_TAG, naive.TYPE_TAG)
+NAMELESS = (naive_btf.DECL_TAG, naive_btf.TYPE_TAG)
 
 Definitions = dict[tuple[str, str], list[tuple[str, ...]]]
 
 
-def conflicts(files: dict[str, naive.Btf], found: dict[Place, int]) -> Definitions:
+def conflicts(files: dict[str, naive_btf.Btf], found: dict[Place, int]) -> Definitions:
     """(kind, name) with several meanings -> for each of these types, the files that hold it.
     ``found`` is ``classes(files)``."""
     meanings: dict[tuple[str, str], dict[int, set[str]]] = defaultdict(lambda: defaultdict(set))
     for (name, type_id), number in found.items():
         btf = files[name]
         words = btf.types[type_id - btf.start_id]
-        kind = naive.kind_of(words)
+        kind = naive_btf.kind_of(words)
         text = btf.text(words[0]).decode()
         if text and kind not in NAMELESS:
-            meanings[naive.KIND_NAMES[kind], text][number].add(name)
+            meanings[naive_btf.KIND_NAMES[kind], text][number].add(name)
     return {
         key: sorted(tuple(sorted(names)) for names in holders.values())
         for key, holders in meanings.items()

@@ -8,8 +8,8 @@ from __future__ import annotations
 import struct
 
 from support import btfwriter
-from support.oracles import naive
-from support.oracles.naive import (
+from support.oracles import naive_btf
+from support.oracles.naive_btf import (
     ARRAY,
     CONST,
     DATASEC,
@@ -86,7 +86,7 @@ def distill(split: Btf) -> tuple[Btf, Btf]:
             continue
         if kind in (*COMPOSITE, ENUM, ENUM64):
             t = [t[0], (ENUM if kind == ENUM64 else kind) << 24, t[2]]
-        naive.intern(base, t, split, 0, index)
+        naive_btf.intern(base, t, split, 0, index)
         ids[old] = base.end_id
         base.types.append(t)
     for old in [*range(first_own, split.end_id), *copied]:
@@ -94,7 +94,7 @@ def distill(split: Btf) -> tuple[Btf, Btf]:
     index = out.string_index()
     for old in [*range(first_own, split.end_id), *copied]:
         t = list(types[old])
-        naive.intern(out, t, split, 0, index)
+        naive_btf.intern(out, t, split, 0, index)
         for word in id_words(t):
             t[word] = ids[t[word]]
         out.types.append(t)

@@ -1,0 +1,137 @@
+"""Protects ``btf.misses`` on many modules: generated ones, the demo's, and those with long ways.
+
+What is said to be kept is held to what mending a root cause does, for each root cause.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+import btf
+from btf.compare import reasons
+from btf.unmerged.find import MAX_WALKS
+from support.btfwriter import Writer
+from support.misses import check, judged, small_kernel
+from support.oracles import naive_btf
+from support.oracles.mending import Bench, to_bytes
+from support.paths import DEMO
+
+
+def pointer_holder(w: Writer, name: str, target: int, more: str = "") -> int:
+    members = [("p", w.ptr(target), 0)]
+    if more:
+        members.append((more, w.ptr(0), 64))
+    return w.struct(name, 8 * len(members), members)
+
+
+@pytest.mark.parametrize("seed", range(120))
+def test_seeded_kernels(seed: int) -> None:
+    judged(*small_kernel(seed))
+
+
+@pytest.mark.parametrize("seed", range(1000, 1040))
+def test_source_files_that_disagree(seed: int) -> None:
+    """Names with several definitions in the module: mending one changes what the others become."""
+    judged(*small_kernel(seed, agreed=False))
+
+
+def test_the_root_causes_of_the_demo(demo_btf: Callable[[str], bytes]) -> None:
+    """The same on real modules, where dedup is the library's own (naive.py takes minutes)."""
+    data = demo_btf("vmlinux")
+    base = naive_btf.parse(data)
+    strings, types = base.string_index(), base.all_types()
+    base.string_index, base.all_types = lambda: strings, lambda: types  # type: ignore[method-assign]
+    index = btf.BaseIndex.build(btf.parse(data))
+    names = btf.BaseNames.build(index)
+
+    def dedup(split: naive_btf.Btf) -> tuple[list[naive_btf.Words], dict[int, int]]:
+        result = btf.dedup(btf.parse(to_bytes(split), index.base), index)
+        own = range(split.start_id, split.end_id)
+        kept = [list(t.words) for t in result.btf.own_types()]
+        return kept, {type_id: int(result.id_map[type_id]) for type_id in own}
+
+    alike, checked, reasons_seen = None, 0, set()
+    for path in sorted((DEMO / "modules").glob("*.btf.zst")):
+        data = demo_btf(path.name.removesuffix(".btf.zst"))
+        if len(data) > 350_000:  # mending.py takes its time with those
+            continue
+        opened = btf.open_module(data, index)
+        result = btf.dedup_module(opened, index)
+        rows = btf.misses(opened.btf, result, index, names)
+        if rows:
+            bench = Bench(base, data, dedup, strings, alike)
+            alike = bench.alike
+            checked += check(rows, bench)
+            reasons_seen |= {row.reason for row in rows}
+            expected = named_in_both(opened.btf, result.btf, index)
+            assert [row.type_id for row in rows] == expected
+    assert checked > 30
+    assert {reasons.DECLARED, reasons.KIND, reasons.PROTOTYPE} <= reasons_seen
+
+
+def named_in_both(source: btf.BTF, split: btf.BTF, index: btf.BaseIndex) -> list[int]:
+    """Own types whose name the base has for a type in the same name space, found by names."""
+    spaces = ((btf.Composite, btf.AnyEnum, btf.Fwd), (btf.Int, btf.Float, btf.Typedef),
+              (btf.Func,), (btf.Var,), (btf.Datasec,))  # fmt: skip
+    found = []
+    for own in split.own_types():
+        for space in spaces:
+            if own.name and isinstance(own, space):
+                others = split.find_all(own.name)
+                if any(o.id < index.type_end and isinstance(o, space) for o in others):
+                    found.append(own.id)
+    return found
+
+
+def explained(count: int, child: Callable[[int], int]) -> list[btf.Miss]:
+    """The misses of a module of structs that each point to an earlier one and all stay, because
+    the first one differs."""
+
+    def write(w: Writer, size: int) -> None:
+        ids = [w.struct("first", size, [("x", w.int("int", 4), 0)])]
+        for number in range(1, count):
+            ids.append(pointer_holder(w, f"s{number}", ids[child(number)]))
+
+    base, module = Writer(), Writer()
+    write(base, 4)
+    write(module, 8)
+    index = btf.BaseIndex.build(btf.parse(base.to_bytes()))
+    opened = btf.open_module(module.to_bytes(), index)
+    result = btf.dedup_module(opened, index)
+    names = btf.BaseNames.build(index)
+    rows = btf.misses(opened.btf, result, index, names)
+    assert len(rows) == count and rows[-1].root.kept_types == result.btf.type_count
+    return rows
+
+
+def test_long_ways_are_cut() -> None:
+    rows = explained(400, lambda number: number - 1)
+    assert rows[-1].path.startswith("s399.p → s398.p → ") and rows[-1].path.endswith(
+        "→ struct first"
+    )
+    assert " → … → " in rows[-1].path and max(len(row.path) for row in rows) < 500
+
+
+def test_many_definitions_that_the_base_only_declares() -> None:
+    """What is worked out for each root cause by a walk of the whole module is limited."""
+    count = MAX_WALKS + 10
+
+    def base(w: Writer) -> None:
+        for number in range(count):
+            w.ptr(w.fwd(f"d{number}"))
+
+    def module(w: Writer) -> None:
+        i = w.int("int", 4)
+        for number in range(count):
+            w.ptr(w.struct(f"d{number}", 4, [("x", i, 0)]))
+
+    writers = Writer(), Writer()
+    base(writers[0])
+    module(writers[1])
+    index = btf.BaseIndex.build(btf.parse(writers[0].to_bytes()))
+    opened = btf.open_module(writers[1].to_bytes(), index)
+    rows = btf.misses(opened.btf, btf.dedup_module(opened, index), index)
+    known = [row.root.kept_types for row in rows]
+    assert known.count(None) == 10 and set(known) == {None, 2}
