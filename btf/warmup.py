@@ -1,8 +1,8 @@
-"""Getting all kernels ready before the first module, when they were never compiled before.
+"""Compile all compiled functions before the first module, where they were never compiled before.
 
-Two other processes compile, so that this one never takes in the compiler, which is 150 MB that
-its own workers would have to carry. What is compiled is divided into parts, of which each process
-takes the next: one is the kernel of dedup, which takes nearly as long as all others together.
+Two other processes compile, so that this one never imports the compiler: it has 150 MB, which this
+process's own workers would inherit. The work is divided into parts, and each process takes the next
+one. Deduplication is one part, which takes nearly as long as all others together.
 """
 
 from __future__ import annotations
@@ -36,23 +36,22 @@ from .format.header import pack
 from .types.btf import BTF, NATIVE, parse
 
 _DEDUP = "dedup"
-_ALL = "tables"  # each marks a folder in which these kernels are ready
+_ALL = "tables"  # names of files that mark a folder in which this code is complete
 _COMPILERS = 2
 _PATIENCE_SECONDS = 120.0
 
 
 def warm_up(announce: Callable[[str], None] | None = None, *, tables: bool = False) -> None:
-    """Have the machine code of the kernels at hand: compile what was never compiled before.
+    """Compile what was never compiled before, so that the first module does not wait for it.
 
-    announce  called with a sentence for the user when kernels have to be compiled, which takes
-              some seconds
-    tables    also those that describe what is left of a module, not only those that find it
+    announce  called with a sentence for the user before something is compiled
+    tables    whether to include what describes a module's types, not only what deduplicates it
     """
     if INTERPRETED or _is_warm(tables):
         return
     kept = _make_cache()
     if announce is not None:
-        announce(f"first run of this version: compiling kernels, 10 to 20 s ({kept})")
+        announce(f"compiling splitbtf's own machine code once, about 15 s ({kept})")
     folder = cache_folder(__name__)
     with _one_at_a_time(folder):
         if _is_warm(tables):  # another process has just done it
@@ -66,7 +65,7 @@ def warm_up(announce: Callable[[str], None] | None = None, *, tables: bool = Fal
 
 
 def warm_up_all(announce: Callable[[str], None] | None = None) -> None:
-    """What any function of this package needs: for machine code that is to come with it."""
+    """Compile everything that any function of this package needs, to be shipped with it."""
     from .edit.append import StringPool
     from .layers.rebase import rebase
 
@@ -88,8 +87,8 @@ def _is_warm(tables: bool) -> bool:
 
 
 def _make_cache() -> str:
-    """Make the folder that machine code is to be kept in. Where that is not possible it is one for
-    this process and those that it starts. Returns what there is to say of it."""
+    """Make the folder for machine code; if it cannot be written to, a temporary one for this
+    process and those that it starts. Returns words for the user on which it is."""
     folder = cache_folder(__name__)
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -115,9 +114,11 @@ def _remove(folder: str, process: int) -> None:
 
 @contextlib.contextmanager
 def _one_at_a_time(folder: Path) -> Iterator[None]:
-    """Wait while another process is in a block like this for the same folder: several that start
-    at once would each compile everything. But not for ever, for it may have been stopped; and not
-    at all where files cannot be locked."""
+    """Hold a lock on a folder, so that of several processes that start at once only one compiles.
+
+    Waits no longer than two minutes, since the holder may have been stopped, and not at all where
+    files cannot be locked.
+    """
     lock = folder / "lock"
     try:
         file = lock.open("w")
@@ -141,12 +142,14 @@ def _one_at_a_time(folder: Path) -> Iterator[None]:
 
 
 def _compile_elsewhere(parts: Iterable[str]) -> None:
-    """Have other processes go through ``parts``, each with the next that none has taken. A process
-    that cannot be started, or fails, leaves its part undone."""
+    """Run ``parts`` in other processes, each of which takes the next one that none has taken.
+
+    A process that cannot be started, or fails, leaves its part undone.
+    """
     waiting = deque(parts)
     compilers: list[subprocess.Popen[str]] = []
 
-    def lead() -> None:
+    def feed_compiler() -> None:
         compiler = _start("from btf.warmup import compile_parts; compile_parts()")
         if compiler is None:
             return
@@ -159,14 +162,14 @@ def _compile_elsewhere(parts: Iterable[str]) -> None:
                     compiler.stdin.flush()
                     if not compiler.stdout.readline():
                         return
-            except (OSError, IndexError):  # it has gone; another has taken the last one
+            except (OSError, IndexError):  # the process died; another thread took the last part
                 return
 
-    with ThreadPoolExecutor(_COMPILERS) as leaders:
-        led = [leaders.submit(lead) for _ in range(_COMPILERS)]
+    with ThreadPoolExecutor(_COMPILERS) as threads:
+        running = [threads.submit(feed_compiler) for _ in range(_COMPILERS)]
         try:
-            wait(led)
-        except BaseException:  # an interrupt: nobody waits for what they are at
+            wait(running)
+        except BaseException:  # an interrupt: the compilers' work is not wanted any more
             waiting.clear()
             for compiler in compilers:
                 compiler.kill()
@@ -174,19 +177,19 @@ def _compile_elsewhere(parts: Iterable[str]) -> None:
 
 
 def compile_parts() -> None:
-    """Go through the parts that standard input names, a line each, and answer each with a line."""
+    """Compile the parts that standard input names, a line each, and answer each with a line."""
     for line in sys.stdin:
         _PARTS[line.strip()]()
         print("done", flush=True)
 
 
 def _start(program: str) -> subprocess.Popen[str] | None:
-    """Run a few words of Python beside this process; None where no process can be started."""
+    """Start a Python process that runs ``program``; None where no process can be started."""
     here = str(Path(__file__).parent.parent)
     path = os.pathsep.join([here, *filter(None, [os.environ.get("PYTHONPATH")])])
     try:
         return subprocess.Popen(
-            [sys.executable, "-P", "-c", program],  # whatever lies in the current folder
+            [sys.executable, "-P", "-c", program],  # -P: take nothing from the current folder
             env={**os.environ, "PYTHONPATH": path},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -199,11 +202,11 @@ def _start(program: str) -> subprocess.Popen[str] | None:
 
 def _compile_dedup() -> None:
     prepare()
-    make_ready(_module()[0])  # of the index, all is compiled by now
+    make_ready(_module()[0])
 
 
 def _module() -> tuple[BaseIndex, BTF]:
-    """A tiny base, indexed, and a tiny module, opened on it."""
+    """Index a tiny base and open a tiny module on it."""
 
     def struct_of_int(name_off: int, member_off: int) -> bytes:
         info = kinds.info_word(kinds.STRUCT, 1)
@@ -247,7 +250,7 @@ def _compile_rows() -> None:
 
 
 def _compile_misses() -> None:
-    """A module that defines what its base only declares."""
+    """Explain a module that defines what its base only declares."""
     from .deduplication.deduplicate import DedupResult
     from .unmerged.find import misses
 
@@ -259,7 +262,7 @@ def _compile_misses() -> None:
     misses(split, DedupResult(split, np.arange(3, dtype=np.uint32)), index)
 
 
-# By name: those that take longest first, and each after what it builds on.
+# By name: the longest first, and each after what it builds on.
 _PARTS: dict[str, Callable[[], object]] = {
     "dedup": _compile_dedup,
     "index": _module,

@@ -14,19 +14,18 @@ import numpy as np
 
 
 def flatten(args: Any, frame: array[int]) -> tuple[Any, ...]:
-    """Lay ``args`` out in 64-bit words, added to ``frame``; returns their types, as ``compiler``
-    reads them.
+    """Append ``args`` to ``frame`` as 64-bit words; returns their types for ``compiler``.
 
-    An array is its address and its length; a number is itself; a named tuple is its fields. Types:
-    the dtype's code (with the row's length, if there are rows) for an array, the name of Numba's
-    type for a number, ``TupleTypes`` for a named tuple.
+    Types: the dtype's code (with the row's length, if there are rows) for an array, the name of
+    Numba's type for a number, ``TupleTypes`` for a named tuple. Raises TypeError for what compiled
+    functions do not take.
     """
     key: list[Any] = []
     for value in args:
         if isinstance(value, np.ndarray):
             flags = value.flags
             if not flags.c_contiguous or not flags.aligned:
-                raise TypeError("kernels take arrays that are contiguous and aligned")
+                raise TypeError("compiled functions take arrays that are contiguous and aligned")
             frame.append(address(value))
             frame.append(len(value))
             code = _codes.get(value.dtype)
@@ -48,7 +47,7 @@ def flatten(args: Any, frame: array[int]) -> tuple[Any, ...]:
             frame.append(int(value))
             key.append(type(value).__name__)
         else:
-            raise TypeError(f"kernels do not take {type(value).__name__}")
+            raise TypeError(f"compiled functions do not take {type(value).__name__}")
     return tuple(key)
 
 
@@ -60,7 +59,7 @@ def _address_by_interface(value: np.ndarray) -> int:
 
 
 def _address_in_object(value: np.ndarray) -> int:
-    """As the macro PyArray_DATA of NumPy's C interface: ten times as fast as its Python one."""
+    """Read what NumPy's C macro PyArray_DATA reads: ten times as fast as by way of ``ctypes``."""
     return _pointer_at(id(value) + object.__basicsize__).value or 0
 
 
@@ -74,13 +73,13 @@ address = (
 )
 
 
-# The last named tuples that were laid out: those of a workspace come again with every module.
-_laid_out: dict[int, tuple[Any, array[int], TupleTypes]] = {}
-_LAID_OUT = 8
+# The named tuples flattened last, by id: those of a workspace come again with every module.
+_flattened: dict[int, tuple[Any, array[int], TupleTypes]] = {}
+_MAX_FLATTENED = 8
 
 
 class TupleTypes:
-    """(class, types of the fields) of a named tuple: one object for all that are equal."""
+    """(class, types of the fields) of a named tuple: one object for equal ones, quick to hash."""
 
     def __init__(self, types: tuple[Any, ...]) -> None:
         self.types = types
@@ -90,30 +89,30 @@ _tuple_types: dict[tuple[Any, ...], TupleTypes] = {}
 
 
 def _flatten_tuple(value: tuple[Any, ...], frame: array[int]) -> TupleTypes:
-    known = _laid_out.get(id(value))
+    known = _flattened.get(id(value))
     if known is None or known[0] is not value:
         inner = array("q")
         types = (type(value), flatten(value, inner))
         known = (value, inner, _tuple_types.setdefault(types, TupleTypes(types)))
-        if len(_laid_out) >= _LAID_OUT:
-            _laid_out.clear()
-        _laid_out[id(value)] = known
+        if len(_flattened) >= _MAX_FLATTENED:
+            _flattened.clear()
+        _flattened[id(value)] = known
     frame.extend(known[1])
     return known[2]
 
 
-def forget(value: tuple[Any, ...]) -> None:
-    """Let go of a named tuple that will not be given to kernels again."""
-    _laid_out.pop(id(value), None)
+def drop_flattened(value: tuple[Any, ...]) -> None:
+    """Forget the words of a named tuple that no compiled function will be given again."""
+    _flattened.pop(id(value), None)
 
 
-def forget_all() -> None:
-    """Let go of all of them, in all threads; those that come again are laid out anew."""
-    _laid_out.clear()
+def drop_all_flattened() -> None:
+    """Forget the words of all named tuples, in all threads; those used again are flattened anew."""
+    _flattened.clear()
 
 
 def describe(key: Any) -> str:
-    """A text for argument types that is the same in every process."""
+    """Describe argument types by a text that is the same in every process."""
     if isinstance(key, TupleTypes):
         key = key.types
     if isinstance(key, tuple):

@@ -37,13 +37,13 @@ _DIGEST_BYTES = 16
 
 @functools.cache
 def _environment() -> bytes:
-    """What machine code depends on besides sources."""
+    """Everything but sources that machine code depends on."""
     versions = [_version(name) for name in ("numba", "llvmlite")]
     return repr((sys.version, np.__version__, versions, processor())).encode()
 
 
 def _version(package: str) -> bytes:
-    """What stands for a package's version, without an import of it or of importlib.metadata."""
+    """Bytes that change with a package's version, without importing it or importlib.metadata."""
     spec = importlib.util.find_spec(package)
     for folder in spec.submodule_search_locations or () if spec is not None else ():
         with contextlib.suppress(OSError):
@@ -65,8 +65,7 @@ def _package_sources() -> frozenset[str]:
 
 @functools.cache
 def _source(path: str) -> tuple[bytes, tuple[str, ...]]:
-    """A source, and those of this package that it imports. Read once: a process that takes kernels
-    from many modules would else do it for each."""
+    """A source file's content, and the paths of this package's files that it imports."""
     text = Path(path).read_bytes()
     imported: list[str] = []
     for dots, dotted, names, more in _IMPORT.findall(text):
@@ -79,7 +78,7 @@ def _source(path: str) -> tuple[bytes, tuple[str, ...]]:
 
 
 def _sources(path: str) -> dict[str, bytes]:
-    """A source and all that it imports from the package, by path."""
+    """Contents by path: a source file, and all of this package that it imports in any way."""
     found: dict[str, bytes] = {}
     waiting = [path]
     while waiting:
@@ -92,26 +91,29 @@ def _sources(path: str) -> dict[str, bytes]:
 
 @functools.cache
 def cache_folder(module: str = "") -> Path:
-    """The folder for the machine code of the kernels of a module (dotted name)."""
+    """The folder for the machine code of a module's compiled functions.
+
+    module   dotted name; "" for what depends on the compiler only
+    """
     if BUILT_FOR:
         return _BUNDLED / f"{BUILT_FOR}-{_sources_digest(module, b'')}"
     root = os.environ.get(CACHE_VARIABLE)
     if not root:
         cache_home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
         root = str(Path(cache_home) / "splitbtf")
-    return Path(root) / f"kernels-{_sources_digest(module, _environment())}"
+    return Path(root) / f"compiled-{_sources_digest(module, _environment())}"
 
 
 @functools.cache
 def bundled_folder(module: str) -> Path | None:
-    """The folder for machine code that this package was built with, if this processor runs it."""
+    """The folder of machine code that came with the package, or None where it cannot be used."""
     if not _BUNDLED.is_dir() or not runs_x86_64_v3():
         return None
     return _BUNDLED / f"{BUILDS[0]}-{_sources_digest(module, b'')}"
 
 
 def _sources_digest(module: str, more: bytes) -> str:
-    """Stands for the sources that the kernels of a module are made of."""
+    """Digest of ``more`` and of all sources that a module's compiled functions are made of."""
     digest = hashlib.blake2b(more, digest_size=10)
     origin = getattr(sys.modules.get(module), "__file__", None) or f"{_PACKAGE}/compiled/jit.py"
     for source, text in sorted({**_sources(origin), **_compiler_sources()}.items()):
@@ -128,7 +130,7 @@ def _compiler_sources() -> dict[str, bytes]:
 
 
 def read_code(path: Path) -> bytes | None:
-    """Stored machine code, or None if there is none that is whole."""
+    """Read stored machine code; None if there is none or it is damaged."""
     try:
         content = path.read_bytes()
     except OSError:
@@ -140,7 +142,7 @@ def read_code(path: Path) -> bytes | None:
 
 
 def write_code(path: Path, content: bytes) -> None:
-    """Store machine code; where that is not possible, it is compiled again next time."""
+    """Store machine code. Where that is not possible, the next process compiles it again."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:

@@ -15,47 +15,53 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 _LARGE_PAGE = 2 << 20
-_APART = 64  # bytes: no two arrays share a cache line
+_CACHE_LINE = 64  # bytes; no two arrays share one
 
 Shape = int | tuple[int, ...]
 
 
 def power_of_two(at_least: int) -> int:
-    """The smallest power of two that is no less, and at least 16: a length for a hash table."""
+    """The smallest power of two >= max(``at_least``, 16): a length for a hash table."""
     return 1 << max(4, (at_least - 1).bit_length())
 
 
-def spacious(size: int) -> np.ndarray:
-    """``size`` bytes of zeros: uint8. Memory is taken as it is touched."""
+def alloc_huge(size: int) -> np.ndarray:
+    """Allocate ``size`` bytes of zeros (uint8), on huge pages where the system has them.
+
+    The system hands out memory as it is touched.
+    """
     if not hasattr(mmap, "MADV_HUGEPAGE") or size < _LARGE_PAGE // 4:
         return np.zeros(size, np.uint8)
-    # Aligned here, since not every kernel does it.
+    # Aligned here, since not every Linux does it.
     pages = -(-size // _LARGE_PAGE) + 1
-    room = mmap.mmap(-1, pages * _LARGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    with contextlib.suppress(OSError):  # a kernel without them
-        room.madvise(mmap.MADV_HUGEPAGE)
-    memory = np.frombuffer(room, np.uint8)
+    mapped = mmap.mmap(-1, pages * _LARGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with contextlib.suppress(OSError):  # Linux built without them
+        mapped.madvise(mmap.MADV_HUGEPAGE)
+    memory = np.frombuffer(mapped, np.uint8)
     start = -memory.ctypes.data % _LARGE_PAGE
     return memory[start : start + size]
 
 
-def zeros(layout: Mapping[str, tuple[Shape, DTypeLike]]) -> dict[str, np.ndarray]:
-    """Arrays of zeros by name, side by side: shape and dtype of each are given."""
+def alloc_zeros(layout: Mapping[str, tuple[Shape, DTypeLike]]) -> dict[str, np.ndarray]:
+    """Allocate arrays of zeros in one piece of memory.
+
+    layout   by name of the array: its shape and dtype
+    """
     sizes = {
         name: math.prod((shape,) if isinstance(shape, int) else shape) * np.dtype(dtype).itemsize
         for name, (shape, dtype) in layout.items()
     }
-    memory = spacious(sum(-(-size // _APART) * _APART for size in sizes.values()))
+    memory = alloc_huge(sum(-(-size // _CACHE_LINE) * _CACHE_LINE for size in sizes.values()))
     arrays, at = {}, 0
     for name, (shape, dtype) in layout.items():
         arrays[name] = memory[at : at + sizes[name]].view(dtype).reshape(shape)
-        at += -(-sizes[name] // _APART) * _APART
+        at += -(-sizes[name] // _CACHE_LINE) * _CACHE_LINE
     return arrays
 
 
-def together(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Read-only copies of arrays, side by side."""
-    copies = zeros({str(i): (array.shape, array.dtype) for i, array in enumerate(arrays)})
+def pack_contiguous(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Copy arrays into one piece of memory; returns the copies, read-only."""
+    copies = alloc_zeros({str(i): (array.shape, array.dtype) for i, array in enumerate(arrays)})
     for copy, array in zip(copies.values(), arrays, strict=True):
         copy[...] = array
         copy.setflags(write=False)

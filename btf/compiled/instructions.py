@@ -1,7 +1,7 @@
-"""Three instructions that kernels need and Numba has no name for.
+"""Three machine instructions that compiled functions need and Numba has no name for.
 
-They work on little-endian machines only; ``strings`` goes byte by byte on others and when kernels
-run interpreted (``WIDE`` is false).
+They work on little-endian machines only. On others, and where compiled functions run interpreted,
+``WIDE`` is false, and ``format.strings`` goes byte by byte.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ WIDE = sys.byteorder == "little" and not INTERPRETED
 
 
 class Instruction:
-    """What stands in a kernel for a few instructions of LLVM."""
+    """A function that is a few LLVM instructions where a compiled function calls it."""
 
     def __init__(self, definition: Callable[..., Any]) -> None:
         self._definition = definition
 
     def __call__(self, *args: Any) -> Any:
-        raise TypeError("an instruction can be used in compiled kernels only")
+        raise TypeError("an instruction can be used in compiled functions only")
 
     @functools.cached_property
     def _numba_type_(self) -> Any:

@@ -57,7 +57,7 @@ def noinline(function: F) -> F:
 
 
 class CompiledFunction:
-    """A function that is compiled for each combination of argument types it is called with."""
+    """A function that is compiled once for each combination of argument types it is called with."""
 
     def __init__(self, function: Callable[..., object]) -> None:
         self.function = function
@@ -66,7 +66,7 @@ class CompiledFunction:
 
     @functools.cached_property
     def _numba_type_(self) -> Any:
-        """What Numba makes of this function where another one calls it."""
+        """The type that Numba gives this function where a compiled function calls it."""
         from .compiler import dispatcher_type
 
         return dispatcher_type(self.function)
@@ -75,12 +75,12 @@ class CompiledFunction:
         frame = array("q")
         entry = self._entry(flatten(args, frame))
         at = len(frame)
-        frame.extend(entry.room)
+        frame.extend(entry.result_slots)
         entry.call(frame.buffer_info()[0])
         return entry.result(frame, at)
 
     def prepare(self, *args: Any) -> None:
-        """Have the machine code for such arguments ready, without a call."""
+        """Load or compile the machine code for such arguments, without a call."""
         self._entry(flatten(args, array("q")))
 
     def _entry(self, key: tuple[Any, ...]) -> _Entry:
@@ -90,16 +90,16 @@ class CompiledFunction:
         return entry
 
 
-class Call:
-    """A call that is made again and again, with arguments of the same types of which few change.
+class PreparedCall:
+    """A call that is made again and again, where few arguments change and their types never do.
 
-    To lay ten arguments out takes Python longer than some kernels take for a module, so all are
-    laid out once, and what changes is put in its place. Not for several threads at once.
+    Flattening ten arguments takes Python longer than some compiled functions take for a module.
+    So all are flattened once, and only what changes is written again. Not thread-safe.
     """
 
     def __init__(self, function: Callable[..., Any], *args: Any) -> None:
         self._function = function
-        self._args = list(args)  # the frame has addresses of them
+        self._args = list(args)  # keeps them alive: the frame holds their addresses
         self._frame = frame = array("q")
         self._places: list[int] = []
         if INTERPRETED:
@@ -111,13 +111,15 @@ class Call:
             key += flatten((value,), frame)
         self._entry = function._entry(key)
         self._results_at = len(frame)
-        frame.extend(self._entry.room)
+        frame.extend(self._entry.result_slots)
         self._address = frame.buffer_info()[0]  # it does not grow any more
 
-    def put(self, number: int, values: np.ndarray, start: int, count: int) -> None:
-        """Have ``values[start : start + count]`` as an argument, by its number. As the one before
-        it is of one dimension and contiguous, and of the same type: that is not looked at. Whoever
-        calls keeps ``values`` until the call is over."""
+    def set_array(self, number: int, values: np.ndarray, start: int, count: int) -> None:
+        """Pass ``values[start : start + count]`` as argument ``number`` from the next call on.
+
+        Unchecked: the array must have one dimension, be contiguous, and be of the dtype that this
+        argument had at first. The caller keeps ``values`` alive until the call is over.
+        """
         if INTERPRETED:
             self._args[number] = values[start : start + count]
             return
@@ -135,8 +137,8 @@ class Call:
 class _Entry:
     """The machine code of a compiled function for one combination of argument types.
 
-    call    takes the address of a frame: the words of the arguments, then room for the results
-    room    as many words as there are results
+    call          takes the address of a frame: the words of the arguments, then the result slots
+    result_slots  zeros, one word for each result
     """
 
     def __init__(self, owner: CompiledFunction, key: tuple[Any, ...]) -> None:
@@ -157,17 +159,17 @@ class _Entry:
         head = json.loads(line)
         self._results: str | list[str] | None = head["results"]
         one = isinstance(self._results, str)
-        self._as_they_are = not {"bool", "uint64"} & set(self._results or ())
-        self.room = array("q", [0] * (1 if one else len(self._results or ())))
+        self._all_signed = not {"bool", "uint64"} & set(self._results or ())
+        self.result_slots = array("q", [0] * (1 if one else len(self._results or ())))
         self.call = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(_load(head, code))
 
     def result(self, frame: array[int], at: int) -> Any:
-        """The results from position ``at`` of the frame on, as Python numbers."""
+        """Read the results, which begin at position ``at`` of the frame, as Python numbers."""
         if self._results is None:
             return None
         if isinstance(self._results, str):
             return _number(self._results, frame[at])
-        if self._as_they_are:
+        if self._all_signed:
             return tuple(frame[at:])
         return tuple(_number(kind, frame[at + i]) for i, kind in enumerate(self._results))
 
@@ -179,8 +181,10 @@ def _number(kind: str, word: int) -> int | bool:
 
 
 def _load(head: dict[str, Any], code: bytes) -> int:
-    """Put machine code into memory, for as long as this process lives; returns the address of its
-    function. ``head`` is what ``compiler.compile_entry`` says of it."""
+    """Map machine code into this process, for good; returns the address of its function.
+
+    head   what ``compiler.compile_entry`` returned beside the code
+    """
     if "object" in head:
         from .compiler import load_object
 
@@ -196,8 +200,8 @@ def _load(head: dict[str, Any], code: bytes) -> int:
     if library.mprotect(ctypes.c_void_p(place), ctypes.c_size_t(len(code)), rights):
         reason = os.strerror(ctypes.get_errno())
         raise OSError(f"this system lets no process make machine code at run time: {reason}")
-    _loaded.append(memory)
+    _mapped.append(memory)
     return place + int(head["start"])
 
 
-_loaded: list[mmap.mmap] = []
+_mapped: list[mmap.mmap] = []

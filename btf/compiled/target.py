@@ -27,7 +27,7 @@ _PROCESSOR_FACTS = (
 
 
 def processor() -> list[str]:
-    """The kind of processor that this is, for which machine code is made."""
+    """What identifies this kind of processor: its machine code runs on no other for sure."""
     return [os.uname().machine, *_facts().values()]
 
 
@@ -45,5 +45,5 @@ def _facts() -> dict[str, str]:
 
 
 def runs_x86_64_v3() -> bool:
-    """Whether this processor runs code that was made for the level x86-64-v3."""
+    """Whether this processor runs code that was compiled for the level x86-64-v3."""
     return X86_64_V3.issubset(_facts()["flags"].split())

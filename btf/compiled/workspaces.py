@@ -1,17 +1,19 @@
-"""Memory that kernels work in, kept from one call to the next, for each thread its own."""
+"""Memory that compiled functions work in: each thread keeps its own from one call to the next."""
 
 from __future__ import annotations
 
 import threading
 
-from .arguments import forget_all
+from .arguments import drop_all_flattened
 
-#: What a thread keeps, under a name for each kind of work.
-kept = threading.local()
+#: The memory of the calling thread: an attribute for each kind of work.
+per_thread = threading.local()
 
 
 def release_workspaces() -> None:
-    """Give back what this thread keeps for its next module: 10 to 60 MB, by the largest so far.
-    That module then takes some milliseconds more."""
-    kept.__dict__.clear()
-    forget_all()
+    """Free what this thread keeps for its next module: 10 to 60 MB, by the largest so far.
+
+    That module then takes some milliseconds more.
+    """
+    per_thread.__dict__.clear()
+    drop_all_flattened()

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..compiled.arguments import forget
-from ..compiled.jit import Call
-from ..compiled.workspaces import kept
+from ..compiled.arguments import drop_flattened
+from ..compiled.jit import PreparedCall
+from ..compiled.workspaces import per_thread
 from ..edit.ext import BtfExt
 from ..errors import BtfError, UnsupportedError, WrongBaseError
 from ..format.kinds import HEAD_WORDS
@@ -56,7 +56,7 @@ class Workspace:
 
     def __init__(self, index: BaseIndex) -> None:
         self.index = index
-        self.calls: dict[str, Call] = {}
+        self.calls: dict[str, PreparedCall] = {}
         self._scratch: Scratch | None = None
         self._offsets = np.empty(0, np.uint32)
         self._types = self._words = self._frames = self._text = 0
@@ -69,7 +69,7 @@ class Workspace:
         self._frames = max(frames, self._frames)
         self._text = max(text, self._text)
         if self._scratch is not None:
-            forget(self._scratch)
+            drop_flattened(self._scratch)
         self.calls.clear()
         self._scratch = None  # before there is more
         self._scratch = new_scratch(
@@ -110,9 +110,9 @@ class Workspace:
 
 def workspace_for(index: BaseIndex) -> Workspace:
     """This thread's workspace for ``index``; the one of the last index is kept."""
-    workspace = getattr(kept, "dedup", None)
+    workspace = getattr(per_thread, "dedup", None)
     if workspace is None or workspace.index is not index:
-        workspace = kept.dedup = Workspace(index)
+        workspace = per_thread.dedup = Workspace(index)
     return workspace
 
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..compiled.arguments import address
-from ..compiled.jit import Call, compiled
+from ..compiled.jit import PreparedCall, compiled
 from ..format.header import MAGIC, SHORT_HEADER, VERSION, kind_words, pack
 from ..format.scan import scan
 from . import passes
@@ -61,17 +61,17 @@ def dedup_bytes(data: bytes | memoryview, index: BaseIndex) -> SplitBytes | None
         words = words.byteswap()
     offsets = workspace.offsets_for(len(words))
     opening = workspace.calls.get("open") or _opening(workspace)
-    opening.put(_CONTENT, content, 0, len(content))
-    opening.put(_CONTENT_WORDS, words, 0, len(words))
-    opening.put(_STARTS, offsets, 0, len(offsets))
+    opening.set_array(_CONTENT, content, 0, len(content))
+    opening.set_array(_CONTENT_WORDS, words, 0, len(words))
+    opening.set_array(_STARTS, offsets, 0, len(offsets))
     count, types_at, type_words, strings_at, string_bytes = opening()
     if count < 0:
         return None
     scratch = workspace.reserve(count, type_words, string_bytes + 1)
     whole = workspace.calls.get("whole") or _whole(workspace, scratch)
-    whole.put(_WORDS, words, types_at, type_words)
-    whole.put(_OFFSETS, offsets, 0, count + 1)
-    whole.put(_SOURCE, content, strings_at, string_bytes)
+    whole.set_array(_WORDS, words, types_at, type_words)
+    whole.set_array(_OFFSETS, offsets, 0, count + 1)
+    whole.set_array(_SOURCE, content, strings_at, string_bytes)
     code, _, kept, length, text, clash = whole()
     if code != passes.DONE or clash >= 0:
         return None
@@ -92,16 +92,16 @@ _WORDS, _OFFSETS, _SOURCE = 2, 3, 4
 _NO_BYTES, _NO_WORDS = np.zeros(0, np.uint8), np.zeros(0, np.uint32)
 
 
-def _opening(workspace: Workspace) -> Call:
-    call = Call(_open, _NO_BYTES, _NO_WORDS, kind_words(b""), _NO_WORDS)
+def _opening(workspace: Workspace) -> PreparedCall:
+    call = PreparedCall(_open, _NO_BYTES, _NO_WORDS, kind_words(b""), _NO_WORDS)
     workspace.calls["open"] = call
     return call
 
 
-def _whole(workspace: Workspace, scratch: Scratch) -> Call:
+def _whole(workspace: Workspace, scratch: Scratch) -> PreparedCall:
     index = workspace.index
     first, second = abi_names(index)
-    call = Call(
+    call = PreparedCall(
         passes.dedup_whole, index.tables, scratch, _NO_WORDS, _NO_WORDS, _NO_BYTES, 0,
         np.uint32(1), np.uint32(index.type_end - 1), True, first, second,
     )  # fmt: skip

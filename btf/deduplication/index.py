@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from ..compiled.huge_pages import power_of_two, together
+from ..compiled.huge_pages import pack_contiguous, power_of_two
 from ..compiled.jit import compiled
 from ..format import strings
 from ..format.kinds import (
@@ -127,7 +127,7 @@ class BaseIndex:
             tuple(level.type_count for level in levels),
         )
         arrays = [f.name for f in fields(index) if isinstance(getattr(index, f.name), np.ndarray)]
-        copies: Any = together([getattr(index, name) for name in arrays])
+        copies: Any = pack_contiguous([getattr(index, name) for name in arrays])
         return replace(index, **dict(zip(arrays, copies, strict=True)))
 
     @classmethod

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike
 
-from ..compiled.huge_pages import Shape, power_of_two, zeros
+from ..compiled.huge_pages import Shape, alloc_zeros, power_of_two
 from ..edit.remap import STRING_COLUMNS, TEXT_PER_HEAD
 from ..format.strings import JUMPS, PIECE_BITS
 from .signature import CANONICAL, RECORD_COLUMNS, START
@@ -214,7 +214,7 @@ def new_scratch(
         "new_ids": (types, np.uint32),
         "out_offsets": (types + 1, np.uint32),
     }
-    scratch = Scratch(**zeros(layout))
+    scratch = Scratch(**alloc_zeros(layout))
     fill_records(scratch.records, starts)
     scratch.state[STEPS_PER_TYPE] = ENOUGH_STEPS
     return scratch

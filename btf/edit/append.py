@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..compiled.arguments import forget
+from ..compiled.arguments import drop_flattened
 from ..compiled.huge_pages import power_of_two
 from ..compiled.jit import compiled
 from ..errors import UnsupportedError
@@ -137,8 +137,8 @@ class StringPool:
                 source.words, source.offsets, source.strings, source.start_str_off,
                 np.uint32(source.start_id), np.uint32(first_id - source.start_id), known, fresh,
             )  # fmt: skip
-            forget(known)
-            forget(fresh)
+            drop_flattened(known)
+            drop_flattened(fresh)
             if not state[STRING_OVERFLOW]:
                 self._append(fresh.own_strings[: state[OWN_BYTES]], int(state[OWN_STRINGS]))
                 return own

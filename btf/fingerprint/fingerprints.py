@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..compiled.huge_pages import power_of_two
-from ..compiled.workspaces import kept
+from ..compiled.workspaces import per_thread
 from ..deduplication.index import unknown_kind_error
 from ..errors import WrongBaseError
 from ..types.btf import BTF, freeze
@@ -201,7 +201,7 @@ class _Job:
 
 def _work(types: int, references: int) -> Work:
     """Memory for a graph: that of the one before in this thread where it is large enough."""
-    last: tuple[int, int, Work] | None = getattr(kept, "fingerprints", None)
+    last: tuple[int, int, Work] | None = getattr(per_thread, "fingerprints", None)
     if last is not None and last[0] >= types and last[1] >= references:
         return last[2]
     types, references = power_of_two(types), power_of_two(references)
@@ -219,17 +219,19 @@ def _work(types: int, references: int) -> Work:
         partition=Partition.of(types, references),
     )
     if types <= KEPT_TYPES:
-        kept.fingerprints = (types, references, work)
+        per_thread.fingerprints = (types, references, work)
     return work
 
 
 def _as_base(flat: BTF, known: BaseFingerprints) -> Base:
     """The arrays of a base for kernels; those of the last one in this thread are kept."""
-    last: tuple[BTF, BaseFingerprints, Base] | None = getattr(kept, "fingerprinted_base", None)
+    last: tuple[BTF, BaseFingerprints, Base] | None = getattr(
+        per_thread, "fingerprinted_base", None
+    )
     if last is None or last[0] is not flat or last[1] is not known:
         tables = Known(known.keys, known.labels, known.next)
         base = Base(flat.words, flat.offsets, flat.strings, known.values, tables)
-        last = kept.fingerprinted_base = (flat, known, base)
+        last = per_thread.fingerprinted_base = (flat, known, base)
     return last[2]
 
 

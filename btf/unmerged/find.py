@@ -11,7 +11,7 @@ from ..compare import reasons
 from ..compare.difference import own_difference
 from ..compare.paths import Hop, accessor, called, joined, way_as_c
 from ..compare.shallow import only_declared
-from ..compiled.arguments import forget
+from ..compiled.arguments import drop_flattened
 from ..deduplication.deduplicate import DedupResult
 from ..deduplication.index import BaseIndex
 from ..format import kinds
@@ -137,7 +137,7 @@ class _Finder:
         """Let go of the arrays."""
         for name in ("types", "pairs", "blame", "what"):
             if name in self.__dict__:
-                forget(self.__dict__[name])
+                drop_flattened(self.__dict__[name])
 
     def rows(self) -> list[Miss]:
         """All misses."""

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
-from btf.compiled.huge_pages import spacious
+from btf.compiled.huge_pages import alloc_huge
 from btf.files.decompress import FOR_FILES, DecompressError, find
 
 from ..model.errors import SourceError
@@ -122,11 +122,11 @@ def _read_file(path: str) -> memoryview:
             # sysfs says 4096 for attributes that are longer: read to the end, whatever the size.
             size, room = 0, status.st_size + _CHUNK_BYTES
             if len(_thread.buffer) < room:
-                _thread.buffer = spacious(2 * room).data
+                _thread.buffer = alloc_huge(2 * room).data
             while count := os.readv(descriptor, [_thread.buffer[size:]]):
                 size += count
                 if size == len(_thread.buffer):
-                    larger = spacious(2 * size).data
+                    larger = alloc_huge(2 * size).data
                     larger[:size] = _thread.buffer
                     _thread.buffer = larger
         finally:

@@ -86,13 +86,13 @@ def test_parts_of_arrays(start: int, stop: int) -> None:
 
 def test_a_call_made_again_takes_what_was_put() -> None:
     values, rows = np.arange(1, 7, dtype=np.uint32), np.zeros((6, 3), np.uint32)
-    call = jit.Call(total_of_part, values, rows, 0, 100)
+    call = jit.PreparedCall(total_of_part, values, rows, 0, 100)
     assert call() == (21, 6, 6) and not values.any()
     others = np.arange(10, 20, dtype=np.uint32)
-    call.put(0, others, 2, 3)
+    call.set_array(0, others, 2, 3)
     assert call() == (12 + 13 + 14, 3, 6)
     assert others.tolist() == [10, 11, 0, 0, 0, 15, 16, 17, 18, 19]
-    call.put(0, others, 5, 0)
+    call.set_array(0, others, 5, 0)
     assert call() == (0, 0, 6)
 
 
@@ -307,7 +307,7 @@ def test_a_cache_that_cannot_be_written_is_replaced_for_a_process(tmp_path: Path
     cache.parent.write_text("no folder")
     said, used = run_file(script, cache, str(log), str(tmp_path / "said"), "1").splitlines()
     assert said == (
-        "first run of this version: compiling kernels, 10 to 20 s (not kept for later runs: "
+        "compiling splitbtf's own machine code once, about 15 s (not kept for later runs: "
         f"{cache} cannot be written to, Not a directory; "
         "SPLITBTF_CACHE_DIR names another folder)"
     )

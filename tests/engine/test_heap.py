@@ -12,7 +12,7 @@ from typing import Any
 
 import btf
 import pipeline.run
-from btf.compiled.workspaces import kept
+from btf.compiled.workspaces import per_thread
 from pipeline.engine.malloc import give_back
 from pipeline.run import RunOptions, run
 from support import dumping
@@ -81,14 +81,14 @@ def test_workspaces_can_be_released() -> None:
         return split.to_bytes(), btf.fingerprints(split, known).tobytes()
 
     before = work()
-    assert {"dedup", "fingerprints"} <= set(kept.__dict__)
-    workspace = weakref.ref(kept.dedup)
+    assert {"dedup", "fingerprints"} <= set(per_thread.__dict__)
+    workspace = weakref.ref(per_thread.dedup)
     other = threading.Thread(target=btf.release_workspaces)
     other.start()
     other.join()
     assert workspace() is not None
     btf.release_workspaces()
-    assert not kept.__dict__ and workspace() is None
+    assert not per_thread.__dict__ and workspace() is None
     assert work() == before
 
 

@@ -1,4 +1,4 @@
-"""From a kernel and the types of its arguments to machine code."""
+"""From a function and the types of its arguments to machine code."""
 
 from __future__ import annotations
 
@@ -16,20 +16,28 @@ from numba.np import numpy_support
 
 from .frontend import Library, dispatcher
 from .image import NoImageError, image_of
-from .lowering import WORD, Bundle, Vector, load_argument, words_of
+from .lowering import WORD, StructOfArrays, Vector, load_argument, words_of
 
 
 def compile_entry(
     function: Callable[..., object], key: tuple[Any, ...], name: str
 ) -> tuple[dict[str, Any], bytes]:
-    """Compile a kernel for argument types: what ``jit`` must know of the code, and the code."""
+    """Compile a function for argument types.
+
+    key    types of the arguments, as ``arguments.flatten`` returns them
+    name   of the machine code's only function
+
+    Returns (head, code): ``head`` is what ``jit`` has to know to load and call the code. Raises
+    TypeError for what compiled functions cannot do.
+    """
     with global_compiler_lock, _no_collection():
         args = tuple(map(_numba_type, key))
         target = dispatcher(function)
         try:
             target.compile(args)
         except NotImplementedError as error:
-            raise TypeError(f"{name}: kernels cannot use this feature of Numba: {error}") from error
+            message = f"{name}: compiled functions cannot use this feature of Numba: {error}"
+            raise TypeError(message) from error
         compiled = target.overloads[args]
         context = compiled.target_context
         library = context.codegen().create_library(name)
@@ -46,8 +54,7 @@ def compile_entry(
 
 @contextlib.contextmanager
 def _no_collection() -> Iterator[None]:
-    """Garbage is left where it is: nearly all that the compiler makes is still in use when it is
-    looked through, which takes an eighth of its time."""
+    """Keep the garbage collector off: it takes an eighth of the time and finds little."""
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -58,7 +65,7 @@ def _no_collection() -> Iterator[None]:
 
 
 def _numba_type(key: Any) -> Any:
-    """Numba's type for what ``jit._flatten`` says of an argument."""
+    """The Numba type of an argument, from what ``arguments.flatten`` says of it."""
     if isinstance(key, str):
         if key[0] in "<>|=":
             return Vector(numpy_support.from_dtype(np.dtype(key)), ())
@@ -73,7 +80,7 @@ def _numba_type(key: Any) -> Any:
         numba_type = _numba_type(part)
         fields[name] = position, numba_type
         position += words_of(numba_type)
-    return Bundle(made.__qualname__, fields)
+    return StructOfArrays(made.__qualname__, fields)
 
 
 def _result_names(numba_type: Any) -> str | list[str] | None:
@@ -85,11 +92,11 @@ def _result_names(numba_type: Any) -> str | list[str] | None:
 def _result_name(numba_type: Any) -> str:
     if isinstance(numba_type, types.Integer | types.Boolean):
         return str(types.unliteral(numba_type))
-    raise TypeError(f"a kernel returns {numba_type}: only integers and booleans can be returned")
+    raise TypeError(f"{numba_type} is returned: compiled functions return integers and booleans")
 
 
 def _entry(context: Any, compiled: Any, args: Any, name: str) -> Any:
-    """IR of the function that takes a frame apart, calls the kernel and stores its results."""
+    """IR of the function that takes a frame apart, calls the function and stores its results."""
     module = context.create_module(name)
     entry = ir.Function(module, ir.FunctionType(ir.VoidType(), [WORD.as_pointer()]), name)
     builder = ir.IRBuilder(entry.append_basic_block())

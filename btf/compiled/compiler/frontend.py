@@ -1,4 +1,4 @@
-"""The part of Numba's compiler that kernels go through, and how.
+"""The part of Numba's compiler that compiled functions go through, and how.
 
 A function is typed, and its IR is kept as text: nothing is optimised or loaded here.
 """
@@ -105,7 +105,7 @@ class _Context(cpu.CPUContext):
         externals.c_math_functions.install(self)
 
     def load_additional_registries(self) -> None:
-        # What kernels use: numbers, ranges, tuples, slices and arrays. No run-time for counting.
+        # Numbers, ranges, tuples, slices and arrays: no run-time that counts references.
         from numba.cpython import builtins, numbers, rangeobj, slicing, tupleobj  # noqa: F401
         from numba.np import npyimpl
 
@@ -125,13 +125,13 @@ class _Typing(typing.Context):
     def __init__(self) -> None:
         super().__init__()
         self._known: dict[Any, Any] = {}
-        self.insert_attributes(lowering.BundleAttribute(self))
+        self.insert_attributes(lowering.StructAttribute(self))
 
     def resolve_function_type(self, func: Any, args: Any, kws: Any) -> Any:
-        if func is operator.getitem and lowering.is_cut(*args):
+        if func is operator.getitem and lowering.is_slice(*args):
             return typing.signature(args[0], *args)
         if isinstance(func, types.Dispatcher):
-            # One kernel for a number, not one more for each that is written out.
+            # Compile once for any number, not once more for each literal.
             args = tuple(map(types.unliteral, args))
             return super().resolve_function_type(func, args, kws)
         if kws:
@@ -212,7 +212,7 @@ class _ReconstructSSA(compiler_machinery.FunctionPass):
 
 @compiler_machinery.register_pass(mutates_CFG=True, analysis_only=False)
 class _Lowering(typed_passes.NativeLowering):
-    _name = "kernel_lowering"
+    _name = "plain_lowering"
 
     @property
     def lowering_class(self) -> Any:
@@ -220,10 +220,10 @@ class _Lowering(typed_passes.NativeLowering):
 
 
 class _Compiler(compiler.CompilerBase):
-    """The passes that kernels need, of Numba's thirty."""
+    """The passes that compiled functions need, of Numba's thirty."""
 
     def define_pipelines(self) -> list[Any]:
-        passes = compiler_machinery.PassManager("kernel")
+        passes = compiler_machinery.PassManager("compiled")
         for step in (
             untyped_passes.TranslateByteCode,
             untyped_passes.FixupArgs,
@@ -265,12 +265,12 @@ def dispatcher(function: Callable[..., object]) -> _Dispatcher:
 
 
 def dispatcher_type(function: Callable[..., object]) -> Any:
-    """The Numba type of a kernel as another one sees it."""
+    """The Numba type of a compiled function, for others that call it."""
     return types.Dispatcher(dispatcher(function))
 
 
 def instruction_type(definition: Callable[..., Any]) -> Any:
-    """The Numba type of a ``bits.Instruction``: typed and lowered by its definition."""
+    """The Numba type of a ``instructions.Instruction``: typed and lowered by its definition."""
 
     class Template(templates.AbstractTemplate):
         key = definition

@@ -1,9 +1,9 @@
 """From an object file to an image: machine code that needs no loader but to be put into memory.
 
-What LLVM makes of a kernel refers to nothing but itself, relative to where it stands, and to a few
-functions of the C library (``memset``). So all but these is settled here once, and a later process
-does without LLVM, whose library takes a tenth of a second to get into memory. This is so on x86-64;
-object files for other processors are kept as they are.
+What LLVM makes of a compiled function refers only to itself, relative to its own address, and to a
+few functions of the C library (``memset``). All but the latter is relocated here once, so that a
+later process does without LLVM, whose library takes a tenth of a second to load. This is so on
+x86-64; object files for other processors are kept as they are.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from elftools.elf.sections import Symbol, SymbolTableSection
 
 _WRITTEN, _ALLOCATED = 1, 2  # SHF_WRITE, SHF_ALLOC
 _RELATIVE = (ENUM_RELOC_TYPE_x64["R_X86_64_PC32"], ENUM_RELOC_TYPE_x64["R_X86_64_PLT32"])
-_FRAMES = ".eh_frame"  # nothing unwinds through a kernel
+_FRAMES = ".eh_frame"  # nothing unwinds through compiled functions
 # jmp to the address in the eight bytes that follow; these are two bytes on.
 _JUMP = bytes.fromhex("ff25020000000000")
 
@@ -28,7 +28,7 @@ class NoImageError(Exception):
 
 
 def image_of(code: bytes, function: str) -> tuple[bytes, int, dict[str, int]]:
-    """Image of an object file.
+    """Turn an object file into an image.
 
     Returns (image, start, imports): position of ``function`` in the image, and for each function
     of the C library the position of the eight bytes that its address must be written to. Raises

@@ -1,9 +1,9 @@
 """Arrays and named tuples in LLVM.
 
-A named tuple of arrays reaches Numba's functions as all fields of all its arrays: 300 arguments in
-each call where a kernel hands its tables on. Here it is one, the address of its words in the frame
-(``Bundle``); a field is loaded where it is used. The words never change during a call, and LLVM is
-told so.
+Numba passes a named tuple of arrays as all fields of all its arrays: 300 arguments in each call
+that hands on deduplication's tables. Here it is one argument, the address of its words in the frame
+(``StructOfArrays``); a field is loaded where it is used. The words never change during a call, and
+LLVM is told so.
 
 An array is where it begins and how long it is (``Vector``), two words in place of Numba's seven.
 Indexing an array with integers is an address and a load or a store. Numba's own way (a copy of the
@@ -29,7 +29,7 @@ from numba.core.typing import templates
 WORD = ir.IntType(64)
 
 
-class Bundle(types.Type):
+class StructOfArrays(types.Type):
     """A named tuple as the address of its words.
 
     fields  by name: (position of its first word, its type)
@@ -37,7 +37,7 @@ class Bundle(types.Type):
 
     def __init__(self, name: str, fields: dict[str, tuple[int, Any]]) -> None:
         self.fields = fields
-        super().__init__(f"Bundle({name}, {fields})")
+        super().__init__(f"StructOfArrays({name}, {fields})")
         self._short = f"{name}.{hashlib.blake2b(self.name.encode(), digest_size=4).hexdigest()}"
 
     @property
@@ -61,8 +61,8 @@ class Vector(types.Array):
         return "vector", (self.dtype, *self.row)
 
 
-@register_default(Bundle)
-class _BundleModel(models.PrimitiveModel):
+@register_default(StructOfArrays)
+class _StructOfArraysModel(models.PrimitiveModel):
     def __init__(self, dmm: Any, fe_type: Any) -> None:
         super().__init__(dmm, fe_type, WORD.as_pointer())
 
@@ -80,7 +80,7 @@ _VECTOR_LENGTH = 1
 _ARRAY_DATA = 4
 _ARRAY_SHAPE = 5
 
-registry = Registry("splitbtf kernels")
+registry = Registry("splitbtf")
 
 
 @registry.lower(len, Vector)
@@ -94,32 +94,32 @@ def data_of(builder: Any, array_type: Any, array: Any) -> Any:
     return builder.extract_value(array, at)
 
 
-class BundleAttribute(templates.AttributeTemplate):
+class StructAttribute(templates.AttributeTemplate):
     """The type of a field of a named tuple."""
 
-    key = Bundle
+    key = StructOfArrays
 
     def generic_resolve(self, typ: Any, attr: str) -> Any:
         return typ.fields[attr][1] if attr in typ.fields else None
 
 
-@registry.lower_getattr_generic(Bundle)
+@registry.lower_getattr_generic(StructOfArrays)
 def _field(context: Any, builder: Any, typ: Any, value: Any, attr: str) -> Any:
     position, field_type = typ.fields[attr]
     return load_argument(context, builder, value, position, field_type)
 
 
 def words_of(numba_type: Any) -> int:
-    """How many words of a frame an argument of a type takes."""
-    if isinstance(numba_type, Bundle):
+    """Number of words of a frame that an argument of this type takes."""
+    if isinstance(numba_type, StructOfArrays):
         return sum(words_of(field) for _, field in numba_type.fields.values())
     return 2 if isinstance(numba_type, types.Array) else 1
 
 
 def load_argument(context: Any, builder: Any, frame: Any, position: int, numba_type: Any) -> Any:
-    """An argument (see ``jit._flatten``) that starts at a position of a frame."""
+    """An argument (see ``arguments.flatten``) that starts at a position of a frame."""
     at = builder.gep(frame, [WORD(position)])
-    if isinstance(numba_type, Bundle):
+    if isinstance(numba_type, StructOfArrays):
         return at
     word = _load_constant(builder, at)
     if isinstance(numba_type, Vector):
@@ -171,8 +171,8 @@ class Lower(lowering.Lower):
 
     def lower_getitem(self, resty: Any, expr: Any, value: Any, index: Any, signature: Any) -> Any:
         array_type, index_type = signature.args
-        if is_cut(array_type, index_type):
-            return self._cut(array_type, self.loadvar(value.name), self.loadvar(index.name))
+        if is_slice(array_type, index_type):
+            return self._slice(array_type, self.loadvar(value.name), self.loadvar(index.name))
         if not _is_plain(array_type, index_type):
             return super().lower_getitem(resty, expr, value, index, signature)
         at = self._address(array_type, self.loadvar(value.name), index)
@@ -190,7 +190,7 @@ class Lower(lowering.Lower):
         self.context.pack_value(self.builder, array_type.dtype, item, at)
         return None
 
-    def _cut(self, array_type: Any, array: Any, cut: Any) -> Any:
+    def _slice(self, array_type: Any, array: Any, cut: Any) -> Any:
         """``array[start:stop]``; neither is negative."""
         builder = self.builder
         length = builder.extract_value(array, _VECTOR_LENGTH)
@@ -227,7 +227,7 @@ class Lower(lowering.Lower):
         return self.builder.extract_value(array, [_ARRAY_SHAPE, axis])
 
 
-def is_cut(array_type: Any, index_type: Any) -> bool:
+def is_slice(array_type: Any, index_type: Any) -> bool:
     """Whether an index is a part of an array, which then is of the same type."""
     return isinstance(array_type, Vector) and index_type == types.slice2_type
 
