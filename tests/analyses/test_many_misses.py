@@ -13,17 +13,10 @@ import btf
 from btf.compare import reasons
 from btf.unmerged.find import MAX_WALKS
 from support.btfwriter import Writer
-from support.misses import check, judged, small_kernel
+from support.misses import check, judged, pointer_holder, small_kernel
 from support.oracles import naive_btf
 from support.oracles.mending import Bench, to_bytes
 from support.paths import DEMO
-
-
-def pointer_holder(w: Writer, name: str, target: int, more: str = "") -> int:
-    members = [("p", w.ptr(target), 0)]
-    if more:
-        members.append((more, w.ptr(0), 64))
-    return w.struct(name, 8 * len(members), members)
 
 
 @pytest.mark.parametrize("seed", range(120))

@@ -10,15 +10,7 @@ import btf
 from btf.compare import reasons
 from support import btfwriter as bw
 from support.btfwriter import GLOBAL, Writer, bitfield
-from support.misses import Write, found
-
-
-def pointer_holder(w: Writer, name: str, target: int, more: str = "") -> int:
-    members = [("p", w.ptr(target), 0)]
-    if more:
-        members.append((more, w.ptr(0), 64))
-    return w.struct(name, 8 * len(members), members)
-
+from support.misses import Write, found, pointer_holder
 
 # -- the cases of everyday
 

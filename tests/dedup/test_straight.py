@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 import btf
 from support import dumping
 from support.btfwriter import Writer
+from support.paths import DEMO, DEMO_S390X
 
 
-def module(name: str, folder: Path = dumping.DEMO) -> bytes:
+def module(name: str, folder: Path = DEMO) -> bytes:
     return dumping.unpacked(folder / "modules" / f"{name}.btf.zst")
 
 
@@ -44,12 +45,12 @@ def test_demo_modules_take_it_and_come_out_the_same() -> None:
 
 
 def test_the_other_byte_order() -> None:
-    index = dumping.index(dumping.DEMO_S390X)
+    index = dumping.index(DEMO_S390X)
     assert index.byteorder == "big"
-    names = dumping.module_names(dumping.DEMO_S390X)
+    names = dumping.module_names(DEMO_S390X)
     assert len(names) == 5
     for name in names:
-        data = module(name, dumping.DEMO_S390X)
+        data = module(name, DEMO_S390X)
         brief = btf.dedup_bytes(data, index)
         assert brief == the_long_way(data, index) and brief.types_out > 0
         assert btf.dedup_bytes(data, dumping.index()) is None
@@ -119,9 +120,7 @@ def test_declines_what_is_unusual(case: str) -> None:
 @settings(max_examples=200)
 @given(st.data())
 def test_damage_is_declined_or_makes_no_difference(data: st.DataObject) -> None:
-    folder, name = data.draw(
-        st.sampled_from([(dumping.DEMO, "nls_cp949"), (dumping.DEMO_S390X, "nhc_ghc_udp")])
-    )
+    folder, name = data.draw(st.sampled_from([(DEMO, "nls_cp949"), (DEMO_S390X, "nhc_ghc_udp")]))
     index, content = dumping.index(folder), bytearray(module(name, folder))
     for _ in range(data.draw(st.integers(1, 4))):
         at = data.draw(st.integers(0, len(content) - 1))

@@ -145,3 +145,11 @@ def alone(writer: Writer) -> bytes:
     """The file after plain dedup."""
     result = naive.plain_dedup(writer.to_bytes())
     return bw.assemble(result.types, result.strings)
+
+
+def pointer_holder(w: Writer, name: str, target: int, more: str = "") -> int:
+    """A struct with a pointer to ``target``, and maybe one more member."""
+    members = [("p", w.ptr(target), 0)]
+    if more:
+        members.append((more, w.ptr(0), 64))
+    return w.struct(name, 8 * len(members), members)
