@@ -33,7 +33,7 @@ from .model.program import versions
 from .model.records import ENCODE_MISSING, ENCODE_NONE, ENCODE_SECONDS, MODULE_SECONDS, KernelInput
 from .plan import Plan, Settings, base_memory, work_options
 from .sources.discover import find_kernels
-from .sources.unpack import Staging
+from .sources.unpack import PackageUnpacker
 from .store.cached_results import find_known
 from .store.input_cache import read_memory, remote_looks
 from .store.output import OutputFolder
@@ -172,7 +172,7 @@ class _Run:
         self._out = out
         self._started_at = started_at
         self._announce = announce
-        self._staging = Staging(options.work_folder or out.scratch, options.encode)
+        self._staging = PackageUnpacker(options.work_folder or out.scratch, options.encode)
         self._preparer = ThreadPoolExecutor(1, "prepare")
         self._writer = ThreadPoolExecutor(1, "write")
         self._written: list[Future[None]] = []

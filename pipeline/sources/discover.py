@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
 
@@ -26,12 +26,12 @@ from ..model.records import FileInput, KernelInput, ModuleInput
 from . import names
 from .formats import FORMATS, is_package
 from .listing import (
-    Found,
-    Sources,
+    FoundFile,
+    FoundFiles,
     absolute,
-    bases_beside,
     find_base,
     find_files,
+    installed_bases,
     is_manifest,
     read_manifest,
 )
@@ -59,18 +59,17 @@ def find_kernels(
     ``skip_folder`` (where the output goes) is no source even if it lies in one. A kernel without
     any base has modules all the same: what becomes of them is for the caller to say.
     """
-    manifests = [source for source in sources if is_manifest(source)]
     others = [source for source in sources if not is_manifest(source)]
     groups = _groups(others, base, skip_folder) if others else []
-    for path in manifests:
+    for path in filter(is_manifest, sources):
         groups += _of_manifest(path, base, skip_folder)
-    if not any(group.modules for group in groups):
+    groups = [group for group in groups if group.modules]
+    if not groups:
         where = ", ".join(map(names.printable, sources))
         raise SourceError(
             f"no modules in {where}: looked for {', '.join(f'*{s}' for s in names.MODULE_SUFFIXES)}"
             f" and packages ({', '.join(f'*{known.suffixes[0]}' for known in FORMATS)})"
         )
-    groups = [group for group in groups if group.modules]
     if not any(group.bases for group in groups):
         raise SourceError(
             "no vmlinux of these modules among the sources (looked for vmlinux, vmlinux-RELEASE, "
@@ -101,7 +100,7 @@ def find_kernels(
 
 def _groups(sources: Sequence[str], base: str | None, skip_folder: str | None) -> list[_Group]:
     found = find_files(sources, skip_folder=skip_folder)
-    return _on_one_base(found, base) if base is not None else _apart(found)
+    return _on_one_base(found, base) if base is not None else _group_by_base(found)
 
 
 def _of_manifest(path: str, base: str | None, skip_folder: str | None) -> list[_Group]:
@@ -122,10 +121,10 @@ def _of_manifest(path: str, base: str | None, skip_folder: str | None) -> list[_
     return groups
 
 
-def best_bases(found: Sources) -> list[Found]:
+def best_bases(found: FoundFiles) -> list[FoundFile]:
     """Of each vmlinux the best shape."""
     return sorted(
-        (group.bases[0] for group in _shapes(found.modules, found.bases)),
+        (group.bases[0] for group in _group_bases(found.modules, found.bases)),
         key=lambda base: base.path,
     )
 
@@ -146,15 +145,15 @@ def find_one(path: str) -> FileInput:
     return file_input(meant[0])
 
 
-# ------------------------------------------------------------------ kernels apart
+# ------------------------------------------------------------------ one group a kernel
 
 
 @dataclass
 class _Group:
-    """A kernel in the making: shapes of its base, and its modules."""
+    """The files of one kernel: shapes of its base, and its modules."""
 
-    bases: list[Found] = field(default_factory=list)
-    modules: list[Found] = field(default_factory=list)
+    bases: list[FoundFile] = field(default_factory=list)
+    modules: list[FoundFile] = field(default_factory=list)
     name: str | None = None
 
     @property
@@ -187,13 +186,13 @@ class _Group:
         first = (self.bases or self.modules)[0]
         return first.version or os.path.dirname(first.path)
 
-    def fits(self, module: Found) -> bool:
+    def fits(self, module: FoundFile) -> bool:
         """False where two releases are known and differ."""
         releases = {base.release for base in self.bases}
         return module.release is None or None in releases or module.release in releases
 
 
-def _on_one_base(found: Sources, base: str) -> list[_Group]:
+def _on_one_base(found: FoundFiles, base: str) -> list[_Group]:
     """Every module on the base that the user named."""
     bases = sorted(find_base(base), key=_preference)
     if not bases:
@@ -202,9 +201,9 @@ def _on_one_base(found: Sources, base: str) -> list[_Group]:
     return [_Group(bases, [module for module in found.modules if module.path not in paths])]
 
 
-def _apart(found: Sources) -> list[_Group]:
+def _group_by_base(found: FoundFiles) -> list[_Group]:
     """Groups of bases, and each module in one of them."""
-    groups = _shapes(found.modules, found.bases)
+    groups = _group_bases(found.modules, found.bases)
     without_base: dict[str, _Group] = {}
     known: dict[tuple[str, bool], _Group | None] = {}  # the same for all files of a folder
     for module in found.modules:
@@ -216,24 +215,19 @@ def _apart(found: Sources) -> list[_Group]:
             group = without_base.setdefault(module.release or module.source, _Group())
         group.modules.append(module)
     for group in without_base.values():
-        beside = {base.path: base for folder in _folders(group.modules) for base in folder}
-        group.bases = sorted(beside.values(), key=_preference)
+        one_of_folder = {os.path.dirname(m.path): m for m in group.modules if m.release}
+        bases = {base.path: base for m in one_of_folder.values() for base in installed_bases(m)}
+        group.bases = sorted(bases.values(), key=_preference)
     return groups + list(without_base.values())
 
 
-def _folders(modules: Sequence[Found]) -> Iterator[list[Found]]:
-    """For each folder of modules the bases that lie in its tree."""
-    first = {os.path.dirname(module.path): module for module in modules if module.release}
-    return map(bases_beside, first.values())
-
-
-def _shapes(modules: Sequence[Found], bases: Sequence[Found]) -> list[_Group]:
-    """Bases, those together that are shapes of one vmlinux, the best first."""
+def _group_bases(modules: Sequence[FoundFile], bases: Sequence[FoundFile]) -> list[_Group]:
+    """Group the bases that are shapes of one vmlinux, the best of each group first."""
     own_modules = {
         (module.root, module.release) for module in modules if not names.has_debug_info(module.path)
     }
 
-    def site(base: Found) -> str | None:
+    def site(base: FoundFile) -> str | None:
         """What tells bases of one release apart, if anything does."""
         whole = (base.root, base.release) in own_modules
         return base.version or (base.root if whole else None)
@@ -251,9 +245,9 @@ def _shapes(modules: Sequence[Found], bases: Sequence[Found]) -> list[_Group]:
     return list(groups.values())
 
 
-def _preference(base: Found) -> tuple[int, str]:
-    """Raw BTF, then vmlinux, then the compressed image (which holds the same), then what is
-    large because of its debug information."""
+def _preference(base: FoundFile) -> tuple[int, str]:
+    """Order shapes: raw BTF, vmlinux, the compressed image (which holds the same), and last what
+    is large because of its debug information."""
     if ".btf" in base.file_name or base.path.startswith("/sys/"):
         rank = 0
     elif names.has_debug_info(base.path):
@@ -263,7 +257,7 @@ def _preference(base: Found) -> tuple[int, str]:
     return (rank, base.path)
 
 
-def _group_of(module: Found, groups: Sequence[_Group]) -> _Group | None:
+def _group_of(module: FoundFile, groups: Sequence[_Group]) -> _Group | None:
     """The group whose base is the module's; None if none can be. Raises SourceError."""
     fitting = [group for group in groups if group.fits(module)]
     depths = [_depth_above(group, module) for group in fitting]
@@ -278,9 +272,7 @@ def _group_of(module: Found, groups: Sequence[_Group]) -> _Group | None:
     elif same_release:
         fitting = [g for g in same_release if g.place == module.version] or same_release
     elif module.release is not None and len(groups) > 1:
-        fitting = (
-            same_root  # a base of an unknown release, and from elsewhere, is no better than any
-        )
+        fitting = same_root  # a base of unknown release from elsewhere is no better than any
     if len(fitting) > 1:
         fitting = [group for group in fitting if group in same_root] or fitting
     if not fitting or (len(fitting) > 1 and module.problem is not None):
@@ -294,7 +286,7 @@ def _group_of(module: Found, groups: Sequence[_Group]) -> _Group | None:
     return fitting[0]
 
 
-def _depth_above(group: _Group, module: Found) -> int:
+def _depth_above(group: _Group, module: FoundFile) -> int:
     """How deep the deepest folder is that holds a base of the group and, perhaps further down,
     the module; 0 if there is none."""
     above = PurePath(module.path).parents
@@ -305,10 +297,10 @@ def _depth_above(group: _Group, module: Found) -> int:
 # ------------------------------------------------------------------ records
 
 
-def _named(found: Sequence[Found]) -> tuple[ModuleInput, ...]:
+def _named(found: Sequence[FoundFile]) -> tuple[ModuleInput, ...]:
     """Inputs with distinct names, numbered in the order of the names."""
-    debug, plain = _twins(found)
-    keyed = sorted(plain, key=lambda f: (names.stem(f.file_name), f.source, f.path))
+    debug, stripped = _pair_debug_files(found)
+    keyed = sorted(stripped, key=lambda f: (names.stem(f.file_name), f.source, f.path))
     labels = names.distinct([(names.stem(f.file_name), os.path.dirname(f.source)) for f in keyed])
     ordered = sorted(zip(labels, keyed, strict=True), key=lambda pair: pair[0])
     return tuple(
@@ -326,26 +318,21 @@ def _named(found: Sequence[Found]) -> tuple[ModuleInput, ...]:
     )
 
 
-def _twins(found: Sequence[Found]) -> tuple[dict[str, Found], list[Found]]:
+def _pair_debug_files(found: Sequence[FoundFile]) -> tuple[dict[str, FoundFile], list[FoundFile]]:
     """Files with debug information by the path of the stripped file they belong to; the others."""
-    debug: dict[str, Found] = {}
+    debug: dict[str | None, FoundFile] = {}
     for file in found:
         if names.has_debug_info(file.path) and (which := names.below_release(file.path)):
             debug.setdefault(which, file)
     if not debug:
         return {}, list(found)
-    twins: dict[str, Found] = {}
-    used: set[str] = set()
-    for file in found:
-        if names.has_debug_info(file.path):
-            continue
-        which = names.below_release(file.path)
-        if which in debug:
-            twins[file.path] = debug[which]
-            used.add(debug[which].path)
-    return twins, [file for file in found if file.path not in used]
+    stripped = [file for file in found if not names.has_debug_info(file.path)]
+    released = ((file.path, names.below_release(file.path)) for file in stripped)
+    pairs = {path: debug[which] for path, which in released if which in debug}
+    used = {file.path for file in pairs.values()}
+    return pairs, [file for file in found if file.path not in used]
 
 
-def file_input(found: Found) -> FileInput:
-    """What later stages know of a file."""
+def file_input(found: FoundFile) -> FileInput:
+    """The record of a file that later stages work with."""
     return FileInput(found.path, names.printable(found.source), found.problem, found.package)

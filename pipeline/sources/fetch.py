@@ -1,4 +1,4 @@
-"""Gets the packages of a manifest, with the machine's own apt, and checks every one.
+"""Downloads the packages of a manifest, with the machine's own apt, and checks every one.
 
     FOLDER/NAME/*.deb          the packages, each there when it is complete and its hash is right
     FOLDER/NAME/NAME.toml      the manifest: with it the folder is a source by itself
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -43,7 +44,7 @@ class Fetched:
 def fetch(
     manifest: KernelManifest, folder: str, *, debug: bool, announce: Announce
 ) -> list[Fetched]:
-    """Have a manifest's packages in ``folder``/NAME. Raises FetchError; what is there stays."""
+    """Download a manifest's packages to ``folder``/NAME. Raises FetchError; what is there stays."""
     target = os.path.join(folder, manifest.name)
     wanted = [entry for entry in manifest.packages if debug or not entry.only_debug]
     if not wanted:
@@ -55,12 +56,12 @@ def fetch(
         if not (os.path.exists(path) and os.path.samefile(path, manifest.path)):
             content = Path(manifest.path).read_bytes()
             LocalFolder(target).publish(copy, content, durable=False)
-        return [_have(entry, target, folder, announce) for entry in wanted]
+        return [_fetch_one(entry, target, folder, announce) for entry in wanted]
     except OSError as error:
         raise FetchError(f"cannot write {error.filename or target}: {error.strerror}") from error
 
 
-def _have(entry: PackageEntry, target: str, folder: str, announce: Announce) -> Fetched:
+def _fetch_one(entry: PackageEntry, target: str, folder: str, announce: Announce) -> Fetched:
     path = os.path.join(target, entry.file_name)
     if os.path.exists(path):
         if sha256_of(path) == entry.sha256:
@@ -110,19 +111,17 @@ class _Apt:
             options = self._own_options()
             if not self._offers(wanted, options):
                 self._announce(f"reading package lists for {self._architecture} into {self._state}")
-                os.makedirs(os.path.join(self._state, "lists", "partial"), exist_ok=True)
-                os.makedirs(
-                    os.path.join(self._state, "cache", "archives", "partial"), exist_ok=True
-                )
-                self._run(["apt-get", "-q", *options, "update"], None)
+                for needed in ("lists/partial", "cache/archives/partial"):
+                    os.makedirs(f"{self._state}/{needed}", exist_ok=True)
+                self._must(["apt-get", "-q", *options, "update"])
             if not self._offers(wanted, options):
                 raise FetchError(self._not_offered(entry, options))
-        self._run(["apt-get", "-q", *options, "download", wanted], folder)
+        self._must(["apt-get", "-q", *options, "download", wanted], folder)
         if not os.path.exists(os.path.join(folder, entry.file_name)):
             raise FetchError(f"apt-get said that it downloaded {wanted}, but there is no file")
 
     def _is_native(self) -> bool:
-        told = self._ask(["dpkg", "--print-architecture"])
+        told = self._run(["dpkg", "--print-architecture"])
         return told.returncode == 0 and told.stdout.strip() == self._architecture
 
     def _own_options(self) -> tuple[str, ...]:
@@ -137,16 +136,12 @@ class _Apt:
         return tuple(word for key, value in values.items() for word in ("-o", f"{key}={value}"))
 
     def _offers(self, wanted: str, options: tuple[str, ...]) -> bool:
-        told = self._ask(["apt-cache", "-q", *options, "show", wanted])
+        told = self._run(["apt-cache", "-q", *options, "show", wanted])
         return told.returncode == 0 and "\nFilename: " in told.stdout
 
     def _not_offered(self, entry: PackageEntry, options: tuple[str, ...]) -> str:
-        told = self._ask(["apt-cache", "-q", *options, "show", entry.name])
-        versions = [
-            line.split(": ", 1)[1]
-            for line in told.stdout.splitlines()
-            if line.startswith("Version: ")
-        ]
+        told = self._run(["apt-cache", "-q", *options, "show", entry.name])
+        versions = re.findall("^Version: (.*)$", told.stdout, re.MULTILINE)
         offers = f"offers {', '.join(versions)}" if versions else "knows no such package"
         return (
             f"apt does not offer {entry.name} {entry.version} for {entry.architecture}: it "
@@ -154,33 +149,26 @@ class _Apt:
             "bookworm and its security updates among apt's sources?"
         )
 
-    def _ask(self, command: list[str]) -> subprocess.CompletedProcess[str]:
-        try:
-            return subprocess.run(
-                command, capture_output=True, text=True, errors="replace", env=_environment()
-            )
-        except OSError as error:
-            raise FetchError(f"cannot run {command[0]}: {error.strerror}") from error
-
-    def _run(self, command: list[str], folder: str | None) -> None:
-        try:
-            done = subprocess.run(
-                command,
-                cwd=folder,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                text=True,
-                errors="replace",
-                env=_environment(),
-            )
-        except OSError as error:
-            raise FetchError(f"cannot run {command[0]}: {error.strerror}") from error
+    def _must(self, command: list[str], folder: str | None = None) -> None:
+        """Run a command that has to succeed. Raises FetchError with what it says."""
+        done = self._run(command, folder)
         if done.returncode:
             said = " ".join(line for line in done.stderr.split("\n") if line.startswith("E:"))
             said = (said or done.stderr.strip() or "it did not say why")[:_MAX_SAID]
             raise FetchError(f"{' '.join(command)} failed: {said}")
 
-
-def _environment() -> dict[str, str]:
-    return {**os.environ, "LC_ALL": "C.UTF-8"}
+    def _run(
+        self, command: list[str], folder: str | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        try:
+            return subprocess.run(
+                command,
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                env={**os.environ, "LC_ALL": "C.UTF-8"},
+            )
+        except OSError as error:
+            raise FetchError(f"cannot run {command[0]}: {error.strerror}") from error

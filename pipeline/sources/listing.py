@@ -34,7 +34,7 @@ _RUNNING = "/sys/kernel/btf/"
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundFile:
     """A file of a source, or one that should be and cannot be read (``problem``).
 
     ``path`` says where it is. That of a file in a package is the package's path and then its name
@@ -69,21 +69,21 @@ def _release_of_folder(folder: str) -> str | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Sources:
+class FoundFiles:
     """What was found, in the order of the paths, each path once."""
 
-    modules: tuple[Found, ...]
-    bases: tuple[Found, ...]
+    modules: tuple[FoundFile, ...]
+    bases: tuple[FoundFile, ...]
 
 
-def find_files(sources: Sequence[str], *, skip_folder: str | None = None) -> Sources:
+def find_files(sources: Sequence[str], *, skip_folder: str | None = None) -> FoundFiles:
     """All modules and bases of ``sources``. Raises SourceError.
 
     ``skip_folder`` (where the output goes) is no source even if it lies in one.
     """
     skip = absolute(skip_folder) if skip_folder is not None else None
-    modules: dict[str, Found] = {}
-    bases: dict[str, Found] = {}
+    modules: dict[str, FoundFile] = {}
+    bases: dict[str, FoundFile] = {}
     copies: dict[tuple[str, str], str] = {}  # version of a package and a file in it -> package
     for source in sources:
         path = absolute(source)
@@ -96,13 +96,13 @@ def find_files(sources: Sequence[str], *, skip_folder: str | None = None) -> Sou
                     continue
             kind = bases if names.looks_like_base(file.file_name) else modules
             kind.setdefault(file.path, file)
-    return Sources(
+    return FoundFiles(
         tuple(modules[path] for path in sorted(modules)),
         tuple(bases[path] for path in sorted(bases)),
     )
 
 
-def find_base(path: str) -> tuple[Found, ...]:
+def find_base(path: str) -> tuple[FoundFile, ...]:
     """What a file is that is named as a base: itself, or of a package the bases in it.
 
     Raises SourceError.
@@ -112,7 +112,7 @@ def find_base(path: str) -> tuple[Found, ...]:
         what = "a folder, not a file" if os.path.isdir(where) else "no such file"
         raise SourceError(f"{what}: {names.printable(path)} (given as the base)")
     if is_package(os.path.basename(where)):
-        in_package = sorted(_look_into(where), key=lambda file: file.path)
+        in_package = sorted(_files_in_package(where), key=lambda file: file.path)
         for file in in_package:
             if file.path == where and file.problem is not None:
                 raise SourceError(f"{names.printable(path)}: {file.problem}")
@@ -176,9 +176,9 @@ def _check_sha256(path: str, expected: str) -> None:
         )
 
 
-def bases_beside(module: Found) -> list[Found]:
-    """Bases that no source names, but that lie where those of a module below
-    ``lib/modules/<release>`` do: in its tree, or, of the running kernel, in sysfs."""
+def installed_bases(module: FoundFile) -> list[FoundFile]:
+    """Bases that no source names, but that an installed kernel has for a module below
+    ``lib/modules/<release>``: in the same tree, or, of the running kernel, in sysfs."""
     if module.package is not None or is_uri(module.path):
         return []
     folder = os.path.dirname(module.path)
@@ -189,14 +189,14 @@ def bases_beside(module: Found) -> list[Found]:
     return [_file(path, path, os.path.dirname(path)) for path in paths if os.path.isfile(path)]
 
 
-def _find(path: str, skip: str | None) -> Iterator[Found]:
+def _find(path: str, skip: str | None) -> Iterator[FoundFile]:
     if is_uri(path):
         yield from _find_remote(path, skip)
         return
     if os.path.isdir(path):
         yield from _walk(path, skip)
     elif is_package(os.path.basename(path)):
-        found = list(_look_into(path))
+        found = list(_files_in_package(path))
         if not found:
             raise SourceError(
                 f"{names.printable(path)} holds neither modules nor a vmlinux: for a Debian "
@@ -207,7 +207,7 @@ def _find(path: str, skip: str | None) -> Iterator[Found]:
         yield _file(path, os.path.basename(path), os.path.dirname(path))
 
 
-def _walk(root: str, skip: str | None) -> Iterator[Found]:
+def _walk(root: str, skip: str | None) -> Iterator[FoundFile]:
     unreadable_folders: list[OSError] = []
     for folder, folders, files in os.walk(root, onerror=unreadable_folders.append):
         if folder != root and {"manifests", "tables", "versions"} <= set(folders):
@@ -224,20 +224,18 @@ def _walk(root: str, skip: str | None) -> Iterator[Found]:
             if name.startswith("."):
                 continue
             if is_package_in_folder(name):
-                yield from _look_into(path)
-            elif (
-                names.looks_like_module(name)
-                or names.looks_like_base(name)
-                or (bare and "." not in name and begins_like_btf(path))
+                yield from _files_in_package(path)
+            elif names.looks_like_input(name) or (
+                bare and "." not in name and begins_like_btf(path)
             ):
                 yield _file(path, os.path.relpath(path, root), root)
     for error in unreadable_folders:
         path = os.fsdecode(error.filename)
-        yield Found(path, os.path.relpath(path, root), root, problem=unreadable(path, error))
+        yield FoundFile(path, os.path.relpath(path, root), root, problem=unreadable(path, error))
 
 
-def _find_remote(uri: str, skip: str | None) -> Iterator[Found]:
-    """The same as for a folder or a file of this machine, in whatever a URI names."""
+def _find_remote(uri: str, skip: str | None) -> Iterator[FoundFile]:
+    """Find files in the folder, or the one file, that a URI names."""
     try:
         files = sorted(list_remote(uri), key=itemgetter(0))
     except OSError as error:
@@ -253,32 +251,33 @@ def _find_remote(uri: str, skip: str | None) -> Iterator[Found]:
             continue
         name = os.path.basename(path)
         if is_package(name) if not relative else is_package_in_folder(name):
-            yield from _look_into(path)
-        elif not relative or names.looks_like_module(name) or names.looks_like_base(name):
+            yield from _files_in_package(path)
+        elif not relative or names.looks_like_input(name):
             root = uri if relative else os.path.dirname(uri)
-            yield Found(path, relative or name, root, info.size)
+            yield FoundFile(path, relative or name, root, info.size)
 
 
-def _look_into(path: str) -> Iterator[Found]:
+def _files_in_package(path: str) -> Iterator[FoundFile]:
     """The modules and bases of a package; of one that cannot be read, itself with its problem."""
     try:
         package = read_package(path)
     except PackageError as error:
         root = os.path.dirname(path)
-        yield Found(path, os.path.basename(path), root, problem=f"package: {error}")
+        yield FoundFile(path, os.path.basename(path), root, problem=f"package: {error}")
         return
     version = f"{package.version}_{package.architecture}" if package.version else None
     for name in package.files:
-        file_name = os.path.basename(name)
-        if names.looks_like_module(file_name) or names.looks_like_base(file_name):
-            yield Found(os.path.join(path, name), name, path, package=path, version=version)
+        if names.looks_like_input(os.path.basename(name)):
+            yield FoundFile(os.path.join(path, name), name, path, package=path, version=version)
 
 
-def _file(path: str, source: str, root: str) -> Found:
+def _file(path: str, source: str, root: str) -> FoundFile:
     try:
         status = os.stat(path)
     except OSError as error:
-        return Found(path, source, root, problem=unreadable(path, error))
+        return FoundFile(path, source, root, problem=unreadable(path, error))
     if not stat.S_ISREG(status.st_mode):
-        return Found(path, source, root, problem="this is no regular file; only files can be read")
-    return Found(path, source, root, status.st_size)
+        return FoundFile(
+            path, source, root, problem="this is no regular file; only files can be read"
+        )
+    return FoundFile(path, source, root, status.st_size)

@@ -38,16 +38,8 @@ FORMAT = 1
 SUFFIX = ".toml"
 DEBUG = "debug"
 _KEYS = {
-    "format",
-    "name",
-    "kernel",
-    "base",
-    "release",
-    "architecture",
-    "licence",
-    "package",
-    "file",
-}
+    "format", "name", "kernel", "base", "release", "architecture", "licence", "package", "file"
+}  # fmt: skip
 _PACKAGE_KEYS = {"name", "version", "bytes", "sha256", "when"}
 _FILE_KEYS = {"path", "sha256"}
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -113,11 +105,12 @@ def load(path: str) -> KernelManifest:
 
 
 def known() -> dict[str, str]:
-    """Paths of the manifests that come with splitbtf, by name."""
-    found = {}
-    for folder in reversed(_folders()):
-        found.update({path.stem: str(path) for path in sorted(folder.glob(f"*{SUFFIX}"))})
-    return found
+    """Paths of the manifests that come with splitbtf, by name: those of an installation, and of a
+    checkout, which go first."""
+    checkout = Path(__file__).resolve().parents[2] / "datasets"
+    folders = (Path(sys.prefix) / "share" / "splitbtf" / "datasets", checkout)
+    paths = (path for folder in folders for path in sorted(folder.glob(f"*{SUFFIX}")))
+    return {path.stem: str(path) for path in paths}
 
 
 def find(name: str) -> KernelManifest:
@@ -134,12 +127,6 @@ def sha256_of(path: str) -> str:
     """Of a file's content. Raises OSError."""
     with open(path, "rb") as file:  # noqa: PTH123
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _folders() -> list[Path]:
-    """Where manifests are: in a checkout, else where an installation puts them."""
-    beside = Path(__file__).resolve().parents[2] / "datasets"
-    return [beside, Path(sys.prefix) / "share" / "splitbtf" / "datasets"]
 
 
 class _Wrong(Exception):

@@ -15,6 +15,7 @@ MODULE_SUFFIXES = (
     ".btf", ".btf.zst", ".btf.xz", ".btf.gz",
     ".ko", ".ko.zst", ".ko.xz", ".ko.gz", ".ko.debug",
 )  # fmt: skip
+_LONGEST_FIRST = sorted(MODULE_SUFFIXES, key=len, reverse=True)
 _COMPRESSED = r"(?:\.zst|\.xz|\.gz)?"
 # A kernel's base: vmlinux, raw BTF called as its release (as BTFHub does), or the image that boots.
 BASE_NAME = re.compile(
@@ -35,6 +36,11 @@ _USER_IN_URI = re.compile(r"^([a-z][a-z0-9+.-]*://)[^/@]*@")
 _UNSAFE = re.compile(rb"[^A-Za-z0-9_.+@~,=-]|^\.")
 _MAX_NAME_BYTES = 200
 RESERVED = "vmlinux"  # the base is written beside the modules under this name
+
+
+def looks_like_input(file_name: str) -> bool:
+    """Whether a file in a source folder is taken for a module or a vmlinux by its name."""
+    return file_name.endswith(MODULE_SUFFIXES) or looks_like_base(file_name)
 
 
 def looks_like_module(file_name: str) -> bool:
@@ -87,9 +93,8 @@ def is_image(file_name: str) -> bool:
 
 
 def below_release(path: str) -> str | None:
-    """Which module of a release it is, whatever folder of files for debugging it lies in and
-    however it is compressed: ``kernel/fs/xfs/xfs`` of ``lib/modules/6.1.0/kernel/fs/xfs/xfs.ko.xz``
-    """
+    """Which module of a release a file is, stripped or not, compressed or not:
+    ``kernel/fs/xfs/xfs`` of ``usr/lib/debug/lib/modules/6.1.0/kernel/fs/xfs/xfs.ko.xz``."""
     match = _BELOW_RELEASE.search(path)
     return os.path.join(os.path.dirname(match[1]), stem(os.path.basename(path))) if match else None
 
@@ -97,9 +102,6 @@ def below_release(path: str) -> str | None:
 def has_debug_info(path: str) -> bool:
     """Whether a path is one where files with debug information are kept beside stripped ones."""
     return _DEBUG_FOLDER.search(path) is not None or path.endswith(".ko.debug")
-
-
-_LONGEST_FIRST = tuple(sorted(MODULE_SUFFIXES, key=len, reverse=True))
 
 
 def stem(file_name: str) -> str:
@@ -126,7 +128,7 @@ def _short(name: str) -> str:
 
 
 def plain(name: str) -> str:
-    """``name`` with ``_`` for whatever is not safe: for folders that readers decode (``kernel=``).
+    """``name`` with ``_`` for what is not safe: for folders that readers decode (``kernel=``).
 
     Different names can become the same; see ``distinct``.
     """

@@ -1,7 +1,7 @@
-"""Takes what kernels need out of packages, into a folder of this run, for as long as they need it.
+"""Unpacks what kernels need of packages, into a folder of this run, for as long as they need it.
 
 What is not packaged stays where it is. Each package is read once, from front to back, in a thread
-beside the work, so that one kernel's packages are unfolded while another kernel is worked on. The
+beside the work, so that one kernel's packages are decompressed while another kernel is worked on. The
 base, which usually comes first, can be used as soon as it is there. Of several shapes of a base
 only those are taken out that are tried, and of files with debug information only those that
 something has to be made of.
@@ -50,17 +50,18 @@ def unpacked(files: Iterable[File]) -> Iterator[list[File]]:
 
 
 @dataclass(slots=True)
-class _Kernel:
+class _Unpacking:
     """A kernel whose packages are being read: its first base, and its modules."""
 
     base: Future[FileInput] = field(default_factory=Future)
     modules: Future[tuple[ModuleInput, ...]] = field(default_factory=Future)
 
 
-class Staging:
-    """Unpacked files, in a folder of their own that is made in ``folder`` when it is needed.
+class PackageUnpacker:
+    """Unpacks what kernels need of packages into a folder of its own in ``folder``.
 
-    Nothing else in ``folder`` is touched: it may be any folder of the user's.
+    Nothing else in ``folder`` is touched: it may be any folder of the user's. Its own is made when
+    it is needed.
     """
 
     def __init__(self, folder: str, encode: str = ENCODE_MISSING) -> None:
@@ -69,13 +70,13 @@ class Staging:
         self._lock = threading.Lock()
         self._encode = encode
         self._thread = ThreadPoolExecutor(1, "unpack")
-        self._kernels: dict[str, _Kernel] = {}
+        self._kernels: dict[str, _Unpacking] = {}
         self._closed = threading.Event()
 
     def prepare(self, kernel: KernelInput) -> None:
         """Begin to unpack what a kernel surely needs."""
         if kernel.name not in self._kernels and _is_packaged(kernel):
-            self._kernels[kernel.name] = coming = _Kernel()
+            self._kernels[kernel.name] = coming = _Unpacking()
             self._thread.submit(self._fill, kernel, coming)
 
     def base(self, kernel: KernelInput, base: FileInput) -> FileInput:
@@ -116,7 +117,7 @@ class Staging:
                     raise NoRoomError(f"cannot write {self._parent}: {error.strerror}") from error
         return os.path.join(self._own, f"kernel={kernel.name}")
 
-    def _fill(self, kernel: KernelInput, coming: _Kernel) -> None:
+    def _fill(self, kernel: KernelInput, coming: _Unpacking) -> None:
         try:
             coming.modules.set_result(self._modules(kernel, coming.base))
         except BaseException as error:  # whoever waits gets it
@@ -128,11 +129,11 @@ class Staging:
         folder = self._of(kernel)
         files: list[FileInput | ModuleInput] = [*kernel.bases[:1], *kernel.modules]
 
-        def seen(file: FileInput | ModuleInput) -> None:
+        def on_file(file: FileInput | ModuleInput) -> None:
             if isinstance(file, FileInput):
                 base.set_result(file)
 
-        staged = _unpack(files, folder, "file", seen, self._closed.is_set)
+        staged = _unpack(files, folder, "file", on_file, self._closed.is_set)
         modules = [_with_size(file) for file in staged if isinstance(file, ModuleInput)]
         wanted = [module.debug for module in modules if module.debug and self._needs_debug(module)]
         debug = {
@@ -173,19 +174,23 @@ def _unpack(
     files: Sequence[File],
     folder: str,
     kind: str,
-    seen: Callable[[File], None] = lambda _: None,
+    on_file: Callable[[File], None] = lambda _: None,
     stopped: Callable[[], bool] = lambda: False,
 ) -> list[File]:
-    """The same files where they can be read, in their order; what cannot be had has a problem.
+    """Unpack the packaged ones of some files; what cannot be unpacked gets a ``problem``.
 
-    ``seen`` hears of each as soon as it is known; when ``stopped``, no more are unpacked.
+    folder, kind   where to, and how the files are called there: KIND-NUMBER
+    on_file        is called with each file as soon as it can be read
+    stopped        whether to give up: then no more are unpacked
+
+    Returns all files, in their order.
     """
     result: dict[int, File] = {}
     wanted: dict[str, dict[str, int]] = defaultdict(dict)  # package -> name in it -> file
 
     def done(number: int, file: File) -> None:
         result[number] = file
-        seen(file)
+        on_file(file)
 
     for number, file in enumerate(files):
         if file.package is None or file.member is None or file.problem is not None:
@@ -200,9 +205,7 @@ def _unpack(
     for package, numbers in wanted.items():
         targets = {name: f"{folder}/{kind}-{number}" for name, number in numbers.items()}
         for name, problem in unpack(package, targets, stopped):
+            unpacked = targets[name] if problem is None else None
             number = numbers[name]
-            if problem is not None:
-                done(number, replace(files[number], problem=problem))
-            else:
-                done(number, replace(files[number], unpacked=targets[name]))
+            done(number, replace(files[number], problem=problem, unpacked=unpacked))
     return [result[number] for number in range(len(files))]

@@ -12,7 +12,7 @@ from pipeline.model.records import ENCODE_ALL, ENCODE_MISSING, ENCODE_NONE
 from pipeline.sources import packages
 from pipeline.sources import unpack as staging
 from pipeline.sources.archive import PackagedFile
-from pipeline.sources.unpack import Staging
+from pipeline.sources.unpack import PackageUnpacker
 from support import debwriter
 from support.commands import PATIENCE
 from support.elfwriter import elf
@@ -48,7 +48,7 @@ def test_what_is_needed(encode: str, debug: set[str], given: Path, tmp_path: Pat
     mine = tmp_path / "mine"
     mine.mkdir()
     (mine / "thesis.txt").write_text("of years")
-    stage = Staging(str(mine), encode)
+    stage = PackageUnpacker(str(mine), encode)
     stage.prepare(kernel)
     assert Path(stage.base(kernel, kernel.bases[0]).content_path).read_bytes() == b"image"
     modules = {module.name: module for module in stage.modules(kernel).modules}
@@ -80,7 +80,7 @@ def test_the_base_is_there_before_the_rest(
         return real(found, target)
 
     monkeypatch.setattr(packages, "_unpack_one", slowly)
-    stage = Staging(str(tmp_path / "work"))
+    stage = PackageUnpacker(str(tmp_path / "work"))
     stage.prepare(kernel)
     assert Path(stage.base(kernel, kernel.bases[0]).content_path).read_bytes() == b"image"
     go_on.set()
@@ -93,14 +93,14 @@ def test_what_goes_wrong_reaches_whoever_waits(
 ) -> None:
     (kernel,) = kernels(given / "image.deb")
     monkeypatch.setattr(packages, "SPARE_BYTES", 1 << 60)
-    stage = Staging(str(tmp_path / "work"))
+    stage = PackageUnpacker(str(tmp_path / "work"))
     stage.prepare(kernel)
     with pytest.raises(NoRoomError, match="--work-folder"):
         stage.base(kernel, kernel.bases[0])
     with pytest.raises(NoRoomError, match="--work-folder"):
         stage.modules(kernel)
     stage.close()
-    blocked = Staging("/proc/nowhere")
+    blocked = PackageUnpacker("/proc/nowhere")
     blocked.prepare(kernel)
     with pytest.raises(NoRoomError, match="cannot write /proc/nowhere"):
         blocked.modules(kernel)
@@ -112,7 +112,7 @@ def test_what_is_not_packaged_stays_where_it_is(tmp_path: Path) -> None:
     for name in ("vmlinux", "a.ko"):
         (tmp_path / "k" / name).write_bytes(b"x")
     (kernel,) = kernels(tmp_path / "k")
-    stage = staging.Staging(str(tmp_path / "work"))
+    stage = staging.PackageUnpacker(str(tmp_path / "work"))
     stage.prepare(kernel)
     assert stage.modules(kernel) == kernel and stage.base(kernel, kernel.bases[0]).unpacked is None
     stage.drop(kernel)

@@ -10,7 +10,7 @@ import pytest
 from pipeline.files import remote
 from pipeline.model.records import KernelInput
 from pipeline.sources import names
-from pipeline.sources.unpack import Staging
+from pipeline.sources.unpack import PackageUnpacker
 from pipeline.work.base import load_base
 from support import debwriter
 from support.packages import base_names, kernels, package, refused
@@ -83,7 +83,7 @@ def test_packages_are_unpacked_from_there(tmp_path: Path, uri: Uri, compression:
     files = {"boot/vmlinuz-1.0": b"v" * 5_000_000, "lib/modules/1.0/a.ko": b"a" * 99}
     (tmp_path / "x.deb").write_bytes(debwriter.deb(files, compression=compression))
     (kernel,) = kernels(uri(tmp_path / "x.deb"))
-    staging = Staging(str(tmp_path / "staging"))
+    staging = PackageUnpacker(str(tmp_path / "staging"))
     staging.prepare(kernel)
     base = staging.base(kernel, kernel.bases[0])
     assert Path(base.content_path).read_bytes() == files["boot/vmlinuz-1.0"]
