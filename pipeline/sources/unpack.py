@@ -1,10 +1,10 @@
 """Unpacks what kernels need of packages, into a folder of this run, for as long as they need it.
 
 What is not packaged stays where it is. Each package is read once, from front to back, in a thread
-beside the work, so that one kernel's packages are decompressed while another kernel is worked on. The
+beside the work: one kernel's packages are decompressed while another kernel is worked on. The
 base, which usually comes first, can be used as soon as it is there. Of several shapes of a base
-only those are taken out that are tried, and of files with debug information only those that
-something has to be made of.
+only those that are tried are unpacked, and of files with debug information only those that BTF has
+to be made of.
 """
 
 from __future__ import annotations
@@ -205,7 +205,7 @@ def _unpack(
     for package, numbers in wanted.items():
         targets = {name: f"{folder}/{kind}-{number}" for name, number in numbers.items()}
         for name, problem in unpack(package, targets, stopped):
-            unpacked = targets[name] if problem is None else None
+            target = targets[name] if problem is None else None
             number = numbers[name]
-            done(number, replace(files[number], problem=problem, unpacked=unpacked))
+            done(number, replace(files[number], problem=problem, unpacked=target))
     return [result[number] for number in range(len(files))]
