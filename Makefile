@@ -47,7 +47,7 @@ kernel-proof: $(VENV)/.run
 	$(BIN)/python tests/kernel_proof/prove.py
 
 docs: $(VENV)/.run
-	$(BIN)/python -m pipeline.tables.schemas > docs/tables.md
+	$(BIN)/python -m pipeline.tables.registry > docs/tables.md
 
 lock: $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet uv

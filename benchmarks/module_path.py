@@ -26,13 +26,14 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from pipeline.engine.scheduler import Batch
 from pipeline.files.storage import LocalFolder
 from pipeline.model.base import SharedBase
-from pipeline.model.records import MODULE_SECONDS, ModuleInput, WorkOptions
+from pipeline.model.engine import Batch
+from pipeline.model.options import KernelContext, RunOptions
+from pipeline.model.records import ModuleInput
 from pipeline.sources.discover import find_kernels
 from pipeline.work.base import load_base
-from pipeline.work.worker import BatchOptions, Place, Shared, run_batch
+from pipeline.work.batch import BatchOptions, Shared, run_batch
 
 ROOT = Path(__file__).resolve().parent.parent
 DEMO = ROOT / "datasets" / "demo"
@@ -78,8 +79,8 @@ def batch_function(out: str) -> Callable[[Sequence[ModuleInput]], Any]:
     for name in ("btf", "results"):
         Path(out, name).mkdir()
     shared = Shared(SharedBase.of(load_base(str(DEMO / "vmlinux.btf.zst"))), {})
-    work = WorkOptions(context="0" * 64, module_seconds=MODULE_SECONDS)
-    options = BatchOptions(work, Place(LocalFolder(out), "btf", "results"))
+    context = KernelContext(RunOptions((str(DEMO),), out), digest="0" * 64)
+    options = BatchOptions(context, LocalFolder(out), "btf", "results")
     return lambda modules: run_batch(Batch(tuple(modules)), shared, options)
 
 

@@ -25,18 +25,20 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 
 import btf
-from pipeline.engine.local import Forked
-from pipeline.engine.scheduler import Batch, Result
+from pipeline.engine.forked import Forked
 from pipeline.files.storage import LocalFolder
 from pipeline.model.base import SharedBase
-from pipeline.model.records import ModuleInput, ModuleRecord, WorkOptions
+from pipeline.model.engine import Batch, Result
+from pipeline.model.options import ENCODE_NONE, KernelContext, RunOptions
+from pipeline.model.records import ModuleInput, ModuleRecord
 from pipeline.sources.discover import find_kernels
 from pipeline.work.base import load_base
+from pipeline.work.batch import BatchOptions, Shared, run_batch
 from pipeline.work.batches import cut
-from pipeline.work.worker import BatchOptions, Place, Shared, Worked, run_batch, run_module, work
+from pipeline.work.module import ModuleResult, run_module
 from status import in_status
 
-NOTHING_WRITTEN = WorkOptions(describe=False)
+CONTEXT = KernelContext(RunOptions((), "", encode=ENCODE_NONE))
 
 
 def _inputs(files: Sequence[str]) -> list[ModuleInput]:
@@ -47,9 +49,14 @@ def _inputs(files: Sequence[str]) -> list[ModuleInput]:
 
 
 def _work(module: ModuleInput, index: btf.BaseIndex) -> ModuleRecord:
-    worked = run_module(module, index, NOTHING_WRITTEN)
-    assert isinstance(worked, Worked)
-    return worked.record
+    return _run(module, index).record
+
+
+def _run(module: ModuleInput, index: btf.BaseIndex) -> ModuleResult:
+    """Make a module's split BTF and nothing else."""
+    done = run_module(module, index, CONTEXT)
+    assert isinstance(done, ModuleResult)
+    return done
 
 
 def modules(base: str, files: list[str], repeat: int) -> list[dict[str, Any]]:
@@ -160,17 +167,25 @@ def memory(base: str, files: list[str], out: str | None = None) -> dict[str, int
             _work(module, loaded.index)
     else:
         shared = Shared(SharedBase.of(loaded), {})
-        options = BatchOptions(WorkOptions(), _place(out))
+        options = _writing_to(out)
         before = _forget_peak()
         for batch in cut(_inputs(files), 2):
             run_batch(Batch(batch), shared, options)
     return {"before": before, "peak": _status("VmHWM"), "modules": len(files)}
 
 
-def _place(out: str) -> Place:
+def _writing_to(out: str) -> BatchOptions:
     for name in ("btf", "results"):
         Path(out, name).mkdir()
-    return Place(LocalFolder(out), "btf", "results")
+    return BatchOptions(CONTEXT, LocalFolder(out), "btf", "results")
+
+
+def _split_only(batch: Batch, index: btf.BaseIndex, folder: LocalFolder) -> Result:
+    for module in batch.modules:
+        content = _run(module, index).content
+        if content is not None:
+            folder.write(f"btf/{module.name}.btf", content)
+    return Result(None, 0.0, os.getpid())
 
 
 def without_tables(base: str, folder: str, out: str, workers: int) -> dict[str, float]:
@@ -178,27 +193,23 @@ def without_tables(base: str, folder: str, out: str, workers: int) -> dict[str, 
     began = time.perf_counter()
     (kernel,) = find_kernels((folder,), base=base)
     btf.warm_up()
-    executor = Forked(workers, work)
-    loaded = load_base(base)
-    paused = time.perf_counter()
-    described = SharedBase.of(loaded)  # which is only for tables
-    paused = time.perf_counter() - paused
-    shared = executor.share(Shared(described, {}))
-    options = BatchOptions(NOTHING_WRITTEN, _place(out))
+    executor = Forked(workers, _split_only)  # type: ignore[arg-type]
+    Path(out, "btf").mkdir()
+    shared = executor.share(load_base(base).index)
     batches = cut(kernel.modules, workers)
     for batch in batches:
-        executor.submit(Batch(batch), shared, options)
+        executor.submit(Batch(batch), shared, LocalFolder(out))
     for _ in batches:
         done = executor.wait(600.0)
         assert done is not None and isinstance(done[1], Result)
     executor.close()
-    return {"seconds": time.perf_counter() - began - paused}
+    return {"seconds": time.perf_counter() - began}
 
 
-def _one_batch(batch: Batch, index: btf.BaseIndex, options: WorkOptions) -> Result:
+def _one_batch(batch: Batch, index: btf.BaseIndex, options: None) -> Result:
     """A batch that takes long enough for every worker to get some, and tells what it mapped."""
     for module in batch.modules:
-        run_module(module, index, options)
+        _run(module, index)
     time.sleep(0.2)
     values = [getattr(index, field.name) for field in dataclasses.fields(index)]
     arrays = [value for value in values if isinstance(value, np.ndarray)]
@@ -217,7 +228,7 @@ def store(base: str, files: list[str], workers: int) -> dict[str, Any]:
         shared = executor.share(loaded.index)
         batches = [_inputs(files)[number::workers] for number in range(workers)] * 3
         for batch in batches:
-            executor.submit(Batch(tuple(batch)), shared, NOTHING_WRITTEN)
+            executor.submit(Batch(tuple(batch)), shared, None)
         results = [executor.wait(60.0) for _ in batches]
         used = _store_used()
     finally:

@@ -5,12 +5,20 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from pipeline.model.records import ENCODE_CHOICES, ENCODE_MISSING, ENCODE_SECONDS, MODULE_SECONDS
+from pipeline.engine.registry import engines
+from pipeline.model.options import (
+    DEFAULT_ENGINE,
+    ENCODE_CHOICES,
+    ENCODE_MISSING,
+    ENCODE_SECONDS,
+    MODULE_SECONDS,
+)
 
 from .text import Reporter, plural, print_json, size, summary_lines
 
 if TYPE_CHECKING:
-    from pipeline.run import KernelReport, RunReport
+    from pipeline.commit import KernelReport
+    from pipeline.run import RunReport
 
 DESCRIPTION = """\
 Deduplicate the modules of whole kernels against their vmlinux, in parallel, and write split BTF
@@ -37,9 +45,11 @@ def add_to(commands: argparse._SubParsersAction[Any]) -> None:
     )
     parser.add_argument(
         "--engine",
-        choices=("ray", "local"),
-        default="ray",
-        help="what runs the workers: Ray, or this machine's processes alone (default: ray)",
+        choices=tuple(engines()),
+        default=DEFAULT_ENGINE,
+        help="what runs the workers: "
+        + "; ".join(f"{engine.name}: {engine.help}" for engine in engines().values())
+        + f" (default: {DEFAULT_ENGINE})",
     )
     parser.add_argument(
         "--workers",
@@ -105,7 +115,8 @@ def main(options: argparse.Namespace) -> int:
     """Run the command."""
     if options.ray_address and options.engine == "local":
         options.parser.error("--ray-address needs --engine ray")
-    from pipeline.run import RunOptions, run
+    from pipeline.model.options import RunOptions
+    from pipeline.run import run
 
     reporter = Reporter()
     try:

@@ -13,12 +13,13 @@ import btf
 from .files.storage import publish_file
 from .model.base import Announce
 from .model.errors import OutputError, SourceError
-from .model.records import ModuleRecord, WorkOptions
+from .model.options import ENCODE_NONE, KernelContext, RunOptions
+from .model.records import ModuleRecord
 from .model.summary import WorkSummary, summarize
 from .sources.discover import find_modules
 from .sources.unpack import unpacked
 from .work.base import load_base
-from .work.worker import Worked, run_module
+from .work.module import ModuleResult, run_module
 
 Progress = Callable[[int, int, int], None]  # done, failed, of
 
@@ -55,15 +56,16 @@ def dedup_files(
             Path(output_folder).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(f"cannot make {output_folder}: {error.strerror}") from error
-    options = WorkOptions(describe=False, release=base.release)
+    options = RunOptions(tuple(files), output_folder or "", base_path, encode=ENCODE_NONE)
+    context = KernelContext(options, base.release)
     records: list[ModuleRecord] = []
     failed = 0
     gc.freeze()  # what is there now stays: not to be looked through again and again
     began = time.perf_counter()
     with unpacked(modules) as readable:
         for module in readable:
-            worked = run_module(module, base.index, options)
-            assert isinstance(worked, Worked)
+            worked = run_module(module, base.index, context)
+            assert isinstance(worked, ModuleResult)
             if output_folder is not None and worked.content is not None:
                 publish_file(f"{output_folder}/{module.name}.btf", worked.content)
             records.append(worked.record)

@@ -12,7 +12,7 @@ from .sources.discover import find_one
 from .sources.names import printable
 from .sources.unpack import unpacked
 from .work.base import load_base
-from .work.opening import open_types
+from .work.open import open_types
 
 FORMATS = ("raw", "c", "json")
 

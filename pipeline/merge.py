@@ -17,7 +17,7 @@ from .sources.listing import absolute, find_files
 from .sources.names import printable
 from .sources.unpack import unpacked
 from .work.base import load_base
-from .work.opening import needs_base, open_types
+from .work.open import needs_base, open_types
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,51 +1,37 @@
 """What is to be done for a kernel: nothing, if what is committed is what would come of its inputs.
 
-Said before any engine is started, from how files look and what is remembered of them.
+Said before any engine is started, from the signatures of files and what is remembered of them.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from .model.base import IndexedBase
+from .model.options import KernelContext, RunOptions
 from .model.program import program_sha256
-from .model.records import UNREADABLE, KernelInput, ModuleInput, WorkOptions
+from .model.records import UNREADABLE, KernelInput, ModuleInput
 from .store.cached_results import is_valid
-from .store.input_cache import BaseMemory, Inputs, Look, inputs_digest, read_memory, reason
+from .store.input_cache import BaseMemory, Inputs, StatSignature, inputs_digest, read_memory, reason
 from .store.output import OutputFolder
 from .tables.results import Entry
-from .work.worker import key_of
+from .work.module import key_of
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What the user wants of all kernels."""
-
-    encode: str
-    encode_seconds: float
-    module_seconds: float | None
-    retry: bool
-
-
-def work_options(settings: Settings, kernel: KernelInput, base: BaseMemory | None) -> WorkOptions:
-    """How a kernel's modules are worked on."""
+def kernel_context(
+    options: RunOptions, kernel: KernelInput, base: BaseMemory | None
+) -> KernelContext:
+    """Derive from the options what all modules of a kernel are worked on under."""
     release = (base.release if base is not None else None) or kernel.release
     decisive = (
         program_sha256(),
         base.sha256 if base is not None else "",
         release or "",
-        settings.encode,
+        options.encode,
     )
-    return WorkOptions(
-        describe=True,
-        release=release,
-        encode=settings.encode,
-        encode_seconds=settings.encode_seconds,
-        module_seconds=settings.module_seconds,
-        context=hashlib.sha256("\0".join(decisive).encode()).hexdigest(),
-    )
+    digest = hashlib.sha256("\0".join(decisive).encode()).hexdigest()
+    return KernelContext(options, release, digest)
 
 
 class Plan:
@@ -55,17 +41,17 @@ class Plan:
         self,
         kernel: KernelInput,
         out: OutputFolder,
-        settings: Settings,
-        looks: Mapping[str, Look],
+        options: RunOptions,
+        signatures: Mapping[str, StatSignature],
     ) -> None:
-        """``looks`` are of inputs that are named by URIs."""
+        """``signatures`` are of inputs that are named by URIs."""
         self.kernel = kernel
         self.manifest = out.manifests.get(kernel.name)
         self.memory = read_memory(out.storage, kernel.name)
-        self.inputs = Inputs(kernel, self.memory, looks)
+        self.inputs = Inputs(kernel, self.memory, signatures)
         self.base: BaseMemory | None = None
         self.read: set[str] = set()  # paths
-        self._settings = settings
+        self._options = options
 
     def is_unchanged(self) -> bool:
         """Whether what is committed is what would come of the inputs."""
@@ -75,27 +61,27 @@ class Plan:
         known = set(self.inputs.digests)
         self.inputs.read_what_changed(self.kernel.modules)
         self.read = self.inputs.digests.keys() - known
-        options = work_options(self._settings, self.kernel, base)
-        keys = {module.object_id: self.key(module, options) for module in self.kernel.modules}
-        if None in keys.values() or not self._conditions_hold(options):
+        context = kernel_context(self._options, self.kernel, base)
+        keys = {module.object_id: self.key(module, context) for module in self.kernel.modules}
+        if None in keys.values() or not self._conditions_hold():
             return False
         certain = {number: key for number, key in keys.items() if key is not None}
-        digest = inputs_digest(options.context, self.kernel, base, certain)
+        digest = inputs_digest(context.digest, self.kernel, base, certain)
         return digest == self.manifest.inputs_sha256
 
-    def key(self, module: ModuleInput, options: WorkOptions) -> str | None:
+    def key(self, module: ModuleInput, context: KernelContext) -> str | None:
         """The key of a module's result, or why there is none; None if it has to be read."""
         if module.problem is not None:
             return reason(UNREADABLE, module.problem)
         digest = self.inputs.digests.get(module.path)
         if digest is None or digest.startswith("!"):
             return digest
-        return key_of(module, digest, options)
+        return key_of(module, digest, context)
 
-    def _conditions_hold(self, options: WorkOptions) -> bool:
+    def _conditions_hold(self) -> bool:
         by_name = {module.name: module for module in self.kernel.modules}
         return all(
-            is_valid(entry, options, self._settings.retry)
+            is_valid(entry, self._options)
             and entry.module in by_name
             and self.has_debug(by_name[entry.module], entry)
             for entry in self.memory.conditional

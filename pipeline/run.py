@@ -16,51 +16,36 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import btf
 
 from . import __version__
-from .engine.local import Forked, InProcess
-from .engine.malloc import give_back, keep_little
-from .engine.scheduler import Executor, run_jobs
-from .kernel import Context, KernelJob, KernelReport, Progress, UnchangedJob
+from .commit import KernelReport, Progress, RunContext
+from .engine.malloc import release_memory, use_system_pool
+from .engine.registry import engines
+from .engine.scheduler import run_jobs
+from .kernel import KernelJob, UnchangedJob
 from .model.base import Announce, IndexedBase
+from .model.engine import Executor
 from .model.errors import BaseError
+from .model.options import ENCODE_NONE, RunOptions
 from .model.program import versions
-from .model.records import ENCODE_MISSING, ENCODE_NONE, ENCODE_SECONDS, MODULE_SECONDS, KernelInput
-from .plan import Plan, Settings, base_memory, work_options
+from .model.records import KernelInput
+from .plan import Plan, base_memory, kernel_context
 from .sources.discover import find_kernels
 from .sources.unpack import PackageUnpacker
-from .store.cached_results import find_known
-from .store.input_cache import read_memory, remote_looks
+from .store.cached_results import find_cached
+from .store.input_cache import read_memory, remote_signatures
 from .store.output import OutputFolder
 from .work.base import load_first
-from .work.worker import prepare, work
+from .work.batch import prepare, work
 
 BASE_ENCODE_FACTOR = 10  # a vmlinux holds that much more than a large module, and is worth it
 
 Job = KernelJob | UnchangedJob
-
-
-@dataclass(frozen=True, slots=True)
-class RunOptions:
-    """What the user asked for."""
-
-    sources: tuple[str, ...]
-    out: str
-    base: str | None = None
-    kernel: str | None = None
-    engine: str = "ray"
-    workers: int | None = None
-    ray_address: str | None = None
-    encode: str = ENCODE_MISSING
-    encode_seconds: float = ENCODE_SECONDS
-    module_seconds: float = MODULE_SECONDS
-    retry: bool = False
-    work_folder: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +66,10 @@ def run(
 ) -> RunReport:
     """Do it. Raises SourceError, BaseError, OutputError; InternalError for a bug of ours."""
     began = time.perf_counter()
-    keep_little()  # before there are workers, which then do the same
+    use_system_pool()  # before there are workers, which then do the same
     started_at = datetime.datetime.now(datetime.UTC)
+    if not engines()[options.engine].isolates(options):
+        options = replace(options, module_seconds=None)  # it would end this process
     kernels = find_kernels(
         options.sources, base=options.base, kernel=options.kernel, skip_folder=options.out
     )
@@ -112,6 +99,7 @@ class _Engine:
     def __init__(self, options: RunOptions, began: float, announce: Announce | None) -> None:
         self.start_seconds = 0.0
         self.workers = 0
+        self._engine = engines()[options.engine]
         self._options = options
         self._began = began
         self._announce = announce
@@ -121,21 +109,15 @@ class _Engine:
     def start(self) -> None:
         """Begin to start it. Other threads may be started only after this."""
         btf.warm_up(self._announce, tables=True)
-        if self._options.engine == "ray":
-            # Mostly waiting for other processes: the first base is read meanwhile.
-            self._starting = self._thread.submit(self._on_ray)
-            return
-        workers = self._options.workers or 1
-        self._starting = Future()
-        self._starting.set_result(Forked(workers, work) if workers > 1 else InProcess(work))
-
-    def _on_ray(self) -> Executor:
-        from .engine.on_ray import OnRay  # late: nothing of Ray is imported for the local engine
-
-        return OnRay(self._options.workers, self._options.ray_address, work, prepare)
+        start = partial(self._engine.start, self._options, work, prepare, self._announce)
+        if self._engine.background:  # the first base is read meanwhile
+            self._starting = self._thread.submit(start)
+        else:
+            self._starting = Future()
+            self._starting.set_result(start())
 
     def get(self) -> Executor:
-        """The executor, when it is ready."""
+        """Wait for the executor to be ready."""
         if self._starting is None:
             self.start()
         assert self._starting is not None
@@ -178,24 +160,17 @@ class _Run:
         self._written: list[Future[None]] = []
         self._reports: dict[str, KernelReport] = {}
         self._in_work: dict[str, tuple[str, threading.Event]] = {}  # base's digest, committed
-        isolated = options.engine == "ray" or (options.workers or 1) > 1
-        self._settings = Settings(
-            encode=options.encode,
-            encode_seconds=options.encode_seconds,
-            module_seconds=options.module_seconds if isolated else None,
-            retry=options.retry,
-        )
-        self._context = Context(
+        self._context = RunContext(
             out=out,
-            settings=self._settings,
+            options=options,
             writer=self._writer,
-            runs_row=self._runs_row,
+            run_row=self._run_row,
             note=self._note,
             check=self._written.append,
             progress=progress,
         )
-        looks = remote_looks(kernels)
-        self._plans = [Plan(kernel, out, self._settings, looks) for kernel in kernels]
+        signatures = remote_signatures(kernels)
+        self._plans = [Plan(kernel, out, options, signatures) for kernel in kernels]
         self._unusable: list[tuple[Plan, BaseError]] = []
         self._queue: list[Callable[[], Job | None]] = []
         self._coming: Future[Job | None] | None = None
@@ -214,7 +189,7 @@ class _Run:
         run_jobs(self.engine.get, self)
         self._wait_for_writer()
         names = {name: read_memory(self._out.storage, name).results for name in self._reports}
-        self._out.sweep(names)
+        self._out.collect_garbage(names)
         return self._reports
 
     def close(self) -> None:
@@ -258,7 +233,7 @@ class _Run:
         self._wait_for_same(base.sha256)
         job = self._made(plan, base)
         self._in_work[kernel.name] = (base.sha256, threading.Event())
-        give_back()
+        release_memory()
         return job
 
     def _load(self, kernel: KernelInput) -> IndexedBase | BaseError:
@@ -278,9 +253,9 @@ class _Run:
                 committed.wait()
 
     def _made(self, plan: Plan, base: IndexedBase) -> KernelJob:
-        options = work_options(self._settings, plan.kernel, base_memory(base))
-        known = find_known(self._out, options, self._settings.retry)
-        return KernelJob(self._context, plan, self._staging.modules(plan.kernel), base, known)
+        context = kernel_context(self._options, plan.kernel, base_memory(base))
+        cached = find_cached(self._out, context)
+        return KernelJob(self._context, plan, self._staging.modules(plan.kernel), base, cached)
 
     def _without_base(self, plan: Plan, error: BaseError) -> Job:
         if not self._reports and not self._in_work:
@@ -289,30 +264,25 @@ class _Run:
 
     # -------------------------------------------------------------- in the writer's thread
 
-    def _runs_row(self, facts: Mapping[str, Any]) -> Any:
-        from .tables.arrow import runs_table
-
-        return runs_table(
-            {
-                "run_id": self.run_id,
-                "started_at": self._started_at,
-                "splitbtf_version": __version__,
-                "versions": versions(),
-                "machine": platform.machine(),
-                "engine": self._options.engine,
-                "ray_address": self._options.ray_address,
-                "workers": self.engine.workers,
-                "start_seconds": self.engine.start_seconds,
-                **facts,
-            }
-        )
+    def _run_row(self) -> Mapping[str, Any]:
+        return {
+            "run_id": self.run_id,
+            "started_at": self._started_at,
+            "splitbtf_version": __version__,
+            "versions": versions(),
+            "machine": platform.machine(),
+            "engine": self._options.engine,
+            "ray_address": self._options.ray_address,
+            "workers": self.engine.workers,
+            "start_seconds": self.engine.start_seconds,
+        }
 
     def _note(self, report: KernelReport) -> None:
         self._reports[report.kernel] = report
         for plan in self._plans:
             if plan.kernel.name == report.kernel:
                 self._staging.drop(plan.kernel)
-        give_back()
+        release_memory()
         if report.kernel in self._in_work:
             self._in_work[report.kernel][1].set()
 

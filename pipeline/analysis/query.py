@@ -82,10 +82,10 @@ class Tables:
             )
 
     def _make_views(self, storage: Storage, manifests: Sequence[Manifest]) -> None:
-        from ..tables import schemas
+        from ..tables.registry import all_tables
 
         paths: list[str] = []
-        for table in schemas.TABLES.values():
+        for table in all_tables().values():
             selects = []
             for manifest in manifests:
                 parts = manifest.tables.get(table.name, ())

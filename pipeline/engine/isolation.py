@@ -25,11 +25,12 @@ _LIBC = ctypes.CDLL(None)
 
 
 @dataclass(frozen=True, slots=True)
-class Death:
-    """How the process ended that was to do the work. ``late``: it was killed for taking long."""
+class WorkerExit:
+    """How the process ended that was to do the work: ``timed_out`` if it was killed for taking too
+    long."""
 
     reason: str
-    late: bool = False
+    timed_out: bool = False
 
 
 def die_with(parent: int) -> None:
@@ -58,8 +59,8 @@ def time_limit(seconds: float | None) -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def isolated(function: Callable[[], T], seconds: float | None = None) -> T | Death:
-    """What ``function`` returns or raises, done in a child process; or how the child died."""
+def isolated(function: Callable[[], T], seconds: float | None = None) -> T | WorkerExit:
+    """Call ``function`` in a child process: returns or raises what it does, or says how it died."""
     ours, theirs = os.pipe()
     parent = os.getpid()
     child = os.fork()
@@ -76,10 +77,10 @@ def isolated(function: Callable[[], T], seconds: float | None = None) -> T | Dea
             os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
     if data is None:
-        return Death(f"it took more than {seconds:g} s", late=True)
+        return WorkerExit(f"it took more than {seconds:g} s", timed_out=True)
     code = os.waitstatus_to_exitcode(status)
     if code:
-        return Death(how_it_ended(code))
+        return WorkerExit(how_it_ended(code))
     raised, value = pickle.loads(data)
     if raised:
         raise value

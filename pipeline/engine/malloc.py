@@ -11,36 +11,37 @@ import ctypes
 import gc
 import os
 import sys
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 
-def keep_little() -> None:
+def use_system_pool() -> None:
     """Have Arrow, once it is loaded, take memory from the C library: what its own allocator keeps
     of what was freed is 25 MB a process."""
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
 
 
-def give_back() -> None:
-    """Give free pages back. Takes some 20 milliseconds."""
+def release_memory() -> None:
+    """Give free pages back, those in reference cycles too. Takes some 20 milliseconds."""
     gc.collect()  # a BTF and the objects made of it point to each other, and are few but large
-    trim()
+    malloc_trim()
 
 
-def trim() -> None:
-    """The same but for what points to itself. Takes a few milliseconds."""
+def malloc_trim() -> None:
+    """Like release_memory() without gc.collect(): reference cycles stay. Takes a few
+    milliseconds."""
     # Another thread may be importing it just now.
     pool = getattr(sys.modules.get("pyarrow"), "default_memory_pool", None)
     if pool is not None:
         pool().release_unused()
-    malloc_trim = _malloc_trim()
-    if malloc_trim is not None:
-        malloc_trim(0)
+    trim = _libc_malloc_trim()
+    if trim is not None:
+        trim(0)
 
 
-@lru_cache(maxsize=1)
-def _malloc_trim() -> Any | None:
-    """That of glibc; other C libraries have none."""
+@cache
+def _libc_malloc_trim() -> Any | None:
+    """Return that of glibc; other C libraries have none."""
     with contextlib.suppress(OSError, AttributeError):
         return ctypes.CDLL(None).malloc_trim
     return None

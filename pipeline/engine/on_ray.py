@@ -18,11 +18,14 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
+from ..model.base import Announce
+from ..model.engine import Item, Result, WorkerDied, WorkFunction
 from ..model.errors import EngineError
+from ..model.options import RunOptions
 from ..model.program import program_sha256
 from . import ray_node
-from .malloc import keep_little
-from .scheduler import Crash, Item, Result, WorkFunction
+from .malloc import use_system_pool
+from .registry import Engine
 
 OBJECT_STORE_BYTES = 1 << 30  # an upper limit: what is not used is not taken
 
@@ -47,19 +50,19 @@ _PROBE_SECONDS = 60.0
 class OnRay:
     """Items as Ray tasks, one core each. Starts Ray; ``close`` stops it."""
 
-    name = "ray"
-
     def __init__(
         self,
         workers: int | None,
         address: str | None,
         function: WorkFunction,
         prepare: Callable[[], None] | None = None,
+        announce: Announce | None = None,
     ) -> None:
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
         self._folder: str | None = None
         self._node: Any = None
         self._is_ours = address is None
+        self._announce = announce
         if address is None:
             os.environ.update(_LOCAL_ENVIRONMENT)
             # A token for this run alone; without one Ray makes one and leaves it in ~/.ray.
@@ -83,7 +86,7 @@ class OnRay:
         except BaseException:  # an interrupt too: half a Ray must not stay behind
             self.close()
             raise
-        # Deaths are dealt with by schedule.py, which knows what to do about them.
+        # Deaths are dealt with by scheduler.py, which knows what to do about them.
         self._task = ray.remote(num_cpus=1, max_retries=0)(function)
         # Worker processes start and import while the first kernel is being prepared.
         preparing = ray.remote(num_cpus=1, max_retries=0)(_prepare)
@@ -95,8 +98,14 @@ class OnRay:
         folder = _short_folder()
         _remove_folders_of_the_dead(folder)
         self._folder = tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=folder)
-        self._node = ray_node.start(self._folder, workers, OBJECT_STORE_BYTES)
-        if self._node is not None:
+        try:
+            self._node = ray_node.start(self._folder, workers, OBJECT_STORE_BYTES)
+        except Exception as error:  # it builds on parts of Ray that are not its public interface
+            if self._announce is not None:
+                self._announce(
+                    f"starting Ray by ray.init(), since its quick start failed: {error!r}"
+                )
+        else:
             address = self._node.gcs_address
             self._ray.init(
                 address=address, _node_ip_address="127.0.0.1", _temp_dir=self._folder, **_QUIET
@@ -123,7 +132,7 @@ class OnRay:
         self._running.append(ticket)
         return ticket
 
-    def wait(self, seconds: float) -> tuple[Any, Result | Crash] | None:
+    def wait(self, seconds: float) -> tuple[Any, Result | WorkerDied] | None:
         done, self._running = self._ray.wait(self._running, num_returns=1, timeout=seconds)
         if not done:
             return None
@@ -141,21 +150,21 @@ class OnRay:
             errors.ObjectLostError,
             errors.TaskCancelledError,
         ) as error:
-            return ticket, Crash(type(error).__name__)
+            return ticket, WorkerDied(type(error).__name__)
         except errors.RayError as error:
             raise EngineError(f"Ray gave up: {error}") from error
 
-    def abandon(self, ticket: Any) -> None:
+    def kill_and_forget(self, ticket: Any) -> None:
         self._running.remove(ticket)
         with contextlib.suppress(self._ray.exceptions.RayError):
             self._ray.cancel(ticket, force=True)
 
-    def sees(self, paths: Sequence[str]) -> bool:
+    def can_read(self, paths: Sequence[str]) -> bool:
         """Asks every node of the cluster, but a node that is this process's own."""
         if self._is_ours:
             return True
-        here = _looks(paths)
-        asked = self._on_each_node(_looks, paths).values()
+        here = _stat_signatures(paths)
+        asked = self._on_each_node(_stat_signatures, paths).values()
         try:
             return all(there == here for there in self._ray.get([*asked], timeout=_PROBE_SECONDS))
         except self._ray.exceptions.RayError:
@@ -206,12 +215,12 @@ class OnRay:
 
 def _prepare(prepare: Callable[[], None] | None) -> None:
     """Import on a worker what its first item would have to wait for."""
-    keep_little()
+    use_system_pool()
     if prepare is not None:
         prepare()
 
 
-def _looks(paths: Sequence[str]) -> list[tuple[int, int, int] | None]:
+def _stat_signatures(paths: Sequence[str]) -> list[tuple[int, int, int] | None]:
     """How files look from here: what no two different files have in common."""
     found: list[tuple[int, int, int] | None] = []
     for path in paths:
@@ -250,3 +259,21 @@ def _remove_folders_of_the_dead(parent: str) -> None:
         process = folder.name.removeprefix(_PREFIX).split("-")[0]
         if process.isdigit() and not Path("/proc", process).exists():
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _start(
+    options: RunOptions,
+    function: WorkFunction,
+    prepare: Callable[[], None],
+    announce: Announce | None,
+) -> OnRay:
+    return OnRay(options.workers, options.ray_address, function, prepare, announce)
+
+
+ENGINE = Engine(
+    name="ray",
+    help="Ray, on this machine or a cluster",
+    isolates=lambda options: True,
+    start=_start,
+    background=True,  # it waits for other processes mostly
+)

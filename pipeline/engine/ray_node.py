@@ -6,8 +6,8 @@ for environments. Each imports Ray, and on two cores that is most of the time of
 that lives for one run and is used by nobody else needs none of them. Measured on 2 cores, start
 and stop with two idle workers: 4.6 s with all, 1.9 s like this (``make bench`` shows it).
 
-This builds on parts of Ray that are not its public interface: its version is pinned, and whatever
-goes wrong here makes ``start`` return None, upon which Ray is started in the ordinary way.
+This builds on parts of Ray that are not its public interface: whatever goes wrong here, ``on_ray``
+says so, and starts Ray in the ordinary way.
 """
 
 from __future__ import annotations
@@ -29,21 +29,18 @@ _PORTS = (
 )  # fmt: skip
 
 
-def start(folder: str, workers: int, object_store_bytes: int) -> Any | None:
-    """A node with ``workers`` cores on 127.0.0.1, to which ``ray.init`` can connect; or None.
+def start(folder: str, workers: int, object_store_bytes: int) -> Any:
+    """Start a node with ``workers`` cores on 127.0.0.1, to which ``ray.init`` can connect.
 
-    ``stop`` ends it. Its processes die with this one, however that ends.
+    ``stop`` ends it. Its processes die with this one, however that ends. Raises whatever Ray does.
     """
-    try:
-        return lean_node(
-            head=True,
-            node_ip_address="127.0.0.1",
-            num_cpus=workers,
-            object_store_memory=object_store_bytes,
-            temp_dir=folder,
-        )
-    except Exception:
-        return None
+    return lean_node(
+        head=True,
+        node_ip_address="127.0.0.1",
+        num_cpus=workers,
+        object_store_memory=object_store_bytes,
+        temp_dir=folder,
+    )
 
 
 def lean_node(head: bool, **parameters: Any) -> Any:

@@ -5,9 +5,9 @@ came of it, or that the worker died. Memory is bounded: no more batches are hand
 worked on soon, and no more kernels are begun than have batches handed out. While the last batches
 of a kernel are worked on, those of the next one are handed out.
 
-A worker that dies takes a batch with it. The batch is tried once more *carefully*: the worker
+A worker that dies takes a batch with it. The batch is tried once more *isolated*: the worker
 takes each module to a process of its own, so a module that kills is found at once and recorded
-by the worker. If a worker dies of a careful batch all the same, the batch is cut in two, and the
+by the worker. If a worker dies of an isolated batch all the same, the batch is cut in two, and the
 halves are treated the same way, down to the one module that cannot be done. A batch that a lost
 node or a full memory took with it comes out of this unharmed.
 
@@ -28,95 +28,26 @@ from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from ..model.engine import (
+    TRIES_ALONE,
+    Batch,
+    Call,
+    Executor,
+    Function,
+    Item,
+    Result,
+    WorkerDied,
+    Workforce,
+)
 from ..model.errors import EngineError
 from ..model.records import ModuleInput
 
-TRIES_ALONE = 3  # so that a module is not blamed for two deaths that had other reasons
 _POLL_SECONDS = 0.02  # while other threads prepare or finish a kernel and workers are idle
 _LONG_SECONDS = 60.0
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Modules of one kernel. ``contents`` holds files that the worker cannot reach, by path."""
-
-    modules: tuple[ModuleInput, ...]
-    careful: bool = False
-    contents: dict[str, bytes] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """``function(base, argument)``, to be called on a worker."""
-
-    function: Callable[[Any, Any], Any]
-    argument: Any
-
-
-@dataclass(frozen=True, slots=True)
-class Crash:
-    """A worker died while it had an item."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What came of an item. ``value`` is for the one who made the item."""
-
-    value: Any
-    busy_seconds: float
-    process_id: int
-
-
-Item = Batch | Call
-WorkFunction = Callable[[Any, Any, Any], Result]  # item, shared, options
-
-
-class Executor(Protocol):
-    """Works on items somewhere. ``submit`` returns at once; ``wait`` gives one that is finished."""
-
-    name: str
-    workers: int
-
-    def share(self, value: Any) -> Any:
-        """Make a value available to all workers; the result is passed to ``submit``."""
-
-    def release(self, shared: Any) -> None:
-        """Nothing with this shared value will be submitted any more, and nothing is running."""
-
-    def submit(self, item: Item, shared: Any, options: Any) -> Any:
-        """Hand out an item; returns a ticket."""
-
-    def wait(self, seconds: float) -> tuple[Any, Result | Crash] | None:
-        """The next item that is finished, or whose worker died; None if there is none so long."""
-
-    def abandon(self, ticket: Any) -> None:
-        """End the worker that has an item, if it still has it; the ticket is forgotten."""
-
-    def sees(self, paths: Sequence[str]) -> bool:
-        """Whether all workers see these files of this machine, under the same paths."""
-
-    def close(self) -> None:
-        """End all workers."""
-
-
-class Workforce(Protocol):
-    """Calls functions with a kernel's base, many at a time."""
-
-    workers: int
-
-    def submit(self, function: Callable[[Any, Any], Any], argument: Any) -> Future[Any]:
-        """Have ``function(base, argument)`` called."""
-
-    def map(self, function: Callable[[Any, Any], Any], each: Sequence[Any]) -> list[Any]:
-        """``function(base, one)`` for each; the results in that order."""
-        futures = [self.submit(function, one) for one in each]
-        return [future.result() for future in futures]
-
-
 @dataclass(slots=True)
-class Facts:
+class JobStats:
     """What happened while a job's batches ran. ``work_seconds`` is from its first to its last, and
     ``busy_seconds`` what workers did for it in that time, calls included."""
 
@@ -130,7 +61,7 @@ class Facts:
 class Job(Protocol):
     """One kernel's worth of batches."""
 
-    facts: Facts
+    stats: JobStats
 
     @property
     def has_work(self) -> bool:
@@ -222,7 +153,7 @@ class _Attempt:
     since: float = 0.0
 
 
-class _OnWorkers(Workforce):
+class _JobWorkforce(Workforce):
     """The workforce of a job: its calls are handed out by the loop, which is another thread."""
 
     def __init__(
@@ -239,7 +170,7 @@ class _OnWorkers(Workforce):
         self._calls = calls
         self._ended = ended
 
-    def submit(self, function: Callable[[Any, Any], Any], argument: Any) -> Future[Any]:
+    def submit(self, function: Function, argument: Any) -> Future[Any]:
         running = self._running()
         assert running is not None  # its job waits for this
         future: Future[Any] = Future()
@@ -319,7 +250,7 @@ class _Loop:
                 self._executor = self._engine()
                 self._room = 2 * self._executor.workers
             running.handle = self._executor.share(job.shared)
-            workforce = _OnWorkers(running, self._calls, self._ended, self._executor.workers)
+            workforce = _JobWorkforce(running, self._calls, self._ended, self._executor.workers)
             running.batches = job.batches(self._executor, workforce)
             running.began = time.perf_counter()  # not while the engine was starting
         self._current.append(running)
@@ -344,7 +275,7 @@ class _Loop:
                 if (batch := next(running.batches, None)) is not None:
                     running.retries.append((batch, 1))
                     continue
-                running.job.facts.work_seconds = time.perf_counter() - running.began
+                running.job.stats.work_seconds = time.perf_counter() - running.began
                 running.completed = True
                 running.job.complete()
             if running.job.is_done:
@@ -370,7 +301,7 @@ class _Loop:
             return
         self._heard = time.monotonic()
         ticket, outcome = done
-        self._settle(self._out.pop(ticket), outcome)
+        self._take(self._out.pop(ticket), outcome)
 
     def _give_up(self, stall: float) -> None:
         """Nothing came back for long: what is out so long is lost, and its workers ended."""
@@ -378,36 +309,36 @@ class _Loop:
         self._heard = time.monotonic()
         for ticket, attempt in list(self._out.items()):
             if self._heard - attempt.since > stall:
-                self._executor.abandon(ticket)
+                self._executor.kill_and_forget(ticket)
                 del self._out[ticket]
-                self._settle(attempt, Crash(f"no sign of life for {stall:.0f} s"))
+                self._take(attempt, WorkerDied(f"no sign of life for {stall:.0f} s"))
 
-    def _settle(self, attempt: _Attempt, outcome: Result | Crash) -> None:
+    def _take(self, attempt: _Attempt, outcome: Result | WorkerDied) -> None:
         attempt.running.out -= 1
-        facts = attempt.running.job.facts
-        if isinstance(outcome, Crash):
-            facts.crashes += 1
+        stats = attempt.running.job.stats
+        if isinstance(outcome, WorkerDied):
+            stats.crashes += 1
             self._try_again(attempt, outcome)
             return
         if not attempt.running.completed:
-            facts.busy_seconds += outcome.busy_seconds
+            stats.busy_seconds += outcome.busy_seconds
         if attempt.future is not None:
             attempt.future.set_result(outcome.value)
             return
-        facts.batches += 1
-        facts.processes.add(outcome.process_id)
+        stats.batches += 1
+        stats.processes.add(outcome.process_id)
         attempt.running.job.finished(outcome.value)
 
-    def _try_again(self, attempt: _Attempt, crash: Crash) -> None:
+    def _try_again(self, attempt: _Attempt, death: WorkerDied) -> None:
         item, retries = attempt.item, attempt.running.retries
         if isinstance(item, Call):
             attempt.number += 1
             self._again.append(attempt)
             if attempt.number > TRIES_ALONE:
-                raise EngineError(f"workers die of {item.function.__name__}: {crash.reason}")
+                raise EngineError(f"workers die of {item.function.__name__}: {death.reason}")
             return
         modules = item.modules
-        if not item.careful:
+        if not item.isolated:
             retries.append((_part(item, modules), 1))
         elif len(modules) > 1:
             middle = len(modules) // 2
@@ -416,8 +347,8 @@ class _Loop:
         elif attempt.number < TRIES_ALONE:
             retries.append((item, attempt.number + 1))
         else:
-            attempt.running.job.lost(modules[0], crash.reason)
+            attempt.running.job.lost(modules[0], death.reason)
 
 
 def _part(batch: Batch, modules: Sequence[ModuleInput]) -> Batch:
-    return Batch(tuple(modules), careful=True, contents=batch.contents)
+    return Batch(tuple(modules), isolated=True, contents=batch.contents)

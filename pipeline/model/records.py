@@ -43,15 +43,6 @@ ERROR_KINDS: Mapping[str, str] = {
 }
 
 
-# Of which modules BTF is made with pahole, of those that have DWARF.
-ENCODE_MISSING = "missing"  # of those that have no BTF of use
-ENCODE_ALL = "all"
-ENCODE_NONE = "none"
-ENCODE_CHOICES = (ENCODE_MISSING, ENCODE_ALL, ENCODE_NONE)
-ENCODE_SECONDS = 300.0  # a large module takes one, on a quiet machine
-MODULE_SECONDS = 600.0  # beside encoding: a large module takes a hundredth of one
-
-
 @dataclass(frozen=True, slots=True)
 class Failure:
     """Why an input gave no result, and where in it."""
@@ -63,7 +54,7 @@ class Failure:
     type_id: int | None = None
 
 
-class _Placed:
+class _Packable:
     """Where the content of a file lies, be it in a package or not."""
 
     __slots__ = ()
@@ -83,7 +74,7 @@ class _Placed:
 
 
 @dataclass(frozen=True, slots=True)
-class FileInput(_Placed):
+class FileInput(_Packable):
     """One file of a source.
 
     ``path`` says where it was found; that of a file in a package is the package's path, a slash,
@@ -100,7 +91,7 @@ class FileInput(_Placed):
 
 
 @dataclass(frozen=True, slots=True)
-class ModuleInput(_Placed):
+class ModuleInput(_Packable):
     """One file that should hold a module's BTF; see FileInput for what both have.
 
     ``name`` is unique within the kernel and safe as a file name; ``object_id`` numbers the inputs
@@ -124,20 +115,18 @@ class ModuleInput(_Placed):
 class KernelInput:
     """One kernel: where its base may be, the likeliest first, and the inputs that belong to it.
 
-    ``release`` is None where paths do not tell. ``packages`` are the Debian packages that the
-    inputs come from, with their versions.
+    ``release`` is None where paths do not tell.
     """
 
     name: str
     bases: tuple[FileInput, ...]
     release: str | None
     modules: tuple[ModuleInput, ...]
-    packages: tuple[str, ...] = ()
 
     @property
-    def file_bytes(self) -> int:
-        """Size of all inputs as they lie on disk."""
-        return sum(module.file_bytes for module in self.modules)
+    def object_names(self) -> list[str]:
+        """Names of its objects by object id; the base's is empty."""
+        return ["", *(module.name for module in self.modules)]
 
 
 class ModuleRecord(NamedTuple):
@@ -172,42 +161,3 @@ class ModuleRecord(NamedTuple):
     kind_bytes_in: Mapping[str, int] | None = None
     kind_bytes_out: Mapping[str, int] | None = None
     failure: Failure | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class BaseRecord:
-    """What is known about a kernel's base."""
-
-    path: str
-    source: str
-    sha256: str
-    byteorder: str
-    bytes: int
-    types: int
-    type_bytes: int
-    string_bytes: int
-    kinds: Mapping[str, int]
-    kind_bytes: Mapping[str, int]
-    release: str | None = None
-    encoder: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class WorkOptions:
-    """How a batch is to be worked on.
-
-    ``describe`` adds what the tables need and the result does not: hashes, counts by kind and the
-    rows of the tables by module.
-    ``release`` is that of the base's kernel, where known: a module that says another is refused.
-    ``encode`` says of which modules BTF is made of their DWARF, and ``encode_seconds`` how long
-    that may take for each. ``module_seconds`` is how long the rest may take; then the worker is
-    killed. None: there is no limit. ``context`` stands for all that results depend on beside the
-    module.
-    """
-
-    describe: bool = True
-    release: str | None = None
-    encode: str = ENCODE_NONE
-    encode_seconds: float = ENCODE_SECONDS
-    module_seconds: float | None = None
-    context: str = ""

@@ -78,8 +78,8 @@ def restored(raw: Mapping[str, Any]) -> WorkSummary:
     return WorkSummary(**{**raw, "largest": sizes, "failures": failures})
 
 
-def together(parts: Sequence[WorkSummary], largest: int = 5) -> WorkSummary:
-    """The summary of all the modules of several summaries."""
+def merge_summaries(parts: Sequence[WorkSummary], largest: int = 5) -> WorkSummary:
+    """Sum up several summaries."""
     return WorkSummary(
         modules=sum(part.modules for part in parts),
         failed=sum(part.failed for part in parts),

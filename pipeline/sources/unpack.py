@@ -22,14 +22,8 @@ from typing import TypeVar
 
 from ..files.read import ReadError, read_input
 from ..model.errors import NoRoomError
-from ..model.records import (
-    ENCODE_ALL,
-    ENCODE_MISSING,
-    ENCODE_NONE,
-    FileInput,
-    KernelInput,
-    ModuleInput,
-)
+from ..model.options import ENCODE_ALL, ENCODE_MISSING, ENCODE_NONE
+from ..model.records import FileInput, KernelInput, ModuleInput
 from .packages import unpack
 
 File = TypeVar("File", bound=FileInput | ModuleInput)

@@ -6,39 +6,40 @@ import hashlib
 from dataclasses import dataclass
 
 from ..model.errors import OutputError
-from ..model.records import CRASHED, ENCODE_TIMEOUT, NO_ENCODER, TIMED_OUT, WorkOptions
+from ..model.options import KernelContext, RunOptions
+from ..model.records import CRASHED, ENCODE_TIMEOUT, NO_ENCODER, TIMED_OUT
 from ..tables.results import DamagedError, Entry, Results
+from ..tables.slices import ResultRef
 from ..work.encode import installed_encoder
-from .assemble import Location
 from .input_cache import read_memory
-from .output import OutputFolder, Stage
+from .output import OutputFolder, OutputStage
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class CachedResult:
     """A result that is there: what is said of it, and where it is."""
 
     entry: Entry
-    location: Location
+    result: ResultRef
 
 
-def find_known(out: OutputFolder, options: WorkOptions, retry: bool) -> dict[str, Known]:
-    """Results that were obtained under ``options.context``, by key. Raises OutputError.
+def find_cached(out: OutputFolder, context: KernelContext) -> dict[str, CachedResult]:
+    """Find the results that were obtained in this context, by key. Raises OutputError.
 
     Only what is complete counts: with the BTF file, if there has to be one, to the letter.
     """
     try:
-        return _find(out, options, retry)
+        return _find(out, context)
     except OSError as error:
         raise OutputError(f"cannot read {out.storage.place}: {error.strerror or error}") from error
 
 
-def _find(out: OutputFolder, options: WorkOptions, retry: bool) -> dict[str, Known]:
-    found: dict[str, Known] = {}
+def _find(out: OutputFolder, context: KernelContext) -> dict[str, CachedResult]:
+    found: dict[str, CachedResult] = {}
     files: dict[str, dict[tuple[str, str], str]] = {}
     for path in sorted(out.storage.sizes("cache")):
         folder, _, name = path.rpartition("/")
-        if not name.startswith(options.context[:16]) or not name.endswith(".results"):
+        if not name.startswith(context.digest[:16]) or not name.endswith(".results"):
             continue
         try:
             results = Results(name, out.storage.read(f"cache/{path}"))
@@ -48,14 +49,14 @@ def _find(out: OutputFolder, options: WorkOptions, retry: bool) -> dict[str, Kno
         if kernel not in files:
             files[kernel] = _files_of(out, kernel)
         for position, entry in enumerate(results.entries):
-            if not entry.key or not is_valid(entry, options, retry):
+            if not entry.key or not is_valid(entry, context.options):
                 continue
             btf = ""
             if entry.output_sha256 is not None:
                 btf = files[kernel].get((f"{entry.module}.btf", entry.output_sha256), "")
                 if not btf:
                     continue
-            found[entry.key] = Known(entry, Location(f"cache/{path}", position, btf))
+            found[entry.key] = CachedResult(entry, ResultRef(f"cache/{path}", position, btf))
     return found
 
 
@@ -63,7 +64,7 @@ def _files_of(out: OutputFolder, kernel: str) -> dict[tuple[str, str], str]:
     """A kernel's BTF files by name and digest: those that are committed, and those that a run has
     left that was killed before, or before it had tidied up."""
     found: dict[tuple[str, str], str] = {}
-    folders = [Stage(kernel).btf, *out.versions(kernel)]
+    folders = [OutputStage(kernel).btf, *out.versions(kernel)]
     manifest = out.manifests.get(kernel)
     if manifest is not None:
         memory = read_memory(out.storage, kernel)
@@ -82,12 +83,14 @@ def _files_of(out: OutputFolder, kernel: str) -> dict[tuple[str, str], str]:
     return found
 
 
-def is_valid(entry: Entry, options: WorkOptions, retry: bool = False) -> bool:
-    """Whether the same would come of it today. ``retry``: not if time or chance had a say."""
+def is_valid(entry: Entry, options: RunOptions) -> bool:
+    """Whether the same would come of it today; with ``options.retry`` only if neither time nor
+    chance had a say."""
     kind = entry.error_kind
     if kind in (CRASHED, TIMED_OUT, ENCODE_TIMEOUT):
         limit = options.encode_seconds if kind == ENCODE_TIMEOUT else options.module_seconds
-        if retry or (entry.seconds is not None and limit is not None and limit > entry.seconds):
+        longer = entry.seconds is not None and limit is not None and limit > entry.seconds
+        if options.retry or longer:
             return False
     if kind == NO_ENCODER:
         return installed_encoder() is None

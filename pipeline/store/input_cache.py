@@ -1,9 +1,9 @@
 """What is remembered of a kernel's inputs, so that what has not changed need not be read again.
 
-``cache/kernel=KERNEL/index.json`` in the output holds, for each file, how it looked (size, times,
-inode) and the digest of its content, and which base the kernel had. A file that looks as it did
-has the content that it had. One that looks different is read, and may turn out to be the same.
-Nothing depends on the index but time.
+``cache/kernel=KERNEL/index.json`` in the output holds, for each file, a signature (size, times,
+inode) and the digest of its content, and which base the kernel had. A file whose signature is as it
+was has the content that it had; one with another is read, and may turn out to be the same. Nothing
+depends on the index but time.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from ..files.remote import below, is_uri, list_remote
 from ..files.storage import Storage
 from ..model.records import FileInput, KernelInput, ModuleInput
 from ..tables.results import Entry
-from .output import INDEX_FILE, Stage
+from .output import INDEX_FILE, OutputStage
 
-FORMAT = 1
+FORMAT = 2
 _RECENT_NANOSECONDS = 2_000_000_000  # changed so shortly ago that it could change unseen
 _HASH_IN_DRIVER_BYTES = 1 << 30  # what is read to find that there is nothing to do
 _SMALL_BYTES = 64 << 20
 _NO_FILE = "not there"
 
-Look = tuple[Any, ...]  # how a file looks, or why that cannot be said
+StatSignature = tuple[Any, ...]  # size, times, inode of a file, or why they cannot be had
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class BaseMemory:
 class Memory:
     """What is remembered of a kernel.
 
-    looks    of each file that holds inputs, a package or an input itself, by path
+    signatures  of each file that holds inputs, a package or an input itself, by path
     digests  of each input as it is stored, by path; of one that cannot be read, the reason,
              beginning with an exclamation mark
     conditional  those of their results that may become invalid though nothing changes
@@ -61,7 +61,7 @@ class Memory:
     results  files of results that hold what came of the inputs
     """
 
-    looks: dict[str, Look] = field(default_factory=dict)
+    signatures: dict[str, StatSignature] = field(default_factory=dict)
     digests: dict[str, str] = field(default_factory=dict)
     base: BaseMemory | None = None
     conditional: list[Entry] = field(default_factory=list)
@@ -76,44 +76,50 @@ class Memory:
         raw["base"] = asdict(self.base) if self.base is not None else None
         raw["conditional"] = [asdict(entry) for entry in self.conditional]
         content = json.dumps(raw, separators=(",", ":")).encode()
-        storage.publish(f"{Stage(kernel).results}/{INDEX_FILE}", content, durable=False)
+        storage.publish(f"{OutputStage(kernel).results}/{INDEX_FILE}", content, durable=False)
 
 
 def read_memory(storage: Storage, kernel: str) -> Memory:
     """What is remembered of a kernel; nothing, if it cannot be read."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        raw = json.loads(storage.read(f"{Stage(kernel).results}/{INDEX_FILE}"))
+        raw = json.loads(storage.read(f"{OutputStage(kernel).results}/{INDEX_FILE}"))
         if raw.pop("format") == FORMAT:
             base = BaseMemory(**raw.pop("base")) if raw["base"] else None
-            looks = {path: tuple(look) for path, look in raw.pop("looks").items()}
+            signatures = {path: tuple(found) for path, found in raw.pop("signatures").items()}
             conditional = [Entry(**entry) for entry in raw.pop("conditional")]
-            return Memory(**{**raw, "looks": looks, "base": base, "conditional": conditional})
+            return Memory(
+                **{**raw, "signatures": signatures, "base": base, "conditional": conditional}
+            )
     return Memory()
 
 
 class Inputs:
     """A kernel's inputs as they are now, beside what is remembered of them.
 
-    ``looks`` are of those that are named by URIs: see ``remote_looks``.
+    ``signatures`` are of those that are named by URIs: see ``remote_signatures``.
     """
 
-    def __init__(self, kernel: KernelInput, memory: Memory, looks: Mapping[str, Look]) -> None:
+    def __init__(
+        self, kernel: KernelInput, memory: Memory, signatures: Mapping[str, StatSignature]
+    ) -> None:
         self._memory = memory
         self.digests: dict[str, str] = {}
         now = time.time_ns()
-        self.looks: dict[str, Look] = {}
+        self.signatures: dict[str, StatSignature] = {}
         for file in _files(kernel):
             holder = file.package or file.path
-            if holder not in self.looks:
-                self.looks[holder] = looks[holder] if is_uri(holder) else _look(holder, now)
+            if holder not in self.signatures:
+                self.signatures[holder] = (
+                    signatures[holder] if is_uri(holder) else _signature(holder, now)
+                )
             if self._is_as_it_was(holder):
                 digest = memory.digests.get(file.path)
                 if digest is not None:
                     self.digests[file.path] = digest
 
     def _is_as_it_was(self, holder: str) -> bool:
-        look = self.looks[holder]
-        return bool(look) and look == self._memory.looks.get(holder)
+        signature = self.signatures[holder]
+        return bool(signature) and signature == self._memory.signatures.get(holder)
 
     def base(self, kernel: KernelInput) -> BaseMemory | None:
         """The kernel's base, if it is certain that it is still what it was."""
@@ -135,12 +141,12 @@ class Inputs:
         return None
 
     def remember_base(self, base: FileInput) -> None:
-        """Learn the digest of a base, so that it is known when it merely looks different."""
+        """Learn the digest of a base, so that it is known when only its signature differs."""
         if base.path not in self.digests and (digest := _digest_of_small(base)) is not None:
             self.digests[base.path] = digest
 
     def read_what_changed(self, modules: Iterable[ModuleInput]) -> None:
-        """Learn the digests of inputs that look different, if that takes little time."""
+        """Learn the digests of inputs whose signatures differ, if that takes little time."""
         wanted = [
             module
             for module in modules
@@ -155,8 +161,8 @@ class Inputs:
 
     def to_memory(self, **more: Any) -> Memory:
         """What the next run should know; ``more`` are the fields that this knows nothing of."""
-        looks = {path: look for path, look in self.looks.items() if look}
-        return Memory(looks, self.digests, **more)
+        signatures = {path: signature for path, signature in self.signatures.items() if signature}
+        return Memory(signatures, self.digests, **more)
 
 
 def _files(kernel: KernelInput) -> Iterable[ModuleInput | FileInput]:
@@ -188,8 +194,8 @@ def reason(kind: str, message: str) -> str:
     return f"!{kind}: {message}"
 
 
-def _look(path: str, now: int) -> Look:
-    """How a file looks; empty if nothing can be told by that."""
+def _signature(path: str, now: int) -> StatSignature:
+    """Take the signature of a file; empty if it says nothing of the content."""
     try:
         status = os.stat(path)
     except OSError as error:
@@ -199,8 +205,9 @@ def _look(path: str, now: int) -> Look:
     return (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
 
 
-def remote_looks(kernels: Iterable[KernelInput]) -> dict[str, Look]:
-    """How files look that are named by URIs: one question for each source, or file in none."""
+def remote_signatures(kernels: Iterable[KernelInput]) -> dict[str, StatSignature]:
+    """Take the signatures of files that are named by URIs: one question for each source, or file
+    in none."""
     wanted: dict[str, set[str]] = defaultdict(set)  # folder of a source -> paths
     for kernel in kernels:
         for file in _files(kernel):
@@ -209,7 +216,7 @@ def remote_looks(kernels: Iterable[KernelInput]) -> dict[str, Look]:
                 inside = file.package is None and holder.endswith(f"/{file.source}")
                 folder = holder[: -len(file.source) - 1] if inside else os.path.dirname(holder)
                 wanted[folder].add(holder)
-    looks: dict[str, Look] = {}
+    signatures: dict[str, StatSignature] = {}
     now = time.time_ns()
     for folder, paths in wanted.items():
         there: dict[str, Any] = {}
@@ -220,8 +227,8 @@ def remote_looks(kernels: Iterable[KernelInput]) -> dict[str, Look]:
         for path in paths:
             info = there.get(path)
             recent = info is None or not info.mtime_ns or info.mtime_ns > now - _RECENT_NANOSECONDS
-            looks[path] = () if recent or info is None else (info.size, info.mtime_ns)
-    return looks
+            signatures[path] = () if recent or info is None else (info.size, info.mtime_ns)
+    return signatures
 
 
 def inputs_digest(

@@ -36,10 +36,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 FORMAT = 2
-# In the order in which they are told of; see schemas.py, which needs Arrow.
-TABLE_NAMES = (
-    "kernels", "modules", "types", "members", "duplicates", "conflicts", "misses", "runs",
-)  # fmt: skip
 _STAGING = ".staging"
 _CACHE = "cache"
 _VERSIONS = "versions"
@@ -85,9 +81,9 @@ def _read_table(storage: Storage, table: str, kernel: str | None) -> pa.Table:
     import pyarrow as pa  # late: whoever only commits or lists does not need Arrow
     import pyarrow.parquet as pq
 
-    from ..tables import schemas
+    from ..tables.registry import all_tables
 
-    schema = schemas.TABLES[table].schema
+    schema = all_tables()[table].schema
     parts = []
     for manifest in _manifests(storage).values():
         if kernel is not None and manifest.kernel != kernel:
@@ -178,9 +174,9 @@ class OutputFolder:
 
     # -------------------------------------------------------------- a kernel in the making
 
-    def stage(self, kernel: str) -> Stage:
+    def stage(self, kernel: str) -> OutputStage:
         """Where a kernel's files go. What an earlier run left there is still there."""
-        stage = Stage(kernel)
+        stage = OutputStage(kernel)
         with writing(self.storage):
             for folder in (stage.btf, stage.results):
                 self.storage.make_folder(folder)
@@ -191,10 +187,10 @@ class OutputFolder:
         with new_parts(self.storage, kernel, self.parts_scratch) as parts:
             parts.add(table, rows)
             part = parts.finish()[table]
-        self.adopt(part)
+        self.schedule_fsync(part)
         return part
 
-    def adopt(self, part: Part) -> None:
+    def schedule_fsync(self, part: Part) -> None:
         """A part is in its place, whoever made it: see that it is on the disk when it counts."""
         # Beside what is still to be done: a disk takes its time.
         self._flushing.append(self._flusher.submit(self.storage.sync, part.path))
@@ -207,7 +203,7 @@ class OutputFolder:
             else:
                 self.storage.write(path, content)
 
-    def settle(self, stage: Stage, files: Mapping[str, int], name: str) -> str:
+    def promote_stage(self, stage: OutputStage, files: Mapping[str, int], name: str) -> str:
         """Make a version of the staged BTF files, which must be these; returns its folder.
 
         files  bytes by file name
@@ -271,7 +267,7 @@ class OutputFolder:
             return
         os.replace(f"{link}.new", link)
 
-    def sweep(self, results: Mapping[str, Iterable[str]]) -> None:
+    def collect_garbage(self, results: Mapping[str, Iterable[str]]) -> None:
         """Remove what no manifest names. ``results``: files of results by kernel that stay.
 
         Of kernels that have no manifest nothing is removed: it is for the run that finishes them.
@@ -292,7 +288,7 @@ class OutputFolder:
                     if folder != manifest.btf_folder:
                         self.storage.delete_folder(folder)
             for kernel, names in results.items():
-                folder = Stage(kernel).results
+                folder = OutputStage(kernel).results
                 kept_names = {*names, INDEX_FILE}
                 gone = self.storage.sizes(folder).keys() - kept_names
                 self.storage.delete(f"{folder}/{name}" for name in gone)
@@ -302,7 +298,7 @@ INDEX_FILE = "index.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
+class OutputStage:
     """Where the files of a kernel go that is being worked on."""
 
     kernel: str

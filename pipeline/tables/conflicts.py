@@ -8,12 +8,13 @@ words how definitions differ, for which it opens the BTF files of the modules th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
 
 import btf
-from btf.compare.alike import Fingerprinted
+from btf.compare.reasons import REASONS
 
 from ..files.storage import Stored
 from ..model.base import SharedBase
@@ -28,13 +29,9 @@ from .grouping import (
     take_rows,
     with_modules,
 )
+from .schema import HASH, TEXT, U32, U64, WORDS, Column, FinishedKernel, KernelTable
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-    from numpy.typing import NDArray
-
-    from ..engine.scheduler import Workforce
-
+_REASONS = "; ".join(f"`{code}`: {meaning}" for code, meaning in REASONS.items())
 _COLUMNS = ("global_id", "kind", "name", "size", "fingerprint")
 TASKS_PER_WORKER = 4  # some names take longer than others to compare
 _MAX_OPEN_BYTES = 8 << 20  # of BTF files that a worker keeps open; what is made of them is as much
@@ -44,34 +41,26 @@ LABELS = ("definition 1", "this one")
 NAMELESS = ("DECL_TAG", "TYPE_TAG")
 
 
-def conflicts_table(
-    workforce: Workforce, types: Sequence[Stored], names: Sequence[str], btf_folder: Stored
-) -> pa.Table:
-    """The whole table, from the parts of ``types``; ``names`` of modules by object id."""
-    import pyarrow as pa
-
-    from .schemas import CONFLICTS
-
+def _make(table: FinishedKernel) -> pa.Table:
+    workforce, types, names = table.workforce, table.tables["types"], table.names
     count = shares_of(types, workforce.workers)
     shares = [(types, share, count) for share in range(count)]
     rows = pa.concat_tables(workforce.map(find_conflicts, shares))
     keys = ("kind", "name", "definition")
     rows = rows.sort_by([(key, "ascending") for key in keys])
-    kernel = " ".join(map(str, types)), btf_folder
+    kernel = " ".join(map(str, types)), table.btf
     order, tasks = _word_tasks(rows, names, kernel, TASKS_PER_WORKER * workforce.workers)
     words = [said for part in workforce.map(say_differences, tasks) for said in part]
     place = pa.array(np.argsort(order))
     for number, name in enumerate(("reason", "difference")):
         column = pa.array([said[number] for said in words], pa.string())
         rows = rows.append_column(name, column.take(place))
-    return with_modules(rows, names, CONFLICTS.schema)
+    return with_modules(rows, names, TABLE.schema)
 
 
 def find_conflicts(_: SharedBase, task: tuple[Sequence[Stored], int, int]) -> pa.Table:
     """Definitions of a share of all names (task: parts, share, of how many): rows of the table
     without words, and with object ids for modules."""
-    import pyarrow as pa
-
     parts, share, shares = task
     rows = Pieces(np.uint32, np.int64, np.uint16, np.uint64, np.uint64)
     names = []
@@ -143,16 +132,12 @@ def _mixed(texts: pa.StringArray) -> tuple[NDArray[np.int32], NDArray[np.uint32]
 
 def _numbered(texts: Sequence[pa.DictionaryArray]) -> NDArray[np.int32]:
     """A number for each text, the same for equal ones."""
-    import pyarrow as pa
-
     whole = pa.chunked_array(texts, pa.dictionary(pa.int32(), pa.string())).unify_dictionaries()
     return behind_one_another([chunk.indices.to_numpy() for chunk in whole.chunks], np.int32)
 
 
 def _without_base(object_ids: pa.ListArray) -> pa.ListArray:
     """The same lists without object 0."""
-    import pyarrow as pa
-
     values = object_ids.flatten().to_numpy()
     lengths = object_ids.value_lengths().to_numpy()
     row = np.repeat(np.arange(len(lengths)), lengths)
@@ -216,6 +201,8 @@ class _Opened:
         self._start()
 
     def _start(self) -> None:
+        from btf.compare.alike import Fingerprinted  # late: no module has to wait for it
+
         self._files: dict[int, btf.BTF] = {0: self._base}
         self._file_bytes = 0
         self._types = Fingerprinted(self._base, self._known)
@@ -249,3 +236,32 @@ def _opened(base: SharedBase, kernel: _Kernel) -> _Opened:
         _last.clear()
         _last[kernel[0]] = _Opened(base, kernel[1])
     return _last[kernel[0]]
+
+
+TABLE = KernelTable(
+    name="conflicts",
+    rank=60,
+    row="one row per definition of a kind and name that have several in this kernel",
+    order="kind, name, definition",
+    columns=(
+        Column("kind", WORDS, "", "BTF kind: STRUCT, FUNC, TYPEDEF, …"),
+        Column("name", TEXT, "", "the name; tags are not names"),
+        Column("definitions", U32, "", "how many different types have this kind and name"),
+        Column(
+            "definition",
+            U32,
+            "",
+            "number from 1: that of the base first, then by the number of modules",
+        ),
+        Column("size", U32, "bytes", "size of the C type; 0 for kinds that have none"),
+        Column("copies", U32, "types", "how often it is there"),
+        Column("in_base", pa.bool_(), "", "whether the base has it"),
+        Column("module_count", U32, "modules", "modules that keep it, the base not counted"),
+        Column("modules", pa.list_(TEXT), "", "their names"),
+        Column("reason", WORDS, "", f"what differs from definition 1; {_REASONS}"),
+        Column("difference", TEXT, "", "difference from definition 1 in words; null for that one"),
+        Column("global_id", U64, "", "the first type that is defined so"),
+        Column("fingerprint", HASH, "", "see the table types"),
+    ),
+    make=_make,
+)

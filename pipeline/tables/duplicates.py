@@ -7,10 +7,11 @@ matter of grouping. Each task groups a range of hashes and reads the columns it 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
 
+from ..files.storage import Stored
 from ..model.base import SharedBase
 from .grouping import (
     Pieces,
@@ -23,34 +24,21 @@ from .grouping import (
     take_rows,
     with_modules,
 )
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-    from ..engine.scheduler import Workforce
-    from ..files.storage import Stored
+from .schema import HASH, TEXT, U32, U64, WORDS, Column, FinishedKernel, KernelTable
 
 _COLUMNS = ("global_id", "kind", "name", "bytes", "own_fingerprint")
 
 
-def duplicates_table(
-    workforce: Workforce, types: Sequence[Stored], names: Sequence[str]
-) -> pa.Table:
-    """The whole table, from the parts of ``types``; ``names`` by object id."""
-    import pyarrow as pa
-
-    from .schemas import DUPLICATES
-
+def _make(kernel: FinishedKernel) -> pa.Table:
+    workforce, types = kernel.workforce, kernel.tables["types"]
     tasks = [(types, *share) for share in ranges(shares_of(types, workforce.workers))]
     rows = pa.concat_tables(workforce.map(find_duplicates, tasks))
     rows = rows.sort_by([("wasted_bytes", "descending"), ("own_fingerprint", "ascending")])
-    return with_modules(rows, names, DUPLICATES.schema)
+    return with_modules(rows, kernel.names, TABLE.schema)
 
 
 def find_duplicates(_: SharedBase, task: tuple[Sequence[Stored], int, int]) -> pa.Table:
     """Classes whose hash is in a range: rows of the table, with object ids for modules."""
-    import pyarrow as pa
-
     parts, low, high = task
     rows = Pieces(np.uint32, np.int64, np.uint64, np.uint64)
     for start, batch in batches(parts, ("object_id", "own_fingerprint")):
@@ -77,3 +65,23 @@ def find_duplicates(_: SharedBase, task: tuple[Sequence[Stored], int, int]) -> p
             "own_fingerprint": first["own_fingerprint"],
         }
     )
+
+
+TABLE = KernelTable(
+    name="duplicates",
+    rank=50,
+    row="one row per class of own types that two or more modules keep",
+    order="wasted_bytes descending, own_fingerprint",
+    columns=(
+        Column("kind", WORDS, "", "BTF kind: STRUCT, PTR, VAR, DATASEC, …; all kinds count"),
+        Column("name", TEXT, "", "name; empty for anonymous types"),
+        Column("bytes_each", U32, "bytes", "size of one copy's record in the type section"),
+        Column("copies", U32, "types", "own types of this class in all modules"),
+        Column("wasted_bytes", U64, "bytes", "of all copies but one"),
+        Column("module_count", U32, "modules", "modules that keep it"),
+        Column("modules", pa.list_(TEXT), "", "their names"),
+        Column("global_id", U64, "", "the first copy"),
+        Column("own_fingerprint", HASH, "", "what makes the class, see the table types"),
+    ),
+    make=_make,
+)

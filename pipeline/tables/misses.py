@@ -1,94 +1,159 @@
-"""The table ``misses``: what was found out about each module, as rows."""
+"""The table ``misses``: types that stayed although the base has one of their name, and why."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
 
 import btf
+from btf.compare.reasons import MISS_REASONS, REASONS
+
+from ..model.base import SharedBase
+from .schema import TEXT, U32, U64, WORDS, Column, ModuleTable, Objects, Rows, global_ids
 
 if TYPE_CHECKING:
-    import pyarrow as pa
+    from .describe import ModuleGroup
+
+_REASONS = "; ".join(f"`{code}`: {meaning}" for code, meaning in REASONS.items())
+_MISS_REASONS = "; ".join(f"`{code}`: {meaning}" for code, meaning in MISS_REASONS.items())
+# ``root_is_own``: whether the root cause is a type of the module, or else of the base.
+_RESULT = (
+    pa.field("type_id", U32, nullable=False),
+    pa.field("kind", TEXT, nullable=False),
+    pa.field("name", TEXT, nullable=False),
+    pa.field("bytes", U32, nullable=False),
+    pa.field("base_type_id", U32, nullable=False),
+    pa.field("base_kind", TEXT, nullable=False),
+    pa.field("namesakes", U32, nullable=False),
+    pa.field("reason", TEXT, nullable=False),
+    pa.field("path", TEXT, nullable=False),
+    pa.field("difference", TEXT, nullable=False),
+    pa.field("sole", pa.bool_()),
+    pa.field("root_is_own", pa.bool_(), nullable=False),
+    pa.field("root_type_id", U32, nullable=False),
+    pa.field("root_kind", TEXT, nullable=False),
+    pa.field("root_name", TEXT, nullable=False),
+    pa.field("root_base_type_id", U32, nullable=False),
+    pa.field("root_types", pa.int32()),
+    pa.field("root_bytes", pa.int32()),
+)
 
 
-@dataclass(frozen=True, slots=True)
-class MissRow:
-    """A row, but for the module's number and name: see ``schemas.MISSES``.
-
-    ``root_is_own`` says whether the root cause is a type of the module, or else of the base.
-    """
-
-    type_id: int
-    kind: str
-    name: str
-    bytes: int
-    base_type_id: int
-    base_kind: str
-    namesakes: int
-    reason: str
-    path: str
-    difference: str
-    sole: bool | None
-    root_is_own: bool
-    root_type_id: int
-    root_kind: str
-    root_name: str
-    root_base_type_id: int
-    root_types: int | None
-    root_bytes: int | None
+def _describe(source: btf.BTF, result: btf.DedupResult, base: SharedBase) -> list[dict[str, Any]]:
+    """The rows of one module, in the order of its types."""
+    misses = btf.misses(source, result, base.index, base.names)
+    misses.sort(key=lambda miss: miss.type_id)
+    return [_row(result.btf, miss) for miss in misses]
 
 
-_AS_THEY_ARE = [f.name for f in fields(MissRow) if f.name not in ("root_is_own", "root_type_id")]
+def _row(split: btf.BTF, miss: btf.Miss) -> dict[str, Any]:
+    found, root = split[miss.type_id], miss.root
+    root_type = split[root.type_id]
+    return {
+        "type_id": miss.type_id,
+        "kind": found.kind_name,
+        "name": found.name,
+        "bytes": 4 * len(found.words),
+        "base_type_id": miss.base_type_id,
+        "base_kind": split[miss.base_type_id].kind_name,
+        "namesakes": miss.namesakes,
+        "reason": miss.reason,
+        "path": miss.path,
+        "difference": root.words,
+        "sole": miss.sole,
+        "root_is_own": root.type_id >= split.start_id,
+        "root_type_id": root.type_id,
+        "root_kind": root_type.kind_name,
+        "root_name": root_type.name,
+        "root_base_type_id": root.base_type_id,
+        "root_types": root.kept_types,
+        "root_bytes": root.kept_bytes,
+    }
 
 
-def miss_rows(split: btf.BTF, misses: Sequence[btf.Miss]) -> tuple[MissRow, ...]:
-    """The misses of one module, after dedup, in the order of the types."""
-    rows = []
-    for miss in sorted(misses, key=lambda miss: miss.type_id):
-        found, root = split[miss.type_id], miss.root
-        root_type = split[root.type_id]
-        rows.append(
-            MissRow(
-                type_id=miss.type_id,
-                kind=found.kind_name,
-                name=found.name,
-                bytes=4 * len(found.words),
-                base_type_id=miss.base_type_id,
-                base_kind=split[miss.base_type_id].kind_name,
-                namesakes=miss.namesakes,
-                reason=miss.reason,
-                path=miss.path,
-                difference=root.words,
-                sole=miss.sole,
-                root_is_own=root.type_id >= split.start_id,
-                root_type_id=root.type_id,
-                root_kind=root_type.kind_name,
-                root_name=root_type.name,
-                root_base_type_id=root.base_type_id,
-                root_types=root.kept_types,
-                root_bytes=root.kept_bytes,
-            )
-        )
-    return tuple(rows)
+def _rows(group: ModuleGroup) -> Rows:
+    rows = [found or () for found in group.kept.get("misses", [None] * len(group.counts))]
+    counts = np.array([len(found) for found in rows], np.int64)
+    return counts, pa.array([row for found in rows for row in found], pa.struct(_RESULT))
 
 
-def misses_table(parts: Sequence[tuple[int, str, Sequence[MissRow]]]) -> pa.Table:
-    """The rows of several modules, given with the object id and the name of each."""
-    import pyarrow as pa  # late
+def _to_arrow(rows: Mapping[str, pa.Array], objects: Objects) -> Mapping[str, Any]:
+    object_id = objects.of_rows()
+    root_object_id = np.where(rows["root_is_own"].to_numpy(False), object_id, 0)
+    columns = {
+        **rows,
+        "object_id": object_id,
+        "module": objects.names.take(pa.array(object_id)),
+        "global_id": global_ids(object_id, rows["type_id"].to_numpy()),
+        "root_global_id": global_ids(root_object_id, rows["root_type_id"].to_numpy()),
+    }
+    words = [column.name for column in TABLE.columns if column.type == WORDS]
+    return columns | {name: columns[name].dictionary_encode() for name in words}
 
-    from .schemas import MISSES
 
-    object_ids = [object_id for object_id, _, rows in parts for _ in rows]
-    found = [row for _, _, rows in parts for row in rows]
-    values = {name: [getattr(row, name) for row in found] for name in _AS_THEY_ARE}
-    values["object_id"] = object_ids
-    values["module"] = [name for _, name, rows in parts for _ in rows]
-    values["global_id"] = [
-        object_id << 32 | row.type_id for object_id, row in zip(object_ids, found, strict=True)
-    ]
-    values["root_global_id"] = [
-        (object_id if row.root_is_own else 0) << 32 | row.root_type_id
-        for object_id, row in zip(object_ids, found, strict=True)
-    ]
-    return pa.Table.from_pydict(values, schema=MISSES.schema)
+TABLE = ModuleTable(
+    name="misses",
+    rank=70,
+    row="one row per named type that stayed in a module although the base has a type of its name",
+    order="global_id",
+    columns=(
+        Column("global_id", U64, "", "the type that stayed"),
+        Column("object_id", U32, "", "number of its module"),
+        Column("module", WORDS, "", "name of the module"),
+        Column("type_id", U32, "", "id in the module's split BTF"),
+        Column("kind", WORDS, "", "BTF kind: STRUCT, FUNC, FWD, …"),
+        Column("name", TEXT, "", "name of the type that stayed"),
+        Column("bytes", U32, "bytes", "size of its record in the type section"),
+        Column(
+            "base_type_id",
+            U32,
+            "",
+            "the base's type that it is held against: of the same name, and of the same kind or "
+            "one that shares its name space in C (struct, union, enum and their declarations; int, "
+            "float and typedef)",
+        ),
+        Column("base_kind", WORDS, "", "kind of that type"),
+        Column("namesakes", U32, "types", "types of the base that could be meant by the name"),
+        Column("reason", WORDS, "", f"why it stayed; {_REASONS}; {_MISS_REASONS}"),
+        Column(
+            "path",
+            TEXT,
+            "",
+            "the shortest way from it to the root cause, as C says it; of a long one the middle is "
+            "left out",
+        ),
+        Column("difference", TEXT, "", "what differs between the root cause and the base's type"),
+        Column(
+            "sole",
+            pa.bool_(),
+            "",
+            "whether it stays only because of that root cause; null where not worked out",
+        ),
+        Column(
+            "root_global_id",
+            U64,
+            "",
+            "the root cause: the innermost named type whose difference explains it, mostly one of "
+            "the module",
+        ),
+        Column("root_kind", WORDS, "", "BTF kind of the root cause"),
+        Column("root_name", TEXT, "", "name of the root cause"),
+        Column("root_base_type_id", U32, "", "the base's type that it is held against"),
+        Column(
+            "root_types",
+            pa.int32(),
+            "types",
+            "own types that stay only because of the root cause: that would go if the module had "
+            "the base's type in its place, unnamed ones included; less than 0 if more would stay "
+            "then; null where not worked out",
+        ),
+        Column("root_bytes", pa.int32(), "bytes", "size of their records"),
+    ),
+    result=_RESULT,
+    rows=_rows,
+    to_arrow=_to_arrow,
+    describe=_describe,
+)

@@ -2,71 +2,41 @@
 
 A batch's results are one file, named by their content, written before the batch counts as done:
 
-    magic, length of the header, header (JSON: an Entry per module), zstd of a pickle
+    magic, length of the header, header (JSON: an Entry per module), an Arrow stream
 
 The header says under which key a result was obtained, and so whether it is still right: the key
 is a digest of all that it depends on, content of the input, base and this program included. The
-rest are records and columns, as the worker made them; tables are always put together from them,
-be they new or years old. Nothing here is for readers of the output, and all may be deleted.
+stream has a row per module (``registry.result_schema``), buffers compressed with zstd; tables are
+always put together from it, be it new or years old. Nothing here is for readers of the output, and
+all may be deleted.
 
-The pickle can hold plain data, numpy arrays and the data classes of this package. Whatever else is
-in it, as somebody may have put there, is refused.
+Such a file may come from anywhere: all that Arrow and numpy would trust is checked when it is read.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
-import io
 import json
-import pickle
 import struct
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-from ..model.records import (
-    CRASHED,
-    ENCODE_TIMEOUT,
-    NO_ENCODER,
-    TIMED_OUT,
-    ModuleRecord,
-)
+from ..model.records import CRASHED, ENCODE_TIMEOUT, NO_ENCODER, TIMED_OUT
 
 if TYPE_CHECKING:
-    from .describe import Rows
+    import pyarrow as pa
 
-_MAGIC = b"splitbtf results 2\n"
+_MAGIC = b"splitbtf results 3\n"
 _LENGTH = struct.Struct("<Q")
 _LEVEL = 1  # of zstd: the next one takes twice the time for a tenth less
 _KEY_DIGITS = 32
-_ARRAYS = {
-    ("numpy._core.numeric", "_frombuffer"),
-    ("numpy._core.multiarray", "_reconstruct"),
-    ("numpy", "dtype"),
-    ("numpy", "ndarray"),
-}
 
 
 class DamagedError(Exception):
     """A file of results that cannot be used."""
-
-
-@dataclass(frozen=True, slots=True)
-class BatchResults:
-    """What came of a batch's modules.
-
-    records  of all
-    rows     of those that have any, together; ``row`` says for each module which of these it is,
-             and None of those without
-    """
-
-    records: Sequence[ModuleRecord]
-    rows: Rows | None = None
-    row: Sequence[int | None] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +66,12 @@ class Entry:
         )
 
 
+_TEXT, _NUMBER = (str, type(None)), (int, float, type(None))
+_ENTRY_TYPES: tuple[Any, ...] = (str, str, _TEXT, _NUMBER, _TEXT, _TEXT, _TEXT, _NUMBER)
+
+
 def key_of(context: str, name: str, stored_sha256: str, has_debug: bool) -> str:
-    """The key of a result.
+    """Make the key of a result.
 
     context        digest of what all modules of a kernel have in common
     name           what the module is called if it does not say so itself
@@ -108,22 +82,27 @@ def key_of(context: str, name: str, stored_sha256: str, has_debug: bool) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:_KEY_DIGITS]
 
 
-def pack(entries: Sequence[Entry], results: BatchResults) -> bytes:
-    """Results as a file, with the entry of each module."""
-    import zstandard
+def pack(entries: Sequence[Entry], rows: Sequence[pa.RecordBatch]) -> bytes:
+    """Make the file of some results: the entry of each module, and the rows of all of them."""
+    import pyarrow as pa
+
+    from .registry import result_schema  # late: Arrow
 
     header = json.dumps([_entry_values(entry) for entry in entries], separators=(",", ":")).encode()
-    records = [tuple(record) for record in results.records]
-    body = pickle.dumps((records, results.rows, results.row), protocol=5)
-    body = zstandard.ZstdCompressor(level=_LEVEL).compress(body)
-    return b"".join((_MAGIC, _LENGTH.pack(len(header)), header, body))
+    sink = pa.BufferOutputStream()
+    codec = pa.Codec("zstd", compression_level=_LEVEL)
+    options = pa.ipc.IpcWriteOptions(compression=codec, use_threads=False)
+    with pa.ipc.new_stream(sink, result_schema(), options=options) as writer:
+        for batch in rows:
+            writer.write_batch(batch)
+    return b"".join((_MAGIC, _LENGTH.pack(len(header)), header, sink.getvalue()))
 
 
 _entry_values = attrgetter(*(field.name for field in fields(Entry)))
 
 
 def name_of(packed: bytes, context: str) -> str:
-    """What to call a file of results: the context, so that others need not look into it."""
+    """Name a file of results: its context, so that others need not look into it, and a digest."""
     return f"{context[:16]}-{hashlib.sha256(packed).hexdigest()[:32]}.results"
 
 
@@ -133,38 +112,50 @@ class Results:
     def __init__(self, name: str, packed: bytes) -> None:
         start = len(_MAGIC) + _LENGTH.size
         digest = hashlib.sha256(packed).hexdigest()
-        if not packed.startswith(_MAGIC) or digest[:32] not in name:
+        if not packed.startswith(_MAGIC) or len(packed) < start or digest[:32] not in name:
             raise DamagedError(f"{name}: damaged")
         (length,) = _LENGTH.unpack_from(packed, len(_MAGIC))
-        raw = json.loads(packed[start : start + length])
-        self.entries = tuple(Entry(*values) for values in raw)
         self._name = name
-        self._body = packed[start + length :]
+        self._body = memoryview(packed)[start + length :]
+        try:
+            self.entries = tuple(map(_entry, json.loads(packed[start : start + length])))
+        except (ValueError, TypeError, RecursionError) as error:
+            raise DamagedError(f"{name}: {error!r}") from error
 
     @cached_property
-    def batch(self) -> BatchResults:
-        """The results. Raises DamagedError."""
-        import zstandard
+    def rows(self) -> pa.RecordBatch:
+        """Read the rows: one per module. Raises DamagedError."""
+        import pyarrow as pa
 
-        from .describe import Rows  # late: only tables need it
+        from .registry import result_schema  # late: Arrow
 
         try:
-            pickled = io.BytesIO(zstandard.ZstdDecompressor().decompress(self._body))
-            records, rows, row = _Unpickler(pickled).load()
-            found = BatchResults([ModuleRecord(*values) for values in records], rows, row)
-        except Exception as error:  # whatever a pickle can do
-            raise DamagedError(f"{self._name}: {error!r}") from error
-        if not isinstance(rows, Rows | None) or len(found.records) != len(self.entries):
-            raise DamagedError(f"{self._name}: these are no results")
-        return found
+            with pa.ipc.open_stream(pa.py_buffer(self._body)) as reader:
+                if not reader.schema.equals(result_schema()):
+                    raise DamagedError("these are no results of this version")
+                table = reader.read_all()
+            table.validate(full=True)
+            for column in table.columns:
+                for chunk in column.chunks:
+                    _check_nulls(chunk)
+            if len(table) != len(self.entries):
+                raise DamagedError(f"{len(self.entries)} entries, {len(table)} results")
+            batches = table.combine_chunks().to_batches()
+            return batches[0] if batches else result_schema().empty_table().to_batches()[0]
+        except Exception as error:  # whatever Arrow says of bytes that somebody made
+            raise DamagedError(f"{self._name}: {error}") from error
 
 
-class _Unpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) in _ARRAYS:
-            return super().find_class(module, name)
-        if module.startswith(("pipeline.", "btf.")) and module in sys.modules:
-            found = getattr(sys.modules[module], name, None)
-            if isinstance(found, type) and dataclasses.is_dataclass(found):
-                return found
-        raise pickle.UnpicklingError(f"{module}.{name} does not belong here")
+def _check_nulls(lists: pa.ListArray) -> None:
+    """Arrow checks all but this: that nothing is null that must not be."""
+    rows = lists.flatten()
+    required = (rows.field(i) for i, field in enumerate(rows.type) if not field.nullable)
+    if lists.null_count or rows.null_count or any(column.null_count for column in required):
+        raise DamagedError("something is null that must not be")
+
+
+def _entry(values: Any) -> Entry:
+    for value, types in zip(values, _ENTRY_TYPES, strict=True):
+        if not isinstance(value, types):
+            raise TypeError(f"{value!r} in an entry")
+    return Entry(*values)

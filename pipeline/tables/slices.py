@@ -9,22 +9,26 @@ from __future__ import annotations
 
 import dataclasses
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from ..files.storage import Storage
 from ..model.base import SharedBase
 from ..model.errors import OutputError
 from ..model.records import ModuleRecord
 from ..model.summary import WorkSummary, summarize
+from .describe import BaseGroup
 from .parquet import Part
 from .parts import NewParts, new_parts
-from .results import BatchResults, DamagedError, Entry, Results
+from .results import DamagedError, Entry, Results
 
 if TYPE_CHECKING:
-    from .arrow import TypeTables
-    from .describe import Rows
+    import pyarrow as pa
+
+    from .schema import ModuleTable
 
 MODULES_PER_SLICE = 512
 _MODULES_AT_ONCE = 32  # whose rows become one piece of a table
@@ -32,8 +36,8 @@ _FILES_AT_HAND = 2  # of results; neighbours are mostly in the same one
 
 
 @dataclass(frozen=True, slots=True)
-class Location:
-    """Where a result is: a file of results and the number in it. ``btf`` is its BTF file."""
+class ResultRef:
+    """Where a result is: a file of results and the position in it. ``btf`` is its BTF file."""
 
     path: str
     position: int
@@ -41,13 +45,13 @@ class Location:
 
 
 @dataclass(frozen=True, slots=True)
-class Placed:
+class ModuleResultRef:
     """A module, and where its result is."""
 
     name: str
     object_id: int
     source: str
-    location: Location
+    result: ResultRef
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +65,11 @@ class Slice:
     scratch: str | None
     kernel: str
     names: Sequence[str]
-    modules: Sequence[Placed]
+    modules: Sequence[ModuleResultRef]
 
 
 @dataclass(slots=True)
-class Facts:
+class SliceSummary:
     """What is known of the modules that are in the tables.
 
     parts    of the tables that have rows of these modules
@@ -84,8 +88,8 @@ class Facts:
     conditional: list[Entry] = field(default_factory=list)
     summaries: list[WorkSummary] = field(default_factory=list)
 
-    def add(self, more: Facts) -> None:
-        """What is known of the next slice."""
+    def add(self, more: SliceSummary) -> None:
+        """Add what is known of the next slice."""
         for table, parts in more.parts.items():
             self.parts.setdefault(table, []).extend(parts)
         self.keys |= more.keys
@@ -95,118 +99,148 @@ class Facts:
         self.conditional += more.conditional
         self.summaries += more.summaries
 
+    def add_module(self, module: ModuleResultRef, entry: Entry, record: ModuleRecord) -> None:
+        """Add what is known of a module."""
+        failure = record.failure
+        self.keys[module.object_id] = entry.key or (
+            f"!{failure.kind}: {failure.message}" if failure is not None else ""
+        )
+        if entry.is_conditional:
+            self.conditional.append(dataclasses.replace(entry, module=module.name))
+        if entry.output_sha256 is not None and entry.bytes_out is not None:
+            name = f"{module.name}.btf"
+            self.files[name] = entry.bytes_out
+            self.digests[module.name] = entry.output_sha256
+            self.origins[name] = module.result.btf
 
-def make_parts(base: SharedBase, task: Slice) -> Facts:
-    """The parts of a slice, in their places, and what is known of its modules.
+
+def make_parts(base: SharedBase, task: Slice) -> SliceSummary:
+    """Make the parts of a slice, in their places; returns what is known of its modules.
 
     A table in which nothing is said of these modules gets no part. Raises OutputError.
     """
-    from . import arrow as tables  # late: Arrow
-
-    facts = Facts()
-    made = tables.TypeTables(task.names)
+    summary = SliceSummary()
     with new_parts(task.storage, task.kernel, task.scratch) as parts:
+        made = _Parts(base, task, parts)
         if task.modules:
-            results = _AtHand(task.storage)
+            results = ResultsLRU(task.storage)
             for start in range(0, len(task.modules), _MODULES_AT_ONCE):
-                _add(task.modules[start : start + _MODULES_AT_ONCE], results, made, parts, facts)
+                modules = task.modules[start : start + _MODULES_AT_ONCE]
+                records = made.add(modules, results)
+                for module, record in zip(modules, records, strict=True):
+                    summary.add_module(module, results.entry(module.result), record)
+                summary.summaries.append(summarize(records))
         else:
-            from .describe import Rows, base_columns
-
-            types = base.index.base
-            assert types is not None
-            rows = Rows(base_columns(types, base.fingerprints), ((),))
-            _write([([0], rows)], made, parts)
-        facts.parts = {name: [part] for name, part in parts.finish().items()}
-    return facts
+            made.add_base()
+        summary.parts = {name: [part] for name, part in parts.finish().items()}
+    return summary
 
 
-def _add(
-    modules: Sequence[Placed], results: _AtHand, made: TypeTables, parts: NewParts, facts: Facts
-) -> None:
-    from . import arrow as tables
+class _Parts:
+    """Makes rows of tables of rows of results."""
 
-    records: list[ModuleRecord] = []
-    rows = _Runs()
-    for module in modules:
-        location = module.location
-        entry, found = results.read(location)
-        record = found.records[location.position]._replace(
-            module=module.name, object_id=module.object_id, source=module.source
-        )
-        records.append(record)
-        row = found.row[location.position]
-        if found.rows is not None and row is not None:
-            rows.add(module.object_id, found.rows, row)
-        _note(module, entry, record, facts)
-    facts.summaries.append(summarize(records))
-    parts.add("modules", tables.modules_table(records))
-    _write(rows.parts(), made, parts)
+    def __init__(self, base: SharedBase, task: Slice, parts: NewParts) -> None:
+        import pyarrow as pa  # late
 
+        self._base = base
+        self._parts = parts
+        self._names = pa.array(task.names, pa.string())
 
-def _write(rows: Sequence[tuple[Sequence[int], Rows]], made: TypeTables, parts: NewParts) -> None:
-    from . import arrow as tables
+    def add(self, modules: Sequence[ModuleResultRef], results: ResultsLRU) -> list[ModuleRecord]:
+        """Add the rows of some modules; returns what ``summarize`` asks for."""
+        import pyarrow as pa
 
-    if rows:
-        for table, chunk in tables.by_module(made, rows).items():
-            if len(chunk):
-                parts.add(table, chunk)
+        from .modules import records_of
+        from .registry import module_tables
 
+        whole = pa.Table.from_batches(results.rows_of(modules)).combine_chunks()
+        ids = np.array([module.object_id for module in modules], np.uint32)
+        sources = [module.source for module in modules]
+        for table in module_tables():
+            lists = whole[table.name].chunk(0)
+            rows = _columns(lists.flatten())
+            made = self._write(table, rows, ids, lists.value_lengths().to_numpy(), sources)
+            if table.name == "modules":
+                records = records_of(made, rows["path"])
+        return records
 
-def _note(module: Placed, entry: Entry, record: ModuleRecord, facts: Facts) -> None:
-    failure = record.failure
-    facts.keys[module.object_id] = entry.key or (
-        f"!{failure.kind}: {failure.message}" if failure is not None else ""
-    )
-    if entry.is_conditional:
-        facts.conditional.append(dataclasses.replace(entry, module=module.name))
-    if entry.output_sha256 is not None and entry.bytes_out is not None:
-        name = f"{module.name}.btf"
-        facts.files[name] = entry.bytes_out
-        facts.digests[module.name] = entry.output_sha256
-        facts.origins[name] = module.location.btf
+    def add_base(self) -> None:
+        """Add the rows of the base."""
+        from .registry import module_tables
 
+        group = BaseGroup(self._base)
+        for table in module_tables():
+            if table.of_base:
+                counts, rows = table.rows(group)
+                self._write(table, _columns(rows), np.zeros(1, np.uint32), counts, [""])
 
-class _Runs:
-    """Rows of modules one after the other, those that follow one another in one piece."""
+    def _write(
+        self,
+        table: ModuleTable,
+        rows: Mapping[str, pa.Array],
+        ids: np.ndarray,
+        counts: np.ndarray,
+        sources: Sequence[str],
+    ) -> pa.Table:
+        from .schema import Objects
 
-    def __init__(self) -> None:
-        self._runs: list[tuple[list[int], Rows, int]] = []
-
-    def add(self, object_id: int, rows: Rows, number: int) -> None:
-        """The next module: its rows are number ``number`` of these."""
-        if self._runs:
-            object_ids, before, first = self._runs[-1]
-            if before is rows and number == first + len(object_ids):
-                object_ids.append(object_id)
-                return
-        self._runs.append(([object_id], rows, number))
-
-    def parts(self) -> list[tuple[Sequence[int], Rows]]:
-        """All of them, with their object ids."""
-        return [(ids, rows[first : first + len(ids)]) for ids, rows, first in self._runs]
+        index = self._base.index
+        start_id = index.type_end if ids.any() else 1
+        objects = Objects(ids, counts, sources, self._names, start_id)
+        made = table.of(table.to_arrow(rows, objects))
+        if len(made):
+            self._parts.add(table.name, made)
+        return made
 
 
-class _AtHand:
-    """Files of results; the last few that were used stay open."""
+def _columns(rows: pa.StructArray) -> dict[str, pa.Array]:
+    return {field.name: rows.field(number) for number, field in enumerate(rows.type)}
+
+
+class ResultsLRU:
+    """Reads files of results; the last few that were used stay open. Raises OutputError."""
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
         self._files: OrderedDict[str, Results] = OrderedDict()
 
-    def read(self, location: Location) -> tuple[Entry, BatchResults]:
-        """The result that is there, and all those that it is among. Raises OutputError."""
-        path = location.path
-        try:
-            if path not in self._files:
+    def entry(self, result: ResultRef) -> Entry:
+        """Return the entry of a result."""
+        return self._file(result.path).entries[result.position]
+
+    def rows_of(self, modules: Sequence[ModuleResultRef]) -> Iterator[pa.RecordBatch]:
+        """Yield the rows of these modules, in their order, neighbours in one piece."""
+        at = 0
+        while at < len(modules):
+            first = modules[at].result
+            end = at + 1
+            while end < len(modules) and _follows(first, end - at, modules[end].result):
+                end += 1
+            try:
+                rows = self._file(first.path).rows
+                if first.position + end - at > len(rows):
+                    raise DamagedError(f"{first.path}: it has no result {first.position}")
+            except DamagedError as error:
+                raise self._unreadable(first.path, error) from error
+            yield rows.slice(first.position, end - at)
+            at = end
+
+    def _file(self, path: str) -> Results:
+        if path not in self._files:
+            try:
                 packed = self._storage.read(path)
                 self._files[path] = Results(path.rpartition("/")[2], packed)
-                if len(self._files) > _FILES_AT_HAND:
-                    self._files.popitem(last=False)
-            self._files.move_to_end(path)
-            results = self._files[path]
-            return results.entries[location.position], results.batch
-        except (OSError, DamagedError) as error:
-            raise OutputError(
-                f"cannot read {self._storage.place}/{path}: {error}; remove it and run again"
-            ) from error
+            except (OSError, DamagedError) as error:
+                raise self._unreadable(path, error) from error
+            if len(self._files) > _FILES_AT_HAND:
+                self._files.popitem(last=False)
+        self._files.move_to_end(path)
+        return self._files[path]
+
+    def _unreadable(self, path: str, error: Exception) -> OutputError:
+        where = f"{self._storage.place}/{path}"
+        return OutputError(f"cannot read {where}: {error}; remove it and run again")
+
+
+def _follows(first: ResultRef, distance: int, other: ResultRef) -> bool:
+    return other.path == first.path and other.position == first.position + distance

@@ -20,7 +20,7 @@ from ..sources.listing import find_base
 from ..sources.names import printable, release_of_base
 from ..sources.unpack import unpacked
 from .encode import EncodeError, encode
-from .opening import open_path
+from .open import open_path
 
 
 def load_base(path: str, announce: Announce | None = None) -> IndexedBase:

@@ -17,7 +17,7 @@ from pipeline.analysis.query import Tables, sql_type
 from pipeline.files.remote import RemoteFolder
 from pipeline.model.errors import QueryError
 from pipeline.store.output import read_table
-from pipeline.tables import schemas
+from pipeline.tables.registry import all_tables
 from support import btfwriter as bw
 from support.commands import Finished, splitbtf
 from support.paths import ROOT
@@ -144,7 +144,7 @@ def test_query(out: Path) -> None:
 
 def test_all_values_can_be_printed(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Maps, lists, times, hashes and numbers beyond 64 bits with a sign."""
-    for table in schemas.TABLES:  # not a process for each
+    for table in all_tables():  # not a process for each
         expected = read_table(out, table)
         assert main(["query", str(out), f"FROM {table}", "--json"]) == 0
         assert len(json.loads(capsys.readouterr().out)) == len(expected)
@@ -203,7 +203,7 @@ def test_tables_of_an_older_version(out: Path, tmp_path: Path) -> None:
         described = {row[0]: row[1] for row in tables.ask("DESCRIBE members").rows}
     with Tables(str(out)) as tables:
         assert {row[0]: row[1] for row in tables.ask("DESCRIBE members").rows} == described
-        for table in schemas.TABLES.values():
+        for table in all_tables().values():
             types = {row[0]: row[1] for row in tables.ask(f"DESCRIBE {table.name}").rows}
             for column in table.columns:
                 assert types[column.name] == sql_type(column.type)

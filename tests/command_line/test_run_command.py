@@ -12,7 +12,7 @@ import pytest
 from pipeline.model.records import ModuleRecord
 from pipeline.model.summary import summarize
 from pipeline.store.output import read_manifests
-from pipeline.tables import schemas
+from pipeline.tables.registry import all_tables
 from support.commands import splitbtf
 from support.paths import DEMO, ROOT
 from support.trees import SMALL, small_tree
@@ -34,7 +34,7 @@ def test_json_names_the_output_and_its_tables(small: Path, tmp_path: Path) -> No
     facts = splitbtf("run", small, "-o", out, "--engine", "local", "--json").json
     assert facts["modules"] == len(SMALL) and facts["failed"] == 0 and facts["failures"] == []
     assert facts["output"] == str(out)
-    assert set(facts["tables"]) == set(schemas.TABLES)
+    assert set(facts["tables"]) == set(all_tables())
     for paths in facts["tables"].values():
         assert paths and all((out / path).is_file() for path in paths)
     for key in ("bytes_in", "bytes_out", "types_in", "types_out", "index_seconds", "work_seconds"):

@@ -137,7 +137,7 @@ def killed_at(moment: str, source: Path, out: Path, engine: tuple[object, ...]) 
     if moment == "before the manifest":
         env = faults(die_in=["pipeline.store.output", "OutputFolder", "commit", 1])
     if moment == "before anything is tidied up":
-        env = faults(die_in=["pipeline.store.output", "OutputFolder", "sweep", 1])
+        env = faults(die_in=["pipeline.store.output", "OutputFolder", "collect_garbage", 1])
     process = start("run", source, "-o", out, *engine, env=env)
     if moment == "at work":
         wait_until(lambda: len(list(out.glob("cache/kernel=one/*.results"))) >= 2, process)

@@ -13,8 +13,9 @@ from typing import Any
 import btf
 import pipeline.run
 from btf.compiled.workspaces import per_thread
-from pipeline.engine.malloc import give_back
-from pipeline.run import RunOptions, run
+from pipeline.engine.malloc import release_memory
+from pipeline.model.options import RunOptions
+from pipeline.run import run
 from support import dumping
 from support.paths import DEMO, ROOT, TESTS
 from support.trees import small_tree
@@ -65,7 +66,7 @@ def test_what_was_freed_is_given_back() -> None:
     last = bytes(100_000)  # behind them all
     full = held_bytes()
     del pieces
-    give_back()
+    release_memory()
     assert full - held_bytes() > 40 << 20
     assert len(last)
 
@@ -95,8 +96,8 @@ def test_workspaces_can_be_released() -> None:
 def test_arrow_takes_memory_from_the_c_library() -> None:
     """Unless somebody wants it otherwise; what is freed can then be given back."""
     program = (
-        "from pipeline.engine.malloc import keep_little; keep_little(); import pyarrow as pa; "
-        "print(pa.default_memory_pool().backend_name)"
+        "from pipeline.engine.malloc import use_system_pool; use_system_pool(); "
+        "import pyarrow as pa; print(pa.default_memory_pool().backend_name)"
     )
     name = "ARROW_DEFAULT_MEMORY_POOL"
     unset = {key: text for key, text in os.environ.items() if key != name}

@@ -15,20 +15,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.engine.isolation import Death, isolated
-from pipeline.engine.local import Forked, InProcess
+from pipeline.engine.forked import Forked
+from pipeline.engine.inline import Inline
+from pipeline.engine.isolation import WorkerExit, isolated
 from pipeline.engine.on_ray import OnRay
-from pipeline.engine.scheduler import (
-    Batch,
-    Call,
-    Crash,
-    Executor,
-    Facts,
-    Item,
-    Result,
-    Workforce,
-    run_jobs,
-)
+from pipeline.engine.scheduler import JobStats, run_jobs
+from pipeline.model.engine import Batch, Call, Executor, Item, Result, WorkerDied, Workforce
 from pipeline.model.errors import EngineError, InternalError
 from pipeline.model.records import ModuleInput
 from pipeline.work.batches import MAX_BATCH_BYTES, cut
@@ -48,7 +40,7 @@ class OneJob:
     stall_seconds = PATIENCE
 
     def __init__(self, modules: Sequence[ModuleInput], calls: Sequence[int] = ()) -> None:
-        self.facts = Facts()
+        self.stats = JobStats()
         self.is_done = False
         self.done: list[str] = []
         self.reasons: dict[str, str] = {}
@@ -106,9 +98,7 @@ def names_of(item: Item) -> list[str]:
 
 
 class Fake:
-    """Finishes the newest item first; dies on poison, which careful batches are told from."""
-
-    name = "fake"
+    """Finishes the newest item first; dies on poison, which isolated batches are told from."""
 
     def __init__(self, workers: int, poison: frozenset[str], hiccups: int = 0) -> None:
         self.workers = workers
@@ -133,23 +123,23 @@ class Fake:
         self.most_at_once = max(self.most_at_once, len(self._running))
         return self._tickets
 
-    def wait(self, seconds: float) -> tuple[int, Result | Crash]:
+    def wait(self, seconds: float) -> tuple[int, Result | WorkerDied]:
         ticket, item = self._running.pop()
         if self.hiccups:
             self.hiccups -= 1
-            return ticket, Crash("node lost")
+            return ticket, WorkerDied("node lost")
         if isinstance(item, Call):
             return ticket, Result(item.function("base", item.argument), 0.0, 0)
         names = names_of(item)
         self.tries.update(names)
         if self.poison.intersection(names):
-            return ticket, Crash("killed")
+            return ticket, WorkerDied("killed")
         return ticket, Result(names, 0.0, 1)
 
-    def abandon(self, ticket: int) -> None:
+    def kill_and_forget(self, ticket: int) -> None:
         pass
 
-    def sees(self, paths: Sequence[str]) -> bool:
+    def can_read(self, paths: Sequence[str]) -> bool:
         return True
 
     def close(self) -> None:
@@ -168,7 +158,7 @@ def test_batches_hold_every_input_once_in_order(sizes: list[int], workers: int) 
 
 @given(st.integers(1, 80), st.sets(st.integers(0, 79), max_size=4), st.integers(0, 2))
 def test_poison_is_isolated_by_bisection(count: int, poison: set[int], hiccups: int) -> None:
-    """Here nothing helps but cutting batches in two: the fake dies of careful ones as well."""
+    """Here nothing helps but cutting batches in two: the fake dies of isolated ones as well."""
     names = frozenset(f"m{n:04}" for n in poison if n < count)
     fake = Fake(2, names, hiccups)
     job = run(fake, inputs(count))
@@ -176,7 +166,7 @@ def test_poison_is_isolated_by_bisection(count: int, poison: set[int], hiccups: 
     assert set(job.reasons) == names  # deaths that have other reasons are not blamed on a module
     assert fake.most_at_once <= 4
     assert max(fake.tries.values()) <= count.bit_length() + 6
-    assert job.facts.crashes >= 2 * len(names)
+    assert job.stats.crashes >= 2 * len(names)
     assert not fake.shared, "not released"
 
 
@@ -241,7 +231,7 @@ def executor(request: pytest.FixtureRequest) -> Iterator[Any]:
             import os
             import signal
 
-            from pipeline.engine.scheduler import Result
+            from pipeline.model.engine import Result
 
             if not hasattr(item, "modules"):
                 return Result(item.function(shared, item.argument), 0.0, os.getpid())
@@ -260,8 +250,8 @@ def executor(request: pytest.FixtureRequest) -> Iterator[Any]:
 def test_real_workers_that_die(executor: Any, capfd: pytest.CaptureFixture[str]) -> None:
     job = run(executor, inputs(8), range(5))
     assert sorted([*job.done, *job.reasons]) == [module.name for module in inputs(8)]
-    assert set(job.reasons) == ({"m0005"} if executor.name == "ray" else {"m0005", "m0006"})
-    assert job.facts.crashes >= 3 * len(job.reasons)
+    assert set(job.reasons) == ({"m0005"} if isinstance(executor, OnRay) else {"m0005", "m0006"})
+    assert job.stats.crashes >= 3 * len(job.reasons)
     assert job.answers == ["base" * n for n in range(5)]
     assert capfd.readouterr().out == ""  # where results go
 
@@ -280,7 +270,7 @@ class OneHangs(Forked):
         (self.hanging if "m0003" in names_of(item) else self.others).add(ticket)
         return ticket
 
-    def wait(self, seconds: float) -> tuple[int, Result | Crash] | None:
+    def wait(self, seconds: float) -> tuple[int, Result | WorkerDied] | None:
         done = super().wait(min(seconds, 0.02))
         if done is not None:
             self.others.discard(done[0])
@@ -322,7 +312,7 @@ def has_a_bug(*_: Any) -> Result:
     raise InternalError("the bug")
 
 
-@pytest.mark.parametrize("make", [lambda: InProcess(has_a_bug), lambda: Forked(2, has_a_bug)])
+@pytest.mark.parametrize("make", [lambda: Inline(has_a_bug), lambda: Forked(2, has_a_bug)])
 def test_a_bug_ends_the_run(make: Callable[[], Any]) -> None:
     executor = make()
     with pytest.raises(InternalError, match="the bug"):
@@ -354,7 +344,7 @@ def test_isolation() -> None:
     assert isolated(lambda: b"x" * (1 << 22)) == b"x" * (1 << 22)  # more than a pipe holds
     with pytest.raises(InternalError, match="the bug"):
         isolated(has_a_bug)
-    assert isolated(lambda: os.kill(os.getpid(), signal.SIGSEGV)) == Death("killed by SIGSEGV")
-    assert isolated(lambda: os._exit(3)) == Death("exit status 3")
+    assert isolated(lambda: os.kill(os.getpid(), signal.SIGSEGV)) == WorkerExit("killed by SIGSEGV")
+    assert isolated(lambda: os._exit(3)) == WorkerExit("exit status 3")
     late = isolated(lambda: time.sleep(PATIENCE), 0.2)
-    assert isinstance(late, Death) and late.late
+    assert isinstance(late, WorkerExit) and late.timed_out

@@ -20,7 +20,7 @@ import pytest
 import btf
 from pipeline.engine.on_ray import OnRay
 from pipeline.store.output import read_table
-from pipeline.work.worker import run_batch
+from pipeline.work.batch import run_batch
 from support import btfwriter
 from support.commands import splitbtf
 from support.elfwriter import elf, modinfo

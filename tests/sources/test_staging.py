@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.model.errors import NoRoomError
-from pipeline.model.records import ENCODE_ALL, ENCODE_MISSING, ENCODE_NONE
+from pipeline.model.options import ENCODE_ALL, ENCODE_MISSING, ENCODE_NONE
 from pipeline.sources import packages
 from pipeline.sources import unpack as staging
 from pipeline.sources.archive import PackagedFile

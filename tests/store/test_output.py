@@ -17,12 +17,12 @@ from pipeline.store import output
 from pipeline.store.output import (
     Manifest,
     OutputFolder,
-    Stage,
+    OutputStage,
     read_manifests,
     read_table,
     version_name,
 )
-from pipeline.tables import schemas
+from pipeline.tables.modules import TABLE as MODULES
 from support.trees import files_below
 
 
@@ -34,11 +34,11 @@ def write_kernel(out: Path, value: int, kernel: str = "k") -> None:
         folder.write(f"{stage.btf}/m.btf", bytes([value]))
         folder.write(f"{stage.results}/{value}.results", b"r", whole=True)
         row = {"module": "m", "object_id": value, "source": "m", "status": "done"}
-        table = pa.Table.from_pylist([row], schema=schemas.MODULES.schema)
+        table = pa.Table.from_pylist([row], schema=MODULES.schema)
         part = folder.table(kernel, "modules", table)
-        settled = folder.settle(stage, {"m.btf": 1}, version_name("", {"m": str(value)}))
+        settled = folder.promote_stage(stage, {"m.btf": 1}, version_name("", {"m": str(value)}))
         folder.commit(Manifest(kernel, "0", "", str(value), settled, 1, 1, {"modules": (part,)}))
-        folder.sweep({kernel: [f"{value}.results"]})
+        folder.collect_garbage({kernel: [f"{value}.results"]})
     finally:
         folder.close()
 
@@ -129,8 +129,8 @@ def test_what_is_staged_must_be_whole(tmp_path: Path) -> None:
     folder.write(f"{stage.btf}/m.btf", b"12")
     folder.write(f"{stage.btf}/stray.btf", b"of an earlier attempt")
     with pytest.raises(OutputError, match=r"m\.btf is not there, or not as it was written"):
-        folder.settle(stage, {"m.btf": 3}, "v")
-    settled = folder.settle(stage, {"m.btf": 2}, "v")
+        folder.promote_stage(stage, {"m.btf": 3}, "v")
+    settled = folder.promote_stage(stage, {"m.btf": 2}, "v")
     assert [path.name for path in (tmp_path / settled).iterdir()] == ["m.btf"]
     folder.close()
 
@@ -188,8 +188,7 @@ def test_reading_nothing(tmp_path: Path) -> None:
 
 
 def test_a_stage_is_per_kernel() -> None:
-    assert Stage("a").btf != Stage("b").btf and Stage("a").results != Stage("b").results
-
-
-def test_table_names_are_those_of_the_schemas() -> None:
-    assert set(output.TABLE_NAMES) == set(schemas.TABLES)
+    assert (
+        OutputStage("a").btf != OutputStage("b").btf
+        and OutputStage("a").results != OutputStage("b").results
+    )

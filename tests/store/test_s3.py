@@ -19,7 +19,8 @@ from pipeline.analysis.layers import layer_kernels
 from pipeline.analysis.query import Tables
 from pipeline.files import remote
 from pipeline.model.errors import OutputError, SourceError
-from pipeline.run import RunOptions, RunReport, run
+from pipeline.model.options import RunOptions
+from pipeline.run import RunReport, run
 from pipeline.store.output import read_manifests, read_table
 from support import debwriter
 from support.btfwriter import Writer

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pipeline.run import RunOptions, run
+from pipeline.model.options import RunOptions
+from pipeline.run import run
 from pipeline.store.output import read_table
 from support import btfwriter as bw
 

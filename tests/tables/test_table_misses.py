@@ -9,7 +9,8 @@ import pytest
 
 import btf
 from pipeline.files.read import read_input
-from pipeline.run import RunOptions, run
+from pipeline.model.options import RunOptions
+from pipeline.run import run
 from pipeline.store.output import read_table
 from support.trees import small_tree
 

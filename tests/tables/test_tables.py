@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import resource
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 import btf
+from pipeline.model.base import IndexedBase, SharedBase
 from pipeline.model.errors import OutputError
-from pipeline.run import RunOptions, run
+from pipeline.model.options import RunOptions
+from pipeline.model.records import DONE, ModuleRecord
+from pipeline.run import run
 from pipeline.store.output import read_table
-from pipeline.tables import (
-    arrow as tables,
-)
-from pipeline.tables import (
-    describe,
-    parquet,
-    schemas,
-)
-from pipeline.tables.describe import base_columns, module_columns
+from pipeline.tables import describe, parquet
+from pipeline.tables.describe import BaseGroup, Describer, ModuleGroup
+from pipeline.tables.members import TABLE as MEMBERS
+from pipeline.tables.misses import TABLE as MISSES
 from pipeline.tables.parquet import PartWriter
-from pipeline.tables.schemas import MEMBERS
+from pipeline.tables.registry import all_tables, markdown, module_tables
+from pipeline.tables.schema import ModuleTable, Objects
+from pipeline.tables.types import TABLE as TYPES
 from support import btfwriter
 from support.paths import ROOT
 from support.trees import SMALL, small_tree
@@ -98,7 +100,7 @@ def test_kernels_are_the_sums(out: Path) -> None:
 
 
 def test_any_reader_of_hive_partitions_sees_the_kernel(out: Path) -> None:
-    for table in schemas.TABLES:
+    for table in all_tables():
         found = pq.read_table(out / "tables" / table)
         assert set(found["kernel"].to_pylist()) == {"small"}
 
@@ -114,52 +116,79 @@ def test_every_run_has_a_row(small: Path, tmp_path: Path) -> None:
     assert dict(first["versions"])["pyarrow"] == pa.__version__
 
 
+def shared_base(types: btf.BTF) -> SharedBase:
+    return SharedBase.of(IndexedBase(types, btf.BaseIndex.build(types), b"", "", 0.0))
+
+
+def table_of(table: ModuleTable, group: ModuleGroup, names: list[str], first: int = 1) -> pa.Table:
+    """The rows of a group whose first module has this number in the kernel."""
+    counts, rows = table.rows(group)
+    ids = np.arange(first, first + len(counts), dtype=np.uint32)
+    assert group.base is not None
+    start_id = 1 if group.is_base else group.base.index.type_end
+    objects = Objects(ids, counts, [""] * len(ids), pa.array(names, pa.string()), start_id)
+    columns = {field.name: rows.field(number) for number, field in enumerate(rows.type)}
+    return table.of(table.to_arrow(columns, objects))
+
+
+def group_of(base: SharedBase, splits: Sequence[btf.BTF | None]) -> ModuleGroup:
+    records = [ModuleRecord("m", 1, "", "", DONE) for _ in splits]
+    return ModuleGroup(base, records, splits, {"misses": [None] * len(splits)})
+
+
 def test_names_that_are_not_utf_8() -> None:
     writer = btfwriter.Writer()
     writer.int("int", 4)
     data = writer.to_bytes().replace(b"int", b"i\xff\xc3")
-    base = btf.parse(data)
-    columns = base_columns(base, btf.BaseFingerprints.build(base))
-    table = tables.TypeTables([""]).types(columns)
+    table = table_of(TYPES, BaseGroup(shared_base(btf.parse(data))), [""], 0)
     table.validate(full=True)
     assert table["name"].to_pylist() == ["i\\xff\\xc3"]
 
 
 def test_no_types_at_all() -> None:
-    base = btf.parse(btfwriter.Writer().to_bytes())
-    known, index = btf.BaseFingerprints.build(base), btf.BaseIndex.build(base)
-    nothing = btf.dedup_split(base, index).btf
-    made, columns = tables.TypeTables(["", "m"]), module_columns([(1, nothing)] * 2, known)
-    for table, schema in ((made.types(columns), schemas.TYPES), (made.members(columns), MEMBERS)):
-        assert len(table) == 0 and table.schema.equals(schema.schema)
+    base = shared_base(btf.parse(btfwriter.Writer().to_bytes()))
+    assert base.index.base is not None
+    nothing = btf.dedup_split(base.index.base, base.index).btf
+    for table in (TYPES, MEMBERS, MISSES):
+        for splits in ([nothing, nothing], [None, nothing], [None]):
+            found = table_of(table, group_of(base, splits), ["", "m", "n"])
+            assert len(found) == 0 and found.schema.equals(table.schema)
 
 
 def test_modules_taken_together(
     monkeypatch: pytest.MonkeyPatch, demo_btf: Callable[[str], bytes]
 ) -> None:
-    """However many modules are described at once: the rows are those of each by itself."""
-    base = btf.parse(demo_btf("vmlinux"))
-    index, known = btf.BaseIndex.build(base), btf.BaseFingerprints.build(base)
-    splits = [btf.dedup_split(btf.parse(demo_btf(name)), index).btf for name in SMALL]
-    names = ["", *SMALL]
-    made = tables.TypeTables(names)
-    alone = [module_columns([(number, split)], known) for number, split in enumerate(splits, 1)]
+    """However many modules are described at once, failed ones between them: the rows are those of
+    each by itself."""
+    base = shared_base(btf.parse(demo_btf("vmlinux")))
+    splits: list[btf.BTF | None] = [
+        btf.dedup_split(btf.parse(demo_btf(name)), base.index).btf for name in SMALL
+    ]
+    splits[2:2] = [None]
+    names = ["", *(f"m{number}" for number in range(1, len(splits) + 1))]
+    alone = [group_of(base, [split]) for split in splits]
+    together = group_of(base, splits)
+    for table in (TYPES, MEMBERS):
+        each = [table_of(table, group, names, number) for number, group in enumerate(alone, 1)]
+        assert table_of(table, together, names).equals(pa.concat_tables(each))
+    rows = []
     for limit in (1, 700, 1 << 20):
         monkeypatch.setattr(describe, "TYPES_AT_ONCE", limit)
-        together = module_columns(list(enumerate(splits, 1)), known)
-        for make in (made.types, made.members):
-            assert make(together).equals(pa.concat_tables(map(make, alone)))
-        for first, last in ((0, 2), (1, 1), (2, len(splits))):
-            nothing = MEMBERS.schema.empty_table()
-            expected = pa.concat_tables([nothing, *map(made.members, alone[first:last])])
-            assert made.members(together[first:last]).equals(expected)
+        describer = Describer(base, contextlib.nullcontext)
+        for split in splits:
+            describer.add(ModuleRecord("m", 1, "", "", DONE), split, {})
+        batches = describer.rows()
+        assert len(batches) == 1 or limit < 1 << 20
+        rows.append(pa.Table.from_batches(batches).combine_chunks())
+    assert rows[0].equals(rows[1]) and rows[1].equals(rows[2])
+    assert rows[0].column_names == [table.name for table in module_tables()]
 
 
 def test_a_part_without_rows(tmp_path: Path) -> None:
-    writer = PartWriter(str(tmp_path / "none.parquet"), schemas.TYPES.schema)
+    writer = PartWriter(str(tmp_path / "none.parquet"), TYPES.schema)
     writer.close()
     table = pq.read_table(tmp_path / "none.parquet")
-    assert len(table) == 0 and table.schema.equals(schemas.TYPES.schema)
+    assert len(table) == 0 and table.schema.equals(TYPES.schema)
 
 
 @pytest.mark.parametrize("pieces", [1, 7, 1000])
@@ -168,12 +197,11 @@ def test_a_part_depends_on_its_rows_alone(
 ) -> None:
     """However many pieces the rows came in, and where they ended: the same bytes."""
     monkeypatch.setattr(parquet, "ROWS_PER_GROUP", 5000)
-    base = btf.parse(demo_btf("vmlinux"))
-    rows = base_columns(base, btf.BaseFingerprints.build(base))
-    chunk = tables.TypeTables([""]).types(rows).slice(0, 23456)
+    base = shared_base(btf.parse(demo_btf("vmlinux")))
+    chunk = table_of(TYPES, BaseGroup(base), [""], 0).slice(0, 23456)
     contents = []
     for name, sizes in (("whole", [len(chunk)]), ("pieces", [len(chunk) // pieces + 1] * pieces)):
-        writer = PartWriter(str(tmp_path / name), schemas.TYPES.schema)
+        writer = PartWriter(str(tmp_path / name), TYPES.schema)
         at = 0
         for size in sizes:
             writer.add(chunk.slice(at, size))
@@ -186,7 +214,7 @@ def test_a_part_depends_on_its_rows_alone(
 
 
 def test_columns_are_described(out: Path) -> None:
-    for table in schemas.TABLES.values():
+    for table in all_tables().values():
         names = [column.name for column in table.columns]
         assert len(set(names)) == len(names) and table.row
         for column in table.columns:
@@ -200,8 +228,13 @@ def test_columns_are_described(out: Path) -> None:
             assert metadata[b"unit"].decode() == column.unit
 
 
+def test_each_table_has_a_rank_of_its_own() -> None:
+    ranks = [table.rank for table in all_tables().values()]
+    assert ranks == sorted(set(ranks))
+
+
 def test_docs_tables_is_what_the_schemas_say() -> None:
-    assert (ROOT / "docs/tables.md").read_text() == schemas.markdown(), "run: make docs"
+    assert (ROOT / "docs/tables.md").read_text() == markdown(), "run: make docs"
 
 
 def test_read_table_of_one_kernel(out: Path, demo_btf: Callable[[str], bytes]) -> None:

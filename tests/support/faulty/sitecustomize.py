@@ -76,7 +76,7 @@ def change_worker(worker: object) -> None:
 
     worker.run_module = run_module  # type: ignore[attr-defined]
     if "limits_of" in FAULTS:
-        for name in ("_within_limits", "carefully"):
+        for name in ("_within_limits", "run_isolated"):
             setattr(worker, name, without_limits(getattr(worker, name)))
     if "hanging" in FAULTS:
         begin_limits_when_hanging(FAULTS["hanging"])
@@ -86,10 +86,12 @@ def without_limits(original: Callable[..., object]) -> Callable[..., object]:
     """Limits for one module only: a test waits for those of a module that hangs, and others are
     not to run into them where the machine is slow."""
 
-    def within_limits(module: object, shared: object, options: object) -> object:
-        if module.name != FAULTS["limits_of"]:  # type: ignore[attr-defined]
-            options = dataclasses.replace(options, module_seconds=AGES, encode_seconds=AGES)  # type: ignore[type-var]
-        return original(module, shared, options)
+    def within_limits(module: Any, shared: object, context: Any, *others: object) -> object:
+        if module.name != FAULTS["limits_of"]:
+            options = context.options
+            options = dataclasses.replace(options, module_seconds=AGES, encode_seconds=AGES)
+            context = dataclasses.replace(context, options=options)
+        return original(module, shared, context, *others)
 
     return within_limits
 
@@ -137,7 +139,7 @@ class Loader(importlib.abc.Loader):
     def exec_module(self, module: object) -> None:
         self._loader.exec_module(module)  # type: ignore[arg-type]
         name = module.__name__  # type: ignore[attr-defined]
-        if name == "pipeline.work.worker":
+        if name == "pipeline.work.batch":
             change_worker(module)
         if FAULTS.get("die_in", [""])[0] == name:
             change_function(module, *FAULTS["die_in"][1:])
@@ -147,7 +149,7 @@ class Finder(importlib.abc.MetaPathFinder):
     """Finds what is to be changed."""
 
     def find_spec(self, name: str, path: object, target: object = None) -> object:
-        if name not in ("pipeline.work.worker", FAULTS.get("die_in", [""])[0]):
+        if name not in ("pipeline.work.batch", FAULTS.get("die_in", [""])[0]):
             return None
         spec = importlib.machinery.PathFinder.find_spec(name, path)  # type: ignore[arg-type]
         if spec is not None and spec.loader is not None:

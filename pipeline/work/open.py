@@ -15,7 +15,8 @@ import btf
 from ..files.read import ReadError, map_or_read, read_input
 from ..model.base import IndexedBase
 from ..model.errors import SourceError
-from ..model.records import ENCODE_ALL, ENCODE_NONE, FileInput, ModuleInput, WorkOptions
+from ..model.options import ENCODE_ALL, ENCODE_NONE, KernelContext
+from ..model.records import FileInput, ModuleInput
 from ..sources.names import printable
 from .encode import Encoded, encode
 
@@ -32,11 +33,11 @@ def open_input(
     module: ModuleInput,
     data: bytes | memoryview,
     index: btf.BaseIndex,
-    options: WorkOptions,
+    context: KernelContext,
     path: str,
 ) -> Opened:
-    """The BTF of a module: what the file holds, else what can be made of its DWARF, else the same
-    from the module's file with debug information. ``options.encode`` may ask for another order.
+    """Find the BTF of a module: what the file holds, else what can be made of its DWARF, else the
+    same from the module's file with debug information. ``encode`` may ask for another order.
 
     data   content of the module's file
     path   of it, for messages
@@ -44,10 +45,11 @@ def open_input(
     Raises BtfError, EncodeError or ReadError.
     """
     made: list[Encoded] = []
+    choice, release = context.options.encode, context.release
 
     def from_dwarf(content: bytes | mmap.mmap) -> bytes:
-        seconds = options.encode_seconds
-        made.append(encode(content, path=path, release=options.release, seconds=seconds))
+        seconds = context.options.encode_seconds
+        made.append(encode(content, path=path, release=release, seconds=seconds))
         return made[-1].content
 
     def opened(content: bytes | memoryview, path: str) -> Opened:
@@ -55,16 +57,16 @@ def open_input(
             content,
             index,
             path=path,
-            release=options.release,
-            from_dwarf=None if options.encode == ENCODE_NONE else from_dwarf,
-            prefer_dwarf=options.encode == ENCODE_ALL,
+            release=release,
+            from_dwarf=None if choice == ENCODE_NONE else from_dwarf,
+            prefer_dwarf=choice == ENCODE_ALL,
         )
         return Opened(found, made[-1].encoder if made else None)
 
     debug = module.debug
-    if options.encode == ENCODE_NONE or debug is None or debug.problem is not None:
+    if choice == ENCODE_NONE or debug is None or debug.problem is not None:
         return opened(data, path)
-    if options.encode != ENCODE_ALL:
+    if choice != ENCODE_ALL:
         with contextlib.suppress(btf.NoBtfError):
             return opened(data, path)
     return opened(read_input(debug.content_path), printable(debug.path))

@@ -1,74 +1,38 @@
-"""Executors without Ray: this process, or a few forked ones.
+"""The executor of local worker processes, and the engine that needs nothing else.
 
-``InProcess`` has no isolation: what kills the worker kills the run. ``Forked`` workers are forked
-once, at the start, and again where one dies. What is shared with them (a base's index) is a file
-in memory, which they map: one copy, whatever the number of workers.
+Workers are forked once, at the start, and again where one dies. What is shared with them (a base's
+index) is a file in memory, which they map: one copy, whatever the number of workers.
 """
 
 from __future__ import annotations
 
 import mmap
-import multiprocessing
 import os
 import pickle
 import signal
 import struct
 import warnings
 from collections import deque
-from collections.abc import Sequence
-from multiprocessing.connection import Connection, wait
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
+from ..model.base import Announce
+from ..model.engine import Executor, Item, Result, WorkerDied, WorkFunction
+from ..model.options import RunOptions
+from .inline import Inline
 from .isolation import die_with, how_it_ended
-from .scheduler import Crash, Item, Result, WorkFunction
+from .registry import Engine
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
 
 _WORD = struct.Struct("<Q")
 _ALIGNMENT = 64
-
-
-class InProcess:
-    """One item at a time, here."""
-
-    name = "local"
-    workers = 1
-
-    def __init__(self, function: WorkFunction) -> None:
-        self._function = function
-        self._queue: deque[tuple[int, Item, Any, Any]] = deque()
-        self._tickets = 0
-
-    def share(self, value: Any) -> Any:
-        return value
-
-    def release(self, shared: Any) -> None:
-        pass
-
-    def submit(self, item: Item, shared: Any, options: Any) -> int:
-        self._tickets += 1
-        self._queue.append((self._tickets, item, shared, options))
-        return self._tickets
-
-    def wait(self, seconds: float) -> tuple[int, Result]:
-        ticket, item, shared, options = self._queue.popleft()
-        return ticket, self._function(item, shared, options)
-
-    def abandon(self, ticket: int) -> None:
-        pass
-
-    def sees(self, paths: Sequence[str]) -> bool:
-        return True
-
-    def close(self) -> None:
-        self._queue.clear()
-
-
 _Handle = tuple[int, str]  # of what is shared: its number, and the path of its file
 
 
 class Forked:
     """A fixed number of child processes; one that dies is replaced."""
-
-    name = "local"
 
     def __init__(self, workers: int, function: WorkFunction) -> None:
         self.workers = workers
@@ -93,33 +57,34 @@ class Forked:
         self._hand_out()
         return self._tickets
 
-    def wait(self, seconds: float) -> tuple[int, Result | Crash] | None:
+    def wait(self, seconds: float) -> tuple[int, Result | WorkerDied] | None:
+        from multiprocessing.connection import wait  # late: no other command needs it
+
         self._hand_out()
         busy = [pipe for pipe, child in self._children.items() if child.ticket is not None]
         ready = wait(busy, seconds)
         if not ready:
             return None
-        pipe = ready[0]
-        assert isinstance(pipe, Connection)
+        pipe: Connection = ready[0]  # type: ignore[assignment]
         child = self._children[pipe]
         ticket, child.ticket = child.ticket, None
         assert ticket is not None
         try:
             outcome = pipe.recv()
         except (EOFError, OSError):
-            return ticket, Crash(self._bury(child))
+            return ticket, WorkerDied(self._reap(child))
         if isinstance(outcome, BaseException):
             raise outcome
         assert isinstance(outcome, Result)
         return ticket, outcome
 
-    def abandon(self, ticket: int) -> None:
+    def kill_and_forget(self, ticket: int) -> None:
         self._queue = deque(entry for entry in self._queue if entry[0] != ticket)
         for child in list(self._children.values()):
             if child.ticket == ticket:
-                self._bury(child)
+                self._reap(child)
 
-    def sees(self, paths: Sequence[str]) -> bool:
+    def can_read(self, paths: Sequence[str]) -> bool:
         return True
 
     def close(self) -> None:
@@ -141,11 +106,13 @@ class Forked:
             except OSError:  # it died while idle: wait() sees the end of the pipe
                 continue
 
-    def _bury(self, child: _Child) -> str:
+    def _reap(self, child: _Child) -> str:
         del self._children[child.pipe]
         return child.end()
 
     def _fork(self) -> _Child:
+        import multiprocessing
+
         context = multiprocessing.get_context("fork")
         ours, theirs = context.Pipe()
         inherited = [ours, *self._children]
@@ -240,3 +207,22 @@ def _get(path: str) -> Any:
 
 def _aligned(size: int) -> int:
     return -(-size // _ALIGNMENT) * _ALIGNMENT
+
+
+def _start(
+    options: RunOptions,
+    function: WorkFunction,
+    prepare: Callable[[], None],
+    announce: Announce | None,
+) -> Executor:
+    workers = options.workers or 1
+    return Forked(workers, function) if workers > 1 else Inline(function)
+
+
+ENGINE = Engine(
+    name="local",
+    help="this machine's processes alone",
+    isolates=lambda options: (options.workers or 1) > 1,
+    start=_start,
+    background=False,
+)

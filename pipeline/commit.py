@@ -1,0 +1,259 @@
+"""From a kernel whose modules are done to what readers see of it: tables, BTF files, manifest."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor as Pool
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from . import __version__
+from .engine.malloc import release_memory
+from .engine.scheduler import JobStats
+from .model.base import IndexedBase
+from .model.errors import OutputError
+from .model.options import KernelContext, RunOptions
+from .model.records import KernelInput
+from .model.summary import WorkSummary, restored
+from .plan import Plan, base_memory
+from .store.assemble import KernelTables
+from .store.input_cache import Memory, inputs_digest
+from .store.output import (
+    Manifest,
+    OutputFolder,
+    OutputStage,
+    btf_folder,
+    manifest_facts,
+    version_name,
+)
+
+Progress = Callable[[str, int, int, int], None]  # kernel, done, failed, of
+
+
+@dataclass(frozen=True, slots=True)
+class KernelReport:
+    """What came of one kernel.
+
+    read    inputs that were read
+    worked  inputs that were worked on; the results of the others were there already
+    """
+
+    kernel: str
+    summary: WorkSummary
+    tables: dict[str, list[str]]
+    btf_folder: str
+    read: int = 0
+    worked: int = 0
+    index_seconds: float = 0.0
+    work_seconds: float = 0.0
+    tables_seconds: float = 0.0
+
+    @property
+    def unchanged(self) -> bool:
+        """Whether there was nothing to do."""
+        return not self.worked
+
+
+@dataclass(slots=True)
+class RunContext:
+    """What jobs need of the run that they belong to.
+
+    writer    a single thread: whatever is given to it is done in order
+    run_row   what the table ``runs`` says of the run itself, when asked
+    note      takes the report of a kernel that is committed
+    check     takes what the writer is doing, to find out about errors
+    """
+
+    out: OutputFolder
+    options: RunOptions
+    writer: Pool
+    run_row: Callable[[], Mapping[str, Any]]
+    note: Callable[[KernelReport], None]
+    check: Callable[[Any], None]
+    progress: Progress | None
+
+    def in_writer(self, function: Callable[..., None], *arguments: Any) -> None:
+        """Have a function called in the writer's thread."""
+        self.check(self.writer.submit(function, *arguments))
+
+
+@dataclass(slots=True)
+class KernelWork:
+    """A kernel that is worked on, and what has come of it so far.
+
+    kernel   that of the plan, with files that can be read
+    base     None if none could be used
+    read     paths of inputs that were read
+    worked   how many inputs were worked on
+    results  files of results in use, relative to the output
+    """
+
+    plan: Plan
+    kernel: KernelInput
+    base: IndexedBase | None
+    context: KernelContext
+    stage: OutputStage
+    stats: JobStats
+    read: set[str]
+    worked: int
+    results: set[str]
+
+
+def commit_unchanged(run: RunContext, plan: Plan) -> None:
+    """Say in the table ``runs`` that there was nothing to do."""
+    manifest = plan.manifest
+    assert manifest is not None
+    summary = restored(manifest.summary)
+    facts = {"read": len(plan.read), "worked": 0, "reused": summary.modules}
+    memory = plan.inputs.to_memory(
+        base=plan.base,
+        conditional=plan.memory.conditional,
+        version=plan.memory.version,
+        files=plan.memory.files,
+        results=plan.memory.results,
+    )
+    _publish(run, _with_run(run, manifest, summary, facts), memory, summary, read=len(plan.read))
+
+
+def commit_kernel(run: RunContext, work: KernelWork, tables: KernelTables) -> None:
+    """Put the tables of a kernel together, and make it what readers see.
+
+    tables  to which the results of all modules were given
+    """
+    from .tables.registry import all_tables  # late: Arrow
+
+    began = time.perf_counter()
+    out, kernel, base = run.out, work.kernel, work.base
+    parts, summary = tables.finish()
+    release_memory()
+    found = tables.summary
+    files, digests = dict(found.files), dict(found.digests)
+    base_sha256 = ""
+    if base is not None:
+        base_sha256 = digests["vmlinux"] = base.sha256
+        files["vmlinux.btf"] = len(base.content)
+    version = version_name(base_sha256, digests)
+    if not out.has_version(kernel.name, files, version):
+        _fill(out, work.stage, found.origins, digests)
+        if base is not None:
+            out.write(f"{work.stage.btf}/vmlinux.btf", base.content)
+    folder = out.promote_stage(work.stage, files, version)
+    parts |= tables.finish_kernel(parts, folder, summary)
+    ordered = {name: parts[name] for name in all_tables() if name in parts}
+    manifest = Manifest(
+        kernel=kernel.name,
+        splitbtf_version=__version__,
+        base_sha256=base_sha256,
+        inputs_sha256=inputs_digest(work.context.digest, kernel, base_memory(base), found.keys),
+        btf_folder=folder,
+        btf_files=len(files),
+        btf_bytes=sum(files.values()),
+        tables=ordered,
+        summary=asdict(summary),
+    )
+    index_seconds = base.index_seconds if base is not None else 0.0
+    row = {
+        "index_seconds": index_seconds,
+        "work_seconds": work.stats.work_seconds,
+        "busy_seconds": work.stats.busy_seconds,
+        "tables_seconds": time.perf_counter() - began,
+        "batches": work.stats.batches,
+        "crashes": work.stats.crashes,
+        "read": len(work.read),
+        "worked": work.worked,
+        "reused": summary.modules - work.worked,
+    }
+    _publish(
+        run,
+        _with_run(run, manifest, summary, row),
+        _memory(work, tables, folder, digests),
+        summary,
+        read=len(work.read),
+        worked=work.worked,
+        index_seconds=index_seconds,
+        work_seconds=work.stats.work_seconds,
+        tables_seconds=row["tables_seconds"],
+    )
+
+
+def _fill(
+    out: OutputFolder, stage: OutputStage, origins: Mapping[str, str], digests: Mapping[str, str]
+) -> None:
+    """Put BTF files beside those that were just made that others have made before.
+
+    origins  where BTF files are, by name
+    digests  of BTF files by module
+    """
+    for name, origin in origins.items():
+        target = f"{stage.btf}/{name}"
+        if origin == target:
+            continue
+        try:
+            if origin.rpartition("/")[2] != name:  # of a stage: it may have been written since
+                digest = hashlib.sha256(out.storage.read(origin)).hexdigest()
+                if digest != digests[name.removesuffix(".btf")]:
+                    raise OutputError(f"{origin} has changed while it was needed: run again")
+            out.storage.link(origin, target)
+        except OSError as error:
+            raise OutputError(f"cannot write {target}: {error.strerror or error}") from error
+
+
+def _memory(
+    work: KernelWork, tables: KernelTables, folder: str, digests: Mapping[str, str]
+) -> Memory:
+    """Say what the next run should know of the inputs."""
+    inputs, found = work.plan.inputs, tables.summary
+    if work.base is not None and work.base.file is not None:
+        inputs.remember_base(work.base.file)
+    for module in work.kernel.modules:
+        if found.keys[module.object_id].startswith("!"):
+            inputs.digests[module.path] = found.keys[module.object_id]
+    folders_and_names = (path.rpartition("/") for path in work.results)
+    return inputs.to_memory(
+        base=base_memory(work.base),
+        conditional=found.conditional,
+        version=folder,
+        files={f"{name}.btf": digest for name, digest in digests.items()},
+        results=sorted(name for at, _, name in folders_and_names if at == work.stage.results),
+    )
+
+
+def _with_run(
+    run: RunContext, manifest: Manifest, summary: WorkSummary, facts: Mapping[str, Any]
+) -> Manifest:
+    """Add this run's row to those of the runs before it."""
+    from .tables.runs import with_earlier_runs  # late: Arrow
+
+    out, name = run.out, manifest.kernel
+    earlier = out.manifests.get(name)
+    parts: Sequence[Any] = earlier.tables.get("runs", ()) if earlier is not None else ()
+    files = [out.storage.open(part.path) for part in parts]
+    row = {**run.run_row(), "modules": summary.modules, "failed": summary.failed, **facts}
+    part = out.table(name, "runs", with_earlier_runs(files, row))
+    return replace(manifest, tables={**manifest.tables, "runs": (part,)})
+
+
+def _publish(
+    run: RunContext, manifest: Manifest, memory: Memory, summary: WorkSummary, **facts: Any
+) -> None:
+    """Remember the inputs, commit the manifest, and report; ``facts`` are for the report."""
+    storage = run.out.storage
+    try:
+        memory.write(storage, manifest.kernel)
+    except OSError as error:
+        where = error.filename or storage.place
+        raise OutputError(f"cannot write {where}: {error.strerror or error}") from error
+    run.out.commit(manifest)
+    run.note(
+        KernelReport(
+            kernel=manifest.kernel,
+            summary=summary,
+            tables=manifest_facts(manifest),
+            btf_folder=(
+                btf_folder(manifest.kernel) if storage.local is not None else manifest.btf_folder
+            ),
+            **facts,
+        )
+    )

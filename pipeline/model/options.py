@@ -1,0 +1,67 @@
+"""What the user asked for, passed down whole, and what is derived from it for a kernel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+# Of which modules BTF is made with pahole, of those that have DWARF.
+ENCODE_MISSING = "missing"  # of those that have no BTF of use
+ENCODE_ALL = "all"
+ENCODE_NONE = "none"
+ENCODE_CHOICES = (ENCODE_MISSING, ENCODE_ALL, ENCODE_NONE)
+ENCODE_SECONDS = 300.0  # a large module takes one, on a quiet machine
+MODULE_SECONDS = 600.0  # beside encoding: a large module takes a hundredth of one
+DEFAULT_ENGINE = "ray"
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """What the user asked for.
+
+    sources         folders, files, packages, manifests, URIs
+    out             the output folder
+    base            the base of all modules; None: it is found among the sources
+    kernel          the kernel's name; None: its release, or its folder
+    engine          a name in ``engine.registry``
+    workers         worker processes; None: as many as the engine finds right
+    ray_address     of an existing Ray cluster
+    encode          of which modules BTF is made of their DWARF
+    encode_seconds  how long that may take for a module
+    module_seconds  how long the rest may take for a module; then its worker is killed. None: there
+                    is no limit, which is so where modules have no worker of their own
+    retry           whether to try again what failed because a worker died or took too long
+    work_folder     where packages are unpacked; None: in the output folder
+    """
+
+    sources: tuple[str, ...]
+    out: str
+    base: str | None = None
+    kernel: str | None = None
+    engine: str = DEFAULT_ENGINE
+    workers: int | None = None
+    ray_address: str | None = None
+    encode: str = ENCODE_MISSING
+    encode_seconds: float = ENCODE_SECONDS
+    module_seconds: float | None = MODULE_SECONDS
+    retry: bool = False
+    work_folder: str | None = None
+
+    @property
+    def limit_seconds(self) -> float | None:
+        """How long a module may take in all, encoding its file and a second one included."""
+        if self.module_seconds is None or self.encode == ENCODE_NONE:
+            return self.module_seconds
+        return self.module_seconds + 2 * self.encode_seconds
+
+
+@dataclass(frozen=True, slots=True)
+class KernelContext:
+    """What all modules of a kernel have in common.
+
+    release  of the base's kernel, where known: a module that says another is refused
+    digest   stands for all that results depend on beside the module: program, base, options
+    """
+
+    options: RunOptions
+    release: str | None = None
+    digest: str = ""

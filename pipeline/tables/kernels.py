@@ -1,0 +1,78 @@
+"""The table ``kernels``: one row, what is known of a kernel and its base."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+
+from .. import __version__
+from ..model.base import IndexedBase
+from .kinds import kind_counts
+from .schema import COUNTS, TEXT, U64, Column, FinishedKernel, KernelTable
+
+_KINDS = "only kinds that occur, by their BTF name (STRUCT, PTR, …)"
+
+
+def _make(kernel: FinishedKernel) -> pa.Table:
+    summary = kernel.summary
+    row: dict[str, Any] = {
+        "modules": summary.modules,
+        "failed": summary.failed,
+        "bytes_in": summary.bytes_in,
+        "bytes_out": summary.bytes_out,
+        "types_in": summary.types_in,
+        "types_out": summary.types_out,
+        "splitbtf_version": __version__,
+    }
+    if kernel.base is not None:
+        row |= _of_base(kernel.base, kernel.kernel.release)
+    return pa.Table.from_pylist([row], schema=TABLE.schema)
+
+
+def _of_base(base: IndexedBase, release: str | None) -> Mapping[str, Any]:
+    types, (kinds, kind_bytes) = base.types, kind_counts(base.types)
+    return {
+        "release": base.release or release,
+        "base_source": base.file.source if base.file is not None else None,
+        "base_encoder": base.encoder,
+        "base_sha256": base.sha256,
+        "byteorder": types.byteorder,
+        "base_bytes": len(base.content),
+        "base_types": types.type_count,
+        "base_type_bytes": types.words.nbytes,
+        "base_string_bytes": types.strings.nbytes,
+        "base_types_by_kind": sorted(kinds.items()),
+        "base_bytes_by_kind": sorted(kind_bytes.items()),
+    }
+
+
+TABLE = KernelTable(
+    name="kernels",
+    rank=10,
+    row="one row per kernel",
+    order="",
+    columns=(
+        Column("release", TEXT, "", "release of the kernel, as far as base or paths tell"),
+        Column("base_source", TEXT, "", "where the base was found, relative to its source"),
+        Column("base_encoder", TEXT, "", "what made the base's BTF of its DWARF, if it had none"),
+        Column("base_sha256", TEXT, "", "SHA-256 of the base's raw BTF, as hexadecimal digits"),
+        Column("byteorder", TEXT, "", "`little` or `big`: of the base and of all its modules"),
+        Column("base_bytes", U64, "bytes", "size of the base's raw BTF"),
+        Column("base_types", U64, "types", "types in the base, void not counted"),
+        Column("base_type_bytes", U64, "bytes", "size of the base's type section"),
+        Column("base_string_bytes", U64, "bytes", "size of the base's string section"),
+        Column("base_types_by_kind", COUNTS, "types", f"types in the base by kind; {_KINDS}"),
+        Column("base_bytes_by_kind", COUNTS, "bytes", f"their records' bytes by kind; {_KINDS}"),
+        Column("modules", U64, "modules", "inputs of this kernel, failed ones included"),
+        Column("failed", U64, "modules", "inputs that gave no result"),
+        Column("bytes_in", U64, "bytes", "BTF of the modules that are done, as found"),
+        Column("bytes_out", U64, "bytes", "split BTF written for them"),
+        Column("types_in", U64, "types", "own types of the modules that are done, as found"),
+        Column("types_out", U64, "types", "own types in their split BTF"),
+        Column("splitbtf_version", TEXT, "", "version of splitbtf that made these tables"),
+    ),
+    make=_make,
+    needs_base=False,
+)

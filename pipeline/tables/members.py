@@ -1,0 +1,126 @@
+"""The table ``members``: members, parameters and enumerators of the types in ``types``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+import btf
+
+from .schema import (
+    TEXT,
+    U8,
+    U32,
+    U64,
+    WHOLE,
+    WORDS,
+    Column,
+    ModuleTable,
+    Objects,
+    Rows,
+    global_ids,
+    kind_words,
+    strings,
+)
+
+if TYPE_CHECKING:
+    from .describe import ModuleGroup
+
+# ``owner`` is the id of the type that a row is part of, in the module's BTF, as is ``type_id``.
+_RESULT = (
+    pa.field("owner", U32, nullable=False),
+    pa.field("position", U32, nullable=False),
+    pa.field("kind", U8, nullable=False),
+    pa.field("name", TEXT, nullable=False),
+    pa.field("type_id", U32),
+    pa.field("bit_offset", U32),
+    pa.field("bitfield_size", U8),
+    pa.field("value", WHOLE),
+)
+
+
+def _rows(group: ModuleGroup) -> Rows:
+    if not group.counts.any():
+        return group.counts, pa.array([], pa.struct(_RESULT))
+    whole = group.whole
+    columns = btf.members(whole)
+    owner, type_id = columns["owner"], columns["type_id"]
+    kind, start_id = whole.own_kinds[owner], np.uint32(whole.start_id)
+    before = group.types_before[owner]
+    own = type_id >= start_id
+    type_id[own] -= before[own]
+    enumerator = (kind == btf.kinds.ENUM) | (kind == btf.kinds.ENUM64)
+    no_place = enumerator | (kind == btf.kinds.FUNC_PROTO)
+    arrays = [
+        pa.array(owner + start_id - before),
+        pa.array(columns["position"]),
+        pa.array(kind),
+        strings(*btf.texts(whole, columns["name_off"])),
+        pa.array(type_id, mask=enumerator),
+        pa.array(columns["bit_offset"], mask=no_place),
+        pa.array(columns["bitfield_size"], mask=no_place),
+        _decimals(columns["value"], columns["negative"], enumerator),
+    ]
+    counts = np.bincount(group.module_of_type[owner], minlength=len(group.counts))
+    return counts, pa.StructArray.from_arrays(arrays, fields=list(_RESULT))
+
+
+def _decimals(
+    value: NDArray[np.uint64], negative: NDArray[np.uint8], known: NDArray[np.bool_]
+) -> pa.Decimal128Array:
+    """Whole numbers from -2^63 to 2^64 - 1; null where not known."""
+    words = np.empty((len(value), 2), "<u8")
+    words[:, 0] = value
+    words[:, 1] = np.where(negative, np.uint64(0xFFFFFFFFFFFFFFFF), np.uint64(0))
+    valid = np.packbits(known, bitorder="little")
+    buffers = [pa.py_buffer(valid), pa.py_buffer(words)]
+    return pa.Decimal128Array.from_buffers(WHOLE, len(value), buffers)
+
+
+def _to_arrow(rows: Mapping[str, pa.Array], objects: Objects) -> Mapping[str, Any]:
+    object_id = objects.of_rows()
+    type_id = rows["type_id"].fill_null(0).to_numpy()
+    # What has an id below those of the object is the base's, or void.
+    holder = np.where(type_id >= objects.start_id, object_id, 0)
+    return {
+        **rows,
+        "global_id": global_ids(object_id, rows["owner"].to_numpy()),
+        "kind": kind_words(rows["kind"]),
+        "type_global_id": pa.array(
+            global_ids(holder, type_id), mask=rows["type_id"].is_null().to_numpy(False)
+        ),
+    }
+
+
+TABLE = ModuleTable(
+    name="members",
+    rank=40,
+    row=(
+        "one row per member of a struct or union, parameter of a function prototype and "
+        "enumerator of the types in `types`"
+    ),
+    order="global_id, position",
+    columns=(
+        Column("global_id", U64, "", "the type that it is part of"),
+        Column("position", U32, "", "place among the members, from 0"),
+        Column("kind", WORDS, "", "kind of that type: STRUCT, UNION, FUNC_PROTO, ENUM or ENUM64"),
+        Column("name", TEXT, "", "name; empty for anonymous members and parameters"),
+        Column(
+            "type_global_id",
+            U64,
+            "",
+            "type of a member or parameter; 0 is void, as a last parameter without a name `...`",
+        ),
+        Column("bit_offset", U32, "bits", "of a member, from the start of the struct or union"),
+        Column("bitfield_size", pa.uint8(), "bits", "of a bit field; 0 for other members"),
+        Column("value", WHOLE, "", "of an enumerator"),
+    ),
+    result=_RESULT,
+    rows=_rows,
+    to_arrow=_to_arrow,
+    of_base=True,
+)

@@ -1,0 +1,54 @@
+"""The table ``runs``: when and how a kernel was worked on, a row per run that committed it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from .schema import F64, TEXT, U32, U64, Column, Table
+
+
+def with_earlier_runs(files: Sequence[Any], row: Mapping[str, Any]) -> pa.Table:
+    """Append the row of a run to those of earlier ones.
+
+    files  earlier parts of the table; columns that they lack, as an earlier version did not have
+           them, are null there
+    row    values by column
+    """
+    rows = [line for file in files for line in pq.ParquetFile(file).read().to_pylist()]
+    rows.append({**row, "versions": sorted(row["versions"].items())})
+    known = [{name: line.get(name) for name in TABLE.schema.names} for line in rows]
+    return pa.Table.from_pylist(known, schema=TABLE.schema)
+
+
+TABLE = Table(
+    name="runs",
+    rank=80,
+    row="one row per run that committed the kernel",
+    order="started_at",
+    columns=(
+        Column("run_id", TEXT, "", "names the run"),
+        Column("started_at", pa.timestamp("us", tz="UTC"), "UTC", "when the run began"),
+        Column("splitbtf_version", TEXT, "", "version of splitbtf"),
+        Column("versions", pa.map_(TEXT, TEXT), "", "of Python and the libraries that matter"),
+        Column("machine", TEXT, "", "processor architecture"),
+        Column("engine", TEXT, "", "`ray` or `local`"),
+        Column("ray_address", TEXT, "", "of the existing Ray cluster, where one was used"),
+        Column("workers", U32, "", "workers that the engine was given"),
+        Column("batches", U32, "", "batches that were worked on"),
+        Column("crashes", U32, "", "times that a worker died"),
+        Column("start_seconds", F64, "s", "start of the run until the engine was ready"),
+        Column("index_seconds", F64, "s", "indexing the base"),
+        Column("work_seconds", F64, "s", "reading, dedup, writing and describing of all modules"),
+        Column("busy_seconds", F64, "s", "the same, summed over the workers"),
+        Column("tables_seconds", F64, "s", "after it: the tables that need all modules"),
+        Column("modules", U64, "modules", "inputs of the kernel"),
+        Column("read", U64, "modules", "inputs that were read; the others look as they did"),
+        Column("worked", U64, "modules", "inputs that were worked on"),
+        Column("reused", U64, "modules", "inputs whose results were there before"),
+        Column("failed", U64, "modules", "inputs that gave no result"),
+    ),
+)

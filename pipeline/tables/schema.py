@@ -1,0 +1,199 @@
+"""What a table declares: its columns with units and descriptions, its scope, how its rows are made.
+
+Each file of this package that has a ``TABLE`` is a table; ``registry`` finds them. A table of scope
+
+module   has rows of each module. The worker makes them together with the module, without what
+         depends on the module's place in its kernel, and they are kept with its result.
+kernel   is made once per kernel, when all its modules are done.
+run      gets a row per run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from ..files.storage import Stored
+from ..model.base import IndexedBase, SharedBase
+from ..model.records import KernelInput
+from ..model.summary import WorkSummary
+from .kinds import kind_name
+
+if TYPE_CHECKING:
+    import btf
+
+    from ..engine.scheduler import Workforce
+    from .describe import ModuleGroup
+
+U8, U32, U64, F64, TEXT = pa.uint8(), pa.uint32(), pa.uint64(), pa.float64(), pa.string()
+COUNTS = pa.map_(pa.string(), pa.uint64())
+WORDS = pa.dictionary(pa.int32(), pa.string())
+HASH = pa.binary(16)
+WHOLE = pa.decimal128(20, 0)  # holds all of int64 and uint64
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column. ``unit`` is empty for what has none."""
+
+    name: str
+    type: pa.DataType
+    unit: str
+    description: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table. The column ``kernel`` comes from the folder (``kernel=NAME``), not the file.
+
+    rank   where it stands among the tables, in documentation and manifests
+    row    what a row stands for
+    order  columns that the rows are ordered by
+    """
+
+    name: str
+    rank: int
+    row: str
+    order: str
+    columns: tuple[Column, ...]
+
+    scope = "run"
+
+    @cached_property
+    def schema(self) -> pa.Schema:
+        """What a Parquet file of this table holds: all columns but ``kernel``."""
+        fields = [
+            pa.field(
+                column.name,
+                column.type,
+                metadata={"description": column.description, "unit": column.unit},
+            )
+            for column in self.columns
+        ]
+        return pa.schema(fields, metadata={"table": self.name, "row": self.row})
+
+    def of(self, columns: Mapping[str, Any]) -> pa.Table:
+        """Columns by name as a table with this schema."""
+        arrays = [pa.array(columns[field.name], type=field.type) for field in self.schema]
+        return pa.Table.from_arrays(arrays, schema=self.schema)
+
+
+@dataclass(frozen=True, slots=True)
+class Objects:
+    """The objects that some rows belong to, in the order of the rows.
+
+    ids       uint32: number of each object in its kernel; 0 is the base
+    counts    int64: rows of each object
+    sources   where each was found, relative to its source
+    names     names of all objects of the kernel, by id, for all parts of a table alike: many
+              readers cannot put parts with different dictionaries together
+    start_id  first type id of each object's own types
+    """
+
+    ids: NDArray[np.uint32]
+    counts: NDArray[np.int64]
+    sources: Sequence[str]
+    names: pa.StringArray
+    start_id: int
+
+    def of_rows(self) -> NDArray[np.uint32]:
+        """The object of each row."""
+        return np.repeat(self.ids, self.counts)
+
+    def positions(self) -> NDArray[np.int64]:
+        """The position of each row among those of its object, from 0."""
+        firsts = np.cumsum(self.counts, dtype=np.int64) - self.counts
+        return np.arange(int(self.counts.sum()), dtype=np.int64) - np.repeat(firsts, self.counts)
+
+
+Rows = tuple[NDArray[np.int64], pa.StructArray]  # rows of each object, and all of them
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModuleTable(Table):
+    """A table with rows of each module.
+
+    result    fields that a worker knows of a row
+    rows      makes the rows of several modules, or of a base
+    to_arrow  makes the table's columns, by name, of such rows and of the objects they belong to
+    describe  keeps what ``rows`` needs of a module beside its split BTF (``ModuleGroup.kept``)
+    of_base   whether the base has rows too
+    """
+
+    result: tuple[pa.Field, ...]
+    rows: Callable[[ModuleGroup], Rows]
+    to_arrow: Callable[[Mapping[str, pa.Array], Objects], Mapping[str, Any]]
+    describe: Callable[[btf.BTF, btf.DedupResult, SharedBase], Any] | None = None
+    of_base: bool = False
+
+    scope = "module"
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedKernel:
+    """A kernel whose modules are done.
+
+    base       None if it has none that could be used
+    tables     the parts of the tables of scope ``module``; objects are in order of their ids
+    btf        the folder of its BTF files
+    workforce  calls functions on workers
+    """
+
+    kernel: KernelInput
+    base: IndexedBase | None
+    summary: WorkSummary
+    tables: Mapping[str, Sequence[Stored]]
+    btf: Stored
+    workforce: Workforce
+
+    @property
+    def names(self) -> list[str]:
+        """Names of its objects by object id; the base's is empty."""
+        return self.kernel.object_names
+
+
+@dataclass(frozen=True, kw_only=True)
+class KernelTable(Table):
+    """A table that is made when all modules of a kernel are done. Without a base it has no rows,
+    unless ``needs_base`` is false."""
+
+    make: Callable[[FinishedKernel], pa.Table]
+    needs_base: bool = True
+
+    scope = "kernel"
+
+
+def global_ids(object_id: Any, type_id: NDArray[Any]) -> NDArray[np.uint64]:
+    """Object id in the upper 32 bits, type id in the lower."""
+    ids: NDArray[np.uint64] = np.asarray(object_id, np.uint64) << np.uint64(32) | type_id.astype(
+        np.uint64
+    )
+    return ids
+
+
+def strings(ends: NDArray[np.int32], content: NDArray[np.uint8]) -> pa.StringArray:
+    """Strings in Arrow's layout, see ``btf.texts``. BTF does not promise UTF-8, Parquet does: other
+    bytes are written as \\xNN."""
+    buffers = pa.py_buffer(ends), pa.py_buffer(content)
+    if not (content & 0x80).any():
+        return pa.StringArray.from_buffers(len(ends) - 1, *buffers)
+    raw = pa.BinaryArray.from_buffers(pa.binary(), len(ends) - 1, [None, *buffers])
+    return pa.array(
+        [value.decode("utf-8", "backslashreplace") for value in raw.to_pylist()], pa.string()
+    )
+
+
+def kind_words(numbers: pa.UInt8Array) -> pa.DictionaryArray:
+    """Names of kinds by their numbers: ``STRUCT`` of 4."""
+    return pa.DictionaryArray.from_arrays(numbers.cast(pa.int32()), _kind_names())
+
+
+@cache
+def _kind_names() -> pa.StringArray:
+    return pa.array([kind_name(number) for number in range(256)], pa.string())

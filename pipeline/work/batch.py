@@ -1,0 +1,240 @@
+"""The batch function: modules and a base in, results and BTF files out.
+
+The one place where modules are worked on. Every engine calls this same function, in whatever
+process; it knows none of them. What is wrong with an input becomes part of its record; any other
+exception is a bug of ours, or the output's disk, and leaves with the module's name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import btf
+
+from ..engine.isolation import WorkerExit, isolated, time_limit
+from ..engine.malloc import malloc_trim, release_memory, use_system_pool
+from ..files.read import preloaded
+from ..files.remote import Access, learn_access
+from ..files.storage import Storage
+from ..model.base import SharedBase
+from ..model.engine import TRIES_ALONE, Batch, Call, Item, Result
+from ..model.errors import OutputError
+from ..model.options import KernelContext
+from ..model.records import ModuleInput
+from ..tables import results
+from ..tables.describe import Describer
+from ..tables.results import Entry
+from .module import CacheHit, ModuleResult, entry_of, internal_error, lost, run_module
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What all batches of a kernel need: its base, and the results there are on it, by key."""
+
+    base: SharedBase
+    cached: Mapping[str, Entry]
+
+
+@dataclass(frozen=True, slots=True)
+class BatchOptions:
+    """How a batch is worked on, and where its files go.
+
+    storage  None if the worker cannot reach it: then the files are returned
+    access   how to reach what URIs name
+    """
+
+    context: KernelContext
+    storage: Storage | None
+    btf_folder: str
+    results_folder: str
+    access: Access = field(default_factory=Access)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a module.
+
+    key       of its result; None where nothing can be known without trying again
+    position  of its result in the batch's file of results; None: the cached result for ``key`` is
+              used
+    failed    whether the input gave no result
+    stored_sha256, debug_sha256   of the module's files, as far as they were read
+    """
+
+    object_id: int
+    key: str | None
+    position: int | None
+    failed: bool
+    stored_sha256: str | None
+    debug_sha256: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class BatchDone:
+    """What came of a batch: outcomes, the name of the file of results, and, where the worker
+    could not write them, the files by their paths."""
+
+    outcomes: tuple[Outcome, ...]
+    results: str | None
+    files: Mapping[str, bytes]
+
+
+def prepare() -> None:
+    """Load what a worker's first item would have to wait for; on another machine, compile it."""
+    btf.warm_up(tables=True)
+
+
+def work(item: Item, shared: Shared, options: BatchOptions) -> Result:
+    """Do what there is to do: a batch of modules, or a call."""
+    began = time.perf_counter()
+    learn_access(options.access)
+    use_system_pool()
+    if isinstance(item, Call):
+        btf.release_workspaces()
+        malloc_trim()
+        value = item.function(shared.base, item.argument)
+        release_memory()  # these need more than any module, and differ from each other
+    else:
+        value = run_batch(item, shared, options)
+        malloc_trim()  # else 20 MB come together until the next call
+    return Result(value, time.perf_counter() - began, os.getpid())
+
+
+def run_batch(batch: Batch, shared: Shared, options: BatchOptions) -> BatchDone:
+    """Read, open, deduplicate and describe each module of a batch, and write what comes of it."""
+    context, seconds = options.context, options.context.options.limit_seconds
+    describer = Describer(shared.base, functools.partial(_describing, seconds))
+    output = _Output(options)
+    entries: list[Entry] = []
+    outcomes: list[Outcome] = []
+    with preloaded(batch.contents):
+        for module in batch.modules:
+            if batch.isolated:
+                done = run_isolated(module, shared, context)
+            else:
+                done = _within_limits(module, shared, context, describer)
+            if isinstance(done, CacheHit):
+                outcomes.append(
+                    Outcome(
+                        module.object_id,
+                        done.entry.key,
+                        None,
+                        done.entry.error_kind is not None,
+                        done.stored_sha256,
+                        done.debug_sha256,
+                    )
+                )
+                continue
+            if done.content is not None:
+                output.write(f"{options.btf_folder}/{module.name}.btf", done.content)
+            if done.rows is not None:
+                describer.add_rows(done.rows)
+            else:
+                describer.add(done.record, done.split, done.described)
+            entry = entry_of(module, done, context)
+            outcomes.append(
+                Outcome(
+                    module.object_id,
+                    entry.key or None,
+                    len(entries),
+                    done.record.failure is not None,
+                    done.stored_sha256,
+                    done.debug_sha256,
+                )
+            )
+            entries.append(entry)
+    name = output.write_results(entries, describer.rows()) if entries else None
+    return BatchDone(tuple(outcomes), name, output.files)
+
+
+@contextlib.contextmanager
+def _describing(seconds: float | None) -> Iterator[None]:
+    """What describing runs under: a limit, and whatever is raised is a bug of ours, but for what
+    the disk or the memory have to do with."""
+    try:
+        with time_limit(seconds):
+            yield
+    except (OutputError, MemoryError):
+        raise
+    except Exception as error:
+        raise internal_error("what was made of modules", error) from error
+
+
+class _Output:
+    """Writes to the output, or keeps what another has to write there."""
+
+    def __init__(self, options: BatchOptions) -> None:
+        self._options = options
+        self._storage = options.storage
+        self.files: dict[str, bytes] = {}
+
+    def write(self, path: str, content: bytes) -> None:
+        """Write a file that counts when the results that belong to it are there."""
+        if self._storage is None:
+            self.files[path] = content
+            return
+        try:
+            self._storage.write(path, content)
+        except OSError as error:
+            raise _cannot_write(error, path) from error
+
+    def write_results(self, entries: list[Entry], rows: list[pa.RecordBatch]) -> str:
+        """Write a file of results, complete or not at all; returns its name."""
+        content = results.pack(entries, rows)
+        name = results.name_of(content, self._options.context.digest)
+        path = f"{self._options.results_folder}/{name}"
+        if self._storage is None:
+            self.files[path] = content
+            return name
+        try:
+            self._storage.publish(path, content, durable=False)
+        except OSError as error:
+            raise _cannot_write(error, path) from error
+        return name
+
+
+def _cannot_write(error: OSError, path: str) -> OutputError:
+    return OutputError(f"cannot write {error.filename or path}: {error.strerror or error}")
+
+
+def _within_limits(
+    module: ModuleInput, shared: Shared, context: KernelContext, describer: Describer
+) -> ModuleResult | CacheHit:
+    """Work on one module in this process. If it takes too long, that is the end of the process."""
+    with time_limit(context.options.limit_seconds):
+        return run_module(module, shared.base.index, context, describer, shared.cached)
+
+
+def run_isolated(
+    module: ModuleInput, shared: Shared, context: KernelContext
+) -> ModuleResult | CacheHit:
+    """Work on one module in a process of its own. What kills that process is recorded."""
+    end = WorkerExit("")
+    for _ in range(TRIES_ALONE):
+        done = isolated(lambda: _alone(module, shared, context), context.options.limit_seconds)
+        if not isinstance(done, WorkerExit):
+            return done
+        end = done
+        if end.timed_out:
+            break
+    return lost(module, end, context)
+
+
+def _alone(module: ModuleInput, shared: Shared, context: KernelContext) -> ModuleResult | CacheHit:
+    """Work on one module, rows and all: what is returned can be pickled."""
+    describer = Describer(shared.base, contextlib.nullcontext)
+    done = run_module(module, shared.base.index, context, describer, shared.cached)
+    if isinstance(done, CacheHit):
+        return done
+    describer.add(done.record, done.split, done.described)
+    (rows,) = describer.rows()
+    return replace(done, split=None, described={}, rows=rows)

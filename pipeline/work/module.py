@@ -1,0 +1,307 @@
+"""One module's way: read -> open -> deduplicate -> describe."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import btf
+
+from ..engine.isolation import WorkerExit
+from ..files.read import ReadError, decompress, read_stored
+from ..model.engine import TRIES_ALONE
+from ..model.errors import InternalError, OutputError, SourceError
+from ..model.options import ENCODE_ALL, KernelContext
+from ..model.records import (
+    BAD_BTF,
+    BAD_NAME,
+    CRASHED,
+    DONE,
+    ENCODE_FAILED,
+    ENCODE_TIMEOUT,
+    FAILED,
+    NO_BTF,
+    TIMED_OUT,
+    UNREADABLE,
+    WRONG_BASE,
+    Failure,
+    ModuleInput,
+    ModuleRecord,
+)
+from ..sources import names
+from ..tables import results
+from ..tables.kinds import kind_counts
+from ..tables.results import Entry
+from .encode import EncodeError, installed_encoder
+from .open import open_input
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from ..tables.describe import Describer
+
+_BTF_MARK = b".BTF\0"  # the name of the section, in an ELF file that has it
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleResult:
+    """A module that was worked on.
+
+    content    its split BTF file, if there is one
+    split      the same, parsed; where tables are made, with what ``Describer.describe`` found
+    rows       its rows, where they were made already
+    key        of its result; None where nothing can be known without trying again
+    """
+
+    record: ModuleRecord
+    content: bytes | None = None
+    split: btf.BTF | None = None
+    described: Mapping[str, Any] = field(default_factory=dict)
+    rows: pa.RecordBatch | None = None
+    key: str | None = None
+    stored_sha256: str | None = None
+    debug_sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CacheHit:
+    """A module whose result is there already."""
+
+    entry: Entry
+    stored_sha256: str
+    debug_sha256: str | None
+
+
+def run_module(
+    module: ModuleInput,
+    index: btf.BaseIndex,
+    context: KernelContext,
+    describer: Describer | None = None,
+    cached: Mapping[str, Entry] = MappingProxyType({}),
+) -> ModuleResult | CacheHit:
+    """Read a module, put it on the base and describe it.
+
+    describer  of its batch; None: only the split BTF and its sizes are wanted, and no digests
+    cached     entries of the results there are, by key
+
+    What is wrong with the input becomes part of the record. Raises OutputError, SourceError,
+    MemoryError; InternalError for a bug of ours.
+    """
+    name, facts = default_module_name(module), _facts_of(module)
+    digest = key = done = None
+    with_debug = False  # whether the file with debug information may have had a say
+    try:
+        if module.problem is not None:
+            raise ReadError(UNREADABLE, module.problem)
+        stored = read_stored(module.content_path)
+        if describer is not None:
+            digest = hashlib.sha256(stored).hexdigest()
+            key = results.key_of(context.digest, name, digest, module.debug is not None)
+            hit = _cache_hit(module, digest, cached.get(key))
+            if hit is not None:
+                return hit
+            if module.debug is not None:  # of which something may have been read
+                stored = read_stored(module.content_path)
+        data = decompress(stored)
+        if describer is not None:
+            facts["input_sha256"] = digest if data is stored else hashlib.sha256(data).hexdigest()
+        if module.debug is not None:
+            with_debug = context.options.encode == ENCODE_ALL or _BTF_MARK not in bytes(data)
+        done = _deduplicate(facts, name, module, data, index, context, describer)
+    except btf.BtfError as error:
+        facts["failure"] = failure_of(error)
+    except (EncodeError, ReadError) as error:
+        facts["failure"] = Failure(error.kind, error.message)
+    except _BadNameError as error:
+        facts["failure"] = error.failure
+    except (OutputError, SourceError, MemoryError):
+        raise
+    except Exception as error:
+        raise internal_error(facts["path"], error) from error
+    debug_digest = None
+    if describer is not None and (with_debug or facts.get("encoder") is not None):
+        debug_digest = _debug_digest(module)
+    content, split, described = done or (None, None, {})
+    record = ModuleRecord(**facts)
+    return ModuleResult(record, content, split, described, None, key, digest, debug_digest)
+
+
+def _facts_of(module: ModuleInput) -> dict[str, Any]:
+    """Begin a module's record; more is filled in as it becomes known."""
+    return {
+        "module": module.name,
+        "object_id": module.object_id,
+        "source": module.source,
+        "path": names.printable(module.path),
+        "status": FAILED,
+    }
+
+
+def _cache_hit(module: ModuleInput, digest: str, entry: Entry | None) -> CacheHit | None:
+    """Return the result that there is of this very content, if it still holds."""
+    if entry is None:
+        return None
+    debug = _debug_digest(module) if entry.debug_sha256 is not None else None
+    return CacheHit(entry, digest, debug) if debug == entry.debug_sha256 else None
+
+
+def _debug_digest(module: ModuleInput) -> str | None:
+    """Digest the file with debug information."""
+    debug = module.debug
+    return (
+        _stored_digest(debug.content_path) if debug is not None and debug.problem is None else None
+    )
+
+
+def _stored_digest(path: str) -> str | None:
+    try:
+        return hashlib.sha256(read_stored(path)).hexdigest()
+    except ReadError:
+        return None
+
+
+class _BadNameError(Exception):
+    """A module that calls itself what no module can be called."""
+
+    def __init__(self, name: str) -> None:
+        message = f"the module calls itself {name!r}, which is no name for a module"
+        super().__init__(name)
+        self.failure = Failure(BAD_NAME, message, ".modinfo")
+
+
+def _deduplicate(
+    facts: dict[str, Any],
+    name: str,
+    module: ModuleInput,
+    data: bytes | memoryview,
+    index: btf.BaseIndex,
+    context: KernelContext,
+    describer: Describer | None,
+) -> tuple[bytes, btf.BTF | None, Mapping[str, Any]]:
+    """Open a module, put it on the base, and describe it; ``facts`` are filled in on the way.
+
+    name  what the module is called if it does not say so itself
+
+    Returns the split BTF file, the same parsed, and what ``Describer.describe`` found.
+    """
+    if describer is None and module.debug is None and context.options.encode != ENCODE_ALL:
+        brief = btf.dedup_bytes(data, index)
+        if brief is not None:
+            facts |= brief._asdict() | {
+                "status": DONE,
+                "form": btf.STANDALONE,
+                "input_bytes": len(data),
+                "bytes_out": len(brief.content),
+            }
+            return facts.pop("content"), None, {}
+    opened = open_input(module, data, index, context, facts["path"])
+    found = opened.module
+    facts.update(
+        form=found.form,
+        encoder=opened.encoder,
+        module_name=name if found.name is None else names.printable(found.name),
+        input_bytes=found.input_bytes,
+        types_in=found.btf.type_count,
+        type_bytes_in=found.btf.words.nbytes,
+        string_bytes_in=found.btf.strings.nbytes,
+        build_id=found.build_id,
+        release=names.printable(found.release) if found.release is not None else None,
+        depends=tuple(names.printable(name) for name in found.depends),
+    )
+    if found.name is not None and not names.MODULE_NAME.fullmatch(found.name):
+        raise _BadNameError(found.name)
+    result = btf.dedup_module(found, index)
+    split = result.btf
+    content = split.to_bytes()
+    facts.update(
+        status=DONE,
+        bytes_out=len(content),
+        types_out=split.type_count,
+        type_bytes_out=split.words.nbytes,
+        string_bytes_out=split.strings.nbytes,
+    )
+    if describer is None:
+        return content, split, {}
+    facts["output_sha256"] = hashlib.sha256(content).hexdigest()
+    facts["kinds_in"], facts["kind_bytes_in"] = kind_counts(found.btf)
+    facts["kinds_out"], facts["kind_bytes_out"] = kind_counts(split)
+    return content, split, describer.describe(found.btf, result)
+
+
+def default_module_name(module: ModuleInput) -> str:
+    """Name a module that does not say its name as the kernel would: as its file, with
+    underscores."""
+    return names.printable(names.stem(os.path.basename(module.path))).replace("-", "_")
+
+
+def failure_of(error: btf.BtfError) -> Failure:
+    """Put a BtfError into a record."""
+    kind = BAD_BTF
+    if isinstance(error, btf.NoBtfError):
+        kind = NO_BTF
+    elif isinstance(error, btf.WrongBaseError):
+        kind = WRONG_BASE
+    return Failure(kind, error.message, error.section, error.offset, error.type_id)
+
+
+def internal_error(what: str, error: Exception) -> InternalError:
+    """Say what we failed on, and where; to be called while ``error`` is handled."""
+    return InternalError(f"splitbtf failed on {what}: {error!r}\n{traceback.format_exc()}")
+
+
+def failed(module: ModuleInput, failure: Failure) -> ModuleResult:
+    """Record a module that nothing can be had of."""
+    return ModuleResult(ModuleRecord(**_facts_of(module), failure=failure))
+
+
+def lost(module: ModuleInput, end: WorkerExit, context: KernelContext) -> ModuleResult:
+    """Record a module that nothing can be had of, because whoever works on it dies."""
+    if end.timed_out:
+        failure = Failure(
+            TIMED_OUT,
+            f"work on it was ended: {end.reason} (--module-seconds allows more, and --retry "
+            "tries again)",
+        )
+    else:
+        failure = Failure(
+            CRASHED,
+            f"the worker died on this module alone, {TRIES_ALONE} times ({end.reason}); please "
+            "report it with the file (--retry tries again)",
+        )
+    digest = _stored_digest(module.content_path)
+    key = key_of(module, digest, context) if digest is not None else None
+    return replace(failed(module, failure), key=key, stored_sha256=digest)
+
+
+def key_of(module: ModuleInput, stored_sha256: str, context: KernelContext) -> str:
+    """Make the key under which a module's result is kept."""
+    name = default_module_name(module)
+    return results.key_of(context.digest, name, stored_sha256, module.debug is not None)
+
+
+def entry_of(module: ModuleInput, done: ModuleResult, context: KernelContext) -> Entry:
+    """Say what has to be known of a result to use it again; without a key where it cannot be."""
+    record = done.record
+    kind = record.failure.kind if record.failure is not None else None
+    encoder, seconds = record.encoder, None
+    if kind in (ENCODE_FAILED, ENCODE_TIMEOUT):
+        encoder = installed_encoder()
+    if kind == ENCODE_TIMEOUT:
+        seconds = context.options.encode_seconds
+    if kind == TIMED_OUT:
+        seconds = context.options.module_seconds
+    return Entry(
+        key=done.key or "",
+        module=module.name,
+        error_kind=kind,
+        bytes_out=record.bytes_out,
+        output_sha256=record.output_sha256,
+        encoder=encoder,
+        debug_sha256=done.debug_sha256,
+        seconds=seconds,
+    )
