@@ -55,13 +55,12 @@ def main(options: argparse.Namespace) -> int:
     with Explanations(options.out, options.kernel, options.module) as explanations:
         if options.type:
             return _say_types(explanations.of_type(options.module, options.type), options)
-        answer: ModuleAnswer | KernelAnswer
+        answer: Any
         if options.module:
             answer = explanations.of_module(options.module)
-            lines = module_lines(answer)
         else:
             answer = explanations.of_kernel()
-            lines = kernel_lines(answer)
+    lines = module_lines(answer) if options.module else kernel_lines(answer)
     if options.json:
         print_json(asdict(answer))
     else:

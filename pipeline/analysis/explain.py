@@ -16,9 +16,8 @@ from btf.compare.paths import way_to
 
 from ..files.storage import open_storage
 from ..model.errors import OutputError, QueryError
-from ..store.output import read_manifests
 from .find import find
-from .query import Tables
+from .query import Tables, check_kernel, committed_kernels
 
 # What became of a type that was asked for.
 STAYED = "stayed"  # although vmlinux has a type of its name
@@ -137,46 +136,33 @@ class TypeAnswers:
     nearest: tuple[str, ...] = ()
 
 
-class Explanations:
-    """The kernel of an output folder that is to be explained. A context manager."""
+class Explanations(Tables):
+    """The tables of an output folder, to explain one of its kernels. A context manager."""
 
     def __init__(self, out: str, kernel: str | None = None, module: str | None = None) -> None:
         """Raises OutputError for a folder without kernels; QueryError when it is not clear which
         kernel is meant, or it has no such module."""
+        super().__init__(out)
         self._out = out
-        self._tables = Tables(out)
-        try:
-            self.kernel = self._the_kernel(kernel, module)
-        except BaseException:
-            self._tables.__exit__()
-            raise
-
-    def __enter__(self) -> Explanations:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._tables.__exit__()
+        self.kernel = self._the_kernel(kernel, module)
 
     def _the_kernel(self, kernel: str | None, module: str | None) -> str:
-        kernels = [row[0] for row in self._ask("SELECT kernel FROM kernels ORDER BY kernel")]
-        if kernel is not None and kernel not in kernels:
-            raise QueryError(f"no kernel {kernel!r}; there are: {', '.join(kernels)}")
-        if module is None:
-            having = kernels
-        else:
-            rows = self._ask(
+        check_kernel(kernel, self.kernels)
+        having = self.kernels
+        if module is not None:
+            rows = self._rows(
                 "SELECT DISTINCT kernel FROM modules WHERE module = $1 ORDER BY kernel", module
             )
             having = [row[0] for row in rows]
             if not having or (kernel is not None and kernel not in having):
-                raise QueryError(f"no module {module!r} in {kernel or ', '.join(kernels)}")
+                raise QueryError(f"no module {module!r} in {kernel or ', '.join(self.kernels)}")
         if kernel is None and len(having) > 1:
             raise QueryError(f"which kernel? Name one with --kernel: {', '.join(having)}")
         return kernel or having[0]
 
     def of_kernel(self) -> KernelAnswer:
         """All root causes of the kernel."""
-        rows = self._ask(
+        rows = self._rows(
             """
             SELECT root_kind, root_name, any_value(own.reason), m.difference,
                    list_sort(list_distinct(list(m.module))),
@@ -192,7 +178,7 @@ class Explanations:
             """,
             self.kernel,
         )
-        ((modules, type_bytes),) = self._ask(
+        ((modules, type_bytes),) = self._rows(
             "SELECT count(*), coalesce(sum(type_bytes_out), 0)::BIGINT FROM modules "
             "WHERE kernel = $1 AND status = 'done'",
             self.kernel,
@@ -250,7 +236,7 @@ class Explanations:
         return answer(REFERS, cause=cause, row=row, way=way)
 
     def _causes(self, module: str) -> tuple[Cause, ...]:
-        rows = self._ask(
+        rows = self._rows(
             """
             SELECT root_kind, root_name, root_global_id, root_base_type_id, difference,
                    root_types, root_bytes,
@@ -264,7 +250,7 @@ class Explanations:
         )
         counts = {
             (kind, name): count
-            for kind, name, count in self._ask(
+            for kind, name, count in self._rows(
                 "SELECT root_kind, root_name, count(DISTINCT module) FROM misses "
                 "WHERE kernel = $1 GROUP BY ALL",
                 self.kernel,
@@ -278,24 +264,14 @@ class Explanations:
             kind, name, global_id, base_type_id, difference, types, size = head
             stayed = tuple(UnmergedRow(*member[:-1]) for member in members)
             of_itself = [member[6] for member in members if member[-1]]
-            causes.append(
-                Cause(
-                    kind,
-                    name,
-                    global_id & 0xFFFFFFFF,
-                    base_type_id,
-                    of_itself[0] if of_itself else "several",
-                    difference,
-                    types,
-                    size,
-                    stayed,
-                    counts[kind, name],
-                )
-            )
+            reason = of_itself[0] if of_itself else "several"
+            ids = (global_id & 0xFFFFFFFF, base_type_id)
+            facts = (reason, difference, types, size, stayed, counts[kind, name])
+            causes.append(Cause(kind, name, *ids, *facts))
         return tuple(causes)
 
     def _copies(self, module: str, type_id: int) -> int:
-        ((count,),) = self._ask(
+        ((count,),) = self._rows(
             "SELECT count(DISTINCT module) FROM types WHERE kernel = $1 AND module <> '' "
             "AND fingerprint = (SELECT fingerprint FROM types "
             "WHERE kernel = $1 AND module = $2 AND type_id = $3)",
@@ -307,7 +283,7 @@ class Explanations:
 
     def _sizes(self, module: str) -> tuple[int, int]:
         """Types and bytes of types of a module after dedup."""
-        ((status, types, size, error),) = self._ask(
+        ((status, types, size, error),) = self._rows(
             "SELECT status, types_out, type_bytes_out, error FROM modules "
             "WHERE kernel = $1 AND module = $2",
             self.kernel,
@@ -318,23 +294,21 @@ class Explanations:
         return types, size
 
     def _open(self, module: str) -> btf.BTF:
-        (folder,) = (
-            manifest.btf_folder
-            for manifest in read_manifests(self._out)
-            if manifest.kernel == self.kernel
-        )
+        folders = {m.kernel: m.btf_folder for m in committed_kernels(self._out)}
+        storage, split = open_storage(self._out), None
         try:
-            storage = open_storage(self._out)
-            base = btf.parse(storage.read(f"{folder}/vmlinux.btf"), path=f"{folder}/vmlinux.btf")
-            path = f"{folder}/{module}.btf"
-            return btf.parse(storage.read(path), base, path=path)
+            for name in ("vmlinux", module):
+                path = f"{folders[self.kernel]}/{name}.btf"
+                split = btf.parse(storage.read(path), split, path=path)
+            assert split is not None
+            return split
         except OSError as error:
             raise OutputError(f"cannot read {error.filename}: {error.strerror}") from error
         except btf.BtfError as error:
             raise OutputError(str(error)) from error
 
-    def _ask(self, sql: str, *values: Any) -> tuple[tuple[Any, ...], ...]:
-        return self._tables.ask(sql, values).rows
+    def _rows(self, sql: str, *values: Any) -> tuple[tuple[Any, ...], ...]:
+        return self.ask(sql, values).rows
 
 
 _WORDS = {

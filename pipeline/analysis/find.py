@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..model.errors import QueryError
-from .query import Tables
+from .query import Tables, check_kernel
 
 NEAREST = 5
 
@@ -58,8 +59,8 @@ def find(
     Raises OutputError for a folder without kernels; QueryError when no kernel is called
     ``kernel``, or none has that module.
     """
-    opened = [(out, Tables(out)) for out in outs]
-    try:
+    with contextlib.ExitStack() as stack:
+        opened = [(out, stack.enter_context(Tables(out))) for out in outs]
         _check(opened, kernel, module)
         rows: list[Any] = [
             (out, *row) for out, tables in opened for row in _rows(tables, name, kernel)
@@ -75,9 +76,6 @@ def find(
             facts = dict(zip(_FACTS, row, strict=True))
             found.append(FoundType(**{**facts, "fingerprint": row[-1].hex()}, meaning=meaning))
         return Search(tuple(found), () if found else _nearest(opened, name, kind, kernel))
-    finally:
-        for _, tables in opened:
-            tables.__exit__()
 
 
 _FACTS = (
@@ -88,14 +86,10 @@ _Opened = Sequence[tuple[str, Tables]]
 
 
 def _check(opened: _Opened, kernel: str | None, module: str | None) -> None:
-    kernels = sorted(
-        row[0] for _, tables in opened for row in tables.ask("SELECT kernel FROM kernels").rows
-    )
-    if kernel is not None and kernel not in kernels:
-        raise QueryError(f"no kernel {kernel!r}; there are: {', '.join(kernels)}")
+    kernels = sorted(kernel for _, tables in opened for kernel in tables.kernels)
+    check_kernel(kernel, kernels)
     if module is not None:
-        asked = "SELECT count(*) FROM modules WHERE module = ? AND ($2 IS NULL OR kernel = $2)"
-        asked = asked.replace("?", "$1")
+        asked = "SELECT count(*) FROM modules WHERE module = $1 AND ($2 IS NULL OR kernel = $2)"
         if not any(tables.ask(asked, [module, kernel]).rows[0][0] for _, tables in opened):
             raise QueryError(f"no module {module!r} in {kernel or ', '.join(kernels)}")
 

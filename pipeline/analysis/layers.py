@@ -24,8 +24,9 @@ from btf.layers.shared import SharedLayer, share
 
 from ..files.remote import is_uri
 from ..files.storage import Stored, open_storage, publish_folder
-from ..model.errors import OutputError, QueryError, SourceError
-from ..store.output import Manifest, read_manifests, read_table
+from ..model.errors import OutputError, SourceError
+from ..store.output import Manifest, read_table
+from .query import check_kernel, committed_kernels
 
 FORMAT = 1
 BASE, SHARED, DESCRIPTION = "vmlinux.btf", "shared.btf", "layers.json"
@@ -88,15 +89,9 @@ def layer_kernels(
     if is_uri(target):
         raise OutputError(f"{target}: layers are written to a folder of this machine only")
     names = loaded_modules(loaded) if loaded is not None else None
-    manifests = read_manifests(out)
-    if not manifests:
-        raise OutputError(
-            f"{out}: no kernel there; `splitbtf run -o {out}` puts some into this folder"
-        )
-    wanted = [m for m in manifests if kernel in (None, m.kernel)]
-    if not wanted:
-        there = ", ".join(m.kernel for m in manifests)
-        raise QueryError(f"no kernel {kernel!r}; there are: {there}")
+    manifests = committed_kernels(out)
+    check_kernel(kernel, [manifest.kernel for manifest in manifests])
+    wanted = [manifest for manifest in manifests if kernel in (None, manifest.kernel)]
     return [_LayeredKernel(out, m, min_modules).write(target, by, names) for m in wanted]
 
 
@@ -173,7 +168,7 @@ class _LayeredKernel:
             kernel=self.name,
             by=by,
             folder=folder,
-            base_bytes=_bytes(self.base),
+            base_bytes=len(self.base.to_bytes()),
             modules=len(self.modules),
             shared_types=self.shared.shared.type_count,
             on_others=sum(p is not None for p in parents) if self.chains is not None else None,
@@ -249,13 +244,9 @@ def _parse(folder: Stored, name: str, base: btf.BTF | None = None) -> btf.BTF:
         raise OutputError(f"{error}; was the file changed?") from error
 
 
-def _bytes(layer: btf.BTF) -> int:
-    return len(layer.to_bytes())
-
-
 def _layout(layers: Sequence[btf.BTF], loaded: Iterable[int] | None) -> LayoutCost:
     """Sums over all layers, and over those that are loaded."""
-    sizes = [_bytes(layer) for layer in layers]
+    sizes = [len(layer.to_bytes()) for layer in layers]
     return LayoutCost(
         files=len(layers),
         types=sum(layer.type_count for layer in layers),

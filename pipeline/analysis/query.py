@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from ..files.remote import RemoteFolder
 from ..files.storage import Storage, open_storage
@@ -32,6 +32,22 @@ class QueryResult:
         return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
 
 
+def committed_kernels(out: str) -> list[Manifest]:
+    """The manifests of an output folder. Raises OutputError when there is no kernel in it."""
+    manifests = read_manifests(out)
+    if not manifests:
+        raise OutputError(
+            f"{out}: no kernel there; `splitbtf run -o {out}` puts some into this folder"
+        )
+    return list(manifests)
+
+
+def check_kernel(kernel: str | None, known: Sequence[str]) -> None:
+    """Raise QueryError if there is no kernel of that name; None means any."""
+    if kernel is not None and kernel not in known:
+        raise QueryError(f"no kernel {kernel!r}; there are: {', '.join(known)}")
+
+
 class Tables:
     """The tables of an output folder, open for queries. A context manager."""
 
@@ -41,18 +57,15 @@ class Tables:
 
         self._error = duckdb.Error
         self._registered = 0
-        manifests = read_manifests(out)
-        if not manifests:
-            raise OutputError(
-                f"{out}: no kernel there; `splitbtf run -o {out}` puts some into this folder"
-            )
+        manifests = committed_kernels(out)
+        self.kernels = sorted(manifest.kernel for manifest in manifests)
         self._connection = duckdb.connect()
         try:
             self._make_views(open_storage(out), manifests)
         except (OSError, duckdb.Error) as error:
             raise OutputError(f"cannot read the tables in {out}: {error}") from error
 
-    def __enter__(self) -> Tables:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
