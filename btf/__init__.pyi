@@ -91,8 +91,8 @@ from .types.typebase import Linkage as Linkage
 from .types.typebase import Reference as Reference
 from .types.typebase import Type as Type
 from .types.typebase import Unknown as Unknown
-from .unmerged.find import Miss as Miss
 from .unmerged.find import RootCause as RootCause
-from .unmerged.find import misses as misses
+from .unmerged.find import UnmergedType as UnmergedType
+from .unmerged.find import unmerged_types as unmerged_types
 from .unmerged.names import BaseNames as BaseNames
 from .warmup import warm_up as warm_up

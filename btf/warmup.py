@@ -252,14 +252,14 @@ def _compile_rows() -> None:
 def _compile_misses() -> None:
     """Explain a module that defines what its base only declares."""
     from .deduplication.deduplicate import DedupResult
-    from .unmerged.find import misses
+    from .unmerged.find import unmerged_types
 
     declared = struct.pack("=3I", 1, kinds.info_word(kinds.FWD), 0)
     base = parse(pack(NATIVE, 0, declared, b"\0s\0"))
     index = BaseIndex.build(base)
     defined = struct.pack("=3I", 1, kinds.info_word(kinds.STRUCT), 4)
     split = parse(pack(NATIVE, 0, defined, b""), index.base)
-    misses(split, DedupResult(split, np.arange(3, dtype=np.uint32)), index)
+    unmerged_types(split, DedupResult(split, np.arange(3, dtype=np.uint32)), index)
 
 
 # By name: the longest first, and each after what it builds on.

@@ -14,33 +14,19 @@ import numpy as np
 from ..compiled.jit import compiled
 from ..fingerprint.fingerprints import BaseFingerprints, fingerprints
 from ..format.kinds import (
-    DATASEC,
     ELEMENT_NAME,
     ELEMENT_REF,
     ELEMENT_WORDS,
-    ENUM,
-    ENUM64,
-    FEWEST_REFS,
-    FIRST_REF,
     FIXED_REFS,
     FIXED_WORDS,
-    FLOAT,
-    FUNC,
     FUNC_PROTO,
-    FWD,
     HEAD_IS_REF,
     HEAD_WORDS,
     INFO_VLEN_MASK,
-    INT,
-    KIND_COUNT,
-    REF_EACH,
-    REF_STEP,
-    STRUCT,
-    TYPEDEF,
-    UNION,
-    VAR,
+    NAME_SPACE,
     kind_of,
 )
+from ..format.records import reference_count, reference_word
 from ..format.strings import common_string
 from ..types.btf import BTF, freeze
 from ..types.typebase import Type, type_at
@@ -52,13 +38,6 @@ FULL = -2  # no room for all rows
 
 _ROWS = 1024
 _MAX_OPEN = 64  # nameless pairs that are looked into; of more, ask
-
-# Name spaces of C, as ``shallow.TYPE_NAMESPACES`` has them; 0: what has no name.
-_SPACE = np.zeros(KIND_COUNT, np.uint8)
-_SPACE[[STRUCT, UNION, ENUM, ENUM64, FWD]] = 1
-_SPACE[[INT, FLOAT, TYPEDEF]] = 2
-_SPACE[[FUNC, VAR, DATASEC]] = 3, 4, 5
-_SPACE.setflags(write=False)
 
 
 class Level(NamedTuple):
@@ -271,7 +250,7 @@ def _named(base, own, type_id):  # type: ignore[no-untyped-def]
     if type_id == 0:
         return 0, np.int64(0)
     at = _start(base, own, type_id)
-    space = np.int64(_SPACE[kind_of(_word(base, own, type_id, at + 1))])
+    space = np.int64(NAME_SPACE[kind_of(_word(base, own, type_id, at + 1))])
     name = np.int64(_word(base, own, type_id, at))
     if space == 0 or name == 0:
         return 0, np.int64(0)
@@ -331,14 +310,11 @@ def _look_ahead(base, one, a, other, b, work):  # type: ignore[no-untyped-def]
             work.open[opened] = row
             opened += 1
         kind = kind_of(info)
-        references = np.int64(FEWEST_REFS[kind])
-        if REF_EACH[kind]:
-            references += np.int64(info & INFO_VLEN_MASK)
+        references = reference_count(info)
         if count + references > len(rows):
             return FULL
-        word = np.int64(FIRST_REF[kind]) + references * REF_STEP[kind]
-        for _ in range(references):  # the last one first: the stack turns them round
-            word -= REF_STEP[kind]
+        for number in range(references):  # the last one first: the stack turns them round
+            word = reference_word(info, references - 1 - number)
             x = np.int64(_word(base, one, a, at + word))
             y = np.int64(_word(base, other, b, to + word))
             if not _same(base, one, x, other, y):

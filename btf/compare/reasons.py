@@ -1,7 +1,7 @@
 """The reasons for which two types differ, as short codes for tables, each explained once.
 
-``shallow`` finds those of ``REASONS``. ``MISS_REASONS`` are of ``btf.misses``: why types stay that
-do not differ.
+``shallow`` finds those of ``REASONS``. ``UNMERGED_REASONS`` are of ``btf.unmerged_types``: why
+types stay that do not differ.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ REASONS: dict[str, str] = {
     LINKAGE: "static in one, global or extern in the other",
 }
 
-MISS_REASONS: dict[str, str] = {
+UNMERGED_REASONS: dict[str, str] = {
     SEVERAL: "more than one type has this name, so that it cannot be told which is meant",
     STRINGS: "the same, but the base holds a name twice, and names are compared by their place",
     ORDER: "the same, but not when dedup compared the two: it depends on the order of the types",

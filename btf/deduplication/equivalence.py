@@ -24,8 +24,6 @@ import numpy as np
 from ..compiled.jit import compiled, noinline
 from ..format.kinds import (
     ARRAY,
-    ELEMENT_WORDS,
-    FIXED_WORDS,
     FUNC_PROTO,
     FWD,
     HEAD_WORDS,
@@ -39,6 +37,7 @@ from ..format.kinds import (
     is_scalar,
     kind_of,
 )
+from ..format.records import record_length
 from .equivalence_cache import NOT_EQUAL, known_verdict, note_mapped
 from .signature import CANONICAL, EPOCH, IN_PROGRESS, PAIRED, START, mix, word_at
 from .state import (
@@ -100,13 +99,6 @@ def same_words(base, own, a, b, count):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def full_length(info):  # type: ignore[no-untyped-def]
-    """Words of a record, from its info word."""
-    kind = kind_of(info)
-    return HEAD_WORDS + FIXED_WORDS[kind] + np.int64(info & INFO_VLEN_MASK) * ELEMENT_WORDS[kind]
-
-
-@compiled
 def same_record(base, own, records, a, b):  # type: ignore[no-untyped-def]
     """Whether two types have the same words, references included."""
     at_a = np.int64(records[a, START])
@@ -114,7 +106,7 @@ def same_record(base, own, records, a, b):  # type: ignore[no-untyped-def]
     info = word_at(base, own, at_a + 1)
     if info != word_at(base, own, at_b + 1):
         return False
-    return same_words(base, own, at_a, at_b, full_length(info))
+    return same_words(base, own, at_a, at_b, record_length(info))
 
 
 @compiled

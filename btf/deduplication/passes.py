@@ -76,6 +76,7 @@ from ..format.kinds import (
     UNION,
     kind_of,
 )
+from ..format.records import record_length
 from ..format.strings import MIXED, PIECE_BITS, map_runs, map_strings
 from .abi import clashing_struct
 from .candidates import (
@@ -93,7 +94,6 @@ from .equivalence import (
     UNWALKABLE,
     clear_pairs,
     equivalent,
-    full_length,
     is_mapped,
     merge_pairs,
     resolve,
@@ -512,7 +512,7 @@ def compact(own, offset, count, records, first_own, base_changed, new_ids, out, 
         at = np.int64(records[first_own + index, START]) - offset
         info = own[at + 1]
         kind = kind_of(info)
-        words = full_length(info)
+        words = record_length(info)
         out_offsets[number] = length
         for i in range(words):
             out[length + i] = own[at + i]

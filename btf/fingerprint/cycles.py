@@ -21,6 +21,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..compiled.jit import compiled
+from ..format.records import reference_at, reference_count
 from .graph import Graph, find_components, read_graph
 from .hashing import (
     BASE_ID,
@@ -32,8 +33,6 @@ from .hashing import (
     absorb,
     finish,
     record_label,
-    reference_at,
-    reference_count,
     start,
 )
 from .refine import Partition, refine

@@ -8,7 +8,8 @@ import numpy as np
 
 from ..compiled.jit import compiled
 from ..format.kinds import STRUCT, UNION, kind_of
-from .hashing import record_label, reference_at, reference_count
+from ..format.records import reference_at, reference_count
+from .hashing import record_label
 
 
 class Graph(NamedTuple):

@@ -90,32 +90,6 @@ def start(use, kept):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def reference_count(info):  # type: ignore[no-untyped-def]
-    """How many references a record has, void included."""
-    kind = kind_of(info)
-    count = np.int64(HEAD_IS_REF[kind]) + FIXED_REFS[kind]
-    if ELEMENT_REF[kind] >= 0:
-        count += np.int64(info & INFO_VLEN_MASK)
-    return count
-
-
-@compiled
-def reference_at(words, at, number):  # type: ignore[no-untyped-def]
-    """Type id that the record at word ``at`` refers to: reference ``number`` in record order."""
-    kind = kind_of(words[at + 1])
-    if HEAD_IS_REF[kind]:
-        if number == 0:
-            return np.int64(words[at + 2])
-        number -= 1
-    body = at + HEAD_WORDS
-    if number < FIXED_REFS[kind]:
-        return np.int64(words[body + number])
-    number -= FIXED_REFS[kind]
-    body += np.int64(FIXED_WORDS[kind]) + number * ELEMENT_WORDS[kind] + ELEMENT_REF[kind]
-    return np.int64(words[body])
-
-
-@compiled
 def _absorb_text(a, b, base_strings, own_strings, offset):  # type: ignore[no-untyped-def]
     """The state after a string: eight bytes at a time, then its length, marked as such."""
     text, at = base_strings, offset

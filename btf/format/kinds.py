@@ -308,6 +308,7 @@ QUALIFIERS = _kinds(lambda spec: spec.transparent and spec.keyword != "")
 SCALARS = _kinds(lambda spec: spec.equivalence is Equivalence.SCALAR)
 SIZED = _kinds(lambda spec: spec.has_size)
 KEYWORDS = {spec.kind: spec.keyword for spec in SPECS if spec.keyword}
+NEVER_MERGED = _kinds(lambda spec: spec.equivalence is Equivalence.NEVER)
 
 
 def _per_kind(value: Callable[[KindSpec], int]) -> np.ndarray:
@@ -385,7 +386,7 @@ _ENUM_MASK = sum(1 << kind for kind in ENUMS)
 _SCALAR_MASK = sum(1 << kind for kind in SCALARS)
 _TRANSPARENT_MASK = sum(1 << kind for kind in TRANSPARENT)
 _CHAIN_MASK = sum(1 << s.kind for s in SPECS if s.equivalence is Equivalence.CHAIN)
-_NEVER_MASK = sum(1 << s.kind for s in SPECS if s.equivalence is Equivalence.NEVER)
+_NEVER_MASK = sum(1 << kind for kind in NEVER_MERGED)
 assert MAX_KIND < 63
 
 

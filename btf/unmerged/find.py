@@ -1,9 +1,10 @@
-"""The misses of a module: every named type that stayed although the base has its name, and why."""
+"""Every named type that stayed in a module although the base has one of its name, and why."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -14,31 +15,22 @@ from ..compare.shallow import only_declared
 from ..compiled.arguments import drop_flattened
 from ..deduplication.deduplicate import DedupResult
 from ..deduplication.index import BaseIndex
-from ..format import kinds
+from ..format.kinds import COMPOSITES, NEVER_MERGED
 from ..types.btf import BTF
 from ..types.objects import Composite, Func, Fwd, Struct, Union
 from ..types.typebase import spell
-from . import root_causes as blaming
-from . import whatif
-from .again import Mender, several_of_a_name
-from .names import NAME_SPACE, VARIABLES, BaseNames, find_namesakes
-from .pairs import (
-    BASE_DECLARES,
-    FOLLOW,
-    LINKS,
-    MODULE_DECLARES,
-    PAIRS,
-    Pairs,
-    make_pairs,
-    new_pairs,
-)
-from .records import Types
+from .blocked import FIRST, Blocked, mark_blocked_by_fwd
+from .names import BaseNames, find_namesakes
+from .pairs import BASE_DECLARES, FOLLOW, LINKS, MODULE_DECLARES, PAIRS, Pairs, make_pairs
+from .records import ModuleRecords
+from .root_causes import Causes, propagate_root_causes
+from .simulate import Simulation
 
 LABELS = ("vmlinux", "the module")
 
-# Root causes of one module for which it is worked out anew which types are the first to lead to
-# what the base only declares. That takes a walk through the whole module each time.
-MAX_WALKS = 64
+# Root causes of a module whose replacement is simulated, where the base only declares what the
+# module defines: then dedup walks through most of the module each time.
+MAX_SIMULATIONS = 64
 
 MAX_HOPS = 256  # references that a path is followed; what is beyond is left out
 
@@ -62,7 +54,7 @@ class RootCause:
 
 
 @dataclass(frozen=True, slots=True)
-class Miss:
+class UnmergedType:
     """A named type that stayed although the base has one of its name.
 
     type_id         of the module's type, after dedup
@@ -71,7 +63,7 @@ class Miss:
     reason          a code of ``reasons``
     path            the way to the root cause, as C says it
     root            the same object for all types that have it
-    sole            whether it would go if the root cause were mended; None: not worked out
+    sole            whether it would go if the root cause were replaced; None: not worked out
     """
 
     type_id: int
@@ -83,10 +75,10 @@ class Miss:
     sole: bool | None
 
 
-def misses(
+def unmerged_types(
     source: BTF, result: DedupResult, index: BaseIndex, names: BaseNames | None = None
-) -> list[Miss]:
-    """Why types of a module stayed, in the order of their ids.
+) -> list[UnmergedType]:
+    """Explain named types that stayed although the base has their name, in the order of their ids.
 
     source  the module as it was: standalone or split, as it was given to dedup
     result  what dedup made of it
@@ -104,7 +96,7 @@ def misses(
 
 
 @dataclass(frozen=True, slots=True)
-class _Cause:
+class _Why:
     """Why one own type stayed. ``root``: (the module's type, the base's)."""
 
     reason: str
@@ -121,9 +113,8 @@ class _Finder:
     def __init__(
         self, source: BTF, result: DedupResult, index: BaseIndex, names: BaseNames
     ) -> None:
-        self.source, self.id_map, self.index, self.names = source, result.id_map, index, names
-        self.result = result
-        self.btf = result.btf
+        self.source, self.result, self.index, self.names = source, result, index, names
+        self.id_map, self.btf = result.id_map, result.btf
         self.first_own = index.type_end
         self._steps: dict[int, tuple[str, int]] = {}
         count = self.btf.type_count
@@ -135,13 +126,13 @@ class _Finder:
 
     def close(self) -> None:
         """Let go of the arrays."""
-        for name in ("types", "pairs", "blame", "what"):
+        for name in ("records", "pairs", "causes", "blocked"):
             if name in self.__dict__:
                 drop_flattened(self.__dict__[name])
 
-    def rows(self) -> list[Miss]:
-        """All misses."""
-        self.types = Types(
+    def rows(self) -> list[UnmergedType]:
+        """All of them."""
+        self.records = ModuleRecords(
             self.index.words,
             self.index.starts,
             self.btf.words,
@@ -151,102 +142,96 @@ class _Finder:
             self.source.start_id,
             self.id_map,
         )
+        namesakes = self.names.ids, self.first, self.count
         self.pairs = self._pairs()
         pairs, links = int(self.pairs.counts[PAIRS]), int(self.pairs.counts[LINKS])
-        self.blame = blaming.new_blame(pairs, links, self.btf.type_count)
-        blaming.lay_blame(
-            self.types, self.pairs, self.blame, self.names.ids, self.first, self.count
-        )
+        self.causes = Causes.of(pairs, links, self.btf.type_count)
+        propagate_root_causes(self.records, self.pairs, self.causes, *namesakes)
         self.kinds = self.btf.own_kinds
-        self._composite = (self.kinds == kinds.STRUCT) | (self.kinds == kinds.UNION)
-        self.what = self._firsts()
-        causes = {own: self._cause(own) for own in np.flatnonzero(self.count).tolist()}
-        roots, sole = self._roots(causes)
+        self._composite = np.isin(self.kinds, list(COMPOSITES))
+        self.blocked = self._find_blocked()
+        reasons_found = {own: self._why(own) for own in np.flatnonzero(self.count).tolist()}
+        roots, sole = self._roots(reasons_found)
         return [
-            Miss(
+            UnmergedType(
                 self.first_own + own,
                 self._namesake(own),
                 int(self.count[own]),
-                cause.reason or roots[cause.root].reason,
-                cause.path,
-                roots[cause.root],
+                why.reason or roots[why.root].reason,
+                why.path,
+                roots[why.root],
                 sole.get(own),
             )
-            for own, cause in causes.items()
+            for own, why in reasons_found.items()
         ]
 
     def _pairs(self) -> Pairs:
         room = 4 * self.namesakes_found + 256
         while True:
-            pairs = new_pairs(room, 4 * room)
-            if make_pairs(self.types, pairs, self.names.ids, self.first, self.count):
+            pairs = Pairs.of(room, 4 * room)
+            if make_pairs(self.records, pairs, self.names.ids, self.first, self.count):
                 return pairs
             room *= 4
 
-    def _firsts(self) -> whatif.WhatIf:
-        """Find the types that stayed as the first that lead to what the base only declares."""
-        own_words = len(self.btf.words)
-        what = whatif.new_whatif(self.btf.type_count, own_words, self.source.type_count)
+    def _pairs_in_state(self, state: int) -> tuple[np.ndarray, np.ndarray]:
+        """(own type's id, base's id) of the pairs of namesakes that are in a state."""
         found = int(self.pairs.counts[PAIRS])
         module, base = self.pairs.module[:found], self.pairs.base[:found]
-        declared = np.flatnonzero(
-            (self.pairs.state[:found] == BASE_DECLARES)
-            & (module >= self.first_own)
-            & (base < self.first_own)
-        )
-        own = self.pairs.module[declared].astype(np.int64) - self.first_own
+        chosen = (self.pairs.state[:found] == state) & (self.pairs.named[:found] != 0)
+        chosen &= (module >= self.first_own) & (base < self.first_own)
+        return module[chosen].astype(np.int64), base[chosen].astype(np.int64)
+
+    def _find_blocked(self) -> Blocked:
+        blocked = Blocked.of(self.btf.type_count, self.source.type_count)
+        module, base = self._pairs_in_state(BASE_DECLARES)
+        own = module - self.first_own
         composite = self._composite[own]
-        declarations, numbers = np.unique(base[declared][composite], return_inverse=True)
-        what.declared[own[composite]] = numbers + 1
-        self.has_definitions = bool(len(declarations))
+        _, numbers = np.unique(base[composite], return_inverse=True)
+        blocked.declared[own[composite]] = numbers + 1
+        self.has_definitions = bool(len(numbers))
         if self.has_definitions:
-            whatif.hold_back(self.types, self.blame, what, whatif.NOBODY)
-        whatif.count_users(self.types, what)
-        whatif.index_references(self.types, what)
-        # What should have gone and has not is beyond what is understood here: let it be.
-        excuse = self.blame.excuse
-        excuse[(excuse == blaming.NOTHING) & (what.held == whatif.NOT_HELD)] = blaming.SEVERAL
-        return what
+            mark_blocked_by_fwd(self.records, self.causes, blocked)
+        return blocked
 
     def _namesake(self, own: int) -> int:
         """The base's type that an own type is held against."""
-        mate = int(self.blame.mate[own])
-        return int(self.pairs.base[mate] if mate >= 0 else self.names.ids[self.first[own]])
+        pair = int(self.causes.counterpart[own])
+        return int(self.pairs.base[pair] if pair >= 0 else self.names.ids[self.first[own]])
 
-    def _cause(self, own: int) -> _Cause:
+    def _why(self, own: int) -> _Why:
         type_id = self.first_own + own
         found = self.btf[type_id]
         myself = (type_id, self._namesake(own))
-        mate = int(self.blame.mate[own])
-        if NAME_SPACE[found.kind] >= VARIABLES:
-            return _Cause(reasons.NEVER_MERGED, spell(found), myself)
-        state = self.pairs.state[mate]
-        if self.blame.root[mate] or state == BASE_DECLARES:
-            return _Cause("", spell(found), myself)  # its reason is that of the root cause
-        if self.blame.differs[mate]:
-            end = int(self.blame.nearest[mate])
+        pair = int(self.causes.counterpart[own])
+        if found.kind in NEVER_MERGED:
+            return _Why(reasons.NEVER_MERGED, spell(found), myself)
+        state = self.pairs.state[pair]
+        if self.causes.root[pair] or state == BASE_DECLARES:
+            return _Why("", spell(found), myself)  # its reason is that of the root cause
+        if self.causes.differs[pair]:
+            end = int(self.causes.nearest[pair])
             last = int(self.pairs.module[end]), int(self.pairs.base[end])
             reason = reasons.TARGET
             if isinstance(found, (Composite, Func)):
                 composite = isinstance(found, Composite)
                 reason = reasons.MEMBER_TYPE if composite else reasons.PROTOTYPE
-            return _Cause(reason, self._path(mate), last)
+            return _Why(reason, self._path(pair), last)
         if state == MODULE_DECLARES:
             return self._unbound(own)
-        if self.what.held[own]:
-            first = self.what.held[own] == whatif.FIRST
+        if self.blocked.state[own]:
+            first = self.blocked.state[own] == FIRST
             hops, end = self._way_before(own) if first else self._way_onward(own)
             definition = int(self.id_map[self.source.start_id + end])
             namesake = self._namesake(definition - self.first_own)
             path = way_as_c(hops, self.source[self.source.start_id + end])
             reason = reasons.DECLARED if first else reasons.SEVERAL
-            return _Cause(reason, path, (definition, namesake))
-        return _Cause(reasons.ORDER, spell(found), myself)
+            return _Why(reason, path, (definition, namesake))
+        return _Why(reasons.ORDER, spell(found), myself)
 
     def _path(self, pair: int) -> str:
         """How a pair leads to its nearest root, as C says it."""
         steps: list[str] = []
-        at, end = pair, int(self.blame.nearest[pair])
+        at, end = pair, int(self.causes.nearest[pair])
         while at != end and len(steps) < MAX_HOPS:
             text, at = self._step(at)
             steps.append(text)
@@ -258,11 +243,11 @@ class _Finder:
         if known is None:
             found = self.btf[int(self.pairs.module[pair])]
             text, at = called(found), pair
-            link = int(self.blame.next_link[at])
+            link = int(self.causes.next_link[at])
             while link >= 0:
                 text += accessor(found, int(self.pairs.link_word[link]))
                 at = int(self.pairs.link_to[link])
-                link = int(self.blame.next_link[at])
+                link = int(self.causes.next_link[at])
                 found = self.btf[int(self.pairs.module[at])]
                 if self.pairs.named[at]:
                     break
@@ -272,9 +257,9 @@ class _Finder:
     def _way_before(self, own: int) -> tuple[list[Hop], int]:
         """How a type led, before dedup, to what the base only declares: (hops, the definition)."""
         hops: list[Hop] = []
-        at = end = int(self.what.end[own])
+        at = end = int(self.blocked.end[own])
         while int(self.id_map[self.source.start_id + at]) != self.first_own + own:
-            before, word = int(self.what.way[at]), int(self.what.way_word[at])
+            before, word = int(self.blocked.way[at]), int(self.blocked.way_word[at])
             hops.append((self.source[self.source.start_id + before], word))
             at = before
         return hops[::-1], end
@@ -282,12 +267,12 @@ class _Finder:
     def _way_onward(self, own: int) -> tuple[list[Hop], int]:
         """How a type led, before dedup, to a second definition of what the base only declares."""
         hops: list[Hop] = []
-        at = int(self.what.end[own])
+        at = int(self.blocked.end[own])
         while len(hops) < MAX_HOPS or not self._is_definition(at):
             if len(hops) < MAX_HOPS:
-                word = int(self.what.onward_word[at])
+                word = int(self.blocked.onward_word[at])
                 hops.append((self.source[self.source.start_id + at], word))
-            at = int(self.what.onward[at])
+            at = int(self.blocked.onward[at])
             if self._is_definition(at):
                 break
         return hops, at
@@ -295,129 +280,77 @@ class _Finder:
     def _is_definition(self, index: int) -> bool:
         """Whether a type of the module as it was is one that the base only declares."""
         own = int(self.id_map[self.source.start_id + index]) - self.first_own
-        return own >= 0 and self.what.declared[own] > 0
+        return own >= 0 and self.blocked.declared[own] > 0
 
-    def _defined(self) -> dict[int, list[int]]:
+    @cached_property
+    def _definitions(self) -> dict[int, list[int]]:
         """Own structs and unions by the offset of their name."""
-        if self._by_name is None:
-            self._by_name = defaultdict(list)
-            composite = self._composite
-            names = self.btf.words[self.btf.offsets[:-1]]
-            for own in np.flatnonzero(composite & (names != 0)).tolist():
-                self._by_name[int(names[own])].append(own)
-        return self._by_name
+        by_name = defaultdict(list)
+        names = self.btf.words[self.btf.offsets[:-1]]
+        for own in np.flatnonzero(self._composite & (names != 0)).tolist():
+            by_name[int(names[own])].append(own)
+        return by_name
 
-    _by_name: dict[int, list[int]] | None = None
-
-    def _unbound(self, own: int) -> _Cause:
+    def _unbound(self, own: int) -> _Why:
         """A forward declaration that was not bound to the base's definition."""
         found = self.btf[self.first_own + own]
-        for other in self._defined().get(found.name_off, ()):
-            cause = self._cause(other)
+        for other in self._definitions.get(found.name_off, ()):
+            cause = self._why(other)
             path = f"{spell(found)} → {cause.path}"
-            return _Cause(reasons.SEVERAL, path, cause.root)
-        return _Cause(reasons.SEVERAL, spell(found), (found.id, self._namesake(own)))
+            return _Why(reasons.SEVERAL, path, cause.root)
+        return _Why(reasons.SEVERAL, spell(found), (found.id, self._namesake(own)))
 
     # -- root causes
 
     def _roots(
-        self, causes: dict[int, _Cause]
+        self, found: dict[int, _Why]
     ) -> tuple[dict[tuple[int, int], RootCause], dict[int, bool]]:
-        """The root causes in words and figures; and of types whether they would go with theirs."""
-        kept: dict[int, list[int]] = defaultdict(list)  # by root cause, if it can be mended
-        for own, cause in causes.items():
-            module, base = cause.root
+        """Describe the root causes; and tell which types would go if theirs were replaced.
+
+        found   why types stayed, by own type
+        """
+        kept: dict[int, list[int]] = defaultdict(list)  # by root cause, if it can be replaced
+        for own, why in found.items():
+            module, base = why.root
             root = module - self.first_own
-            if root >= 0 and root in causes and self._namesake(root) == base:
-                if NAME_SPACE[self.kinds[root]] < VARIABLES:
+            if root >= 0 and root in found and self._namesake(root) == base:
+                if self.kinds[root] not in NEVER_MERGED:
                     kept[root].append(own)
-        by_weight = sorted(kept, key=lambda root: (-len(kept[root]), root))
-        work_out = self._by_thinking
-        if several_of_a_name(self.source, self.result):
-            work_out = self._by_doing
-        figures, sole = work_out({root: kept[root] for root in by_weight})
+        figures, sole = self._simulate(kept)
         roots = {}
-        for pair in dict.fromkeys(cause.root for cause in causes.values()):
+        for pair in dict.fromkeys(why.root for why in found.values()):
             own = pair[0] - self.first_own
             known = figures.get(own) if own in kept and self._namesake(own) == pair[1] else None
             reason, words = self._difference(*pair)
             roots[pair] = RootCause(*pair, reason, words, *(known or (None, None)))
         return roots, sole
 
-    def _by_doing(
+    def _simulate(
         self, kept: dict[int, list[int]]
     ) -> tuple[dict[int, tuple[int, int]], dict[int, bool]]:
-        """Types and bytes that go with each root cause, the first ones first, and whether each type
-        goes with its own: by mending it and deduplicating again."""
-        found = int(self.pairs.counts[PAIRS])
-        module, base = self.pairs.module[:found], self.pairs.base[:found]
-        follow = (self.pairs.state[:found] == FOLLOW) & (self.pairs.named[:found] != 0)
-        follow &= (module >= self.first_own) & (base < self.first_own)
-        follows = list(zip(module[follow].tolist(), base[follow].tolist(), strict=True))
-        mender = Mender(self.source, self.result, self.index, follows)
+        """Find the types and bytes that go with each root cause, and whether each type goes with
+        its own; for as many root causes as are allowed, those that most types have first.
+
+        kept   own types by the own type that is their root cause
+        """
         figures: dict[int, tuple[int, int]] = {}
         sole: dict[int, bool] = {}
-        for root, types in kept.items():
-            gone = mender.mend(self.first_own + root, self._namesake(root))
-            if gone is not None:
-                figures[root] = gone.types, gone.bytes
-                sole.update((own, own in gone.own) for own in types)
+        if not kept:
+            return figures, sole
+        resized = zip(*(ids.tolist() for ids in self._pairs_in_state(FOLLOW)), strict=True)
+        simulation = Simulation(self.source, self.result, self.index, list(resized))
+        by_weight = sorted(kept, key=lambda root: (-len(kept[root]), root))
+        for root in by_weight[: MAX_SIMULATIONS if self.has_definitions else None]:
+            saving = simulation.simulate_replacement(self.first_own + root, self._namesake(root))
+            if saving is not None:
+                figures[root] = saving.types, saving.bytes
+                sole.update((own, own in saving.gone) for own in kept[root])
         return figures, sole
-
-    def _by_thinking(
-        self, kept: dict[int, list[int]]
-    ) -> tuple[dict[int, tuple[int, int]], dict[int, bool]]:
-        """The same without deduplicating: see ``whatif``."""
-        declarations = self._declarations()
-        order, excuses = _sorted_by(self.blame.excuse)
-        firsts = int(np.searchsorted(excuses, blaming.NOTHING, "right"))
-        figures: dict[int, tuple[int, int]] = {}
-        sole: dict[int, bool] = {}
-        for root in list(kept)[: MAX_WALKS if self.has_definitions else None]:
-            type_id = self.first_own + root
-            if self.has_definitions:
-                whatif.hold_back(self.types, self.blame, self.what, type_id)
-            start, end = np.searchsorted(excuses, (type_id, type_id + 1)).tolist()
-            whatif.mend(
-                self.types,
-                self.index.tables,
-                self.blame,
-                self.what,
-                type_id,
-                self._namesake(root),
-                order,
-                firsts,
-                start,
-                end,
-                declarations,
-            )
-            types, size = self.what.counts[[whatif.GONE_TYPES, whatif.GONE_BYTES]].tolist()
-            figures[root] = types, size
-            sole.update((own, bool(self.what.fate[own])) for own in kept[root])
-            whatif.forget(self.types, self.what)
-        return figures, sole
-
-    def _declarations(self) -> np.ndarray:
-        """Own forward declarations of what the module defines: see ``_merge_declarations``."""
-        rows = []
-        names = self.btf.words[self.btf.offsets[:-1]]
-        for own in np.flatnonzero((self.kinds == kinds.FWD) & (names != 0)).tolist():
-            found = self.btf[self.first_own + own]
-            assert isinstance(found, Fwd)
-            kind = kinds.UNION if found.is_union else kinds.STRUCT
-            ids = self.names.ids[self.first[own] : self.first[own] + self.count[own]].tolist()
-            defined = [type_id for type_id in ids if isinstance(self.btf[type_id], Composite)]
-            base = defined[0] if defined else 0
-            rows += [
-                (own, other, base, len(defined), kind)
-                for other in self._defined().get(found.name_off, ())
-            ]
-        return np.array(rows, np.int64).reshape(-1, 5)
 
     def _difference(self, module: int, base: int) -> tuple[str, str]:
         """What differs between a root cause and its namesake: (reason, words)."""
         found, namesake = self.btf[module], self.btf[base]
-        if NAME_SPACE[found.kind] >= VARIABLES:
+        if found.kind in NEVER_MERGED:
             return reasons.NEVER_MERGED, "a module's own, never merged"
         if module < self.first_own:
             words = f"{LABELS[0]} has several types of this name: [{base}] here, [{module}] in use"
@@ -426,9 +359,9 @@ class _Finder:
             if isinstance(namesake, Union if found.is_union else Struct):
                 count = int(self.count[module - self.first_own])
                 return reasons.SEVERAL, f"{LABELS[0]} has {count} types of this name"
-        if self.pairs.state[self.blame.mate[module - self.first_own]] == BASE_DECLARES:
-            number = self.what.declared[module - self.first_own]
-            definitions = np.count_nonzero(self.what.declared == number) if number else 1
+        if self.pairs.state[self.causes.counterpart[module - self.first_own]] == BASE_DECLARES:
+            number = self.blocked.declared[module - self.first_own]
+            definitions = np.count_nonzero(self.blocked.declared == number) if number else 1
             declared = only_declared(*LABELS)
             if definitions > 1:
                 words = declared.words.replace("the definition", f"{definitions} definitions")
@@ -437,13 +370,6 @@ class _Finder:
         difference = own_difference(namesake, found, labels=LABELS)
         if difference is not None:
             return difference.reason, difference.words
-        mate = int(self.blame.mate[module - self.first_own])
-        reason = reasons.STRINGS if self.blame.root[mate] else reasons.ORDER
-        return reason, reasons.MISS_REASONS[reason]
-
-
-def _sorted_by(excuses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Own types that may go, sorted by what stands against it; and what that is."""
-    chances = np.flatnonzero(excuses != blaming.SEVERAL)
-    order = chances[np.argsort(excuses[chances], kind="stable")].astype(np.int32)
-    return order, excuses[order]
+        pair = int(self.causes.counterpart[module - self.first_own])
+        reason = reasons.STRINGS if self.causes.root[pair] else reasons.ORDER
+        return reason, reasons.UNMERGED_REASONS[reason]

@@ -1,8 +1,11 @@
 """The base's named types in the order of their names, made once per base and shared.
 
-C has several name spaces, and a type of a module is compared with those of its own: tags (structs,
-unions, enums and their forward declarations), plain types (integers, floats, typedefs), functions,
-variables, sections. The text of a type tag or a declaration tag is no name.
+A type of a module is compared with those of its name in its own name space: ``kinds.NameSpace``.
+
+Parameters used throughout:
+
+keys     uint64: ``BaseNames.keys``
+words    uint32: type records, those of the base or of the module after dedup
 """
 
 from __future__ import annotations
@@ -13,36 +16,17 @@ import numpy as np
 
 from ..compiled.jit import compiled
 from ..deduplication.index import BaseIndex
-from ..format import kinds
-from ..format.kinds import kind_of
+from ..format.kinds import NAME_SPACE, NameSpace, kind_of
 from ..format.strings import find_string, hash_string
 from ..types.btf import freeze
 
-TAGS = 1
-PLAIN = 2
-FUNCTIONS = 3
-VARIABLES = 4
-SECTIONS = 5
 _SPACE_BITS = 3
-
-_SPACES = {
-    TAGS: (kinds.STRUCT, kinds.UNION, kinds.ENUM, kinds.ENUM64, kinds.FWD),
-    PLAIN: (kinds.INT, kinds.FLOAT, kinds.TYPEDEF),
-    FUNCTIONS: (kinds.FUNC,),
-    VARIABLES: (kinds.VAR,),
-    SECTIONS: (kinds.DATASEC,),
-}
-
-# Name space by kind; 0 for kinds that have no names.
-NAME_SPACE = np.zeros(kinds.KIND_COUNT, np.int8)
-for _space, _kinds in _SPACES.items():
-    NAME_SPACE[list(_kinds)] = _space
-NAME_SPACE.setflags(write=False)
+assert max(NameSpace) < 1 << _SPACE_BITS
 
 
 @dataclass(frozen=True, eq=False)
 class BaseNames:
-    """Named types of a base, sorted by name, name space and id.
+    """The named types of a base, sorted by name, name space and id.
 
     keys    uint64: offset of the name, shifted by three bits, and the name space; where the base
             has a string twice, the offset under which modules know it
@@ -71,7 +55,10 @@ class BaseNames:
 
 @compiled
 def _make_keys(words, starts, strings, string_slots, strings_repeat, keys):  # type: ignore[no-untyped-def]
-    """Fill ``keys`` by type id; 0 for what has no name."""
+    """Fill ``keys`` by type id; 0 for what has no name.
+
+    starts, strings, string_slots, strings_repeat   of ``BaseIndex``
+    """
     for type_id in range(len(starts)):
         at = np.int64(starts[type_id])
         name = np.int64(words[at])
@@ -89,7 +76,11 @@ def _make_keys(words, starts, strings, string_slots, strings_repeat, keys):  # t
 
 @compiled
 def namesakes(keys, name, space):  # type: ignore[no-untyped-def]
-    """(position of the first of the base's types of a name, one more than that of the last)."""
+    """Find the base's types of a name: (position in ``keys`` of the first, one more than of the
+    last).
+
+    name, space   int64: offset of the name, and a ``NameSpace``
+    """
     key = np.uint64((name << _SPACE_BITS) | space)
     low = np.int64(0)
     high = np.int64(len(keys))
@@ -107,9 +98,9 @@ def namesakes(keys, name, space):  # type: ignore[no-untyped-def]
 
 @compiled
 def find_namesakes(words, offsets, str_end, keys, first, count):  # type: ignore[no-untyped-def]
-    """Which own types have namesakes in the base; returns how many of them.
+    """Find out which own types have namesakes in the base; returns how many have.
 
-    words, offsets  the module after dedup
+    offsets         uint32: where the module's own types begin in ``words``
     str_end         bytes of the base's strings: a name that the base lacks lies behind them
     first, count    int32, shape (T,): by own type (0-based), where its namesakes are
     """

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 import btf
-from btf.compare.reasons import MISS_REASONS, REASONS
+from btf.compare.reasons import REASONS, UNMERGED_REASONS
 
 from ..model.base import SharedBase
 from .schema import TEXT, U32, U64, WORDS, Column, ModuleTable, Objects, Rows, global_ids
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .describe import ModuleGroup
 
 _REASONS = "; ".join(f"`{code}`: {meaning}" for code, meaning in REASONS.items())
-_MISS_REASONS = "; ".join(f"`{code}`: {meaning}" for code, meaning in MISS_REASONS.items())
+_UNMERGED_REASONS = "; ".join(f"`{code}`: {meaning}" for code, meaning in UNMERGED_REASONS.items())
 # ``root_is_own``: whether the root cause is a type of the module, or else of the base.
 _RESULT = (
     pa.field("type_id", U32, nullable=False),
@@ -44,12 +44,12 @@ _RESULT = (
 
 def _describe(source: btf.BTF, result: btf.DedupResult, base: SharedBase) -> list[dict[str, Any]]:
     """The rows of one module, in the order of its types."""
-    misses = btf.misses(source, result, base.index, base.names)
+    misses = btf.unmerged_types(source, result, base.index, base.names)
     misses.sort(key=lambda miss: miss.type_id)
     return [_row(result.btf, miss) for miss in misses]
 
 
-def _row(split: btf.BTF, miss: btf.Miss) -> dict[str, Any]:
+def _row(split: btf.BTF, miss: btf.UnmergedType) -> dict[str, Any]:
     found, root = split[miss.type_id], miss.root
     root_type = split[root.type_id]
     return {
@@ -117,7 +117,7 @@ TABLE = ModuleTable(
         ),
         Column("base_kind", WORDS, "", "kind of that type"),
         Column("namesakes", U32, "types", "types of the base that could be meant by the name"),
-        Column("reason", WORDS, "", f"why it stayed; {_REASONS}; {_MISS_REASONS}"),
+        Column("reason", WORDS, "", f"why it stayed; {_REASONS}; {_UNMERGED_REASONS}"),
         Column(
             "path",
             TEXT,

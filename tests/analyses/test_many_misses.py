@@ -1,4 +1,4 @@
-"""Protects ``btf.misses`` on many modules: generated ones, the demo's, and those with long ways.
+"""Protects ``btf.unmerged_types`` on many modules: generated ones, the demo's, and those with long ways.
 
 What is said to be kept is held to what mending a root cause does, for each root cause.
 """
@@ -11,7 +11,7 @@ import pytest
 
 import btf
 from btf.compare import reasons
-from btf.unmerged.find import MAX_WALKS
+from btf.unmerged.find import MAX_SIMULATIONS
 from support.btfwriter import Writer
 from support.misses import check, judged, pointer_holder, small_kernel
 from support.oracles import naive_btf
@@ -52,7 +52,7 @@ def test_the_root_causes_of_the_demo(demo_btf: Callable[[str], bytes]) -> None:
             continue
         opened = btf.open_module(data, index)
         result = btf.dedup_module(opened, index)
-        rows = btf.misses(opened.btf, result, index, names)
+        rows = btf.unmerged_types(opened.btf, result, index, names)
         if rows:
             bench = Bench(base, data, dedup, strings, alike)
             alike = bench.alike
@@ -78,7 +78,7 @@ def named_in_both(source: btf.BTF, split: btf.BTF, index: btf.BaseIndex) -> list
     return found
 
 
-def explained(count: int, child: Callable[[int], int]) -> list[btf.Miss]:
+def explained(count: int, child: Callable[[int], int]) -> list[btf.UnmergedType]:
     """The misses of a module of structs that each point to an earlier one and all stay, because
     the first one differs."""
 
@@ -94,7 +94,7 @@ def explained(count: int, child: Callable[[int], int]) -> list[btf.Miss]:
     opened = btf.open_module(module.to_bytes(), index)
     result = btf.dedup_module(opened, index)
     names = btf.BaseNames.build(index)
-    rows = btf.misses(opened.btf, result, index, names)
+    rows = btf.unmerged_types(opened.btf, result, index, names)
     assert len(rows) == count and rows[-1].root.kept_types == result.btf.type_count
     return rows
 
@@ -109,7 +109,7 @@ def test_long_ways_are_cut() -> None:
 
 def test_many_definitions_that_the_base_only_declares() -> None:
     """What is worked out for each root cause by a walk of the whole module is limited."""
-    count = MAX_WALKS + 10
+    count = MAX_SIMULATIONS + 10
 
     def base(w: Writer) -> None:
         for number in range(count):
@@ -125,6 +125,6 @@ def test_many_definitions_that_the_base_only_declares() -> None:
     module(writers[1])
     index = btf.BaseIndex.build(btf.parse(writers[0].to_bytes()))
     opened = btf.open_module(writers[1].to_bytes(), index)
-    rows = btf.misses(opened.btf, btf.dedup_module(opened, index), index)
+    rows = btf.unmerged_types(opened.btf, btf.dedup_module(opened, index), index)
     known = [row.root.kept_types for row in rows]
     assert known.count(None) == 10 and set(known) == {None, 2}

@@ -1,4 +1,4 @@
-"""Protects ``btf.misses``: why a type stayed, the path to its root cause, and what that keeps.
+"""Protects ``btf.unmerged_types``: why a type stayed, the path to its root cause, and what that keeps.
 
 What a root cause keeps is not computed as ``mending.py`` defines it, so every test here holds the
 one to the other: for each root cause found, mend it, deduplicate again, and look what is gone.
@@ -451,7 +451,7 @@ def test_split_input() -> None:
     opened = btf.open_module(module.to_bytes(), index)
     assert opened.form == "split"
     result = btf.dedup_module(opened, index)
-    rows = btf.misses(opened.btf, result, index)
+    rows = btf.unmerged_types(opened.btf, result, index)
     assert [result.btf[row.type_id].name for row in rows] == ["s", "user"]
     assert rows[1].path == "user.p → struct s" and rows[1].root.kept_types == 3
 

@@ -19,11 +19,11 @@ Write = Callable[[Writer], object]
 class Found:
     """The misses of a module, and what they are judged by."""
 
-    rows: list[btf.Miss]
+    rows: list[btf.UnmergedType]
     split: btf.BTF
     bench: Bench
 
-    def row(self, name: str) -> btf.Miss:
+    def row(self, name: str) -> btf.UnmergedType:
         (found,) = [row for row in self.rows if self.split[row.type_id].name == name]
         return found
 
@@ -53,14 +53,14 @@ def judged(base: bytes, module: bytes) -> Found:
     index = btf.BaseIndex.build(btf.parse(base))
     opened = btf.open_module(module, index)
     result = btf.dedup_module(opened, index)
-    rows = btf.misses(opened.btf, result, index)
+    rows = btf.unmerged_types(opened.btf, result, index)
     bench = Bench(base, module)
     assert [t.words for t in result.btf.own_types()] == [tuple(t) for t in bench.kept]
     check(rows, bench)
     return Found(rows, result.btf, bench)
 
 
-def check(rows: list[btf.Miss], bench: Bench) -> int:
+def check(rows: list[btf.UnmergedType], bench: Bench) -> int:
     """Hold what is said of every root cause to what mending it does; returns how many."""
     checked = 0
     for root in {id(row.root): row.root for row in rows}.values():

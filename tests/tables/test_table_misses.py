@@ -1,4 +1,4 @@
-"""Protects: the table misses is what ``btf.misses`` finds in the modules of a run."""
+"""Protects: the table misses is what ``btf.unmerged_types`` finds in the modules of a run."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_rows_are_what_is_found_in_each_module(out: Path) -> None:
     for number, name in enumerate(MODULES, start=1):
         opened = btf.open_module(read_input(str(source / f"{name}.btf.zst")), index)
         result = btf.dedup_module(opened, index)
-        for miss in btf.misses(opened.btf, result, index):
+        for miss in btf.unmerged_types(opened.btf, result, index):
             row = found[position]
             position += 1
             assert (row["module"], row["object_id"], row["type_id"]) == (name, number, miss.type_id)

@@ -1,6 +1,6 @@
 """What a root cause keeps, found out the plain way: mend it, deduplicate again, see what is gone.
 
-This is the definition that ``btf.misses`` is held to, and it shares no code with it.
+This is the definition that ``btf.unmerged_types`` is held to, and it shares no code with it.
 
     bench = Bench(base, module)              # bytes of a base and of a standalone module
     bench.gone_without({type id: base's id}) # ids of own types that the module keeps no longer

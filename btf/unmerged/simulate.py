@@ -1,0 +1,277 @@
+"""What replacing a root cause would save: replace it, deduplicate again, see which types are gone.
+
+The figures of a root cause are those of a counterfactual: the module as it was before dedup, with
+the base's type in place of its own one. Nothing but dedup itself knows what follows from that:
+structs become the base's, pointers and prototypes between them too; a forward declaration that the
+first struct was kept for keeps the next one; types that were one become two. So dedup runs again,
+once for each root cause.
+
+It runs on a part of the module. A type that leads to no type that the module kept, nor to one with
+the name of such a type (a forward declaration that may stand for it), is equal to the base's
+whatever is replaced. So references to it become references to the base's type, and it is left out:
+two thirds of the types of Debian's modules are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+
+from ..compare.shallow import size_or_none
+from ..compiled.jit import compiled
+from ..deduplication.deduplicate import DedupResult, dedup
+from ..deduplication.index import BaseIndex
+from ..edit.fields import fields, gather
+from ..format.kinds import NAME_SPACE, PTR, TYPE_TAG, NameSpace
+from ..format.records import reference_count, reference_word
+from ..types.btf import BTF, freeze
+from ..types.objects import Array, Composite
+from ..types.typebase import Reference, Type
+
+MAX_TYPES = 1 << 21  # types that are deduplicated again for one module, all times taken together
+
+
+class Saving(NamedTuple):
+    """What is gone when a type was replaced.
+
+    gone    own types (0-based) that are not there any more
+    types   how many types there are fewer: ``gone``, less those that come, which are types that
+            were merged into one before and are not now
+    bytes   bytes of records that there are fewer
+    """
+
+    gone: set[int]
+    types: int
+    bytes: int
+
+
+class Simulation:
+    """A module whose types can be replaced by the base's, one at a time."""
+
+    def __init__(
+        self,
+        source: BTF,
+        result: DedupResult,
+        index: BaseIndex,
+        resized: Sequence[tuple[int, int]],
+    ) -> None:
+        """Take the part of ``source`` that leads to types which dedup kept.
+
+        source   the module before dedup: standalone, or split
+        resized  (id of an own struct after dedup, id of its namesake in the base) of those that
+                 differ in their size and in offsets only, where what they embed has another size
+        """
+        self._result, self._index, self._resized = result, index, resized
+        self._first_own = index.type_end
+        self._split, self._after = _part_that_stays(source, result, index)
+        self._types_left = MAX_TYPES
+
+    def simulate_replacement(self, type_id: int, base_type_id: int) -> Saving | None:
+        """Put a type of the base in place of an own one; None where it would take too long.
+
+        type_id  id of the own type after dedup
+        """
+        self._types_left -= self._split.type_count
+        if self._types_left < 0:
+            return None
+        again, now = self._dedup_again(type_id, base_type_id)
+        order = np.argsort(self._first_source, kind="stable")
+        _, first = np.unique(now[order], return_index=True)
+        stays = np.zeros(len(now), np.bool_)
+        stays[order[first]] = True
+        stays &= now >= self._first_own
+        gone = set(np.flatnonzero(~stays).tolist())
+        come = again.type_count - int(np.count_nonzero(stays))
+        gone |= self._unused(again, stays, now)
+        size = _record_bytes(self._result.btf, sorted(gone))
+        if come:
+            known = set((now[stays] - self._first_own).tolist())
+            size -= _record_bytes(again, [t for t in range(again.type_count) if t not in known])
+        return Saving(gone, len(gone) - come, size)
+
+    @cached_property
+    def _first_source(self) -> np.ndarray:
+        """int64: for each own type the first type of the part that became it."""
+        first = np.zeros(self._result.btf.type_count, np.int64)
+        own = np.flatnonzero(self._after >= self._first_own)[::-1]
+        first[self._after[own] - self._first_own] = own
+        return first
+
+    def _dedup_again(self, type_id: int, base_type_id: int) -> tuple[BTF, np.ndarray]:
+        """The module with the type replaced, after dedup, and each own type's id there."""
+        split, after = self._split, self._after
+        kept = np.flatnonzero(after != type_id)
+        place = np.full(split.type_count, base_type_id, np.int64)
+        place[kept] = self._first_own + np.arange(len(kept))
+        words, offsets = gather(split.words, split.offsets[kept], split.offsets[kept + 1])
+        self._lay_out_as_base(words, offsets, after[kept], type_id)
+        refs = fields(words, offsets[:-1], offsets[1:])[1]
+        own = refs[words[refs] >= self._first_own]
+        words[own] = place[words[own] - self._first_own]
+        again = dedup(replace(split, words=freeze(words), offsets=freeze(offsets)), self._index)
+        moved = place[self._first_source]
+        now = moved.copy()
+        inside = moved >= self._first_own
+        now[inside] = again.id_map[moved[inside]]
+        return again.btf, now
+
+    # -- structs that embed what is replaced
+
+    def _lay_out_as_base(
+        self, words: np.ndarray, offsets: np.ndarray, after: np.ndarray, type_id: int
+    ) -> None:
+        """Give structs that embed the type, or one of these, the base's size and offsets."""
+        causes, left = {type_id}, [pair for pair in self._resized if pair[0] != type_id]
+        found = True
+        while found:
+            found = False
+            for pair in left.copy():
+                if pair[0] not in causes and self._is_resized_by(*pair, causes):
+                    causes.add(pair[0])
+                    left.remove(pair)
+                    found = True
+                    base = self._result.btf[pair[1]].words
+                    for at in offsets[np.flatnonzero(after == pair[0])].tolist():
+                        words[at + 2] = base[2]
+                        words[at + 5 : at + len(base) : 3] = base[5::3]
+
+    def _is_resized_by(self, own: int, base: int, causes: set[int]) -> bool:
+        """Whether all members of another size than in the base are made of ``causes``."""
+        ours, others = self._result.btf[own], self._result.btf[base]
+        assert isinstance(ours, Composite) and isinstance(others, Composite)
+        resized = [
+            one.type
+            for one, other in zip(ours.members, others.members, strict=True)
+            if size_or_none(one.type) != size_or_none(other.type)
+        ]
+        return bool(resized) and all(self._is_made_of(found, causes) for found in resized)
+
+    def _is_made_of(self, found: Type, causes: set[int]) -> bool:
+        while found.id >= self._first_own and found.id not in causes:
+            if isinstance(found, Composite) and not found.name:
+                parts = [m.type for m in found.members if m.type_id >= self._first_own]
+                return any(self._is_made_of(part, causes) for part in parts)
+            if not isinstance(found, (Array, Reference)) or found.kind == PTR:
+                return False
+            found = found.type
+        return found.id in causes
+
+    # -- what was a part of a definition that is gone
+
+    @cached_property
+    def _users(self) -> np.ndarray:
+        return _user_counts(*_references(self._result.btf), self._first_own)
+
+    def _unused(self, again: BTF, stays: np.ndarray, now: np.ndarray) -> set[int]:
+        """Own types without a name that are still there, but nothing refers to them any more."""
+        first, to = _references(again)
+        users = _user_counts(first, to, self._first_own)
+        was = np.full(again.type_count, -1, np.int64)
+        was[now[stays] - self._first_own] = np.flatnonzero(stays)
+        unnamed = (again.words[again.offsets[:-1]] == 0) | (again.own_kinds == TYPE_TAG)
+        droppable = unnamed & (was >= 0) & (self._users[was] > 0)
+        todo = np.flatnonzero(droppable & (users == 0)).tolist()
+        dropped: set[int] = set()
+        while todo:
+            own = todo.pop()
+            dropped.add(int(was[own]))
+            for child in (to[first[own] : first[own + 1]] - self._first_own).tolist():
+                if child >= 0:
+                    users[child] -= 1
+                    if users[child] == 0 and droppable[child]:
+                        todo.append(child)
+        return dropped
+
+
+def _references(split: BTF) -> tuple[np.ndarray, np.ndarray]:
+    """(first, to), int64: own type t (0-based) refers to the ids ``to[first[t]:first[t + 1]]``."""
+    refs = fields(split.words, split.offsets[:-1], split.offsets[1:])[1]
+    return np.searchsorted(refs, split.offsets), split.words[refs].astype(np.int64)
+
+
+def _user_counts(first: np.ndarray, to: np.ndarray, first_own: int) -> np.ndarray:
+    """How often each own type is referred to by own types; see ``_references``."""
+    return np.bincount(to[to >= first_own] - first_own, minlength=len(first) - 1)
+
+
+def _record_bytes(split: BTF, own: Sequence[int]) -> int:
+    """Bytes of the records of some own types."""
+    return 4 * int(np.diff(split.offsets)[list(own)].sum())
+
+
+def _part_that_stays(source: BTF, result: DedupResult, index: BaseIndex) -> tuple[BTF, np.ndarray]:
+    """The types before dedup that dedup has to see again, as split BTF with nothing merged, and for
+    each of them its id after dedup: int64."""
+    count = source.type_count
+    after = result.id_map[source.start_id :].astype(np.int64)
+    kept = after >= index.type_end
+    tags = NAME_SPACE[source.own_kinds] == NameSpace.TAGS
+    names = source.words[source.offsets[:-1]]
+    leads = (kept | (tags & np.isin(names, names[kept & tags]))).view(np.uint8)
+    room = np.zeros(count + 2, np.int32), np.empty(len(source.words), np.int32)
+    mark_leading(
+        source.words, source.offsets, source.start_id, leads, *room, np.empty(count, np.int32)
+    )
+    part = np.flatnonzero(leads)
+    words, offsets = gather(source.words, source.offsets[part], source.offsets[part + 1])
+    names, refs = fields(words, offsets[:-1], offsets[1:])
+    new_id = result.id_map.copy()
+    new_id[source.start_id + part] = np.arange(index.type_end, index.type_end + len(part))
+    words[refs] = new_id[words[refs]]
+    if source.base is None:
+        words[names[words[names] > 0]] += np.uint32(index.str_end)
+    split = replace(
+        source,
+        words=freeze(words),
+        offsets=freeze(offsets),
+        base=source.base if source.base is not None else index.base,
+    )
+    return split, after[part]
+
+
+@compiled
+def mark_leading(words, offsets, first_id, leads, first_user, user, stack):  # type: ignore[no-untyped-def]
+    """Mark types that refer to marked ones, directly or not.
+
+    words, offsets      uint32: the records of T types, as in ``BTF``
+    first_id            id of type 0; what is referred to below it has no mark
+    leads               uint8 (T,): in and out, whether a type is marked
+    first_user, user    int32 (T + 2,), zeroed, and (as many as there are references,): types that
+                        refer to type t are ``user[first_user[t]:first_user[t + 1]]``
+    stack               int32 (T,)
+    """
+    count = len(offsets) - 1
+    for fill in range(2):
+        for index in range(count):
+            at = np.int64(offsets[index])
+            info = words[at + 1]
+            for number in range(reference_count(info)):
+                child = np.int64(words[at + reference_word(info, number)]) - first_id
+                if child < 0:
+                    continue
+                if fill == 0:
+                    first_user[child + 2] += 1
+                else:
+                    user[first_user[child + 1]] = index
+                    first_user[child + 1] += 1
+        if fill == 0:
+            for index in range(count):
+                first_user[index + 2] += first_user[index + 1]
+    top = 0
+    for index in range(count):
+        if leads[index]:
+            stack[top] = index
+            top += 1
+    while top > 0:
+        top -= 1
+        child = np.int64(stack[top])
+        for at in range(first_user[child], first_user[child + 1]):
+            index = np.int64(user[at])
+            if leads[index] == 0:
+                leads[index] = 1
+                stack[top] = index
+                top += 1
