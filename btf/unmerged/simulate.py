@@ -6,10 +6,10 @@ structs become the base's, pointers and prototypes between them too; a forward d
 first struct was kept for keeps the next one; types that were one become two. So dedup runs again,
 once for each root cause.
 
-It runs on a part of the module. A type that leads to no type that the module kept, nor to one with
-the name of such a type (a forward declaration that may stand for it), is equal to the base's
-whatever is replaced. So references to it become references to the base's type, and it is left out:
-two thirds of the types of Debian's modules are.
+It runs on a part of the module. A type is left out, and references to it become references to the
+base's, if it leads neither to a type that the module kept nor to a forward declaration that became
+the base's definition although the module kept one of that name. It is equal to the base's whatever
+is replaced. Of Debian's modules two thirds are left out.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class Simulation:
         if self._types_left < 0:
             return None
         again, now = self._dedup_again(type_id, base_type_id)
-        order = np.argsort(self._first_source, kind="stable")
+        order = self._order
         _, first = np.unique(now[order], return_index=True)
         stays = np.zeros(len(now), np.bool_)
         stays[order[first]] = True
@@ -101,22 +101,26 @@ class Simulation:
         first[self._after[own] - self._first_own] = own
         return first
 
+    @cached_property
+    def _order(self) -> np.ndarray:
+        """Own types in the order of the first type that became each."""
+        return np.argsort(self._first_source, kind="stable")
+
     def _dedup_again(self, type_id: int, base_type_id: int) -> tuple[BTF, np.ndarray]:
         """The module with the type replaced, after dedup, and each own type's id there."""
         split, after = self._split, self._after
         kept = np.flatnonzero(after != type_id)
         place = np.full(split.type_count, base_type_id, np.int64)
-        place[kept] = self._first_own + np.arange(len(kept))
-        words, offsets = gather(split.words, split.offsets[kept], split.offsets[kept + 1])
-        self._lay_out_as_base(words, offsets, after[kept], type_id)
-        refs = fields(words, offsets[:-1], offsets[1:])[1]
-        own = refs[words[refs] >= self._first_own]
-        words[own] = place[words[own] - self._first_own]
-        again = dedup(replace(split, words=freeze(words), offsets=freeze(offsets)), self._index)
-        moved = place[self._first_source]
-        now = moved.copy()
-        inside = moved >= self._first_own
-        now[inside] = again.id_map[moved[inside]]
+        place[kept] = np.arange(self._first_own, self._first_own + len(kept))
+        words, offsets = np.empty_like(split.words), np.zeros(len(kept) + 1, np.uint32)
+        length = copy_moved(split.words, split.offsets, place, self._first_own, words, offsets)
+        if self._resized:
+            self._lay_out_as_base(words, offsets, after[kept], type_id)
+        moved = replace(split, words=freeze(words[:length]), offsets=freeze(offsets))
+        again = dedup(moved, self._index)
+        now = place[self._first_source]
+        inside = now >= self._first_own
+        now[inside] = again.id_map[now[inside]]
         return again.btf, now
 
     # -- structs that embed what is replaced
@@ -209,9 +213,14 @@ def _part_that_stays(source: BTF, result: DedupResult, index: BaseIndex) -> tupl
     count = source.type_count
     after = result.id_map[source.start_id :].astype(np.int64)
     kept = after >= index.type_end
+    names, infos = source.words[source.offsets[:-1]], source.words[source.offsets[:-1] + 1]
     tags = NAME_SPACE[source.own_kinds] == NameSpace.TAGS
-    names = source.words[source.offsets[:-1]]
-    leads = (kept | (tags & np.isin(names, names[kept & tags]))).view(np.uint8)
+    merged_tags = np.flatnonzero(tags & ~kept)
+    base_infos = index.words[index.starts[after[merged_tags]] + 1]
+    declarations = merged_tags[infos[merged_tags] != base_infos]
+    leads = kept.copy()
+    leads[declarations] = np.isin(names[declarations], names[tags & kept])
+    leads = leads.view(np.uint8)
     room = np.zeros(count + 2, np.int32), np.empty(len(source.words), np.int32)
     mark_leading(
         source.words, source.offsets, source.start_id, leads, *room, np.empty(count, np.int32)
@@ -231,6 +240,36 @@ def _part_that_stays(source: BTF, result: DedupResult, index: BaseIndex) -> tupl
         base=source.base if source.base is not None else index.base,
     )
     return split, after[part]
+
+
+@compiled
+def copy_moved(words, offsets, place, first_own, out, out_offsets):  # type: ignore[no-untyped-def]
+    """Copy the records of types that stay, with references to where types are then; returns words.
+
+    words, offsets     uint32: the records of T types, as in ``BTF``
+    place              int64 (T,): the id that each has then; that of a type of the base, which is
+                       below ``first_own``, for those that do not stay
+    out, out_offsets   uint32: the copies, as ``words`` and ``offsets``
+    """
+    length = np.int64(0)
+    count = 0
+    for index in range(len(place)):
+        if place[index] < first_own:
+            continue
+        at = np.int64(offsets[index])
+        info = words[at + 1]
+        end = length + np.int64(offsets[index + 1]) - at
+        for to in range(length, end):
+            out[to] = words[at + to - length]
+        for number in range(reference_count(info)):
+            to = length + reference_word(info, number)
+            referred = np.int64(out[to])
+            if referred >= first_own:
+                out[to] = place[referred - first_own]
+        length = end
+        count += 1
+        out_offsets[count] = length
+    return length
 
 
 @compiled
