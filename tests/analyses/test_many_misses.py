@@ -1,4 +1,4 @@
-"""Protects ``btf.unmerged_types`` on many modules: generated ones, the demo's, and those with long ways.
+"""Protects ``btf.unmerged_types`` on many modules: generated ones, the demo's, and long ways.
 
 What is said to be kept is held to what mending a root cause does, for each root cause.
 """

@@ -1,4 +1,4 @@
-"""Protects ``btf.unmerged_types``: why a type stayed, the path to its root cause, and what that keeps.
+"""Protects ``btf.unmerged_types``: why a type stayed, the path to its root cause, what that keeps.
 
 What a root cause keeps is not computed as ``mending.py`` defines it, so every test here holds the
 one to the other: for each root cause found, mend it, deduplicate again, and look what is gone.
