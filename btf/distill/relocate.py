@@ -199,7 +199,7 @@ class _Search:
         seen = np.empty(len(distilled.strings), np.uint32)
         map_strings(distilled.strings, table.strings, table.slots, table.repeats, seen)
         offsets = seen[distilled.words[distilled.offsets[:-1]]]
-        if table.repeats or not (names.plain and distilled.own_names.plain):
+        if table.repeats or not (names.begin_strings and distilled.own_names.begin_strings):
             groups = [
                 np.array(ids_by_name(base, distilled.string_bytes(int(offset))), np.int64)
                 for offset in distilled.words[distilled.offsets[:-1]]

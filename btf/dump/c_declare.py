@@ -14,11 +14,11 @@ import numpy as np
 from ..format import kinds
 from ..format.kinds import COMPOSITES, ENUMS, KEYWORDS, QUALIFIERS, SCALARS
 from ..types.btf import BTF
+from ..types.typebase import signed
 from .c_layout import Padding, Planner
 from .c_names import Scope, identifier, spelling, stand_in
 from .c_order import BUILT_IN, Order, Step
 from .c_types import ENUM_SIZES, MemberRecord, TypeTable
-from .fields import signed
 
 _QUALIFIER = {kind: KEYWORDS[kind] for kind in QUALIFIERS}
 _MODES = {1: "byte", 2: "HI", 8: "DI"}  # of an enum that is not an int
@@ -29,7 +29,7 @@ _MAX_DEPTH = 64  # of bodies and parameter lists within one another
 _WHOLE = 0xFFFFFFFF  # component index of a tag on the type itself
 
 
-class Place(NamedTuple):
+class MemberPath(NamedTuple):
     """Where in the type that assertions are about: ``a[0].b``, and its offset in bytes."""
 
     path: str
@@ -99,7 +99,7 @@ class Declarer:
         if kind in COMPOSITES and complete:
             subject = self._tagged(type_id)
             self._declared.add(subject)
-            body = self._composite(type_id, subject, 0, Place("", 0), Scope())
+            body = self._composite(type_id, subject, 0, MemberPath("", 0), Scope())
             self._fact_of_size(subject, type_id)
             return f"{body};"
         if kind in COMPOSITES or kind == kinds.FWD:
@@ -133,7 +133,7 @@ class Declarer:
         if target == 0 and name == "__gnuc_va_list":  # what old GCCs say of it
             self._written.add(type_id)
             return f"typedef {BUILT_IN} {name};"
-        text = f"typedef {self.declare(target, name, 0, Place('', 0))}{self._tag(type_id)};"
+        text = f"typedef {self.declare(target, name, 0, MemberPath('', 0))}{self._tag(type_id)};"
         self._written.add(type_id)
         if _NOT_EXPRESSIBLE in text:
             text = f"/* {name} needs itself to be declared: not expressible in C */\n{text}"
@@ -167,7 +167,7 @@ class Declarer:
         type_id: int,
         name: str,
         level: int,
-        place: Place | None = None,
+        place: MemberPath | None = None,
         scope: Scope | None = None,
     ) -> str:
         """``name`` declared as of a type; ``name`` may be "" or a declarator.
@@ -197,7 +197,7 @@ class Declarer:
             elif kind == kinds.ARRAY:
                 type_id, count = types.array(type_id)
                 inner = f"{_wrapped(inner)}[{count}]"  # a qualified array is one of such elements
-                place = Place(f"{place.path}[0]", place.at) if place else None
+                place = MemberPath(f"{place.path}[0]", place.at) if place else None
                 continue
             elif kind == kinds.FUNC_PROTO:
                 inner = f"{_wrapped(inner)}({self._params(type_id, level)})"
@@ -222,7 +222,9 @@ class Declarer:
         target = self._types.strip(self._types.third(target))
         return self._types.kind(target) != kinds.FUNC_PROTO
 
-    def _specifier(self, type_id: int, level: int, place: Place | None, scope: Scope | None) -> str:
+    def _specifier(
+        self, type_id: int, level: int, place: MemberPath | None, scope: Scope | None
+    ) -> str:
         """What stands in front of a declarator."""
         types, kind = self._types, self._types.kind(type_id)
         if kind == kinds.TYPEDEF:
@@ -276,7 +278,7 @@ class Declarer:
     # ------------------------------------------------------------------ bodies
 
     def _composite(
-        self, type_id: int, head: str, level: int, place: Place | None, scope: Scope
+        self, type_id: int, head: str, level: int, place: MemberPath | None, scope: Scope
     ) -> str:
         """``struct x { ... }`` with its attributes, and facts about the members."""
         self._enter(type_id)
@@ -304,7 +306,7 @@ class Declarer:
         return body + self._tag(type_id)
 
     def _member(
-        self, index: int, member: MemberRecord, level: int, place: Place | None, scope: Scope
+        self, index: int, member: MemberRecord, level: int, place: MemberPath | None, scope: Scope
     ) -> str:
         types, at = self._types, member.bit_offset // 8
         name = types.names[member.name_off]
@@ -313,7 +315,7 @@ class Declarer:
             while types.kind(behind) in QUALIFIERS:
                 behind = types.third(behind)
             if types.kind(behind) in COMPOSITES:
-                inside = Place(place.path, place.at + at) if place else None
+                inside = MemberPath(place.path, place.at + at) if place else None
                 if not types.name(behind):
                     return self.declare(member.type_id, "", level, inside, scope)
                 # Microsoft's extension: members of a named struct join those of the one around.
@@ -323,7 +325,7 @@ class Declarer:
         if member.bits:
             return f"{self.declare(member.type_id, name, level)}: {member.bits}"
         if place:
-            inside = Place(f"{place.path}.{name}" if place.path else name, place.at + at)
+            inside = MemberPath(f"{place.path}.{name}" if place.path else name, place.at + at)
             self._facts.append((inside.path, inside.at))
         return self.declare(member.type_id, name, level, inside)
 

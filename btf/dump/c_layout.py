@@ -38,7 +38,7 @@ class Padding:
 
 
 @dataclass
-class Layout:
+class StructLayout:
     """What to write between the braces of a struct or union, and after them.
 
     items   members (by index, in order) and padding
@@ -61,14 +61,14 @@ class Planner:
 
     def __init__(self, types: TypeTable) -> None:
         self._types = types
-        self._layouts: dict[int, Layout] = {}
+        self._layouts: dict[int, StructLayout] = {}
         self._open: set[int] = set()
         self._aligns: dict[int, int] = {}
         self._units = [(8, "char"), (16, "short"), (32, "int")]
         if types.pointer_size == 8:
             self._units.append((64, "long"))
 
-    def layout(self, type_id: int) -> Layout:
+    def layout(self, type_id: int) -> StructLayout:
         """The layout of a struct or union."""
         found = self._layouts.get(type_id)
         if found is None:
@@ -90,11 +90,11 @@ class Planner:
             return 1 if target in self._open else self.layout(target).align
         return scalar_align(self._types, target)
 
-    def _plan(self, type_id: int) -> Layout:
+    def _plan(self, type_id: int) -> StructLayout:
         members = self._types.members(type_id)
         reason = self._impossible(members)
         if reason:
-            return Layout(opaque=reason)
+            return StructLayout(opaque=reason)
         size = self._types.third(type_id)
         plan = self._union if self._types.kind(type_id) == kinds.UNION else self._struct
         for packed in (False, True):
@@ -102,7 +102,7 @@ class Planner:
                 return plan(members, size, packed)
             except _Misfit as misfit:
                 reason = str(misfit)
-        return Layout(opaque=reason)
+        return StructLayout(opaque=reason)
 
     def _impossible(self, members: list[MemberRecord]) -> str:
         """Why no struct can have these members, or ""."""
@@ -132,9 +132,9 @@ class Planner:
             return False
         return self._types.int_encoding(type_id) >> 24 & 0xF == 4
 
-    def _struct(self, members: list[MemberRecord], size: int, packed: bool) -> Layout:
+    def _struct(self, members: list[MemberRecord], size: int, packed: bool) -> StructLayout:
         aligns = [self.align(m.type_id) for m in members]
-        layout = Layout(align=1 if packed else max(aligns, default=1), packed=packed)
+        layout = StructLayout(align=1 if packed else max(aligns, default=1), packed=packed)
         order = sorted(range(len(members)), key=lambda i: members[i].bit_offset)
         at = 0  # in bits: where the compiler is
         for index in order:
@@ -163,8 +163,8 @@ class Planner:
             layout.items += self._pad(at, 8 * size, layout)
         return layout
 
-    def _union(self, members: list[MemberRecord], size: int, packed: bool) -> Layout:
-        layout = Layout(packed=packed)
+    def _union(self, members: list[MemberRecord], size: int, packed: bool) -> StructLayout:
+        layout = StructLayout(packed=packed)
         natural = 0
         for index, member in enumerate(members):
             if member.bit_offset:
@@ -179,7 +179,7 @@ class Planner:
             layout.items.append(Padding("char", at=0, count=size))
         return layout
 
-    def _pad(self, at: int, end: int, layout: Layout) -> list[Padding]:
+    def _pad(self, at: int, end: int, layout: StructLayout) -> list[Padding]:
         """Fill the bits from ``at`` to ``end``.
 
         Units are no larger than the struct's alignment: some ABIs (arm, arm64) let unnamed

@@ -13,7 +13,8 @@ from ..errors import BtfError
 from ..format import kinds
 from ..types.btf import BTF
 from ..types.layout import element, follow, value_size
-from .fields import Names, enum_values
+from ..types.typebase import enum_values
+from .fields import Names
 
 ENUM_SIZES = frozenset({1, 2, 4, 8})  # that C can give an enum
 

@@ -7,13 +7,13 @@ differ in how they print them. Nothing is built per type but the tuple of its va
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from ..format import kinds
 from ..format.kinds import DumpKeys
 from ..types.btf import BTF
-from ..types.typebase import locate
+from ..types.typebase import enum_values, locate, signed
 
 PARTS_PER_CHUNK = 20_000
 ANONYMOUS = "(anon)"
@@ -40,11 +40,6 @@ BITFIELD_SIZE = "bitfield_size"
 UNKNOWN_KIND = "UNKNOWN"
 # Of a kind that only the layout section describes: the parts of info, then every word after it.
 UNKNOWN_KEYS = DumpKeys(("kind", "vlen", "kind_flag"), "words")
-
-
-def signed(value: int, bits: int = 32) -> int:
-    """The two's complement reading of an unsigned word."""
-    return value - (1 << bits) if value >> (bits - 1) else value
 
 
 def _int(r: Record) -> Values:
@@ -97,19 +92,6 @@ _VALUES: dict[tuple[str, ...], Callable[[Record], Values]] = {
 }
 KEYS = {spec.kind: spec.keys for spec in kinds.SPECS}
 HEAD_VALUES = {kind: _VALUES[keys.head] for kind, keys in KEYS.items()}
-
-
-def enum_values(
-    words: Sequence[int], first: int, kind: int, vlen: int, kind_flag: bool
-) -> Iterator[tuple[int, int]]:
-    """(name_off, value) of each enumerator, signed where kind_flag says so.
-
-    first   position of the first enumerator in ``words``
-    """
-    bits, step = int(kinds.ENUM_BITS[kind]), int(kinds.ELEMENT_WORDS[kind])
-    for at in range(first, first + step * vlen, step):
-        value = words[at + 1] | (words[at + 2] << 32 if bits == 64 else 0)
-        yield words[at], signed(value, bits) if kind_flag else value
 
 
 class Names(dict[int, str]):

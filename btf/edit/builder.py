@@ -108,8 +108,7 @@ class Builder:
         new_id: Callable[[int], int] = _same if ids is None else lambda old: ids.get(old, old)
         words = list(source.words)
         spec = kinds.SPECS[source.kind - 1]
-        roles = [Role.NAME, Role.VALUE, spec.head[1], *(role for _, role in spec.fixed)]
-        element = [role for _, role in spec.element]
+        roles, element = spec.roles, spec.element_roles
         for at in range(len(words)):
             inside = at - len(roles)
             role = roles[at] if inside < 0 else element[inside % len(element)]

@@ -103,7 +103,7 @@ class CodeSection(Generic[R]):
 
 
 @dataclass(frozen=True)
-class _Part:
+class _RecordSpec:
     """One of the three parts: how its records are made up. Words are those of a record."""
 
     name: str
@@ -113,9 +113,9 @@ class _Part:
 
 
 _PARTS = (
-    _Part("func_info", 2, 1, ()),
-    _Part("line_info", 4, None, (1, 2)),
-    _Part("core_relo", 4, 1, (2,)),
+    _RecordSpec("func_info", 2, 1, ()),
+    _RecordSpec("line_info", 4, None, (1, 2)),
+    _RecordSpec("core_relo", 4, 1, (2,)),
 )
 
 
@@ -198,7 +198,9 @@ class BtfExt:
     def _dtype(self) -> str:
         return "<u4" if self.byteorder == "little" else ">u4"
 
-    def _words(self, wanted: Callable[[_Part], Sequence[int]], heads: bool = False) -> np.ndarray:
+    def _words(
+        self, wanted: Callable[[_RecordSpec], Sequence[int]], heads: bool = False
+    ) -> np.ndarray:
         """Positions (in words, int64) of some words of all records, in the order of libbpf.
 
         heads   whether to give the name of each section of code too, before those of its records
@@ -282,7 +284,12 @@ def parse_ext(data: bytes | memoryview, btf: BTF, *, path: str | None = None) ->
 
 
 def _code_sections(
-    data: bytes, order: str, part: _Part, start: int, end: int, fail: Callable[..., BtfError]
+    data: bytes,
+    order: str,
+    part: _RecordSpec,
+    start: int,
+    end: int,
+    fail: Callable[..., BtfError],
 ) -> tuple[tuple[int, int, int], ...]:
     """(position, number of records, bytes of one) of each section of code in a part."""
     if start == end:

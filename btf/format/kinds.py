@@ -117,180 +117,99 @@ class DumpKeys(NamedTuple):
     element: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class KindSpec:
     """One kind: its record after ``name_off`` and ``info``, and what the kind means.
 
-    head         role of the third word
-    fixed        roles of the words after it
-    element      roles of the words that repeat vlen times (FUNC has its linkage in vlen)
+    head         name of the third word: size, type, or unused
+    fixed        names of the words after it
+    element      names of the words that repeat vlen times (FUNC has its linkage in vlen)
     name_space   where its name counts
-    equivalence  how deduplication compares it
     keyword      C's word for it, if C has one that stands before a name
     transparent  a value has the size and layout of the type that this one refers to
-    keys         its facts in the raw and the JSON dump
     """
 
     kind: int
     name: str
-    head: tuple[str, Role]
-    fixed: tuple[tuple[str, Role], ...] = ()
-    element: tuple[tuple[str, Role], ...] = ()
-    name_space: NameSpace = NameSpace.NONE
     equivalence: Equivalence
+    head: str
+    keys: DumpKeys
+    fixed: tuple[str, ...] = ()
+    element: tuple[str, ...] = ()
+    name_space: NameSpace = NameSpace.NONE
     keyword: str = ""
     transparent: bool = False
-    keys: DumpKeys
 
     @property
-    def has_size(self) -> bool:
-        """Whether the third word is the size in bytes of the type."""
-        return self.head == _SIZE
+    def roles(self) -> tuple[Role, ...]:
+        """Roles of the words before the elements."""
+        return (Role.NAME, Role.VALUE, *map(role_of, (self.head, *self.fixed)))
 
     @property
-    def has_members(self) -> bool:
-        """Whether its elements have names: members, enumerators, parameters."""
-        return _element_at(self, Role.NAME) >= 0
+    def element_roles(self) -> tuple[Role, ...]:
+        """Roles of the words of an element."""
+        return tuple(map(role_of, self.element))
 
     @property
     def enum_bits(self) -> int:
         """Bits of an enumerator's value, 0 for kinds that have none."""
-        return 32 * sum(name.startswith("val") for name, _ in self.element)
+        return 32 * sum(name.startswith("val") for name in self.element)
 
 
-_SIZE = ("size", Role.VALUE)
-_TYPE = ("type", Role.REF)
-_UNUSED = ("unused", Role.VALUE)
-_REFERENCE_KEYS = DumpKeys(("type_id",))
+def role_of(word: str) -> Role:
+    """The role of a word by its name."""
+    if word in ("type", "index_type"):
+        return Role.REF
+    return Role.NAME if word == "name_off" else Role.VALUE
 
 
-def _composite(kind: int, name: str) -> KindSpec:
-    return KindSpec(
-        kind=kind,
-        name=name,
-        head=_SIZE,
-        element=(("name_off", Role.NAME), ("type", Role.REF), ("offset", Role.VALUE)),
-        name_space=NameSpace.TAGS,
-        equivalence=Equivalence.COMPOSITE,
-        keyword=name.lower(),
-        keys=DumpKeys(("size", "vlen"), "members", ("name", "type_id", "bits_offset")),
-    )
+_E, _N = Equivalence, NameSpace
+_MEMBERS = DumpKeys(("size", "vlen"), "members", ("name", "type_id", "bits_offset"))
+_MEMBER = ("name_off", "type", "offset")
+_VALUES = DumpKeys(("encoding", "size", "vlen"), "values", ("name", "val"))
+_TARGET = DumpKeys(("type_id",))
+_LINKED = DumpKeys(("type_id", "linkage"))
 
-
-def _enum(kind: int, name: str, values: tuple[str, ...]) -> KindSpec:
-    return KindSpec(
-        kind=kind,
-        name=name,
-        head=_SIZE,
-        element=(("name_off", Role.NAME), *((value, Role.VALUE) for value in values)),
-        name_space=NameSpace.TAGS,
-        equivalence=Equivalence.ENUM,
-        keyword="enum",
-        keys=DumpKeys(("encoding", "size", "vlen"), "values", ("name", "val")),
-    )
-
-
-def _chain(
-    kind: int,
-    name: str,
-    *,
-    keyword: str = "",
-    transparent: bool = False,
-    name_space: NameSpace = NameSpace.NONE,
-    keys: DumpKeys = _REFERENCE_KEYS,
-) -> KindSpec:
-    return KindSpec(
-        kind=kind,
-        name=name,
-        head=_TYPE,
-        name_space=name_space,
-        equivalence=Equivalence.CHAIN,
-        keyword=keyword,
-        transparent=transparent,
-        keys=keys,
-    )
-
-
+# fmt: off
 SPECS: tuple[KindSpec, ...] = (
-    KindSpec(
-        kind=INT,
-        name="INT",
-        head=_SIZE,
-        fixed=(("encoding", Role.VALUE),),
-        name_space=NameSpace.TYPE_NAMES,
-        equivalence=Equivalence.SCALAR,
-        keys=DumpKeys(("size", "bits_offset", "nr_bits", "encoding")),
-    ),
-    _chain(PTR, "PTR"),
-    KindSpec(
-        kind=ARRAY,
-        name="ARRAY",
-        head=_UNUSED,
-        fixed=(("type", Role.REF), ("index_type", Role.REF), ("nelems", Role.VALUE)),
-        equivalence=Equivalence.ARRAY,
-        keys=DumpKeys(("type_id", "index_type_id", "nr_elems")),
-    ),
-    _composite(STRUCT, "STRUCT"),
-    _composite(UNION, "UNION"),
-    _enum(ENUM, "ENUM", ("val",)),
-    KindSpec(
-        kind=FWD,
-        name="FWD",
-        head=_TYPE,  # always 0, but libbpf treats it as a reference: it is checked and remapped
-        name_space=NameSpace.TAGS,
-        equivalence=Equivalence.FORWARD,
-        keys=DumpKeys(("fwd_kind",)),
-    ),
-    _chain(TYPEDEF, "TYPEDEF", transparent=True, name_space=NameSpace.TYPE_NAMES),
-    _chain(VOLATILE, "VOLATILE", transparent=True, keyword="volatile"),
-    _chain(CONST, "CONST", transparent=True, keyword="const"),
-    _chain(RESTRICT, "RESTRICT", transparent=True, keyword="restrict"),
-    _chain(FUNC, "FUNC", name_space=NameSpace.FUNCTIONS, keys=DumpKeys(("type_id", "linkage"))),
-    KindSpec(
-        kind=FUNC_PROTO,
-        name="FUNC_PROTO",
-        head=_TYPE,
-        element=(("name_off", Role.NAME), ("type", Role.REF)),
-        equivalence=Equivalence.PROTOTYPE,
-        keys=DumpKeys(("ret_type_id", "vlen"), "params", ("name", "type_id")),
-    ),
-    KindSpec(
-        kind=VAR,
-        name="VAR",
-        head=_TYPE,
-        fixed=(("linkage", Role.VALUE),),
-        name_space=NameSpace.VARIABLES,
-        equivalence=Equivalence.NEVER,
-        keys=DumpKeys(("type_id", "linkage")),
-    ),
-    KindSpec(
-        kind=DATASEC,
-        name="DATASEC",
-        head=_SIZE,
-        element=(("type", Role.REF), ("offset", Role.VALUE), ("size", Role.VALUE)),
-        name_space=NameSpace.SECTIONS,
-        equivalence=Equivalence.NEVER,
-        keys=DumpKeys(("size", "vlen"), "vars", ("type_id", "offset", "size")),
-    ),
-    KindSpec(
-        kind=FLOAT,
-        name="FLOAT",
-        head=_SIZE,
-        name_space=NameSpace.TYPE_NAMES,
-        equivalence=Equivalence.SCALAR,
-        keys=DumpKeys(("size",)),
-    ),
-    KindSpec(
-        kind=DECL_TAG,
-        name="DECL_TAG",
-        head=_TYPE,
-        fixed=(("component_idx", Role.VALUE),),
-        equivalence=Equivalence.DECL_TAG,
-        keys=DumpKeys(("type_id", "component_idx")),
-    ),
-    _chain(TYPE_TAG, "TYPE_TAG", transparent=True),
-    _enum(ENUM64, "ENUM64", ("val_lo32", "val_hi32")),
+    KindSpec(INT, "INT", _E.SCALAR, "size",
+             DumpKeys(("size", "bits_offset", "nr_bits", "encoding")), fixed=("encoding",),
+             name_space=_N.TYPE_NAMES),
+    KindSpec(PTR, "PTR", _E.CHAIN, "type", _TARGET),
+    KindSpec(ARRAY, "ARRAY", _E.ARRAY, "unused",
+             DumpKeys(("type_id", "index_type_id", "nr_elems")),
+             fixed=("type", "index_type", "nelems")),
+    KindSpec(STRUCT, "STRUCT", _E.COMPOSITE, "size", _MEMBERS, element=_MEMBER,
+             name_space=_N.TAGS, keyword="struct"),
+    KindSpec(UNION, "UNION", _E.COMPOSITE, "size", _MEMBERS, element=_MEMBER,
+             name_space=_N.TAGS, keyword="union"),
+    KindSpec(ENUM, "ENUM", _E.ENUM, "size", _VALUES, element=("name_off", "val"),
+             name_space=_N.TAGS, keyword="enum"),
+    # The third word is always 0, but libbpf treats it as a reference: it is checked and remapped.
+    KindSpec(FWD, "FWD", _E.FORWARD, "type", DumpKeys(("fwd_kind",)), name_space=_N.TAGS),
+    KindSpec(TYPEDEF, "TYPEDEF", _E.CHAIN, "type", _TARGET, name_space=_N.TYPE_NAMES,
+             transparent=True),
+    KindSpec(VOLATILE, "VOLATILE", _E.CHAIN, "type", _TARGET, keyword="volatile",
+             transparent=True),
+    KindSpec(CONST, "CONST", _E.CHAIN, "type", _TARGET, keyword="const", transparent=True),
+    KindSpec(RESTRICT, "RESTRICT", _E.CHAIN, "type", _TARGET, keyword="restrict",
+             transparent=True),
+    KindSpec(FUNC, "FUNC", _E.CHAIN, "type", _LINKED, name_space=_N.FUNCTIONS),
+    KindSpec(FUNC_PROTO, "FUNC_PROTO", _E.PROTOTYPE, "type",
+             DumpKeys(("ret_type_id", "vlen"), "params", ("name", "type_id")),
+             element=("name_off", "type")),
+    KindSpec(VAR, "VAR", _E.NEVER, "type", _LINKED, fixed=("linkage",), name_space=_N.VARIABLES),
+    KindSpec(DATASEC, "DATASEC", _E.NEVER, "size",
+             DumpKeys(("size", "vlen"), "vars", ("type_id", "offset", "size")),
+             element=("type", "offset", "size"), name_space=_N.SECTIONS),
+    KindSpec(FLOAT, "FLOAT", _E.SCALAR, "size", DumpKeys(("size",)), name_space=_N.TYPE_NAMES),
+    KindSpec(DECL_TAG, "DECL_TAG", _E.DECL_TAG, "type", DumpKeys(("type_id", "component_idx")),
+             fixed=("component_idx",)),
+    KindSpec(TYPE_TAG, "TYPE_TAG", _E.CHAIN, "type", _TARGET, transparent=True),
+    KindSpec(ENUM64, "ENUM64", _E.ENUM, "size", _VALUES,
+             element=("name_off", "val_lo32", "val_hi32"), name_space=_N.TAGS, keyword="enum"),
 )
+# fmt: on
 assert [spec.kind for spec in SPECS] == list(range(1, MAX_KIND + 1))
 
 KIND_NAMES: tuple[str, ...] = ("VOID", *(spec.name for spec in SPECS))
@@ -301,14 +220,14 @@ def _kinds(test: Callable[[KindSpec], bool]) -> frozenset[int]:
 
 
 # The table again, as sets of kinds for Python.
-ENUMS = _kinds(lambda spec: spec.equivalence is Equivalence.ENUM)
-COMPOSITES = _kinds(lambda spec: spec.equivalence is Equivalence.COMPOSITE)
+ENUMS = _kinds(lambda spec: spec.equivalence is _E.ENUM)
+COMPOSITES = _kinds(lambda spec: spec.equivalence is _E.COMPOSITE)
+SCALARS = _kinds(lambda spec: spec.equivalence is _E.SCALAR)
 TRANSPARENT = _kinds(lambda spec: spec.transparent)
 QUALIFIERS = _kinds(lambda spec: spec.transparent and spec.keyword != "")
-SCALARS = _kinds(lambda spec: spec.equivalence is Equivalence.SCALAR)
-SIZED = _kinds(lambda spec: spec.has_size)
+SIZED = _kinds(lambda spec: spec.head == "size")
 KEYWORDS = {spec.kind: spec.keyword for spec in SPECS if spec.keyword}
-NEVER_MERGED = _kinds(lambda spec: spec.equivalence is Equivalence.NEVER)
+NEVER_MERGED = _kinds(lambda spec: spec.equivalence is _E.NEVER)
 
 
 def _per_kind(value: Callable[[KindSpec], int]) -> np.ndarray:
@@ -321,53 +240,44 @@ def _per_kind(value: Callable[[KindSpec], int]) -> np.ndarray:
 
 
 def _element_at(spec: KindSpec, role: Role) -> int:
-    for position, (_, word_role) in enumerate(spec.element):
-        if word_role is role:
-            return position
-    return -1
+    return spec.element_roles.index(role) if role in spec.element_roles else -1
+
+
+def reference_words(spec: KindSpec, vlen: int) -> list[int]:
+    """Positions of the references in a record of that kind, in order."""
+    roles = spec.roles + vlen * spec.element_roles
+    return [word for word, role in enumerate(roles) if role is Role.REF]
 
 
 # And as arrays by kind, for compiled functions.
 FIXED_WORDS = _per_kind(lambda spec: len(spec.fixed))
 ELEMENT_WORDS = _per_kind(lambda spec: len(spec.element))
-HEAD_IS_REF = _per_kind(lambda spec: spec.head[1] is Role.REF)
-FIXED_REFS = _per_kind(lambda spec: sum(role is Role.REF for _, role in spec.fixed))
+HEAD_IS_REF = _per_kind(lambda spec: spec.head == "type")
+FIXED_REFS = _per_kind(lambda spec: spec.roles[3:].count(Role.REF))
 ELEMENT_NAME = _per_kind(lambda spec: _element_at(spec, Role.NAME))
 ELEMENT_REF = _per_kind(lambda spec: _element_at(spec, Role.REF))
 NAME_SPACE = _per_kind(lambda spec: spec.name_space)
-EQUIVALENCE = _per_kind(lambda spec: spec.equivalence)
-HAS_SIZE = _per_kind(lambda spec: spec.has_size)
-HAS_MEMBERS = _per_kind(lambda spec: spec.has_members)
+HAS_SIZE = _per_kind(lambda spec: spec.head == "size")
+HAS_MEMBERS = _per_kind(lambda spec: Role.NAME in spec.element_roles)
 ENUM_BITS = _per_kind(lambda spec: spec.enum_bits)
-
-
-def reference_words(spec: KindSpec, vlen: int) -> list[int]:
-    """Positions of the references in a record of that kind, in order."""
-    roles = [Role.NAME, Role.VALUE, spec.head[1], *(role for _, role in spec.fixed)]
-    roles += vlen * [role for _, role in spec.element]
-    return [word for word, role in enumerate(roles) if role is Role.REF]
-
 
 # The references of a record are evenly spaced: the first is at word FIRST_REF, each further one
 # REF_STEP words on; there are FEWEST_REFS, and one more for each element if REF_EACH is 1.
 FIRST_REF = _per_kind(lambda spec: (reference_words(spec, 1) or [0])[0])
 FEWEST_REFS = _per_kind(lambda spec: len(reference_words(spec, 0)))
-REF_EACH = _per_kind(lambda spec: _element_at(spec, Role.REF) >= 0)
+REF_EACH = _per_kind(lambda spec: Role.REF in spec.element_roles)
 REF_STEP = _per_kind(lambda spec: ([*reference_words(spec, 2), 0, 0])[1] - FIRST_REF[spec.kind])
 for _spec in SPECS:
     _words = reference_words(_spec, 5)
     _first, _step = int(FIRST_REF[_spec.kind]), int(REF_STEP[_spec.kind])
     assert _words == [_first + _step * i for i in range(len(_words))]
     assert len(_words) == FEWEST_REFS[_spec.kind] + 5 * REF_EACH[_spec.kind]
-
-# What compiled functions rely on beyond the arrays: references among the fixed words come first, a
-# name in an element is its first word, and an element has at most one of each.
-for _spec in SPECS:
-    _roles = [role for _, role in _spec.fixed]
-    assert Role.NAME not in _roles
-    assert _roles == sorted(_roles, reverse=True)
+    # What compiled functions rely on beyond the arrays: references among the fixed words come
+    # first, a name in an element is its first word, and an element has at most one of each.
+    assert Role.NAME not in _spec.roles[3:]
+    assert list(_spec.roles[3:]) == sorted(_spec.roles[3:], reverse=True)
     assert _element_at(_spec, Role.NAME) in (-1, 0)
-    assert sum(role is Role.REF for _, role in _spec.element) <= 1
+    assert _spec.element_roles.count(Role.REF) <= 1
 
 
 def info_word(kind: int, vlen: int = 0, kind_flag: bool | int = False) -> int:
@@ -382,11 +292,13 @@ def kind_of(info):  # type: ignore[no-untyped-def]
 
 
 # Kinds as bits of a number, so that a test compiles to a shift and a mask, without a look-up.
-_ENUM_MASK = sum(1 << kind for kind in ENUMS)
-_SCALAR_MASK = sum(1 << kind for kind in SCALARS)
-_TRANSPARENT_MASK = sum(1 << kind for kind in TRANSPARENT)
-_CHAIN_MASK = sum(1 << s.kind for s in SPECS if s.equivalence is Equivalence.CHAIN)
-_NEVER_MASK = sum(1 << kind for kind in NEVER_MERGED)
+def _mask(found: frozenset[int]) -> int:
+    return sum(1 << kind for kind in found)
+
+
+_ENUM_MASK, _SCALAR_MASK, _TRANSPARENT_MASK = _mask(ENUMS), _mask(SCALARS), _mask(TRANSPARENT)
+_CHAIN_MASK = _mask(_kinds(lambda spec: spec.equivalence is _E.CHAIN))
+_NEVER_MASK = _mask(NEVER_MERGED)
 assert MAX_KIND < 63
 
 

@@ -25,6 +25,7 @@ from .kinds import (
     MAX_KIND,
     STRUCT,
     UNION,
+    kind_of,
 )
 
 # Status in place of the type count: a record of unknown kind, or one that leaves the section.
@@ -51,7 +52,10 @@ def scan_types(
 
 @compiled
 def scan(words, kind_words, start_id, offsets):  # type: ignore[no-untyped-def]
-    """Fill ``offsets``; (count or status, largest type id, largest string offset, bad FUNC)."""
+    """As ``scan_types``, which describes ``words``, ``kind_words``, ``start_id`` and the results.
+
+    offsets   uint32, shape (W // 3 + 1,): filled up to and including entry ``count``
+    """
     end = len(words)
     at = 0
     count = 0
@@ -62,7 +66,7 @@ def scan(words, kind_words, start_id, offsets):  # type: ignore[no-untyped-def]
         if at + HEAD_WORDS > end:
             return _TRUNCATED, np.int64(max_ref), np.int64(max_name), -1
         info = words[at + 1]
-        kind = np.int64((info >> INFO_KIND_SHIFT) & INFO_KIND_MASK)
+        kind = kind_of(info)
         vlen = np.int64(info & INFO_VLEN_MASK)
         fixed = np.int64(kind_words[kind, 0])
         if fixed < 0:
@@ -104,9 +108,11 @@ def scan(words, kind_words, start_id, offsets):  # type: ignore[no-untyped-def]
 
 @compiled
 def _first_bad_func(words, offsets, first, count, start_id):  # type: ignore[no-untyped-def]
+    """Index of the first FUNC among own types ``first`` to ``count`` whose target, if it is an own
+    type, is no FUNC_PROTO; or -1. ``words``, ``offsets``, ``start_id``: see ``scan``."""
     for index in range(first, count):
         at = np.int64(offsets[index])
-        if np.int64((words[at + 1] >> INFO_KIND_SHIFT) & INFO_KIND_MASK) != FUNC:
+        if kind_of(words[at + 1]) != FUNC:
             continue
         target = np.int64(words[at + 2]) - start_id
         if target < 0:
@@ -114,7 +120,7 @@ def _first_bad_func(words, offsets, first, count, start_id):  # type: ignore[no-
                 return index
             continue  # in the base: checked by the caller, who has it
         info = words[np.int64(offsets[target]) + 1]
-        if np.int64((info >> INFO_KIND_SHIFT) & INFO_KIND_MASK) != FUNC_PROTO:
+        if kind_of(info) != FUNC_PROTO:
             return index
     return -1
 
@@ -122,7 +128,7 @@ def _first_bad_func(words, offsets, first, count, start_id):  # type: ignore[no-
 def locate_fault(
     words: np.ndarray, kind_words: np.ndarray, start_id: int, str_end: int, path: str | None
 ) -> BtfError:
-    """The error for the first fault in a type section that ``scan_types`` found wanting."""
+    """Find the first fault in a type section that ``scan_types`` refused; returns the error."""
 
     def fault(message: str, word: int, index: int) -> BtfError:
         return BtfError(message, path, "types", word * 4, start_id + index)
@@ -183,9 +189,8 @@ def locate_fault(
         if kind == FUNC:
             target = int(words[at + 2])
             if target >= start_id:
-                target_kind = (
-                    int(words[starts[target - start_id] + 1]) >> INFO_KIND_SHIFT & INFO_KIND_MASK
-                )
+                target_info = int(words[starts[target - start_id] + 1])
+                target_kind = target_info >> INFO_KIND_SHIFT & INFO_KIND_MASK
             else:
                 target_kind = FUNC_PROTO if target else kinds.VOID
             if target_kind != FUNC_PROTO:

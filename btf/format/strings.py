@@ -7,6 +7,17 @@ Most strings of a module that the base has directly follow their predecessor in 
 (92 % on Debian's kernels). So mapping finds one string by its hash, and from there on compares the
 two sections as long as they agree: a run of strings that all move by the same distance.
 ``map_runs`` does not even look where the strings of a run begin.
+
+Parameters used throughout:
+
+strings, base, source, buffer   uint8: string sections, or any bytes with NUL-terminated strings
+start, at, base_at, offset      int64, index of a byte in one of them
+h                               uint64, hash of a string: see ``hash_string``
+slots, base_slots               uint64, length a power of two: the look-up table of a section, by
+                                hash: its upper half above, offset + 1 below; 0 is a free slot
+bits, base_bits                 uint64, length a power of two: one bit for each hash in the table
+base_repeats                    whether the base has a string twice
+seen                            uint32, shape (len(source),): see ``map_strings`` and ``map_runs``
 """
 
 from __future__ import annotations
@@ -40,13 +51,13 @@ MIXED = np.uint32(0x80000000)  # no distance: the piece is not all in one run
 
 @compiled
 def zero_bytes(word):  # type: ignore[no-untyped-def]
-    """Not 0 if one of the eight bytes is; its lowest bit set marks the first zero byte."""
+    """Mark the zero bytes of ``word`` (uint64): the lowest bit set is in the first one; 0: none."""
     return (word - _ONES) & ~word & _TOPS
 
 
 @compiled
 def eight_bytes(buffer, at):  # type: ignore[no-untyped-def]
-    """Eight bytes from ``at`` on, as a little-endian number; zeros beyond the end."""
+    """Read eight bytes from ``at`` on, as a little-endian uint64; zeros beyond the end."""
     if WIDE and at + 8 <= len(buffer):
         return load64(buffer, at)
     word = _0
@@ -57,7 +68,7 @@ def eight_bytes(buffer, at):  # type: ignore[no-untyped-def]
 
 @compiled
 def first_marked_byte(marks):  # type: ignore[no-untyped-def]
-    """Index of the lowest byte in which a bit is set; ``marks`` is not 0."""
+    """Index of the lowest byte of ``marks`` (uint64, not 0) in which a bit is set."""
     if WIDE:
         return trailing_zeros(marks) >> 3
     index = 0
@@ -68,7 +79,7 @@ def first_marked_byte(marks):  # type: ignore[no-untyped-def]
 
 @noinline
 def hash_string(buffer, start):  # type: ignore[no-untyped-def]
-    """(hash as uint64, position of the NUL) of the string at ``start`` of a uint8 array."""
+    """Hash the string at ``start``: (hash as uint64, position of its NUL)."""
     h = _SPREAD
     at = start
     while True:
@@ -122,10 +133,7 @@ def copy_string(source, start, target, at, length):  # type: ignore[no-untyped-d
 
 @noinline
 def find_string(strings, slots, buffer, start, h):  # type: ignore[no-untyped-def]
-    """Offset in ``strings`` of the string at ``start`` of ``buffer`` (hash ``h``), or -1.
-
-    slots  uint64, length a power of two: hash's upper half above, offset + 1 below; 0 is free
-    """
+    """Offset in ``strings`` of the string at ``start`` of ``buffer`` with hash ``h``, or -1."""
     mask = np.int64(len(slots) - 1)
     slot = np.int64(h & _LOW) & mask
     tag = h & _HIGH
@@ -148,8 +156,7 @@ def find_text(strings, slots, text):  # type: ignore[no-untyped-def]
 
 @compiled
 def add_string(slots, h, offset):  # type: ignore[no-untyped-def]
-    """Enter ``offset`` under ``h``; the caller knows that the string is not in the table. Returns
-    the slot."""
+    """Enter ``offset`` under ``h`` in ``slots``, which lacks the string; returns the slot."""
     mask = np.int64(len(slots) - 1)
     slot = np.int64(h & _LOW) & mask
     while slots[slot] != 0:
@@ -160,23 +167,24 @@ def add_string(slots, h, offset):  # type: ignore[no-untyped-def]
 
 @compiled
 def note_hash(bits, h):  # type: ignore[no-untyped-def]
-    """Note that a table has an entry with hash ``h``: sets one of ``bits`` (uint64, as many as a
-    power of two), a small fraction of which are set in the end."""
+    """Note in ``bits``, of which few are to be set in the end, that a table has hash ``h``."""
     bit = np.int64(h & _LOW) & (64 * len(bits) - 1)
     bits[bit >> 6] |= _1 << np.uint64(bit & 63)
 
 
 @compiled
 def may_have(bits, h):  # type: ignore[no-untyped-def]
-    """Whether a table may have an entry with hash ``h``: spares nine looks of ten into a large
-    table for what it has not, since the bits stay in the cache."""
+    """Whether a table may have an entry with hash ``h``.
+
+    Spares nine of ten look-ups in a large table of what it lacks: ``bits`` stays in the cache.
+    """
     bit = np.int64(h & _LOW) & (64 * len(bits) - 1)
     return bits[bit >> 6] & (_1 << np.uint64(bit & 63)) != _0
 
 
 @compiled
 def note_strings(strings, bits):  # type: ignore[no-untyped-def]
-    """Note the hash of every string of a section."""
+    """Note the hash of every string of a section in ``bits``."""
     at = np.int64(0)
     while at < len(strings):
         h, end = hash_string(strings, at)
@@ -196,8 +204,8 @@ def count_strings(strings):  # type: ignore[no-untyped-def]
 
 @compiled
 def index_strings(strings, slots):  # type: ignore[no-untyped-def]
-    """Enter every string of a section in the zeroed ``slots``; whether one is there twice (the
-    empty one counts)."""
+    """Enter every string of a section in the zeroed ``slots``; returns whether one is there twice
+    (the empty one counts)."""
     repeated = False
     at = np.int64(0)
     while at < len(strings):
@@ -217,9 +225,8 @@ def index_strings(strings, slots):  # type: ignore[no-untyped-def]
 def map_strings(source, base, base_slots, base_repeats, seen):  # type: ignore[no-untyped-def]
     """Look every string of a section up in the base.
 
-    source      uint8: the section; base, base_slots, base_repeats: see BaseIndex
-    seen        uint32, shape (len(source),): at each string's start its offset in the base, ABSENT
-                if the base lacks it; UNSEEN everywhere else
+    seen   filled: at each string's start its offset in the base, or ABSENT if the base lacks it;
+           UNSEEN everywhere else
     """
     for i in range(len(source)):
         seen[i] = UNSEEN
@@ -251,7 +258,6 @@ def map_strings(source, base, base_slots, base_repeats, seen):  # type: ignore[n
 def map_runs(source, base, base_slots, base_bits, base_repeats, seen, shifts, jumps):  # type: ignore[no-untyped-def]
     """As ``map_strings``, in less time and for a reader that asks where strings begin only.
 
-    base_bits   see ``may_have``
     shifts  uint32, one for each 16 bytes of the section: MIXED, or what has to be added (modulo
             2**32) to the offset of a string that begins there. Where it is MIXED, ``seen`` has the
             answer, of which only that for strings' beginnings means anything; behind that of a
@@ -312,22 +318,23 @@ def map_runs(source, base, base_slots, base_bits, base_repeats, seen, shifts, ju
 
 @inlined
 def is_noted(source, start):  # type: ignore[no-untyped-def]
-    """Whether ``map_runs`` left the hash of the string that begins at ``start``, which the base
-    lacks."""
+    """Whether ``map_runs`` noted the hash of the string at ``start`` of ``source``, which the base
+    lacks: it does so for strings of three bytes or more."""
     return source[start + 1] != 0 and source[start + 2] != 0
 
 
 @inlined
 def noted_hash(seen, start):  # type: ignore[no-untyped-def]
-    """What ``hash_string`` returned for it."""
+    """What ``hash_string`` returned for the string at ``start``, from ``seen`` of ``map_runs``."""
     h = np.uint64(seen[start + 1]) | np.uint64(seen[start + 2]) << _32
     return h, np.int64(seen[start + 3])
 
 
 @compiled
 def _run_end(source, at, base, base_at):  # type: ignore[no-untyped-def]
-    """Where the first string from ``at`` on begins that ``base`` has not at the same distance;
-    no string in between is empty if no two NULs of the base follow each other."""
+    """Position in ``source`` of the first string from ``at`` on that ``base`` lacks at the same
+    distance, counted from ``base_at``. No string in between is empty if no two NULs of the base
+    follow each other."""
     same = np.int64(0)
     end = min(len(source) - at, len(base) - base_at)
     if WIDE:

@@ -1,4 +1,11 @@
-"""A BTF's own types as columns: what tables and statistics are made from."""
+"""A BTF's own types as columns: what tables and statistics are made from.
+
+Parameters used throughout:
+
+words, offsets   the own types, as in ``BTF``
+base, own        uint8: strings of the chain of bases, and the own string section
+name_off         uint32, global string offsets
+"""
 
 from __future__ import annotations
 
@@ -54,6 +61,7 @@ def texts(btf: BTF, name_off: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 @compiled
 def _fill_columns(words, offsets, kind, vlen, size, nbytes, name_off):  # type: ignore[no-untyped-def]
+    """Fill ``kind``, ``vlen``, ``size``, ``nbytes`` and ``name_off``: the arrays of ``columns``."""
     for index in range(len(kind)):
         at = np.int64(offsets[index])
         info = words[at + 1]
@@ -67,6 +75,7 @@ def _fill_columns(words, offsets, kind, vlen, size, nbytes, name_off):  # type: 
 
 @compiled
 def _add_up(words, offsets, totals):  # type: ignore[no-untyped-def]
+    """Add to ``totals``, int64 of shape (2, KIND_COUNT), the types and their bytes by kind."""
     for index in range(len(offsets) - 1):
         at = np.int64(offsets[index])
         kind = kind_of(words[at + 1])
@@ -76,6 +85,7 @@ def _add_up(words, offsets, totals):  # type: ignore[no-untyped-def]
 
 @compiled
 def _string_lengths(base, own, name_off, offsets):  # type: ignore[no-untyped-def]
+    """Fill ``offsets``, int32 of shape (n + 1,): where each string begins in Arrow's data."""
     total = 0
     for index in range(len(name_off)):
         offsets[index] = total
@@ -94,6 +104,7 @@ def _string_lengths(base, own, name_off, offsets):  # type: ignore[no-untyped-de
 
 @compiled
 def _copy_strings(base, own, name_off, offsets, data):  # type: ignore[no-untyped-def]
+    """Fill ``data``, uint8, with the strings that ``_string_lengths`` made ``offsets`` for."""
     for index in range(len(name_off)):
         at = np.int64(name_off[index])
         first = np.int64(offsets[index])

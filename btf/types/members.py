@@ -55,6 +55,8 @@ def members(btf: BTF) -> dict[str, np.ndarray]:
 
 @compiled
 def _fill_members(words, offsets, owner, position, name_off, type_id, at_bit, bits, value, minus):  # type: ignore[no-untyped-def]
+    """Fill ``owner``, ``position``, ``name_off``, ``type_id``, ``at_bit``, ``bits``, ``value`` and
+    ``minus``: the arrays of ``members``, in that order. ``words``, ``offsets``: as in ``BTF``."""
     row = 0
     for index in range(len(offsets) - 1):
         at = np.int64(offsets[index])

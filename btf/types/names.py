@@ -66,12 +66,12 @@ class OwnNames:
 
     order    int64, shape (T,): own types (0-based), sorted by name offset, then by id
     offsets  uint32, shape (T,): the name offset of each type in ``order``
-    plain    whether every name is the beginning of a string
+    begin_strings   whether every name is the beginning of a string
     """
 
     order: np.ndarray
     offsets: np.ndarray
-    plain: bool
+    begin_strings: bool
 
     @classmethod
     def of(cls, btf: BTF) -> OwnNames:
@@ -101,7 +101,7 @@ def _begin_strings(btf: BTF, offsets: np.ndarray) -> bool:
 def string_offsets(btf: BTF, text: bytes) -> list[int]:
     """Global offsets under which types of ``btf`` and its bases may have ``text`` as their name."""
     levels = btf.levels
-    if all(level.own_names.plain and not level.own_strings.repeats for level in levels):
+    if all(level.own_names.begin_strings and not level.own_strings.repeats for level in levels):
         found = ((level, level.own_strings.find(text)) for level in levels)
         return [level.start_str_off + at for level, at in found if at >= 0]
     return [

@@ -14,10 +14,10 @@ What does not live here: what all classes share (``typebase``), how records are 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from ..format import kinds
-from .typebase import Encoding, Linkage, Reference, Type, type_at
+from .typebase import Encoding, Linkage, Reference, Type, enum_values, signed, type_at
 
 if TYPE_CHECKING:
     from .btf import BTF
@@ -33,16 +33,23 @@ class Void(Type):
         return "void"
 
 
-class Int(Type):
-    """An integer."""
+class _Sized:
+    """What kinds have in common whose third word is their size."""
 
     __slots__ = ()
-    KIND = kinds.INT
+    _third: int
 
     @property
     def size(self) -> int:
         """Bytes."""
         return self._third
+
+
+class Int(_Sized, Type):
+    """An integer."""
+
+    __slots__ = ()
+    KIND = kinds.INT
 
     @property
     def encoding(self) -> Encoding:
@@ -69,16 +76,11 @@ class Int(Type):
         return ", ".join([f"size={self.size}", *(flags or ["unsigned"]), *odd])
 
 
-class Float(Type):
+class Float(_Sized, Type):
     """A floating point number."""
 
     __slots__ = ()
     KIND = kinds.FLOAT
-
-    @property
-    def size(self) -> int:
-        """Bytes."""
-        return self._third
 
     def _details(self) -> str:
         return f"size={self.size}"
@@ -108,10 +110,10 @@ class _Qualifier(Reference):
     """A qualifier: C's word for it stands before the type, but after a ``*``."""
 
     __slots__ = ()
-    _WORD: ClassVar[str]
 
     def _spell_around(self, target: str) -> str:
-        return f"{target} {self._WORD}" if target.endswith("*") else f"{self._WORD} {target}"
+        word = kinds.KEYWORDS[self.KIND]
+        return f"{target} {word}" if target.endswith("*") else f"{word} {target}"
 
 
 class Volatile(_Qualifier):
@@ -119,7 +121,6 @@ class Volatile(_Qualifier):
 
     __slots__ = ()
     KIND = kinds.VOLATILE
-    _WORD = "volatile"
 
 
 class Const(_Qualifier):
@@ -127,7 +128,6 @@ class Const(_Qualifier):
 
     __slots__ = ()
     KIND = kinds.CONST
-    _WORD = "const"
 
 
 class Restrict(_Qualifier):
@@ -135,7 +135,6 @@ class Restrict(_Qualifier):
 
     __slots__ = ()
     KIND = kinds.RESTRICT
-    _WORD = "restrict"
 
 
 class TypeTag(Reference):
@@ -158,8 +157,7 @@ class DeclTag(Reference):
     @property
     def component_index(self) -> int:
         """Which member or parameter is tagged; -1 for the type itself."""
-        word = self._word(0)
-        return word - (1 << 32) if word >> 31 else word
+        return signed(self._word(0))
 
     @property
     def is_attribute(self) -> bool:
@@ -170,37 +168,37 @@ class DeclTag(Reference):
         return f"on {self.type.brief()}{part}"
 
 
-class Func(Reference):
+class _Linked(Reference):
+    """A function or a variable."""
+
+    __slots__ = ()
+
+    @property
+    def linkage(self) -> int:
+        """See ``Linkage``. A FUNC has it in place of its vlen."""
+        return self._word(0) if self.KIND == kinds.VAR else self.vlen
+
+    def _details(self) -> str:
+        known = self.linkage in tuple(Linkage)
+        word = Linkage(self.linkage).name.lower() if known else f"linkage {self.linkage}"
+        return f"{word}, {self.type.brief()}"
+
+
+class Func(_Linked):
     """A function; ``type`` is its FuncProto."""
 
     __slots__ = ()
     KIND = kinds.FUNC
 
-    @property
-    def linkage(self) -> int:
-        """See ``Linkage``."""
-        return self.vlen
-
-    def _details(self) -> str:
-        return f"{_linkage(self.linkage)}, {self.type.brief()}"
-
     def _spell(self, depth: int) -> str:
         return f"{self.name}()" if depth else self.name or "..."
 
 
-class Var(Reference):
+class Var(_Linked):
     """A variable."""
 
     __slots__ = ()
     KIND = kinds.VAR
-
-    @property
-    def linkage(self) -> int:
-        """See ``Linkage``."""
-        return self._word(0)
-
-    def _details(self) -> str:
-        return f"{_linkage(self.linkage)}, {self.type.brief()}"
 
     def _spell(self, depth: int) -> str:
         return self.name or "..."
@@ -245,8 +243,8 @@ class Array(Type):
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
-    """What a type consists of and refers to."""
+class _Element:
+    """One of the elements of a record that refer to types; named but in a DATASEC."""
 
     name: str
     type_id: int
@@ -259,7 +257,7 @@ class _Part:
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Member(_Part):
+class Member(_Element):
     """A member of a struct or union.
 
     bit_offset      from the beginning of the struct, in bits
@@ -281,16 +279,10 @@ class Member(_Part):
         return f"<Member {self.name or '(anon)'} {self.type.brief()}, {where}>"
 
 
-class Composite(Type):
+class Composite(_Sized, Type):
     """A struct or a union."""
 
     __slots__ = ()
-    _WORD: ClassVar[str]
-
-    @property
-    def size(self) -> int:
-        """Bytes."""
-        return self._third
 
     @property
     def members(self) -> tuple[Member, ...]:
@@ -337,7 +329,7 @@ class Composite(Type):
         return f"size={self.size}, {_count(self.vlen, 'member')}"
 
     def _spell(self, depth: int) -> str:
-        return f"{self._WORD} {self.name or '{...}'}"
+        return f"{kinds.KEYWORDS[self.KIND]} {self.name or '{...}'}"
 
 
 class Struct(Composite):
@@ -345,7 +337,6 @@ class Struct(Composite):
 
     __slots__ = ()
     KIND = kinds.STRUCT
-    _WORD = "struct"
 
 
 class Union(Composite):
@@ -353,7 +344,6 @@ class Union(Composite):
 
     __slots__ = ()
     KIND = kinds.UNION
-    _WORD = "union"
 
 
 @dataclass(frozen=True, slots=True)
@@ -364,15 +354,10 @@ class EnumValue:
     value: int
 
 
-class AnyEnum(Type):
+class AnyEnum(_Sized, Type):
     """An enum, of either kind. Without values it may be a forward declaration."""
 
     __slots__ = ()
-
-    @property
-    def size(self) -> int:
-        """Bytes."""
-        return self._third
 
     @property
     def is_signed(self) -> bool:
@@ -384,14 +369,12 @@ class AnyEnum(Type):
         """The enumerators, in the order of the declaration."""
         if self._parts is not None:
             return self._parts
-        string = self.btf.string
-        numbers = self._numbers()
+        owner, first = self.btf, self._at + kinds.HEAD_WORDS
+        words = owner.words[first : first + self.vlen * int(kinds.ELEMENT_WORDS[self.KIND])]
+        numbers = enum_values(words.tolist(), 0, self.KIND, self.vlen, self.kind_flag)
         return self._keep(
-            tuple(EnumValue(string(name) if name else "", value) for name, value in numbers)
+            tuple(EnumValue(owner.string(name) if name else "", value) for name, value in numbers)
         )
-
-    def _numbers(self) -> list[tuple[int, int]]:
-        raise NotImplementedError
 
     def _details(self) -> str:
         signed = ", signed" if self.is_signed else ""
@@ -407,20 +390,12 @@ class Enum(AnyEnum):
     __slots__ = ()
     KIND = kinds.ENUM
 
-    def _numbers(self) -> list[tuple[int, int]]:
-        signed = self.kind_flag
-        return [(name, _signed(value, 32, signed)) for name, value in self._rows(2)]
-
 
 class Enum64(AnyEnum):
     """An enum of 64-bit values."""
 
     __slots__ = ()
     KIND = kinds.ENUM64
-
-    def _numbers(self) -> list[tuple[int, int]]:
-        signed = self.kind_flag
-        return [(name, _signed(low | high << 32, 64, signed)) for name, low, high in self._rows(3)]
 
 
 class Fwd(Type):
@@ -441,7 +416,7 @@ class Fwd(Type):
 
 
 @dataclass(frozen=True, slots=True)
-class Param(_Part):
+class Param(_Element):
     """A parameter; its name may be empty."""
 
 
@@ -494,16 +469,11 @@ class DatasecEntry:
         return type_at(self.btf, self.type_id)
 
 
-class Datasec(Type):
+class Datasec(_Sized, Type):
     """A data section and the variables in it."""
 
     __slots__ = ()
     KIND = kinds.DATASEC
-
-    @property
-    def size(self) -> int:
-        """Bytes."""
-        return self._third
 
     @property
     def entries(self) -> tuple[DatasecEntry, ...]:
@@ -516,13 +486,5 @@ class Datasec(Type):
         return f"size={self.size}, {_count(self.vlen, 'entry', 'entries')}"
 
 
-def _linkage(value: int) -> str:
-    return Linkage(value).name.lower() if value in tuple(Linkage) else f"linkage {value}"
-
-
 def _count(count: int, noun: str, nouns: str | None = None) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {nouns or noun + 's'}"
-
-
-def _signed(value: int, bits: int, signed: bool) -> int:
-    return value - (1 << bits) if signed and value >> (bits - 1) else value

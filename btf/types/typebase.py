@@ -6,6 +6,7 @@ The classes of the kinds are in ``objects``; they enter themselves here.
 from __future__ import annotations
 
 import operator
+from collections.abc import Iterator, Sequence
 from enum import IntEnum, IntFlag
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -221,6 +222,24 @@ def type_at(btf: BTF, type_id: int) -> Type:
     head: list[int] = owner.words[at : at + HEAD_WORDS].tolist()
     cls = _classes.get(head[1] >> INFO_KIND_SHIFT & INFO_KIND_MASK, Unknown)
     return cls(owner, type_id, at, head)
+
+
+def signed(value: int, bits: int = 32) -> int:
+    """The two's complement reading of an unsigned word."""
+    return value - (1 << bits) if value >> (bits - 1) else value
+
+
+def enum_values(
+    words: Sequence[int], first: int, kind: int, vlen: int, kind_flag: bool
+) -> Iterator[tuple[int, int]]:
+    """(name_off, value) of each enumerator, signed where kind_flag says so.
+
+    first   position of the first enumerator in ``words``
+    """
+    bits, step = int(kinds.ENUM_BITS[kind]), int(kinds.ELEMENT_WORDS[kind])
+    for at in range(first, first + step * vlen, step):
+        value = words[at + 1] | (words[at + 2] << 32 if bits == 64 else 0)
+        yield words[at], signed(value, bits) if kind_flag else value
 
 
 def kinds_of(wanted: int | type[Type] | None) -> tuple[int, ...] | None:
