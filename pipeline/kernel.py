@@ -14,7 +14,7 @@ from .commit import KernelWork, RunContext, commit_kernel, commit_unchanged
 from .engine.isolation import WorkerExit
 from .engine.scheduler import JobStats
 from .files.read import ReadError, read_stored
-from .files.remote import is_uri, known_access
+from .files.remote import export_access, is_uri
 from .model.base import IndexedBase, SharedBase
 from .model.engine import Batch, Executor, InlineWorkforce, Workforce
 from .model.errors import BaseError
@@ -151,7 +151,7 @@ class KernelJob:
         """``direct``: whether workers write to the output themselves."""
         storage = self._run.out.storage if direct else None
         stage = self._stage
-        return BatchOptions(self._context, storage, stage.btf, stage.results, known_access())
+        return BatchOptions(self._context, storage, stage.btf, stage.results, export_access())
 
     def finished(self, value: BatchDone) -> None:
         self._done += len(value.outcomes)

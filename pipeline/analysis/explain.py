@@ -266,7 +266,7 @@ class Explanations(Tables):
             of_itself = [member[6] for member in members if member[-1]]
             reason = of_itself[0] if of_itself else "several"
             ids = (global_id & 0xFFFFFFFF, base_type_id)
-            facts = (reason, difference, types, size, stayed, counts[kind, name])
+            facts: tuple[Any, ...] = (reason, difference, types, size, stayed, counts[kind, name])
             causes.append(Cause(kind, name, *ids, *facts))
         return tuple(causes)
 

@@ -87,7 +87,7 @@ class Tables:
         import duckdb
 
         kinds = duckdb.StatementType
-        # MULTI is PIVOT. EXPLAIN ANALYZE would run what it is to explain, whatever that is.
+        # MULTI is PIVOT. EXPLAIN is refused: EXPLAIN ANALYZE runs any statement.
         if statement.type not in (kinds.SELECT, kinds.MULTI):
             raise QueryError(
                 f"only queries can be run here (SELECT, DESCRIBE, SUMMARIZE, …), not "

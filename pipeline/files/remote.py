@@ -1,8 +1,8 @@
-"""Files beyond this machine: whatever a URI names that pyarrow knows, and how to reach it.
+"""Files beyond this machine: those of URIs that pyarrow knows, and how to reach them.
 
-What says how to reach a store (keys, endpoint, region) comes from the environment or from the
-URI. It is no part of the paths that tables and messages tell, and goes along with the work, so
-that workers on other machines find the store too.
+Keys, endpoint and region of a store come from the environment or from the URI. Paths in tables and
+messages do not show them. They are sent along with the work, so that workers on other machines
+find the store too.
 """
 
 from __future__ import annotations
@@ -55,11 +55,11 @@ class Access:
 
 _access: dict[tuple[str, str], tuple[str, str]] = {}
 _file_systems: dict[tuple[str | None, ...], Any] = {}
-_left_alone: list[Any] = []
+_of_parents: list[Any] = []
 
 
-def plain_uri(uri: str) -> str:
-    """A URI without what only says how to reach it, which may be secret; ``remote`` finds it again.
+def without_secrets(uri: str) -> str:
+    """Strip user, password and query from a URI; ``remote`` remembers them.
 
     ``s3://key:secret@bucket/folder?region=x`` becomes ``s3://bucket/folder``.
     """
@@ -70,14 +70,14 @@ def plain_uri(uri: str) -> str:
     return f"{parts.scheme}://{host}{parts.path.rstrip('/')}"
 
 
-def known_access() -> Access:
-    """What another process needs to reach what this one has reached: for ``learn_access``."""
+def export_access() -> Access:
+    """How this process reaches its stores, for ``import_access`` of another process."""
     names = (*_KEYS, *_PLACES) if any(scheme == "s3" for scheme, *_ in _file_systems) else ()
     return Access(dict(_access), {name: os.environ[name] for name in names if name in os.environ})
 
 
-def learn_access(access: Access) -> None:
-    """Know what another process knows. What this machine's environment says goes first."""
+def import_access(access: Access) -> None:
+    """Reach stores as another process does, but for what this machine's environment says."""
     _access.update(access.uris)
     has_keys = any(name in os.environ for name in (*_KEYS, *_OTHER_KEYS))
     for name, value in access.environment.items():
@@ -86,8 +86,7 @@ def learn_access(access: Access) -> None:
 
 
 def _file_system(scheme: str, netloc: str, query: str) -> Any:
-    """The one by which this process reaches a store."""
-    # It goes by the environment as it was when it was made.
+    """This process's connection to a store, made once for each environment."""
     which = (scheme, netloc, query, *map(os.environ.get, (*_KEYS, *_PLACES)))
     if which not in _file_systems:
         _file_systems[which] = _connected(scheme, netloc, query)
@@ -101,20 +100,20 @@ def _connected(scheme: str, netloc: str, query: str) -> Any:
         # A small file is one request then, not three.
         query = f"{query}&allow_delayed_open=true".lstrip("&")
     try:
-        with naming(f"{scheme}://{netloc.rpartition('@')[2]}"):
+        with readable_errors(f"{scheme}://{netloc.rpartition('@')[2]}"):
             return FileSystem.from_uri(f"{scheme}://{netloc}/{'?' + query if query else ''}")[0]
     except (ValueError, NotImplementedError) as error:
         raise OSError(errno.EINVAL, f"cannot use a {scheme}:// URI: {error}") from error
 
 
-def _leave_to_the_parent() -> None:
-    """In a forked process: the parent's connections are not ours to use, nor to close."""
+def _forget_connections() -> None:
+    """In a forked process: neither use nor close the parent's connections."""
     global _file_systems
-    _left_alone.append(_file_systems)
+    _of_parents.append(_file_systems)
     _file_systems = {}
 
 
-os.register_at_fork(after_in_child=_leave_to_the_parent)
+os.register_at_fork(after_in_child=_forget_connections)
 
 
 def remote(uri: str) -> tuple[Any, str]:
@@ -129,8 +128,8 @@ def remote(uri: str) -> tuple[Any, str]:
     return fs, f"{bucket}{unquote(parts.path)}".rstrip("/")
 
 
-def below(uri: str, relative: str) -> str:
-    """The URI of a file below a folder: what would mean something else in a URI is quoted."""
+def uri_below(uri: str, relative: str) -> str:
+    """The URI of a file below a folder, with reserved characters quoted."""
     return f"{uri}/{quote(relative, safe='/+@~,=!$&()*;: ')}"
 
 
@@ -140,7 +139,7 @@ def below(uri: str, relative: str) -> str:
 def read_remote(uri: str) -> bytes:
     """A whole file. Raises OSError."""
     fs, path = remote(uri)
-    with naming(uri):
+    with readable_errors(uri):
         return _content(fs, path)
 
 
@@ -151,12 +150,12 @@ def _content(fs: Any, path: str) -> bytes:
 
 
 class _File:
-    """A file to be read from any place in it. Everything raises OSError, see ``naming``."""
+    """A file to be read at any offset. All methods raise OSError, see ``readable_errors``."""
 
     def __init__(self, uri: str) -> None:
         fs, path = remote(uri)
         self._uri = uri
-        with naming(uri):
+        with readable_errors(uri):
             self._file = fs.open_input_file(path)
 
     def __enter__(self) -> _File:
@@ -166,7 +165,7 @@ class _File:
         self._file.close()
 
     def read(self, size: int = -1) -> bytes:
-        with naming(self._uri):
+        with readable_errors(self._uri):
             data: bytes = self._file.read(None if size < 0 else size)
             return data
 
@@ -186,7 +185,7 @@ def list_remote(uri: str) -> Iterator[tuple[str, Any]]:
     """(relative path, pyarrow FileInfo) of a file, whose path is empty, or of all files below a
     folder. Raises OSError."""
     fs, path = remote(uri)
-    with naming(uri):
+    with readable_errors(uri):
         here = fs.get_file_info(path)
         if here.is_file:
             yield "", here
@@ -214,13 +213,13 @@ class RemoteFolder:
     local: str | None = None
 
     def __init__(self, uri: str) -> None:
-        self.place = plain_uri(uri)
+        self.place = without_secrets(uri)
         self._uri = uri
         self._fs, self._root = remote(uri)
         self._is_object_store = self._fs.type_name in _OBJECT_STORES
 
     def __reduce__(self) -> tuple[Callable[[str, Access], RemoteFolder], tuple[str, Access]]:
-        return _reopened, (self._uri, known_access())
+        return _reopened, (self._uri, export_access())
 
     def lock(self) -> Callable[[], None]:
         self.make_folder("")
@@ -229,7 +228,7 @@ class RemoteFolder:
 
     def write(self, path: str, data: bytes | memoryview) -> None:
         # None: else Arrow compresses what a name seems to ask for.
-        with self._naming(path), self._fs.open_output_stream(self._at(path), None) as stream:
+        with self._errors(path), self._fs.open_output_stream(self._at(path), None) as stream:
             stream.write(data)
 
     def publish(self, path: str, data: bytes, *, durable: bool = True) -> None:
@@ -238,7 +237,7 @@ class RemoteFolder:
             return
         try:
             self.write(f"{path}.tmp", data)
-            with self._naming(path):
+            with self._errors(path):
                 self._fs.move(self._at(f"{path}.tmp"), self._at(path))
         except BaseException:
             with contextlib.suppress(OSError):
@@ -248,7 +247,7 @@ class RemoteFolder:
     def upload(self, source: str, path: str) -> None:
         with (
             open(source, "rb") as file,  # noqa: PTH123
-            self._naming(path),
+            self._errors(path),
             self._fs.open_output_stream(self._at(path), None) as stream,
         ):
             while data := file.read(_COPY_BYTES):
@@ -256,7 +255,7 @@ class RemoteFolder:
         os.unlink(source)
 
     def read(self, path: str) -> bytes:
-        with self._naming(path):
+        with self._errors(path):
             return _content(self._fs, self._at(path))
 
     def read_all(self, paths: Sequence[str]) -> Iterator[bytes]:
@@ -268,37 +267,37 @@ class RemoteFolder:
         """Parquet files as a data set of Arrow: what is asked for is read when it is."""
         import pyarrow.dataset as ds  # late, as above
 
-        with self._naming(paths[0]):
+        with self._errors(paths[0]):
             return ds.dataset([*map(self._at, paths)], filesystem=self._fs, format="parquet")
 
     def open(self, path: str) -> Any:
-        with self._naming(path):
+        with self._errors(path):
             return self._fs.open_input_file(self._at(path))
 
     def sizes(self, folder: str) -> dict[str, int]:
-        with self._naming(folder):
+        with self._errors(folder):
             return {path: info.size for path, info in _files_below(self._fs, self._at(folder))}
 
     def folders(self, folder: str) -> list[str]:
         from pyarrow.fs import FileSelector, FileType
 
-        with self._naming(folder):
+        with self._errors(folder):
             found = self._fs.get_file_info(FileSelector(self._at(folder), allow_not_found=True))
         return sorted(info.base_name for info in found if info.type == FileType.Directory)
 
     def make_folder(self, path: str) -> None:
         if not self._is_object_store:
-            with self._naming(path):
+            with self._errors(path):
                 self._fs.create_dir(self._at(path), recursive=True)
 
     def link(self, source: str, target: str) -> None:
-        with self._naming(target):
+        with self._errors(target):
             self._fs.copy_file(self._at(source), self._at(target))
 
     def move_folder(self, source: str, target: str) -> None:
         if not self._is_object_store:
             self.make_folder(os.path.dirname(target))
-            with self._naming(target):
+            with self._errors(target):
                 self._fs.move(self._at(source), self._at(target))
             return
         names = list(self.sizes(source))
@@ -307,13 +306,13 @@ class RemoteFolder:
 
     def delete(self, paths: Iterable[str]) -> None:
         def delete_one(path: str) -> None:
-            with contextlib.suppress(FileNotFoundError), self._naming(path):
+            with contextlib.suppress(FileNotFoundError), self._errors(path):
                 self._fs.delete_file(self._at(path))
 
         _each(delete_one, list(paths))
 
     def delete_folder(self, path: str) -> None:
-        with contextlib.suppress(FileNotFoundError), self._naming(path):
+        with contextlib.suppress(FileNotFoundError), self._errors(path):
             self._fs.delete_dir(self._at(path))
 
     def sync(self, path: str) -> None:
@@ -322,17 +321,17 @@ class RemoteFolder:
     def _at(self, path: str) -> str:
         return f"{self._root}/{path}" if path else self._root
 
-    def _naming(self, path: str) -> contextlib.AbstractContextManager[None]:
-        return naming(f"{self.place}/{path}" if path else self.place)
+    def _errors(self, path: str) -> contextlib.AbstractContextManager[None]:
+        return readable_errors(f"{self.place}/{path}" if path else self.place)
 
 
 def _reopened(uri: str, access: Access) -> RemoteFolder:
-    learn_access(access)
+    import_access(access)
     return RemoteFolder(uri)
 
 
 def _each(function: Callable[[str], None], names: Sequence[str]) -> None:
-    """Many requests at a time: each takes its time however small it is."""
+    """Make many requests at a time: even a small one takes long."""
     if names:
         with ThreadPoolExecutor(_REQUESTS_AT_ONCE) as pool:
             for _ in pool.map(function, names):
@@ -359,11 +358,11 @@ _NOT_ANSWERING = {
 
 
 @contextlib.contextmanager
-def naming(where: str) -> Iterator[None]:
-    """Have an error of pyarrow say what is wrong, and with which file.
+def readable_errors(where: str) -> Iterator[None]:
+    """Turn pyarrow's errors into ones that say what is wrong with ``where``.
 
-    It becomes a ConnectionError where the store cannot be reached or is out of order, which says
-    nothing about the file; a PermissionError where it refuses; else an OSError of its kind.
+    ConnectionError: the store cannot be reached or is out of order, which says nothing about the
+    file. PermissionError: it refuses. Else an OSError of the same class.
     """
     try:
         yield

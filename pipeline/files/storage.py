@@ -1,7 +1,7 @@
-"""Where files lie: a folder of this machine, or one that a URI names (see ``remote``).
+"""Folders that files are read from and written to: of this machine, or of a URI (see ``remote``).
 
 A ``Storage`` is a folder; all paths are relative to it, with slashes. It can be pickled, so that
-workers write where the run writes. Everything raises OSError.
+workers write where the run writes. All methods raise OSError.
 
 What both kinds promise: ``publish`` replaces a file in one step, so that a reader has the old
 content or the new one, and leaves nothing behind if it fails. An object store has no folders and
@@ -38,24 +38,24 @@ class Storage(Protocol):
         """Its path, if it is on this machine."""
 
     def lock(self) -> Callable[[], None]:
-        """Make the folder, find out whether files can be written there, and keep other runs away
-        until what is returned is called. Raises BlockingIOError if another run is there.
+        """Make the folder, check that files can be written there, and keep other runs away until
+        the returned function is called. Raises BlockingIOError if another run is there.
 
         An object store keeps nobody away.
         """
 
     def write(self, path: str, data: bytes | memoryview) -> None:
-        """Write a file that nobody reads before something else says that it is there.
+        """Write a file that nobody reads until something else is published that lists it.
 
-        The folder must have been made. A file of that name is replaced, not written into: it may
-        have other names, see ``link``.
+        The folder must exist. A file of that name is replaced, not overwritten: it may have other
+        names, see ``link``.
         """
 
     def publish(self, path: str, data: bytes, *, durable: bool = True) -> None:
-        """Replace a file in one step, and, if durable, for good."""
+        """Replace a file in one step; ``durable``: it is on the disk when this returns."""
 
     def upload(self, source: str, path: str) -> None:
-        """Move a file of this machine here; it need not be on the disk yet, see ``sync``."""
+        """Move a file of this machine here; it may not be on the disk before ``sync``."""
 
     def read(self, path: str) -> bytes:
         """The content of a file."""
@@ -76,24 +76,24 @@ class Storage(Protocol):
         """Make a folder and those above it."""
 
     def link(self, source: str, target: str) -> None:
-        """Have a file under a second name, without copying it where that can be."""
+        """Give a file a second name; it is copied only where links cannot be made."""
 
     def move_folder(self, source: str, target: str) -> None:
-        """Give a folder another place, where nothing is yet."""
+        """Move a folder to a path where nothing is yet."""
 
     def delete(self, paths: Iterable[str]) -> None:
-        """Remove files; it does not matter whether they are there."""
+        """Remove those of the files that are there."""
 
     def delete_folder(self, path: str) -> None:
         """Remove a folder, if it is there, with all that is in it."""
 
     def sync(self, path: str) -> None:
-        """Have a file's content, or a folder's entries, on the disk."""
+        """Wait until a file's content, or a folder's entries, are on the disk."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A file or folder in a storage; whoever gets this can read it."""
+    """A file or folder in a storage."""
 
     storage: Storage
     path: str

@@ -3,7 +3,7 @@
     folder     walked without following links to folders; hidden files are passed over
     package    a .deb, or a tar of files, looked into without unpacking it
     manifest   a .toml file that says which of these make a kernel (see ``manifests``)
-    file       always an input, whatever it is called
+    file       always an input, under any name
 
 Each may be named by a path or by a URI that pyarrow knows (``s3://bucket/kernels``).
 
@@ -23,7 +23,7 @@ from operator import itemgetter
 from urllib.parse import unquote, urlsplit
 
 from ..files.read import begins_like_btf, unreadable
-from ..files.remote import below, is_uri, list_remote, plain_uri
+from ..files.remote import is_uri, list_remote, uri_below, without_secrets
 from ..model.errors import SourceError
 from . import manifests, names
 from .archive import PackageError
@@ -124,12 +124,12 @@ def find_base(path: str) -> tuple[FoundFile, ...]:
 
 
 def absolute(source: str) -> str:
-    """A source as it is found by: an absolute path, or a URI without what may be secret."""
+    """The absolute path of a source, or its URI without secrets."""
     if not is_uri(source):
         return os.path.abspath(source)
     if source.startswith("file://"):
         return os.path.abspath(unquote(urlsplit(source).path))
-    return plain_uri(source)
+    return without_secrets(source)
 
 
 def is_manifest(source: str) -> bool:
@@ -243,7 +243,7 @@ def _find_remote(uri: str, skip: str | None) -> Iterator[FoundFile]:
     if not files:
         raise SourceError(f"no such file or folder: {names.printable(uri)}")
     for relative, info in files:
-        path = below(uri, relative) if relative else uri
+        path = uri_below(uri, relative) if relative else uri
         folders = relative.split("/")
         if any(part.startswith(".") for part in folders) or (
             skip is not None and f"{path}/".startswith(f"{skip}/")

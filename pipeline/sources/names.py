@@ -136,8 +136,7 @@ def plain(name: str) -> str:
 
 
 def printable(path: str) -> str:
-    """A path as text that is valid UTF-8 and one line, whatever bytes it is made of; a URI without
-    the name and password that it may hold."""
+    """A path of any bytes as one line of valid UTF-8; a URI without its user and password."""
     if "@" in path:
         path = _USER_IN_URI.sub(r"\1", path)
     if path.isascii() and path.isprintable():

@@ -1,7 +1,7 @@
 """Packages of any format: what is in one, and some of it unpacked, in one pass.
 
-Nothing is written but the files that were asked for, where the caller says, whatever they are
-called in the package.
+Only the files that were asked for are written, to paths that the caller names: their names in the
+package do not matter.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def _writing(target: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _opened(path: str) -> Iterator[tuple[BinaryIO, PackageFormat]]:
-    """An open package and its format. Whatever is wrong with the package is a PackageError."""
+    """An open package and its format. All that is wrong with it is raised as PackageError."""
     try:
         with open_stored(path) as file:
             package_format = format_of(file.read(MAGIC_BYTES))

@@ -114,7 +114,7 @@ class PackageUnpacker:
     def _fill(self, kernel: KernelInput, coming: _Unpacking) -> None:
         try:
             coming.modules.set_result(self._modules(kernel, coming.base))
-        except BaseException as error:  # whoever waits gets it
+        except BaseException as error:  # goes to those who wait for the result
             for future in (coming.base, coming.modules):
                 if not future.done():
                     future.set_exception(error)

@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from ..files.read import ReadError, read_stored
-from ..files.remote import below, is_uri, list_remote
+from ..files.remote import is_uri, list_remote, uri_below
 from ..files.storage import Storage
 from ..model.records import FileInput, KernelInput, ModuleInput
 from ..tables.results import Entry
@@ -223,7 +223,7 @@ def remote_signatures(kernels: Iterable[KernelInput]) -> dict[str, StatSignature
         with contextlib.suppress(OSError):  # what cannot be seen has to be read
             where = next(iter(paths)) if len(paths) == 1 else folder
             for relative, info in list_remote(where):
-                there[below(where, relative) if relative else where] = info
+                there[uri_below(where, relative) if relative else where] = info
         for path in paths:
             info = there.get(path)
             recent = info is None or not info.mtime_ns or info.mtime_ns > now - _RECENT_NANOSECONDS

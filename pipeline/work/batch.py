@@ -20,7 +20,7 @@ import btf
 from ..engine.isolation import WorkerExit, isolated, time_limit
 from ..engine.malloc import malloc_trim, release_memory, use_system_pool
 from ..files.read import preloaded
-from ..files.remote import Access, learn_access
+from ..files.remote import Access, import_access
 from ..files.storage import Storage
 from ..model.base import SharedBase
 from ..model.engine import TRIES_ALONE, Batch, Call, Item, Result
@@ -96,7 +96,7 @@ def prepare() -> None:
 def work(item: Item, shared: Shared, options: BatchOptions) -> Result:
     """Do what there is to do: a batch of modules, or a call."""
     began = time.perf_counter()
-    learn_access(options.access)
+    import_access(options.access)
     use_system_pool()
     if isinstance(item, Call):
         btf.release_workspaces()

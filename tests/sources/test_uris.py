@@ -44,7 +44,7 @@ def test_a_folder(tmp_path: Path, uri: Uri) -> None:
     root = tree(tmp_path / "k", "boot/vmlinuz-1.0", "boot/vmlinuz-2.0", "lib/modules/1.0/a.ko",
                 "lib/modules/2.0/sub/b.ko.xz", "notes.txt", ".hidden/c.ko", "d/.e.ko")  # fmt: skip
     package(root / "3.deb", "3.0")
-    where = remote.plain_uri(uri(root))
+    where = remote.without_secrets(uri(root))
     assert facts(kernels(uri(root)), where) == facts(kernels(root), str(root))
     (kernel,) = kernels(uri(root / "3.deb"))
     assert kernel.name == "3.0" and kernel.modules[0].package == f"test://host{root}/3.deb"
@@ -65,7 +65,7 @@ def test_how_to_reach_them_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither who asks nor with which options is part of a path; it is found again all the same."""
     asked: list[tuple[str, ...]] = []
     monkeypatch.setattr(remote, "_file_system", lambda *where: asked.append(where))
-    plain = remote.plain_uri("s3://key:secret@bucket/a?region=x&scheme=http")
+    plain = remote.without_secrets("s3://key:secret@bucket/a?region=x&scheme=http")
     assert plain == "s3://bucket/a"
     with pytest.raises(AttributeError):
         remote.remote(f"{plain}/b")

@@ -163,19 +163,19 @@ def test_keys_in_the_uri(
 def test_access_goes_with_the_work(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker elsewhere learns what its environment does not say, and keeps what it says."""
     remote.remote("s3://bucket/x")
-    known = remote.known_access()
+    known = remote.export_access()
     assert known.environment["AWS_ENDPOINT_URL"] == store.endpoint
     for name in known.environment:
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_DEFAULT_REGION", "elsewhere")
-    remote.learn_access(known)
+    remote.import_access(known)
     region = {"AWS_DEFAULT_REGION": "elsewhere"}
-    assert remote.known_access().environment == {**known.environment, **region}
+    assert remote.export_access().environment == {**known.environment, **region}
     for name in known.environment:
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_PROFILE", "its own")
-    remote.learn_access(known)
-    assert "AWS_ACCESS_KEY_ID" not in remote.known_access().environment
+    remote.import_access(known)
+    assert "AWS_ACCESS_KEY_ID" not in remote.export_access().environment
 
 
 # ------------------------------------------------------------------ errors
