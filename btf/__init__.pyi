@@ -11,11 +11,11 @@ from .compiled.workspaces import release_workspaces as release_workspaces
 from .deduplication.deduplicate import DedupResult as DedupResult
 from .deduplication.deduplicate import dedup as dedup
 from .deduplication.deduplicate import dedup_split as dedup_split
-from .deduplication.fast_path import SplitBytes as SplitBytes
-from .deduplication.fast_path import dedup_bytes as dedup_bytes
 from .deduplication.index import BaseIndex as BaseIndex
 from .deduplication.merge import MergeResult as MergeResult
 from .deduplication.merge import merge as merge
+from .deduplication.module import SplitBytes as SplitBytes
+from .deduplication.module import dedup_bytes as dedup_bytes
 from .deduplication.module import dedup_module as dedup_module
 from .deduplication.module import make_ready as make_ready
 from .distill.distill import Distilled as Distilled

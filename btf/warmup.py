@@ -26,8 +26,7 @@ import numpy as np
 
 from .compiled.code_cache import CACHE_VARIABLE, bundled_folder, cache_folder
 from .compiled.target import INTERPRETED
-from .deduplication.abi import abi_names, clashing_struct
-from .deduplication.deduplicate import prepare
+from .deduplication.core import prepare
 from .deduplication.index import BaseIndex
 from .deduplication.module import make_ready
 from .files.open import open_module
@@ -218,7 +217,6 @@ def _module() -> tuple[BaseIndex, BTF]:
     index = BaseIndex.build(base)
     own_struct = struct_of_int(len(base_strings), 12)
     split = open_module(pack(NATIVE, 0, own_struct, b"s\0"), index).btf
-    clashing_struct(index.tables, split.words, split.offsets, split.type_count, *abi_names(index))
     return index, split
 
 

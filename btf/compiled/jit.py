@@ -114,18 +114,21 @@ class PreparedCall:
         frame.extend(self._entry.result_slots)
         self._address = frame.buffer_info()[0]  # it does not grow any more
 
-    def set_array(self, number: int, values: np.ndarray, start: int, count: int) -> None:
-        """Pass ``values[start : start + count]`` as argument ``number`` from the next call on.
+    def set_argument(self, number: int, value: np.ndarray | int) -> None:
+        """Pass ``value`` as argument ``number`` from the next call on.
 
-        Unchecked: the array must have one dimension, be contiguous, and be of the dtype that this
-        argument had at first. The caller keeps ``values`` alive until the call is over.
+        Unchecked: it must have the type that this argument had at first; an array must have one
+        dimension and be contiguous and aligned. The caller keeps it alive until the call is over.
         """
         if INTERPRETED:
-            self._args[number] = values[start : start + count]
+            self._args[number] = value
             return
         at = self._places[number]
-        self._frame[at] = address(values) + start * values.itemsize
-        self._frame[at + 1] = count
+        if isinstance(value, int):
+            self._frame[at] = value
+        else:
+            self._frame[at] = address(value)
+            self._frame[at + 1] = len(value)
 
     def __call__(self) -> Any:
         if INTERPRETED:

@@ -7,29 +7,24 @@ import numpy as np
 from ..compiled.jit import compiled
 from ..format.kinds import INFO_VLEN_MASK, STRUCT, kind_of
 from .equivalence import same_but_references
-from .index import BaseIndex
-
-_NAMES = (b"module", b"task_struct")
-
-
-def abi_names(index: BaseIndex) -> tuple[int, int]:
-    """Offsets of their names in the base's strings, -1 for those it lacks."""
-    first, second = index.offsets_of(_NAMES)
-    return first, second
 
 
 @compiled
-def clashing_struct(base, words, offsets, count, first_name, second_name):  # type: ignore[no-untyped-def]
-    """The first of ``count`` own types that is a struct of one of two names (string offsets,
-    negative for none) whose members none of the base's structs of the name has; -1 if none is.
+def clashing_struct(base, words, offsets, count):  # type: ignore[no-untyped-def]
+    """Find an own ``struct module`` or ``struct task_struct`` that is laid out unlike the base's.
 
-    base   see ``tables``; words, offsets: split BTF on it
+    base            see ``BaseTables``
+    words, offsets  uint32: split BTF on it, as in ``BTF``
+    count           number of own types
+
+    Returns the number (0-based) of the first own struct of one of these names whose members none
+    of the base's structs of that name has; -1 if there is none.
     """
     for index in range(count):
         at = np.int64(offsets[index])
         info = words[at + 1]
         name = np.int64(words[at])
-        if name != first_name and name != second_name:
+        if name != base.module_name and name != base.task_struct_name:
             continue
         if kind_of(info) != STRUCT or info & INFO_VLEN_MASK == 0:
             continue

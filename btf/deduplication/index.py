@@ -49,6 +49,9 @@ _NAME_SEED = np.uint64(0x13198A2E03707344)
 
 FIRST_CAPACITY = 4  # of libbpf's hash table
 
+# Structs that no module can lay out differently from its kernel, see ``abi``.
+_ABI_STRUCTS = (b"module", b"task_struct")
+
 # How a base type stands to the others of its group.
 IN_COMPANY = 0  # nothing is known: the order of trial may decide
 ALONE = 1  # whatever equals it is mapped to it and to no other
@@ -230,6 +233,7 @@ class BaseIndex:
             self.type_end,
             self.entries,
             self.capacity,
+            *(self._offset_of(name) for name in _ABI_STRUCTS),
         )
 
     @property
@@ -238,18 +242,10 @@ class BaseIndex:
         values = (getattr(self, f.name) for f in fields(self))
         return sum(v.nbytes for v in values if isinstance(v, np.ndarray))
 
-    @cached_property
-    def _offsets(self) -> dict[tuple[bytes, ...], tuple[int, ...]]:
-        return {}  # of the index, with which it goes
-
-    def offsets_of(self, names: tuple[bytes, ...]) -> tuple[int, ...]:
-        """Offset of each name in the base's strings, -1 for those it lacks."""
-        if names not in self._offsets:
-            texts = (np.frombuffer(name + b"\0", np.uint8) for name in names)
-            self._offsets[names] = tuple(
-                int(strings.find_text(self.strings, self.string_slots, text)) for text in texts
-            )
-        return self._offsets[names]
+    def _offset_of(self, name: bytes) -> int:
+        """Offset of a name in the base's strings, -1 if it lacks it."""
+        text = np.frombuffer(name + b"\0", np.uint8)
+        return int(strings.find_text(self.strings, self.string_slots, text))
 
     @cached_property
     def base(self) -> BTF | None:

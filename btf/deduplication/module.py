@@ -1,16 +1,26 @@
-"""Deduplicate an opened module against its base, as the form of its BTF asks for."""
+"""Deduplicate a module as it comes: one that was opened, or the bytes of raw standalone BTF.
+
+Both are layers over ``core.dedup_arrays``. ``dedup_bytes`` is for callers with many modules: it
+makes no objects before it is asked for them. It has no opinion on anything but sound standalone
+BTF in the base's byte order: it returns None, and ``open_module`` and ``dedup_module`` do the work,
+or say what is wrong.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
+
 import numpy as np
 
-from ..errors import WrongBaseError
+from ..errors import BtfError, WrongBaseError
 from ..files.open import DISTILLED, SPLIT, Module, open_module
-from ..format.header import pack
-from .abi import abi_names, clashing_struct
-from .deduplicate import DedupResult, dedup, dedup_split
-from .fast_path import dedup_bytes
+from ..format.header import SHORT_HEADER, pack, parse_header
+from ..types.btf import BTF, NATIVE, freeze, read_sections
+from .core import dedup_arrays
+from .deduplicate import DedupResult, dedup, deduplicated
 from .index import BaseIndex
+from .workspace import workspace_for
 
 
 def dedup_module(module: Module, index: BaseIndex) -> DedupResult:
@@ -20,24 +30,134 @@ def dedup_module(module: Module, index: BaseIndex) -> DedupResult:
     """
     if module.form in (SPLIT, DISTILLED):
         return dedup(module.btf, index)
-    result = dedup_split(module.btf, index)
-    split = result.btf
-    at = int(
-        clashing_struct(
-            index.tables, split.words, split.offsets, split.type_count, *abi_names(index)
-        )
-    )
-    if at >= 0:
-        struct = split.words[int(split.offsets[at]) :]
+    result, clash = deduplicated(module.btf, index, added=True)
+    if clash >= 0:
+        split = result.btf
+        struct = split.words[int(split.offsets[clash]) :]
         raise WrongBaseError(
             f"its struct {split.string(int(struct[0]))} ({struct[2]} bytes) is laid out "
             "unlike the base's: the module was built for another kernel or configuration",
             module.btf.path,
             "types",
             None,
-            int(np.flatnonzero(result.id_map == index.type_end + at)[0]),
+            int(np.flatnonzero(result.id_map == index.type_end + clash)[0]),
         )
     return result
+
+
+@dataclass(frozen=True, eq=False)
+class SplitBytes:
+    """A module that was put on a base: the raw split BTF file, and what it was made of.
+
+    content         the split BTF file
+    id_map          uint32, shape (types_in + 1,): by type id of the input, void included, the id in
+                    the result: of the type itself, or of the one it was merged into
+    offsets         uint32, shape (types_out + 1,): where each type of the result starts
+    source_words, source_offsets, source_strings   the input, as in ``BTF``. Words and strings may
+                    be views of the bytes that were given
+    index           of the base
+
+    ``source`` and ``result`` are made when asked for, without reading or copying anything again.
+    """
+
+    content: bytes
+    id_map: np.ndarray
+    offsets: np.ndarray
+    source_words: np.ndarray
+    source_offsets: np.ndarray
+    source_strings: np.ndarray
+    index: BaseIndex
+
+    @property
+    def types_in(self) -> int:
+        """Types of the input."""
+        return len(self.source_offsets) - 1
+
+    @property
+    def type_bytes_in(self) -> int:
+        """Bytes of the input's type section."""
+        return self.source_words.nbytes
+
+    @property
+    def string_bytes_in(self) -> int:
+        """Bytes of the input's string section."""
+        return len(self.source_strings)
+
+    @property
+    def types_out(self) -> int:
+        """Types of the result."""
+        return len(self.offsets) - 1
+
+    @property
+    def type_bytes_out(self) -> int:
+        """Bytes of the result's type section."""
+        return 4 * int(self.offsets[-1])
+
+    @property
+    def string_bytes_out(self) -> int:
+        """Bytes of the result's string section."""
+        return len(self.content) - SHORT_HEADER - self.type_bytes_out
+
+    @cached_property
+    def source(self) -> BTF:
+        """The input. It may share the memory of the bytes that were given."""
+        return BTF(
+            freeze(self.source_words),
+            freeze(self.source_offsets),
+            freeze(self.source_strings),
+            byteorder=self.index.byteorder,
+        )
+
+    @cached_property
+    def result(self) -> DedupResult:
+        """What ``dedup_module`` returns for the input."""
+        words = np.frombuffer(self.content, np.uint32, int(self.offsets[-1]), SHORT_HEADER)
+        btf = BTF(
+            words if self.index.byteorder == NATIVE else freeze(words.byteswap()),
+            freeze(self.offsets),
+            np.frombuffer(self.content, np.uint8, -1, SHORT_HEADER + words.nbytes),
+            base=self.index.base,
+            byteorder=self.index.byteorder,
+        )
+        return DedupResult(btf, self.id_map)
+
+
+def dedup_bytes(data: bytes | memoryview, index: BaseIndex) -> SplitBytes | None:
+    """Put raw standalone BTF on the indexed base; None if this is not the simple case.
+
+    data   a raw BTF file, or the ``.BTF`` section of an ELF file
+
+    The content is that of ``dedup_module(open_module(data, index), index).btf.to_bytes()`` where
+    there is one. None for all else: BTF that is split, distilled, in another byte order than the
+    base, with flags or a longer header, damaged, or of another kernel.
+    """
+    view = memoryview(data).cast("B")
+    try:
+        head = parse_header(view)
+        if head.flags or head.header_bytes != SHORT_HEADER or head.byteorder != index.byteorder:
+            return None
+        words, strings = read_sections(view, head)
+        offsets = workspace_for(index).scan(words, len(strings))
+        if offsets is None:
+            return None
+        kept = dedup_arrays(index, words, offsets, strings, added=True)
+    except BtfError:
+        return None
+    if kept.clash >= 0:
+        return None
+    id_map = np.empty(len(offsets), np.uint32)
+    id_map[0] = 0
+    id_map[1:] = kept.new_ids
+    types = kept.words if index.byteorder == NATIVE else kept.words.byteswap()
+    return SplitBytes(
+        pack(index.byteorder, 0, types.tobytes(), kept.strings.tobytes()),
+        id_map,
+        kept.offsets.copy(),
+        words,
+        offsets.copy(),
+        strings,
+        index,
+    )
 
 
 def make_ready(index: BaseIndex) -> None:

@@ -147,25 +147,28 @@ _31 = np.uint32(31)
 
 
 @compiled
-def dedup_whole(  # type: ignore[no-untyped-def]
-    base, scratch, words, offsets, source, source_start, first_source, delta, may_match,
-    first_name, second_name,
-):  # fmt: skip
+def dedup_whole(base, scratch, words, offsets, source, added, may_match):  # type: ignore[no-untyped-def]
     """Deduplicate a module, from its words and strings as they were read to what is left of them.
 
     base, scratch   see ``tables``
-    words ... delta see ``intake.take_in``
+    words, offsets  uint32: the module's type section, and where its types start; see ``scan.scan``
+    source          uint8: its string section
+    added           whether it is standalone and to be added to the base; else its ids and string
+                    offsets go on where the base's end
     may_match       whether to match graphs before walking them: faster, same result
-    first_name, second_name   see ``abi.clashing_struct``
 
     Returns (code, type id, types kept, words kept, bytes of new strings, clashing struct): code
-    DONE and 0, or why it stopped and at which type. What is left is in ``scratch``: ``out``,
-    ``out_offsets``, ``own_strings``, and ``new_ids``.
+    DONE and 0, or why it stopped and at which type; for the last see ``abi.clashing_struct``, -1 if
+    not ``added``. What is left is in ``scratch``: ``out``, ``out_offsets``, ``own_strings``, and
+    ``new_ids``.
     """
     state = scratch.state
     count = len(offsets) - 1
     first_own = np.int64(base.type_end)
     own_fwds = np.int64(0)
+    source_start = np.int64(0) if added else np.int64(len(base.strings))
+    first_source = np.uint32(1) if added else np.uint32(0xFFFFFFFF)
+    delta = np.uint32(first_own - 1) if added else np.uint32(0)
     for careful in range(2):
         _start_module(base, count, len(source), scratch)
         if careful == 0:
@@ -208,7 +211,9 @@ def dedup_whole(  # type: ignore[no-untyped-def]
             scratch.new_ids, scratch.out, scratch.out_offsets,
         )  # fmt: skip
     _end_module(scratch.records, scratch.edits, state)
-    clash = clashing_struct(base, scratch.out, scratch.out_offsets, kept, first_name, second_name)
+    clash = np.int64(-1)
+    if added:
+        clash = clashing_struct(base, scratch.out, scratch.out_offsets, kept)
     return code, at, kept, length, state[OWN_BYTES], clash
 
 

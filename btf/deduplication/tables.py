@@ -15,7 +15,10 @@ from .state import ENOUGH_STEPS, STATE_SLOTS, STEPS_PER_TYPE
 
 
 class BaseTables(NamedTuple):
-    """The base, read-only. See ``BaseIndex`` for what each array holds."""
+    """The base, read-only. See ``BaseIndex`` for what each array holds.
+
+    module_name, task_struct_name   offsets of these names in the strings, -1 where they are not
+    """
 
     words: np.ndarray
     starts: np.ndarray
@@ -35,6 +38,8 @@ class BaseTables(NamedTuple):
     type_end: int
     entries: int
     capacity: int
+    module_name: int
+    task_struct_name: int
 
 
 def blank_tables() -> BaseTables:
@@ -59,6 +64,8 @@ def blank_tables() -> BaseTables:
         type_end=1,
         entries=0,
         capacity=0,
+        module_name=-1,
+        task_struct_name=-1,
     )
 
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import functools
 import struct
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -31,8 +31,7 @@ MAX_STRING_OFFSET = 0x7FFFFFFF
 MAX_TYPE_ID = 0x7FFFFFFF
 
 
-@dataclass(frozen=True)
-class Header:
+class Header(NamedTuple):
     """A checked header. All lengths and offsets are in bytes; offsets are from the file's start."""
 
     byteorder: str

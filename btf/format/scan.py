@@ -28,33 +28,34 @@ from .kinds import (
     kind_of,
 )
 
-# Status in place of the type count: a record of unknown kind, or one that leaves the section.
-_UNKNOWN_KIND = -1
-_TRUNCATED = -2
+# In place of the number of types: the section is not sound.
+UNSOUND = -1
 
 
 def scan_types(
-    words: np.ndarray, kind_words: np.ndarray, start_id: int
-) -> tuple[np.ndarray, int, int, int, int]:
-    """Step through a type section.
+    words: np.ndarray, kind_words: np.ndarray, start_id: int, str_end: int
+) -> np.ndarray | None:
+    """Return the position of each type's first word, and the number of words: uint32, shape (T+1,).
 
-    words       uint32, shape (W,): type section, native byte order, untrusted
-    kind_words  int32, shape (KIND_COUNT, 2): see ``header.kind_words``
-
-    Returns (offsets, count, max_ref, max_name, bad_func): offsets uint32 of shape (count + 1,);
-    count negative when a record is of unknown kind or leaves the section; the largest type id
-    and string offset found; the first FUNC (0-based) whose own target is no FUNC_PROTO, or -1.
+    None if the section is not sound: then ``locate_fault`` tells why. See ``scan`` for arguments.
     """
     offsets = np.empty(len(words) // HEAD_WORDS + 1, np.uint32)
-    count, max_ref, max_name, bad_func = scan(words, kind_words, start_id, offsets)
-    return offsets[: max(count, 0) + 1].copy(), count, max_ref, max_name, bad_func
+    count = scan(words, kind_words, start_id, str_end, offsets)
+    return None if count == UNSOUND else offsets[: count + 1].copy()
 
 
 @compiled
-def scan(words, kind_words, start_id, offsets):  # type: ignore[no-untyped-def]
-    """As ``scan_types``, which describes ``words``, ``kind_words``, ``start_id`` and the results.
+def scan(words, kind_words, start_id, str_end, offsets):  # type: ignore[no-untyped-def]
+    """Step through a type section: returns the number of types, or UNSOUND.
 
-    offsets   uint32, shape (W // 3 + 1,): filled up to and including entry ``count``
+    words       uint32, shape (W,): type section in native byte order, untrusted
+    kind_words  int32, shape (KIND_COUNT, 2): see ``header.kind_words``
+    start_id    id of the first type
+    str_end     one more than the last string offset, those of the base included
+    offsets     uint32, shape (W // 3 + 1,): filled with the first word of each type, and their end
+
+    UNSOUND means: a record is of unknown kind or leaves the section, a type id or string offset is
+    out of range, or a FUNC refers to an own type that is no FUNC_PROTO.
     """
     end = len(words)
     at = 0
@@ -64,18 +65,18 @@ def scan(words, kind_words, start_id, offsets):  # type: ignore[no-untyped-def]
     max_name = np.uint32(0)
     while at < end:
         if at + HEAD_WORDS > end:
-            return _TRUNCATED, np.int64(max_ref), np.int64(max_name), -1
+            return UNSOUND
         info = words[at + 1]
         kind = kind_of(info)
         vlen = np.int64(info & INFO_VLEN_MASK)
         fixed = np.int64(kind_words[kind, 0])
         if fixed < 0:
-            return _UNKNOWN_KIND, np.int64(max_ref), np.int64(max_name), -1
+            return UNSOUND
         stride = np.int64(kind_words[kind, 1])
         body = at + HEAD_WORDS
         following = body + fixed + vlen * stride
         if following > end:
-            return _TRUNCATED, np.int64(max_ref), np.int64(max_name), -1
+            return UNSOUND
         offsets[count] = at
         count += 1
         max_name = max(max_name, words[at])
@@ -100,16 +101,20 @@ def scan(words, kind_words, start_id, offsets):  # type: ignore[no-untyped-def]
                         max_ref = max(max_ref, words[word])
         at = following
     offsets[count] = at
-    bad_func = np.int64(-1)
-    if first_func >= 0 and np.int64(max_ref) < start_id + count:
-        bad_func = np.int64(_first_bad_func(words, offsets, first_func, count, start_id))
-    return count, np.int64(max_ref), np.int64(max_name), bad_func
+    if np.int64(max_ref) >= start_id + count or np.int64(max_name) >= str_end:
+        return UNSOUND
+    if first_func >= 0 and not _funcs_have_prototypes(words, offsets, first_func, count, start_id):
+        return UNSOUND
+    return count
 
 
 @compiled
-def _first_bad_func(words, offsets, first, count, start_id):  # type: ignore[no-untyped-def]
-    """Index of the first FUNC among own types ``first`` to ``count`` whose target, if it is an own
-    type, is no FUNC_PROTO; or -1. ``words``, ``offsets``, ``start_id``: see ``scan``."""
+def _funcs_have_prototypes(words, offsets, first, count, start_id):  # type: ignore[no-untyped-def]
+    """Whether no FUNC refers to void, or to an own type that is no FUNC_PROTO.
+
+    words, offsets, start_id  see ``scan``; all type ids are in range
+    first, count  numbers (0-based) of the first FUNC and of types
+    """
     for index in range(first, count):
         at = np.int64(offsets[index])
         if kind_of(words[at + 1]) != FUNC:
@@ -117,12 +122,12 @@ def _first_bad_func(words, offsets, first, count, start_id):  # type: ignore[no-
         target = np.int64(words[at + 2]) - start_id
         if target < 0:
             if words[at + 2] == 0:
-                return index
+                return False
             continue  # in the base: checked by the caller, who has it
         info = words[np.int64(offsets[target]) + 1]
-        if kind_of(info) != FUNC_PROTO:
-            return index
-    return -1
+        if np.int64((info >> INFO_KIND_SHIFT) & INFO_KIND_MASK) != FUNC_PROTO:
+            return False
+    return True
 
 
 def locate_fault(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 
 import numpy as np
 
+from ..compiled.arguments import address
 from ..errors import BtfError, NotFoundError, UnsupportedError
 from ..format import header as hdr
 from ..format import kinds
@@ -332,28 +333,7 @@ def parse(
             f"{head.byteorder}-endian, but its base is {base.byteorder}-endian", path, "header", 0
         )
 
-    strings = np.frombuffer(view, np.uint8, head.string_bytes, head.string_start)
-    if base is None and head.string_bytes == 0:
-        raise BtfError("no string section", path, "strings", 0)
-    if head.string_bytes and strings[-1]:
-        raise BtfError(
-            "the last string is not terminated by NUL", path, "strings", head.string_bytes - 1
-        )
-    if base is None and strings[0]:
-        raise BtfError(
-            "the first string is not empty: is this split BTF, and its base not given?",
-            path,
-            "strings",
-            0,
-        )
-
-    raw = np.frombuffer(view, np.uint8, head.type_bytes, head.type_start)
-    if head.type_start % 4 or head.byteorder != NATIVE:
-        raw = raw.copy()
-    words = raw.view(np.uint32)
-    if head.byteorder != NATIVE:
-        words = words.byteswap()
-
+    words, strings = read_sections(view, head, path, split=base is not None)
     layout = bytes(view[head.layout_start : head.layout_start + head.layout_bytes])
     inherited = layout
     level = base
@@ -364,8 +344,8 @@ def parse(
     start_id = base.type_end if base is not None else 1
     str_end = (base.str_end if base is not None else 0) + head.string_bytes
     words = freeze(words)
-    offsets, count, max_ref, max_name, bad_func = scan_types(words, kind_words, start_id)
-    if count < 0 or max_ref >= start_id + count or max_name >= str_end or bad_func >= 0:
+    offsets = scan_types(words, kind_words, start_id, str_end)
+    if offsets is None:
         raise locate_fault(words, kind_words, start_id, str_end, path)
     result = BTF(
         words=words,
@@ -380,6 +360,37 @@ def parse(
     if base is not None:
         _check_funcs_on_base(result)
     return result
+
+
+def read_sections(
+    view: memoryview, head: hdr.Header, path: str | None = None, *, split: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """The sections of a raw BTF file whose header was read: (words, strings), as in ``BTF``.
+
+    split  whether it is read on a base: then it may have no strings, and no empty one first
+
+    They share the memory of ``view`` where it is aligned and in this machine's byte order. Raises
+    BtfError where the strings are not sound; the types are not looked at, see ``scan_types``.
+    """
+    strings = np.frombuffer(view, np.uint8, head.string_bytes, head.string_start)
+    if not split and head.string_bytes == 0:
+        raise BtfError("no string section", path, "strings", 0)
+    if head.string_bytes and strings[-1]:
+        raise BtfError(
+            "the last string is not terminated by NUL", path, "strings", head.string_bytes - 1
+        )
+    if not split and strings[0]:
+        raise BtfError(
+            "the first string is not empty: is this split BTF, and its base not given?",
+            path,
+            "strings",
+            0,
+        )
+    raw = np.frombuffer(view, np.uint8, head.type_bytes, head.type_start)
+    if address(raw) % 4:
+        raw = raw.copy()
+    words = raw.view(np.uint32)
+    return words if head.byteorder == NATIVE else words.byteswap(), strings
 
 
 def _check_funcs_on_base(split: BTF) -> None:

@@ -89,10 +89,10 @@ def test_a_call_made_again_takes_what_was_put() -> None:
     call = jit.PreparedCall(total_of_part, values, rows, 0, 100)
     assert call() == (21, 6, 6) and not values.any()
     others = np.arange(10, 20, dtype=np.uint32)
-    call.set_array(0, others, 2, 3)
+    call.set_argument(0, others[2:5])
     assert call() == (12 + 13 + 14, 3, 6)
     assert others.tolist() == [10, 11, 0, 0, 0, 15, 16, 17, 18, 19]
-    call.set_array(0, others, 5, 0)
+    call.set_argument(0, others[5:5])
     assert call() == (0, 0, 6)
 
 

@@ -15,8 +15,10 @@ import pytest
 import zstandard
 
 import btf
-from btf.deduplication import deduplicate, matching
+from btf.deduplication import matching
+from btf.deduplication.deduplicate import deduplicated
 from btf.deduplication.state import VERDICT
+from btf.deduplication.workspace import workspace_for
 from support import btfwriter, vectors
 from support.oracles import naive
 from support.paths import DEMO
@@ -25,8 +27,8 @@ from support.paths import DEMO
 def verdict_of(module: btf.BTF, index: btf.BaseIndex) -> int:
     """What ``match`` said of a module; checks that the walk alone gives the same result."""
     matched = btf.dedup_split(module, index)
-    verdict = int(deduplicate.workspace_for(index).reserve(0, 0, 0).state[VERDICT])
-    walked = deduplicate._dedup(module, index, added=True, may_match=False)
+    verdict = int(workspace_for(index).reserve(0, 0, 0).state[VERDICT])
+    walked, _ = deduplicated(module, index, added=True, may_match=False)
     assert matched.btf.to_bytes() == walked.btf.to_bytes()
     assert np.array_equal(matched.id_map, walked.id_map)
     return verdict
@@ -100,7 +102,7 @@ def test_declarations_of_the_base_that_a_module_defines() -> None:
             verdict = verdict_of(btf.parse(module), index)
         except btf.BtfError:  # types that refer to each other in a circle
             continue
-        edits = deduplicate.workspace_for(index).reserve(0, 0, 0).edits
+        edits = workspace_for(index).reserve(0, 0, 0).edits
         if verdict == matching.MATCHED and edits[0] != 0:
             changed += 1
             result = btf.dedup_split(btf.parse(module), index)

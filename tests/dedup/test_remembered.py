@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 import btf
-from btf.deduplication import deduplicate
 from btf.deduplication.state import ENOUGH_STEPS, REMEMBERED, REMEMBERING, STEPS, STEPS_PER_TYPE
+from btf.deduplication.workspace import workspace_for
 from support import btfwriter as bw
 from support import hostile
 from support.oracles import naive
@@ -302,7 +302,7 @@ def deduplicated(
     module: btf.BTF, index: btf.BaseIndex, per_type: int
 ) -> tuple[btf.DedupResult, np.ndarray]:
     """The result if walks are remembered after so many steps for each type, and the state."""
-    workspace = deduplicate.workspace_for(index)
+    workspace = workspace_for(index)
     scratch = workspace.reserve(module.type_count, len(module.words), len(module.strings) + 1)
     scratch.state[STEPS_PER_TYPE] = per_type
     result = btf.dedup_split(module, index)
