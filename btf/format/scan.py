@@ -125,7 +125,7 @@ def _funcs_have_prototypes(words, offsets, first, count, start_id):  # type: ign
                 return False
             continue  # in the base: checked by the caller, who has it
         info = words[np.int64(offsets[target]) + 1]
-        if np.int64((info >> INFO_KIND_SHIFT) & INFO_KIND_MASK) != FUNC_PROTO:
+        if kind_of(info) != FUNC_PROTO:
             return False
     return True
 
