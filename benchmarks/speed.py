@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -210,7 +211,7 @@ class Ours:
 def _ours_alone(
     sides: Sides, base: Path, file: Path, kind: hostile.Hostile, n: int, before: float
 ) -> Ours:
-    arguments = {"base": str(base), "files": [str(file)], "repeat": 9}
+    arguments: dict[str, Any] = {"base": str(base), "files": [str(file)], "repeat": 9}
     try:
         (one,) = sides.probe("modules", timeout=LIMIT_SECONDS, **arguments)
     except BenchError as error:

@@ -123,14 +123,15 @@ def job(sides: Sides, source: Input) -> list[Table]:
                 wall, last[engine] = _run(source, engine, 2, outputs)
                 found.append(wall)
     peer = Sample(tuple(peers))
-    rows = [("libbpf, dedup alone, one core", peer.show(seconds), times(1), "", "", "", "")]
+    rows: list[tuple[str, ...]] = []
+    rows += [("libbpf, dedup alone, one core", peer.show(seconds), times(1), "", "", "", "")]
     for engine, found in walls.items():
-        wall, facts = Sample(tuple(found)), last[engine]
+        sample, facts = Sample(tuple(found)), last[engine]
         rows.append(
             (
                 f"splitbtf run, {engine}, two workers",
-                wall.show(seconds),
-                times(wall.median / peer.median),
+                sample.show(seconds),
+                times(sample.median / peer.median),
                 *(seconds(facts[f"{name}_seconds"]) for name in ("start", "work", "after")),
                 seconds(found[-1] - facts["total_seconds"]),
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -190,7 +191,7 @@ def test_anonymous_members_belong_to_their_struct() -> None:
 
 
 def test_enums() -> None:
-    def values(*given: tuple[str, int], **options: object) -> Write:
+    def values(*given: tuple[str, int], **options: Any) -> Write:
         return lambda w: w.enum("mode", values=given, **options)
 
     assert said(values(("A", 0), ("B", 1)), values(("A", 0), ("B", 2), ("C", 3))) == (

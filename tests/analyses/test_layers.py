@@ -350,7 +350,7 @@ def test_loaded(text: str, out: Path, tmp_path: Path) -> None:
     layouts = facts["layouts"]
     assert layouts["star"]["loaded_bytes"] == star["top.btf"] + star["alone.btf"]
     written = sizes(tmp_path / "a/kernel=kernel")
-    needed = ("shared.btf", "modules/top.btf", "modules/alone.btf")
+    needed: tuple[str, ...] = ("shared.btf", "modules/top.btf", "modules/alone.btf")
     assert layouts["shared"]["loaded_bytes"] == sum(written[name] for name in needed)
     splitbtf("layers", out, "-o", tmp_path / "b", "--by", "depends")
     written = sizes(tmp_path / "b/kernel=kernel")

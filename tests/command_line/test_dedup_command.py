@@ -96,7 +96,8 @@ def test_the_reader_of_our_output_may_go_away(small: Path) -> None:
 
 def test_progress_on_a_terminal(small: Path) -> None:
     ours, theirs = os.openpty()
-    command = [sys.executable, "-m", "jobs.cli", "dedup", "-B", BASE, "--no-output", DEMO]
+    named = ("-B", str(BASE), "--no-output", str(DEMO))
+    command = [sys.executable, "-m", "jobs.cli", "dedup", *named]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=theirs)
     os.close(theirs)
     drawn = os.read(ours, 1 << 16).decode()

@@ -293,7 +293,7 @@ def test_processes_that_start_at_once_compile_once(tmp_path: Path) -> None:
     script, log, cache = tmp_path / "warm.py", tmp_path / "log", tmp_path / "cache"
     script.write_text(WARM_UP)
     env = {**os.environ, "SPLITBTF_CACHE_DIR": str(cache), "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, script, log, tmp_path / "said", "4"]
+    command = [sys.executable, str(script), str(log), str(tmp_path / "said"), "4"]
     started = [subprocess.Popen(command, env=env, stdout=subprocess.PIPE) for _ in range(4)]
     assert [len(process.communicate()[0].splitlines()) for process in started] == [2] * 4
     assert log.read_text() == " ".join(warmup._PARTS) + "\n"
@@ -316,7 +316,7 @@ def test_a_cache_that_cannot_be_written_is_replaced_for_a_process(tmp_path: Path
 
 def run_file(script: Path, folder: Path, *arguments: str, **more: str) -> str:
     env = {**os.environ, "SPLITBTF_CACHE_DIR": str(folder), "PYTHONPATH": str(ROOT), **more}
-    command = [sys.executable, script, *arguments]
+    command = [sys.executable, str(script), *arguments]
     done = subprocess.run(command, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout

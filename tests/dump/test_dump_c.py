@@ -115,7 +115,7 @@ def test_declarators() -> None:
 
 def test_scalars_that_c_spells_otherwise(tmp_path: Path) -> None:
     w = bw.Writer()
-    names = [
+    names: list[tuple[bw.Name, int, int]] = [
         ("long unsigned int", 8, 0), ("__int128", 16, 1), ("__int128 unsigned", 16, 0),
         ("unsigned __int128", 16, 0), ("_Bool", 1, bw.BOOL), ("u8", 1, 0), ("ssizetype", 8, 1),
         ("bool", 1, bw.BOOL), ("int", 2, 1), (0, 4, 0), ("three", 3, 0), ("float", 4, 0),

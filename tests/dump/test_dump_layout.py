@@ -66,9 +66,10 @@ class Reader:
         for fact in self.own:
             kind, name = fact["kind"], fact["name"]
             if kind == "TYPEDEF":
-                fact = self.composite_behind(fact["type_id"])
-                if fact is None:
+                behind = self.composite_behind(fact["type_id"])
+                if behind is None:
                     continue
+                fact = behind
             elif kind not in ("STRUCT", "UNION") or name == "(anon)":
                 continue
             flat = fact["size"], tuple(self.flat(fact))

@@ -169,7 +169,15 @@ def test_split_btf_prints_own_types_and_names_of_the_base() -> None:
 
 
 def test_names_of_any_bytes(tmp_path: Path) -> None:
-    names = ["tab\there", "line\nend", 'quote"', "café", b"latin1 \xe9", b"\x01\x1f", "a\r\b\f"]
+    names: list[str | bytes] = [
+        "tab\there",
+        "line\nend",
+        'quote"',
+        "café",
+        b"latin1 \xe9",
+        b"\x01\x1f",
+        "a\r\b\f",
+    ]
     w = bw.Writer()
     for name in names:
         w.fwd(name)

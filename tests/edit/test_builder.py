@@ -214,7 +214,7 @@ def test_strings_are_those_of_the_deepest_base_first() -> None:
     assert third.find_string("new") is None and third.find_string("") == 0
     assert third.add_string("new") == middle.str_end == third.add_string("new")
     assert third.add_struct("int", 4, [("own", 2, 0), ("new", base[1], 0)]) == 3
-    top = third.build()
+    top: Any = third.build()
     assert top.string_section() == b"new\0" and top[3].members[1].type == base[1]
     assert middle.string_section() == b"own\0"
     again = btf.parse(top.to_bytes(), middle)
@@ -261,6 +261,7 @@ def test_add_btf_moves_references_and_maps_strings() -> None:
             moved = made[first + t.id - 1]
             assert type(moved) is type(t) and moved.name == t.name and moved.vlen == t.vlen
             if isinstance(t, btf.Composite):
+                assert isinstance(moved, btf.Composite)
                 assert [(m.name, m.bit_offset, m.bitfield_size) for m in moved.members] == [
                     (m.name, m.bit_offset, m.bitfield_size) for m in t.members
                 ]
@@ -283,7 +284,7 @@ def test_add_btf_of_split_needs_its_own_base() -> None:
     b = btf.Builder(btf.parse(base.to_bytes()))  # the same content is the same base
     b.add_const(i)
     assert b.add_btf(split) == 3
-    made = b.build()
+    made: Any = b.build()
     assert [m.type_id for m in made[3].members] == [1, 4] and made[4].type_id == 3
     assert made[3].members[0].name == "int" and made.string_section() == b"s\0other\0"
 
@@ -408,7 +409,7 @@ def test_add_type_with_new_ids() -> None:
     ids = {3: 1, 2: 2, 1: 3}
     for old in ids:
         part.add_type(source[old], ids)
-    made = part.build()
+    made: Any = part.build()
     assert made[2].members[0].type == made[1] and made[1].type == made[2]
     assert made[2].members[1].type.name == "int"
 
@@ -449,7 +450,7 @@ def test_permute_refuses_what_is_no_order() -> None:
             btf.permute(source, order)
 
 
-def test_sort_by_name(demo_btf) -> None:
+def test_sort_by_name(demo_btf: Callable[[str], bytes]) -> None:
     """Anonymous types first, names by their bytes, equal names in their old order."""
     vmlinux = btf.parse(demo_btf("vmlinux"))
     result = btf.sort_by_name(vmlinux)

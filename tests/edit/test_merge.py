@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import struct
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +20,8 @@ from support.modes import ROWS, reference
 from support.oracles import naive_btf, oracle_libbpf
 from support.paths import DEMO
 from support.trees import SMALL
+
+DemoBtf = Callable[[str], bytes]
 
 
 @pytest.mark.parametrize("name", vectors.cases())
@@ -78,8 +82,9 @@ def test_split_and_standalone_onto_a_base() -> None:
     alone.add_typedef("another", 3)
     result = btf.merge([split, split, alone.build()], base)
     first = base.type_end
+    typedef: Any = result.btf[first + 2]
     assert [t.name for t in result.btf.own_types()] == ["mine", "", "another"]
-    assert result.btf.base is base and result.btf[first + 2].type == base.find("int")
+    assert result.btf.base is base and typedef.type == base.find("int")
     assert [m[-2:].tolist() for m in result.id_maps[:2]] == [[first, first + 1]] * 2
     assert result.id_maps[2].tolist() == [0, first, first + 1, base.find("int").id, first + 2]
     assert result.id_maps[0][:first].tolist() == list(range(first)), "the base keeps its ids"
@@ -113,7 +118,7 @@ def test_errors_name_the_input() -> None:
         btf.merge([sources[0], big])
 
 
-def test_the_demo_kernel_as_one_blob(demo_btf, tmp_path: Path) -> None:
+def test_the_demo_kernel_as_one_blob(demo_btf: DemoBtf, tmp_path: Path) -> None:
     """vmlinux and all modules, against the installed libbpf where there is one."""
     modules = sorted(path.name.removesuffix(".btf.zst") for path in (DEMO / "modules").iterdir())
     names = ["vmlinux", *modules]
@@ -154,7 +159,7 @@ def test_command(small: Path, tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*.tmp"))
 
 
-def test_command_onto_a_base(small: Path, tmp_path: Path, demo_btf) -> None:
+def test_command_onto_a_base(small: Path, tmp_path: Path, demo_btf: DemoBtf) -> None:
     out, base = tmp_path / "modules.btf", small / "vmlinux.btf.zst"
     done = splitbtf("merge", small, "-B", base, "-o", out)
     assert done.code == 0 and done.out.startswith(f"{len(SMALL)} files merged"), done.err

@@ -192,7 +192,7 @@ def test_a_node_without_this_program_is_refused(found: str | None, said: str | N
             return ticket
 
     engine = OnRay.__new__(OnRay)
-    engine._ray = Ray()
+    engine._ray = Ray()  # type: ignore[assignment]
     same = program_sha256()
     engine._on_each_node = lambda _: {"127.0.0.1": same, "127.0.0.2": found or same}  # type: ignore
     with pytest.raises(EngineError, match=said) if said else contextlib.nullcontext():

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -220,7 +221,7 @@ def test_killed_while_a_kernel_is_replaced(
 
 
 @contextlib.contextmanager
-def small_disk(folder: Path) -> Iterator[Callable[[], None]]:
+def small_disk(folder: Path) -> Iterator[Callable[[], object]]:
     """A file system that is soon full; calling what is given makes it large."""
     folder.mkdir()
     mounted = subprocess.run(
@@ -253,7 +254,7 @@ def test_file_too_large(source: Path, undisturbed: dict[str, bytes], tmp_path: P
         command = [sys.executable, "-m", "jobs.cli", "run", source, "-o", out, "--engine", "local"]
         done = subprocess.run(
             list(map(str, command)), cwd=ROOT, capture_output=True, text=True,
-            preexec_fn=lambda limits=limits: resource.setrlimit(*limits),
+            preexec_fn=partial(resource.setrlimit, *limits),
         )  # fmt: skip
         assert done.returncode == 2 and "File too large" in done.stderr, done.stderr
         assert "cannot write" in done.stderr and "Traceback" not in done.stderr

@@ -39,7 +39,7 @@ def main(folder: str) -> None:
         original(this, report)
         held.append(held_bytes())
 
-    pipeline.run._Run._note = note  # type: ignore[method-assign]
+    pipeline.run._Run._note = note  # type: ignore[method-assign,assignment]
     for kernels in (2, 10):
         source, out = Path(folder, f"source of {kernels}"), Path(folder, f"out of {kernels}")
         for number in range(kernels):  # of different releases, so that each is worked on
@@ -78,6 +78,7 @@ def test_workspaces_can_be_released() -> None:
 
     def work() -> tuple[bytes, bytes]:
         split = btf.dedup_module(btf.open_module(data, index), index).btf
+        assert index.base is not None
         known = btf.BaseFingerprints.build(index.base)
         return split.to_bytes(), btf.fingerprints(split, known).tobytes()
 

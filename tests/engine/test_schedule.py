@@ -170,11 +170,22 @@ def test_poison_is_isolated_by_bisection(count: int, poison: set[int], hiccups: 
     assert not fake.shared, "not released"
 
 
+def begin_with_deaths(job: OneJob, fake: Fake, deaths: int) -> None:
+    """So many workers die when the job's calls begin."""
+    complete = job.complete
+
+    def with_deaths() -> None:
+        fake.hiccups = deaths
+        complete()
+
+    job.complete = with_deaths  # type: ignore[method-assign]
+
+
 @given(st.integers(1, 40), st.integers(0, 9), st.integers(0, 2))
 def test_calls_are_answered_in_their_order(modules: int, calls: int, hiccups: int) -> None:
     fake = Fake(3, frozenset(), 0)
     job = OneJob(inputs(modules), range(calls))
-    complete, job.complete = job.complete, lambda: (setattr(fake, "hiccups", hiccups), complete())  # type: ignore[method-assign,assignment]
+    begin_with_deaths(job, fake, hiccups)
     run_jobs(lambda: fake, TheseJobs(job))
     assert job.answers == ["base" * n for n in range(calls)]
 
@@ -182,7 +193,7 @@ def test_calls_are_answered_in_their_order(modules: int, calls: int, hiccups: in
 def test_workers_that_die_of_every_call_end_the_run() -> None:
     job = OneJob(inputs(1), [1])
     fake = Fake(2, frozenset())
-    complete, job.complete = job.complete, lambda: (setattr(fake, "hiccups", 99), complete())  # type: ignore[method-assign,assignment]
+    begin_with_deaths(job, fake, 99)
     with pytest.raises(EngineError, match="workers die of mul"):
         run_jobs(lambda: fake, TheseJobs(job))
     wait_for(lambda: job.is_done, "an answer: whoever waits for one is not left waiting")
@@ -194,7 +205,12 @@ def test_the_next_job_is_begun_before_the_last_is_done() -> None:
     fake = Fake(2, frozenset())
     begun: list[int] = []
     batches = second.batches
-    second.batches = lambda *given: (begun.append(len(first.done)), batches(*given))[1]  # type: ignore[method-assign]
+
+    def noted(executor: Executor, workforce: Workforce) -> Iterator[Batch]:
+        begun.append(len(first.done))
+        return batches(executor, workforce)
+
+    second.batches = noted  # type: ignore[method-assign]
     run_jobs(lambda: fake, TheseJobs(first, second))
     assert len(first.done) == len(second.done) == 20
     assert begun[0] < 20

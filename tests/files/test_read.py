@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import lzma
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ def compressed_stream(data: bytes) -> bytes:
     return stream.compress(data) + stream.flush()
 
 
-COMPRESSIONS = {
+COMPRESSIONS: dict[str, Callable[[bytes], bytes]] = {
     "none": bytes,
     "zstd": zstandard.ZstdCompressor().compress,
     "zstd without size": compressed_stream,

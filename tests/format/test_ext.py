@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import struct
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -168,7 +169,9 @@ def random_ext(
             ],
         ]
         sizes = (8 + extra, 16 + extra, 16 + extra)
-        return extwriter.write(order, *parts, record_bytes=sizes, header_bytes=head)
+        return extwriter.write(
+            order, parts[0], parts[1], parts[2], record_bytes=sizes, header_bytes=head
+        )
 
     return write
 
@@ -257,7 +260,7 @@ def small() -> btf.BTF:
     return btf.parse(w.to_bytes())
 
 
-GOOD = {
+GOOD: dict[str, Any] = {
     "func": [(1, [[0, 3]])],
     "line": [(1, [[0, 1, 5, 7 << 10 | 2]])],
     "core": [(1, [[8, 1, 5, 0]])],
@@ -336,7 +339,7 @@ def test_record_counts_that_overflow() -> None:
     data = bytearray(extwriter.write(func=[(1, [[0, 3]])]))
     struct.pack_into("<I", data, 40, 0xFFFFFFFF)
     with pytest.raises(btf.BtfError, match="4294967295 records of 8 bytes do not fit"):
-        btf.parse_ext(data, small())
+        btf.parse_ext(bytes(data), small())
 
 
 def test_a_section_of_another_btf() -> None:

@@ -9,6 +9,7 @@ import hashlib
 import struct
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,7 @@ REFUSED = "| [ 9.0] BPF: Invalid name\n| [ 9.1] failed to validate module [hid_s
 
 def candidate(stem: str, btf: bytes, depends: tuple[str, ...] = ()) -> prove.Candidate:
     name = module_file.kernel_name(stem)
-    module = SimpleNamespace(stem=stem, name=name, depends=list(depends))
+    module: Any = SimpleNamespace(stem=stem, name=name, depends=list(depends))
     return prove.Candidate(module, "demo", btf, b"")
 
 

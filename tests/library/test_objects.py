@@ -5,6 +5,8 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
+from collections.abc import Callable
+from typing import Any, cast
 
 import pytest
 
@@ -17,7 +19,12 @@ from support.oracles import naive_btf
 from support.paths import ROOT
 
 
-def made(write, order: str = "<", base: btf.BTF | None = None, over: Writer | None = None):
+def made(
+    write: Callable[[Writer], Any],
+    order: str = "<",
+    base: btf.BTF | None = None,
+    over: Writer | None = None,
+) -> tuple[Any, Any]:
     """(parsed BTF, what ``write`` returned)."""
     writer = Writer(order, base=over)
     returned = write(writer)
@@ -163,7 +170,7 @@ def test_one_numbering_over_base_and_split() -> None:
     middle = btf.parse(middle_writer.to_bytes(), base)
     top_writer = Writer(base=middle_writer)
     top_writer.struct("known", 8, [("i", i, 0), ("k", 3, 32)])
-    top = btf.parse(top_writer.to_bytes(), middle)
+    top: Any = btf.parse(top_writer.to_bytes(), middle)
 
     assert (len(base), len(middle), len(top)) == (3, 4, 5)
     assert [t.id for t in top] == list(range(5)) and [t.id for t in top.own_types()] == [4]
@@ -321,10 +328,10 @@ def test_kinds_that_only_the_layout_describes() -> None:
     assert isinstance(unknown, btf.Unknown) and unknown.kind == 22 and unknown.vlen == 2
     assert unknown.words[2:] == (7, 1, 2, 3, 4) and unknown.kind_name == "KIND_22"
     assert repr(unknown) == "<Unknown [2] location kind 22, 28 bytes>"
-    assert b.find("location", btf.Unknown) == unknown and b[3].type == b[1]
+    assert b.find("location", btf.Unknown) == unknown and cast(btf.Ptr, b[3]).type == b[1]
 
 
-def test_looking_at_one_type_makes_few_objects(demo_btf) -> None:
+def test_looking_at_one_type_makes_few_objects(demo_btf: Callable[[str], bytes]) -> None:
     """The promise of the object view: vmlinux's 95,000 types cost nothing until looked at."""
     vmlinux = btf.parse(demo_btf("vmlinux"))
     task = vmlinux.find("task_struct", btf.Struct)

@@ -48,8 +48,12 @@ def test_one_run_of_everything(
     base = demo_btf("vmlinux")
     vmlinux = elf({".BTF": base, ".rodata": b"Linux version 1.0-deb (x@y)\0"})
     standalone = {name: demo_btf(name) for name in MODULES}
-    squeeze = {"": bytes, ".xz": lzma.compress, ".gz": gzip.compress,
-               ".zst": zstandard.ZstdCompressor().compress}  # fmt: skip
+    squeeze: dict[str, Callable[[bytes], bytes]] = {
+        "": bytes,
+        ".xz": lzma.compress,
+        ".gz": gzip.compress,
+        ".zst": zstandard.ZstdCompressor().compress,
+    }
 
     # A package whose base is a compressed kernel image, with modules in every compression.
     files = {

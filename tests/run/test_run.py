@@ -20,7 +20,7 @@ import pytest
 import btf
 from pipeline.engine.on_ray import OnRay
 from pipeline.store.output import read_table
-from pipeline.work.batch import run_batch
+from pipeline.work.batch import work
 from support import btfwriter
 from support.commands import splitbtf
 from support.elfwriter import elf, modinfo
@@ -79,7 +79,7 @@ def test_bpftool_reads_every_file(reference: Path) -> None:
     modules = [path for path in sorted(folder.iterdir()) if path.name != "vmlinux.btf"]
     assert len(modules) >= 60
     for path in modules:
-        command = ["bpftool", "btf", "dump", "file", path, "-B", folder / "vmlinux.btf"]
+        command = ["bpftool", "btf", "dump", "file", str(path), "-B", str(folder / "vmlinux.btf")]
         dumped = subprocess.run(command, capture_output=True, text=True)
         assert dumped.returncode == 0 and not dumped.stderr, (path.name, dumped.stderr)
         split = read_table_row(reference, path.stem)
@@ -89,7 +89,7 @@ def test_bpftool_reads_every_file(reference: Path) -> None:
 def read_table_row(out: Path, module: str) -> dict[str, Any]:
     rows = read_table(out, "modules").to_pylist()
     (row,) = [row for row in rows if row["module"] == module]
-    return row  # type: ignore[no-any-return]
+    return row
 
 
 def other_kernel_s_module() -> bytes:
@@ -213,7 +213,7 @@ def test_split_btf_of_another_base_is_refused(
 
 
 def test_ray_listens_on_loopback_only_and_cleans_up() -> None:
-    executor = OnRay(1, None, run_batch)
+    executor = OnRay(1, None, work)
     folder = Path(executor._folder or "")
     try:
         sockets = listening_sockets(os.getpid())

@@ -34,7 +34,9 @@ def taken(path: Path, names: list[str], folder: Path) -> tuple[dict[str, bytes],
     assert set(told) == set(names)
     problems = {name: problem for name, problem in told.items() if problem is not None}
     good = {name: Path(wanted[name]).read_bytes() for name in names if name not in problems}
-    assert all(not Path(wanted[name]).exists() for name in problems if "damaged" not in told[name])
+    assert all(
+        not Path(wanted[name]).exists() for name in problems if "damaged" not in problems[name]
+    )
     return good, problems
 
 
@@ -72,7 +74,7 @@ def test_what_dpkg_deb_packs(compression: str, tmp_path: Path) -> None:
         "Package: p\nVersion: 2\nArchitecture: all\nMaintainer: n <n@n>\nDescription: d\n"
     )
     path = tmp_path / "p.deb"
-    command = ["dpkg-deb", f"-Z{compression}", "--root-owner-group", "-b", root, path]
+    command = ["dpkg-deb", f"-Z{compression}", "--root-owner-group", "-b", str(root), str(path)]
     subprocess.run(command, check=True, capture_output=True)
     package = read_package(str(path))
     assert package.version == "2" and set(package.files) == set(FILES)

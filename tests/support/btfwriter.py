@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 # Kinds, numbered as in the kernel's include/uapi/linux/btf.h (19 of them since Linux 6.0).
 (
@@ -320,7 +320,7 @@ class Writer:
     def string_section(self) -> bytes:
         return bytes(self.strings)
 
-    def to_bytes(self, header_bytes: Num = 24, **options) -> bytes:
+    def to_bytes(self, header_bytes: Num = 24, **options: Any) -> bytes:
         """The file; `options` as in `assemble` (types= and strings= replace the sections)."""
         types = options.pop("types", None)
         strings = options.pop("strings", None)

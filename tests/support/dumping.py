@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pytest
@@ -44,9 +44,9 @@ def split(name: str, folder: Path = DEMO) -> btf.BTF:
     return btf.dedup_split(standalone(name, folder), index(folder)).btf
 
 
-def encoded(chunks: object) -> bytes:
+def encoded(chunks: Iterable[str]) -> bytes:
     """A dump as the command line writes it."""
-    return "".join(chunks).encode("utf-8", "surrogateescape")  # type: ignore[call-overload]
+    return "".join(chunks).encode("utf-8", "surrogateescape")
 
 
 def need(*programs: str) -> None:

@@ -16,8 +16,10 @@ KINDS = st.sampled_from(
     + [bw.ARRAY] * 3
     + [bw.FUNC_PROTO, bw.FUNC_PROTO, bw.FUNC, bw.TYPE_TAG, bw.VAR, bw.DATASEC, bw.DECL_TAG]
 )
-REFERENCES = (bw.PTR, bw.CONST, bw.VOLATILE, bw.RESTRICT, bw.ARRAY, bw.FUNC_PROTO, bw.TYPE_TAG)
-REFERENCES += (bw.FUNC, bw.DECL_TAG)
+REFERENCES = (
+    bw.PTR, bw.CONST, bw.VOLATILE, bw.RESTRICT, bw.ARRAY, bw.FUNC_PROTO, bw.TYPE_TAG, bw.FUNC,
+    bw.DECL_TAG,
+)  # fmt: skip
 MEMBERS = {bw.STRUCT: 1, bw.UNION: 1, bw.ENUM: 0, bw.ENUM64: 0, bw.FUNC_PROTO: 1}
 
 

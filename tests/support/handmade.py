@@ -16,12 +16,11 @@ from collections.abc import Callable
 from support.btfwriter import DATASEC, SIGNED, Writer, bitfield
 
 Write = Callable[[Writer], object]
+Pair = tuple[Write, Write]  # what writes the base, and the module
 CASES: dict[str, Callable[[], tuple[bytes, bytes, bytes]]] = {}
 
 
-def case(
-    function: Callable[[], tuple[Write, Write]], order: str = "<", suffix: str = ""
-) -> Callable:
+def case(function: Callable[[], Pair], order: str = "<", suffix: str = "") -> Callable:
     def files() -> tuple[bytes, bytes, bytes]:
         write_base, write_module = function()
         base, module = Writer(order), Writer(order)
@@ -35,7 +34,7 @@ def case(
     return function
 
 
-def case_in_both_orders(function: Callable[[], tuple[Write, Write]]) -> Callable:
+def case_in_both_orders(function: Callable[[], Pair]) -> Callable:
     case(function)
     return case(function, ">", "-be")
 
@@ -86,25 +85,25 @@ def every_kind(w: Writer) -> None:
 
 
 @case_in_both_orders
-def all_kinds_known():
+def all_kinds_known() -> Pair:
     """Everything is in the base already; only VAR and DATASEC, and the tag of a VAR, stay."""
     return every_kind, every_kind
 
 
 @case_in_both_orders
-def all_kinds_new():
+def all_kinds_new() -> Pair:
     """A base without types: the split result is the module."""
     return nothing, every_kind
 
 
 @case
-def nothing_to_do():
+def nothing_to_do() -> Pair:
     """A module without types."""
     return every_kind, nothing
 
 
 @case
-def kind_flag_is_identity():
+def kind_flag_is_identity() -> Pair:
     """The same words but for kind_flag are another type, for every kind that has the flag."""
 
     def write(w: Writer, flag: int) -> None:
@@ -122,7 +121,7 @@ def kind_flag_is_identity():
 
 
 @case
-def int_encodings():
+def int_encodings() -> Pair:
     """INT: name, size and the whole encoding word count."""
 
     def module(w: Writer) -> None:
@@ -141,7 +140,7 @@ def int_encodings():
 
 
 @case
-def arrays_of_different_elements():
+def arrays_of_different_elements() -> Pair:
     """X{int a[2]; int b[2]} against X{int a[2]; unsigned b[2]}: libbpf f7081a6b merges them."""
 
     def write(w: Writer, same: bool) -> None:
@@ -154,7 +153,7 @@ def arrays_of_different_elements():
 
 
 @case
-def identical_array_twice():
+def identical_array_twice() -> Pair:
     """The compiler wrote one array type twice: still the same struct."""
 
     def write(w: Writer, twice: bool) -> None:
@@ -177,7 +176,7 @@ def _chain(w: Writer, length: int, first: int) -> int:
 
 
 def _identity_depth(length: int) -> None:
-    def function():
+    def function() -> Pair:
         def write(w: Writer, twice: bool) -> None:
             i = w.int("int", 4)
             first = _chain(w, length, i)
@@ -195,7 +194,7 @@ for _length in (3, 14, 15, 16, 17, 20):  # the limit is 16 levels, pointers not 
 
 
 @case
-def cyclic_struct_twice():
+def cyclic_struct_twice() -> Pair:
     """A copy of a list node runs out of depth: the copies count as different."""
 
     def write(w: Writer, twice: bool) -> None:
@@ -211,7 +210,7 @@ def cyclic_struct_twice():
 
 
 @case
-def recursive_typedef():
+def recursive_typedef() -> Pair:
     """typedef again *again, in base and module, and once more in the module."""
 
     def write(w: Writer) -> None:
@@ -222,7 +221,7 @@ def recursive_typedef():
 
 
 @case
-def recursive_typedef_inside_struct_twice():
+def recursive_typedef_inside_struct_twice() -> Pair:
     """The identity walk meets a cycle of typedef and pointer; libbpf never comes back."""
 
     def write(w: Writer, twice: bool) -> None:
@@ -238,7 +237,7 @@ def recursive_typedef_inside_struct_twice():
 
 
 @case
-def deep_graph():
+def deep_graph() -> Pair:
     """5000 structs, each behind a pointer in the one before: nothing may recurse on the C stack."""
 
     def write(w: Writer) -> None:
@@ -251,7 +250,7 @@ def deep_graph():
 
 
 @case
-def base_declares_module_defines():
+def base_declares_module_defines() -> Pair:
     """The base cannot learn the definition, so the struct that holds the pointer stays too."""
 
     def module(w: Writer) -> None:
@@ -261,7 +260,7 @@ def base_declares_module_defines():
 
 
 @case
-def base_declares_module_defines_twice():
+def base_declares_module_defines_twice() -> Pair:
     """After the first time the base's FWD leads to the module's definition: holders do match."""
 
     def module(w: Writer) -> None:
@@ -281,7 +280,7 @@ def base_declares_module_defines_twice():
 
 
 @case
-def module_declares_base_defines():
+def module_declares_base_defines() -> Pair:
     """By graph (user) and by unique name (loner); the wrong kind and two definitions do not fit."""
 
     def base(w: Writer) -> None:
@@ -302,7 +301,7 @@ def module_declares_base_defines():
 
 
 @case
-def declared_and_defined_within_module():
+def declared_and_defined_within_module() -> Pair:
     """FWD and definition in several units of the module, met through one holder."""
 
     def module(w: Writer) -> None:
@@ -317,7 +316,7 @@ def declared_and_defined_within_module():
 
 
 @case
-def known_fwd_stays_unresolved():
+def known_fwd_stays_unresolved() -> Pair:
     """A module's FWD that maps to the base's FWD stays although the module defines the struct."""
 
     def module(w: Writer) -> None:
@@ -328,7 +327,7 @@ def known_fwd_stays_unresolved():
 
 
 @case
-def anonymous_fwd():
+def anonymous_fwd() -> Pair:
     """A name that is empty is a name: an anonymous FWD finds the only anonymous struct."""
 
     def module(w: Writer) -> None:
@@ -342,7 +341,7 @@ def anonymous_fwd():
 
 
 @case
-def base_declares_enum():
+def base_declares_enum() -> Pair:
     """A full enum of the module takes the place of the base's forward one; holders still match."""
 
     def module(w: Writer) -> None:
@@ -353,7 +352,7 @@ def base_declares_enum():
 
 
 @case
-def module_declares_enum():
+def module_declares_enum() -> Pair:
     """A forward enum takes the first candidate of its name, whatever size and kind."""
 
     def base(w: Writer) -> None:
@@ -370,7 +369,7 @@ def module_declares_enum():
 
 
 @case
-def ambiguous_forward_enum():
+def ambiguous_forward_enum() -> Pair:
     """One forward enum, several full ones: the last full one seen takes it."""
 
     def module(w: Writer) -> None:
@@ -382,7 +381,7 @@ def ambiguous_forward_enum():
 
 
 @case
-def anonymous_empty_enum():
+def anonymous_empty_enum() -> Pair:
     """An anonymous enum without enumerators is compatible with every anonymous enum."""
 
     def module(w: Writer) -> None:
@@ -397,7 +396,7 @@ def anonymous_empty_enum():
 
 
 @case
-def base_holds_a_string_twice():
+def base_holds_a_string_twice() -> Pair:
     """Names are compared by offset: a base type named by the second copy is not found."""
 
     def base(w: Writer) -> None:
@@ -417,7 +416,7 @@ def base_holds_a_string_twice():
 
 
 @case
-def base_name_inside_another_string():
+def base_name_inside_another_string() -> Pair:
     """A name in the tail of a longer string is not found either; one in the module is."""
 
     def base(w: Writer) -> None:
@@ -433,7 +432,7 @@ def base_name_inside_another_string():
 
 
 @case
-def strings_of_dropped_types_stay():
+def strings_of_dropped_types_stay() -> Pair:
     """Split: own strings are laid down before types are dropped. Plain: in order of first use."""
 
     def module(w: Writer) -> None:
@@ -452,7 +451,7 @@ def strings_of_dropped_types_stay():
 def _candidate_order(fill: int) -> None:
     """Two base structs fit the module's: which one wins flips each time the table grows."""
 
-    def function():
+    def function() -> Pair:
         def base(w: Writer) -> None:
             i = w.int("int", 4)
             definition = w.struct("thing", 4, [("x", i, 0)])
@@ -480,7 +479,7 @@ for _fill in (0, 5, 12, 20, 60):
 def _reference_order(fill: int) -> None:
     """The base, not deduplicated, holds one pointer type thrice; pass 5 takes the first tried."""
 
-    def function():
+    def function() -> Pair:
         def base(w: Writer) -> None:
             i = w.int("int", 4)
             for _ in range(3):
@@ -507,7 +506,7 @@ for _fill in (0, 4, 14):
 
 
 @case
-def prototypes():
+def prototypes() -> Pair:
     """Parameter names, their number, variadic and linkage are identity."""
 
     def write(w: Writer, names: tuple[str, ...], variadic: bool, linkage: int) -> None:
@@ -525,7 +524,7 @@ def prototypes():
 
 
 @case
-def tags():
+def tags() -> Pair:
     """DECL_TAG: value, target, component and kind_flag; TYPE_TAG: value, target and kind_flag."""
 
     def write(w: Writer) -> None:
@@ -545,7 +544,7 @@ def tags():
 
 
 @case
-def data_is_never_merged():
+def data_is_never_merged() -> Pair:
     """VAR and DATASEC stay, twice if they were there twice; what they refer to is deduplicated."""
 
     def write(w: Writer) -> None:
@@ -557,7 +556,7 @@ def data_is_never_merged():
 
 
 @case
-def records_that_differ_in_one_thing():
+def records_that_differ_in_one_thing() -> Pair:
     """Name, size, member name, offset, type, number and kind each make another struct."""
 
     def base(w: Writer) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import btf
 from support import vectors
 from support.oracles import naive
@@ -14,12 +16,12 @@ LITTLE = [name for name in vectors.cases() if not name.endswith("-be")]
 def reference(mode: str, files: list[bytes], reverse_on_growth: bool = True) -> naive.Result:
     if mode == "merge":
         return naive.merge_dedup(files, reverse_on_growth)
-    entry = {
+    entries: dict[str, Callable[..., naive.Result]] = {
         "split": naive.split_dedup,
         "plain": naive.plain_dedup,
         "resplit": naive.resplit_dedup,
-    }[mode]
-    return entry(*files, reverse_on_growth=reverse_on_growth)
+    }
+    return entries[mode](*files, reverse_on_growth=reverse_on_growth)
 
 
 def deduplicated(mode: str, files: list[bytes]) -> btf.DedupResult:

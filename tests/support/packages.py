@@ -13,7 +13,7 @@ from pipeline.sources.discover import find_kernels
 from support import debwriter
 
 
-def refused(*sources: Path, **options: str) -> str:
+def refused(*sources: str | Path, **options: str) -> str:
     with pytest.raises(SourceError) as caught:
         find_kernels([str(source) for source in sources], **options)
     return str(caught.value)
@@ -33,7 +33,7 @@ def package(
     return path
 
 
-def kernels(*given: Path, **options: str) -> list[KernelInput]:
+def kernels(*given: str | Path, **options: str) -> list[KernelInput]:
     return list(find_kernels([str(path) for path in given], **options))
 
 

@@ -17,7 +17,7 @@ def run_on(source: Path, out: Path, **options: Any) -> Path:
 
 
 def rows(out: Path, table: str) -> list[dict[str, Any]]:
-    return read_table(out, table).to_pylist()  # type: ignore[no-any-return]
+    return read_table(out, table).to_pylist()
 
 
 def small_kernel(folder: Path) -> Path:

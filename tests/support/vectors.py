@@ -31,15 +31,17 @@ import dataclasses
 import functools
 import hashlib
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from support import btfwriter as bw
 from support import handmade
 from support.oracles import naive, naive_btf
 from support.paths import DATA
 
+T = TypeVar("T")
 CONTRACT = DATA / "vectors" / "contract.tsv"
 MODES = ("split", "plain", "resplit", "merge")
 
@@ -87,13 +89,13 @@ class Dice:
     def chance(self, p: float) -> bool:
         return self.roll() < p
 
-    def pick(self, items):
+    def pick(self, items: Sequence[T]) -> T:
         return items[self.below(len(items))]
 
-    def some(self, items, share: float) -> list:
+    def some(self, items: Iterable[T], share: float) -> list[T]:
         return [item for item in items if self.chance(share)]
 
-    def shuffled(self, items) -> list:
+    def shuffled(self, items: Iterable[T]) -> list[T]:
         return [
             item for _, item in sorted((self.roll(), i, item)[::2] for i, item in enumerate(items))
         ]

@@ -164,6 +164,7 @@ def test_members_are_those_of_the_files(demo: Path) -> None:
         wanted[number] = btf.parse(path.read_bytes(), base)
     found = [row for row in members if row["global_id"] >> 32 in wanted]
     expected = []
+    parts: list[tuple[Any, ...]]
     for number, opened in sorted(wanted.items()):
         for kind in opened.own_types():
             if isinstance(kind, btf.Composite):

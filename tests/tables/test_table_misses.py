@@ -26,7 +26,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def rows(out: Path, table: str) -> list[dict[str, Any]]:
-    return read_table(out, table).to_pylist()  # type: ignore[no-any-return]
+    return read_table(out, table).to_pylist()
 
 
 def test_rows_are_what_is_found_in_each_module(out: Path) -> None:

@@ -47,7 +47,7 @@ def run_on(source: Path, out: Path, workers: int | None = None) -> Path:
 
 
 def rows(out: Path, table: str) -> list[dict[str, Any]]:
-    return read_table(out, table).to_pylist()  # type: ignore[no-any-return]
+    return read_table(out, table).to_pylist()
 
 
 def test_types_are_those_of_the_files(out: Path) -> None:

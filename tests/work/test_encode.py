@@ -102,10 +102,10 @@ def fake(
     return pahole
 
 
-def with_dwarf(words: str = "", **sections: bytes) -> bytes:
+def with_dwarf(words: str = "", sections: dict[str, bytes] | None = None) -> bytes:
     """A module that says it has DWARF; ``words`` tell the fake pahole what to do."""
     info = modinfo(name="m", vermagic="6.1.0-50-cloud-amd64 SMP")
-    return elf({".debug_info": f"\0{words}\0".encode(), ".modinfo": info, **sections})
+    return elf({".debug_info": f"\0{words}\0".encode(), ".modinfo": info, **(sections or {})})
 
 
 # ------------------------------------------------------------------ options
@@ -238,8 +238,8 @@ def test_each_form_of_module(
     good = demo_btf("hid-elecom")
     files = {
         "only-dwarf": with_dwarf(),
-        "both": with_dwarf(**{".BTF": good}),
-        "useless-btf": with_dwarf(**{".BTF": b"junk"}),
+        "both": with_dwarf(sections={".BTF": good}),
+        "useless-btf": with_dwarf(sections={".BTF": b"junk"}),
         "neither": elf({".modinfo": modinfo(name="neither")}),
         "hangs": with_dwarf("HANG"),
         "fails": with_dwarf("FAIL"),
@@ -358,7 +358,7 @@ def test_pahole_itself(tmp_path: Path, size: str) -> None:
     again = encode(None, path=str(tmp_path / "m.ko"), release="6.1.0", seconds=PATIENCE)
     assert made == again and made.encoder == str(encoding.find_encoder())
     types = btf.parse(made.content)
-    assert types.find("mine", btf.kinds.STRUCT).size == 32
+    assert types.find("mine", btf.Struct).size == 32
     assert types.find("double").kind == btf.kinds.FLOAT
     command = ["pahole", "-J", *build_options(find_encoder().version, "6.1.0"),
                "--btf_encode_detached=m.btf", "m.ko"]  # fmt: skip

@@ -20,7 +20,7 @@ from support.debwriter import deb
 from support.elfwriter import elf
 from support.paths import DEMO
 
-NAMES = {
+NAMES: dict[str, Callable[[bytes], bytes]] = {
     "raw.btf": bytes,
     "raw.btf.xz": lzma.compress,
     "elf.ko": lambda content: elf({".BTF": content}),

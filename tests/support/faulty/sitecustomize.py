@@ -28,8 +28,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 AGES = 3600.0  # seconds
@@ -104,7 +106,7 @@ def begin_limits_when_hanging(file: str) -> None:
             time.sleep(0.01)
         return original(process, input, timeout)
 
-    subprocess.Popen.communicate = communicate  # type: ignore[method-assign]
+    subprocess.Popen.communicate = communicate  # type: ignore[method-assign,assignment]
 
 
 def hangs(process: int, file: str) -> bool:
@@ -133,12 +135,12 @@ class Loader(importlib.abc.Loader):
     def __init__(self, loader: importlib.abc.Loader) -> None:
         self._loader = loader
 
-    def create_module(self, spec: importlib.machinery.ModuleSpec) -> object:
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         return self._loader.create_module(spec)
 
-    def exec_module(self, module: object) -> None:
-        self._loader.exec_module(module)  # type: ignore[arg-type]
-        name = module.__name__  # type: ignore[attr-defined]
+    def exec_module(self, module: ModuleType) -> None:
+        self._loader.exec_module(module)
+        name = module.__name__
         if name == "pipeline.work.batch":
             change_worker(module)
         if FAULTS.get("die_in", [""])[0] == name:
@@ -148,10 +150,12 @@ class Loader(importlib.abc.Loader):
 class Finder(importlib.abc.MetaPathFinder):
     """Finds what is to be changed."""
 
-    def find_spec(self, name: str, path: object, target: object = None) -> object:
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
         if name not in ("pipeline.work.batch", FAULTS.get("die_in", [""])[0]):
             return None
-        spec = importlib.machinery.PathFinder.find_spec(name, path)  # type: ignore[arg-type]
+        spec = importlib.machinery.PathFinder.find_spec(name, path)
         if spec is not None and spec.loader is not None:
             spec.loader = Loader(spec.loader)
         return spec

@@ -10,11 +10,11 @@ Slow: each round looks at all the others.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from support.oracles import naive_btf
 
-Place = tuple[str | int, int]  # file, type id
+Place = tuple[str, int]  # file, type id
 
 
 def classes(files: dict[str, naive_btf.Btf], base_by_id: bool = False) -> dict[Place, int]:
@@ -30,7 +30,7 @@ def classes(files: dict[str, naive_btf.Btf], base_by_id: bool = False) -> dict[P
             levels[id(level)] = level
             level = level.base
     own = {id(btf) for btf in files.values()}
-    where: dict[Place, int] = {}
+    where: dict[tuple[int, int], int] = {}  # by the level's id() and the type's
     for key, level in levels.items():
         for type_id in range(level.start_id, level.end_id):
             where[key, type_id] = len(where)
@@ -83,7 +83,7 @@ def numbered(rows: Sequence[object]) -> list[int]:
     return [numbers.setdefault(row, len(numbers)) for row in rows]
 
 
-def same_partition(one: dict[Place, object], other: dict[Place, object]) -> bool:
+def same_partition(one: Mapping[Place, object], other: Mapping[Place, object]) -> bool:
     """Whether two ways to tell types apart are the same one."""
     assert one.keys() == other.keys()
     pairs = {(one[place], other[place]) for place in one}
