@@ -193,7 +193,7 @@ def without_tables(base: str, folder: str, out: str, workers: int) -> dict[str, 
     began = time.perf_counter()
     (kernel,) = find_kernels((folder,), base=base)
     btf.warm_up()
-    executor = Forked(workers, _split_only)  # type: ignore[arg-type]
+    executor = Forked(workers, _split_only)
     Path(out, "btf").mkdir()
     shared = executor.share(load_base(base).index)
     batches = cut(kernel.modules, workers)
