@@ -1,8 +1,19 @@
 """Types told apart by fingerprint, and what two types that say the same lead to, in one look.
 
 Most pairs of types that a walk comes by do not differ themselves, nor does anything without a name
-that is a part of them: only named types that they refer to. Such a pair is seen through here, in
+that is a part of them: only named types that they refer to. Such a pair is looked through here, in
 the records, without an object for each member.
+
+Parameters used throughout:
+
+base         ``Level`` of the base
+one, other   ``Level`` of the own types that the first and the second type of a pair are among; a
+             type of the base may be given with either
+own          one of these two
+a, b         ids of the first and the second type of a pair; in ``_same_text``, string offsets
+at, to       where their records begin in the words of their levels
+type_id      id of a type of ``base`` or ``own``
+work         ``PairMemory``
 """
 
 from __future__ import annotations
@@ -57,7 +68,7 @@ class Level(NamedTuple):
     values: np.ndarray
 
 
-class Work(NamedTuple):
+class PairMemory(NamedTuple):
     """Room for n pairs of types.
 
     rows   int64 (n, 4): two ids, the row that led here or -1, and by which word of its record
@@ -74,7 +85,7 @@ class Work(NamedTuple):
     keys: np.ndarray
 
     @classmethod
-    def of(cls, rows: int) -> Work:
+    def of(cls, rows: int) -> PairMemory:
         """Room for that many."""
         return cls(
             np.empty((rows, 4), np.int64),
@@ -85,7 +96,7 @@ class Work(NamedTuple):
         )
 
 
-class Place:
+class DistantNeighbour:
     """A pair of namesakes that differ, next to a pair of types that do not by themselves."""
 
     __slots__ = ("_first", "_row", "_rows", "_second")
@@ -123,7 +134,7 @@ class Fingerprinted:
         self._nothing = Level(
             self._end, self._end, nothing, nothing, nothing.view(np.uint8), known.values[:0]
         )
-        self._work = Work.of(_ROWS)
+        self._work = PairMemory.of(_ROWS)
 
     def add(self, split: BTF) -> None:
         """Know the own types of a split BTF, which must stay as long as this."""
@@ -139,7 +150,9 @@ class Fingerprinted:
         key: bytes = level.values[type_id - level.first_id].tobytes()
         return key
 
-    def ahead(self, first: Type, second: Type) -> list[tuple[tuple[bytes, bytes], Place]] | None:
+    def ahead(
+        self, first: Type, second: Type
+    ) -> list[tuple[tuple[bytes, bytes], DistantNeighbour]] | None:
         """The namesakes that two types lead to and that differ, each pair with its two keys; None
         where there may be a difference before one gets there."""
         if not first.id or not second.id:
@@ -153,7 +166,7 @@ class Fingerprinted:
             found = int(_look_ahead(self._base, one, first.id, other, second.id, work))
             if found != FULL:
                 break
-            self._work = Work.of(2 * len(work.rows))
+            self._work = PairMemory.of(2 * len(work.rows))
         if found == ASK:
             return None
         chosen = work.found[:found].tolist()
@@ -162,7 +175,7 @@ class Fingerprinted:
         return [
             (
                 (keys[at : at + 16], keys[at + 16 : at + 32]),
-                Place(first.btf, second.btf, rows, row),
+                DistantNeighbour(first.btf, second.btf, rows, row),
             )
             for at, row in zip(range(0, 32 * found, 32), chosen, strict=True)
         ]
@@ -178,11 +191,13 @@ def _start(base, own, type_id):  # type: ignore[no-untyped-def]
 
 @compiled
 def _word(base, own, type_id, at):  # type: ignore[no-untyped-def]
+    """The word at position ``at`` of the words of a type's level."""
     return own.words[at] if type_id >= own.first_id else base.words[at]
 
 
 @compiled
 def _value(base, own, type_id):  # type: ignore[no-untyped-def]
+    """The fingerprint of a type, as two numbers."""
     if type_id >= own.first_id:
         row = type_id - own.first_id
         return own.values[row, 0], own.values[row, 1]
@@ -259,7 +274,7 @@ def _named(base, own, type_id):  # type: ignore[no-untyped-def]
 
 @compiled
 def _was_open(base, one, other, work, count, a, b):  # type: ignore[no-untyped-def]
-    """Whether the same pair is among those that were looked into."""
+    """Whether the same pair is among the first ``count`` that were looked into."""
     for i in range(count):
         row = work.open[i]
         if _same(base, one, work.rows[row, 0], one, a):
@@ -271,10 +286,7 @@ def _was_open(base, one, other, work, count, a, b):  # type: ignore[no-untyped-d
 @compiled
 def _look_ahead(base, one, a, other, b, work):  # type: ignore[no-untyped-def]
     """Fill ``work`` with what types ``a`` and ``b`` lead to by way of what has no name; returns
-    how many pairs of namesakes there are, or ASK, or FULL.
-
-    base, one, other   ``Level``; types of the base may be given as either's
-    """
+    how many pairs of namesakes there are, or ASK, or FULL."""
     rows = work.rows
     rows[0, 0], rows[0, 1], rows[0, 2], rows[0, 3] = a, b, -1, 0
     count, depth, found, opened = 1, 1, 0, 0
@@ -328,7 +340,7 @@ def _look_ahead(base, one, a, other, b, work):  # type: ignore[no-untyped-def]
 
 
 def prepare() -> None:
-    """Have the kernel ready, which takes a while to compile."""
+    """Have the machine code ready, which takes a while to compile."""
     words, values = np.empty(0, np.uint32), np.empty((0, 2), np.uint64)
     level = Level(0, 0, words, words, words.view(np.uint8), values)
-    _look_ahead.prepare(level, level, 1, level, 1, Work.of(1))  # type: ignore[attr-defined]
+    _look_ahead.prepare(level, level, 1, level, 1, PairMemory.of(1))  # type: ignore[attr-defined]

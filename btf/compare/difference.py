@@ -17,15 +17,13 @@ from typing import NamedTuple, Protocol
 from ..types.objects import AnyEnum, Composite, Func, Fwd, Struct, Union
 from ..types.typebase import Type, spell
 from . import reasons
-from .paths import MAX_STEPS, called, joined
+from .paths import MAX_STEPS, Key, called, joined, parts
 from .shallow import (
     Finding,
-    Key,
     Labels,
     both,
     namesakes,
     only_declared,
-    parts,
     shallow,
     size_or_none,
 )
@@ -125,7 +123,7 @@ def own_difference(
     return _Walk(labels, same).search(first, second, deep=False)
 
 
-class Place(Protocol):
+class Neighbour(Protocol):
     """A pair of types next to another one, and the way there, as C says it."""
 
     @property
@@ -136,7 +134,7 @@ class Place(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class _Near:
+class _DirectNeighbour:
     """One that was found by looking at the types."""
 
     types: tuple[Type, Type]
@@ -145,14 +143,14 @@ class _Near:
 
 # Two types by their keys; what differs in a pair, where, and the pairs next to it.
 _Pair = tuple[Hashable, Hashable]
-_Seen = tuple[Finding | None, str, Sequence[tuple[_Pair, Place]]]
-Ahead = Callable[[Type, Type], Sequence[tuple[_Pair, Place]] | None]
+_Seen = tuple[Finding | None, str, Sequence[tuple[_Pair, Neighbour]]]
+Ahead = Callable[[Type, Type], Sequence[tuple[_Pair, Neighbour]] | None]
 
 
 class _Reached(NamedTuple):
     """A pair that a search came to: from which one (its number, -1: none), by how many hops."""
 
-    place: Place
+    place: Neighbour
     before: int
     hops: int
     pair: _Pair
@@ -203,7 +201,7 @@ class _Walk:
             return None
         # A queue of pairs of namesakes: where, number of the one it was reached from, hops, which.
         start = self.pair(first, second)
-        pairs: list[_Reached] = [_Reached(_Near((first, second), ""), -1, 0, start)]
+        pairs: list[_Reached] = [_Reached(_DirectNeighbour((first, second), ""), -1, 0, start)]
         todo = deque([0])
         consequence: tuple[int, Finding, str] | None = None
         seen = {start}
@@ -310,7 +308,7 @@ class _Walk:
         found = self.by_themselves(first, second)
         if found is not None and not found.follows:
             return found, "", []
-        namesake_pairs: list[tuple[_Pair, Place]] = []
+        namesake_pairs: list[tuple[_Pair, Neighbour]] = []
         seen: set[_Pair] = set()
         # What has no name: (way, the pair, the pair of whole types that the way leads to).
         stack = [(part.accessor, part.first, part.second, part.first, part.second)
@@ -320,7 +318,7 @@ class _Walk:
             if self.same(one, other):
                 continue
             if namesakes(one, other):
-                namesake_pairs.append((self.pair(one, other), _Near((one, other), way)))
+                namesake_pairs.append((self.pair(one, other), _DirectNeighbour((one, other), way)))
                 continue
             if _label(one) != _label(other) or one.kind != other.kind:
                 return self.unlike(first, way, whole, other_whole, one, other), way, []

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..format.kinds import FEWEST_REFS, FIRST_REF, HEAD_WORDS, REF_EACH, REF_STEP
-from ..types.objects import Array, Composite, Datasec, FuncProto
-from ..types.typebase import Type, spell
+from ..types.objects import Array, Composite, Datasec, FuncProto, Fwd
+from ..types.typebase import Type, spell, type_at
 from .shallow import namesakes, parameter
 
 MAX_STEPS = 24  # of a way that are said
+
+if TYPE_CHECKING:
+    from ..types.btf import BTF
+
+Key = Callable[["BTF", int], Hashable]
+"""Gives a value for a type, by its BTF and id, that equal types have and no others."""
 
 Hop = tuple[Type, int]
 """A type, and which word of its record refers to the next one."""
@@ -58,14 +65,35 @@ def joined(steps: Sequence[str], last: Type) -> str:
     return " → ".join([*steps, spell(last)])
 
 
-def references(found: Type) -> Iterator[tuple[int, int]]:
-    """(which word of its record, type id) of each reference to another type; void left out."""
-    kind, words = found.kind, found.words
+def _references(found: Type) -> range:
+    """Which words of a type's record refer to other types, in order."""
+    kind = found.kind
     count = int(FEWEST_REFS[kind]) + int(REF_EACH[kind]) * found.vlen
-    for number in range(count):
-        word = int(FIRST_REF[kind]) + number * int(REF_STEP[kind])
-        if words[word]:
-            yield word, words[word]
+    first, step = int(FIRST_REF[kind]), int(REF_STEP[kind])
+    return range(first, first + step * count, step or 1)
+
+
+class Part(NamedTuple):
+    """A pair of types that a pair refers to, and how C gets there: ``.dev``, ``[]``."""
+
+    accessor: str
+    first: Type
+    second: Type
+
+
+def parts(first: Type, second: Type, key: Key | None = None) -> Iterator[Part]:
+    """List what two types that do not differ by themselves refer to, in the order of the record.
+
+    With ``key``, what has the same key may be left out: it is the same.
+    """
+    if isinstance(first, Fwd):  # refers to nothing, whatever its third word is called
+        return
+    words, other_words = first.words, second.words
+    for word in _references(first):
+        one, other = words[word], other_words[word]
+        if key is None or key(first.btf, one) != key(second.btf, other):
+            text = accessor(first, word)
+            yield Part(text, type_at(first.btf, one), type_at(second.btf, other))
 
 
 def way_to(start: Type, targets: Collection[int]) -> tuple[Type | None, str]:
@@ -78,7 +106,9 @@ def way_to(start: Type, targets: Collection[int]) -> tuple[Type | None, str]:
     todo = deque([start])
     while todo:
         found = todo.popleft()
-        for word, type_id in references(found):
+        words = found.words
+        for word in _references(found):
+            type_id = words[word]
             if type_id in targets:
                 hops: list[Hop] = []
                 hop: Hop | None = (found, word)
@@ -86,7 +116,7 @@ def way_to(start: Type, targets: Collection[int]) -> tuple[Type | None, str]:
                     hops.append(hop)
                     hop = reached[hop[0].id]
                 return split[type_id], way_as_c(reversed(hops), split[type_id])
-            if type_id < split.start_id or type_id in reached:
+            if type_id < split.start_id or type_id in reached:  # void too
                 continue
             reached[type_id] = found, word
             child = split[type_id]

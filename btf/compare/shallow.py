@@ -1,18 +1,18 @@
 """What two types of one kind say of themselves: sizes, members, values; not what they refer to.
 
-``shallow`` finds the first difference that needs no look at other types, ``parts`` lists the types
-that have to be looked at next. Both work on the object view and on names as text, so that the two
-types may be of BTFs that have nothing in common.
+``shallow`` finds the first difference that needs no look at other types; ``paths.parts`` lists the
+types that have to be looked at next. Both work on the object view and on names as text, so that the
+two types may be of BTFs that have nothing in common.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from ..errors import BtfError
+from ..format.kinds import NAME_SPACE, NameSpace
 from ..types.objects import (
     AnyEnum,
     Array,
@@ -22,25 +22,19 @@ from ..types.objects import (
     Float,
     Func,
     FuncProto,
-    Fwd,
     Int,
     Member,
-    Typedef,
     TypeTag,
     Var,
 )
-from ..types.typebase import Reference, Type, Unknown
+from ..types.typebase import Type, Unknown
 from . import reasons
-
-if TYPE_CHECKING:
-    from ..types.btf import BTF
 
 NAMED_AT_MOST = 3  # members listed in a sentence
 
 _SIZED = (Int, Float, Datasec)
 
 Labels = tuple[str, str]
-Key = Callable[["BTF", int], Hashable]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +47,6 @@ class Finding:
     reason: str
     words: str
     follows: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A pair of types that a pair refers to. ``accessor`` is how C gets there: ``.dev``, ``[]``."""
-
-    accessor: str
-    first: Type
-    second: Type
 
 
 def both(labels: Labels, first: object, second: object, after: str = "") -> str:
@@ -106,31 +91,6 @@ def shallow(first: Type, second: Type, labels: Labels) -> Finding | None:
     if isinstance(first, Unknown) and first.words[1:] != second.words[1:]:
         return Finding(reasons.ENCODING, "of a kind that is not known, with other words")
     return None
-
-
-def parts(first: Type, second: Type, key: Key | None = None) -> Iterator[Part]:
-    """What two types that do not differ by themselves refer to, in the order of the record.
-
-    With ``key``, members whose types have the same key may be left out: they are the same.
-    """
-    if isinstance(first, Composite) and isinstance(second, Composite):
-        for one, other in zip(first.members, second.members, strict=True):
-            if key and key(first.btf, one.type_id) == key(second.btf, other.type_id):
-                continue
-            yield Part(f".{one.name}" if one.name else "", one.type, other.type)
-    elif isinstance(first, Array) and isinstance(second, Array):
-        yield Part("[]", first.type, second.type)
-        yield Part("[]", first.index_type, second.index_type)
-    elif isinstance(first, FuncProto) and isinstance(second, FuncProto):
-        yield Part("()", first.type, second.type)
-        params = zip(first.params, second.params, strict=True)
-        for number, (param, other_param) in enumerate(params):
-            yield Part(parameter(param.name, number), param.type, other_param.type)
-    elif isinstance(first, Datasec) and isinstance(second, Datasec):
-        for entry, other_entry in zip(first.entries, second.entries, strict=True):
-            yield Part(f".{entry.type.name}", entry.type, other_entry.type)
-    elif isinstance(first, Reference) and isinstance(second, Reference):
-        yield Part("", first.type, second.type)
 
 
 def parameter(name: str, number: int) -> str:
@@ -281,21 +241,11 @@ def _prototypes(first: FuncProto, second: FuncProto, labels: Labels) -> Finding 
     return None
 
 
-TYPE_NAMESPACES: tuple[tuple[type[Type], ...], ...] = (
-    (Composite, AnyEnum, Fwd),  # tags
-    (Int, Float, Typedef),
-    (Func,),
-    (Var,),
-    (Datasec,),
-)
-
-
 def namesakes(first: Type, second: Type) -> bool:
-    """Whether two types have the same name, not empty, in one name space of C.
-
-    Tags of structs, unions and enums are one name space, of whichever kind or form they are.
-    """
-    for space in TYPE_NAMESPACES:
-        if isinstance(first, space):
-            return isinstance(second, space) and first.name == second.name != ""
-    return False
+    """Whether two types have the same name, not empty, in one name space: ``kinds.NameSpace``."""
+    space = NAME_SPACE[first.kind]
+    return bool(
+        space != NameSpace.NONE
+        and space == NAME_SPACE[second.kind]
+        and first.name == second.name != ""
+    )
