@@ -146,7 +146,7 @@ def _renamed(
     return np.where(below, to[np.where(below, offsets, 0)], shifted), strings
 
 
-class _Found(NamedTuple):
+class _NamedType(NamedTuple):
     """A named type, of the distilled base or of the base. ``detail``: of an INT its last word."""
 
     type_id: int
@@ -172,7 +172,7 @@ class _Search:
 
     def targets(self) -> np.ndarray:
         """By id of the distilled base's types, void included: the id in the base. uint32."""
-        wanted = _found(self.distilled, np.arange(1, self.distilled.type_end))
+        wanted = _named_types(self.distilled, np.arange(1, self.distilled.type_end))
         offsets = self.distilled.words[self.distilled.offsets[:-1]].tolist()
         names = [self.distilled.string_bytes(offset) for offset in offsets]
         times = Counter((name, w.kind) for name, w in zip(names, wanted, strict=True))
@@ -192,7 +192,7 @@ class _Search:
             )
         return np.array(targets, np.uint32)
 
-    def _namesakes(self) -> list[list[_Found]]:
+    def _namesakes(self) -> list[list[_NamedType]]:
         """For each type of the distilled base, the base's types of its name, in order of id."""
         distilled, base = self.distilled, self.base
         names, table = base.own_names, base.own_strings
@@ -208,10 +208,10 @@ class _Search:
             first = np.searchsorted(names.offsets, offsets, "left").tolist()
             last = np.searchsorted(names.offsets, offsets, "right").tolist()
             groups = [names.order[a:b] + 1 for a, b in zip(first, last, strict=True)]
-        found = iter(_found(base, np.concatenate([np.zeros(0, np.int64), *groups])))
+        found = iter(_named_types(base, np.concatenate([np.zeros(0, np.int64), *groups])))
         return [[next(found) for _ in group] for group in groups]
 
-    def _target(self, wanted: _Found, namesakes: list[_Found], several: bool) -> int:
+    def _target(self, wanted: _NamedType, namesakes: list[_NamedType], several: bool) -> int:
         """The type of the base that ``wanted`` is; 0, and a problem noted, if there is none.
 
         several   whether the distilled base has more types of this name and kind
@@ -233,17 +233,17 @@ class _Search:
             wanted, self._ambiguous(wanted, fit) if fit else self._missing(wanted, namesakes)
         )
 
-    def _problem(self, wanted: _Found, message: str) -> int:
+    def _problem(self, wanted: _NamedType, message: str) -> int:
         self.problems.append((wanted.type_id, message))
         return 0
 
     # ------------------------------------------------------------------ problems in words
 
-    def _called(self, wanted: _Found) -> str:
+    def _called(self, wanted: _NamedType) -> str:
         offset = int(self.distilled.words[self.distilled.offsets[wanted.type_id - 1]])
         return f"{_kind_in_words(wanted)} {self.distilled.string(offset)}"
 
-    def _missing(self, wanted: _Found, namesakes: list[_Found]) -> str:
+    def _missing(self, wanted: _NamedType, namesakes: list[_NamedType]) -> str:
         what = self._called(wanted)
         others = [f for f in namesakes if f.kind in _NAMED or f.kind in ENUMS]
         if not others:
@@ -251,13 +251,13 @@ class _Search:
         listed = ", ".join(_described(found) for found in others[:_SHOWN])
         return f"it has no {what} as the module needs it ({_described(wanted)}), only {listed}"
 
-    def _ambiguous(self, wanted: _Found, fit: list[_Found]) -> str:
+    def _ambiguous(self, wanted: _NamedType, fit: list[_NamedType]) -> str:
         listed = ", ".join(f"[{found.type_id}]" for found in fit[:_SHOWN])
         more = ", …" if len(fit) > _SHOWN else ""
         size = f" of {wanted.size} bytes" if wanted.kind != FWD else ""
         return f"it has {len(fit)} types that {self._called(wanted)}{size} may be: {listed}{more}"
 
-    def _wrong_size(self, wanted: _Found, fit: list[_Found]) -> str:
+    def _wrong_size(self, wanted: _NamedType, fit: list[_NamedType]) -> str:
         sizes = ", ".join(f"{found.size} in [{found.type_id}]" for found in fit[:_SHOWN])
         text = f"{self._called(wanted)} has {wanted.size} bytes for the module, but {sizes}"
         if wanted.type_id in self.held:
@@ -300,7 +300,7 @@ def _inner_types(split: BTF, distilled: BTF) -> np.ndarray:
     return inner
 
 
-def _found(btf: BTF, ids: np.ndarray) -> list[_Found]:
+def _named_types(btf: BTF, ids: np.ndarray) -> list[_NamedType]:
     """Some types (by id) of a BTF without a base, as far as they matter here."""
     starts = btf.offsets[ids - 1].astype(np.int64)
     infos = btf.words[starts + 1]
@@ -309,10 +309,10 @@ def _found(btf: BTF, ids: np.ndarray) -> list[_Found]:
     last = np.minimum(starts + HEAD_WORDS, len(btf.words) - 1)
     details = np.where(kinds == INT, btf.words[last], 0)
     columns = (ids, kinds, infos >= INFO_KIND_FLAG, sizes, details)
-    return [_Found(*row) for row in zip(*(c.tolist() for c in columns), strict=True)]
+    return [_NamedType(*row) for row in zip(*(c.tolist() for c in columns), strict=True)]
 
 
-def _may_be(wanted: _Found, found: _Found) -> bool:
+def _may_be(wanted: _NamedType, found: _NamedType) -> bool:
     """Whether a type of the base may be one of the distilled base, as far as it alone tells.
 
     Sizes of structs and unions are the caller's affair.
@@ -328,13 +328,13 @@ def _may_be(wanted: _Found, found: _Found) -> bool:
     return (found.kind, found.size, found.detail) == (wanted.kind, wanted.size, wanted.detail)
 
 
-def _kind_in_words(found: _Found) -> str:
+def _kind_in_words(found: _NamedType) -> str:
     if found.kind == FWD:
         return "forward union" if found.kind_flag else "forward struct"
     return KEYWORDS.get(found.kind, KIND_NAMES[found.kind])
 
 
-def _described(found: _Found) -> str:
+def _described(found: _NamedType) -> str:
     size = "" if found.kind == FWD else f" of {found.size} bytes"
     if found.kind == INT:
         size += f", encoding {found.detail:#010x}"

@@ -12,6 +12,20 @@ points back to ``struct a``). A single type is found by the hash of its label an
 to, which types of cycles are entered under too. A component either is the same as a known one as a
 whole or not at all, for each of its types is reached from every other: one of its structs is
 compared with the known ones of that label, walk against walk.
+
+Parameters used throughout:
+
+state    ``State``
+base     ``FingerprintedBase``
+type_id  id of a type, of the base or own
+v        an own type, counted from 0
+a, b     the two halves of a hash
+slots, mask  a table of ``CyclicTypes``, and its length less 1
+p        ``Partition``
+c        number of a component
+count    types that a function works on
+stack    int64 (T,): memory for a walk
+budget   steps that comparing may still take
 """
 
 from __future__ import annotations
@@ -51,7 +65,7 @@ _HIGH = np.uint64(0xFFFFFFFF00000000)
 _LOW = np.uint64(0xFFFFFFFF)
 
 
-class Known(NamedTuple):
+class CyclicTypes(NamedTuple):
     """Where types of cycles are found again. Ids are type ids; 0 is none.
 
     keys    uint64, a power of two: by hash of label and children, hash's upper half above, id below
@@ -64,7 +78,7 @@ class Known(NamedTuple):
     next: np.ndarray
 
 
-class Base(NamedTuple):
+class FingerprintedBase(NamedTuple):
     """The base of a split BTF, N types with void; of a plain one, void alone.
 
     words, offsets, strings   all levels as one; type id i begins at ``words[offsets[i - 1]]``
@@ -76,10 +90,10 @@ class Base(NamedTuple):
     offsets: np.ndarray
     strings: np.ndarray
     values: np.ndarray
-    known: Known
+    known: CyclicTypes
 
 
-class Work(NamedTuple):
+class Memory(NamedTuple):
     """Memory for graphs of up to n types with m references.
 
     graph      the graph itself
@@ -87,22 +101,22 @@ class Work(NamedTuple):
     local      int64 (n,): number of a type within its component
     nodes      int64 (n,): types of the component at hand by that number
     inside     uint64 (n, 2): their labels, with what is outside
-    mates      int64 (n,): type id that a type is compared with
+    counterparts int64 (n,): type id that a type is compared with
     stack      int64 (n,)
     partition  for refining
     """
 
     graph: Graph
-    known: Known
+    known: CyclicTypes
     local: np.ndarray
     nodes: np.ndarray
     inside: np.ndarray
-    mates: np.ndarray
+    counterparts: np.ndarray
     stack: np.ndarray
     partition: Partition
 
 
-class Types(NamedTuple):
+class State(NamedTuple):
     """The types of a graph and what is found out about them.
 
     start_id  type id of type 0
@@ -117,14 +131,14 @@ class Types(NamedTuple):
     mask: int
     values: np.ndarray
     cyclic: np.ndarray
-    work: Work
+    work: Memory
 
 
 @compiled
-def _value(t, base, type_id):  # type: ignore[no-untyped-def]
+def _value(state, base, type_id):  # type: ignore[no-untyped-def]
     """Fingerprint of a type that is done."""
-    if type_id >= t.start_id:
-        return t.values[type_id - t.start_id, 0], t.values[type_id - t.start_id, 1]
+    if type_id >= state.start_id:
+        return state.values[type_id - state.start_id, 0], state.values[type_id - state.start_id, 1]
     if len(base.values) > 0:
         return base.values[type_id, 0], base.values[type_id, 1]
     a, b = start(BASE_ID, np.uint64(type_id))
@@ -132,52 +146,52 @@ def _value(t, base, type_id):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _label(t, base, type_id):  # type: ignore[no-untyped-def]
-    if type_id >= t.start_id:
-        return t.work.graph.labels[type_id - t.start_id, 0], t.work.graph.labels[
-            type_id - t.start_id, 1
-        ]
+def _label(state, base, type_id):  # type: ignore[no-untyped-def]
+    """Hash of all that a type's record says itself."""
+    if type_id >= state.start_id:
+        v = type_id - state.start_id
+        return state.work.graph.labels[v, 0], state.work.graph.labels[v, 1]
     at = np.int64(base.offsets[type_id - 1])
     return record_label(base.words, at, base.strings, base.strings)
 
 
 @compiled
-def _degree(t, base, type_id):  # type: ignore[no-untyped-def]
+def _degree(state, base, type_id):  # type: ignore[no-untyped-def]
     """How many references a type has."""
-    if type_id >= t.start_id:
-        v = type_id - t.start_id
-        return t.work.graph.first[v + 1] - t.work.graph.first[v]
+    if type_id >= state.start_id:
+        v = type_id - state.start_id
+        return state.work.graph.first[v + 1] - state.work.graph.first[v]
     return reference_count(base.words[np.int64(base.offsets[type_id - 1]) + 1])
 
 
 @compiled
-def _child(t, base, type_id, number):  # type: ignore[no-untyped-def]
-    """Type id that a type's reference ``number`` leads to."""
-    if type_id >= t.start_id:
-        return t.work.graph.children[t.work.graph.first[type_id - t.start_id] + number]
+def _child(state, base, type_id, number):  # type: ignore[no-untyped-def]
+    """Type id that a type's reference ``number`` (from 0) leads to."""
+    if type_id >= state.start_id:
+        return state.work.graph.children[state.work.graph.first[type_id - state.start_id] + number]
     return reference_at(base.words, np.int64(base.offsets[type_id - 1]), number)
 
 
 @compiled
-def _key(t, base, type_id):  # type: ignore[no-untyped-def]
+def _key(state, base, type_id):  # type: ignore[no-untyped-def]
     """Hash of a type's label and of the fingerprints of what it refers to."""
-    a, b = _label(t, base, type_id)
+    a, b = _label(state, base, type_id)
     a, b = absorb(NODE, a, b)
-    for number in range(_degree(t, base, type_id)):
-        x, y = _value(t, base, _child(t, base, type_id, number))
+    for number in range(_degree(state, base, type_id)):
+        x, y = _value(state, base, _child(state, base, type_id, number))
         a, b = absorb(a, b, x)
         a, b = absorb(a, b, y)
     return finish(a, b)
 
 
 @compiled
-def _find_key(t, base, slots, mask, a, b):  # type: ignore[no-untyped-def]
+def _find_key(state, base, slots, mask, a, b):  # type: ignore[no-untyped-def]
     """Id of a type of a cycle with this key, or 0."""
     slot = np.int64(b & np.uint64(mask))
     while slots[slot] != 0:
         if slots[slot] & _HIGH == a & _HIGH:
             other = np.int64(slots[slot] & _LOW)
-            x, y = _key(t, base, other)
+            x, y = _key(state, base, other)
             if x == a and y == b:
                 return other
         slot = (slot + 1) & mask
@@ -185,13 +199,13 @@ def _find_key(t, base, slots, mask, a, b):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _find_label(t, base, slots, mask, a, b):  # type: ignore[no-untyped-def]
+def _find_label(state, base, slots, mask, a, b):  # type: ignore[no-untyped-def]
     """(id of the first struct or union with this label or 0, its slot or a free one)"""
     slot = np.int64(b & np.uint64(mask))
     while slots[slot] != 0:
         if slots[slot] & _HIGH == a & _HIGH:
             other = np.int64(slots[slot] & _LOW)
-            x, y = _label(t, base, other)
+            x, y = _label(state, base, other)
             if x == a and y == b:
                 return other, slot
         slot = (slot + 1) & mask
@@ -199,83 +213,84 @@ def _find_label(t, base, slots, mask, a, b):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def enter_known(t, base, v):  # type: ignore[no-untyped-def]
-    """Enter type ``v`` (0-based), whose fingerprint and those of its children are done."""
-    type_id = v + t.start_id
-    a, b = _key(t, base, type_id)
-    slots = t.work.known.keys
-    if _find_key(t, base, slots, t.mask, a, b):
+def enter_known(state, base, v):  # type: ignore[no-untyped-def]
+    """Enter type ``v``, whose fingerprint and those of its children are done."""
+    type_id = v + state.start_id
+    a, b = _key(state, base, type_id)
+    slots = state.work.known.keys
+    if _find_key(state, base, slots, state.mask, a, b):
         return
-    slot = np.int64(b & np.uint64(t.mask))
+    slot = np.int64(b & np.uint64(state.mask))
     while slots[slot] != 0:
-        slot = (slot + 1) & t.mask
+        slot = (slot + 1) & state.mask
     slots[slot] = (a & _HIGH) | np.uint64(type_id)
-    if t.work.graph.composite[v]:
-        a, b = t.work.graph.labels[v, 0], t.work.graph.labels[v, 1]
-        head, slot = _find_label(t, base, t.work.known.labels, t.mask, a, b)
-        t.work.known.next[v] = head
-        t.work.known.labels[slot] = (a & _HIGH) | np.uint64(type_id)
+    if state.work.graph.composite[v]:
+        a, b = state.work.graph.labels[v, 0], state.work.graph.labels[v, 1]
+        head, slot = _find_label(state, base, state.work.known.labels, state.mask, a, b)
+        state.work.known.next[v] = head
+        state.work.known.labels[slot] = (a & _HIGH) | np.uint64(type_id)
 
 
 @compiled
-def _compare(t, base, v, other, stack, budget):  # type: ignore[no-untyped-def]
-    """Whether ``v`` (0-based) and all of its component are the same as type id ``other``, which is
-    done, and what that leads to: (yes or no, what is left of the budget).
+def _compare(state, base, v, other, stack, budget):  # type: ignore[no-untyped-def]
+    """Whether ``v`` and all of its component are the same as type id ``other``, which is done, and
+    what that leads to: (yes or no, what is left of the budget).
 
-    Sets ``mates`` of the component when they are. stack: int64 (T,)
+    Sets ``counterparts`` of the component when they are.
     """
-    c = t.work.graph.component[v]
-    for i in range(t.work.graph.bounds[c], t.work.graph.bounds[c + 1]):
-        t.work.mates[t.work.graph.members[i]] = 0
-    t.work.mates[v] = other
+    c = state.work.graph.component[v]
+    for i in range(state.work.graph.bounds[c], state.work.graph.bounds[c + 1]):
+        state.work.counterparts[state.work.graph.members[i]] = 0
+    state.work.counterparts[v] = other
     stack[0] = v
     depth = 1
     while depth > 0:
         depth -= 1
         x = stack[depth]
-        y = t.work.mates[x]
-        a, b = _label(t, base, y)
-        if a != t.work.graph.labels[x, 0] or b != t.work.graph.labels[x, 1]:
+        y = state.work.counterparts[x]
+        a, b = _label(state, base, y)
+        if a != state.work.graph.labels[x, 0] or b != state.work.graph.labels[x, 1]:
             return False, budget
-        budget -= 1 + t.work.graph.first[x + 1] - t.work.graph.first[x]
+        budget -= 1 + state.work.graph.first[x + 1] - state.work.graph.first[x]
         if budget < 0:
             return False, budget
-        for number in range(t.work.graph.first[x + 1] - t.work.graph.first[x]):
-            left = t.work.graph.children[t.work.graph.first[x] + number]
-            right = _child(t, base, y, number)
-            if left >= t.start_id and t.work.graph.component[left - t.start_id] == c:
-                mate = t.work.mates[left - t.start_id]
-                if mate == 0:
-                    t.work.mates[left - t.start_id] = right
-                    stack[depth] = left - t.start_id
+        for number in range(state.work.graph.first[x + 1] - state.work.graph.first[x]):
+            left = state.work.graph.children[state.work.graph.first[x] + number]
+            right = _child(state, base, y, number)
+            if left >= state.start_id and state.work.graph.component[left - state.start_id] == c:
+                counterpart = state.work.counterparts[left - state.start_id]
+                if counterpart == 0:
+                    state.work.counterparts[left - state.start_id] = right
+                    stack[depth] = left - state.start_id
                     depth += 1
                     continue
-                left = mate
+                left = counterpart
             if left != right:
-                p, q = _value(t, base, left)
-                r, s = _value(t, base, right)
+                p, q = _value(state, base, left)
+                r, s = _value(state, base, right)
                 if p != r or q != s:
                     return False, budget
     return True, budget
 
 
 @compiled
-def _same_as_known(t, base, c, stack, budget):  # type: ignore[no-untyped-def]
-    """Whether component ``c`` is the same as something known, its ``mates``: (yes or no, budget).
+def _same_as_known(state, base, c, stack, budget):  # type: ignore[no-untyped-def]
+    """Whether component ``c`` is the same as something known, which is then in ``counterparts``:
+    (yes or no, budget).
 
     The budget is negative afterwards if that cannot be said.
     """
     chosen, own_head, base_head = -1, np.int64(0), np.int64(0)
-    for i in range(t.work.graph.bounds[c], t.work.graph.bounds[c + 1]):
-        v = t.work.graph.members[i]
-        if not t.work.graph.composite[v]:
+    for i in range(state.work.graph.bounds[c], state.work.graph.bounds[c + 1]):
+        v = state.work.graph.members[i]
+        if not state.work.graph.composite[v]:
             continue
         budget -= 1
-        a, b = t.work.graph.labels[v, 0], t.work.graph.labels[v, 1]
-        own, _ = _find_label(t, base, t.work.known.labels, t.mask, a, b)
+        a, b = state.work.graph.labels[v, 0], state.work.graph.labels[v, 1]
+        own, _ = _find_label(state, base, state.work.known.labels, state.mask, a, b)
         below = np.int64(0)
         if len(base.values) > 0:
-            below, _ = _find_label(t, base, base.known.labels, len(base.known.labels) - 1, a, b)
+            below, _ = _find_label(state, base, base.known.labels, len(base.known.labels) - 1, a, b)
         if own == 0 and below == 0:
             return False, budget
         if chosen < 0:
@@ -284,13 +299,13 @@ def _same_as_known(t, base, c, stack, budget):  # type: ignore[no-untyped-def]
         return False, np.int64(-1)
     other = own_head
     while other > 0:
-        same, budget = _compare(t, base, chosen, other, stack, budget)
+        same, budget = _compare(state, base, chosen, other, stack, budget)
         if same or budget < 0:
             return same, budget
-        other = np.int64(t.work.known.next[other - t.start_id])
+        other = np.int64(state.work.known.next[other - state.start_id])
     other = base_head
     while other > 0:
-        same, budget = _compare(t, base, chosen, other, stack, budget)
+        same, budget = _compare(state, base, chosen, other, stack, budget)
         if same or budget < 0:
             return same, budget
         other = np.int64(base.known.next[other - 1])
@@ -298,7 +313,7 @@ def _same_as_known(t, base, c, stack, budget):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _load(t, base, p, c, count):  # type: ignore[no-untyped-def]
+def _load(state, base, p, c, count):  # type: ignore[no-untyped-def]
     """Fill a Partition with the ``count`` types in ``work.nodes`` and the references among them.
 
     ``work.local`` gives for every type of the component, also those not in ``work.nodes``, which of
@@ -307,137 +322,144 @@ def _load(t, base, p, c, count):  # type: ignore[no-untyped-def]
     for i in range(count + 2):
         p.in_first[i] = 0
     for i in range(count):
-        v = t.work.nodes[i]
-        a, b = absorb(INSIDE, t.work.graph.labels[v, 0], t.work.graph.labels[v, 1])
-        for e in range(t.work.graph.first[v], t.work.graph.first[v + 1]):
-            w = t.work.graph.children[e] - t.start_id
-            if w >= 0 and t.work.graph.component[w] == c:
+        v = state.work.nodes[i]
+        a, b = absorb(INSIDE, state.work.graph.labels[v, 0], state.work.graph.labels[v, 1])
+        for e in range(state.work.graph.first[v], state.work.graph.first[v + 1]):
+            w = state.work.graph.children[e] - state.start_id
+            if w >= 0 and state.work.graph.component[w] == c:
                 a, b = absorb(a, b, HERE)
-                p.in_first[t.work.local[w] + 2] += 1
+                p.in_first[state.work.local[w] + 2] += 1
             else:
-                x, y = _value(t, base, t.work.graph.children[e])
+                x, y = _value(state, base, state.work.graph.children[e])
                 a, b = absorb(a, b, x)
                 a, b = absorb(a, b, y)
         a, b = finish(a, b)
-        t.work.inside[i, 0], t.work.inside[i, 1] = a, b
+        state.work.inside[i, 0], state.work.inside[i, 1] = a, b
         p.colours[i, 0], p.colours[i, 1] = a, b
     for i in range(count + 1):
         p.in_first[i + 1] += p.in_first[i]
     for i in range(count):
-        v = t.work.nodes[i]
-        for e in range(t.work.graph.first[v], t.work.graph.first[v + 1]):
-            w = t.work.graph.children[e] - t.start_id
-            if w >= 0 and t.work.graph.component[w] == c:
-                at = p.in_first[t.work.local[w] + 1]
-                p.in_first[t.work.local[w] + 1] += 1
-                p.in_edges[at, 0], p.in_edges[at, 1] = i, e - t.work.graph.first[v]
+        v = state.work.nodes[i]
+        for e in range(state.work.graph.first[v], state.work.graph.first[v + 1]):
+            w = state.work.graph.children[e] - state.start_id
+            if w >= 0 and state.work.graph.component[w] == c:
+                at = p.in_first[state.work.local[w] + 1]
+                p.in_first[state.work.local[w] + 1] += 1
+                p.in_edges[at, 0], p.in_edges[at, 1] = i, e - state.work.graph.first[v]
 
 
 @compiled
-def _refine_component(t, base, p, c):  # type: ignore[no-untyped-def]
+def _refine_component(state, base, p, c):  # type: ignore[no-untyped-def]
     """Leave one type of each class of component ``c`` in ``work.nodes``; returns how many.
 
     ``work.local`` says for each type of the component which of them it is the same as, and the
     colours of ``p`` are canonical.
     """
-    first = t.work.graph.bounds[c]
-    count = t.work.graph.bounds[c + 1] - first
+    first = state.work.graph.bounds[c]
+    count = state.work.graph.bounds[c + 1] - first
     for i in range(count):
-        v = t.work.graph.members[first + i]
-        t.work.nodes[i] = v
-        t.work.local[v] = i
-    _load(t, base, p, c, count)
+        v = state.work.graph.members[first + i]
+        state.work.nodes[i] = v
+        state.work.local[v] = i
+    _load(state, base, p, c, count)
     found = refine(p, count)
     if found == count:
         return count
     # The colours are canonical where every node is a class: once more with one type for each.
     for i in range(count):
-        v = t.work.graph.members[first + i]
-        t.work.local[v] = p.class_of[t.work.local[v]]
+        v = state.work.graph.members[first + i]
+        state.work.local[v] = p.class_of[state.work.local[v]]
     for i in range(count):
-        v = t.work.graph.members[first + i]
-        t.work.nodes[t.work.local[v]] = v
-    _load(t, base, p, c, found)
+        v = state.work.graph.members[first + i]
+        state.work.nodes[state.work.local[v]] = v
+    _load(state, base, p, c, found)
     refine(p, found)
     return found
 
 
 @compiled
-def _finish_component(t, base, p, c, count):  # type: ignore[no-untyped-def]
-    """Fingerprints of component ``c`` from its digest and the colours of its classes."""
+def _finish_component(state, base, p, c, count):  # type: ignore[no-untyped-def]
+    """Set the fingerprints of component ``c`` from its digest and the colours of its ``count``
+    classes."""
     digest_a, digest_b = np.uint64(count), np.uint64(0)
     for i in range(count):
-        v = t.work.nodes[i]
-        a, b = absorb(CYCLE, t.work.inside[i, 0], t.work.inside[i, 1])
+        v = state.work.nodes[i]
+        a, b = absorb(CYCLE, state.work.inside[i, 0], state.work.inside[i, 1])
         a, b = absorb(a, b, p.colours[i, 0])
         a, b = absorb(a, b, p.colours[i, 1])
-        for e in range(t.work.graph.first[v], t.work.graph.first[v + 1]):
-            w = t.work.graph.children[e] - t.start_id
-            if w >= 0 and t.work.graph.component[w] == c:
-                a, b = absorb(a, b, p.colours[t.work.local[w], 0])
-                a, b = absorb(a, b, p.colours[t.work.local[w], 1])
+        for e in range(state.work.graph.first[v], state.work.graph.first[v + 1]):
+            w = state.work.graph.children[e] - state.start_id
+            if w >= 0 and state.work.graph.component[w] == c:
+                a, b = absorb(a, b, p.colours[state.work.local[w], 0])
+                a, b = absorb(a, b, p.colours[state.work.local[w], 1])
         a, b = finish(a, b)
         digest_a += a
         digest_b += b
-    for i in range(t.work.graph.bounds[c], t.work.graph.bounds[c + 1]):
-        v = t.work.graph.members[i]
+    for i in range(state.work.graph.bounds[c], state.work.graph.bounds[c + 1]):
+        v = state.work.graph.members[i]
         a, b = start(MEMBER, digest_a)
         a, b = absorb(a, b, digest_b)
-        a, b = absorb(a, b, p.colours[t.work.local[v], 0])
-        a, b = absorb(a, b, p.colours[t.work.local[v], 1])
+        a, b = absorb(a, b, p.colours[state.work.local[v], 0])
+        a, b = absorb(a, b, p.colours[state.work.local[v], 1])
         a, b = finish(a, b)
-        t.values[v, 0], t.values[v, 1] = a, b
-        t.cyclic[v] = 1
+        state.values[v, 0], state.values[v, 1] = a, b
+        state.cyclic[v] = 1
 
 
 @compiled
-def _fingerprint_components(t, base, components, minimal):  # type: ignore[no-untyped-def]
-    """Fill ``t.values`` and ``t.cyclic``; returns DONE or TOO_LONG."""
-    graph, p, stack = t.work.graph, t.work.partition, t.work.stack
-    budget = np.int64(64) + 16 * (t.types + graph.first[t.types])
+def _fingerprint_components(state, base, components, minimal):  # type: ignore[no-untyped-def]
+    """Fill ``state.values`` and ``state.cyclic``; returns DONE or TOO_LONG.
+
+    components  how many there are
+    minimal     whether no two types, of the base or own, are the same
+    """
+    graph, p, stack = state.work.graph, state.work.partition, state.work.stack
+    budget = np.int64(64) + 16 * (state.types + graph.first[state.types])
     for c in range(components):
         v = graph.members[graph.bounds[c]]
         circular = graph.bounds[c + 1] - graph.bounds[c] > 1
         for e in range(graph.first[v], graph.first[v + 1]):
-            circular = circular or graph.children[e] - t.start_id == v
+            circular = circular or graph.children[e] - state.start_id == v
         if not circular:
-            a, b = _key(t, base, v + t.start_id)
+            a, b = _key(state, base, v + state.start_id)
             if not minimal:
-                other = _find_key(t, base, t.work.known.keys, t.mask, a, b)
+                other = _find_key(state, base, state.work.known.keys, state.mask, a, b)
                 if other == 0 and len(base.values) > 0:
-                    other = _find_key(t, base, base.known.keys, len(base.known.keys) - 1, a, b)
+                    other = _find_key(state, base, base.known.keys, len(base.known.keys) - 1, a, b)
                 if other > 0:
-                    a, b = _value(t, base, other)
-            t.values[v, 0], t.values[v, 1] = a, b
-            t.cyclic[v] = 0
+                    a, b = _value(state, base, other)
+            state.values[v, 0], state.values[v, 1] = a, b
+            state.cyclic[v] = 0
             continue
         if not minimal:
-            same, budget = _same_as_known(t, base, c, stack, budget)
+            same, budget = _same_as_known(state, base, c, stack, budget)
             if budget < 0:
                 return TOO_LONG
             if same:
                 for i in range(graph.bounds[c], graph.bounds[c + 1]):
                     v = graph.members[i]
-                    t.values[v, 0], t.values[v, 1] = _value(t, base, t.work.mates[v])
-                    t.cyclic[v] = 1
+                    state.values[v, 0], state.values[v, 1] = _value(
+                        state, base, state.work.counterparts[v]
+                    )
+                    state.cyclic[v] = 1
                 continue
-        count = _refine_component(t, base, p, c)
-        _finish_component(t, base, p, c, count)
+        count = _refine_component(state, base, p, c)
+        _finish_component(state, base, p, c, count)
         if not minimal:
             for i in range(count):
-                enter_known(t, base, t.work.nodes[i])
+                enter_known(state, base, state.work.nodes[i])
     return DONE
 
 
 @compiled
-def _refine_all(t, base):  # type: ignore[no-untyped-def]
+def _refine_all(state, base):  # type: ignore[no-untyped-def]
     """Refine all types of the graph at once; returns the number of classes."""
-    for v in range(t.types):
-        t.work.nodes[v] = v
-        t.work.local[v] = v
-        t.work.graph.component[v] = 0
-    _load(t, base, t.work.partition, np.int64(0), t.types)
-    return refine(t.work.partition, t.types)
+    for v in range(state.types):
+        state.work.nodes[v] = v
+        state.work.local[v] = v
+        state.work.graph.component[v] = 0
+    _load(state, base, state.work.partition, np.int64(0), state.types)
+    return refine(state.work.partition, state.types)
 
 
 @compiled
@@ -448,9 +470,11 @@ def fingerprint_types(mode, start_id, count, words, offsets, below, own, work, b
             is there from the call before. MINIMAL: as GRAPH, and no two types, of the base or own,
             are the same. REFINE_ALL: as GRAPH; only refine all types at once, where none can be the
             same as one of the base: ``work.partition.class_of``
+    start_id         id of the first own type
     words, offsets   of the own types
     below, own       strings of the base, and the own ones
-    out, cyclic      values and cyclic, see Types
+    work             ``Memory``
+    out, cyclic      ``values`` and ``cyclic`` of ``State``
     """
     graph = work.graph
     if mode == READ:
@@ -463,16 +487,19 @@ def fingerprint_types(mode, start_id, count, words, offsets, below, own, work, b
     for slot in range(size):
         work.known.keys[slot] = np.uint64(0)
         work.known.labels[slot] = np.uint64(0)
-    t = Types(start_id, count, size - 1, out, cyclic, work)
+    state = State(start_id, count, size - 1, out, cyclic, work)
     if mode == REFINE_ALL:
-        return _refine_all(t, base)
-    return _fingerprint_components(t, base, graph.bounds[count + 1], mode == MINIMAL)
+        return _refine_all(state, base)
+    return _fingerprint_components(state, base, graph.bounds[count + 1], mode == MINIMAL)
 
 
 @compiled
 def enter_all(start_id, count, work, base, values, cyclic):  # type: ignore[no-untyped-def]
-    """Enter all types of cycles in ``work.known``, zeroed; the graph is in ``work``."""
-    t = Types(start_id, count, len(work.known.keys) - 1, values, cyclic, work)
+    """Enter all types of cycles in ``work.known``, zeroed; the graph is in ``work``.
+
+    start_id, work, values, cyclic   see ``State``
+    """
+    state = State(start_id, count, len(work.known.keys) - 1, values, cyclic, work)
     for v in range(count):
         if cyclic[v]:
-            enter_known(t, base, v)
+            enter_known(state, base, v)

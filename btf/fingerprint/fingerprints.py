@@ -32,9 +32,9 @@ from .cycles import (
     MINIMAL,
     READ,
     REFINE_ALL,
-    Base,
-    Known,
-    Work,
+    CyclicTypes,
+    FingerprintedBase,
+    Memory,
     enter_all,
     fingerprint_types,
 )
@@ -51,7 +51,7 @@ class BaseFingerprints:
     """Fingerprints of a base (all its levels as one), made once for all that continues it.
 
     values  uint64, shape (N, 2): by type id, void included
-    keys, labels, next   tables of the types that are in cycles, see ``cycles.Known``
+    keys, labels, next   tables of the types that are in cycles, see ``cycles.CyclicTypes``
     str_end bytes of the base's strings, to tell another base
     """
 
@@ -70,7 +70,7 @@ class BaseFingerprints:
         job = _Job(base.flat)
         values, cyclic = job.complete(READ, _NO_BASE)
         slots = power_of_two(2 * int(cyclic.sum()))
-        known = Known(
+        known = CyclicTypes(
             np.zeros(slots, np.uint64),
             np.zeros(slots, np.uint64),
             np.zeros(base.flat.type_count, np.uint32),
@@ -138,14 +138,14 @@ class _Job:
         # No record has more references than words after the second.
         self.work = _work(self.count, len(btf.words) - 2 * self.count)
 
-    def run(self, mode: int, base: Base) -> tuple[int, np.ndarray, np.ndarray]:
+    def run(self, mode: int, base: FingerprintedBase) -> tuple[int, np.ndarray, np.ndarray]:
         """Status, values and cyclic; see ``fingerprint_types``."""
         values = np.empty((self.count, 2), np.uint64)
         cyclic = np.empty(self.count, np.uint8)
         return self.call(mode, self.count, base, values, cyclic), values, cyclic
 
     def call(
-        self, mode: int, count: int, base: Base, values: np.ndarray, cyclic: np.ndarray
+        self, mode: int, count: int, base: FingerprintedBase, values: np.ndarray, cyclic: np.ndarray
     ) -> int:
         start_id = self.btf.start_id
         result = fingerprint_types(
@@ -153,7 +153,7 @@ class _Job:
         )
         return int(result)
 
-    def complete(self, mode: int, base: Base) -> tuple[np.ndarray, np.ndarray]:
+    def complete(self, mode: int, base: FingerprintedBase) -> tuple[np.ndarray, np.ndarray]:
         """Values and cyclic of types none of which can be the same as one of the base."""
         status, values, cyclic = self.run(mode, base)
         return (values, cyclic) if status == DONE else self.at_once(base)
@@ -172,7 +172,7 @@ class _Job:
         whole, _ = _Job(btf.flat).complete(READ, _NO_BASE)
         return whole[btf.start_id - 1 :].copy()
 
-    def at_once(self, base: Base) -> tuple[np.ndarray, np.ndarray]:
+    def at_once(self, base: FingerprintedBase) -> tuple[np.ndarray, np.ndarray]:
         """As ``complete``, but refine all types first, so that no two of them are the same.
 
         For what no compiler writes: cycles without a struct in them, and many cycles that differ
@@ -199,22 +199,22 @@ class _Job:
         return values[class_of], cyclic[class_of]
 
 
-def _work(types: int, references: int) -> Work:
+def _work(types: int, references: int) -> Memory:
     """Memory for a graph: that of the one before in this thread where it is large enough."""
-    last: tuple[int, int, Work] | None = getattr(per_thread, "fingerprints", None)
+    last: tuple[int, int, Memory] | None = getattr(per_thread, "fingerprints", None)
     if last is not None and last[0] >= types and last[1] >= references:
         return last[2]
     types, references = power_of_two(types), power_of_two(references)
     slots = 2 * types
-    work = Work(
+    work = Memory(
         graph=Graph.of(types, references),
-        known=Known(
+        known=CyclicTypes(
             np.empty(slots, np.uint64), np.empty(slots, np.uint64), np.empty(types, np.uint32)
         ),
         local=np.empty(types, np.int64),
         nodes=np.empty(types, np.int64),
         inside=np.empty((types, 2), np.uint64),
-        mates=np.empty(types, np.int64),
+        counterparts=np.empty(types, np.int64),
         stack=np.empty(types, np.int64),
         partition=Partition.of(types, references),
     )
@@ -223,14 +223,14 @@ def _work(types: int, references: int) -> Work:
     return work
 
 
-def _as_base(flat: BTF, known: BaseFingerprints) -> Base:
-    """The arrays of a base for kernels; those of the last one in this thread are kept."""
-    last: tuple[BTF, BaseFingerprints, Base] | None = getattr(
+def _as_base(flat: BTF, known: BaseFingerprints) -> FingerprintedBase:
+    """The arrays of a base; those of the last one in this thread are kept."""
+    last: tuple[BTF, BaseFingerprints, FingerprintedBase] | None = getattr(
         per_thread, "fingerprinted_base", None
     )
     if last is None or last[0] is not flat or last[1] is not known:
-        tables = Known(known.keys, known.labels, known.next)
-        base = Base(flat.words, flat.offsets, flat.strings, known.values, tables)
+        tables = CyclicTypes(known.keys, known.labels, known.next)
+        base = FingerprintedBase(flat.words, flat.offsets, flat.strings, known.values, tables)
         last = per_thread.fingerprinted_base = (flat, known, base)
     return last[2]
 
@@ -240,11 +240,13 @@ def _with_void(values: np.ndarray) -> np.ndarray:
     return np.concatenate([np.array([VOID], np.uint64), values])
 
 
-def _no_types(values: np.ndarray) -> Base:
+def _no_types(values: np.ndarray) -> FingerprintedBase:
     """A base without types to look into."""
     words, strings = freeze(np.zeros(0, np.uint32)), freeze(np.zeros(0, np.uint8))
     slots = freeze(np.zeros(1, np.uint64))
-    return Base(words, words, strings, freeze(values), Known(slots, slots, words))
+    return FingerprintedBase(
+        words, words, strings, freeze(values), CyclicTypes(slots, slots, words)
+    )
 
 
 _NO_BASE = _no_types(np.array([VOID], np.uint64))

@@ -52,7 +52,13 @@ class Graph(NamedTuple):
 
 @compiled
 def read_graph(graph, count, words, offsets, base_strings, strings):  # type: ignore[no-untyped-def]
-    """Fill labels, first, children and composite for the own types of a BTF."""
+    """Fill labels, first, children and composite for the own types of a BTF.
+
+    graph                  ``Graph``
+    count                  how many types there are
+    words, offsets         uint32: their records, as in ``BTF``
+    base_strings, strings  uint8: those of the base, and the own ones
+    """
     at_child = 0
     for v in range(count):
         at = np.int64(offsets[v])
@@ -70,7 +76,12 @@ def read_graph(graph, count, words, offsets, base_strings, strings):  # type: ig
 
 @compiled
 def find_components(graph, start_id, count):  # type: ignore[no-untyped-def]
-    """Tarjan's algorithm with a stack of its own; returns the number of components."""
+    """Find components by Tarjan's algorithm, with a stack of its own; returns how many there are.
+
+    graph     ``Graph``, read
+    start_id  id of the first of its types
+    count     how many types it has
+    """
     component, members, bounds = graph.component, graph.members, graph.bounds
     # By type: position in the walk + 1 (0: not seen). By depth: type of the walk; its next edge.
     walk = graph.walk

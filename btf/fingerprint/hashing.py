@@ -7,6 +7,12 @@ collide on purpose but to be told that they are the same.
 
 Fingerprints are stored and compared between runs and machines: whatever is changed here changes
 all of them. ``tests/analyses/test_fingerprint.py`` pins some.
+
+Parameters used throughout:
+
+a, b                       uint64: the two halves of a state, or of a hash
+words, at                  uint32: type records, and where in them the record begins
+base_strings, own_strings  uint8: an offset counts through the first and on in the second
 """
 
 from __future__ import annotations
@@ -53,7 +59,7 @@ HERE = np.uint64(0x9E3779B97F4A7C15)  # in place of a reference within the same 
 
 @compiled
 def absorb(a, b, word):  # type: ignore[no-untyped-def]
-    """The state (a, b) after one more word."""
+    """The state (a, b) after one more ``word`` (uint64)."""
     k = word * _C1
     k = ((k << _31) | (k >> _33)) * _C2
     a ^= k
@@ -85,13 +91,14 @@ def finish(a, b):  # type: ignore[no-untyped-def]
 
 @compiled
 def start(use, kept):  # type: ignore[no-untyped-def]
-    """A new state for one of the uses above, and one word of its own."""
+    """A new state for one of the uses above (``use``) that has taken in one word (``kept``)."""
     return absorb(use, kept, use)
 
 
 @compiled
 def _absorb_text(a, b, base_strings, own_strings, offset):  # type: ignore[no-untyped-def]
-    """The state after a string: eight bytes at a time, then its length, marked as such."""
+    """The state after the string at ``offset``: eight bytes at a time, then its length, marked as
+    such."""
     text, at = base_strings, offset
     if offset >= len(base_strings):
         text, at = own_strings, offset - len(base_strings)
@@ -112,10 +119,7 @@ def _absorb_text(a, b, base_strings, own_strings, offset):  # type: ignore[no-un
 @compiled
 def record_label(words, at, base_strings, own_strings):  # type: ignore[no-untyped-def]
     """Hash of all that the record at word ``at`` says itself: every word that is a value, names by
-    their text; where references stand and how many there are follows from kind and vlen.
-
-    base_strings, own_strings  uint8: a name's offset counts through the first and on in the second
-    """
+    their text; where references stand and how many there are follows from kind and vlen."""
     info = words[at + 1]
     kind = kind_of(info)
     a, b = start(LABEL, np.uint64(info))

@@ -10,6 +10,13 @@ isomorphic graphs get the same ones.
 
 Rejected: rounds that hash every node with its children until nothing changes. Simpler, and as
 fast on kernels (30 rounds), but quadratic on a long chain that ends in a cycle.
+
+Parameters used throughout:
+
+p              ``Partition``
+first, count   places in ``order``: the first, and how many
+a, b           uint64: the two halves of a colour
+changed        how many entries of ``p.changed`` are in use
 """
 
 from __future__ import annotations
@@ -124,7 +131,7 @@ def _sort_into_groups(p, keys, first, count):  # type: ignore[no-untyped-def]
 
 @compiled
 def _recolour(p, number, first, size, a, b, changed):  # type: ignore[no-untyped-def]
-    """Make ``size`` places from ``first`` on a class; returns the new length of ``changed``."""
+    """Make ``size`` places from ``first`` on class ``number``; returns the new ``changed``."""
     p.classes[number, 0], p.classes[number, 1], p.classes[number, 2] = first, size, 0
     for i in range(first, first + size):
         v = p.order[i]
@@ -137,7 +144,7 @@ def _recolour(p, number, first, size, a, b, changed):  # type: ignore[no-untyped
 
 @compiled
 def _part_colour(a, b, sum_a, sum_b):  # type: ignore[no-untyped-def]
-    """Colour of a part that leaves a class of colour (a, b)."""
+    """Colour of a part that leaves a class of colour (a, b); ``sum_a`` and ``sum_b`` are its sum."""
     x, y = start(COLOUR, a)
     x, y = absorb(x, y, b)
     x, y = absorb(x, y, sum_a)
@@ -147,7 +154,8 @@ def _part_colour(a, b, sum_a, sum_b):  # type: ignore[no-untyped-def]
 
 @compiled
 def _touch(p, rounds, changed):  # type: ignore[no-untyped-def]
-    """Add up, for each node, its references that changed; returns the number of touched classes."""
+    """Add up, for each node, its references that changed in round ``rounds``; returns the number of
+    touched classes."""
     touched = 0
     for i in range(changed):
         w = p.changed[i]
@@ -180,8 +188,9 @@ def _touch(p, rounds, changed):  # type: ignore[no-untyped-def]
 def refine(p, nodes):  # type: ignore[no-untyped-def]
     """Split classes until nothing tells nodes of one class apart; returns the number of classes.
 
-    p  a Partition whose colours are labels, with ``in_first`` and ``in_edges`` filled; nodes that
-       share a label must have as many references, at the same places in their records
+    p      its colours are labels, ``in_first`` and ``in_edges`` are filled; nodes that share a label
+           must have as many references, at the same places in their records
+    nodes  how many there are
     """
     for v in range(nodes):
         p.order[v] = v

@@ -80,6 +80,7 @@ def _look_up(starts, source, strings, slots, start_off, found):  # type: ignore[
     """Look strings of ``source`` up in the own strings of a level.
 
     starts   int64: where each begins in ``source``
+    strings, slots   of the level's ``own_strings``
     found    int64, shape of ``starts``: set to the global offset where it is negative and the level
              (whose first string has the offset ``start_off``) has the string; the empty one is 0
     """
