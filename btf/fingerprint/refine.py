@@ -144,7 +144,7 @@ def _recolour(p, number, first, size, a, b, changed):  # type: ignore[no-untyped
 
 @compiled
 def _part_colour(a, b, sum_a, sum_b):  # type: ignore[no-untyped-def]
-    """Colour of a part that leaves a class of colour (a, b); ``sum_a`` and ``sum_b`` are its sum."""
+    """Colour of the part with the sum (sum_a, sum_b) that leaves a class of colour (a, b)."""
     x, y = start(COLOUR, a)
     x, y = absorb(x, y, b)
     x, y = absorb(x, y, sum_a)
@@ -188,8 +188,8 @@ def _touch(p, rounds, changed):  # type: ignore[no-untyped-def]
 def refine(p, nodes):  # type: ignore[no-untyped-def]
     """Split classes until nothing tells nodes of one class apart; returns the number of classes.
 
-    p      its colours are labels, ``in_first`` and ``in_edges`` are filled; nodes that share a label
-           must have as many references, at the same places in their records
+    p      its colours are labels, ``in_first`` and ``in_edges`` are filled; nodes that share a
+           label must have as many references, at the same places in their records
     nodes  how many there are
     """
     for v in range(nodes):
