@@ -22,7 +22,7 @@ PARTS_PER_CHUNK = 2000
 
 
 def dump_c(btf: BTF, *, asserts: bool = False) -> Iterator[str]:
-    """A C header with the own types, in pieces that end with a line.
+    """Write a C header with the own types, in pieces that end with a line.
 
     Of split BTF: the own types, preceded by what they need of the base, so that the header compiles
     alone. With ``asserts``, static assertions of the size of every struct, union and enum, and of

@@ -84,13 +84,13 @@ class Declarer:
         return KEYWORDS[kind]
 
     def _tagged(self, type_id: int) -> str:
-        """``struct x``."""
+        """Return ``struct x``."""
         return f"{self._keyword(type_id)} {self._names[type_id]}"
 
     # ------------------------------------------------------------------ steps
 
     def step(self, step: Step) -> str:
-        """The text of one step, "" when it adds nothing to those before."""
+        """Write one step; returns "" when it adds nothing to those before."""
         type_id, complete = step
         kind = self._types.kind(type_id)
         self._facts = []
@@ -112,7 +112,7 @@ class Declarer:
         return f"typedef {target} {self._names[type_id]};"
 
     def asserts(self) -> str:
-        """Static assertions about the step just written."""
+        """Write static assertions about the step just written."""
         return "".join(
             f'_Static_assert({expression} == {value}, "{expression}");\n'
             for expression, value in self._facts
@@ -170,7 +170,7 @@ class Declarer:
         place: MemberPath | None = None,
         scope: Scope | None = None,
     ) -> str:
-        """``name`` declared as of a type; ``name`` may be "" or a declarator.
+        """Declare ``name``, which may be "" or a declarator, as of a type.
 
         place  of what is declared, as long as its offset is fixed
         scope  the names of the struct around, when its members are to join them
@@ -215,7 +215,7 @@ class Declarer:
         return " ".join((*words, inner)).rstrip()
 
     def _may_restrict(self, type_id: int) -> bool:
-        """C restricts pointers to objects only."""
+        """Whether C allows ``restrict`` here: it restricts pointers to objects only."""
         target = self._types.strip(type_id)
         if self._types.kind(target) != kinds.PTR:
             return False
@@ -225,7 +225,7 @@ class Declarer:
     def _specifier(
         self, type_id: int, level: int, place: MemberPath | None, scope: Scope | None
     ) -> str:
-        """What stands in front of a declarator."""
+        """Return what stands in front of a declarator."""
         types, kind = self._types, self._types.kind(type_id)
         if kind == kinds.TYPEDEF:
             return self._names[type_id] if type_id in self._written else _NOT_EXPRESSIBLE
@@ -280,7 +280,7 @@ class Declarer:
     def _composite(
         self, type_id: int, head: str, level: int, place: MemberPath | None, scope: Scope
     ) -> str:
-        """``struct x { ... }`` with its attributes, and facts about the members."""
+        """Write ``struct x { ... }`` with its attributes, and note facts about the members."""
         self._enter(type_id)
         layout = self._planner.layout(type_id)
         indent = "\t" * (level + 1)
@@ -355,7 +355,7 @@ class Declarer:
         return text + self._tag(type_id)
 
     def _tag(self, type_id: int, index: int = _WHOLE) -> str:
-        """Declaration tags of a type, or of its member ``index``."""
+        """Return the declaration tags of a type, or of its member ``index``."""
         return "".join(f" {tag}" for tag in self._tags.get((type_id, index), ()))
 
 
@@ -390,12 +390,12 @@ def _tag_macro(what: str, text: str, attribute: bool) -> str:
 
 
 def comment_safe(text: str) -> str:
-    """Text without what could end a comment or a line."""
+    """Return text without what could end a comment or a line."""
     return "".join(c if c.isprintable() else "?" for c in text).replace("*/", "* /")
 
 
 def _decl_tags(btf: BTF, types: TypeTable) -> dict[tuple[int, int], list[str]]:
-    """Texts of the DECL_TAGs of all levels, by (type, component)."""
+    """Return the texts of the DECL_TAGs of all levels, by (type, component)."""
     tags: dict[tuple[int, int], list[str]] = {}
     for level in btf.levels:
         for index in np.flatnonzero(level.own_kinds == kinds.DECL_TAG).tolist():

@@ -69,7 +69,7 @@ class Planner:
             self._units.append((64, "long"))
 
     def layout(self, type_id: int) -> StructLayout:
-        """The layout of a struct or union."""
+        """Return the layout of a struct or union."""
         found = self._layouts.get(type_id)
         if found is None:
             self._open.add(type_id)
@@ -81,7 +81,7 @@ class Planner:
         return found
 
     def align(self, type_id: int) -> int:
-        """Alignment in bytes, in C as we write it, of a type that has a size."""
+        """Return the alignment in bytes, in C as we write it, of a type that has a size."""
         target = self._types.element(type_id)
         kind = self._types.kind(target)
         if kind == kinds.PTR:
@@ -105,7 +105,7 @@ class Planner:
         return StructLayout(opaque=reason)
 
     def _impossible(self, members: list[MemberRecord]) -> str:
-        """Why no struct can have these members, or ""."""
+        """Return why no struct can have these members, or ""."""
         for member in members:
             name = self._types.names[member.name_off] or "a member"
             size = self._types.size(member.type_id)
@@ -214,7 +214,7 @@ def _whole(end: int, size: int, align: int) -> int:
 
 
 def _place_bits(at: int, bits: int, type_bits: int, align: int, packed: bool) -> int:
-    """Where the compiler puts a bit-field when it is at bit ``at``."""
+    """Return where the compiler puts a bit-field when it is at bit ``at``."""
     if packed:
         return at
     units = (at % align + bits + align - 1) // align

@@ -35,7 +35,7 @@ class Scope:
         self._next: dict[str, int] = {}
 
     def take(self, name: str) -> str:
-        """``name`` as a C identifier, with ``___2`` and so on when it is taken."""
+        """Hand out ``name`` as a C identifier, with ``___2`` and so on when it is taken."""
         wanted = identifier(name)
         unique, number = wanted, self._next.get(wanted, 2)
         while unique in self._used:
@@ -49,7 +49,7 @@ class Scope:
 
 
 def identifier(name: str) -> str:
-    """The identifier nearest to ``name``."""
+    """Return the identifier nearest to ``name``."""
     if not (name.isascii() and name.isidentifier()):
         name = "".join(c if c.isascii() and (c.isalnum() or c == "_") else "_" for c in name)
         if not name or name[0].isdigit():
@@ -79,7 +79,7 @@ _SIGNED, _CHAR, _BOOL = 1, 2, 4
 
 
 def spelling(types: TypeTable, type_id: int) -> str:
-    """An INT or FLOAT in keywords, or "" when C has none of that name and size."""
+    """Return an INT or FLOAT in keywords, or "" when C has none of that name and size."""
     name, size = types.name(type_id), types.third(type_id)
     if types.kind(type_id) == kinds.FLOAT:
         if name == "long double" and _FLOAT_OF_SIZE.get(size) == name:
@@ -96,7 +96,7 @@ def spelling(types: TypeTable, type_id: int) -> str:
 
 
 def stand_in(types: TypeTable, type_id: int) -> str:
-    """What C has of the size and signedness of an INT or FLOAT, "" when nothing."""
+    """Return what C has of the size and signedness of an INT or FLOAT, "" when nothing."""
     size = types.third(type_id)
     if types.kind(type_id) == kinds.FLOAT:
         if size == 12 and types.pointer_size == 8:

@@ -57,28 +57,28 @@ class TypeTable:
         return self.words[self.starts[type_id] + 1] & kinds.INFO_VLEN_MASK
 
     def flag(self, type_id: int) -> bool:
-        """kind_flag."""
+        """Return kind_flag."""
         return self.words[self.starts[type_id] + 1] > 0x7FFFFFFF
 
     def name(self, type_id: int) -> str:
-        """The name, empty when anonymous."""
+        """Return the name, empty when anonymous."""
         return self.names[self.words[self.starts[type_id]]]
 
     def third(self, type_id: int) -> int:
-        """The word after info: a size, or the id of the type that it refers to."""
+        """Return the word after info: a size, or the id of the type that it refers to."""
         return self.words[self.starts[type_id] + 2]
 
     def int_encoding(self, type_id: int) -> int:
-        """The word that follows an INT: encoding, offset and number of bits."""
+        """Return the word that follows an INT: encoding, offset and number of bits."""
         return self.words[self.starts[type_id] + 3]
 
     def array(self, type_id: int) -> tuple[int, int]:
-        """Type of the elements and how many there are."""
+        """Return the type of the elements and how many there are."""
         at = self.starts[type_id]
         return self.words[at + 3], self.words[at + 5]
 
     def members(self, type_id: int) -> list[MemberRecord]:
-        """Members of a struct or union.
+        """Return the members of a struct or union.
 
         Encoders before kind_flag (Linux 5.0) said the width of a bit-field in its INT; such members
         come out as the bit-fields that they are.
@@ -115,19 +115,19 @@ class TypeTable:
         return 0, 0
 
     def params(self, type_id: int) -> list[tuple[int, int]]:
-        """(name_off, type) of each parameter of a FUNC_PROTO."""
+        """Return (name_off, type) of each parameter of a FUNC_PROTO."""
         words, first = self.words, self.starts[type_id] + kinds.HEAD_WORDS
         ats = range(first, first + 2 * self.vlen(type_id), 2)
         return [(words[at], words[at + 1]) for at in ats]
 
     def enumerators(self, type_id: int) -> list[tuple[int, int]]:
-        """(name_off, value) of each value of an enum, signed where kind_flag says so."""
+        """Return (name_off, value) of each value of an enum, signed where kind_flag says so."""
         first = self.starts[type_id] + kinds.HEAD_WORDS
         kind, vlen = self.kind(type_id), self.vlen(type_id)
         return list(enum_values(self.words, first, kind, vlen, self.flag(type_id)))
 
     def head(self, type_id: int) -> tuple[int, int]:
-        """Kind, and the word after info."""
+        """Return the kind, and the word after info."""
         return self.kinds[type_id], self.words[self.starts[type_id] + 2]
 
     def strip(self, type_id: int) -> int:

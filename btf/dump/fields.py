@@ -116,7 +116,7 @@ class Names(dict[int, str]):
 
 
 def elements(r: Record, names: Names) -> Iterator[Values]:
-    """Values of the elements of a type whose kind has some, by ``KEYS[kind].element``.
+    """Return the values of the elements of a type whose kind has some, by ``KEYS[kind].element``.
 
     A member that is a bit-field has one more value, its size in bits.
     """
@@ -142,7 +142,7 @@ def elements(r: Record, names: Names) -> Iterator[Values]:
 
 
 def records(btf: BTF) -> Iterator[tuple[int, Record]]:
-    """Every own type, with its id."""
+    """Go through the own types: (id, record) of each."""
     words: list[int] = btf.words.tolist()
     starts: list[int] = btf.offsets.tolist()
     kind_mask, vlen_mask = kinds.INFO_KIND_MASK, kinds.INFO_VLEN_MASK
@@ -155,7 +155,7 @@ def records(btf: BTF) -> Iterator[tuple[int, Record]]:
 def pieces(
     btf: BTF, text_of: Callable[[int, Record, Names], str], names: Names, separator: str = ""
 ) -> Iterator[str]:
-    """All own types as ``text_of`` puts them, in pieces of text that are neither small nor huge."""
+    """Write all own types as ``text_of`` puts them, in pieces that are neither small nor huge."""
     parts: list[str] = []
     for type_id, record in records(btf):
         if parts or type_id > btf.start_id:
@@ -174,7 +174,7 @@ def unknown_record(btf: BTF, type_id: int, r: Record) -> tuple[Values, list[int]
 
 
 def head_of(btf: BTF, type_id: int) -> tuple[str, int]:
-    """Kind in words and name offset of any type, base included."""
+    """Return the kind in words and name offset of any type, base included."""
     if type_id == 0:
         return kinds.KIND_NAMES[0], 0
     owner, at = locate(btf, type_id)

@@ -25,7 +25,7 @@ _ESCAPES = str.maketrans(
 
 
 def dump_json(btf: BTF) -> Iterator[str]:
-    """The own types as ``bpftool -j btf dump file`` prints them: one line, in pieces.
+    """Write the own types as ``bpftool -j btf dump file`` does: one line, in pieces.
 
     Encode the text with ``errors="surrogateescape"``, as for ``dump_raw``.
     """

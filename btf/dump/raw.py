@@ -11,7 +11,7 @@ from .fields import KEYS, Names, Record
 
 
 def dump_raw(btf: BTF) -> Iterator[str]:
-    """The own types as ``bpftool btf dump file`` prints them, in pieces that end with a line.
+    """Write the own types as ``bpftool btf dump file`` does, in pieces that end with a line.
 
     Encode the text with ``errors="surrogateescape"``: names are bytes, and so bytes that are no
     UTF-8 come out as they went in.

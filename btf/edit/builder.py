@@ -74,7 +74,7 @@ class Builder:
         return self.start_id + len(self._starts)
 
     def build(self, *, path: str | None = None) -> BTF:
-        """The BTF so far, checked as a file is. The builder can go on.
+        """Check the BTF so far, as a file is checked, and return it. The builder can go on.
 
         path   a name for error messages. Raises BtfError naming the type that is not sound.
         """
@@ -87,7 +87,7 @@ class Builder:
     # ------------------------------------------------------------------ strings
 
     def find_string(self, text: Name) -> int | None:
-        """Global offset of a string, base included; None when there is none yet."""
+        """Return the global offset of a string, base included; None when there is none yet."""
         found = self._pool.find(_text(text))
         return found if found >= 0 else None
 
@@ -138,7 +138,7 @@ class Builder:
     def add_int(
         self, name: Name, size: int, encoding: int = 0, *, bits: int | None = None, offset: int = 0
     ) -> int:
-        """An integer of 1, 2, 4, 8 or 16 bytes; ``encoding``: see ``Encoding``.
+        """Append an integer of 1, 2, 4, 8 or 16 bytes; ``encoding``: see ``Encoding``.
 
         bits, offset   of the value within it, for what only very old encoders wrote
         """
@@ -153,7 +153,7 @@ class Builder:
         return self._add(kinds.INT, name, size, (word,))
 
     def add_float(self, name: Name, size: int) -> int:
-        """A floating point number of 2, 4, 8, 12 or 16 bytes."""
+        """Append a floating point number of 2, 4, 8, 12 or 16 bytes."""
         _named(name)
         if size not in _FLOAT_SIZES:
             raise ValueError(f"a float has 2, 4, 8, 12 or 16 bytes, not {size}")
@@ -162,27 +162,27 @@ class Builder:
     # ------------------------------------------------------------------ references
 
     def add_ptr(self, target: Ref) -> int:
-        """A pointer."""
+        """Append a pointer."""
         return self._add(kinds.PTR, "", self._ref(target))
 
     def add_typedef(self, name: Name, target: Ref) -> int:
-        """A typedef."""
+        """Append a typedef."""
         return self._add(kinds.TYPEDEF, _named(name), self._ref(target))
 
     def add_volatile(self, target: Ref) -> int:
-        """``volatile``."""
+        """Append ``volatile``."""
         return self._add(kinds.VOLATILE, "", self._ref(target))
 
     def add_const(self, target: Ref) -> int:
-        """``const``."""
+        """Append ``const``."""
         return self._add(kinds.CONST, "", self._ref(target))
 
     def add_restrict(self, target: Ref) -> int:
-        """``restrict``."""
+        """Append ``restrict``."""
         return self._add(kinds.RESTRICT, "", self._ref(target))
 
     def add_type_tag(self, value: Name, target: Ref, *, attribute: bool = False) -> int:
-        """A type tag; with ``attribute`` the text is any attribute (libbpf's type_attr)."""
+        """Append a type tag; with ``attribute`` the text is any attribute (libbpf's type_attr)."""
         target = self._ref(target)
         return self._add(kinds.TYPE_TAG, _named(value), target, kind_flag=attribute)
 
@@ -200,12 +200,12 @@ class Builder:
         return self._add(kinds.DECL_TAG, value, self._ref(target), rest, kind_flag=attribute)
 
     def add_array(self, index_type: Ref, element_type: Ref, nelems: int) -> int:
-        """An array of ``nelems`` elements; mind the order, it is libbpf's."""
+        """Append an array of ``nelems`` elements; mind the order, it is libbpf's."""
         rest = (self._ref(element_type), self._ref(index_type), _unsigned(nelems, "nelems"))
         return self._add(kinds.ARRAY, "", 0, rest)
 
     def add_fwd(self, name: Name, what: str = "struct") -> int:
-        """A forward declaration of a "struct", "union" or "enum" (4 bytes, no values)."""
+        """Append a forward declaration of a "struct", "union" or "enum" (4 bytes, no values)."""
         _named(name)
         if what not in _FWD_KINDS:
             raise ValueError(f"a forward declaration is of {' or '.join(_FWD_KINDS)}, not {what!r}")
@@ -223,7 +223,7 @@ class Builder:
         *,
         bit_fields: bool = False,
     ) -> int:
-        """A struct of ``size`` bytes; "" is anonymous.
+        """Append a struct of ``size`` bytes; "" is anonymous.
 
         members      Member objects, or arguments of ``add_field``; more can be added afterwards
         bit_fields   set kind_flag even if no member is a bit field
@@ -238,11 +238,11 @@ class Builder:
         *,
         bit_fields: bool = False,
     ) -> int:
-        """A union of ``size`` bytes; see ``add_struct``."""
+        """Append a union of ``size`` bytes; see ``add_struct``."""
         return self._composite(kinds.UNION, name, size, members, bit_fields)
 
     def add_field(self, name: Name, target: Ref, bit_offset: int, bit_size: int = 0) -> None:
-        """A member for the struct or union that was added last.
+        """Append a member to the struct or union that was added last.
 
         bit_offset   of the member, in bits; 0 in a union
         bit_size     bits of a bit field, up to 255; 0 for what is none
@@ -282,7 +282,7 @@ class Builder:
         *,
         signed: bool = False,
     ) -> int:
-        """An enum of 32-bit values in 1, 2, 4 or 8 bytes; a negative value makes it signed.
+        """Append an enum of 32-bit values in 1, 2, 4 or 8 bytes; a negative value makes it signed.
 
         Without values it is a forward declaration; more can be added afterwards.
         """
@@ -292,7 +292,7 @@ class Builder:
         return type_id
 
     def add_enum_value(self, name: Name, value: int) -> None:
-        """An enumerator for the enum that was added last: -2³¹ up to 2³² - 1."""
+        """Append an enumerator to the enum that was added last: -2³¹ up to 2³² - 1."""
         at = self._last("enum", kinds.ENUM)
         _named(name)
         if not -(1 << 31) <= value <= _U32:
@@ -308,14 +308,14 @@ class Builder:
         signed: bool = False,
         values: Iterable[EnumValue | tuple[Name, int]] = (),
     ) -> int:
-        """An enum of 64-bit values in 1, 2, 4 or 8 bytes; see ``add_enum``."""
+        """Append an enum of 64-bit values in 1, 2, 4 or 8 bytes; see ``add_enum``."""
         with self._whole(kinds.ENUM64, name, _power_of_two(size, 8), signed) as type_id:
             for value in values:
                 self.add_enum64_value(*_pair(value))
         return type_id
 
     def add_enum64_value(self, name: Name, value: int) -> None:
-        """An enumerator for the 64-bit enum that was added last; negative if that is signed."""
+        """Append an enumerator to the 64-bit enum added last; negative if that is signed."""
         at = self._last("64-bit enum", kinds.ENUM64)
         _named(name)
         signed = bool(self._words[at + 1] & kinds.INFO_KIND_FLAG)
@@ -344,18 +344,18 @@ class Builder:
         return type_id
 
     def add_func_param(self, name: Name, target: Ref) -> None:
-        """A parameter for the signature that was added last; ("", 0) in the end stands for ..."""
+        """Append a parameter to the signature added last; ("", 0) in the end stands for ..."""
         at = self._last("function signature", kinds.FUNC_PROTO)
         type_id = self._ref(target)
         self._extend(at, (self._pool.add(_text(name)), type_id))
 
     def add_func(self, name: Name, linkage: int, proto: Ref) -> int:
-        """A function; ``linkage``: see ``Linkage``."""
+        """Append a function; ``linkage``: see ``Linkage``."""
         _named(name)
         return self._add(kinds.FUNC, name, self._ref(proto), vlen=int(Linkage(linkage)))
 
     def add_var(self, name: Name, linkage: int, target: Ref) -> int:
-        """A variable; ``linkage``: see ``Linkage``."""
+        """Append a variable; ``linkage``: see ``Linkage``."""
         _named(name)
         return self._add(kinds.VAR, name, self._ref(target), (int(Linkage(linkage)),))
 
@@ -365,7 +365,7 @@ class Builder:
         size: int,
         entries: Iterable[DatasecEntry | tuple[Ref, int, int]] = (),
     ) -> int:
-        """A data section of ``size`` bytes. More entries can be added afterwards."""
+        """Append a data section of ``size`` bytes. More entries can be added afterwards."""
         _named(name)
         with self._whole(kinds.DATASEC, name, _unsigned(size, "size")) as type_id:
             for entry in entries:
@@ -375,7 +375,7 @@ class Builder:
         return type_id
 
     def add_datasec_var_info(self, var: Ref, offset: int, size: int) -> None:
-        """Where a variable lies in the data section that was added last, in bytes."""
+        """Append a variable to the data section that was added last; offset and size in bytes."""
         at = self._last("data section", kinds.DATASEC)
         words = (self._ref(var), _unsigned(offset, "offset"), _unsigned(size, "size"))
         self._extend(at, words)
@@ -430,7 +430,7 @@ class Builder:
         return type_id
 
     def _last(self, what: str, *allowed: int) -> int:
-        """First word of the type that was added last, which must be of a kind allowed."""
+        """Return first word of the type that was added last, which must be of a kind allowed."""
         if self._starts:
             at = self._starts[-1]
             if self._words[at + 1] >> INFO_KIND_SHIFT & INFO_KIND_MASK in allowed:

@@ -160,11 +160,11 @@ class BtfExt:
         return self._read(2, relo)
 
     def to_bytes(self) -> bytes:
-        """The section."""
+        """Return the section."""
         return self.data
 
     def moved(self, btf: BTF, id_map: Sequence[int] | np.ndarray) -> BtfExt:
-        """The same for a BTF that this one's was made into.
+        """Rewrite type ids and string offsets for a BTF that this one's was made into.
 
         btf      the new BTF; strings that it lacks are appended to it
         id_map   by type id of this one's BTF: the id in ``btf``
@@ -189,7 +189,7 @@ class BtfExt:
         return replace(self, btf=btf, data=changed)
 
     def moved_from(self, source: BTF, btf: BTF, id_map: Sequence[int] | np.ndarray) -> BtfExt:
-        """As ``moved``, after a look at whether it is ``source`` that this one belongs to."""
+        """As ``moved``; raises ValueError unless ``source`` is the BTF that this one belongs to."""
         if self.btf is not source:
             raise ValueError("the .BTF.ext given belongs to another BTF")
         return self.moved(btf, id_map)
@@ -201,7 +201,7 @@ class BtfExt:
     def _words(
         self, wanted: Callable[[_RecordSpec], Sequence[int]], heads: bool = False
     ) -> np.ndarray:
-        """Positions (in words, int64) of some words of all records, in the order of libbpf.
+        """Return positions (in words, int64) of some words of all records, in the order of libbpf.
 
         heads   whether to give the name of each section of code too, before those of its records
         """
@@ -291,7 +291,7 @@ def _code_sections(
     end: int,
     fail: Callable[..., BtfError],
 ) -> tuple[tuple[int, int, int], ...]:
-    """(position, number of records, bytes of one) of each section of code in a part."""
+    """Return (position, number of records, bytes of one) of each section of code in a part."""
     if start == end:
         return ()
     if end - start < 4:

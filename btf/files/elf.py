@@ -68,7 +68,7 @@ def read_elf(data: bytes | mmap.mmap, path: str | None = None) -> ElfBtf:
 
 
 def _read_any(data: bytes | mmap.mmap, path: str | None) -> Sections:
-    """The same for any ELF file, by pyelftools. Raises BtfError when it is not sound."""
+    """Read any ELF file by pyelftools. Raises BtfError when it is not sound."""
     from elftools.common.exceptions import ELFError  # slow to import, and seldom needed
     from elftools.elf.elffile import ELFFile
 
@@ -100,7 +100,7 @@ def _read_any(data: bytes | mmap.mmap, path: str | None) -> Sections:
 
 
 def btf_section(elf: ElfBtf, path: str | None) -> bytes:
-    """The ``.BTF`` section. Raises DwarfOnlyError or NoBtfError, saying how to get one."""
+    """Return the ``.BTF`` section. Raises DwarfOnlyError or NoBtfError, saying how to get one."""
     if elf.btf is not None:
         return elf.btf
     missing = "ELF file without a .BTF section"
@@ -118,7 +118,7 @@ def release_of_banner(content: bytes) -> str | None:
 
 
 def _modinfo(section: bytes) -> dict[str, str]:
-    """``key=value`` strings of ``.modinfo``; of repeated keys the first."""
+    """Return ``key=value`` strings of ``.modinfo``; of repeated keys the first."""
     info: dict[str, str] = {}
     for entry in section.split(b"\0"):
         key, separator, value = entry.partition(b"=")

@@ -43,7 +43,7 @@ def is_image(data: bytes | memoryview | mmap.mmap) -> bool:
 
 
 def vmlinux_from_image(data: bytes | memoryview | mmap.mmap, *, path: str | None = None) -> bytes:
-    """The vmlinux (an ELF file) in a kernel image: bzImage, EFI zboot, or compressed as it is.
+    """Extract the vmlinux (an ELF file) from a kernel image: bzImage, EFI zboot, or compressed.
 
     data   the image, ``/boot/vmlinuz`` say; an ELF file is given back as it is
 
@@ -64,7 +64,7 @@ def vmlinux_from_image(data: bytes | memoryview | mmap.mmap, *, path: str | None
 def btf_from_image(
     data: bytes | memoryview | mmap.mmap, *, path: str | None = None
 ) -> tuple[bytes, str | None]:
-    """The raw BTF in a kernel image of any kind, and the release that the kernel's banner says.
+    """Extract the raw BTF from a kernel image of any kind, and the release in its banner.
 
     Raises NoBtfError when the kernel has none; else as ``vmlinux_from_image``.
     """
@@ -79,7 +79,7 @@ def btf_from_image(
 
 
 def _kernel(view: memoryview, path: str | None) -> tuple[bytes, bool]:
-    """The kernel in an image, and whether it is an ELF file rather than a flat binary."""
+    """Return the kernel in an image, and whether it is an ELF file rather than a flat binary."""
     if elf.is_elf(view):
         return bytes(view), True
     tried: list[str] = []
@@ -136,7 +136,7 @@ def _flat_btf(content: bytes) -> bytes | None:
 
 
 def _candidates(view: memoryview) -> Iterator[tuple[Compression, int, memoryview]]:
-    """Places where a compressed kernel may begin, the likeliest first."""
+    """Yield places where a compressed kernel may begin, the likeliest first."""
     told = [place for place in (_x86_payload(view), _zboot_payload(view)) if place is not None]
     for start, size in told:
         payload = view[start : start + size]
@@ -155,7 +155,7 @@ def _candidates(view: memoryview) -> Iterator[tuple[Compression, int, memoryview
 
 
 def _x86_payload(view: memoryview) -> tuple[int, int] | None:
-    """(start, bytes) of the payload of a bzImage, by its header."""
+    """Return (start, bytes) of the payload of a bzImage, by its header."""
     if len(view) < _PAYLOAD + 8 or bytes(view[_BOOT_MAGIC : _BOOT_MAGIC + 4]) != b"HdrS":
         return None
     (version,) = struct.unpack_from("<H", view, _BOOT_VERSION)
@@ -167,7 +167,7 @@ def _x86_payload(view: memoryview) -> tuple[int, int] | None:
 
 
 def _zboot_payload(view: memoryview) -> tuple[int, int] | None:
-    """(start, bytes) of the payload of an EFI zboot image."""
+    """Return (start, bytes) of the payload of an EFI zboot image."""
     if len(view) < 64 or bytes(view[:2]) != b"MZ" or bytes(view[4:8]) != b"zimg":
         return None
     start, size = struct.unpack_from("<II", view, 8)

@@ -148,7 +148,7 @@ def _in_memory(data: bytes | memoryview | mmap.mmap) -> bytes | memoryview:
 def _open_btf(
     data: bytes | memoryview, btf_base: bytes | None, base: BTF | None, path: str | None
 ) -> tuple[BTF, str, int]:
-    """Raw BTF on ``base``, its form and its size."""
+    """Open raw BTF on ``base``; returns it, its form and its size."""
     if btf_base is not None:
         return _read_distilled(data, btf_base, base, path), DISTILLED, len(data) + len(btf_base)
     head = parse_header(memoryview(data), path)

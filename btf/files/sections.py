@@ -30,7 +30,7 @@ class Sections:
 
 
 def read_sections(data: bytes | mmap.mmap, wanted: Set[str]) -> Sections | None:
-    """Of a plain ELF file the sections named in ``wanted``; None if the file is anything else."""
+    """Read the sections in ``wanted`` of a plain ELF file; None if the file is anything else."""
     if len(data) < 64 or data[:4] != b"\x7fELF" or data[6] != 1:
         return None
     layout, order = _LAYOUTS.get(data[4]), _ORDERS.get(data[5])

@@ -133,7 +133,7 @@ def parse_header(data: memoryview, path: str | None = None) -> Header:
 
 @functools.lru_cache(maxsize=16)
 def kind_words(layout: bytes, path: str | None = None) -> np.ndarray:
-    """Words of each kind's record: int32 array of shape (KIND_COUNT, 2).
+    """Return the words of each kind's record: int32 array of shape (KIND_COUNT, 2).
 
     Column 0 is the words after the record head, column 1 those of one element; -1 in column 0
     where neither we nor ``layout`` know the kind. Kinds we know are taken from our own table.

@@ -157,7 +157,7 @@ class KindSpec:
 
 
 def role_of(word: str) -> Role:
-    """The role of a word by its name."""
+    """Return the role of a word by its name."""
     if word in ("type", "index_type"):
         return Role.REF
     return Role.NAME if word == "name_off" else Role.VALUE
@@ -244,7 +244,7 @@ def _element_at(spec: KindSpec, role: Role) -> int:
 
 
 def reference_words(spec: KindSpec, vlen: int) -> list[int]:
-    """Positions of the references in a record of that kind, in order."""
+    """Return the positions of the references in a record of that kind, in order."""
     roles = spec.roles + vlen * spec.element_roles
     return [word for word, role in enumerate(roles) if role is Role.REF]
 
@@ -281,13 +281,13 @@ for _spec in SPECS:
 
 
 def info_word(kind: int, vlen: int = 0, kind_flag: bool | int = False) -> int:
-    """The ``info`` word of a type record."""
+    """Return the ``info`` word of a type record."""
     return (INFO_KIND_FLAG if kind_flag else 0) | kind << INFO_KIND_SHIFT | vlen
 
 
 @inlined
 def kind_of(info):  # type: ignore[no-untyped-def]
-    """Kind of a type (int64) whose ``info`` word is given (uint32)."""
+    """Return the kind of a type (int64) whose ``info`` word is given (uint32)."""
     return np.int64((info >> INFO_KIND_SHIFT) & INFO_KIND_MASK)
 
 

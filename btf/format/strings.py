@@ -149,7 +149,7 @@ def find_string(strings, slots, buffer, start, h):  # type: ignore[no-untyped-de
 
 @compiled
 def find_text(strings, slots, text):  # type: ignore[no-untyped-def]
-    """Offset in ``strings`` of the string that ``text`` (with its NUL) is, or -1."""
+    """Return the offset in ``strings`` of the string that ``text`` (with its NUL) is, or -1."""
     h, _ = hash_string(text, np.int64(0))
     return find_string(strings, slots, text, np.int64(0), h)
 
@@ -194,7 +194,7 @@ def note_strings(strings, bits):  # type: ignore[no-untyped-def]
 
 @compiled
 def count_strings(strings):  # type: ignore[no-untyped-def]
-    """Number of NUL-terminated strings in a section."""
+    """Return the number of NUL-terminated strings in a section."""
     count = 0
     for at in range(len(strings)):
         if strings[at] == 0:

@@ -130,16 +130,16 @@ class BTF:
         return ((info >> kinds.INFO_KIND_SHIFT) & kinds.INFO_KIND_MASK).astype(np.uint8)
 
     def type_section(self) -> bytes:
-        """The own types in the byte order of the file."""
+        """Return the own types in the byte order of the file."""
         words = self.words if self.byteorder == NATIVE else self.words.byteswap()
         return words.tobytes()
 
     def string_section(self) -> bytes:
-        """The own strings."""
+        """Return the own strings."""
         return self.strings.tobytes()
 
     def to_bytes(self) -> bytes:
-        """The whole file: a 24-byte header (32 with a layout section), types, strings."""
+        """Return the whole file: a 24-byte header (32 with a layout section), types, strings."""
         return hdr.pack(
             self.byteorder, self.flags, self.type_section(), self.string_section(), self.layout
         )
@@ -156,25 +156,25 @@ class BTF:
         raise BtfError(f"string offset {offset} is beyond {self.str_end}", self.path, "strings")
 
     def string(self, offset: int) -> str:
-        """The string at a global offset; bytes that are no UTF-8 as backslash escapes."""
+        """Return the string at a global offset; bytes that are no UTF-8 as backslash escapes."""
         return self.string_bytes(offset).decode("utf-8", "backslashreplace")
 
     def __len__(self) -> int:
-        """Number of types, void and the bases' included: one more than the last type id."""
+        """Return number of types, void and the bases' included: one more than the last type id."""
         return self.type_end
 
     def __iter__(self) -> Iterator[Type]:
-        """All types in order of id, beginning with void."""
+        """Go through all types in order of id, beginning with void."""
         return (self[type_id] for type_id in range(self.type_end))
 
     def __getitem__(self, type_id: int) -> Type:
-        """The type with this id. Raises IndexError."""
+        """Return the type with this id. Raises IndexError."""
         from .objects import type_at
 
         return type_at(self, type_id)
 
     def own_types(self) -> Iterator[Type]:
-        """The types that this BTF holds itself, in order of id: not its base's, nor void."""
+        """Go through the types that this BTF holds itself, in order of id: no base's, nor void."""
         return (self[type_id] for type_id in range(self.start_id, self.type_end))
 
     @overload
@@ -206,7 +206,7 @@ class BTF:
     def find_all(self, name: str | bytes, kind: int | None = None) -> list[Type]: ...
 
     def find_all(self, name: str | bytes, kind: int | type[Type] | None = None) -> list[Type]:  # type: ignore[misc]
-        """All types called ``name``, in order of id, the bases' included; see ``find``.
+        """Find all types called ``name``, in order of id, the bases' included; see ``find``.
 
         The name "" gives the types that have none.
         """
@@ -229,7 +229,7 @@ class BTF:
         return resolve(self[of] if isinstance(of, int) else of)
 
     def size_of(self, of: int | Type) -> int:
-        """Bytes that a value of this type takes.
+        """Return the bytes that a value of this type takes.
 
         Raises BtfError for what has no size: void, functions, forward declarations.
         """
@@ -238,7 +238,7 @@ class BTF:
         return size_of(self[of] if isinstance(of, int) else of)
 
     def align_of(self, of: int | Type) -> int:
-        """Alignment in bytes as libbpf tells it: 1 for a struct that is laid out as packed.
+        """Return alignment in bytes as libbpf tells it: 1 for a struct that is laid out as packed.
 
         Alignment attributes are not part of BTF. Raises BtfError for what has no alignment.
         """
@@ -288,12 +288,12 @@ class HasBase(Protocol):
 
 
 def base_of(given: BTF | HasBase) -> BTF | None:
-    """The base that is meant: ``given`` itself, or the one that it was made of."""
+    """Return the base that is meant: ``given`` itself, or the one that it was made of."""
     return given if isinstance(given, BTF) else given.base
 
 
 def freeze(array: np.ndarray) -> np.ndarray:
-    """The same array, read-only: one type for the kernels, whether from a file or made here."""
+    """Make an array read-only: compiled functions then see one type, whatever it comes from."""
     if array.flags.writeable:
         array = array.view()
         array.setflags(write=False)
@@ -301,7 +301,7 @@ def freeze(array: np.ndarray) -> np.ndarray:
 
 
 def unknown_kind_error(level: BTF) -> UnsupportedError:
-    """The refusal for a BTF with kinds whose meaning is not known."""
+    """Make the error for a BTF with kinds whose meaning is not known."""
     index = int(np.flatnonzero(level.own_kinds > kinds.MAX_KIND)[0])
     return UnsupportedError(
         f"kind {level.own_kinds[index]} is described by the layout section only: "
@@ -394,7 +394,7 @@ def read_sections(
 
 
 def _check_funcs_on_base(split: BTF) -> None:
-    """A FUNC's prototype may lie in the base: check it is one (the scan sees own types only)."""
+    """Check that FUNCs whose type is in the base refer to a FUNC_PROTO: the scan cannot see it."""
     starts = split.offsets[:-1].astype(np.int64)
     own = starts[split.own_kinds == kinds.FUNC]
     protos = split.words[own + 2]

@@ -17,7 +17,7 @@ from .btf import BTF
 
 
 def columns(btf: BTF) -> dict[str, np.ndarray]:
-    """One entry per own type (T of them), in order of type id:
+    """Make a dict of arrays with an entry per own type (T of them), in order of type id:
 
     kind      uint8, see ``btf.kinds``
     vlen      uint32, as in the info word (a FUNC's is its linkage)
@@ -38,7 +38,7 @@ def columns(btf: BTF) -> dict[str, np.ndarray]:
 
 
 def kind_totals(btf: BTF) -> tuple[np.ndarray, np.ndarray]:
-    """Own types of each kind, and the bytes of their records: int64, by kind."""
+    """Return the own types of each kind, and the bytes of their records: int64, by kind."""
     totals = np.zeros((2, KIND_COUNT), np.int64)
     _add_up(btf.words, btf.offsets, totals)
     return totals[0], totals[1]

@@ -53,13 +53,13 @@ class Records(Protocol):
         """Bytes of a pointer."""
 
     def head(self, type_id: int) -> tuple[int, int]:
-        """Kind, and the third word of the record: a size, or the id of another type."""
+        """Return the kind, and the third word of the record: a size, or the id of another type."""
 
     def array(self, type_id: int) -> tuple[int, int]:
-        """Of an ARRAY: id of the elements' type, and how many there are."""
+        """Return the id of the elements' type of an ARRAY, and how many there are."""
 
     def error(self, message: str, type_id: int) -> BtfError:
-        """What is to be raised about a type."""
+        """Make the error to be raised about a type."""
 
 
 class _RecordsOf:
@@ -88,7 +88,7 @@ class _RecordsOf:
 
 
 def follow(records: Records, type_id: int, through: Set[int] = TRANSPARENT) -> int:
-    """The id of the first type behind ``type_id`` whose kind is not in ``through``.
+    """Return the id of the first type behind ``type_id`` whose kind is not in ``through``.
 
     Raises BtfError when types refer to each other in a circle.
     """
@@ -118,7 +118,7 @@ def element(records: Records, type_id: int, through: Set[int] = TRANSPARENT) -> 
 
 
 def value_size(records: Records, type_id: int, through: Set[int] = TRANSPARENT) -> int | None:
-    """Bytes of a value of a type; None for what has no size: void, functions, declarations.
+    """Return bytes of a value of a type; None for what has no size: void, functions, declarations.
 
     Raises BtfError when types refer to each other in a circle.
     """
@@ -130,7 +130,7 @@ def value_size(records: Records, type_id: int, through: Set[int] = TRANSPARENT) 
 
 
 def resolve(start: Type) -> Type:
-    """The type behind typedefs, const, volatile, restrict, type tags and a variable's name.
+    """Return the type behind typedefs, const, volatile, restrict, type tags and a variable's name.
 
     Raises BtfError when they refer to each other in a circle.
     """
@@ -139,7 +139,7 @@ def resolve(start: Type) -> Type:
 
 
 def size_of(start: Type) -> int:
-    """Bytes that a value of this type takes.
+    """Return the bytes that a value of this type takes.
 
     Raises BtfError for what has no size: void, functions, forward declarations.
     """
@@ -189,7 +189,7 @@ def align_of(start: Type) -> int:
 
 
 def pointer_size(btf: BTF) -> int:
-    """Bytes of a pointer: those of ``long``, 4 or 8; 8 when no type tells."""
+    """Return the bytes of a pointer: those of ``long``, 4 or 8; 8 when no type tells."""
     found = (btf[i] for name in _LONGS for i in ids_by_name(btf, name, (kinds.INT,)))
     sizes = [(t.id, t.size) for t in found if isinstance(t, Int) and t.size in (4, 8)]
     return min(sizes)[1] if sizes else _DEFAULT_POINTER_SIZE

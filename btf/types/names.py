@@ -46,7 +46,7 @@ class StringTable:
         return cls(strings, slots, repeats)
 
     def find(self, text: bytes) -> int:
-        """Offset of the first string equal to ``text``, or -1; never of the empty one."""
+        """Find the offset of the first string equal to ``text``, or -1; never of the empty one."""
         return int(find_text(self.strings, self.slots, np.frombuffer(text + b"\0", np.uint8)))
 
     def find_everywhere(self, text: bytes) -> list[int]:
@@ -82,7 +82,7 @@ class OwnNames:
         return cls(order, offsets, _begin_strings(btf, np.unique(offsets)))
 
     def at(self, offset: int) -> np.ndarray:
-        """Own types (0-based) whose name is at a string offset, in order of id."""
+        """Return the own types (0-based) whose name is at a string offset, in order of id."""
         wanted = np.uint32(offset)
         first = np.searchsorted(self.offsets, wanted, "left")
         return self.order[first : np.searchsorted(self.offsets, wanted, "right")]
@@ -112,7 +112,7 @@ def string_offsets(btf: BTF, text: bytes) -> list[int]:
 
 
 def ids_by_name(btf: BTF, name: str | bytes, wanted: Iterable[int] | None = None) -> list[int]:
-    """Ids of all types called ``name``, base first, in order of id.
+    """Return the ids of all types called ``name``, base first, in order of id.
 
     name    "" stands for the types without a name
     wanted  kinds (numbers) that count; all when None
@@ -147,7 +147,7 @@ def _kinds(btf: BTF, own: np.ndarray) -> np.ndarray:
 
 
 def _anonymous(btf: BTF) -> np.ndarray:
-    """Own types (0-based) whose name is the empty string, wherever that stands."""
+    """Return the own types (0-based) whose name is the empty string, wherever that stands."""
     names = btf.words[btf.offsets[:-1]]
     empty = names == 0
     for level in btf.levels:

@@ -304,7 +304,7 @@ class Composite(_Sized, Type):
         )
 
     def member(self, name: str) -> Member:
-        """The member of a name, looked for in anonymous structs and unions inside as well.
+        """Find the member of a name, also inside anonymous structs and unions.
 
         The member's ``bit_offset`` is from the beginning of this type. Raises KeyError.
         """

@@ -127,19 +127,19 @@ class Type:
         return tuple(self.btf.words[self._at : int(self.btf.offsets[index + 1])].tolist())
 
     def resolve(self) -> Type:
-        """What is behind typedefs and modifiers: see ``btf.BTF.resolve``."""
+        """Return what is behind typedefs and modifiers: see ``btf.BTF.resolve``."""
         return self.btf.resolve(self)
 
     def brief(self) -> str:
-        """The type in a line about another one: ``[7] struct list_head``."""
+        """Return the type in a line about another one: ``[7] struct list_head``."""
         return f"[{self.id}] {spell(self)}"
 
     def _word(self, position: int) -> int:
-        """A word after the head."""
+        """Return the word at ``position`` after the head."""
         return int(self.btf.words[self._at + HEAD_WORDS + position])
 
     def _rows(self, width: int) -> list[list[int]]:
-        """The vlen elements of the record."""
+        """Return the vlen elements of the record."""
         first = self._at + HEAD_WORDS
         flat = self.btf.words[first : first + self.vlen * width]
         rows: list[list[int]] = flat.reshape(-1, width).tolist()
@@ -153,7 +153,7 @@ class Type:
         return ""
 
     def _spell(self, depth: int) -> str:
-        """The spelling, no further than ``depth`` references away; see ``spell``."""
+        """Return the spelling, no further than ``depth`` references away; see ``spell``."""
         return self.name or "..."
 
     def __repr__(self) -> str:
@@ -185,7 +185,7 @@ class Reference(Type):
         return self._spell_around(self.type._spell(depth - 1))
 
     def _spell_around(self, target: str) -> str:
-        """The spelling, given that of the type referred to."""
+        """Return the spelling, given that of the type referred to."""
         return target
 
 
@@ -199,7 +199,7 @@ class Unknown(Type):
 
 
 def locate(btf: BTF, type_id: int) -> tuple[BTF, int]:
-    """The BTF that holds the type of a global id, and the first word of its record there.
+    """Return the BTF that holds the type of a global id, and the first word of its record there.
 
     Void is held by the first base and has no record. Raises IndexError when there is no such type.
     """
@@ -215,7 +215,7 @@ def locate(btf: BTF, type_id: int) -> tuple[BTF, int]:
 
 
 def type_at(btf: BTF, type_id: int) -> Type:
-    """The type of a global id. Raises IndexError when there is none."""
+    """Return the type of a global id. Raises IndexError when there is none."""
     owner, at = locate(btf, type_id)
     if type_id == 0:
         return _classes[kinds.VOID](owner, 0, 0, [0, 0, 0])
@@ -225,14 +225,14 @@ def type_at(btf: BTF, type_id: int) -> Type:
 
 
 def signed(value: int, bits: int = 32) -> int:
-    """The two's complement reading of an unsigned word."""
+    """Return the two's complement reading of an unsigned word."""
     return value - (1 << bits) if value >> (bits - 1) else value
 
 
 def enum_values(
     words: Sequence[int], first: int, kind: int, vlen: int, kind_flag: bool
 ) -> Iterator[tuple[int, int]]:
-    """(name_off, value) of each enumerator, signed where kind_flag says so.
+    """Return (name_off, value) of each enumerator, signed where kind_flag says so.
 
     first   position of the first enumerator in ``words``
     """
@@ -243,7 +243,7 @@ def enum_values(
 
 
 def kinds_of(wanted: int | type[Type] | None) -> tuple[int, ...] | None:
-    """The kind numbers that a class or a number stands for; None for all."""
+    """Return the kind numbers that a class or a number stands for; None for all."""
     if wanted is None:
         return None
     if isinstance(wanted, int):
