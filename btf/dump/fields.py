@@ -141,6 +141,14 @@ def elements(r: Record, names: Names) -> Iterator[Values]:
             yield names[words[at]], words[at + 1]
 
 
+def element_texts(r: Record, names: Names, template: str, bitfield: str) -> list[str]:
+    """Put the elements of a type into a template; members that are bit-fields into ``bitfield``."""
+    if r.kind in kinds.COMPOSITES and r.kind_flag:
+        by_length = {3: template, 4: bitfield}
+        return [by_length[len(values)] % values for values in elements(r, names)]
+    return [template % values for values in elements(r, names)]
+
+
 def records(btf: BTF) -> Iterator[tuple[int, Record]]:
     """Go through the own types: (id, record) of each."""
     words: list[int] = btf.words.tolist()

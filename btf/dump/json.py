@@ -71,14 +71,11 @@ _SIGN_BITS = 0xFFFFFFFF_00000000
 
 def _elements(record: Record, names: Names) -> list[str]:
     template = _ELEMENT[record.kind]
-    if record.kind in kinds.COMPOSITES and record.kind_flag:
-        by_length = {3: template, 4: _BITFIELD}
-        return [by_length[len(values)] % values for values in fields.elements(record, names)]
     if kinds.ENUM_BITS[record.kind] == 32 and not record.kind_flag:
         # bpftool extends the sign of an unsigned 32-bit value: 0xffffffff becomes 2**64 - 1.
         values = ((name, int(value)) for name, value in fields.elements(record, names))
         return [template % (name, v | _SIGN_BITS if v >> 31 else v) for name, v in values]
-    return [template % values for values in fields.elements(record, names)]
+    return fields.element_texts(record, names, template, _BITFIELD)
 
 
 def _unknown(btf: BTF, type_id: int, record: Record, names: Names) -> str:

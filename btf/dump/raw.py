@@ -49,16 +49,13 @@ _LONG_LONG_SUFFIX = ("ULL", "LL")  # of 64-bit values, by kind_flag
 
 def _element_lines(btf: BTF, record: Record, names: Names) -> list[str]:
     template = _ELEMENT[record.kind]
-    if record.kind in kinds.COMPOSITES and record.kind_flag:
-        by_length = {3: template, 4: _BITFIELD}
-        return [by_length[len(values)] % values for values in fields.elements(record, names)]
     if kinds.ENUM_BITS[record.kind] == 64:
         template += _LONG_LONG_SUFFIX[record.kind_flag]
     elif record.kind == kinds.DATASEC:
         return [
             template % v + _named(btf, int(v[0]), names) for v in fields.elements(record, names)
         ]
-    return [template % values for values in fields.elements(record, names)]
+    return fields.element_texts(record, names, template, _BITFIELD)
 
 
 def _named(btf: BTF, type_id: int, names: Names) -> str:

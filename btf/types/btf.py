@@ -1,7 +1,7 @@
 """A parsed BTF as a columnar table, and the checks that make it safe to use.
 
 ``parse`` is the only way in for untrusted bytes. It checks every id, offset, vlen and string in
-one pass before anything else looks at them: kernels that run later have no bounds checks.
+one pass before anything else looks at them: compiled functions have no bounds checks.
 """
 
 from __future__ import annotations

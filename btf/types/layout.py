@@ -13,6 +13,7 @@ written down again as C is another question: see ``dump.c_layout``.
 from __future__ import annotations
 
 from collections.abc import Set
+from itertools import permutations
 from typing import TYPE_CHECKING, Protocol
 
 from ..errors import BtfError
@@ -26,19 +27,8 @@ if TYPE_CHECKING:
     from .btf import BTF
 
 # Spellings of C's long, whose size is that of a pointer in every data model of the kernel.
-_LONGS = (
-    "long",
-    "long int",
-    "int long",
-    "unsigned long",
-    "long unsigned",
-    "unsigned long int",
-    "unsigned int long",
-    "long unsigned int",
-    "long int unsigned",
-    "int unsigned long",
-    "int long unsigned",
-)
+_WORDS_OF_LONG = (("long",), ("long", "int"), ("unsigned", "long"), ("unsigned", "long", "int"))
+_LONGS = [" ".join(order) for words in _WORDS_OF_LONG for order in permutations(words)]
 _DEFAULT_POINTER_SIZE = 8
 _SCALARS = kinds.SCALARS | kinds.ENUMS
 _RESOLVED = TRANSPARENT | {kinds.VAR}  # what ``resolve`` looks behind
@@ -130,19 +120,13 @@ def value_size(records: Records, type_id: int, through: Set[int] = TRANSPARENT) 
 
 
 def resolve(start: Type) -> Type:
-    """Return the type behind typedefs, const, volatile, restrict, type tags and a variable's name.
-
-    Raises BtfError when they refer to each other in a circle.
-    """
+    """See ``BTF.resolve``."""
     found = follow(_RecordsOf(start.btf), start.id, _RESOLVED)
     return start if found == start.id else type_at(start.btf, found)
 
 
 def size_of(start: Type) -> int:
-    """Return the bytes that a value of this type takes.
-
-    Raises BtfError for what has no size: void, functions, forward declarations.
-    """
+    """See ``BTF.size_of``."""
     records = _RecordsOf(start.btf)
     size = value_size(records, start.id, _SIZED_AS_TARGET)
     if size is None:
@@ -152,11 +136,7 @@ def size_of(start: Type) -> int:
 
 
 def align_of(start: Type) -> int:
-    """Alignment in bytes, as far as BTF tells: 1 for a struct or union that is laid out as packed.
-
-    Scalars are aligned to their size, but no more than a pointer is. Alignment attributes are not
-    part of BTF. Raises BtfError for what has no alignment.
-    """
+    """See ``BTF.align_of``. Scalars are aligned to their size, but no more than a pointer is."""
     # Depth first, without recursion: a struct's members come before the struct itself.
     records = _RecordsOf(start.btf)
     known: dict[int, int] = {}
