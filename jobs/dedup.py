@@ -36,8 +36,7 @@ def main(options: argparse.Namespace) -> int:
     """Run the command."""
     from pipeline.dedup import dedup_files
 
-    reporter = Reporter()
-    try:
+    with Reporter() as reporter:
         report = dedup_files(
             options.base,
             options.file,
@@ -45,8 +44,6 @@ def main(options: argparse.Namespace) -> int:
             announce=reporter.announce,
             progress=lambda done, failed, of: reporter.progress("dedup", done, failed, of),
         )
-    finally:
-        reporter.clear()
     if options.json:
         facts = {
             **report.summary.as_json(),

@@ -10,8 +10,8 @@ from .text import Reporter
 
 DESCRIPTION = """\
 Print the types of one file. FILE is raw BTF (.btf), an ELF file with a .BTF section (.ko, vmlinux),
-either of them perhaps compressed with zstd, xz or gzip, or a kernel image (vmlinuz). Split BTF
-needs its base; printed are the types that FILE itself holds.
+either of them perhaps compressed with zstd, xz or gzip, a kernel image (vmlinuz), or a package with
+one of these. Split BTF needs its base; printed are the types that FILE itself holds.
 """
 
 

@@ -118,8 +118,7 @@ def main(options: argparse.Namespace) -> int:
     from pipeline.model.options import RunOptions
     from pipeline.run import run
 
-    reporter = Reporter()
-    try:
+    with Reporter() as reporter:
         report = run(
             RunOptions(
                 sources=tuple(options.source),
@@ -138,22 +137,14 @@ def main(options: argparse.Namespace) -> int:
             announce=reporter.announce,
             progress=reporter.progress,
         )
-    finally:
-        reporter.clear()
     if options.json:
         print_json(_as_json(report))
     else:
         for kernel in report.kernels:
             print("\n".join(_kernel_lines(kernel, report.out)))
-        print(f"{report.total_seconds:.1f} s in all{_on(report)}")
+        workers = f", on {report.engine} with {plural(report.workers, 'worker')}"
+        print(f"{report.total_seconds:.1f} s in all{workers if report.workers else ''}")
     return 1 if any(kernel.summary.failed for kernel in report.kernels) else 0
-
-
-def _on(report: RunReport) -> str:
-    """Who worked, if anybody did."""
-    if not report.workers:
-        return ""
-    return f", on {report.engine} with {plural(report.workers, 'worker')}"
 
 
 def _kernel_lines(kernel: KernelReport, out: str) -> list[str]:

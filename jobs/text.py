@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, TextIO
+from typing import Any, Self, TextIO
 
 from pipeline.model.summary import FailedInput, ModuleSize, WorkSummary
 
@@ -133,6 +133,12 @@ class Reporter:
         self._interval_seconds = 0.1 if self._terminal else 5.0
         self._last = time.monotonic()
         self._drawn = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.clear()
 
     def announce(self, message: str) -> None:
         """Say something now."""

@@ -228,7 +228,7 @@ class Explanations(Tables):
             return answer(OWN, copies=self._copies(module, found.id))
         cause = causes[leads_to.id]
         row = next(stayed for stayed in cause.stayed if stayed.type_id == leads_to.id)
-        cause = _with_users(cause, split)
+        cause = replace(cause, users=tuple(islice(_users(split, cause.type_id), MAX_USERS)))
         if leads_to.id == found.id:
             return answer(STAYED, cause=cause, row=row)
         if found.name and found.kind not in (btf.kinds.TYPE_TAG, btf.kinds.DECL_TAG):
@@ -340,12 +340,8 @@ def _by_id(split: btf.BTF, type_id: int) -> btf.Type:
         raise QueryError(str(error)) from error
 
 
-def _with_users(cause: Cause, split: btf.BTF) -> Cause:
-    """The same with ``users`` filled: own named types that refer to it, by way of unnamed ones."""
-    return replace(cause, users=tuple(islice(_users(split, cause.type_id), MAX_USERS)))
-
-
 def _users(split: btf.BTF, type_id: int) -> Iterator[str]:
+    """Who refers to a type: own named types, directly or by way of unnamed ones."""
     for own in split.own_types():
         if own.name and own.id != type_id and not isinstance(own, btf.TypeTag | btf.DeclTag):
             leads_to, way = way_to(own, (type_id,))

@@ -16,7 +16,7 @@ from types import MappingProxyType
 from btf.compiled.huge_pages import alloc_huge
 from btf.files.decompress import FOR_FILES, DecompressError, find
 
-from ..model.errors import SourceError
+from ..model.errors import InputError, SourceError
 from ..model.records import COMPRESSION, UNREADABLE
 from .remote import is_uri, read_remote
 
@@ -25,16 +25,8 @@ _CHUNK_BYTES = 64 << 10
 _LARGE_BYTES = 64 << 20  # from here on a file is mapped where that will do
 
 
-class ReadError(Exception):
-    """An input that cannot be read: bad input, not a bug. ``kind``: see records.ERROR_KINDS."""
-
-    def __init__(self, kind: str, message: str) -> None:
-        super().__init__(kind, message)
-        self.kind = kind
-        self.message = message
-
-    def __str__(self) -> str:
-        return self.message
+class ReadError(InputError):
+    """A file that cannot be read or decompressed."""
 
 
 def read_input(path: str) -> bytes:

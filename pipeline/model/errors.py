@@ -31,5 +31,17 @@ class QueryError(CommandError):
     """A query that cannot be answered as it was put."""
 
 
+class InputError(Exception):
+    """One input cannot be worked on: bad input, not a bug. ``kind``: see records.ERROR_KINDS."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(kind, message)
+        self.kind = kind
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message
+
+
 class InternalError(Exception):
     """A bug in splitbtf: the run stops. Carries the module and the traceback as text."""

@@ -43,11 +43,6 @@ def looks_like_input(file_name: str) -> bool:
     return file_name.endswith(MODULE_SUFFIXES) or looks_like_base(file_name)
 
 
-def looks_like_module(file_name: str) -> bool:
-    """Whether a file in a source folder is taken for a module by its name."""
-    return file_name.endswith(MODULE_SUFFIXES) and not looks_like_base(file_name)
-
-
 def looks_like_base(file_name: str) -> bool:
     """Whether a file is taken for a kernel's vmlinux by its name."""
     return BASE_NAME.fullmatch(file_name) is not None

@@ -69,7 +69,9 @@ class PackageUnpacker:
 
     def prepare(self, kernel: KernelInput) -> None:
         """Begin to unpack what a kernel surely needs."""
-        if kernel.name not in self._kernels and _is_packaged(kernel):
+        modules = kernel.modules
+        files = (*kernel.bases[:1], *modules, *(m.debug for m in modules if m.debug))
+        if kernel.name not in self._kernels and any(file.package is not None for file in files):
             self._kernels[kernel.name] = coming = _Unpacking()
             self._thread.submit(self._fill, kernel, coming)
 
@@ -128,7 +130,11 @@ class PackageUnpacker:
                 base.set_result(file)
 
         staged = _unpack(files, folder, "file", on_file, self._closed.is_set)
-        modules = [_with_size(file) for file in staged if isinstance(file, ModuleInput)]
+        modules = [
+            replace(file, file_bytes=os.stat(file.unpacked).st_size) if file.unpacked else file
+            for file in staged
+            if isinstance(file, ModuleInput)
+        ]
         wanted = [module.debug for module in modules if module.debug and self._needs_debug(module)]
         debug = {
             file.path: file
@@ -140,28 +146,14 @@ class PackageUnpacker:
         )
 
     def _needs_debug(self, module: ModuleInput) -> bool:
+        """Whether BTF has to be made of the module's DWARF: always, or where there certainly is
+        no section ``.BTF``, whose name is nowhere in the file."""
         if module.problem is not None or self._encode == ENCODE_NONE:
             return False
-        return self._encode == ENCODE_ALL or _lacks_btf(module)
-
-
-def _is_packaged(kernel: KernelInput) -> bool:
-    files = (*kernel.bases[:1], *kernel.modules, *(m.debug for m in kernel.modules if m.debug))
-    return any(file.package is not None for file in files)
-
-
-def _with_size(module: ModuleInput) -> ModuleInput:
-    if module.unpacked is None:
-        return module
-    return replace(module, file_bytes=os.stat(module.unpacked).st_size)
-
-
-def _lacks_btf(module: ModuleInput) -> bool:
-    """Whether a module certainly has no section ``.BTF``: its name is nowhere in the file."""
-    try:
-        return b".BTF\0" not in read_input(module.content_path)
-    except ReadError:
-        return False  # what is wrong with it is said when it is worked on
+        try:
+            return self._encode == ENCODE_ALL or b".BTF\0" not in read_input(module.content_path)
+        except ReadError:
+            return False  # it is reported when the module is worked on
 
 
 def _unpack(

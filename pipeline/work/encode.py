@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 
 from ..engine.isolation import die_with
+from ..model.errors import InputError
 from ..model.records import ENCODE_FAILED, ENCODE_TIMEOUT, NO_ENCODER
 
 COMMAND = "pahole"
@@ -27,16 +28,8 @@ _INSTALL = "install pahole 1.16 or newer (Debian: apt-get install dwarves) and r
 _MAX_SAID = 500  # characters of what pahole says that are worth repeating
 
 
-class EncodeError(Exception):
-    """No BTF could be made of a file. ``kind``: see records.ERROR_KINDS."""
-
-    def __init__(self, kind: str, message: str) -> None:
-        super().__init__(kind, message)
-        self.kind = kind
-        self.message = message
-
-    def __str__(self) -> str:
-        return self.message
+class EncodeError(InputError):
+    """No BTF could be made of a file."""
 
 
 @dataclass(frozen=True, slots=True)
