@@ -192,13 +192,19 @@ def _deduplicate(
     if describer is None and module.debug is None and context.options.encode != ENCODE_ALL:
         brief = btf.dedup_bytes(data, index)
         if brief is not None:
-            facts |= brief._asdict() | {
-                "status": DONE,
-                "form": btf.STANDALONE,
-                "input_bytes": len(data),
-                "bytes_out": len(brief.content),
-            }
-            return facts.pop("content"), None, {}
+            facts.update(
+                status=DONE,
+                form=btf.STANDALONE,
+                input_bytes=len(data),
+                types_in=brief.types_in,
+                type_bytes_in=brief.type_bytes_in,
+                string_bytes_in=brief.string_bytes_in,
+                bytes_out=len(brief.content),
+                types_out=brief.types_out,
+                type_bytes_out=brief.type_bytes_out,
+                string_bytes_out=brief.string_bytes_out,
+            )
+            return brief.content, None, {}
     opened = open_input(module, data, index, context, facts["path"])
     found = opened.module
     facts.update(
