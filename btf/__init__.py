@@ -25,6 +25,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+__version__ = "0.1.0"  # of the whole distribution: pyproject.toml takes it from here
+
 # (package, name) by public name, out of the stub that tells type checkers the same. Something is
 # imported when it is used for the first time: a command that deduplicates starts without what
 # dumps, edits or compares.

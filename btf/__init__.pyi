@@ -96,3 +96,5 @@ from .unmerged.find import UnmergedType as UnmergedType
 from .unmerged.find import unmerged_types as unmerged_types
 from .unmerged.names import BaseNames as BaseNames
 from .warmup import warm_up as warm_up
+
+__version__: str

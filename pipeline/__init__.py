@@ -16,4 +16,4 @@ part     one Parquet file of one table
 manifest the file that makes a kernel's parts visible to readers
 """
 
-__version__ = "0.1.0"
+from btf import __version__ as __version__

@@ -17,6 +17,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import splitbtf_start
+
 from .. import __version__
 from ..model.base import Announce
 from ..model.engine import Item, Result, WorkerDied, WorkFunction
@@ -58,6 +60,7 @@ class OnRay:
         prepare: Callable[[], None] | None = None,
         announce: Announce | None = None,
     ) -> None:
+        _check_home()
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
         self._folder: str | None = None
         self._node: Any = None
@@ -87,10 +90,11 @@ class OnRay:
             self.close()
             raise
         # Deaths are dealt with by scheduler.py, which knows what to do about them.
-        self._task = ray.remote(num_cpus=1, max_retries=0)(function)
+        task = ray.remote(num_cpus=1, max_retries=0)(splitbtf_start.call)
+        self._function = function
+        self._task = task.options(name=function.__name__)
         # Worker processes start and import while the first kernel is being prepared.
-        preparing = ray.remote(num_cpus=1, max_retries=0)(_prepare)
-        self._preparing = [preparing.remote(prepare) for _ in range(self.workers)]
+        self._preparing = [task.remote(_prepare, prepare) for _ in range(self.workers)]
         self._running: list[Any] = []
 
     def _start(self, workers: int) -> None:
@@ -128,7 +132,7 @@ class OnRay:
         pass  # the object goes with the last reference to it
 
     def submit(self, item: Item, shared: Any, options: Any) -> Any:
-        ticket = self._task.remote(item, shared, options)
+        ticket = self._task.remote(self._function, item, shared, options)
         self._running.append(ticket)
         return ticket
 
@@ -164,7 +168,7 @@ class OnRay:
         if self._is_ours:
             return True
         here = _stat_signatures(paths)
-        asked = self._on_each_node(_stat_signatures, paths).values()
+        asked = self._on_each_node(splitbtf_start.call, _stat_signatures, paths).values()
         try:
             return all(there == here for there in self._ray.get([*asked], timeout=_PROBE_SECONDS))
         except self._ray.exceptions.RayError:
@@ -188,6 +192,7 @@ class OnRay:
 
         def program() -> str:  # inside of another, it is sent as it is, not by its name
             try:
+                import splitbtf_start  # noqa: F401  # from here on, pipeline is ours there too
                 from pipeline.model.program import program_sha256
             except ImportError as error:
                 return f"has no splitbtf that could be imported ({error})"
@@ -211,6 +216,18 @@ class OnRay:
                 ray_node.stop(self._node)
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _check_home() -> None:
+    """Raise EngineError if workers would import another splitbtf than this process has."""
+    import pipeline
+
+    here = os.path.dirname(os.path.dirname(os.path.abspath(pipeline.__file__)))
+    if not os.path.samefile(here, splitbtf_start.HOME):
+        raise EngineError(
+            f"this is the splitbtf in {here}, but Ray's workers would use the one in "
+            f"{splitbtf_start.HOME}, which is installed; install this one, or use --engine local"
+        )
 
 
 def _prepare(prepare: Callable[[], None] | None) -> None:

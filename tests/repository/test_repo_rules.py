@@ -12,14 +12,16 @@ from pathlib import Path
 
 import pytest
 
+import btf
 from jobs.cli import parser
 from pipeline import __version__
 from support.paths import ROOT
 
 # Dependencies point one way: jobs -> pipeline -> btf.
+ON_RAY = {"ray", "splitbtf_start"}
 MAY_IMPORT = {
     "btf": {"btf", "numba", "numpy", "llvmlite", "elftools", "lz4", "zstandard"},
-    "pipeline": {"btf", "duckdb", "pipeline", "numpy", "pyarrow", "ray", "zstandard"},
+    "pipeline": {"btf", "duckdb", "pipeline", "numpy", "pyarrow", "zstandard", *ON_RAY},
     "jobs": {"jobs", "pipeline"},
 }
 SOURCES = sorted(path for package in MAY_IMPORT for path in (ROOT / package).glob("**/*.py"))
@@ -110,15 +112,21 @@ def test_links_lead_somewhere() -> None:
 
 
 def test_one_version() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert project["version"] == __version__
-    assert f"## {__version__}" in (ROOT / "CHANGELOG.md").read_text()
+    """It is written down once; everything else asks for it."""
+    text = (ROOT / "pyproject.toml").read_text()
+    tables = tomllib.loads(text)
+    assert tables["project"]["dynamic"] == ["version"] and f'"{btf.__version__}"' not in text
+    assert tables["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "btf.__version__"}
+    assert __version__ == btf.__version__
+    assert f"## {btf.__version__}" in (ROOT / "CHANGELOG.md").read_text()
 
 
-def test_every_folder_with_sources_is_a_package() -> None:
-    """What has no __init__.py is not found by setuptools, and so not installed."""
-    for path in SOURCES:
-        assert (path.parent / "__init__.py").exists(), path
+def test_every_package_is_found_and_typed() -> None:
+    """As pyproject.toml has setuptools look for them: a folder with sources is a package."""
+    for name in MAY_IMPORT:
+        assert (ROOT / name / "py.typed").exists()
+        for source in (ROOT / name).glob("**/*.py"):
+            assert (source.parent / "__init__.py").exists(), source
 
 
 def test_direct_dependencies_are_pinned_explained_and_locked() -> None:
