@@ -1,16 +1,19 @@
 # Every target does its own set-up: Python 3.11 or newer, make and the package registry are enough.
-# PYTHON=... chooses the interpreter that makes .venv.
+# PYTHON=... chooses the interpreter that makes .venv, OLDEST_PYTHON=... that of .venv-oldest.
 
 PYTHON ?= python3
+OLDEST_PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
+OLDEST := .venv-oldest
 DEMO := build/demo
 
-.PHONY: help demo test lint oracle bench kernel-proof docs lock wheel clean
+.PHONY: help demo test test-oldest lint oracle bench kernel-proof docs lock wheel clean
 
 help:
 	@echo "make demo          deduplicate the demo kernel into $(DEMO) and print what came of it"
 	@echo "make test          the test suite"
+	@echo "make test-oldest   a part of it with the oldest versions that are supported"
 	@echo "make lint          ruff, mypy and the order of packages (import-linter)"
 	@echo "make oracle        all golden results and contract seeds (needs gcc and libbpf-dev)"
 	@echo "make bench         measure speed against libbpf (needs gcc and libbpf-dev)"
@@ -26,6 +29,14 @@ demo: $(VENV)/.run
 # On up to four cores: what starts Ray runs on one of them anyway. PYTEST_ARGS=-n0: in one process.
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n logical --maxprocesses=4 --dist loadfile $(PYTEST_ARGS)
+
+# With the oldest versions that pyproject.toml allows, what depends on them: golden results, contract,
+# compiler, formats, pipeline, queries, object stores, completion, and runs on Ray.
+test-oldest: $(OLDEST)/.dev
+	$(OLDEST)/bin/python -m pytest -n logical --maxprocesses=4 --dist loadfile $(PYTEST_ARGS) \
+	    tests/compiled tests/files tests/run/test_run.py tests/sources tests/store tests/tables \
+	    $(patsubst %,tests/command_line/test_%.py,explain_command help_command query_command start) \
+	    tests/dedup/test_contract.py tests/dedup/test_demo_golden.py
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -49,12 +60,14 @@ kernel-proof: $(VENV)/.run
 docs: $(VENV)/.run
 	$(BIN)/python -m pipeline.tables.registry > docs/tables.md
 
+RESOLVE := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url \
+    --no-header --python-version 3.11 pyproject.toml
+
 lock: $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header \
-	    --python-version 3.11 pyproject.toml -o requirements.lock
-	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header \
-	    --python-version 3.11 --extra dev pyproject.toml -o requirements-dev.lock
+	$(RESOLVE) -o requirements.lock
+	$(RESOLVE) --extra dev -o requirements-dev.lock
+	$(RESOLVE) --extra dev --resolution lowest-direct -o requirements-oldest.lock
 
 # Machine code for most processors comes along, so that no user has to compile.
 wheel: $(VENV)/.run
@@ -64,7 +77,7 @@ wheel: $(VENV)/.run
 	rm -rf btf/machine_code
 
 clean:
-	rm -rf $(VENV) build dist btf/machine_code *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(OLDEST) build dist btf/machine_code *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # The stamps say what is installed; nothing is asked of the registry again until a lock changes.
 $(VENV)/.made:
@@ -82,4 +95,12 @@ $(VENV)/.run: requirements.lock pyproject.toml $(VENV)/.made
 
 $(VENV)/.dev: requirements-dev.lock $(VENV)/.run
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements-dev.lock
+	@touch $@
+
+$(OLDEST)/.dev: requirements-oldest.lock pyproject.toml
+	@command -v $(OLDEST_PYTHON) >/dev/null || { echo "no $(OLDEST_PYTHON): the oldest versions \
+	of numba and numpy have wheels for few others. Name one: make OLDEST_PYTHON=..."; exit 1; }
+	$(OLDEST_PYTHON) -m venv --clear $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet --require-hashes -r requirements-oldest.lock
+	$(OLDEST)/bin/python -m pip install --quiet --no-deps --editable .
 	@touch $@

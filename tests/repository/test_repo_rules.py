@@ -22,7 +22,7 @@ ON_RAY = {"ray", "splitbtf_start"}
 MAY_IMPORT = {
     "btf": {"btf", "numba", "numpy", "llvmlite", "elftools", "lz4", "zstandard"},
     "pipeline": {"btf", "duckdb", "pipeline", "numpy", "pyarrow", "zstandard", *ON_RAY},
-    "jobs": {"jobs", "pipeline"},
+    "jobs": {"jobs", "pipeline", "shtab"},
 }
 SOURCES = sorted(path for package in MAY_IMPORT for path in (ROOT / package).glob("**/*.py"))
 
@@ -129,17 +129,33 @@ def test_every_package_is_found_and_typed() -> None:
             assert (source.parent / "__init__.py").exists(), source
 
 
-def test_direct_dependencies_are_pinned_explained_and_locked() -> None:
+def test_direct_dependencies_are_ranges_explained_and_locked() -> None:
+    """Every lock has a version of the range; that of the oldest ones has its lower bound."""
     text = (ROOT / "pyproject.toml").read_text()
     project = tomllib.loads(text)["project"]
-    for extra, lock in ((None, "requirements.lock"), ("dev", "requirements-dev.lock")):
-        wanted = project["optional-dependencies"][extra] if extra else project["dependencies"]
-        locked = (ROOT / lock).read_text()
-        for requirement in wanted:
-            assert re.fullmatch(r"[a-z0-9-]+==[0-9.]+", requirement)
-            assert re.search(rf'"{requirement}", +# \S+', text), f"why {requirement}?"
-            assert f"\n{requirement} \\\n" in f"\n{locked}", f"{requirement}: make lock"
-        assert "://" not in locked
+    dev = project["optional-dependencies"]["dev"]
+    names = ("requirements.lock", "requirements-dev.lock", "requirements-oldest.lock")
+    locks = {name: (ROOT / name).read_text() for name in names}
+    assert not any("://" in locked for locked in locks.values())
+    for requirement in project["dependencies"] + dev:
+        form = re.fullmatch(r"([a-z0-9-]+)>=([0-9.]+)(?:,<([0-9.]+))?", requirement)
+        assert form, requirement
+        assert re.search(rf'"{re.escape(requirement)}", *# \S+', text), f"why {requirement}?"
+        name, lowest, end = form.groups()
+        for lock, locked in locks.items():
+            if requirement in dev and lock == "requirements.lock":
+                continue
+            found = re.search(rf"^{name}==([0-9.]+) ", locked, re.MULTILINE)
+            assert found, f"{requirement} is not in {lock}: make lock"
+            version = numbers(found[1])
+            assert numbers(lowest) <= version, f"{found[0]} in {lock}: make lock"
+            assert end is None or version < numbers(end), f"{found[0]} in {lock}: make lock"
+            if lock == "requirements-oldest.lock":
+                assert version == numbers(lowest), f"{found[0]} in {lock}: make lock"
+
+
+def numbers(version: str) -> tuple[int, ...]:
+    return tuple(map(int, version.split(".")))
 
 
 def test_datasets_are_data() -> None:

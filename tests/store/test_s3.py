@@ -6,6 +6,7 @@ The store is moto's S3 server, in this process.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -210,7 +211,7 @@ def test_errors_are_soon_and_clear(
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")  # where nobody listens
     monkeypatch.setattr(remote, "_file_systems", {})
     said = refused(here, out=f"{store.bucket()}/out")
-    assert "the store cannot be reached" in said and "Could not connect" in said
+    assert "the store cannot be reached" in said and re.search(r"Could( not|n't) connect", said)
 
 
 def test_objects_that_cannot_be_read(
