@@ -12,11 +12,23 @@ import os
 import sys
 from collections.abc import Sequence
 
-from . import dedup, dump, explain, fetch, find, layers, merge, query, run
+from . import (
+    completion,
+    dedup,
+    dump,
+    explain,
+    fetch,
+    find,
+    help,
+    layers,
+    merge,
+    query,
+    run,
+)
 from .text import error_line
 
 NOTHING_DONE, INTERRUPTED = 2, 130
-COMMANDS = (run, dedup, merge, dump, fetch, find, explain, query, layers)
+COMMANDS = (run, dedup, merge, dump, fetch, find, explain, query, layers, help, completion)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -26,7 +38,8 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="splitbtf",
         description="Deduplicate the BTF of Linux kernel modules against their vmlinux.",
-        epilog="exit status: 0 done, 1 done with failed inputs, 2 nothing could be done",
+        epilog="`splitbtf help` prints all there is to know of a command or a topic. "
+        "Exit status: 0 done, 1 done with failed inputs, 2 nothing could be done",
     )
     top.add_argument("--version", action="version", version=f"splitbtf {__version__}")
     commands = top.add_subparsers(metavar="COMMAND", required=True)

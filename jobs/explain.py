@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 DESCRIPTION = """\
 Say why types stayed in modules although vmlinux has a type of their name: what differs, in which
 type, how one gets there, and what would go without that. Of the kernel in OUT, of one of its
-modules, or of one type of a module. docs/explain.md says how to read it.
+modules, or of one type of a module. `splitbtf help explain` says how to read it.
 """
 
 SHOWN = 40  # root causes of a kernel

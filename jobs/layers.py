@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 DESCRIPTION = """\
 Write the split BTF of the kernels in OUT in chains of more than two levels, so that types which
 several modules keep are there once, and print what each layout costs: star (as in OUT, every module
-on vmlinux), shared (a layer between), depends (a module on one that it needs). docs/layers.md says
-how to read it.
+on vmlinux), shared (a layer between), depends (a module on one that it needs). `splitbtf help
+layers` says how to read it.
 """
 
 

@@ -11,8 +11,8 @@ from typing import Any
 from .text import plural, print_json, table
 
 DESCRIPTION = """\
-Answer one SQL query (DuckDB's SQL) over the tables of all kernels in OUT; docs/tables.md says what
-they hold. Each has the column `kernel`. Nothing can be written.
+Answer one SQL query (DuckDB's SQL) over the tables of all kernels in OUT; `splitbtf help tables`
+says what they hold. Each has the column `kernel`. Nothing can be written.
 """
 
 

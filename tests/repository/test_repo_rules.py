@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import ast
 import re
 import subprocess
@@ -13,8 +12,8 @@ from pathlib import Path
 import pytest
 
 import btf
-from jobs.cli import parser
 from pipeline import __version__
+from support.commands import commands
 from support.paths import ROOT
 
 # Dependencies point one way: jobs -> pipeline -> btf.
@@ -69,13 +68,6 @@ def test_every_module_says_what_it_is_and_is_short(path: Path) -> None:
     text = path.read_text()
     assert ast.get_docstring(ast.parse(text)), "no module docstring"
     assert len(text.splitlines()) <= 600
-
-
-def commands() -> dict[str, argparse.ArgumentParser]:
-    (action,) = [
-        action for action in parser()._actions if isinstance(action, argparse._SubParsersAction)
-    ]
-    return dict(action.choices)
 
 
 def test_every_command_and_option_is_documented() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
@@ -11,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from jobs.cli import parser
 from support.paths import ROOT
 
 PATIENCE = 600.0
@@ -46,3 +48,11 @@ def wait_for(condition: Callable[[], object], what: str) -> None:
     while not condition():
         assert time.monotonic() < deadline, f"for {PATIENCE:.0f} s not seen: {what}"
         time.sleep(0.005)
+
+
+def commands() -> dict[str, argparse.ArgumentParser]:
+    """The parsers of all commands, by their names."""
+    (action,) = [
+        action for action in parser()._actions if isinstance(action, argparse._SubParsersAction)
+    ]
+    return dict(action.choices)
