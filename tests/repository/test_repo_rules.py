@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import re
-import subprocess
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ import btf
 from pipeline import __version__
 from support.commands import commands
 from support.paths import ROOT
+from support.repository import tracked
 
 # Dependencies point one way: jobs -> pipeline -> btf.
 ON_RAY = {"ray", "splitbtf_start"}
@@ -24,15 +24,6 @@ MAY_IMPORT = {
     "jobs": {"jobs", "pipeline", "shtab"},
 }
 SOURCES = sorted(path for package in MAY_IMPORT for path in (ROOT / package).glob("**/*.py"))
-
-
-def tracked() -> list[Path]:
-    """The repository's files (all that are not ignored)."""
-    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
-    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    if listed.returncode:
-        pytest.skip("not a git repository")
-    return [ROOT / line for line in listed.stdout.splitlines() if (ROOT / line).is_file()]
 
 
 def imports(tree: ast.AST) -> Iterator[tuple[ast.stmt, str]]:

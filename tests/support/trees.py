@@ -46,3 +46,12 @@ def tree(root: Path, *files: str) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"x" * len(file))
     return root
+
+
+def namesakes(folder: Path) -> Path:
+    """A folder with a ``btf``, a ``jobs`` and a ``pipeline`` that must not be imported."""
+    for file in ("btf/__init__.py", "jobs.py", "pipeline/__init__.py", "pipeline/worker.py"):
+        path = folder / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"raise RuntimeError('{file} of somebody else was imported')\n")
+    return folder

@@ -1,0 +1,72 @@
+"""Protects: the command and all its workers use our packages, whatever others are called alike.
+
+This is the installation that the tests run in, an editable one; ``test_wheel`` has the other kind.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import splitbtf_start
+from btf import warmup
+from pipeline.engine import on_ray
+from pipeline.model.errors import EngineError
+from support.commands import splitbtf
+from support.paths import ROOT
+from support.trees import namesakes, results_of
+
+COMMAND = Path(sys.executable).with_name("splitbtf")
+
+
+@pytest.mark.parametrize(
+    "engine", [("local",), ("local", "--workers", "2"), ("ray", "--workers", "2")], ids=" ".join
+)
+def test_namesakes_on_the_path_and_in_the_current_folder(
+    engine: tuple[str, ...], small: Path, tmp_path: Path
+) -> None:
+    expected = splitbtf("run", small, "-o", tmp_path / "expected", "--engine", "local")
+    assert expected.code == 0, expected.err
+    folder = namesakes(tmp_path / "others")
+    done = subprocess.run(
+        [COMMAND, "run", small, "-o", tmp_path / "out", "--engine", *engine],
+        cwd=folder, env={**os.environ, "PYTHONPATH": str(folder)}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert results_of(tmp_path / "out") == results_of(tmp_path / "expected")
+
+
+def test_processes_that_compile_use_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = namesakes(tmp_path)
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+    started = warmup._start("import btf; print(btf.__file__)")
+    assert started is not None
+    assert started.communicate()[0].strip() == str(ROOT / "btf" / "__init__.py")
+
+
+def test_no_other_name_is_looked_up_differently() -> None:
+    (ours,) = [f for f in sys.meta_path if type(f) is splitbtf_start._OurPackages]
+    for name in splitbtf_start.OURS:
+        found = ours.find_spec(name, None)
+        assert found is not None and found.origin == str(ROOT / name / "__init__.py")
+    assert ours.find_spec("numpy", None) is None
+    assert ours.find_spec("btf.table", [str(ROOT / "btf")]) is None
+
+
+def test_ray_is_not_started_with_workers_of_another_splitbtf(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(splitbtf_start, "HOME", str(tmp_path))
+    with pytest.raises(EngineError, match=f"but Ray's workers would use the one in {tmp_path}"):
+        on_ray.OnRay(1, None, print)
+
+
+def test_python_m_jobs_is_the_command() -> None:
+    command = [sys.executable, "-m", "jobs", "--version"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout == splitbtf("--version").out != ""
