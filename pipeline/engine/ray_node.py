@@ -6,8 +6,8 @@ for environments. Each imports Ray, and on two cores that is most of the time of
 that lives for one run and is used by nobody else needs none of them. Measured on 2 cores, start
 and stop with two idle workers: 4.6 s with all, 1.9 s like this (``make bench`` shows it).
 
-This builds on parts of Ray that are not its public interface: whatever goes wrong here, ``on_ray``
-says so, and starts Ray in the ordinary way.
+This builds on parts of Ray that are not its public interface and may change: whatever goes wrong
+here, ``on_ray`` says so and starts Ray in the ordinary way.
 """
 
 from __future__ import annotations

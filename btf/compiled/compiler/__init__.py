@@ -14,7 +14,8 @@ entry      the function that takes the frame, and the object file
 image      the object file as machine code that needs no loader
 machine    the processor, and loading where it has to be LLVM that does it
 
-This builds on parts of Numba that are not its public interface; its version is pinned.
+This builds on parts of Numba that are not its public interface; pyproject.toml names the versions
+that were tried.
 """
 
 from .entry import compile_entry
