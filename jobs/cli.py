@@ -28,7 +28,7 @@ from . import (
 from .text import error_line
 
 NOTHING_DONE, INTERRUPTED = 2, 130
-COMMANDS = (run, dedup, merge, dump, fetch, find, explain, query, layers, help, completion)
+COMMANDS = (run, dedup, merge, dump, fetch, find, explain, query, layers, help)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -45,6 +45,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(metavar="COMMAND", required=True)
     for command in COMMANDS:
         command.add_to(commands)
+    completion.add_to(commands, top)
     return top
 
 

@@ -20,26 +20,23 @@ FILES = {"BASE", "FILE", "SOURCE"}
 FOLDERS = {"DIR", "OUTDIR"}
 
 
-def add_to(commands: argparse._SubParsersAction[Any]) -> None:
-    """Add this command's arguments."""
+def add_to(commands: argparse._SubParsersAction[Any], top: argparse.ArgumentParser) -> None:
+    """Add this command's arguments; ``top`` is the parser that the scripts complete."""
     parser = commands.add_parser(
         "completion",
         help="print a script for completion in bash or zsh",
         description=DESCRIPTION,
     )
     parser.add_argument("shell", choices=SHELLS, help="which shell's")
-    parser.set_defaults(command=main)
+    parser.set_defaults(command=main, top=top)
 
 
 def main(options: argparse.Namespace) -> int:
     """Run the command."""
     import shtab
 
-    from .cli import parser
-
-    top = parser()
-    _say_what_they_are(top, shtab.FILE, shtab.DIRECTORY)
-    print(shtab.complete(top, shell=options.shell))
+    _say_what_they_are(options.top, shtab.FILE, shtab.DIRECTORY)
+    print(shtab.complete(options.top, shell=options.shell))
     return 0
 
 
