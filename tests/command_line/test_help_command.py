@@ -115,7 +115,7 @@ def test_zsh_takes_the_script(tmp_path: Path) -> None:
     assert script.read_text().startswith("#compdef splitbtf\n")
     take = f'eval "$(<{script})" && whence -w _shtab_splitbtf'
     check = f"autoload -U compinit && compinit -D && {take}"
-    for command in (["zsh", "-n", script], ["zsh", "-f", "-c", check]):
+    for command in (["zsh", "-n", str(script)], ["zsh", "-f", "-c", check]):
         done = subprocess.run(command, capture_output=True, text=True)
         assert done.returncode == 0 and not done.stderr, done.stderr
     assert "_shtab_splitbtf: function" in done.stdout

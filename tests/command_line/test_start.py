@@ -15,6 +15,7 @@ import pytest
 import splitbtf_start
 from btf import warmup
 from pipeline.engine import on_ray
+from pipeline.model.engine import Result
 from pipeline.model.errors import EngineError
 from support.commands import splitbtf
 from support.paths import ROOT
@@ -63,7 +64,7 @@ def test_ray_is_not_started_with_workers_of_another_splitbtf(
 ) -> None:
     monkeypatch.setattr(splitbtf_start, "HOME", str(tmp_path))
     with pytest.raises(EngineError, match=f"but Ray's workers would use the one in {tmp_path}"):
-        on_ray.OnRay(1, None, print)
+        on_ray.OnRay(1, None, lambda item, shared, options: Result(None, 0.0, 0))
 
 
 def test_python_m_jobs_is_the_command() -> None:
