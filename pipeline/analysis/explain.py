@@ -314,7 +314,7 @@ class Explanations(Tables):
 _WORDS = {
     "struct": (btf.kinds.STRUCT,),
     "union": (btf.kinds.UNION,),
-    "enum": (btf.kinds.ENUM, btf.kinds.ENUM64),
+    "enum": tuple(btf.kinds.ENUMS),
     "typedef": (btf.kinds.TYPEDEF,),
 }
 

@@ -53,7 +53,7 @@ def _rows(group: ModuleGroup) -> Rows:
     before = group.types_before[owner]
     own = type_id >= start_id
     type_id[own] -= before[own]
-    enumerator = (kind == btf.kinds.ENUM) | (kind == btf.kinds.ENUM64)
+    enumerator = btf.kinds.ENUM_BITS[kind] != 0
     no_place = enumerator | (kind == btf.kinds.FUNC_PROTO)
     arrays = [
         pa.array(owner + start_id - before),
