@@ -10,6 +10,11 @@ It runs on a part of the module. A type is left out, and references to it become
 base's, if it leads neither to a type that the module kept nor to a forward declaration that became
 the base's definition although the module kept one of that name. It is equal to the base's whatever
 is replaced. Of Debian's modules two thirds are left out.
+
+Parameters of compiled functions:
+
+words, offsets   uint32: the records of T types, as in ``BTF``
+first_own        id of the first of these; what is referred to below it does not count
 """
 
 from __future__ import annotations
@@ -27,7 +32,7 @@ from ..deduplication.deduplicate import DedupResult, dedup
 from ..deduplication.index import BaseIndex
 from ..edit.fields import fields, gather
 from ..format.kinds import NAME_SPACE, PTR, TYPE_TAG, NameSpace
-from ..format.records import reference_count, reference_word
+from ..format.records import reference_at, reference_count, reference_word
 from ..types.btf import BTF, freeze
 from ..types.objects import Array, Composite
 from ..types.typebase import Reference, Type
@@ -167,39 +172,28 @@ class Simulation:
     # -- what was a part of a definition that is gone
 
     @cached_property
-    def _users(self) -> np.ndarray:
-        return _user_counts(*_references(self._result.btf), self._first_own)
+    def _had_users(self) -> np.ndarray:
+        return _user_counts(self._result.btf, self._first_own) > 0
 
     def _unused(self, again: BTF, stays: np.ndarray, now: np.ndarray) -> set[int]:
         """Own types without a name that are still there, but nothing refers to them any more."""
-        first, to = _references(again)
-        users = _user_counts(first, to, self._first_own)
         was = np.full(again.type_count, -1, np.int64)
         was[now[stays] - self._first_own] = np.flatnonzero(stays)
         unnamed = (again.words[again.offsets[:-1]] == 0) | (again.own_kinds == TYPE_TAG)
-        droppable = unnamed & (was >= 0) & (self._users[was] > 0)
-        todo = np.flatnonzero(droppable & (users == 0)).tolist()
-        dropped: set[int] = set()
-        while todo:
-            own = todo.pop()
-            dropped.add(int(was[own]))
-            for child in (to[first[own] : first[own + 1]] - self._first_own).tolist():
-                if child >= 0:
-                    users[child] -= 1
-                    if users[child] == 0 and droppable[child]:
-                        todo.append(child)
-        return dropped
+        droppable = unnamed & (was >= 0) & self._had_users[was]
+        dropped = np.empty(again.type_count, np.int32)
+        users = _user_counts(again, self._first_own)
+        count = drop_unused(
+            again.words, again.offsets, self._first_own, droppable.view(np.uint8), users, dropped
+        )
+        return set(was[dropped[:count]].tolist())
 
 
-def _references(split: BTF) -> tuple[np.ndarray, np.ndarray]:
-    """(first, to), int64: own type t (0-based) refers to the ids ``to[first[t]:first[t + 1]]``."""
-    refs = fields(split.words, split.offsets[:-1], split.offsets[1:])[1]
-    return np.searchsorted(refs, split.offsets), split.words[refs].astype(np.int64)
-
-
-def _user_counts(first: np.ndarray, to: np.ndarray, first_own: int) -> np.ndarray:
-    """How often each own type is referred to by own types; see ``_references``."""
-    return np.bincount(to[to >= first_own] - first_own, minlength=len(first) - 1)
+def _user_counts(split: BTF, first_own: int) -> np.ndarray:
+    """int32: how often each own type is referred to by own types."""
+    users = np.zeros(split.type_count, np.int32)
+    count_users(split.words, split.offsets, first_own, users)
+    return users
 
 
 def _record_bytes(split: BTF, own: Sequence[int]) -> int:
@@ -246,7 +240,6 @@ def _part_that_stays(source: BTF, result: DedupResult, index: BaseIndex) -> tupl
 def copy_moved(words, offsets, place, first_own, out, out_offsets):  # type: ignore[no-untyped-def]
     """Copy the records of types that stay, with references to where types are then; returns words.
 
-    words, offsets     uint32: the records of T types, as in ``BTF``
     place              int64 (T,): the id that each has then; that of a type of the base, which is
                        below ``first_own``, for those that do not stay
     out, out_offsets   uint32: the copies, as ``words`` and ``offsets``
@@ -273,33 +266,25 @@ def copy_moved(words, offsets, place, first_own, out, out_offsets):  # type: ign
 
 
 @compiled
-def mark_leading(words, offsets, first_id, leads, first_user, user, stack):  # type: ignore[no-untyped-def]
+def mark_leading(words, offsets, first_own, leads, first_user, user, stack):  # type: ignore[no-untyped-def]
     """Mark types that refer to marked ones, directly or not.
 
-    words, offsets      uint32: the records of T types, as in ``BTF``
-    first_id            id of type 0; what is referred to below it has no mark
     leads               uint8 (T,): in and out, whether a type is marked
     first_user, user    int32 (T + 2,), zeroed, and (as many as there are references,): types that
                         refer to type t are ``user[first_user[t]:first_user[t + 1]]``
     stack               int32 (T,)
     """
     count = len(offsets) - 1
-    for fill in range(2):
-        for index in range(count):
-            at = np.int64(offsets[index])
-            info = words[at + 1]
-            for number in range(reference_count(info)):
-                child = np.int64(words[at + reference_word(info, number)]) - first_id
-                if child < 0:
-                    continue
-                if fill == 0:
-                    first_user[child + 2] += 1
-                else:
-                    user[first_user[child + 1]] = index
-                    first_user[child + 1] += 1
-        if fill == 0:
-            for index in range(count):
-                first_user[index + 2] += first_user[index + 1]
+    count_users(words, offsets, first_own, first_user[2:])
+    for index in range(count):
+        first_user[index + 2] += first_user[index + 1]
+    for index in range(count):
+        at = np.int64(offsets[index])
+        for number in range(reference_count(words[at + 1])):
+            child = reference_at(words, at, number) - first_own
+            if child >= 0:
+                user[first_user[child + 1]] = index
+                first_user[child + 1] += 1
     top = 0
     for index in range(count):
         if leads[index]:
@@ -314,3 +299,41 @@ def mark_leading(words, offsets, first_id, leads, first_user, user, stack):  # t
                 leads[index] = 1
                 stack[top] = index
                 top += 1
+
+
+@compiled
+def count_users(words, offsets, first_own, users):  # type: ignore[no-untyped-def]
+    """Add to ``users`` (int32 (T,)) how often each type is referred to."""
+    for index in range(len(offsets) - 1):
+        at = np.int64(offsets[index])
+        for number in range(reference_count(words[at + 1])):
+            child = reference_at(words, at, number) - first_own
+            if child >= 0:
+                users[child] += 1
+
+
+@compiled
+def drop_unused(words, offsets, first_own, droppable, users, dropped):  # type: ignore[no-untyped-def]
+    """Drop types that nothing refers to, and what only they refer to; returns how many.
+
+    droppable   uint8 (T,): which types may be dropped
+    users       int32 (T,): how often each is referred to; counted down
+    dropped     int32 (T,): out, the types that were dropped
+    """
+    count = 0
+    for index in range(len(users)):
+        if droppable[index] and users[index] == 0:
+            dropped[count] = index
+            count += 1
+    done = 0
+    while done < count:
+        at = np.int64(offsets[dropped[done]])
+        done += 1
+        for number in range(reference_count(words[at + 1])):
+            child = reference_at(words, at, number) - first_own
+            if child >= 0:
+                users[child] -= 1
+                if users[child] == 0 and droppable[child]:
+                    dropped[count] = child
+                    count += 1
+    return count
