@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -50,6 +51,20 @@ def test_dedup(small: Path, tmp_path: Path) -> None:
     whole = tmp_path / "whole"
     assert splitbtf("dedup", "-B", BASE, "-o", whole, small).code == 0
     assert files_below(out).items() < files_below(whole).items(), "modules are there whole or not"
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_dump(unbuffered: str, tmp_path: Path) -> None:
+    command = f"ulimit -f 1; {sys.executable} -m jobs.cli dump {BASE} > {tmp_path / 'out'}"
+    done = subprocess.run(
+        ["bash", "-c", command],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stderr == "splitbtf: error: cannot write standard output: File too large\n"
 
 
 def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
