@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import mmap
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -123,6 +124,13 @@ def open_storage(place: str | os.PathLike[str]) -> Storage:
 def open_stored(path: str) -> Any:
     """A file to be read from any place in it, by its path or URI. Raises OSError."""
     return open_remote(path) if is_uri(path) else open(path, "rb")  # noqa: PTH123
+
+
+def write_all(descriptor: int, data: bytes | memoryview | mmap.mmap) -> None:
+    """Write all of ``data``: the system may take only a part at a time. Raises OSError."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
 
 
 def publish_file(path: str, data: bytes) -> None:
@@ -280,9 +288,7 @@ def _sizes(folder: str, prefix: str) -> Iterator[tuple[str, int]]:
 
 def _fill(descriptor: int, path: str, data: bytes | memoryview, durable: bool) -> None:
     try:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(descriptor, view) :]
+        write_all(descriptor, data)
         if durable:
             os.fsync(descriptor)
     except OSError as error:

@@ -16,7 +16,7 @@ from typing import BinaryIO
 from btf.files.decompress import is_damage
 
 from ..files.read import out_of_reach, unreadable
-from ..files.storage import open_stored
+from ..files.storage import open_stored, write_all
 from ..model.errors import NoRoomError
 from .archive import COPY_BYTES, Package, PackagedFile, PackageError, PackageFormat
 from .formats import MAGIC_BYTES, format_of
@@ -71,12 +71,12 @@ def _unpack_one(found: PackagedFile, target: str) -> str | None:
             f"not enough room in {folder} to unpack {printable(found.name)} "
             f"({found.size >> 20} MB); --work-folder names another folder"
         )
-    with contextlib.ExitStack() as stack:
-        with _writing(target):
-            file = stack.enter_context(open(target, "wb", buffering=0))  # noqa: PTH123
+    with _writing(target):
+        file = open(target, "wb", buffering=0)  # noqa: PTH123, SIM115
+    with file:
         while data := found.content.read(COPY_BYTES):
             with _writing(target):
-                file.write(data)
+                write_all(file.fileno(), data)
     return None
 
 

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 
 from ..engine.isolation import die_with
+from ..files.storage import write_all
 from ..model.errors import InputError
 from ..model.records import ENCODE_FAILED, ENCODE_TIMEOUT, NO_ENCODER
 
@@ -70,7 +71,7 @@ def encode(
     with contextlib.ExitStack() as stack:
         if content is not None:
             source = stack.enter_context(_memory("module"))
-            _write(source, content)
+            write_all(source, content)
         else:
             source = stack.enter_context(_opened(path))
         target = stack.enter_context(_memory("btf"))
@@ -190,12 +191,6 @@ def _opened(path: str) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
-
-
-def _write(descriptor: int, content: bytes | mmap.mmap) -> None:
-    view = memoryview(content)
-    while view:
-        view = view[os.write(descriptor, view) :]
 
 
 def _read(descriptor: int, size: int) -> bytes:

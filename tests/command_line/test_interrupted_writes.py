@@ -12,6 +12,7 @@ import pytest
 from pipeline.files.storage import LocalFolder, publish_folder
 from pipeline.model.errors import OutputError
 from support.commands import splitbtf
+from support.debwriter import deb
 from support.paths import DEMO, ROOT
 from support.trees import files_below
 
@@ -65,6 +66,14 @@ def test_dump(unbuffered: str, tmp_path: Path) -> None:
     )
     assert done.returncode == 2, done.stderr
     assert done.stderr == "splitbtf: error: cannot write standard output: File too large\n"
+
+
+def test_unpacking(tmp_path: Path) -> None:
+    """A file that does not fit is no shorter file."""
+    (tmp_path / "x.deb").write_bytes(deb({"vmlinux-1.0": b"x" * (LIMIT_BYTES + 1)}))
+    done = limited("dump", tmp_path / "x.deb")
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.endswith("/file-0: File too large\n"), done.stderr
 
 
 def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
