@@ -232,7 +232,7 @@ def _compile_fingerprints() -> None:
 
 def _compile_rows() -> None:
     from .compare import alike
-    from .edit.concat import side_by_side
+    from .edit.concat import concat_split
     from .edit.fields import fields
     from .types.columns import columns, kind_totals, type_names
     from .types.members import members
@@ -243,7 +243,7 @@ def _compile_rows() -> None:
     kind_totals(split)
     type_names(split)
     members(split)
-    side_by_side([split, split])
+    concat_split([split, split])
     alike.prepare()
 
 

@@ -5,6 +5,19 @@ in lists beside it. libbpf puts a new candidate at the head of its list, and eac
 hash table turns all lists round. Instead of turning anything round, every list has two open ends
 with the base's candidates in the middle: as long as the table grew an even number of times since
 the base, the left end is the head; else the right end is. Growth then just flips a bit.
+
+Parameters used throughout:
+
+base       see ``tables.BaseTables``
+own        uint32: the module's words in the base's numbering
+scratch    see ``tables.Scratch``; state is its array of that name
+first_own  id of the first own type
+h          uint64: signature of a type, see ``signature``
+own_index  own type (0-based)
+group      the base's group of candidates, or -1; see ``find_base_group``
+own_list   the module's list of candidates, or -1; see ``find_list``
+parity     0 or 1: growths of libbpf's table since the base, modulo 2
+part, position   where a walk through candidates stands; 0 to begin with
 """
 
 from __future__ import annotations
@@ -14,7 +27,7 @@ import numpy as np
 from ..compiled.jit import compiled, noinline
 from ..format.kinds import HEAD_WORDS, INFO_VLEN_MASK, STRUCT, UNION, kind_of
 from ..format.strings import may_have
-from .index import FIRST_CAPACITY, enter_content, find_entry, find_group, table_is_full
+from .hash_tables import FIRST_CAPACITY, enter_content, find_entry, find_group, table_is_full
 from .state import CAPACITY, ENTRIES, LIST_MASK, LISTS, PARITY, SLOTS_USED
 
 # Columns of ``ends`` (per list) and ``links`` (per own type); entries are own type (and row) + 1,
@@ -29,15 +42,15 @@ _NEWER = 1
 # Tables, as ``slots_used`` counts them.
 _LISTS = 0
 _ENUMS = 1
-FINE = 2
+SUBBUCKETS = 2
 
 
 @compiled
 def find_base_group(base, own, at, h):  # type: ignore[no-untyped-def]
-    """The base's group of candidates with signature ``h``, or -1.
+    """Find the base's group of candidates with signature ``h``; -1 if there is none.
 
-    at  of the own type's record in ``own``. What has a name that the base's strings lack has no
-        candidates there: that spares the look into a large table for most of what stays.
+    at  first word of the own type in ``own``. A type with a name that the base's strings lack has
+        no candidates there: that spares the look into a large table for most types that stay.
     """
     end = len(base.strings)
     if np.int64(own[at]) >= end:
@@ -56,16 +69,16 @@ def find_base_group(base, own, at, h):  # type: ignore[no-untyped-def]
 
 @compiled
 def find_list(scratch, h):  # type: ignore[no-untyped-def]
-    """The module's list of candidates with signature ``h``, or -1."""
+    """Find the module's list of candidates with signature ``h``; -1 if there is none."""
     return find_entry(scratch.list_slots, scratch.state[LIST_MASK], h)
 
 
 @compiled
 def next_candidate(base, scratch, first_own, parity, group, own_list, part, position):  # type: ignore[no-untyped-def]
-    """Step through a list in libbpf's order: (part, position, candidate), candidate -1 at the end.
+    """Step through candidates in libbpf's order: (part, position, candidate), -1 at the end.
 
-    Start with part 0, position 0. Parts: the head's end newest first, the base's candidates, the
-    other end oldest first.
+    Parts: the head's end of the list, newest first; the base's candidates; the other end of the
+    list, oldest first.
     """
     ends = scratch.ends
     links = scratch.links
@@ -104,9 +117,14 @@ def next_candidate(base, scratch, first_own, parity, group, own_list, part, posi
 def next_of_two(  # type: ignore[no-untyped-def]
     base, scratch, first_own, parity, group, first_list, second_list, part, first, second
 ):  # fmt: skip
-    """As ``next_candidate`` for two of ``shortcuts.fine_lists``, in the order of the list that both
-    are of: (part, positions in both, candidate)."""
-    row = fine_row(scratch)
+    """As ``next_candidate``, for two subbuckets in the order of the list that both are part of.
+
+    first_list, second_list   two lists, see ``shortcuts.find_subbuckets``
+    first, second             positions in them, in place of ``position``
+
+    Returns (part, positions in both, candidate).
+    """
+    row = subbucket_row(scratch)
     # Own types are entered in the order of their ids, so these say which of two came last.
     if part == 0:
         a = _follow(scratch, first_list, first, _RIGHT_NEWEST if parity else _LEFT_NEWEST, _OLDER)
@@ -138,7 +156,10 @@ def next_of_two(  # type: ignore[no-untyped-def]
 
 @compiled
 def _follow(scratch, own_list, position, end, way):  # type: ignore[no-untyped-def]
-    """The entry of a list after another one, or at an end of it, plus 1; 0 if there is none."""
+    """Step through an own list: the entry after ``position``, plus 1; 0 if there is none.
+
+    end, way   column of ``ends`` to begin at; column of ``links`` to go on by
+    """
     if own_list < 0:
         return np.int64(0)
     if position == 0:
@@ -148,23 +169,23 @@ def _follow(scratch, own_list, position, end, way):  # type: ignore[no-untyped-d
 
 @compiled
 def head_column(state):  # type: ignore[no-untyped-def]
-    """The end of each list that new candidates go to."""
+    """Return the column of ``ends`` that new candidates go to."""
     return _RIGHT_NEWEST if state[PARITY] else _LEFT_NEWEST
 
 
 @compiled
-def fine_row(scratch):  # type: ignore[no-untyped-def]
-    """Where in ``links`` the rows of fine lists begin."""
+def subbucket_row(scratch):  # type: ignore[no-untyped-def]
+    """Return where in ``links`` the rows of subbuckets begin."""
     return np.int64(len(scratch.links) >> 1)
 
 
 @compiled
 def enter_list(scratch, slots, table, h, row, own_index, newest):  # type: ignore[no-untyped-def]
-    """Enter own type ``own_index`` into the list with key ``h``; returns the list.
+    """Enter an own type into the list with key ``h``; returns the list.
 
-    slots, table   ``list_slots`` or ``fine_slots`` and its number in ``slots_used``
-    row            0, or ``fine_row``
-    newest         the end of the list that it goes to
+    slots, table   ``list_slots`` or ``subbucket_slots`` and its number in ``slots_used``
+    row            0, or ``subbucket_row``
+    newest         column of ``ends`` that it goes to
     """
     state = scratch.state
     ends = scratch.ends
@@ -192,7 +213,7 @@ def enter_list(scratch, slots, table, h, row, own_index, newest):  # type: ignor
 
 @compiled
 def add_candidate(scratch, h, own_index):  # type: ignore[no-untyped-def]
-    """Enter own type ``own_index`` at the head of its list; returns the list."""
+    """Enter an own type at the head of its list; returns the list."""
     state = scratch.state
     if table_is_full(state[ENTRIES], state[CAPACITY]):
         state[CAPACITY] = FIRST_CAPACITY if state[CAPACITY] == 0 else 2 * state[CAPACITY]
@@ -205,13 +226,14 @@ def add_candidate(scratch, h, own_index):  # type: ignore[no-untyped-def]
 
 @compiled
 def _note_slot(scratch, table, slot):  # type: ignore[no-untyped-def]
+    """Note that ``slot`` of ``table`` (number in ``slots_used``) is to be cleared afterwards."""
     scratch.slots_used[scratch.state[SLOTS_USED]] = 4 * slot + table
     scratch.state[SLOTS_USED] += 1
 
 
 @compiled
 def add_enum(scratch, content, own_index):  # type: ignore[no-untyped-def]
-    """Enter a full enum of the module under the hash of its content."""
+    """Enter a full enum of the module under ``content``, see ``index.enum_content``."""
     state = scratch.state
     slot = enter_content(scratch.enum_slots, state[LIST_MASK], content, own_index + 1)
     _note_slot(scratch, _ENUMS, slot)
@@ -229,6 +251,6 @@ def empty_lists(scratch):  # type: ignore[no-untyped-def]
         elif table == _ENUMS:
             scratch.enum_slots[slot >> 2] = 0
         else:
-            scratch.fine_slots[slot >> 2] = 0
+            scratch.subbucket_slots[slot >> 2] = 0
     state[SLOTS_USED] = 0
     state[LISTS] = 0

@@ -15,6 +15,8 @@ import numpy as np
 from ..errors import BtfError, UnsupportedError
 from . import passes
 from .index import BaseIndex
+from .signature import UNMAPPED
+from .state import BAD_MEMBER, DONE, MORE_FRAMES, MORE_STRINGS, REFERENCE_CYCLE
 from .tables import blank_tables, new_scratch
 from .workspace import workspace_for
 
@@ -61,7 +63,7 @@ def dedup_arrays(
     Raises BtfError or UnsupportedError naming the input's type that stopped it.
     """
     count = len(offsets) - 1
-    if index.type_end + count > passes.UNMAPPED - 2:
+    if index.type_end + count > UNMAPPED - 2:
         raise UnsupportedError("too many types", path, "types")
     workspace = workspace_for(index)
     while True:
@@ -71,7 +73,7 @@ def dedup_arrays(
         call.set_argument(3, offsets)
         call.set_argument(4, strings)
         code, at, kept, length, text, clash = call()
-        if code == passes.DONE:
+        if code == DONE:
             return Kept(
                 scratch.out[:length],
                 scratch.out_offsets[: kept + 1],
@@ -79,9 +81,9 @@ def dedup_arrays(
                 scratch.new_ids[:count],
                 clash,
             )
-        if code == passes.MORE_STRINGS:
+        if code == MORE_STRINGS:
             workspace.widen()
-        elif code == passes.MORE_FRAMES:
+        elif code == MORE_FRAMES:
             workspace.deepen()
         else:
             number = at - index.type_end
@@ -95,15 +97,15 @@ def dedup_arrays(
 
 
 _FAULTS = {
-    passes.BAD_MEMBER: "a member reaches a VAR, DATASEC or DECL_TAG, which is no type",
-    passes.REFERENCE_CYCLE: "pointers and modifiers refer to each other in a circle",
+    BAD_MEMBER: "a member reaches a VAR, DATASEC or DECL_TAG, which is no type",
+    REFERENCE_CYCLE: "pointers and modifiers refer to each other in a circle",
 }
 
 
 def prepare() -> None:
     """Compile the core, which takes longer than all other compiled functions together."""
     word, text = np.zeros(1, np.uint32), np.zeros(1, np.uint8)
-    scratch = new_scratch(word, edits=1, types=1, words=1, frames=1, text=1)
+    scratch = new_scratch(word, base_types=1, types=1, words=1, frames=1, text=1)
     passes.dedup_whole.prepare(  # type: ignore[attr-defined]
         blank_tables(), scratch, word, word, text, True, True
     )

@@ -15,6 +15,15 @@ Three questions of different strictness are asked of a pair:
 ``same words``  prototypes, pointers and so on once what they refer to is settled.
 
 All walks keep their own stack and end on every input, cycles of typedefs and pointers included.
+
+Parameters used throughout:
+
+base, own   uint32: words of the base, and the module's in the base's numbering. Positions count
+            through both, see ``signature.word_at``
+records     uint32, by type id: see ``signature``
+scratch     see ``tables.Scratch``; state and base_map_undo are its arrays of these names
+first_own   id of the first own type
+a, b        ids of two types; at_a, at_b: positions of their first words
 """
 
 from __future__ import annotations
@@ -38,16 +47,16 @@ from ..format.kinds import (
     kind_of,
 )
 from ..format.records import record_length
-from .equivalence_cache import NOT_EQUAL, known_verdict, note_mapped
-from .signature import CANONICAL, EPOCH, IN_PROGRESS, PAIRED, START, mix, word_at
+from .equivalence_cache import NOT_EQUAL, cached_equivalence, note_mapped
+from .signature import CANONICAL, EPOCH, HYPOT_MAP, IN_PROGRESS, START, mix, word_at
 from .state import (
-    BASE_EDITS,
+    BASE_UNDO_COUNT,
+    CACHING,
     CURRENT_EPOCH,
+    FWD_FREE_WALK,
+    HYPOT_ADJUST_CANON,
+    HYPOT_COUNT,
     IDENTITY_STAMP,
-    NEEDS_BASE_CHANGE,
-    PAIRS,
-    PLAIN_WALK,
-    REMEMBERING,
 )
 
 IDENTITY_DEPTH = 16  # structs, arrays and prototypes that ``identical`` goes down, as in libbpf
@@ -68,12 +77,13 @@ _31 = np.uint32(31)
 
 @compiled
 def is_mapped(records, type_id):  # type: ignore[no-untyped-def]
+    """Whether ``type_id`` has its canonical type."""
     return records[type_id, CANONICAL] < IN_PROGRESS
 
 
 @compiled
 def resolve(records, type_id):  # type: ignore[no-untyped-def]
-    """The type that ``type_id`` is mapped to in the end; itself while it is not mapped."""
+    """Follow the mapping of ``type_id`` to its end; itself while it is not mapped."""
     to = records[type_id, CANONICAL]
     while to < IN_PROGRESS and np.int64(to) != type_id:
         type_id = np.int64(to)
@@ -82,16 +92,17 @@ def resolve(records, type_id):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def remap(records, first_own, edits, state, type_id, to):  # type: ignore[no-untyped-def]
+def map_type(records, first_own, base_map_undo, state, type_id, to):  # type: ignore[no-untyped-def]
     """Map ``type_id`` to ``to``; note the first change of a base type, to be undone afterwards."""
     if type_id < first_own and np.int64(records[type_id, CANONICAL]) == type_id:
-        edits[state[BASE_EDITS]] = type_id
-        state[BASE_EDITS] += 1
+        base_map_undo[state[BASE_UNDO_COUNT]] = type_id
+        state[BASE_UNDO_COUNT] += 1
     records[type_id, CANONICAL] = to
 
 
 @compiled
 def same_words(base, own, a, b, count):  # type: ignore[no-untyped-def]
+    """Whether ``count`` words from the positions ``a`` and ``b`` on are the same."""
     for i in range(count):
         if word_at(base, own, a + i) != word_at(base, own, b + i):
             return False
@@ -111,7 +122,7 @@ def same_record(base, own, records, a, b):  # type: ignore[no-untyped-def]
 
 @compiled
 def compatible_enums(base, own, records, a, b):  # type: ignore[no-untyped-def]
-    """Same enum, where a forward one (no enumerators) goes with any of its name and size aside."""
+    """Whether two enums are the same, or have one name and one is forward (no enumerators)."""
     at_a = np.int64(records[a, START])
     at_b = np.int64(records[b, START])
     info_a = word_at(base, own, at_a + 1)
@@ -158,7 +169,12 @@ def same_but_references(base, own, at_a, at_b):  # type: ignore[no-untyped-def]
 
 @compiled
 def _seen_deeper(keys, depths, stamp, a, b, depth):  # type: ignore[no-untyped-def]
-    """Enter the pair with ``depth`` left; (whether it was there with no more left, new entry)."""
+    """Enter the pair (a, b) as compared with ``depth`` levels left.
+
+    keys, depths, stamp   ``identity_keys``, ``identity_depths``, and the call's number
+
+    Returns (whether it was compared with no more levels left, whether it is a new entry).
+    """
     mask = np.int64(len(keys) - 1)
     key = (np.uint64(a) << _32) | np.uint64(b)
     slot = np.int64(mix(key, np.uint64(1)) & _LOW) & mask
@@ -176,8 +192,8 @@ def _seen_deeper(keys, depths, stamp, a, b, depth):  # type: ignore[no-untyped-d
 
 @noinline
 def identical(base, own, scratch, first, second):  # type: ignore[no-untyped-def]
-    """Whether two types are the same literally, IDENTITY_DEPTH levels deep: EQUIVALENT, DIFFERENT
-    or TOO_DEEP.
+    """Whether the types ``first`` and ``second`` are literally the same, IDENTITY_DEPTH levels
+    deep: EQUIVALENT, DIFFERENT or TOO_DEEP.
 
     A pair that was compared with fewer levels left need not be compared again: that bounds the
     work on types whose graph fans out and joins again, which takes libbpf exponential time, and
@@ -266,35 +282,33 @@ def identical(base, own, scratch, first, second):  # type: ignore[no-untyped-def
 
 
 @compiled
-def clear_pairs(state):  # type: ignore[no-untyped-def]
-    """Forget the hypothetical map: entries of older epochs do not count."""
+def clear_hypot_map(state):  # type: ignore[no-untyped-def]
+    """Clear the hypothetical map: entries of older epochs do not count."""
     state[CURRENT_EPOCH] += 1
-    state[PAIRS] = 0
-    state[NEEDS_BASE_CHANGE] = 0
+    state[HYPOT_COUNT] = 0
+    state[HYPOT_ADJUST_CANON] = 0
 
 
 @noinline
 def equivalent(base, own, scratch, first_own, candidate, canonical):  # type: ignore[no-untyped-def]
-    """Walk both graphs side by side: (EQUIVALENT, DIFFERENT, UNWALKABLE or TOO_DEEP, frames of what
-    was not at its end, the canonical type that was met with two candidates or -1).
+    """Walk the graphs of ``candidate`` and ``canonical`` side by side.
 
-    base, own    uint32: words of the base, and of the module after its names were mapped
-    scratch      see ``tables``
-    first_own    id of the module's first type
+    Returns (EQUIVALENT, DIFFERENT, UNWALKABLE or TOO_DEEP; frames of the walk that were not at
+    their end; the canonical type that was met with two candidates, or -1).
 
     The order of the walk (references in the order of the record, an array's index before its
     element, a prototype's return type before its parameters; depth first) decides what gets
     paired first, and so is part of the contract.
     """
     records = scratch.records
-    pairs = scratch.pairs
+    hypot_list = scratch.hypot_list
     state = scratch.state
     epoch = np.uint32(state[CURRENT_EPOCH])
-    plain = state[PLAIN_WALK] != 0
+    fwd_free = state[FWD_FREE_WALK] != 0
     # Frames: where the next reference of either side is, how many are left, their distance.
     stack = scratch.frames
     top = np.int64(0)
-    nobody = np.int64(-1)
+    no_conflict = np.int64(-1)
     while True:
         # -- one pair
         descend = False
@@ -313,21 +327,21 @@ def equivalent(base, own, scratch, first_own, candidate, canonical):  # type: ig
                     info_canonical = info
                     kind_canonical = kind_of(info)
             if records[canonical, EPOCH] == epoch:
-                paired = np.int64(records[canonical, PAIRED])
+                paired = np.int64(records[canonical, HYPOT_MAP])
                 if paired != candidate:
                     same = identical(base, own, scratch, paired, candidate)
                     if same != EQUIVALENT:
                         return same, top, canonical
             else:
                 records[canonical, EPOCH] = epoch
-                records[canonical, PAIRED] = candidate
-                pairs[state[PAIRS]] = canonical
-                state[PAIRS] += 1
+                records[canonical, HYPOT_MAP] = candidate
+                hypot_list[state[HYPOT_COUNT]] = canonical
+                state[HYPOT_COUNT] += 1
                 at_candidate = np.int64(records[candidate, START])
                 info_candidate = word_at(base, own, at_candidate + 1)
                 kind = kind_of(info_candidate)
                 if word_at(base, own, at_candidate) != word_at(base, own, at_canonical):
-                    return DIFFERENT, top, nobody
+                    return DIFFERENT, top, no_conflict
                 if kind != kind_canonical:
                     if kind == FWD:
                         real = kind_canonical
@@ -336,20 +350,20 @@ def equivalent(base, own, scratch, first_own, candidate, canonical):  # type: ig
                         real = kind
                         declared = UNION if info_canonical >> _31 else STRUCT
                         if declared == real and canonical < first_own:
-                            state[NEEDS_BASE_CHANGE] = 1
+                            state[HYPOT_ADJUST_CANON] = 1
                     else:
-                        return DIFFERENT, top, nobody
+                        return DIFFERENT, top, no_conflict
                     if declared != real:
-                        return DIFFERENT, top, nobody
+                        return DIFFERENT, top, no_conflict
                 elif is_chain(kind):
                     if info_candidate != info_canonical:
-                        return DIFFERENT, top, nobody
+                        return DIFFERENT, top, no_conflict
                     candidate = np.int64(word_at(base, own, at_candidate + 2))
                     canonical = np.int64(word_at(base, own, at_canonical + 2))
                     descend = True
                 elif kind == STRUCT or kind == UNION or kind == FUNC_PROTO or kind == ARRAY:
                     if not same_but_references(base, own, at_candidate, at_canonical):
-                        return DIFFERENT, top, nobody
+                        return DIFFERENT, top, no_conflict
                     left = np.int64(info_candidate & INFO_VLEN_MASK)
                     stride = 3
                     word = HEAD_WORDS + 1
@@ -363,12 +377,12 @@ def equivalent(base, own, scratch, first_own, candidate, canonical):  # type: ig
                         word = HEAD_WORDS - 1
                     if left > 0:
                         if top == len(stack):
-                            return TOO_DEEP, top, nobody
-                        if plain:
-                            known = known_verdict(scratch, first_own, candidate, canonical)
+                            return TOO_DEEP, top, no_conflict
+                        if fwd_free:
+                            known = cached_equivalence(scratch, first_own, candidate, canonical)
                             if known == NOT_EQUAL:
-                                return DIFFERENT, top, nobody
-                            scratch.framed[top] = state[PAIRS] - 1
+                                return DIFFERENT, top, no_conflict
+                            scratch.frame_entry[top] = state[HYPOT_COUNT] - 1
                         stack[top, 0] = at_candidate + word
                         stack[top, 1] = at_canonical + word
                         stack[top, 2] = left
@@ -376,27 +390,27 @@ def equivalent(base, own, scratch, first_own, candidate, canonical):  # type: ig
                         top += 1
                 elif is_scalar(kind) or kind == FWD:
                     if not same_record(base, own, records, candidate, canonical):
-                        return DIFFERENT, top, nobody
+                        return DIFFERENT, top, no_conflict
                 elif is_enum(kind):
                     if not compatible_enums(base, own, records, candidate, canonical):
-                        return DIFFERENT, top, nobody
+                        return DIFFERENT, top, no_conflict
                 else:
-                    return UNWALKABLE, top, nobody
+                    return UNWALKABLE, top, no_conflict
         if descend:
             continue
         # -- the next pair of references
-        if plain:
+        if fwd_free:
             while top > 0 and stack[top - 1, 2] == 0:
                 top -= 1
         if top == 0:
-            return EQUIVALENT, top, nobody
+            return EQUIVALENT, top, no_conflict
         frame = top - 1
         word_candidate = stack[frame, 0]
         word_canonical = stack[frame, 1]
         candidate = np.int64(word_at(base, own, word_candidate))
         canonical = np.int64(word_at(base, own, word_canonical))
         stack[frame, 2] -= 1
-        if stack[frame, 2] == 0 and not plain:
+        if stack[frame, 2] == 0 and not fwd_free:
             top = frame
         else:
             stride = stack[frame, 3]
@@ -405,7 +419,7 @@ def equivalent(base, own, scratch, first_own, candidate, canonical):  # type: ig
 
 
 @compiled
-def merge_pairs(base, own, scratch, first_own):  # type: ignore[no-untyped-def]
+def merge_hypot_map(base, own, scratch, first_own):  # type: ignore[no-untyped-def]
     """Put the hypothetical map of a walk that ended well into the real map.
 
     Forward declarations learn their definition, on whichever side it is. Structs whose canonical
@@ -413,21 +427,21 @@ def merge_pairs(base, own, scratch, first_own):  # type: ignore[no-untyped-def]
     declarations are pointed to the module's definitions.
     """
     records = scratch.records
-    pairs = scratch.pairs
-    edits = scratch.edits
+    hypot_list = scratch.hypot_list
+    base_map_undo = scratch.base_map_undo
     state = scratch.state
-    for i in range(state[PAIRS]):
-        canonical = np.int64(pairs[i])
-        target = resolve(records, np.int64(records[canonical, PAIRED]))
+    for i in range(state[HYPOT_COUNT]):
+        canonical = np.int64(hypot_list[i])
+        target = resolve(records, np.int64(records[canonical, HYPOT_MAP]))
         canonical = resolve(records, canonical)
         kind_target = kind_of(word_at(base, own, np.int64(records[target, START]) + 1))
         kind_canonical = kind_of(word_at(base, own, np.int64(records[canonical, START]) + 1))
         if kind_target != FWD and kind_canonical == FWD:
-            remap(records, first_own, edits, state, canonical, target)
-        if state[NEEDS_BASE_CHANGE]:
+            map_type(records, first_own, base_map_undo, state, canonical, target)
+        if state[HYPOT_ADJUST_CANON]:
             continue
         if kind_target == FWD and kind_canonical != FWD:
-            remap(records, first_own, edits, state, target, canonical)
+            map_type(records, first_own, base_map_undo, state, target, canonical)
         if (
             (kind_target == STRUCT or kind_target == UNION)
             and kind_canonical != FWD
@@ -435,5 +449,5 @@ def merge_pairs(base, own, scratch, first_own):  # type: ignore[no-untyped-def]
             and not is_mapped(records, target)
         ):
             records[target, CANONICAL] = canonical
-            if state[REMEMBERING]:
+            if state[CACHING]:
                 note_mapped(scratch, first_own, target, canonical)

@@ -1,31 +1,42 @@
-"""What the walks over a module found out, so that hostile inputs do not have it found out again.
+"""A cache of what walks found out, so that hostile inputs do not have it found out again.
 
-A walk that ends in vain has gone through many pairs, and the next ones may go through the same: the
+A walk that fails has gone through many pairs, and the next ones may go through the same: the
 structs of two chains that differ at their ends, each met before what it holds, are quadratic in
 their number for libbpf (exponential where an identity walk is part of it). Once the walks over a
-module have taken long enough, pairs of struct, union or typedef are noted that a walk found
-different, or equal, and further walks end when they come to them.
+module have taken long enough, pairs of struct, union or typedef that a walk found different, or
+equal, are entered here, and further walks end when they come to them.
 
-That changes no result, because only pairs of *plain* types are noted and asked for. A type is plain
-if all that it leads to is the module's own, not mapped to something else yet (but for INT, FLOAT
-and ENUM, where it does not matter), without circles, forward declarations, forward enums, and
-without a struct of whose name there is a forward declaration. Between plain types:
+That changes no result, because only pairs of *fwd-free* types are entered and looked up. A type is
+fwd-free if all that it leads to is the module's own, not mapped to something else yet (but for INT,
+FLOAT and ENUM, where it does not matter), without circles, forward declarations, forward enums, and
+without a struct of whose name there is a forward declaration. Between fwd-free types:
 
 * Mapped to each other are only types whose graphs agree to the end: what lets libbpf call different
   types equal always begins with a forward declaration.
 * How deep ``identical`` has to go for two types is, as a distance, an ultrametric: of three types
   the two largest of their distances are the same. So the candidates of one canonical type fall
-  into classes of types that are interchangeable, and whether a walk from a pair ends well does not
+  into classes of types that are interchangeable, and whether a walk from a pair succeeds does not
   depend on the order of its steps, nor on what was paired before: if it fails from a pair, so does
-  every walk that comes to the pair, and if it ends well, so does a walk from each of its pairs.
-* What was noted holds until something is mapped that a pair's types lead to. All that leads to a
-  type is *higher*: the height of a type is one more than that of the highest that it refers to.
-  So it is enough to know the lowest height at which something was mapped since.
-* A walk that ends well also maps structs whose counterpart is mapped already. An equal pair may be
+  every walk that comes to the pair, and if it succeeds, so does a walk from each of its pairs.
+* An entry holds until something is mapped that the pair's types lead to. All that leads to a type
+  has a higher topological level: one more than the highest level that the type refers to. So it is
+  enough to know the lowest level at which something was mapped since.
+* A walk that succeeds also maps structs whose counterpart is mapped already. An equal pair may be
   taken without its walk only where none of them was: see ``note_equal``.
 
-What cannot be asked any more, as something below was mapped, can be noted again when all heights
-are measured anew, which happens each time when the walks have taken twice as long as before.
+Pairs that cannot be looked up any more, since something below was mapped, can be entered again when
+all levels are measured anew: each time when the walks have taken twice as long as before.
+
+Parameters used throughout:
+
+base       see ``tables.BaseTables``; for ``note_equal`` its words only
+own        uint32: the module's words in the base's numbering
+scratch    see ``tables.Scratch``; state and cached_equiv are its arrays of these names
+first_own  id of the first own type
+count      number of own types
+index      own type (0-based)
+candidate, canonical   ids of the two types of a pair
+names, name   table of structs by name (``hash_tables``); offset of a name in the strings
 """
 
 from __future__ import annotations
@@ -49,16 +60,16 @@ from ..format.kinds import (
     is_scalar,
     kind_of,
 )
-from .index import enter_name, name_slot
-from .signature import CANONICAL, IN_PROGRESS, PAIRED, START, mix, word_at
+from .hash_tables import enter_name, name_slot
+from .signature import CANONICAL, HYPOT_MAP, IN_PROGRESS, START, mix, word_at
 from .state import (
+    CACHED_PAIRS,
+    CACHING,
     ENOUGH_STEPS,
+    FWD_FREE_WALK,
+    HYPOT_COUNT,
     LOWEST_MAPPED,
     LOWEST_MERGED,
-    PAIRS,
-    PLAIN_WALK,
-    REMEMBERED,
-    REMEMBERING,
     STEPS,
     STEPS_ALLOWED,
     STEPS_PER_TYPE,
@@ -68,12 +79,12 @@ UNKNOWN = 0
 NOT_EQUAL = 1
 EQUAL = 2
 
-# Heights. A type that is not plain is higher than all others.
+# Levels. A type that is not fwd-free is higher than all others.
 _NOT_MEASURED = np.uint32(0)
 _BEING_MEASURED = np.uint32(0xFFFFFFFE)
-NOT_PLAIN = np.uint32(0xFFFFFFFF)
+NOT_FWD_FREE = np.uint32(0xFFFFFFFF)
 
-_WORTH_NOTING = 12  # pairs of a walk; a shorter one is made again as fast as it is looked up
+_WORTH_NOTING = 12  # pairs of a walk; a shorter one is as fast as looking it up
 
 _VERDICT_BITS = np.uint64(2)
 _SECOND_BITS = np.uint64(31)
@@ -85,35 +96,35 @@ _HIGHEST = np.int64(0xFFFFFFFF)
 
 @compiled
 def start_counting(state, count):  # type: ignore[no-untyped-def]
-    """Before the first walk over a module of so many types."""
+    """Begin to count the steps of walks, before the first walk over a module."""
     state[STEPS] = 0
     state[STEPS_ALLOWED] = state[STEPS_PER_TYPE] * count
-    state[REMEMBERING] = 0
-    state[PLAIN_WALK] = 0
+    state[CACHING] = 0
+    state[FWD_FREE_WALK] = 0
 
 
 @noinline
-def start_remembering(base, own, scratch, first_own, count):  # type: ignore[no-untyped-def]
-    """Have walks remembered from now on. ``base``: its tables."""
+def start_caching(base, own, scratch, first_own, count):  # type: ignore[no-untyped-def]
+    """Have walks cached from now on."""
     state = scratch.state
     state[STEPS_ALLOWED] = 2 * state[STEPS] + ENOUGH_STEPS * count
-    state[REMEMBERING] = 1
-    state[REMEMBERED] = 0
+    state[CACHING] = 1
+    state[CACHED_PAIRS] = 0
     state[LOWEST_MAPPED] = _HIGHEST
     state[LOWEST_MERGED] = _HIGHEST
-    for slot in range(len(scratch.verdicts)):
-        scratch.verdicts[slot] = 0
+    for slot in range(len(scratch.cached_equiv)):
+        scratch.cached_equiv[slot] = 0
     _name_forward_declarations(base, own, scratch, first_own, count)
     for index in range(count):
-        scratch.heights[index] = _NOT_MEASURED
+        scratch.topo_level[index] = _NOT_MEASURED
     for index in range(count):
-        if scratch.heights[index] == _NOT_MEASURED:
+        if scratch.topo_level[index] == _NOT_MEASURED:
             _measure(own, scratch, len(base.words), first_own, index)
 
 
 @compiled
 def _name_forward_declarations(base, own, scratch, first_own, count):  # type: ignore[no-untyped-def]
-    """Fill ``names`` with the module's structs, the id -1 for those that are declared somewhere."""
+    """Fill ``names`` with the module's structs, id -1 for those with a forward declaration."""
     names = scratch.names
     for slot in range(len(names)):
         names[slot] = 0
@@ -134,6 +145,7 @@ def _name_forward_declarations(base, own, scratch, first_own, count):  # type: i
 
 @compiled
 def _mark(names, name):  # type: ignore[no-untyped-def]
+    """Note that there is a forward declaration of a name."""
     slot = name_slot(names, name)
     if names[slot] != 0:
         names[slot] |= _LOW
@@ -141,12 +153,13 @@ def _mark(names, name):  # type: ignore[no-untyped-def]
 
 @compiled
 def _is_declared(names, name):  # type: ignore[no-untyped-def]
+    """Whether there is a forward declaration of a struct's name."""
     return names[name_slot(names, name)] & _LOW == _LOW
 
 
 @compiled
-def _may_be_plain(own, scratch, first_own, index, at):  # type: ignore[no-untyped-def]
-    """Whether an own type is plain if all that it refers to is. at: of its record in ``own``."""
+def _may_be_fwd_free(own, scratch, first_own, index, at):  # type: ignore[no-untyped-def]
+    """Whether an own type, with first word ``at``, is fwd-free if all that it refers to is."""
     info = own[at + 1]
     kind = kind_of(info)
     if is_scalar(kind):
@@ -163,16 +176,16 @@ def _may_be_plain(own, scratch, first_own, index, at):  # type: ignore[no-untype
 
 @compiled
 def _measure(own, scratch, offset, first_own, index):  # type: ignore[no-untyped-def]
-    """Find the height of an own type and of all that it leads to. offset: words of the base."""
+    """Find the level of an own type and of all that it leads to; ``offset``: words of the base."""
     records = scratch.records
-    heights = scratch.heights
+    topo_level = scratch.topo_level
     # Frames: type, its next reference, the highest of those before it.
     stack = scratch.frames
     top = np.int64(0)
     entering = np.int64(index)
     while True:
         if entering >= 0:
-            heights[entering] = _BEING_MEASURED
+            topo_level[entering] = _BEING_MEASURED
             stack[top, 0] = entering
             stack[top, 1] = 0
             stack[top, 2] = 0
@@ -184,7 +197,7 @@ def _measure(own, scratch, offset, first_own, index):  # type: ignore[no-untyped
         kind = kind_of(info)
         vlen = np.int64(info & INFO_VLEN_MASK)
         highest = stack[top - 1, 2]
-        if not _may_be_plain(own, scratch, first_own, current, at):
+        if not _may_be_fwd_free(own, scratch, first_own, current, at):
             highest = _HIGHEST
         references = np.int64(FEWEST_REFS[kind])
         if REF_EACH[kind]:
@@ -196,136 +209,138 @@ def _measure(own, scratch, offset, first_own, index):  # type: ignore[no-untyped
                 if referred < first_own:
                     highest = _HIGHEST
                     break
-                height = heights[referred - first_own]
-                if height == _NOT_MEASURED:
+                level = topo_level[referred - first_own]
+                if level == _NOT_MEASURED:
                     entering = referred - first_own
                     break
-                if height == _BEING_MEASURED:  # a circle
+                if level == _BEING_MEASURED:  # a circle
                     highest = _HIGHEST
                     break
-                highest = max(highest, np.int64(height))
+                highest = max(highest, np.int64(level))
             stack[top - 1, 1] += 1
         stack[top - 1, 2] = highest
         if entering >= 0:
             continue
-        heights[current] = NOT_PLAIN if highest >= _HIGHEST else highest + 1
+        topo_level[current] = NOT_FWD_FREE if highest >= _HIGHEST else highest + 1
         top -= 1
         if top == 0:
             break
 
 
 @compiled
-def are_plain(scratch, first_own, candidate, canonical):  # type: ignore[no-untyped-def]
-    """Whether pairs may be noted and asked for on a walk from these two."""
+def are_fwd_free(scratch, first_own, candidate, canonical):  # type: ignore[no-untyped-def]
+    """Whether pairs may be entered and looked up on a walk from these two."""
     if candidate < first_own or canonical < first_own:
         return False
-    heights = scratch.heights
+    topo_level = scratch.topo_level
     return (
-        heights[candidate - first_own] != NOT_PLAIN and heights[canonical - first_own] != NOT_PLAIN
+        topo_level[candidate - first_own] != NOT_FWD_FREE
+        and topo_level[canonical - first_own] != NOT_FWD_FREE
     )
 
 
 @compiled
-def _slot_of(verdicts, pair):  # type: ignore[no-untyped-def]
-    """The slot of a pair, or the free one where it goes."""
-    mask = np.int64(len(verdicts) - 1)
+def _slot_of(cached_equiv, pair):  # type: ignore[no-untyped-def]
+    """Find the slot of a ``pair`` (uint64, see ``_pair_of``), or the free one where it goes."""
+    mask = np.int64(len(cached_equiv) - 1)
     slot = np.int64(mix(_SEED, pair) & _LOW) & mask
-    while verdicts[slot] != 0 and verdicts[slot] >> _VERDICT_BITS != pair:
+    while cached_equiv[slot] != 0 and cached_equiv[slot] >> _VERDICT_BITS != pair:
         slot = (slot + 1) & mask
     return slot
 
 
 @compiled
 def _pair_of(first_own, candidate, canonical):  # type: ignore[no-untyped-def]
+    """Make one number (uint64) of two own types."""
     first = np.uint64(candidate - first_own)
     return (first << _SECOND_BITS) | np.uint64(canonical - first_own)
 
 
 @noinline
-def known_verdict(scratch, first_own, candidate, canonical):  # type: ignore[no-untyped-def]
-    """EQUAL, NOT_EQUAL or UNKNOWN, of two plain types."""
+def cached_equivalence(scratch, first_own, candidate, canonical):  # type: ignore[no-untyped-def]
+    """Look a pair of fwd-free types up: EQUAL, NOT_EQUAL or UNKNOWN."""
     state = scratch.state
-    if state[REMEMBERED] == 0:
+    if state[CACHED_PAIRS] == 0:
         return UNKNOWN
     pair = _pair_of(first_own, candidate, canonical)
-    found = np.int64(scratch.verdicts[_slot_of(scratch.verdicts, pair)] & _VERDICT_MASK)
-    height = max(scratch.heights[candidate - first_own], scratch.heights[canonical - first_own])
-    if found == NOT_EQUAL and state[LOWEST_MERGED] >= np.int64(height):
+    found = np.int64(scratch.cached_equiv[_slot_of(scratch.cached_equiv, pair)] & _VERDICT_MASK)
+    levels = scratch.topo_level
+    level = max(levels[candidate - first_own], levels[canonical - first_own])
+    if found == NOT_EQUAL and state[LOWEST_MERGED] >= np.int64(level):
         return NOT_EQUAL
-    if found == EQUAL and state[LOWEST_MAPPED] >= np.int64(height):
+    if found == EQUAL and state[LOWEST_MAPPED] >= np.int64(level):
         return EQUAL
     return UNKNOWN
 
 
 @compiled
 def _note(scratch, first_own, candidate, canonical, verdict):  # type: ignore[no-untyped-def]
+    """Enter a pair as EQUAL or NOT_EQUAL (``verdict``), while there is room."""
     pair = _pair_of(first_own, candidate, canonical)
-    slot = _slot_of(scratch.verdicts, pair)
-    if scratch.verdicts[slot] == 0:
-        if 2 * scratch.state[REMEMBERED] > len(scratch.verdicts):
+    slot = _slot_of(scratch.cached_equiv, pair)
+    if scratch.cached_equiv[slot] == 0:
+        if 2 * scratch.state[CACHED_PAIRS] > len(scratch.cached_equiv):
             return
-        scratch.state[REMEMBERED] += 1
-    scratch.verdicts[slot] = (pair << _VERDICT_BITS) | np.uint64(verdict)
+        scratch.state[CACHED_PAIRS] += 1
+    scratch.cached_equiv[slot] = (pair << _VERDICT_BITS) | np.uint64(verdict)
 
 
 @noinline
 def note_different(scratch, first_own, top, conflict):  # type: ignore[no-untyped-def]
-    """After a plain walk that ended in vain with ``top`` frames.
+    """Enter the pairs that a failed fwd-free walk, with ``top`` frames left, shows to be different.
 
     conflict  the canonical type that was met with two candidates that are not identical, or -1
 
-    All pairs that were being walked are different; with a conflict those that both meetings were
-    under.
+    That is all pairs that were being walked; with a conflict those that both meetings were under.
     """
     state = scratch.state
-    pairs = scratch.pairs
-    last = state[PAIRS]
+    hypot_list = scratch.hypot_list
+    last = state[HYPOT_COUNT]
     if last < _WORTH_NOTING:
         return
     if conflict >= 0:
         last = np.int64(0)
-        while np.int64(pairs[last]) != conflict:
+        while np.int64(hypot_list[last]) != conflict:
             last += 1
     for frame in range(top):
-        entry = np.int64(scratch.framed[frame])
+        entry = np.int64(scratch.frame_entry[frame])
         if entry > last:
             break
-        canonical = np.int64(pairs[entry])
-        candidate = np.int64(scratch.records[canonical, PAIRED])
+        canonical = np.int64(hypot_list[entry])
+        candidate = np.int64(scratch.records[canonical, HYPOT_MAP])
         _note(scratch, first_own, candidate, canonical, NOT_EQUAL)
 
 
 @noinline
 def note_equal(base, own, scratch, first_own):  # type: ignore[no-untyped-def]
-    """After a plain walk that ended well, and was merged.
+    """Enter the pairs of a fwd-free walk that succeeded, and was merged: they are equal.
 
-    Its pairs are equal. They are noted if none of the canonical types is mapped but the first,
-    which the walk was for: then a walk from any of them, as long as that is so, maps nothing but
-    the type that it is for.
+    Only if none of the canonical types is mapped but the first, which the walk was for: then a walk
+    from any of them, as long as that is so, maps nothing but the type that it is for.
     """
     records = scratch.records
-    pairs = scratch.pairs
-    if scratch.state[PAIRS] < _WORTH_NOTING:
+    hypot_list = scratch.hypot_list
+    if scratch.state[HYPOT_COUNT] < _WORTH_NOTING:
         return
     for verdict in range(2):
-        for i in range(1, scratch.state[PAIRS]):
-            canonical = np.int64(pairs[i])
+        for i in range(1, scratch.state[HYPOT_COUNT]):
+            canonical = np.int64(hypot_list[i])
             kind = kind_of(word_at(base, own, np.int64(records[canonical, START]) + 1))
             if kind == STRUCT or kind == UNION or kind == TYPEDEF:
                 if verdict == 0:
                     if records[canonical, CANONICAL] < IN_PROGRESS:
                         return
                 else:
-                    candidate = np.int64(records[canonical, PAIRED])
+                    candidate = np.int64(records[canonical, HYPOT_MAP])
                     _note(scratch, first_own, candidate, canonical, EQUAL)
 
 
 @compiled
 def note_mapped(scratch, first_own, type_id, to):  # type: ignore[no-untyped-def]
-    """A type of the module's was mapped, perhaps to itself."""
+    """Take account of ``type_id`` being mapped to ``to``, perhaps to itself."""
     if type_id >= first_own:
         state = scratch.state
-        height = np.int64(scratch.heights[type_id - first_own])
-        state[LOWEST_MAPPED] = min(state[LOWEST_MAPPED], height)
+        level = np.int64(scratch.topo_level[type_id - first_own])
+        state[LOWEST_MAPPED] = min(state[LOWEST_MAPPED], level)
         if to != type_id:
-            state[LOWEST_MERGED] = min(state[LOWEST_MERGED], height)
+            state[LOWEST_MERGED] = min(state[LOWEST_MERGED], level)

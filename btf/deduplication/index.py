@@ -9,6 +9,13 @@ where a new entry goes to the head of its chain and every growth of the table re
 of entries with the same key. For the base that order is settled when the index is built
 (``candidates``); ``entries`` and ``capacity`` say where the table stands, so that the next growth
 comes at the same entry as in libbpf.
+
+Parameters used throughout:
+
+words    uint32: the base's type sections, see ``BaseIndex``
+starts   uint32, shape (N,): by type id, position of the type's first word in ``words``
+records  uint32, shape (N, RECORD_COLUMNS): the same position and more, see ``signature``
+at       position of a type's first word
 """
 
 from __future__ import annotations
@@ -25,7 +32,6 @@ from ..format import strings
 from ..format.kinds import (
     ARRAY,
     ELEMENT_WORDS,
-    FUNC_PROTO,
     FWD,
     HEAD_IS_REF,
     HEAD_WORDS,
@@ -38,23 +44,29 @@ from ..format.kinds import (
     is_never_merged,
     kind_of,
 )
+from ..format.records import reference_at, reference_count
 from ..format.strings import note_hash
 from ..types.btf import BTF, freeze, unknown_kind_error
+from .hash_tables import (
+    FIRST_CAPACITY,
+    NAME_SEED,
+    enter_content,
+    enter_name,
+    find_group,
+    find_name,
+    table_is_full,
+)
 from .signature import RECORD_COLUMNS, START, mix, signature
 from .tables import BaseTables, fill_records
 
-_HIGH = np.uint64(0xFFFFFFFF00000000)
 _LOW = np.uint64(0xFFFFFFFF)
-_NAME_SEED = np.uint64(0x13198A2E03707344)
-
-FIRST_CAPACITY = 4  # of libbpf's hash table
 
 # Structs that no module can lay out differently from its kernel, see ``abi``.
 _ABI_STRUCTS = (b"module", b"task_struct")
 
-# How a base type stands to the others of its group.
-IN_COMPANY = 0  # nothing is known: the order of trial may decide
-ALONE = 1  # whatever equals it is mapped to it and to no other
+# Whether an equal type can be mapped to another base type than this one.
+AMBIGUOUS = 0  # perhaps: the order of trial decides
+UNIQUE = 1  # no: it is the only base type that an equal type can be mapped to
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,14 +83,14 @@ class BaseIndex:
     group_bits      uint64, power of two: see ``strings.may_have``
     group_starts    uint32, shape (G + 1,): first candidate of each group
     candidates  uint32: type ids by group, in libbpf's order of trial
-    alone       uint8, shape (N,): ALONE or IN_COMPANY, see there
+    unique       uint8, shape (N,): UNIQUE or AMBIGUOUS, see there
     named_once  uint8, shape (N,): whether a struct, union or typedef is the only one of its name,
                 and whether a forward declaration's name has no struct or union
     entries, capacity   size and capacity of libbpf's table with this base in it
     name_slots  uint64, power of two: structs and unions by name: name_off above, type id + 1
                 below, the id of void standing for several; 0 is free
     typedef_slots   uint64: the same for typedefs
-    enum_slots  uint64: full enums that are ALONE, by content: hash's upper half above, type id
+    enum_slots  uint64: full enums that are UNIQUE, by content: hash's upper half above, type id
                 below; 0 is free
     byteorder   of the files
     level_types number of own types of each level of the base
@@ -94,7 +106,7 @@ class BaseIndex:
     group_bits: np.ndarray
     group_starts: np.ndarray
     candidates: np.ndarray
-    alone: np.ndarray
+    unique: np.ndarray
     named_once: np.ndarray
     entries: int
     capacity: int
@@ -166,18 +178,18 @@ class BaseIndex:
             np.empty(count, np.uint8),
             np.empty(count + 1, np.uint32),
         )
-        alone = np.zeros(count, np.uint8)
+        unique = np.zeros(count, np.uint8)
         largest = int(np.diff(group_starts[: groups + 1]).max(initial=0))
         contents = np.empty(2 * largest + 1, np.uint64)
-        _mark_alone(words, records, group_starts, groups, candidates, alone, contents)
+        _mark_unique(words, records, group_starts, groups, candidates, unique, contents)
         visited, stack = np.zeros(count, np.uint8), np.empty((count, 2), np.int64)
-        _withdraw_alone(words, records, alone, visited, stack)
+        _withdraw_unique(words, records, unique, visited, stack)
         aggregates, typedefs, enums = _count_named(words, starts)
         enum_slots = np.zeros(power_of_two(2 * enums), np.uint64)
         named_once = np.zeros(len(starts), np.uint8)
         name_slots = np.zeros(power_of_two(2 * aggregates), np.uint64)
         typedef_slots = np.zeros(power_of_two(2 * typedefs), np.uint64)
-        _index_names(words, starts, alone, name_slots, typedef_slots, enum_slots)
+        _index_names(words, starts, unique, name_slots, typedef_slots, enum_slots)
         _mark_named_once(words, starts, name_slots, typedef_slots, named_once)
         return cls(
             words=words,
@@ -190,7 +202,7 @@ class BaseIndex:
             group_bits=freeze(group_bits),
             group_starts=freeze(group_starts[: groups + 1].copy()),
             candidates=freeze(candidates[:entries].copy()),
-            alone=freeze(alone),
+            unique=freeze(unique),
             named_once=freeze(named_once),
             entries=int(entries),
             capacity=int(capacity),
@@ -213,28 +225,9 @@ class BaseIndex:
 
     @cached_property
     def tables(self) -> BaseTables:
-        """The arrays that kernels take."""
-        return BaseTables(
-            self.words,
-            self.starts,
-            self.group_slots,
-            self.group_bits,
-            self.group_starts,
-            self.candidates,
-            self.alone,
-            self.named_once,
-            self.name_slots,
-            self.typedef_slots,
-            self.enum_slots,
-            self.strings,
-            self.string_slots,
-            self.string_bits,
-            self.strings_repeat,
-            self.type_end,
-            self.entries,
-            self.capacity,
-            *(self._offset_of(name) for name in _ABI_STRUCTS),
-        )
+        """The arrays that compiled functions take."""
+        names = (self._offset_of(name) for name in _ABI_STRUCTS)
+        return BaseTables(*(getattr(self, name) for name in BaseTables._fields[:-2]), *names)
 
     @property
     def nbytes(self) -> int:
@@ -262,37 +255,17 @@ class BaseIndex:
 
 
 @compiled
-def table_is_full(entries, capacity):  # type: ignore[no-untyped-def]
-    """Whether libbpf's hash table grows before its next entry."""
-    return capacity == 0 or (entries + 1) * 4 // 3 > capacity
-
-
-@compiled
-def find_entry(slots, mask, h):  # type: ignore[no-untyped-def]
-    """What is entered under hash ``h`` in the first ``mask + 1`` slots, or -1."""
-    slot = np.int64(h & _LOW) & mask
-    tag = h & _HIGH
-    while slots[slot] != 0:
-        if slots[slot] & _HIGH == tag:
-            return np.int64(slots[slot] & _LOW) - 1
-        slot = (slot + 1) & mask
-    return np.int64(-1)
-
-
-@compiled
-def find_group(group_slots, h):  # type: ignore[no-untyped-def]
-    """Group of candidates with signature ``h``, or -1."""
-    return find_entry(group_slots, np.int64(len(group_slots) - 1), h)
-
-
-@compiled
 def _group_types(  # type: ignore[no-untyped-def]
     words, records, group_slots, group_bits, group_starts, candidates, group_of, parity_of, fill
 ):
     """Sort all base types but VAR and DATASEC into groups, each in libbpf's order of trial.
 
+    group_slots, group_bits, group_starts, candidates   filled, see ``BaseIndex``; the last two have
+               room for a group per type
     group_of   int64, shape (N,), filled with -1; parity_of uint8, shape (N,); fill uint32, shape
                (N + 1,): room to work
+
+    Returns (number of groups, entries and capacity of libbpf's hash table).
 
     The order within a group: a type entered while the table had grown an even (odd) number of
     times went to the head of a list that later growths turned round. Seen at the end, those whose
@@ -313,10 +286,7 @@ def _group_types(  # type: ignore[no-untyped-def]
         if group < 0:
             group = groups
             groups += 1
-            slot = np.int64(h & _LOW) & mask
-            while group_slots[slot] != 0:
-                slot = (slot + 1) & mask
-            group_slots[slot] = (h & _HIGH) | np.uint64(groups)
+            enter_content(group_slots, mask, h, groups)
             note_hash(group_bits, h)
         if table_is_full(entries, capacity):
             capacity = FIRST_CAPACITY if capacity == 0 else 2 * capacity
@@ -340,17 +310,21 @@ def _group_types(  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _mark_alone(words, records, group_starts, groups, candidates, alone, contents):  # type: ignore[no-untyped-def]
-    """Fill ``alone``.
+def _mark_unique(words, records, group_starts, groups, candidates, unique, contents):  # type: ignore[no-untyped-def]
+    """Mark as UNIQUE the types that are the only one of their group.
 
-    Enums share a group by name. One that is full is alone if all of its name are full and no two
+    group_starts, groups, candidates  the groups, their number, and their types: see ``BaseIndex``
+    unique    uint8, shape (N,), filled with AMBIGUOUS: filled
+    contents  uint64, twice as long as the largest group: room to work
+
+    Enums share a group by name. One that is full is unique if all of its name are full and no two
     are the same.
     """
     for group in range(groups):
         first = np.int64(group_starts[group])
         size = np.int64(group_starts[group + 1]) - first
         if size == 1:
-            alone[candidates[first]] = ALONE
+            unique[candidates[first]] = UNIQUE
             continue
         if not is_enum(kind_of(words[np.int64(records[np.int64(candidates[first]), START]) + 1])):
             continue
@@ -373,25 +347,26 @@ def _mark_alone(words, records, group_starts, groups, candidates, alone, content
             contents[slot] = h
         if all_differ:
             for i in range(size):
-                alone[candidates[first + i]] = ALONE
+                unique[candidates[first + i]] = UNIQUE
 
 
 @compiled
 def _is_reference(kind):  # type: ignore[no-untyped-def]
-    """Kinds that are compared by all their words once what they refer to is settled."""
+    """Whether types of a kind are compared by all their words, after what they refer to."""
     if kind == TYPEDEF or kind == FWD or kind == VAR:
         return False
     return HEAD_IS_REF[kind] != 0 or kind == ARRAY
 
 
 @compiled
-def _withdraw_alone(words, records, alone, visited, stack):  # type: ignore[no-untyped-def]
-    """A reference type is ALONE only if all reference types behind it are.
+def _withdraw_unique(words, records, unique, visited, stack):  # type: ignore[no-untyped-def]
+    """Make reference types AMBIGUOUS that lead to a reference type that is.
 
     Where the base has a pointer twice, the module's is mapped to the one that is tried first, and
     what refers to the other one then equals nothing in the module. Reference types in a circle
     (which no compiler makes) are never settled at all.
 
+    unique   uint8, shape (N,): see ``_mark_unique``
     visited  uint8, shape (N,), zeros: 1 is on the stack, 2 is done
     stack    int64, shape (N, 2): room to work
     """
@@ -409,27 +384,18 @@ def _withdraw_alone(words, records, alone, visited, stack):  # type: ignore[no-u
             step = stack[top - 1, 1]
             at = np.int64(records[type_id, START])
             info = words[at + 1]
-            kind = kind_of(info)
-            references = 2 if kind == ARRAY else 1
-            if kind == FUNC_PROTO:
-                references += np.int64(info & INFO_VLEN_MASK)
-            if step == references:
+            if step == reference_count(info):
                 visited[type_id] = 2
                 top -= 1
-                if top > 0 and alone[type_id] != ALONE:
-                    alone[stack[top - 1, 0]] = IN_COMPANY
+                if top > 0 and unique[type_id] != UNIQUE:
+                    unique[stack[top - 1, 0]] = AMBIGUOUS
                 continue
             stack[top - 1, 1] = step + 1
-            word = at + 2
-            if kind == ARRAY:
-                word = at + HEAD_WORDS + step
-            elif step > 0:
-                word = at + HEAD_WORDS + 2 * step - 1
-            referred = np.int64(words[word])
+            referred = reference_at(words, at, step)
             if not _is_reference(kind_of(words[np.int64(records[referred, START]) + 1])):
                 continue
-            if visited[referred] == 1 or (visited[referred] == 2 and alone[referred] != ALONE):
-                alone[type_id] = IN_COMPANY
+            if visited[referred] == 1 or (visited[referred] == 2 and unique[referred] != UNIQUE):
+                unique[type_id] = AMBIGUOUS
             elif visited[referred] == 0:
                 visited[referred] = 1
                 stack[top, 0] = referred
@@ -441,7 +407,7 @@ def _withdraw_alone(words, records, alone, visited, stack):  # type: ignore[no-u
 def enum_content(words, at):  # type: ignore[no-untyped-def]
     """Hash of all words of the enum that starts at ``at``."""
     info = words[at + 1]
-    h = mix(mix(mix(_NAME_SEED, words[at]), info), words[at + 2])
+    h = mix(mix(mix(NAME_SEED, words[at]), info), words[at + 2])
     end = at + HEAD_WORDS + np.int64(info & INFO_VLEN_MASK) * ELEMENT_WORDS[kind_of(info)]
     for word in range(at + HEAD_WORDS, end):
         h = mix(h, words[word])
@@ -449,31 +415,8 @@ def enum_content(words, at):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def enter_content(slots, mask, h, value):  # type: ignore[no-untyped-def]
-    """Enter ``value`` (not 0) under hash ``h``; returns its slot. Others may have the same hash."""
-    slot = np.int64(h & _LOW) & mask
-    while slots[slot] != 0:
-        slot = (slot + 1) & mask
-    slots[slot] = (h & _HIGH) | np.uint64(value)
-    return slot
-
-
-@compiled
-def next_content(slots, mask, h, slot):  # type: ignore[no-untyped-def]
-    """(value, slot after it) of the next entry under ``h``; value 0 at the end. Start with -1."""
-    if slot < 0:
-        slot = np.int64(h & _LOW)
-    slot &= mask
-    while slots[slot] != 0:
-        if slots[slot] & _HIGH == h & _HIGH:
-            return np.int64(slots[slot] & _LOW), slot + 1
-        slot = (slot + 1) & mask
-    return np.int64(0), slot
-
-
-@compiled
 def _count_named(words, starts):  # type: ignore[no-untyped-def]
-    """How many structs and unions, typedefs, and enums there are."""
+    """Count types: (structs and unions, typedefs, enums)."""
     aggregates = 0
     typedefs = 0
     enums = 0
@@ -489,31 +432,11 @@ def _count_named(words, starts):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def name_slot(name_slots, name):  # type: ignore[no-untyped-def]
-    """The slot of a name, or the free one where it goes."""
-    mask = np.int64(len(name_slots) - 1)
-    slot = np.int64(mix(_NAME_SEED, name) & _LOW) & mask
-    while name_slots[slot] != 0 and name_slots[slot] >> np.uint64(32) != np.uint64(name):
-        slot = (slot + 1) & mask
-    return slot
+def _index_names(words, starts, unique, name_slots, typedef_slots, enum_slots):  # type: ignore[no-untyped-def]
+    """Fill ``name_slots``, ``typedef_slots`` and ``enum_slots``, empty tables.
 
-
-@compiled
-def enter_name(name_slots, name, type_id):  # type: ignore[no-untyped-def]
-    """Enter a type under its name; a second type of the name makes the name ambiguous."""
-    slot = name_slot(name_slots, name)
-    value = np.uint64(type_id + 1) if name_slots[slot] == 0 else np.uint64(1)
-    name_slots[slot] = (np.uint64(name) << np.uint64(32)) | value
-
-
-@compiled
-def find_name(name_slots, name):  # type: ignore[no-untyped-def]
-    """The type of that name; 0 if there are several, -1 if there is none."""
-    return np.int64(name_slots[name_slot(name_slots, name)] & _LOW) - 1
-
-
-@compiled
-def _index_names(words, starts, alone, name_slots, typedef_slots, enum_slots):  # type: ignore[no-untyped-def]
+    All of them, and ``unique``, are described at ``BaseIndex``.
+    """
     for type_id in range(1, len(starts)):
         at = np.int64(starts[type_id])
         kind = kind_of(words[at + 1])
@@ -521,7 +444,7 @@ def _index_names(words, starts, alone, name_slots, typedef_slots, enum_slots):  
             enter_name(name_slots, words[at], type_id)
         elif kind == TYPEDEF:
             enter_name(typedef_slots, words[at], type_id)
-        elif is_enum(kind) and alone[type_id] == ALONE:
+        elif is_enum(kind) and unique[type_id] == UNIQUE:
             if words[at + 1] & INFO_VLEN_MASK != 0:
                 mask = np.int64(len(enum_slots) - 1)
                 enter_content(enum_slots, mask, enum_content(words, at), type_id)
@@ -529,6 +452,7 @@ def _index_names(words, starts, alone, name_slots, typedef_slots, enum_slots):  
 
 @compiled
 def _mark_named_once(words, starts, name_slots, typedef_slots, named_once):  # type: ignore[no-untyped-def]
+    """Fill ``named_once`` (zeros) from ``name_slots`` and ``typedef_slots``: see ``BaseIndex``."""
     for table in range(2):
         slots = name_slots if table == 0 else typedef_slots
         for at in range(len(slots)):

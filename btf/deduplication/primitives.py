@@ -1,4 +1,11 @@
-"""The first pass: scalars, FWD and enums, which refer to no other type."""
+"""The first pass: scalars, FWD and enums, which refer to no other type.
+
+Parameters used throughout:
+
+base, scratch     see ``tables``
+own               uint32: the module's words in the base's numbering
+count, first_own  number of own types, and the id of the first
+"""
 
 from __future__ import annotations
 
@@ -14,15 +21,16 @@ from ..format.kinds import (
     kind_of,
 )
 from .candidates import add_candidate, add_enum, find_base_group, find_list, next_candidate
-from .equivalence import compatible_enums, remap, same_record
-from .index import ALONE, enum_content, next_content
+from .equivalence import compatible_enums, map_type, same_record
+from .hash_tables import next_content
+from .index import UNIQUE, enum_content
 from .signature import CANONICAL, START, signature
 from .state import FORWARD_ENUMS, LIST_MASK, PARITY
 
 
 @noinline
 def dedup_primitive(base, own, scratch, first_own, type_id, kind):  # type: ignore[no-untyped-def]
-    """Map a scalar, FWD or enum."""
+    """Map one of these types: ``type_id`` of the module, of ``kind``."""
     records = scratch.records
     state = scratch.state
     index = type_id - first_own
@@ -42,7 +50,7 @@ def dedup_primitive(base, own, scratch, first_own, type_id, kind):  # type: igno
         if direct and group >= 0:
             first = np.int64(base.candidates[np.int64(base.group_starts[group])])
             info = base.words[np.int64(records[first, START]) + 1]
-            direct = base.alone[first] == ALONE and info & INFO_VLEN_MASK != 0
+            direct = base.unique[first] == UNIQUE and info & INFO_VLEN_MASK != 0
         if direct:
             other, slot = next_content(base.enum_slots, base_mask, content, np.int64(-1))
             while other > 0 and not same_record(base.words, own, records, type_id, other):
@@ -79,7 +87,7 @@ def dedup_primitive(base, own, scratch, first_own, type_id, kind):  # type: igno
                 found = other
                 break
             # The candidate is a forward enum: now it has a definition.
-            remap(records, first_own, scratch.edits, state, other, type_id)
+            map_type(records, first_own, scratch.base_map_undo, state, other, type_id)
     records[type_id, CANONICAL] = found
     if found == type_id:
         if full_enum:
@@ -91,7 +99,7 @@ def dedup_primitive(base, own, scratch, first_own, type_id, kind):  # type: igno
 
 @compiled
 def dedup_primitives(base, own, count, first_own, scratch):  # type: ignore[no-untyped-def]
-    """Map the types that refer to nothing; returns how many FWDs stay."""
+    """Map all of these types; returns how many FWDs stay."""
     records = scratch.records
     own_fwds = np.int64(0)
     for index in range(count):

@@ -1,12 +1,20 @@
-"""What keeps inputs that were made to be slow from being so. Real modules hardly come here.
+"""Bounds the worst case on adversarial input. Real modules hardly come here.
 
 Two things make libbpf's search quadratic: very many candidates of one signature, all of which are
 walked in vain, and long chains of typedefs, of which every link walks the rest of the chain.
 
-``may_equal``    after the first few candidates, types are told apart by a hash of the beginning of
-                 their unfolded graph, which is computed once for each type
-``fine_lists``   then a list of candidates is looked up by that hash too, in place of going through
-``note_proved``  a walk that ended well has answered the question for every typedef that it met
+``may_equal``        after the first few candidates, types are told apart by a hash of the beginning
+                     of their type graph (deep hash), which is computed once for each type
+``find_subbuckets``  then a list of candidates is looked up by that hash too, not gone through
+``note_proved``      a walk that succeeded has answered the question for every typedef that it met
+
+Parameters used throughout:
+
+base, own  uint32: words of the base, and the module's in the base's numbering
+scratch    see ``tables.Scratch``
+first_own  id of the first own type; count: number of own types
+own_index  own type (0-based)
+own_list, h   a list of candidates (see ``candidates``), and its signature
 """
 
 from __future__ import annotations
@@ -32,35 +40,35 @@ from ..format.kinds import (
     is_enum,
     kind_of,
 )
-from .candidates import FINE, enter_list, fine_row
+from .candidates import SUBBUCKETS, enter_list, subbucket_row
 from .equivalence import resolve
-from .index import find_entry
-from .signature import PAIRED, START, mix, word_at
-from .state import LIST_MASK, PAIRS, SHORTCUTS
+from .hash_tables import find_entry
+from .signature import HYPOT_MAP, START, mix, word_at
+from .state import HYPOT_COUNT, LIST_MASK, SHORTCUTS
 
-_BUDGET = 64  # types that an unfolding looks at
-_UNCLEAR = np.uint64(1)  # the unfolding has a forward declaration: it may equal many
+_BUDGET = 64  # types that a deep hash is made of
+_UNCLEAR = np.uint64(1)  # there is a forward declaration: the type may equal many
 _SEED = np.uint64(0x452821E638D01377)
 
 
 @noinline
 def open_shortcuts(scratch, first_own, count):  # type: ignore[no-untyped-def]
-    """Before the first shortcut that a module takes: forget what an earlier one left behind."""
+    """Clear what an earlier module left behind, before the first shortcut that a module takes."""
     if scratch.state[SHORTCUTS]:
         return
     for index in range(count):
         scratch.proved[index] = 0
-        scratch.unfolded[first_own + index] = 0
+        scratch.deep_hash[first_own + index] = 0
     scratch.state[SHORTCUTS] = 1
 
 
 @compiled
-def unfolding(base, own, scratch, type_id):  # type: ignore[no-untyped-def]
-    """Hash of the first types of a type's graph, in the order of the walk, ids left out: uint64.
+def deep_hash_of(base, own, scratch, type_id):  # type: ignore[no-untyped-def]
+    """Hash the first types of the graph of ``type_id`` in the walk's order, without ids: uint64.
 
-    Types that dedup calls equal have the same one, if neither is _UNCLEAR. Kept for each type.
+    Types that dedup calls equal have the same hash, if neither is _UNCLEAR. Kept for each type.
     """
-    known = scratch.unfolded[type_id]
+    known = scratch.deep_hash[type_id]
     if known != 0:
         return known
     records = scratch.records
@@ -105,25 +113,25 @@ def unfolding(base, own, scratch, type_id):  # type: ignore[no-untyped-def]
                 top += 1
     if h == 0:
         h = _SEED
-    scratch.unfolded[type_id] = h
+    scratch.deep_hash[type_id] = h
     return h
 
 
 @noinline
 def may_equal(base, own, scratch, a, b):  # type: ignore[no-untyped-def]
-    """Whether a walk could find two types equal, as far as their unfoldings say."""
-    of_a = unfolding(base, own, scratch, a)
-    of_b = unfolding(base, own, scratch, b)
+    """Whether a walk could find the types ``a`` and ``b`` equal, by their deep hashes."""
+    of_a = deep_hash_of(base, own, scratch, a)
+    of_b = deep_hash_of(base, own, scratch, b)
     return of_a == of_b or of_a == _UNCLEAR or of_b == _UNCLEAR
 
 
 @noinline
-def fine_lists(base, own, scratch, first_own, own_list, h, type_id):  # type: ignore[no-untyped-def]
-    """Of a list of candidates (with signature ``h``), those that a walk could find equal to a type.
+def find_subbuckets(base, own, scratch, first_own, own_list, h, type_id):  # type: ignore[no-untyped-def]
+    """Find the candidates of a list that a walk could find equal to ``type_id``.
 
-    Returns (whether there are such lists, the list of those with the same unfolding, the list of
-    those with a forward declaration). An empty list is -1. There are none for a type that has a
-    forward declaration itself: that may equal many.
+    Returns (whether there are subbuckets, the one with the same deep hash, the one of types with a
+    forward declaration). An empty one is -1. There are none for a type that has a forward
+    declaration itself: that may equal many.
     """
     nothing = np.int64(-1)
     if own_list < 0:
@@ -133,36 +141,37 @@ def fine_lists(base, own, scratch, first_own, own_list, h, type_id):  # type: ig
         for newest in range(0, 4, 2):
             entry = np.int64(scratch.ends[own_list, newest + 1])  # the oldest first
             while entry != 0:
-                enter_fine_list(base, own, scratch, first_own, h, entry - 1, newest)
+                enter_subbucket(base, own, scratch, first_own, h, entry - 1, newest)
                 entry = np.int64(scratch.links[entry - 1, 1])
-    of_type = unfolding(base, own, scratch, type_id)
+    of_type = deep_hash_of(base, own, scratch, type_id)
     if of_type == _UNCLEAR:
         return False, nothing, nothing
     mask = scratch.state[LIST_MASK]
-    same = find_entry(scratch.fine_slots, mask, mix(h, of_type))
-    return True, same, find_entry(scratch.fine_slots, mask, mix(h, _UNCLEAR))
+    same = find_entry(scratch.subbucket_slots, mask, mix(h, of_type))
+    return True, same, find_entry(scratch.subbucket_slots, mask, mix(h, _UNCLEAR))
 
 
 @noinline
-def enter_fine_list(base, own, scratch, first_own, h, own_index, newest):  # type: ignore[no-untyped-def]
-    """Enter an own type of a list that is split into the fine list that it belongs to."""
-    of_type = unfolding(base, own, scratch, first_own + own_index)
-    row = fine_row(scratch)
-    enter_list(scratch, scratch.fine_slots, FINE, mix(h, of_type), row, own_index, newest)
+def enter_subbucket(base, own, scratch, first_own, h, own_index, newest):  # type: ignore[no-untyped-def]
+    """Enter an own type of a list that is split into its subbucket, at the end ``newest``."""
+    of_type = deep_hash_of(base, own, scratch, first_own + own_index)
+    row = subbucket_row(scratch)
+    key = mix(h, of_type)
+    enter_list(scratch, scratch.subbucket_slots, SUBBUCKETS, key, row, own_index, newest)
 
 
 @noinline
 def note_proved(base, own, scratch, first_own):  # type: ignore[no-untyped-def]
-    """After a walk that ended well, and was merged: note which typedefs equal which.
+    """Note which typedefs equal which, after a walk that succeeded and was merged.
 
     Only if the walk left nothing open: no forward declaration took part, and every struct of the
     candidate's was mapped. A walk that begins at any of its pairs then ends well too and changes
     nothing, so it need not be made.
     """
     records = scratch.records
-    for i in range(scratch.state[PAIRS]):
-        canonical = np.int64(scratch.pairs[i])
-        candidate = np.int64(records[canonical, PAIRED])
+    for i in range(scratch.state[HYPOT_COUNT]):
+        canonical = np.int64(scratch.hypot_list[i])
+        candidate = np.int64(records[canonical, HYPOT_MAP])
         info = word_at(base, own, np.int64(records[candidate, START]) + 1)
         kind = kind_of(info)
         other = word_at(base, own, np.int64(records[canonical, START]) + 1)
@@ -174,9 +183,9 @@ def note_proved(base, own, scratch, first_own):  # type: ignore[no-untyped-def]
         elif kind == STRUCT or kind == UNION:
             if resolve(records, candidate) != resolve(records, canonical):
                 return
-    for i in range(scratch.state[PAIRS]):
-        canonical = np.int64(scratch.pairs[i])
-        candidate = np.int64(records[canonical, PAIRED])
+    for i in range(scratch.state[HYPOT_COUNT]):
+        canonical = np.int64(scratch.hypot_list[i])
+        candidate = np.int64(records[canonical, HYPOT_MAP])
         info = word_at(base, own, np.int64(records[candidate, START]) + 1)
         if kind_of(info) == TYPEDEF and candidate >= first_own:
             scratch.proved[candidate - first_own] = canonical

@@ -14,6 +14,13 @@ What equality guarantees of a member's type (see ``equivalence``):
 * an enum of any form: its name, since a forward enum equals a full one;
 * INT and FLOAT: everything;
 * a pointer, modifier, typedef, tag, array, prototype: its own words, and what it refers to.
+
+Parameters used throughout:
+
+base, own  uint32: words of the base, and the module's in the base's numbering
+records    uint32, shape (types, RECORD_COLUMNS), by type id: the columns are named below
+type_id    of the base or the module
+h          uint64: hash so far
 """
 
 from __future__ import annotations
@@ -51,7 +58,7 @@ _MEMBER_DEPTH = 6
 # Columns of the table of records, one row for each type id (base and module alike):
 START = 0  # position of its first word: in the base's words, or after them in the module's
 CANONICAL = 1  # the type that it is mapped to, itself if canonical, UNMAPPED
-PAIRED = 2  # hypothetical map: the module type paired with it, valid when EPOCH is current
+HYPOT_MAP = 2  # hypothetical map: the module's type paired with it; valid if EPOCH is current
 EPOCH = 3
 RECORD_COLUMNS = 4
 
@@ -62,7 +69,7 @@ IN_PROGRESS = np.uint32(0xFFFFFFFE)
 
 @inlined
 def word_at(base, own, position):  # type: ignore[no-untyped-def]
-    """Word at a position that counts through the base's words and on through the module's."""
+    """Return the word at a position that counts through the base's words, then the module's."""
     if position < len(base):
         return base[position]
     return own[position - len(base)]
@@ -70,6 +77,7 @@ def word_at(base, own, position):  # type: ignore[no-untyped-def]
 
 @inlined
 def mix(h, value):  # type: ignore[no-untyped-def]
+    """Mix ``value`` into a hash: uint64."""
     h = (h ^ np.uint64(value)) * _FACTOR
     return h ^ (h >> _29)
 

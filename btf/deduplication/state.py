@@ -1,4 +1,4 @@
-"""Slots of the small array of numbers that the passes share: int64, ``Scratch.state``."""
+"""What the passes share: the codes that they return, and slots of ``Scratch.state`` (int64)."""
 
 from __future__ import annotations
 
@@ -6,12 +6,19 @@ from itertools import count
 
 from ..edit.remap import REMAP_SLOTS
 
+# What a pass returns: DONE, or a code below with the type id that stopped it.
+DONE = 0
+BAD_MEMBER = 1  # a struct reaches a VAR, DATASEC or DECL_TAG
+REFERENCE_CYCLE = 2  # pointers and modifiers that refer to each other in a circle
+MORE_FRAMES = 3  # a walk went deeper than ``frames`` allows
+MORE_STRINGS = 4  # new strings need more room
+
 _slot = count(REMAP_SLOTS)
 
-PAIRS = next(_slot)  # entries of the hypothetical map in use
-NEEDS_BASE_CHANGE = next(_slot)  # the walk paired a base FWD with a definition
+HYPOT_COUNT = next(_slot)  # entries of the hypothetical map in use
+HYPOT_ADJUST_CANON = next(_slot)  # the walk paired a base FWD with a definition
 CURRENT_EPOCH = next(_slot)
-BASE_EDITS = next(_slot)  # base types whose mapping was changed for this module
+BASE_UNDO_COUNT = next(_slot)  # base types whose mapping was changed for this module
 ENTRIES = next(_slot)  # of libbpf's table of candidates; PARITY: growths modulo 2
 CAPACITY = next(_slot)
 PARITY = next(_slot)
@@ -22,19 +29,19 @@ LIST_MASK = next(_slot)  # of the slots that this module uses of its tables
 AGGREGATES = next(_slot)  # entries of ``aggregates``
 LISTS = next(_slot)  # the module's lists of candidates in use
 SLOTS_USED = next(_slot)  # of ``list_slots`` and ``enum_slots``: entries of ``slots_used``
-SHORTCUTS = next(_slot)  # whether this module's rows of ``proved`` and ``unfolded`` are in use
-LEFT = next(_slot)  # own types that are still to be mapped: entries of ``left``
+SHORTCUTS = next(_slot)  # whether this module's rows of ``proved`` and ``deep_hash`` are in use
+REMAINING = next(_slot)  # own types that are still to be mapped: entries of ``remaining``
 FORWARDS = next(_slot)  # entries of ``forwards``
 STEPS = next(_slot)  # pairs that walks went through
-STEPS_ALLOWED = next(_slot)  # beyond, heights are measured and pairs are noted
+STEPS_ALLOWED = next(_slot)  # beyond, topological levels are measured and pairs are cached
 STEPS_PER_TYPE = next(_slot)  # that walks may take until then
-REMEMBERING = next(_slot)  # whether pairs are noted, see ``remembered``
-REMEMBERED = next(_slot)  # entries of ``verdicts``
-LOWEST_MAPPED = next(_slot)  # lowest height of a type mapped since heights were measured
+CACHING = next(_slot)  # whether pairs are cached, see ``equivalence_cache``
+CACHED_PAIRS = next(_slot)  # entries of ``cached_equiv``
+LOWEST_MAPPED = next(_slot)  # lowest level of a type mapped since levels were measured
 LOWEST_MERGED = next(_slot)  # the same, of those that were mapped to another
-PLAIN_WALK = next(_slot)  # whether the walk is between types of which pairs may be noted
+FWD_FREE_WALK = next(_slot)  # whether the walk is between types of which pairs may be cached
 STATE_SLOTS = next(_slot)
 
-# Steps of walks for each type of a module, from which on they are remembered. Of 5,156 modules of
+# Steps of walks for each type of a module, from which on they are cached. Of 5,156 modules of
 # three Debian kernels one takes more than 2.
 ENOUGH_STEPS = 4

@@ -36,19 +36,19 @@ from .remap import (
     STRING_COLUMNS,
     STRING_MASK,
     STRING_OVERFLOW,
-    take_in,
+    remap_types,
 )
 
 
-class _Known(NamedTuple):
-    """What ``take_in`` has to know of the base; see ``BaseTables``."""
+class _PoolStrings(NamedTuple):
+    """The strings that ``remap_types`` looks in; see ``BaseTables``."""
 
     strings: np.ndarray
     string_slots: np.ndarray
 
 
-class _Fresh(NamedTuple):
-    """What ``take_in`` fills; see ``Scratch``."""
+class _PoolScratch(NamedTuple):
+    """What ``remap_types`` fills; see ``Scratch``."""
 
     seen: np.ndarray
     shifts: np.ndarray
@@ -126,14 +126,14 @@ class StringPool:
         state = np.zeros(REMAP_SLOTS, np.int64)
         room, heads = len(source.strings) + 1, power_of_two(count_strings(source.strings))
         while True:
-            known = _Known(self._strings, self._slots)
+            known = _PoolStrings(self._strings, self._slots)
             map_strings(source.strings, known.strings, known.string_slots, self._repeats, seen)
             state[STRING_MASK] = heads - 1
-            fresh = _Fresh(
+            fresh = _PoolScratch(
                 seen, shifts, np.empty(room, np.uint8), np.zeros(heads, np.uint32),
                 np.empty((room // 2 + 1, STRING_COLUMNS), np.uint32), state, own,
             )  # fmt: skip
-            take_in(
+            remap_types(
                 source.words, source.offsets, source.strings, source.start_str_off,
                 np.uint32(source.start_id), np.uint32(first_id - source.start_id), known, fresh,
             )  # fmt: skip
@@ -173,7 +173,7 @@ class StringPool:
 
 @compiled
 def _enter(strings, first, slots):  # type: ignore[no-untyped-def]
-    """Enter the strings from offset ``first`` on, none of which is in the table."""
+    """Enter the ``strings`` from offset ``first`` on, none of which is in the table ``slots``."""
     at = np.int64(first)
     while at < len(strings):
         h, end = hash_string(strings, at)
@@ -186,7 +186,7 @@ def _add_each(starts, source, done, buffer, end, slots, entries, found):  # type
     """Look strings of ``source`` up in ``buffer``, and append those that it lacks.
 
     starts   int64: where each begins; those before number ``done`` were dealt with
-    end, entries   how much of the buffer is in use, and how many strings are in its table
+    end, entries   how much of the buffer is in use, and how many strings are in its table ``slots``
     found    uint32, shape of ``starts``: filled with their offsets in the buffer
 
     Returns (done, end, entries) as they are in the end, or when the buffer was full.

@@ -19,8 +19,7 @@ from ..format.kinds import (
     FIXED_WORDS,
     HEAD_IS_REF,
     HEAD_WORDS,
-    INFO_KIND_MASK,
-    INFO_KIND_SHIFT,
+    kind_of,
 )
 
 
@@ -54,12 +53,16 @@ def gather(
 
 @compiled
 def _fields(words, starts, ends, names, refs):  # type: ignore[no-untyped-def]
+    """Fill ``names`` and ``refs``, which have room for all words; returns how many of each.
+
+    words, starts, ends  see ``fields``
+    """
     name_count = 0
     ref_count = 0
     for index in range(len(starts)):
         at = np.int64(starts[index])
         end = np.int64(ends[index])
-        kind = np.int64((words[at + 1] >> INFO_KIND_SHIFT) & INFO_KIND_MASK)
+        kind = kind_of(words[at + 1])
         names[name_count] = at
         name_count += 1
         if HEAD_IS_REF[kind]:

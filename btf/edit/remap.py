@@ -1,6 +1,20 @@
-"""Taking a BTF in on a base: its records rewritten to the base's strings and to global type ids.
+"""Remapping type records to another numbering: names to the base's strings, ids moved up.
 
-This is what libbpf does when a BTF is added to another one, and in its string pass.
+libbpf does so when a BTF is added to another one, and in its string pass. The one fused loop for
+whole modules; ``fields`` gives the positions of names and references for all else.
+
+Parameters used throughout:
+
+words         uint32: the source's type records, checked by ``scan``
+offsets       uint32, shape (T + 1,): where each of them starts
+source        uint8: the source's own strings
+source_start  offset of the first of them; smaller offsets are the base's already
+first_source, delta   references from id ``first_source`` on move up by ``delta``
+base          has ``strings`` and ``string_slots``, see ``BaseTables``
+scratch       has ``seen``, ``shifts``, ``own_strings``, ``string_heads``, ``string_rows``,
+              ``state`` and ``own``, see ``Scratch``
+name, start   offset of a name, of all strings and in ``source``
+at, end       the first word of a record, and the one after its last
 """
 
 from __future__ import annotations
@@ -54,7 +68,7 @@ _32 = np.uint64(32)
 
 @inlined
 def _map_name(name, source, source_start, base, scratch):  # type: ignore[no-untyped-def]
-    """A name of the source as an offset that holds in the result."""
+    """Map a name of the source to its offset in the result."""
     if name < source_start:
         return name
     start = np.int64(name) - source_start
@@ -71,7 +85,7 @@ def _map_name(name, source, source_start, base, scratch):  # type: ignore[no-unt
 
 @inlined
 def known_name(name, source, source_start, scratch):  # type: ignore[no-untyped-def]
-    """The same, but ABSENT or UNSEEN where it is not known yet."""
+    """As ``_map_name``, but ABSENT or UNSEEN for a name that is not mapped yet."""
     if name < source_start:
         return name
     start = np.int64(name) - source_start
@@ -83,7 +97,7 @@ def known_name(name, source, source_start, scratch):  # type: ignore[no-untyped-
 
 @noinline
 def _new_name(start, source, base, scratch):  # type: ignore[no-untyped-def]
-    """Offset for a string that is not mapped yet: the base's, or a new own one."""
+    """Map a string that is not mapped yet: to the base's, or a new own one."""
     seen = scratch.seen
     own = scratch.own_strings
     state = scratch.state
@@ -128,16 +142,12 @@ def _new_name(start, source, base, scratch):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def take_in(words, offsets, source, source_start, first_source, delta, base, scratch):  # type: ignore[no-untyped-def]
-    """Copy type records to ``scratch.own``, every name and reference in the base's numbering.
+def remap_types(words, offsets, source, source_start, first_source, delta, base, scratch):  # type: ignore[no-untyped-def]
+    """Copy type records to ``scratch.own``, every name and reference remapped.
 
-    words, offsets   the records (uint32), checked by ``scan``
-    source           uint8: own strings of the source; they start at offset ``source_start``, and
-                     smaller offsets are the base's already
-    first_source, delta   references from ``first_source`` on move up by ``delta``
-    base, scratch    see ``tables``; ``seen`` and ``shifts`` as ``map_runs`` left them. They tell
-                     of strings' beginnings only, if ``state[STARTS_ONLY]`` is 1; it is 2
-                     afterwards if a name begins elsewhere: what came of it is void then
+    ``seen`` and ``shifts`` are as ``strings.map_runs`` left them. If ``state[STARTS_ONLY]`` is 1
+    they tell of strings' beginnings only; it is 2 afterwards if a name begins elsewhere: then the
+    result is void.
 
     Names are visited in the order of types, within a type its own name first. New strings get
     offsets from the end of the base's strings on, in order of first use.
@@ -145,12 +155,12 @@ def take_in(words, offsets, source, source_start, first_source, delta, base, scr
     for index in range(len(offsets) - 1):
         at = np.int64(offsets[index])
         end = np.int64(offsets[index + 1])
-        take_type(words, at, end, source, source_start, first_source, delta, base, scratch)
+        remap_type(words, at, end, source, source_start, first_source, delta, base, scratch)
 
 
 @inlined
-def take_type(words, at, end, source, source_start, first_source, delta, base, scratch):  # type: ignore[no-untyped-def]
-    """The same for the one record from word ``at`` to word ``end``."""
+def remap_type(words, at, end, source, source_start, first_source, delta, base, scratch):  # type: ignore[no-untyped-def]
+    """Remap one record."""
     target = scratch.own
     info = words[at + 1]
     kind = kind_of(info)

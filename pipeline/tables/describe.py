@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import btf
-from btf.edit.concat import side_by_side
+from btf.edit.concat import concat_split
 
 from ..model.base import SharedBase
 from ..model.records import ModuleRecord
@@ -59,8 +59,8 @@ class ModuleGroup:
     @cached_property
     def whole(self) -> btf.BTF:
         """The own types of all modules, one module after the other, as one split BTF (see
-        ``side_by_side``). There must be a module with a split BTF."""
-        return side_by_side(self._splits) if len(self._splits) > 1 else self._splits[0]
+        ``concat_split``). There must be a module with a split BTF."""
+        return concat_split(self._splits) if len(self._splits) > 1 else self._splits[0]
 
     @cached_property
     def module_of_type(self) -> NDArray[np.int64]:

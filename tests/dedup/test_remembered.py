@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import btf
-from btf.deduplication.state import ENOUGH_STEPS, REMEMBERED, REMEMBERING, STEPS, STEPS_PER_TYPE
+from btf.deduplication.state import CACHED_PAIRS, CACHING, ENOUGH_STEPS, STEPS, STEPS_PER_TYPE
 from btf.deduplication.workspace import workspace_for
 from support import btfwriter as bw
 from support import hostile
@@ -253,7 +253,7 @@ def equal_until_one_below_is_mapped() -> bytes:
 
 
 def equal_and_one_below_is_mapped() -> bytes:
-    """The same, but K's q was mapped before heights were measured, after the fourth of them, and
+    """The same, but K's q was mapped before levels were measured, after the fourth of them, and
     the walk from above meets it with a q that stays too."""
     graph = Chains("N", "O", "P", "Q", "R", depth=17)
     graph.struct("q first", "q", "O", "O", "O")
@@ -330,7 +330,7 @@ def assert_same(written: bytes, per_type: int, against_naive: bool = True) -> np
     module = btf.parse(written)
     plain, before = deduplicated(module, index, NEVER)
     result, state = deduplicated(module, index, per_type)
-    assert state[REMEMBERING] and not before[REMEMBERING]
+    assert state[CACHING] and not before[CACHING]
     assert result.btf.to_bytes() == plain.btf.to_bytes()
     assert np.array_equal(result.id_map, plain.id_map)
     if against_naive:
@@ -339,7 +339,7 @@ def assert_same(written: bytes, per_type: int, against_naive: bool = True) -> np
 
 
 def test_random_graphs() -> None:
-    used = sum(int(assert_same(knotted(seed), 0, seed % 4 == 0)[REMEMBERED] > 0)
+    used = sum(int(assert_same(knotted(seed), 0, seed % 4 == 0)[CACHED_PAIRS] > 0)
                for seed in range(260))  # fmt: skip
     assert used > 80
 
