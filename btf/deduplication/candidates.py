@@ -80,15 +80,9 @@ def next_candidate(base, scratch, first_own, parity, group, own_list, part, posi
     Parts: the head's end of the list, newest first; the base's candidates; the other end of the
     list, oldest first.
     """
-    ends = scratch.ends
-    links = scratch.links
     if part == 0:
-        following = np.int64(0)
-        if own_list >= 0:
-            if position == 0:
-                following = np.int64(ends[own_list, _RIGHT_NEWEST if parity else _LEFT_NEWEST])
-            else:
-                following = np.int64(links[position - 1, _OLDER])
+        newest = _RIGHT_NEWEST if parity else _LEFT_NEWEST
+        following = _follow(scratch, own_list, position, newest, _OLDER)
         if following != 0:
             return np.int64(0), following, first_own + following - 1
         part = np.int64(1)
@@ -100,14 +94,9 @@ def next_candidate(base, scratch, first_own, parity, group, own_list, part, posi
             if first + position <= last:
                 at = last - position if parity else first + position
                 return np.int64(1), position + 1, np.int64(base.candidates[at])
-        part = np.int64(2)
         position = np.int64(0)
-    following = np.int64(0)
-    if own_list >= 0:
-        if position == 0:
-            following = np.int64(ends[own_list, _LEFT_OLDEST if parity else _RIGHT_OLDEST])
-        else:
-            following = np.int64(links[position - 1, _NEWER])
+    oldest = _LEFT_OLDEST if parity else _RIGHT_OLDEST
+    following = _follow(scratch, own_list, position, oldest, _NEWER)
     if following != 0:
         return np.int64(2), following, first_own + following - 1
     return np.int64(3), np.int64(0), np.int64(-1)

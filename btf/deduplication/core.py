@@ -105,7 +105,7 @@ _FAULTS = {
 def prepare() -> None:
     """Compile the core, which takes longer than all other compiled functions together."""
     word, text = np.zeros(1, np.uint32), np.zeros(1, np.uint8)
-    scratch = new_scratch(word, base_types=1, types=1, words=1, frames=1, text=1)
+    scratch = new_scratch(word, types=1, words=1, frames=1, text=1)
     passes.dedup_whole.prepare(  # type: ignore[attr-defined]
         blank_tables(), scratch, word, word, text, True, True
     )

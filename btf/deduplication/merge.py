@@ -64,7 +64,7 @@ def merge(
     try:
         result = dedup(whole, index)
     except BtfError as error:
-        raise _blame(error, whole, parts) from error
+        raise _named_input(error, whole, parts) from error
     id_maps = [part.id_map(result.id_map) for part in parts]
     merged, moved = result.btf, []
     for ext, id_map in zip(exts, id_maps, strict=False):
@@ -75,8 +75,8 @@ def merge(
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
-    """What is to be remembered of an input: ``first`` is the id of its first type in the sum."""
+class _MergeInput:
+    """What is kept of an input: ``first`` is the id of its first type in the sum."""
 
     first: int
     start_id: int
@@ -92,7 +92,7 @@ class _Sum:
     """BTF after BTF, appended to an empty one. Their records lie in one piece of memory."""
 
     def __init__(self, base: BTF | None) -> None:
-        self.parts: list[_Part] = []
+        self.parts: list[_MergeInput] = []
         self._base = base
         self._pool = StringPool(base)
         self._byteorder = base.byteorder if base is not None else None
@@ -108,7 +108,7 @@ class _Sum:
         self._words.frombytes(self._pool.add_types(source, first).view(np.uint8).data)
         self._offsets.frombytes(offsets.view(np.uint8).data)
         self._next_id += source.type_count
-        self.parts.append(_Part(first, source.start_id, source.type_count, source.path))
+        self.parts.append(_MergeInput(first, source.start_id, source.type_count, source.path))
 
     def whole(self) -> BTF:
         """All of them as one BTF: sound, since each of them is."""
@@ -121,7 +121,7 @@ class _Sum:
         )
 
 
-def _blame(error: BtfError, whole: BTF, parts: Sequence[_Part]) -> BtfError:
+def _named_input(error: BtfError, whole: BTF, parts: Sequence[_MergeInput]) -> BtfError:
     """The same error in terms of the input that it is about."""
     if error.type_id is None:
         return error

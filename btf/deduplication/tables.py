@@ -54,92 +54,68 @@ def blank_tables() -> BaseTables:
 class Scratch(NamedTuple):
     """Memory for one module at a time. N base types (void included), room for T own ones of W
     words, and for S bytes of strings.
-
-    records         uint32 (N + T, 4), by type id: see ``signature``
-    hypot_list      uint32 (N + T,): canonical types of the hypothetical map, in order of entry
-    base_map_undo   uint32 (N,): base types whose mapping was changed, to be undone
-    state           int64 (STATE_SLOTS,): see ``state``
-    list_slots      uint64, a power of two: the module's lists of candidates by signature
-    enum_slots      uint64, a power of two: own full enums by content, own type + 1
-                    (of both, ``state[LIST_MASK]`` says how many slots this module uses)
-    subbucket_slots uint64, the same: parts of such a list, by deep hash too
-    slots_used      uint32 (3 T,): slots of these three that are not 0: 4 times the slot, and which
-    ends            uint32 (2 T, 4): the two ends of each list
-    links           uint32 (2 T, 2): next older and newer entry of the list, and of the subbucket
-    list_split      uint8 (2 T,): of each list, whether its types are in subbuckets too
-    frames          int64 (F, 4), F >= T: stack of the graph walk
-    frame_entry     uint32 (F,): for each frame of a cached walk, its entry of ``hypot_list``
-    remaining       uint32 (T,): own types (0-based) that match and first pass did not map, in order
-    base_match      uint32 (T,): by own type (0-based), its partner in the base, or 0
-    kinds           uint8 (T,): kind of each own type, side by side for passes that look for a few
-    match_state     uint8 (T,): how a type came by its partner, see ``pairing``
-    signatures      uint64 (T,): of own types that have no partner
-    marks           uint64: a bit for each base type: whether it is a partner in this module
-    aggregates      uint32 (T,): the module's structs, unions and typedefs (0-based), in order
-    forwards        uint32 (T,): its forward declarations
-    pending         int64 (2 T,): own types to look at again
-    names           uint64, a power of two >= 2 T: own types by name
-    identity_stack  int64 (F, 3): of ``identical``
-    identity_keys, identity_depths  uint64 and int64, a power of two: pairs that it has compared
-    proved          uint32 (T,): for an own typedef, a type that it is known to equal; 0 is none
-    deep_hash       uint64 (N + T,): see ``deep_hash_of``; 0 is not known yet
-    topo_level      uint32 (T,): see ``equivalence_cache``
-    cached_equiv    uint64, a power of two: pairs of own types that were walked, and the results
-    first_user, users   int64 (T + 2,) and uint32 (W,): who refers to an own type
-    seen, shifts    uint32 (S,) and (S / 16 + 1,): where the base has each of the module's
-                    strings, see ``strings.map_runs``
-    jumps           uint32: what earlier modules met, see there
-    own_strings     uint8 (S,): strings that the base lacks
-    string_heads    uint32, a power of two: by hash, the row of the last string of that hash, plus 1
-                    (``state[STRING_MASK]`` says how many this module uses)
-    string_rows     uint32 (S / 2 + 1, 3): a row for each own string, see ``remap``
-    own             uint32 (W,): the module's words in the base's numbering
-    out, out_offsets    uint32 (W,) and (T + 1,): types that are kept, and where each starts
-    new_ids         uint32 (T,): final id of each own type
     """
 
-    records: np.ndarray
+    records: np.ndarray  # uint32 (N + T, 4), by type id: see ``signature``
+    # uint32 (N + T,): canonical types of the hypothetical map, in order of entry
     hypot_list: np.ndarray
-    base_map_undo: np.ndarray
-    state: np.ndarray
-    list_slots: np.ndarray
+    base_map_undo: np.ndarray  # uint32 (N,): base types whose mapping was changed, to be undone
+    state: np.ndarray  # int64 (STATE_SLOTS,): see ``state``
+    list_slots: np.ndarray  # uint64, a power of two: the module's lists of candidates by signature
+    # uint64, a power of two: own full enums by content, own type + 1 (of both,
+    # ``state[LIST_MASK]`` says how many slots this module uses)
     enum_slots: np.ndarray
-    subbucket_slots: np.ndarray
+    subbucket_slots: np.ndarray  # uint64, the same: parts of such a list, by deep hash too
+    # uint32 (3 T,): slots of these three that are not 0: 4 times the slot, and which
     slots_used: np.ndarray
-    ends: np.ndarray
+    ends: np.ndarray  # uint32 (2 T, 4): the two ends of each list
+    # uint32 (2 T, 2): next older and newer entry of the list, and of the subbucket
     links: np.ndarray
-    list_split: np.ndarray
-    frames: np.ndarray
+    list_split: np.ndarray  # uint8 (2 T,): of each list, whether its types are in subbuckets too
+    frames: np.ndarray  # int64 (F, 4), F >= T: stack of the graph walk
+    # uint32 (F,): for each frame of a cached walk, its entry of ``hypot_list``
     frame_entry: np.ndarray
+    # uint32 (T,): own types (0-based) that match and first pass did not map, in order
     remaining: np.ndarray
-    base_match: np.ndarray
+    base_match: np.ndarray  # uint32 (T,): by own type (0-based), its partner in the base, or 0
+    # uint8 (T,): kind of each own type, side by side for passes that look for a few
     kinds: np.ndarray
-    match_state: np.ndarray
-    signatures: np.ndarray
-    marks: np.ndarray
+    match_state: np.ndarray  # uint8 (T,): how a type came by its partner, see ``pairing``
+    signatures: np.ndarray  # uint64 (T,): of own types that have no partner
+    marks: np.ndarray  # uint64: a bit for each base type: whether it is a partner in this module
+    # uint32 (T,): the module's structs, unions and typedefs (0-based), in order
     aggregates: np.ndarray
-    forwards: np.ndarray
-    pending: np.ndarray
-    names: np.ndarray
-    identity_stack: np.ndarray
+    forwards: np.ndarray  # uint32 (T,): its forward declarations
+    pending: np.ndarray  # int64 (2 T,): own types to look at again
+    names: np.ndarray  # uint64, a power of two >= 2 T: own types by name
+    identity_stack: np.ndarray  # int64 (F, 3): of ``identical``
+    # uint64 and int64, a power of two: pairs that it has compared
     identity_keys: np.ndarray
     identity_depths: np.ndarray
+    # uint32 (T,): for an own typedef, a type that it is known to equal; 0 is none
     proved: np.ndarray
-    deep_hash: np.ndarray
-    topo_level: np.ndarray
+    deep_hash: np.ndarray  # uint64 (N + T,): see ``deep_hash_of``; 0 is not known yet
+    topo_level: np.ndarray  # uint32 (T,): see ``equivalence_cache``
+    # uint64, a power of two: pairs of own types that were walked, and the results
     cached_equiv: np.ndarray
+    # int64 (T + 2,) and uint32 (W,): who refers to an own type
     first_user: np.ndarray
     users: np.ndarray
+    # uint32 (S,) and (S / 16 + 1,): where the base has each of the module's strings, see
+    # ``strings.map_runs``
     seen: np.ndarray
     shifts: np.ndarray
-    jumps: np.ndarray
-    own_strings: np.ndarray
+    jumps: np.ndarray  # uint32: what earlier modules met, see there
+    own_strings: np.ndarray  # uint8 (S,): strings that the base lacks
+    # uint32, a power of two: by hash, the row of the last string of that hash, plus 1
+    # (``state[STRING_MASK]`` says how many this module uses)
     string_heads: np.ndarray
-    string_rows: np.ndarray
-    own: np.ndarray
+    string_rows: np.ndarray  # uint32 (S / 2 + 1, 3): a row for each own string, see ``remap``
+    own: np.ndarray  # uint32 (W,): the module's words in the base's numbering
+    # uint32 (W,) and (T + 1,): types that are kept, and where each starts
     out: np.ndarray
-    new_ids: np.ndarray
     out_offsets: np.ndarray
+    new_ids: np.ndarray  # uint32 (T,): final id of each own type
 
 
 def fill_records(records: np.ndarray, starts: np.ndarray) -> None:
@@ -148,12 +124,10 @@ def fill_records(records: np.ndarray, starts: np.ndarray) -> None:
     records[: len(starts), CANONICAL] = np.arange(len(starts), dtype=np.uint32)
 
 
-def new_scratch(
-    starts: np.ndarray, base_types: int, types: int, words: int, frames: int, text: int
-) -> Scratch:
+def new_scratch(starts: np.ndarray, types: int, words: int, frames: int, text: int) -> Scratch:
     """Scratch memory for modules of up to that many types, words of types and bytes of strings.
 
-    starts  of the base's types; base_types, frames: N and F of ``Scratch``
+    starts  of the base's types; frames: F of ``Scratch``
     """
     rows = len(starts) + types
     frames = max(frames, types)
@@ -162,7 +136,7 @@ def new_scratch(
     layout: dict[str, tuple[Shape, DTypeLike]] = {
         "records": ((rows, RECORD_COLUMNS), np.uint32),
         "hypot_list": (rows, np.uint32),
-        "base_map_undo": (base_types, np.uint32),
+        "base_map_undo": (len(starts), np.uint32),
         "state": (STATE_SLOTS, np.int64),
         "list_slots": (slots, np.uint64),
         "enum_slots": (slots, np.uint64),

@@ -48,12 +48,7 @@ class Workspace:
         self._calls.clear()
         self._scratch = None  # before there is more
         self._scratch = new_scratch(
-            self.index.starts,
-            self.index.type_end,
-            self._types,
-            self._words,
-            self._frames,
-            self._text,
+            self.index.starts, self._types, self._words, self._frames, self._text
         )
 
     def reserve(self, types: int, words: int, text: int) -> Scratch:

@@ -1,6 +1,6 @@
-"""Protects the straight way: ``dedup_bytes`` gives what opening and deduplicating gives, or None.
+"""Protects ``dedup_bytes``: it gives what opening and deduplicating gives, or None.
 
-What it declines must be declined before anything is trusted: it has its own look at the header.
+What it declines must be declined before anything is trusted.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ def test_damage_is_declined_or_makes_no_difference(data: st.DataObject) -> None:
 
 
 def test_a_clash_of_layout_is_left_to_the_long_way() -> None:
-    """A module of another kernel: the straight way must not pass it."""
+    """A module of another kernel: dedup_bytes must not pass it."""
     index = dumping.index()
     refused = 0
     for name in dumping.module_names()[:8]:

@@ -1,4 +1,4 @@
-"""What walks found out is remembered on hostile inputs: that changes no result, and bounds them.
+"""What walks found out is cached on hostile inputs: that changes no result, and bounds them.
 
 Protects: with and without it the bytes and the id map are the same, and those of naive.py, on
 graphs in which what it relies on is now there and now not: circles, forward declarations, types
@@ -20,7 +20,7 @@ from support import btfwriter as bw
 from support import hostile
 from support.oracles import naive
 
-NEVER = 1 << 40  # steps for each type until walks are remembered
+NEVER = 1 << 40  # steps for each type until walks are cached
 
 Node = Callable[[bw.Writer], object]
 
@@ -200,7 +200,7 @@ class Chains:
 
 
 def start(graph: Chains) -> None:
-    """Have the first walk, after which walks are remembered."""
+    """Have the first walk, after which walks are cached."""
     graph.struct("first", "first")
     graph.struct("second", "first")
 
@@ -301,7 +301,7 @@ def base() -> bytes:
 def deduplicated(
     module: btf.BTF, index: btf.BaseIndex, per_type: int
 ) -> tuple[btf.DedupResult, np.ndarray]:
-    """The result if walks are remembered after so many steps for each type, and the state."""
+    """The result if walks are cached after so many steps for each type, and the state."""
     workspace = workspace_for(index)
     scratch = workspace.reserve(module.type_count, len(module.words), len(module.strings) + 1)
     scratch.state[STEPS_PER_TYPE] = per_type
@@ -320,7 +320,7 @@ def deduplicated(
         different_alone_and_equal_from_above,
     ],
 )
-def test_what_must_not_be_remembered(make: Callable[[], bytes]) -> None:
+def test_what_must_not_be_cached(make: Callable[[], bytes]) -> None:
     assert_same(make(), int(make is equal_and_one_below_is_mapped))
 
 
