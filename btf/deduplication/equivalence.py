@@ -37,6 +37,7 @@ from ..format.kinds import (
     FWD,
     HEAD_WORDS,
     INFO_VLEN_MASK,
+    REF_STEP,
     STRUCT,
     TYPEDEF,
     UNION,
@@ -46,7 +47,7 @@ from ..format.kinds import (
     is_scalar,
     kind_of,
 )
-from ..format.records import record_length
+from ..format.records import record_length, reference_count, reference_word
 from .equivalence_cache import NOT_EQUAL, cached_equivalence, note_mapped
 from .signature import CANONICAL, EPOCH, HYPOT_MAP, IN_PROGRESS, START, mix, word_at
 from .state import (
@@ -101,15 +102,6 @@ def map_type(records, first_own, base_map_undo, state, type_id, to):  # type: ig
 
 
 @compiled
-def same_words(base, own, a, b, count):  # type: ignore[no-untyped-def]
-    """Whether ``count`` words from the positions ``a`` and ``b`` on are the same."""
-    for i in range(count):
-        if word_at(base, own, a + i) != word_at(base, own, b + i):
-            return False
-    return True
-
-
-@compiled
 def same_record(base, own, records, a, b):  # type: ignore[no-untyped-def]
     """Whether two types have the same words, references included."""
     at_a = np.int64(records[a, START])
@@ -117,7 +109,10 @@ def same_record(base, own, records, a, b):  # type: ignore[no-untyped-def]
     info = word_at(base, own, at_a + 1)
     if info != word_at(base, own, at_b + 1):
         return False
-    return same_words(base, own, at_a, at_b, record_length(info))
+    for word in range(record_length(info)):
+        if word_at(base, own, at_a + word) != word_at(base, own, at_b + word):
+            return False
+    return True
 
 
 @compiled
@@ -253,19 +248,9 @@ def identical(base, own, scratch, first, second):  # type: ignore[no-untyped-def
                 return DIFFERENT
             if not same_but_references(base, own, at_a, at_b):
                 return DIFFERENT
-            stride = 3
-            count = np.int64(info & INFO_VLEN_MASK)
-            word = HEAD_WORDS + 1
-            if kind == ARRAY:
-                stride = 1
-                count = 2
-                word = HEAD_WORDS
-            elif kind == FUNC_PROTO:
-                # the return type is in the head, the parameters' types in every second word
-                stride = 2
-                count += 1
-                word = HEAD_WORDS - 1
-            for _ in range(count):
+            word = reference_word(info, 0)
+            stride = np.int64(REF_STEP[kind])
+            for _ in range(reference_count(info)):
                 referred_a = np.int64(word_at(base, own, at_a + word))
                 referred_b = np.int64(word_at(base, own, at_b + word))
                 word += stride
@@ -364,17 +349,12 @@ def equivalent(base, own, scratch, first_own, candidate, canonical):  # type: ig
                 elif kind == STRUCT or kind == UNION or kind == FUNC_PROTO or kind == ARRAY:
                     if not same_but_references(base, own, at_candidate, at_canonical):
                         return DIFFERENT, top, no_conflict
-                    left = np.int64(info_candidate & INFO_VLEN_MASK)
-                    stride = 3
-                    word = HEAD_WORDS + 1
-                    if kind == ARRAY:
-                        # index type first: then the word before it, the element's type
-                        left = 2
-                        stride = -1
-                    elif kind == FUNC_PROTO:
-                        left += 1
-                        stride = 2
-                        word = HEAD_WORDS - 1
+                    left = reference_count(info_candidate)
+                    word = reference_word(info_candidate, 0)
+                    stride = np.int64(REF_STEP[kind])
+                    if kind == ARRAY:  # the index type first, then the element's type before it
+                        word += stride
+                        stride = -stride
                     if left > 0:
                         if top == len(stack):
                             return TOO_DEEP, top, no_conflict

@@ -46,12 +46,8 @@ import numpy as np
 from ..compiled.jit import compiled, noinline
 from ..format.kinds import (
     DECL_TAG,
-    FEWEST_REFS,
-    FIRST_REF,
     FWD,
     INFO_VLEN_MASK,
-    REF_EACH,
-    REF_STEP,
     STRUCT,
     TYPEDEF,
     UNION,
@@ -60,6 +56,7 @@ from ..format.kinds import (
     is_scalar,
     kind_of,
 )
+from ..format.records import reference_at, reference_count
 from .hash_tables import enter_name, name_slot
 from .signature import CANONICAL, HYPOT_MAP, IN_PROGRESS, START, mix, word_at
 from .state import (
@@ -194,17 +191,12 @@ def _measure(own, scratch, offset, first_own, index):  # type: ignore[no-untyped
         current = stack[top - 1, 0]
         at = np.int64(records[first_own + current, START]) - offset
         info = own[at + 1]
-        kind = kind_of(info)
-        vlen = np.int64(info & INFO_VLEN_MASK)
         highest = stack[top - 1, 2]
         if not _may_be_fwd_free(own, scratch, first_own, current, at):
             highest = _HIGHEST
-        references = np.int64(FEWEST_REFS[kind])
-        if REF_EACH[kind]:
-            references += vlen
+        references = reference_count(info)
         while stack[top - 1, 1] < references and highest < _HIGHEST:
-            word = at + FIRST_REF[kind] + stack[top - 1, 1] * REF_STEP[kind]
-            referred = np.int64(own[word])
+            referred = reference_at(own, at, stack[top - 1, 1])
             if referred > 0:
                 if referred < first_own:
                     highest = _HIGHEST

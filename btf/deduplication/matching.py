@@ -40,17 +40,14 @@ import numpy as np
 
 from ..compiled.jit import compiled, inlined, noinline
 from ..format.kinds import (
-    FEWEST_REFS,
-    FIRST_REF,
     FWD,
-    INFO_VLEN_MASK,
-    REF_EACH,
     REF_STEP,
     STRUCT,
     TYPEDEF,
     UNION,
     kind_of,
 )
+from ..format.records import reference_count, reference_word
 from .candidates import find_base_group
 from .equivalence import DIFFERENT, clear_hypot_map, equivalent
 from .hash_tables import enter_name, find_group, find_name
@@ -106,13 +103,10 @@ def _compare_references(base, own, offsets, first_own, scratch, index, behind, t
     info = own[at + 1]
     kind = kind_of(info)
     sure = match_state[index] != GUESSED
-    references = np.int64(FEWEST_REFS[kind])
-    if REF_EACH[kind]:
-        references += np.int64(info & INFO_VLEN_MASK)
     step = np.int64(REF_STEP[kind])
-    at += np.int64(FIRST_REF[kind])
-    at_base += np.int64(FIRST_REF[kind])
-    for reference in range(references):
+    at += reference_word(info, 0)
+    at_base += reference_word(info, 0)
+    for reference in range(reference_count(info)):
         referred = np.int64(own[at + reference * step])
         wanted = np.int64(base.words[at_base + reference * step])
         if referred == 0 or wanted == 0:
@@ -203,13 +197,9 @@ def _reject_users(own, offsets, first_own, scratch):  # type: ignore[no-untyped-
                 continue
             at = np.int64(offsets[index])
             info = own[at + 1]
-            kind = kind_of(info)
-            word = at + np.int64(FIRST_REF[kind])
-            step = np.int64(REF_STEP[kind])
-            references = np.int64(FEWEST_REFS[kind])
-            if REF_EACH[kind]:
-                references += np.int64(info & INFO_VLEN_MASK)
-            for _ in range(references):
+            word = at + reference_word(info, 0)
+            step = np.int64(REF_STEP[kind_of(info)])
+            for _ in range(reference_count(info)):
                 referred = np.int64(own[word])
                 word += step
                 if referred < first_own:
