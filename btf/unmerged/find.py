@@ -96,7 +96,7 @@ def unmerged_types(
 
 
 @dataclass(frozen=True, slots=True)
-class _Why:
+class _Explanation:
     """Why one own type stayed. ``root``: (the module's type, the base's)."""
 
     reason: str
@@ -150,19 +150,19 @@ class _Finder:
         self.kinds = self.btf.own_kinds
         self._composite = np.isin(self.kinds, list(COMPOSITES))
         self.blocked = self._find_blocked()
-        reasons_found = {own: self._why(own) for own in np.flatnonzero(self.count).tolist()}
-        roots, sole = self._roots(reasons_found)
+        explanations = {own: self._explain(own) for own in np.flatnonzero(self.count).tolist()}
+        roots, sole = self._roots(explanations)
         return [
             UnmergedType(
                 self.first_own + own,
                 self._namesake(own),
                 int(self.count[own]),
-                why.reason or roots[why.root].reason,
-                why.path,
-                roots[why.root],
+                explanation.reason or roots[explanation.root].reason,
+                explanation.path,
+                roots[explanation.root],
                 sole.get(own),
             )
-            for own, why in reasons_found.items()
+            for own, explanation in explanations.items()
         ]
 
     def _pairs(self) -> Pairs:
@@ -198,16 +198,16 @@ class _Finder:
         pair = int(self.causes.counterpart[own])
         return int(self.pairs.base[pair] if pair >= 0 else self.names.ids[self.first[own]])
 
-    def _why(self, own: int) -> _Why:
+    def _explain(self, own: int) -> _Explanation:
         type_id = self.first_own + own
         found = self.btf[type_id]
         myself = (type_id, self._namesake(own))
         pair = int(self.causes.counterpart[own])
         if found.kind in NEVER_MERGED:
-            return _Why(reasons.NEVER_MERGED, spell(found), myself)
+            return _Explanation(reasons.NEVER_MERGED, spell(found), myself)
         state = self.pairs.state[pair]
         if self.causes.root[pair] or state == BASE_DECLARES:
-            return _Why("", spell(found), myself)  # its reason is that of the root cause
+            return _Explanation("", spell(found), myself)  # its reason is that of the root cause
         if self.causes.differs[pair]:
             end = int(self.causes.nearest[pair])
             last = int(self.pairs.module[end]), int(self.pairs.base[end])
@@ -215,7 +215,7 @@ class _Finder:
             if isinstance(found, (Composite, Func)):
                 composite = isinstance(found, Composite)
                 reason = reasons.MEMBER_TYPE if composite else reasons.PROTOTYPE
-            return _Why(reason, self._path(pair), last)
+            return _Explanation(reason, self._path(pair), last)
         if state == MODULE_DECLARES:
             return self._unbound(own)
         if self.blocked.state[own]:
@@ -225,8 +225,8 @@ class _Finder:
             namesake = self._namesake(definition - self.first_own)
             path = way_as_c(hops, self.source[self.source.start_id + end])
             reason = reasons.DECLARED if first else reasons.SEVERAL
-            return _Why(reason, path, (definition, namesake))
-        return _Why(reasons.ORDER, spell(found), myself)
+            return _Explanation(reason, path, (definition, namesake))
+        return _Explanation(reasons.ORDER, spell(found), myself)
 
     def _path(self, pair: int) -> str:
         """How a pair leads to its nearest root, as C says it."""
@@ -291,34 +291,34 @@ class _Finder:
             by_name[int(names[own])].append(own)
         return by_name
 
-    def _unbound(self, own: int) -> _Why:
+    def _unbound(self, own: int) -> _Explanation:
         """A forward declaration that was not bound to the base's definition."""
         found = self.btf[self.first_own + own]
         for other in self._definitions.get(found.name_off, ()):
-            cause = self._why(other)
+            cause = self._explain(other)
             path = f"{spell(found)} → {cause.path}"
-            return _Why(reasons.SEVERAL, path, cause.root)
-        return _Why(reasons.SEVERAL, spell(found), (found.id, self._namesake(own)))
+            return _Explanation(reasons.SEVERAL, path, cause.root)
+        return _Explanation(reasons.SEVERAL, spell(found), (found.id, self._namesake(own)))
 
     # -- root causes
 
     def _roots(
-        self, found: dict[int, _Why]
+        self, explanations: dict[int, _Explanation]
     ) -> tuple[dict[tuple[int, int], RootCause], dict[int, bool]]:
         """Describe the root causes; and tell which types would go if theirs were replaced.
 
-        found   why types stayed, by own type
+        explanations   why types stayed, by own type
         """
         kept: dict[int, list[int]] = defaultdict(list)  # by root cause, if it can be replaced
-        for own, why in found.items():
-            module, base = why.root
+        for own, explanation in explanations.items():
+            module, base = explanation.root
             root = module - self.first_own
-            if root >= 0 and root in found and self._namesake(root) == base:
+            if root >= 0 and root in explanations and self._namesake(root) == base:
                 if self.kinds[root] not in NEVER_MERGED:
                     kept[root].append(own)
         figures, sole = self._simulate(kept)
         roots = {}
-        for pair in dict.fromkeys(why.root for why in found.values()):
+        for pair in dict.fromkeys(explanation.root for explanation in explanations.values()):
             own = pair[0] - self.first_own
             known = figures.get(own) if own in kept and self._namesake(own) == pair[1] else None
             reason, words = self._difference(*pair)
