@@ -20,7 +20,7 @@ base     ``FingerprintedBase``
 type_id  id of a type, of the base or own
 v        an own type, counted from 0
 a, b     the two halves of a hash
-slots, mask  a table of ``CyclicTypes``, and its length less 1
+slots, mask  a table of ``state.CyclicTypes``, and its length less 1
 p        ``Partition``
 c        number of a component
 count    types that a function works on
@@ -30,15 +30,11 @@ budget   steps that comparing may still take
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
 from ..compiled.jit import compiled
-from ..format.records import reference_at, reference_count
-from .graph import Graph, find_components, read_graph
+from .graph import find_components, read_graph
 from .hashing import (
-    BASE_ID,
     CYCLE,
     HERE,
     INSIDE,
@@ -46,10 +42,10 @@ from .hashing import (
     NODE,
     absorb,
     finish,
-    record_label,
     start,
 )
-from .refine import Partition, refine
+from .refine import refine
+from .state import State, child_of, degree_of, label_of, value_of
 
 # What ``fingerprint_types`` is to do, see there, and what it returns.
 READ = 0
@@ -65,120 +61,13 @@ _HIGH = np.uint64(0xFFFFFFFF00000000)
 _LOW = np.uint64(0xFFFFFFFF)
 
 
-class CyclicTypes(NamedTuple):
-    """Where types of cycles are found again. Ids are type ids; 0 is none.
-
-    keys    uint64, a power of two: by hash of label and children, hash's upper half above, id below
-    labels  uint64, a power of two: structs and unions by label, the same
-    next    uint32, by id less the first one: the next struct or union of the same label
-    """
-
-    keys: np.ndarray
-    labels: np.ndarray
-    next: np.ndarray
-
-
-class FingerprintedBase(NamedTuple):
-    """The base of a split BTF, N types with void; of a plain one, void alone.
-
-    words, offsets, strings   all levels as one; type id i begins at ``words[offsets[i - 1]]``
-    values  uint64, shape (N, 2): fingerprints by type id; shape (0, 2): base types count by id
-    known   its types of cycles
-    """
-
-    words: np.ndarray
-    offsets: np.ndarray
-    strings: np.ndarray
-    values: np.ndarray
-    known: CyclicTypes
-
-
-class Memory(NamedTuple):
-    """Memory for graphs of up to n types with m references.
-
-    graph      the graph itself
-    known      own types of cycles, as they are found
-    local      int64 (n,): number of a type within its component
-    nodes      int64 (n,): types of the component at hand by that number
-    inside     uint64 (n, 2): their labels, with what is outside
-    counterparts int64 (n,): type id that a type is compared with
-    stack      int64 (n,)
-    partition  for refining
-    """
-
-    graph: Graph
-    known: CyclicTypes
-    local: np.ndarray
-    nodes: np.ndarray
-    inside: np.ndarray
-    counterparts: np.ndarray
-    stack: np.ndarray
-    partition: Partition
-
-
-class State(NamedTuple):
-    """The types of a graph and what is found out about them.
-
-    start_id  type id of type 0
-    types     T, their number
-    mask      of the slots of ``work.known`` that are in use
-    values    uint64 (T, 2): the fingerprints
-    cyclic    uint8 (T,): whether a type is in a cycle
-    """
-
-    start_id: int
-    types: int
-    mask: int
-    values: np.ndarray
-    cyclic: np.ndarray
-    work: Memory
-
-
-@compiled
-def _value(state, base, type_id):  # type: ignore[no-untyped-def]
-    """Fingerprint of a type that is done."""
-    if type_id >= state.start_id:
-        return state.values[type_id - state.start_id, 0], state.values[type_id - state.start_id, 1]
-    if len(base.values) > 0:
-        return base.values[type_id, 0], base.values[type_id, 1]
-    a, b = start(BASE_ID, np.uint64(type_id))
-    return finish(a, b)
-
-
-@compiled
-def _label(state, base, type_id):  # type: ignore[no-untyped-def]
-    """Hash of all that a type's record says itself."""
-    if type_id >= state.start_id:
-        v = type_id - state.start_id
-        return state.work.graph.labels[v, 0], state.work.graph.labels[v, 1]
-    at = np.int64(base.offsets[type_id - 1])
-    return record_label(base.words, at, base.strings, base.strings)
-
-
-@compiled
-def _degree(state, base, type_id):  # type: ignore[no-untyped-def]
-    """How many references a type has."""
-    if type_id >= state.start_id:
-        v = type_id - state.start_id
-        return state.work.graph.first[v + 1] - state.work.graph.first[v]
-    return reference_count(base.words[np.int64(base.offsets[type_id - 1]) + 1])
-
-
-@compiled
-def _child(state, base, type_id, number):  # type: ignore[no-untyped-def]
-    """Type id that a type's reference ``number`` (from 0) leads to."""
-    if type_id >= state.start_id:
-        return state.work.graph.children[state.work.graph.first[type_id - state.start_id] + number]
-    return reference_at(base.words, np.int64(base.offsets[type_id - 1]), number)
-
-
 @compiled
 def _key(state, base, type_id):  # type: ignore[no-untyped-def]
     """Hash of a type's label and of the fingerprints of what it refers to."""
-    a, b = _label(state, base, type_id)
+    a, b = label_of(state, base, type_id)
     a, b = absorb(NODE, a, b)
-    for number in range(_degree(state, base, type_id)):
-        x, y = _value(state, base, _child(state, base, type_id, number))
+    for number in range(degree_of(state, base, type_id)):
+        x, y = value_of(state, base, child_of(state, base, type_id, number))
         a, b = absorb(a, b, x)
         a, b = absorb(a, b, y)
     return finish(a, b)
@@ -205,7 +94,7 @@ def _find_label(state, base, slots, mask, a, b):  # type: ignore[no-untyped-def]
     while slots[slot] != 0:
         if slots[slot] & _HIGH == a & _HIGH:
             other = np.int64(slots[slot] & _LOW)
-            x, y = _label(state, base, other)
+            x, y = label_of(state, base, other)
             if x == a and y == b:
                 return other, slot
         slot = (slot + 1) & mask
@@ -215,6 +104,7 @@ def _find_label(state, base, slots, mask, a, b):  # type: ignore[no-untyped-def]
 @compiled
 def enter_known(state, base, v):  # type: ignore[no-untyped-def]
     """Enter type ``v``, whose fingerprint and those of its children are done."""
+    graph = state.work.graph
     type_id = v + state.start_id
     a, b = _key(state, base, type_id)
     slots = state.work.known.keys
@@ -224,8 +114,8 @@ def enter_known(state, base, v):  # type: ignore[no-untyped-def]
     while slots[slot] != 0:
         slot = (slot + 1) & state.mask
     slots[slot] = (a & _HIGH) | np.uint64(type_id)
-    if state.work.graph.composite[v]:
-        a, b = state.work.graph.labels[v, 0], state.work.graph.labels[v, 1]
+    if graph.composite[v]:
+        a, b = graph.labels[v, 0], graph.labels[v, 1]
         head, slot = _find_label(state, base, state.work.known.labels, state.mask, a, b)
         state.work.known.next[v] = head
         state.work.known.labels[slot] = (a & _HIGH) | np.uint64(type_id)
@@ -238,9 +128,10 @@ def _compare(state, base, v, other, stack, budget):  # type: ignore[no-untyped-d
 
     Sets ``counterparts`` of the component when they are.
     """
-    c = state.work.graph.component[v]
-    for i in range(state.work.graph.bounds[c], state.work.graph.bounds[c + 1]):
-        state.work.counterparts[state.work.graph.members[i]] = 0
+    graph = state.work.graph
+    c = graph.component[v]
+    for i in range(graph.bounds[c], graph.bounds[c + 1]):
+        state.work.counterparts[graph.members[i]] = 0
     state.work.counterparts[v] = other
     stack[0] = v
     depth = 1
@@ -248,16 +139,16 @@ def _compare(state, base, v, other, stack, budget):  # type: ignore[no-untyped-d
         depth -= 1
         x = stack[depth]
         y = state.work.counterparts[x]
-        a, b = _label(state, base, y)
-        if a != state.work.graph.labels[x, 0] or b != state.work.graph.labels[x, 1]:
+        a, b = label_of(state, base, y)
+        if a != graph.labels[x, 0] or b != graph.labels[x, 1]:
             return False, budget
-        budget -= 1 + state.work.graph.first[x + 1] - state.work.graph.first[x]
+        budget -= 1 + graph.first[x + 1] - graph.first[x]
         if budget < 0:
             return False, budget
-        for number in range(state.work.graph.first[x + 1] - state.work.graph.first[x]):
-            left = state.work.graph.children[state.work.graph.first[x] + number]
-            right = _child(state, base, y, number)
-            if left >= state.start_id and state.work.graph.component[left - state.start_id] == c:
+        for number in range(graph.first[x + 1] - graph.first[x]):
+            left = graph.children[graph.first[x] + number]
+            right = child_of(state, base, y, number)
+            if left >= state.start_id and graph.component[left - state.start_id] == c:
                 counterpart = state.work.counterparts[left - state.start_id]
                 if counterpart == 0:
                     state.work.counterparts[left - state.start_id] = right
@@ -266,8 +157,8 @@ def _compare(state, base, v, other, stack, budget):  # type: ignore[no-untyped-d
                     continue
                 left = counterpart
             if left != right:
-                p, q = _value(state, base, left)
-                r, s = _value(state, base, right)
+                p, q = value_of(state, base, left)
+                r, s = value_of(state, base, right)
                 if p != r or q != s:
                     return False, budget
     return True, budget
@@ -280,13 +171,14 @@ def _same_as_known(state, base, c, stack, budget):  # type: ignore[no-untyped-de
 
     The budget is negative afterwards if that cannot be said.
     """
+    graph = state.work.graph
     chosen, own_head, base_head = -1, np.int64(0), np.int64(0)
-    for i in range(state.work.graph.bounds[c], state.work.graph.bounds[c + 1]):
-        v = state.work.graph.members[i]
-        if not state.work.graph.composite[v]:
+    for i in range(graph.bounds[c], graph.bounds[c + 1]):
+        v = graph.members[i]
+        if not graph.composite[v]:
             continue
         budget -= 1
-        a, b = state.work.graph.labels[v, 0], state.work.graph.labels[v, 1]
+        a, b = graph.labels[v, 0], graph.labels[v, 1]
         own, _ = _find_label(state, base, state.work.known.labels, state.mask, a, b)
         below = np.int64(0)
         if len(base.values) > 0:
@@ -297,18 +189,16 @@ def _same_as_known(state, base, c, stack, budget):  # type: ignore[no-untyped-de
             chosen, own_head, base_head = v, own, below
     if chosen < 0:
         return False, np.int64(-1)
-    other = own_head
-    while other > 0:
-        same, budget = _compare(state, base, chosen, other, stack, budget)
-        if same or budget < 0:
-            return same, budget
-        other = np.int64(state.work.known.next[other - state.start_id])
-    other = base_head
-    while other > 0:
-        same, budget = _compare(state, base, chosen, other, stack, budget)
-        if same or budget < 0:
-            return same, budget
-        other = np.int64(base.known.next[other - 1])
+    for level in range(2):
+        other = own_head if level == 0 else base_head
+        while other > 0:
+            same, budget = _compare(state, base, chosen, other, stack, budget)
+            if same or budget < 0:
+                return same, budget
+            if level == 0:
+                other = np.int64(state.work.known.next[other - state.start_id])
+            else:
+                other = np.int64(base.known.next[other - 1])
     return False, budget
 
 
@@ -319,18 +209,19 @@ def _load(state, base, p, c, count):  # type: ignore[no-untyped-def]
     ``work.local`` gives for every type of the component, also those not in ``work.nodes``, which of
     these stands for it.
     """
+    graph = state.work.graph
     for i in range(count + 2):
         p.in_first[i] = 0
     for i in range(count):
         v = state.work.nodes[i]
-        a, b = absorb(INSIDE, state.work.graph.labels[v, 0], state.work.graph.labels[v, 1])
-        for e in range(state.work.graph.first[v], state.work.graph.first[v + 1]):
-            w = state.work.graph.children[e] - state.start_id
-            if w >= 0 and state.work.graph.component[w] == c:
+        a, b = absorb(INSIDE, graph.labels[v, 0], graph.labels[v, 1])
+        for e in range(graph.first[v], graph.first[v + 1]):
+            w = graph.children[e] - state.start_id
+            if w >= 0 and graph.component[w] == c:
                 a, b = absorb(a, b, HERE)
                 p.in_first[state.work.local[w] + 2] += 1
             else:
-                x, y = _value(state, base, state.work.graph.children[e])
+                x, y = value_of(state, base, graph.children[e])
                 a, b = absorb(a, b, x)
                 a, b = absorb(a, b, y)
         a, b = finish(a, b)
@@ -340,12 +231,12 @@ def _load(state, base, p, c, count):  # type: ignore[no-untyped-def]
         p.in_first[i + 1] += p.in_first[i]
     for i in range(count):
         v = state.work.nodes[i]
-        for e in range(state.work.graph.first[v], state.work.graph.first[v + 1]):
-            w = state.work.graph.children[e] - state.start_id
-            if w >= 0 and state.work.graph.component[w] == c:
+        for e in range(graph.first[v], graph.first[v + 1]):
+            w = graph.children[e] - state.start_id
+            if w >= 0 and graph.component[w] == c:
                 at = p.in_first[state.work.local[w] + 1]
                 p.in_first[state.work.local[w] + 1] += 1
-                p.in_edges[at, 0], p.in_edges[at, 1] = i, e - state.work.graph.first[v]
+                p.in_edges[at, 0], p.in_edges[at, 1] = i, e - graph.first[v]
 
 
 @compiled
@@ -355,10 +246,11 @@ def _refine_component(state, base, p, c):  # type: ignore[no-untyped-def]
     ``work.local`` says for each type of the component which of them it is the same as, and the
     colours of ``p`` are canonical.
     """
-    first = state.work.graph.bounds[c]
-    count = state.work.graph.bounds[c + 1] - first
+    graph = state.work.graph
+    first = graph.bounds[c]
+    count = graph.bounds[c + 1] - first
     for i in range(count):
-        v = state.work.graph.members[first + i]
+        v = graph.members[first + i]
         state.work.nodes[i] = v
         state.work.local[v] = i
     _load(state, base, p, c, count)
@@ -367,10 +259,10 @@ def _refine_component(state, base, p, c):  # type: ignore[no-untyped-def]
         return count
     # The colours are canonical where every node is a class: once more with one type for each.
     for i in range(count):
-        v = state.work.graph.members[first + i]
+        v = graph.members[first + i]
         state.work.local[v] = p.class_of[state.work.local[v]]
     for i in range(count):
-        v = state.work.graph.members[first + i]
+        v = graph.members[first + i]
         state.work.nodes[state.work.local[v]] = v
     _load(state, base, p, c, found)
     refine(p, found)
@@ -381,22 +273,23 @@ def _refine_component(state, base, p, c):  # type: ignore[no-untyped-def]
 def _finish_component(state, base, p, c, count):  # type: ignore[no-untyped-def]
     """Set the fingerprints of component ``c`` from its digest and the colours of its ``count``
     classes."""
+    graph = state.work.graph
     digest_a, digest_b = np.uint64(count), np.uint64(0)
     for i in range(count):
         v = state.work.nodes[i]
         a, b = absorb(CYCLE, state.work.inside[i, 0], state.work.inside[i, 1])
         a, b = absorb(a, b, p.colours[i, 0])
         a, b = absorb(a, b, p.colours[i, 1])
-        for e in range(state.work.graph.first[v], state.work.graph.first[v + 1]):
-            w = state.work.graph.children[e] - state.start_id
-            if w >= 0 and state.work.graph.component[w] == c:
+        for e in range(graph.first[v], graph.first[v + 1]):
+            w = graph.children[e] - state.start_id
+            if w >= 0 and graph.component[w] == c:
                 a, b = absorb(a, b, p.colours[state.work.local[w], 0])
                 a, b = absorb(a, b, p.colours[state.work.local[w], 1])
         a, b = finish(a, b)
         digest_a += a
         digest_b += b
-    for i in range(state.work.graph.bounds[c], state.work.graph.bounds[c + 1]):
-        v = state.work.graph.members[i]
+    for i in range(graph.bounds[c], graph.bounds[c + 1]):
+        v = graph.members[i]
         a, b = start(MEMBER, digest_a)
         a, b = absorb(a, b, digest_b)
         a, b = absorb(a, b, p.colours[state.work.local[v], 0])
@@ -427,7 +320,7 @@ def _fingerprint_components(state, base, components, minimal):  # type: ignore[n
                 if other == 0 and len(base.values) > 0:
                     other = _find_key(state, base, base.known.keys, len(base.known.keys) - 1, a, b)
                 if other > 0:
-                    a, b = _value(state, base, other)
+                    a, b = value_of(state, base, other)
             state.values[v, 0], state.values[v, 1] = a, b
             state.cyclic[v] = 0
             continue
@@ -438,7 +331,7 @@ def _fingerprint_components(state, base, components, minimal):  # type: ignore[n
             if same:
                 for i in range(graph.bounds[c], graph.bounds[c + 1]):
                     v = graph.members[i]
-                    state.values[v, 0], state.values[v, 1] = _value(
+                    state.values[v, 0], state.values[v, 1] = value_of(
                         state, base, state.work.counterparts[v]
                     )
                     state.cyclic[v] = 1
@@ -473,7 +366,7 @@ def fingerprint_types(mode, start_id, count, words, offsets, below, own, work, b
     start_id         id of the first own type
     words, offsets   of the own types
     below, own       strings of the base, and the own ones
-    work             ``Memory``
+    work             ``state.Memory``
     out, cyclic      ``values`` and ``cyclic`` of ``State``
     """
     graph = work.graph

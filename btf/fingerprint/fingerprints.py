@@ -32,14 +32,12 @@ from .cycles import (
     MINIMAL,
     READ,
     REFINE_ALL,
-    CyclicTypes,
-    FingerprintedBase,
-    Memory,
     enter_all,
     fingerprint_types,
 )
 from .graph import Graph
 from .refine import Partition
+from .state import CyclicTypes, FingerprintedBase, Memory
 
 VOID = (0x5D8A6BC1E4C0FFEE, 0x0123456789ABCDEF)  # any value that no hash is likely to be
 
@@ -51,7 +49,7 @@ class BaseFingerprints:
     """Fingerprints of a base (all its levels as one), made once for all that continues it.
 
     values  uint64, shape (N, 2): by type id, void included
-    keys, labels, next   tables of the types that are in cycles, see ``cycles.CyclicTypes``
+    keys, labels, next   tables of the types that are in cycles, see ``state.CyclicTypes``
     str_end bytes of the base's strings, to tell another base
     """
 
