@@ -27,11 +27,11 @@ from typing import Any
 
 __version__ = "0.1.0"  # of the whole distribution: pyproject.toml takes it from here
 
-# (package, name) by public name, out of the stub that tells type checkers the same. Something is
+# Where each public name is, out of the stub that tells type checkers the same. Something is
 # imported when it is used for the first time: a command that deduplicates starts without what
 # dumps, edits or compares.
 _HOMES = {
-    name: (home, name)
+    name: home
     for home, name in re.findall(
         r"^from (\.[\w.]*) import (\w+) as ", Path(__file__ + "i").read_text("utf-8"), re.MULTILINE
     )
@@ -42,10 +42,9 @@ __all__ = sorted(_HOMES)
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home, _ = _HOMES[name]
-    found = getattr(import_module(home, __name__), name, None)
+    found = getattr(import_module(_HOMES[name], __name__), name, None)
     if found is None:  # a module of its own: elf, images, kinds
-        found = import_module(f"{home}.{name}", __name__)
+        found = import_module(f"{_HOMES[name]}.{name}", __name__)
     globals()[name] = found
     return found
 

@@ -1,7 +1,7 @@
 """BTF as a C header that compiles: every type after what it needs, laid out as it was.
 
 ``dump_c`` decides what is written and how declarations read; the order is made in
-``dump_c_order``, padding and attributes in ``dump_c_layout``, names in ``dump_c_names``.
+``c_order``, padding and attributes in ``c_layout``, names in ``c_names``.
 """
 
 from __future__ import annotations

@@ -324,7 +324,7 @@ def parse(
 
     Both byte orders, 24- and 32-byte headers, layout section kept. Every reference, string offset
     and length is checked. Raises BtfError naming section, offset and type id; WrongBaseError is
-    not raised here (see ``btf.module``). ``head`` is the header, where it was read already.
+    not raised here (see ``files.open``). ``head`` is the header, where it was read already.
     """
     view = (data.data if isinstance(data, np.ndarray) else memoryview(data)).cast("B")
     head = head or hdr.parse_header(view, path)

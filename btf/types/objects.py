@@ -243,8 +243,8 @@ class Array(Type):
 
 
 @dataclass(frozen=True, slots=True)
-class _Element:
-    """One of the elements of a record that refer to types; named but in a DATASEC."""
+class _NamedRef:
+    """What a member and a parameter have in common: a name and a type."""
 
     name: str
     type_id: int
@@ -257,7 +257,7 @@ class _Element:
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Member(_Element):
+class Member(_NamedRef):
     """A member of a struct or union.
 
     bit_offset      from the beginning of the struct, in bits
@@ -416,7 +416,7 @@ class Fwd(Type):
 
 
 @dataclass(frozen=True, slots=True)
-class Param(_Element):
+class Param(_NamedRef):
     """A parameter; its name may be empty."""
 
 
