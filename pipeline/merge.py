@@ -48,37 +48,37 @@ def merge_files(
     All inputs must be sound: one that is not stops the merge. Raises SourceError, BaseError or
     OutputError; then nothing was written.
     """
-    inputs = _expand(files, base_path)
+    inputs = _find_inputs(files, base_path)
     base = None
     if base_path is not None:
         base = load_base(base_path, announce)
     else:
         btf.warm_up(announce)
-    seen = _Seen()
+    inputs_read = _CountedInputs()
     began = time.perf_counter()
     with unpacked(inputs) as readable:
         try:
-            merged = btf.merge(seen.each(readable, base), base.index if base else None).btf
+            merged = btf.merge(inputs_read.each(readable, base), base.index if base else None).btf
         except btf.BtfError as error:
             raise SourceError(f"cannot merge: {error}") from error
     seconds = time.perf_counter() - began
     content = merged.to_bytes()
     publish_file(output, content)
     return MergeReport(
-        files=seen.files,
-        bytes_in=seen.bytes,
+        files=inputs_read.files,
+        bytes_in=inputs_read.bytes,
         bytes_out=len(content),
-        types_in=seen.types,
+        types_in=inputs_read.types,
         types_out=merged.type_count,
-        read_seconds=seen.seconds,
-        work_seconds=seconds - seen.seconds,
+        read_seconds=inputs_read.seconds,
+        work_seconds=seconds - inputs_read.seconds,
         output=output,
     )
 
 
 @dataclass(slots=True)
-class _Seen:
-    """Opens one input after the other, and counts them: none is kept."""
+class _CountedInputs:
+    """Opens one input after the other and counts them; none is kept in memory."""
 
     files: int = 0
     bytes: int = 0
@@ -99,8 +99,8 @@ class _Seen:
             yield types
 
 
-def _expand(files: Sequence[str], base_path: str | None) -> list[FileInput]:
-    """The inputs in their order: of a folder its vmlinux, then its modules; each path once."""
+def _find_inputs(files: Sequence[str], base_path: str | None) -> list[FileInput]:
+    """List the inputs in their order: of a folder its vmlinux, then its modules; each path once."""
     skip = absolute(base_path) if base_path is not None else None
     inputs: dict[str, FileInput] = {}
     for source in files:
