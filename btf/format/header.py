@@ -70,14 +70,15 @@ def parse_header(data: memoryview, path: str | None = None) -> Header:
         raise fail(f"not BTF: magic is {found[:2].hex()}, expected 9feb or eb9f{hint}", 0)
     if size < SHORT_HEADER:
         raise fail(f"truncated: {size} bytes; a BTF header has at least {SHORT_HEADER}")
-    version, flags, header_bytes = struct.unpack_from(order + "BBI", data, 2)
+    version, flags, header_bytes, type_off, type_len, str_off, str_len = struct.unpack_from(
+        order + "BBI4I", data, 2
+    )
     if version != VERSION:
         raise fail(f"BTF version {version}; only version {VERSION} is known", 2)
     if header_bytes < SHORT_HEADER:
         raise fail(f"hdr_len is {header_bytes}; at least {SHORT_HEADER} expected", 4)
     if header_bytes > size:
         raise fail(f"hdr_len is {header_bytes}, but the file has {size} bytes", 4)
-    type_off, type_len, str_off, str_len = struct.unpack_from(order + "4I", data, 8)
     layout_off = layout_len = 0
     has_layout_fields = header_bytes >= LONG_HEADER
     if has_layout_fields:
