@@ -12,13 +12,109 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..compiled.arguments import drop_flattened
+from ..compiled.jit import PreparedCall
+from ..compiled.workspaces import per_thread
 from ..errors import BtfError, UnsupportedError
+from ..format.header import kind_words
+from ..format.kinds import HEAD_WORDS
+from ..format.scan import UNSOUND, scan
 from . import passes
 from .index import BaseIndex
-from .signature import UNMAPPED
-from .state import BAD_MEMBER, DONE, MORE_FRAMES, MORE_STRINGS, REFERENCE_CYCLE
-from .tables import blank_tables, new_scratch
-from .workspace import workspace_for
+from .signature import EPOCH, UNMAPPED
+from .state import (
+    BAD_MEMBER,
+    CURRENT_EPOCH,
+    DONE,
+    MORE_FRAMES,
+    MORE_STRINGS,
+    REFERENCE_CYCLE,
+)
+from .tables import Scratch, blank_tables, new_scratch
+
+_NO_WORDS, _NO_BYTES = np.zeros(0, np.uint32), np.zeros(0, np.uint8)
+
+
+class Workspace:
+    """Scratch memory for dedup against one base. One per thread, see ``workspace_for``.
+
+    Rows of base types are filled once; a module's rows follow them. What a module changes in the
+    base's rows is undone after it, so that its cost does not depend on the base. The arguments of
+    the two compiled functions that each module goes through are laid out once: laying them out
+    takes 20 µs a call.
+    """
+
+    def __init__(self, index: BaseIndex) -> None:
+        self.index = index
+        self._calls: dict[tuple[bool, bool], PreparedCall] = {}
+        self._scan = PreparedCall(scan, _NO_WORDS, kind_words(b""), 1, 0, _NO_WORDS)
+        self._scratch: Scratch | None = None
+        self._offsets = np.empty(0, np.uint32)
+        self._types = self._words = self._frames = self._text = 0
+        # Room for all modules but the largest.
+        self._resize(1 << 14, 1 << 18, 1 << 12, 1 << 19)
+
+    def _resize(self, types: int = 0, words: int = 0, frames: int = 0, text: int = 0) -> None:
+        self._types = max(types, self._types)
+        self._words = max(words, self._words)
+        self._frames = max(frames, self._frames)
+        self._text = max(text, self._text)
+        if self._scratch is not None:
+            drop_flattened(self._scratch)
+        self._calls.clear()
+        self._scratch = None  # before there is more
+        self._scratch = new_scratch(
+            self.index.starts, self._types, self._words, self._frames, self._text
+        )
+
+    def reserve(self, types: int, words: int, text: int) -> Scratch:
+        """Room for a module of that many types, words of types and bytes of strings."""
+        if types > self._types or words > self._words or text > self._text:
+            self._resize(2 * types, 2 * words, 0, 2 * text)
+        assert self._scratch is not None
+        state = self._scratch.state
+        if state[CURRENT_EPOCH] > 0xF0000000:
+            self._scratch.records[:, EPOCH] = 0
+            state[CURRENT_EPOCH] = 0
+        return self._scratch
+
+    def deepen(self) -> None:
+        """Make room for walks that go deeper."""
+        self._resize(frames=4 * self._frames)
+
+    def widen(self) -> None:
+        """Make room for more new strings: names may begin inside of each other."""
+        self._resize(text=4 * self._text)
+
+    def scan(self, words: np.ndarray, string_bytes: int) -> np.ndarray | None:
+        """Check the types of a standalone module, as ``scan_types``. The offsets are valid until
+        the next call."""
+        room = len(words) // HEAD_WORDS + 1
+        if room > len(self._offsets):
+            self._offsets = np.empty(2 * room, np.uint32)
+        self._scan.set_argument(0, words)
+        self._scan.set_argument(3, string_bytes)
+        self._scan.set_argument(4, self._offsets)
+        count = self._scan()
+        return None if count == UNSOUND else self._offsets[: count + 1]
+
+    def call(self, added: bool, may_match: bool) -> PreparedCall:
+        """``passes.dedup_whole`` on this memory: arguments 2 to 4 are to be put."""
+        found = self._calls.get((added, may_match))
+        if found is None:
+            found = self._calls[added, may_match] = PreparedCall(
+                passes.dedup_whole, self.index.tables, self._scratch,
+                _NO_WORDS, _NO_WORDS, _NO_BYTES, added, may_match,
+            )  # fmt: skip
+        return found
+
+
+def workspace_for(index: BaseIndex) -> Workspace:
+    """This thread's workspace for ``index``; the one of the last index is kept."""
+    workspace = getattr(per_thread, "dedup", None)
+    if workspace is None or workspace.index is not index:
+        workspace = per_thread.dedup = Workspace(index)
+    return workspace
 
 
 class Kept(NamedTuple):
@@ -29,7 +125,7 @@ class Kept(NamedTuple):
     strings  uint8: string section
     new_ids  uint32, shape (T,): by own type of the input (0-based), its id in the result
     clash    own type of the result (0-based) that shows that the base is another kernel's, see
-             ``abi.clashing_struct``; -1 for none
+             ``passes.clashing_struct``; -1 for none
     """
 
     words: np.ndarray

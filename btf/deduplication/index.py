@@ -61,7 +61,7 @@ from .tables import BaseTables, fill_records
 
 _LOW = np.uint64(0xFFFFFFFF)
 
-# Structs that no module can lay out differently from its kernel, see ``abi``.
+# Structs that no module can lay out differently from its kernel, see ``passes.clashing_struct``.
 _ABI_STRUCTS = (b"module", b"task_struct")
 
 # Whether an equal type can be mapped to another base type than this one.

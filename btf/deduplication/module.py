@@ -17,10 +17,9 @@ from ..errors import BtfError, WrongBaseError
 from ..files.open import DISTILLED, SPLIT, Module, open_module
 from ..format.header import SHORT_HEADER, pack, parse_header
 from ..types.btf import BTF, NATIVE, freeze, read_sections
-from .core import dedup_arrays
+from .core import dedup_arrays, workspace_for
 from .deduplicate import DedupResult, dedup, deduplicated
 from .index import BaseIndex
-from .workspace import workspace_for
 
 
 def dedup_module(module: Module, index: BaseIndex) -> DedupResult:

@@ -68,12 +68,11 @@ from ..edit.remap import (
     TEXT_PER_HEAD,
     remap_types,
 )
-from ..format.kinds import REF_STEP, kind_of
+from ..format.kinds import INFO_VLEN_MASK, REF_STEP, STRUCT, kind_of
 from ..format.records import record_length, reference_count, reference_word
 from ..format.strings import MIXED, PIECE_BITS, map_runs, map_strings
-from .abi import clashing_struct
 from .candidates import empty_lists
-from .equivalence import resolve
+from .equivalence import resolve, same_but_references
 from .matching import NOT_TRIED, match
 from .pairing import pair_up
 from .primitives import dedup_primitives
@@ -107,7 +106,7 @@ def dedup_whole(base, scratch, words, offsets, source, added, may_match):  # typ
     may_match       whether to match graphs before walking them: faster, same result
 
     Returns (code, type id, types kept, words kept, bytes of new strings, clashing struct): code
-    DONE and 0, or why it stopped and at which type; for the last see ``abi.clashing_struct``, -1 if
+    DONE and 0, or why it stopped and at which type; for the last see ``clashing_struct``, -1 if
     not ``added``. What is left is in ``scratch``: ``out``, ``out_offsets``, ``own_strings``, and
     ``new_ids``.
     """
@@ -282,3 +281,34 @@ def _final(records, first_own, type_id, base_changed):  # type: ignore[no-untype
     if base_changed:
         return resolve(records, type_id)
     return type_id
+
+
+@compiled
+def clashing_struct(base, words, offsets, count):  # type: ignore[no-untyped-def]
+    """Find an own ``struct module`` or ``struct task_struct`` that is laid out unlike the base's.
+
+    words, offsets  uint32: split BTF on it, as in ``BTF``
+    count           number of own types
+
+    Returns the number (0-based) of the first own struct of one of these names whose members none
+    of the base's structs of that name has; -1 if there is none.
+    """
+    for index in range(count):
+        at = np.int64(offsets[index])
+        info = words[at + 1]
+        name = np.int64(words[at])
+        if name != base.module_name and name != base.task_struct_name:
+            continue
+        if kind_of(info) != STRUCT or info & INFO_VLEN_MASK == 0:
+            continue
+        same_named = 0
+        for type_id in range(1, len(base.starts)):
+            base_at = np.int64(base.starts[type_id])
+            if np.int64(base.words[base_at]) == name and kind_of(base.words[base_at + 1]) == STRUCT:
+                same_named += 1
+                if same_but_references(base.words, words, base_at, len(base.words) + at):
+                    same_named = 0
+                    break
+        if same_named > 0:
+            return np.int64(index)
+    return np.int64(-1)

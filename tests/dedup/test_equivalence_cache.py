@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 import btf
+from btf.deduplication.core import workspace_for
 from btf.deduplication.state import CACHED_PAIRS, CACHING, ENOUGH_STEPS, STEPS, STEPS_PER_TYPE
-from btf.deduplication.workspace import workspace_for
 from support import btfwriter as bw
 from support import hostile
 from support.oracles import naive

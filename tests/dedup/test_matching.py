@@ -16,9 +16,9 @@ import zstandard
 
 import btf
 from btf.deduplication import matching
+from btf.deduplication.core import workspace_for
 from btf.deduplication.deduplicate import deduplicated
 from btf.deduplication.state import VERDICT
-from btf.deduplication.workspace import workspace_for
 from support import btfwriter, vectors
 from support.oracles import naive
 from support.paths import DEMO
