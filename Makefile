@@ -8,11 +8,12 @@ BIN := $(VENV)/bin
 OLDEST := .venv-oldest
 DEMO := build/demo
 
-.PHONY: help demo test test-oldest lint oracle bench kernel-proof docs lock wheel clean
+.PHONY: help demo test test-quick test-oldest lint oracle bench kernel-proof docs lock wheel clean
 
 help:
 	@echo "make demo          deduplicate the demo kernel into $(DEMO) and print what came of it"
 	@echo "make test          the test suite"
+	@echo "make test-quick    what of it is quick, in less than a minute"
 	@echo "make test-oldest   a part of it with the oldest versions that are supported"
 	@echo "make lint          ruff, mypy and the order of packages (import-linter)"
 	@echo "make oracle        all golden results and contract seeds (needs gcc and libbpf-dev)"
@@ -29,6 +30,10 @@ demo: $(VENV)/.run
 # On up to four cores: what starts Ray runs on one of them anyway. PYTEST_ARGS=-n0: in one process.
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n logical --maxprocesses=4 --dist loadfile $(PYTEST_ARGS)
+
+# For the daily loop, less than a minute: without what is marked slow.
+test-quick: PYTEST_ARGS += -m "not slow" --durations=5
+test-quick: test
 
 # With the oldest versions that pyproject.toml allows, what depends on them: golden results, contract,
 # compiler, formats, pipeline, queries, object stores, completion, and runs on Ray.

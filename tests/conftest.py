@@ -10,20 +10,47 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+from support import dumping
+from support.oracles import oracle_libbpf
 from support.paths import DEMO, TESTS
 from support.trees import small_tree
 
-# They start Ray or many processes, kill some, and give all of that limits of time.
+# They start Ray or many processes: all of them on one worker, and first, since they take longest.
 NOT_BESIDE_EACH_OTHER = {
     "tests/engine/test_cluster.py", "tests/engine/test_faults.py", "tests/engine/test_schedule.py",
     "tests/run/test_run.py", "tests/work/test_encode.py",
 }  # fmt: skip
 assert all((TESTS.parent / file).exists() for file in NOT_BESIDE_EACH_OTHER)
-
 # How long an example takes is the machine's affair.
 SLOW = [HealthCheck.too_slow]
 settings.register_profile("any machine", deadline=None, suppress_health_check=SLOW)
 settings.load_profile("any machine")
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    """What results are compared with here, what is not there, and whether this is all."""
+    found, missing = dumping.comparisons()
+    libbpf = oracle_libbpf.system_oracle() and f"libbpf {oracle_libbpf.libbpf_version()}"
+    (found if libbpf else missing).append(libbpf or "libbpf (gcc, libbpf-dev)")
+    lines = [f"compared with: {', '.join(found) or 'nothing but what is kept here'}"]
+    if missing:
+        lines.append(f"NOT INSTALLED, so tests that need it are skipped: {', '.join(missing)}")
+    if config.option.markexpr == "not slow":
+        lines.append("only what is quick: `make test` runs the rest too")
+    return lines
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """On several workers, what takes long is begun first."""
+    if not hasattr(config, "workerinput"):
+        return
+
+    def order(item: pytest.Item) -> int:
+        file = item.nodeid.partition("::")[0]
+        return 0 if file in NOT_BESIDE_EACH_OTHER else 1 if file in slow else 2
+
+    slow = {i.nodeid.partition("::")[0] for i in items if i.get_closest_marker("slow")}
+    items.sort(key=order)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -37,6 +64,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             file = super()._split_scope(nodeid)
             return "many processes" if file in NOT_BESIDE_EACH_OTHER else file
 
+    config.option.loadscopereorder = False  # not by the number of tests, but as they are collected
     return Files(config, log) if config.getoption("dist") == "loadfile" else None
 
 

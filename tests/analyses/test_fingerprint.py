@@ -80,6 +80,7 @@ def test_vectors(name: str) -> None:
     world.assert_right()
 
 
+@pytest.mark.slow
 @settings(max_examples=300, suppress_health_check=list(HealthCheck))
 @given(GRAPHS, GRAPHS, GRAPHS, ORDERS, STRINGS)
 def test_graphs_that_no_compiler_would_write(
@@ -106,6 +107,7 @@ def test_all_at_once_gives_the_same(nodes: list[Node], order: str) -> None:
     assert rows(job.at_once(implementation._NO_BASE)[0]) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", DEMOS, ids=lambda folder: folder.name)
 def test_demo_kernels(folder: Path) -> None:
     world = World(unpacked(folder / "vmlinux.btf.zst"))

@@ -29,6 +29,8 @@ from support.paths import DEMO
 from support.runs import run_on
 from support.trees import files_below
 
+pytestmark = pytest.mark.slow
+
 STAYING = (naive_btf.FUNC, naive_btf.VAR, naive_btf.DATASEC, naive_btf.DECL_TAG)
 
 

@@ -30,6 +30,7 @@ def test_source_files_that_disagree(seed: int) -> None:
     judged(*small_kernel(seed, agreed=False))
 
 
+@pytest.mark.slow
 def test_the_root_causes_of_the_demo(demo_btf: Callable[[str], bytes]) -> None:
     """The same on real modules, where dedup is the library's own (naive.py takes minutes)."""
     data = demo_btf("vmlinux")

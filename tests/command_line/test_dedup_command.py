@@ -14,6 +14,8 @@ from support.commands import splitbtf
 from support.paths import DEMO, ROOT
 from support.trees import SMALL
 
+pytestmark = pytest.mark.slow
+
 BASE = DEMO / "vmlinux.btf.zst"
 KEYS = {
     "modules", "failed", "bytes_in", "bytes_out", "types_in", "types_out", "index_seconds",

@@ -13,6 +13,8 @@ from support.commands import Finished, splitbtf
 from support.paths import ROOT
 from support.trees import small_tree
 
+pytestmark = pytest.mark.slow
+
 MODULES = ("act_bpf", "btrfs", "ip_vs_dh", "ip_vs_nq", "ip_vs_wrr", "nft_nat", "xt_bpf")
 
 

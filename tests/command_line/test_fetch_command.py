@@ -20,6 +20,8 @@ from support.elfwriter import elf, modinfo
 from support.paths import DEMO, ROOT
 from support.trees import files_below
 
+pytestmark = pytest.mark.slow
+
 NOISE = bytes(range(256)) * 4096  # so that a package has more than a few bytes
 
 

@@ -16,6 +16,8 @@ from support.debwriter import deb
 from support.paths import DEMO, ROOT
 from support.trees import files_below
 
+pytestmark = pytest.mark.slow
+
 BASE = DEMO / "vmlinux.btf.zst"
 LIMIT_BYTES = 1000  # of every file that is written, as `ulimit -f` sets it
 

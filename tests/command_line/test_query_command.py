@@ -24,6 +24,8 @@ from support.paths import ROOT
 from support.runs import run_on, small_kernel
 from support.trees import files_below
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -14,6 +14,8 @@ import pytest
 from support.commands import splitbtf
 from support.paths import DEMO, ROOT
 
+pytestmark = pytest.mark.slow
+
 README = (ROOT / "README.md").read_text()
 
 

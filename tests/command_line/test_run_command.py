@@ -17,6 +17,8 @@ from support.commands import splitbtf
 from support.paths import DEMO, ROOT
 from support.trees import SMALL, small_tree
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_summary(small: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"

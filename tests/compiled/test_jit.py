@@ -199,6 +199,7 @@ print(result(), ["object" in head for head in heads], [head.get("imports") for h
 """
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_images_and_object_files_do_the_same(tmp_path: Path) -> None:
     script = tmp_path / "mixed.py"
@@ -288,6 +289,7 @@ print(warmup.cache_folder("btf.compiled.jit").parent)
 """
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_processes_that_start_at_once_compile_once(tmp_path: Path) -> None:
     script, log, cache = tmp_path / "warm.py", tmp_path / "log", tmp_path / "cache"
@@ -322,6 +324,7 @@ def run_file(script: Path, folder: Path, *arguments: str, **more: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 @needs_compiler
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="machine code for x86-64")
 def test_machine_code_that_comes_with_the_package(tmp_path: Path) -> None:
@@ -349,6 +352,7 @@ def copy_of_package(folder: Path) -> Path:
     return copy
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_damaged_machine_code_is_not_run(tmp_path: Path) -> None:
     run(COUNT, tmp_path)
@@ -360,6 +364,7 @@ def test_damaged_machine_code_is_not_run(tmp_path: Path) -> None:
         assert kept.read_bytes()[16:] != damaged[16:]
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_the_folder_changes_with_every_source_that_matters(tmp_path: Path) -> None:
     """A kernel in another file that is called, and a constant in a third."""

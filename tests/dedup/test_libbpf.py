@@ -33,6 +33,7 @@ def libbpf() -> oracle_libbpf.Oracle:
     return oracle
 
 
+@pytest.mark.slow
 def test_installed_libbpf_agrees_on_nearly_everything(libbpf: oracle_libbpf.Oracle) -> None:
     asked, differs = 0, []
     for name in NAMES:

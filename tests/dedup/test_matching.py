@@ -91,6 +91,7 @@ def headers(seed: int, defined: float) -> bytes:
     return writer.to_bytes()
 
 
+@pytest.mark.slow
 def test_declarations_of_the_base_that_a_module_defines() -> None:
     """What was matched stays true when a walk binds such a declaration later: among these are many
     modules of which some types match, and others change what the base's declarations mean."""

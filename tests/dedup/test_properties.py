@@ -40,6 +40,7 @@ def assert_same(mode: str, files: list[bytes]) -> None:
     assert {old: int(result.id_map[old]) for old in expected.id_map} == expected.id_map, mode
 
 
+@pytest.mark.slow
 @settings(max_examples=400, suppress_health_check=list(HealthCheck))
 @given(GRAPHS, GRAPHS, ORDERS, STRINGS)
 def test_library_and_naive_agree(
@@ -82,6 +83,7 @@ def test_many_strings_that_are_new(strings: str) -> None:
     assert_same("split", [base.to_bytes(), module.to_bytes()])
 
 
+@pytest.mark.slow
 @settings(max_examples=60, suppress_health_check=list(HealthCheck))
 @given(st.lists(st.text(alphabet=st.characters(codec="utf-8"), max_size=6), max_size=8))
 def test_any_name_survives(names: list[str]) -> None:

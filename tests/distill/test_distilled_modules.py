@@ -135,6 +135,7 @@ def test_dedup(folder: Path, tmp_path: Path) -> None:
         assert (tmp_path / "out" / f"{name}.btf").read_bytes() == expected(name)
 
 
+@pytest.mark.slow
 def test_run(folder: Path, tmp_path: Path) -> None:
     other = btf.distill_base(btf.dedup_split(dumping.standalone("hid"), dumping.index()).btf)
     wrong = other.base.to_bytes().replace(b"device\0", b"divice\0")
@@ -152,6 +153,7 @@ def test_run(folder: Path, tmp_path: Path) -> None:
     assert "it has no struct divice" in row["error"]
 
 
+@pytest.mark.slow
 def test_dump_and_merge(folder: Path, tmp_path: Path) -> None:
     opened = btf.open_module(module("8255"), dumping.index())
     done = splitbtf("dump", folder / "8255.ko", "-B", BASE)

@@ -37,6 +37,7 @@ def compiles(tmp_path: Path, *types: btf.BTF, expressible: bool | None = None) -
 # ---------------------------------------------------------------------- real kernels
 
 
+@pytest.mark.slow
 def test_vmlinux_compiles_with_every_size_and_offset_asserted(tmp_path: Path) -> None:
     types = dumping.base()
     text = "".join(btf.dump_c(types, asserts=True))
@@ -54,6 +55,7 @@ def test_vmlinux_compiles_with_every_size_and_offset_asserted(tmp_path: Path) ->
     assert dumping.compiled(file) == ""
 
 
+@pytest.mark.slow
 def test_every_split_module_compiles_alone(tmp_path: Path) -> None:
     modules = [dumping.split(name) for name in dumping.module_names()]
     assert len(modules) >= 60

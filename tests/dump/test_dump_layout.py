@@ -100,6 +100,7 @@ def tools() -> None:
     dumping.need("gcc", "pahole")
 
 
+@pytest.mark.slow
 def test_vmlinux(tmp_path: Path) -> None:
     count, bit_fields = check_round_trip(dumping.base(), tmp_path)
     assert count > 7500 and bit_fields > 1500

@@ -235,6 +235,7 @@ def test_golden_digests(name: str, style: str) -> None:
     assert digest(dumping.encoded(FORMATS[style][0](types))) == GOLDEN[name, style]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", ["demo", "demo-s390x"])
 @pytest.mark.parametrize("style", FORMATS)
 def test_demo_equals_bpftool(folder: str, style: str, tmp_path: Path) -> None:

@@ -388,6 +388,7 @@ def unpacked(path: Path) -> bytes:
     return zstandard.ZstdDecompressor().decompressobj().decompress(path.read_bytes())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", ["demo", "demo-s390x"])
 def test_real_modules_survive_objects_and_builder(folder: str) -> None:
     """Through the methods of the kinds alone: what real compilers write, those accept."""

@@ -159,6 +159,7 @@ def test_command(small: Path, tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*.tmp"))
 
 
+@pytest.mark.slow
 def test_command_onto_a_base(small: Path, tmp_path: Path, demo_btf: DemoBtf) -> None:
     out, base = tmp_path / "modules.btf", small / "vmlinux.btf.zst"
     done = splitbtf("merge", small, "-B", base, "-o", out)
@@ -174,6 +175,7 @@ def test_command_onto_a_base(small: Path, tmp_path: Path, demo_btf: DemoBtf) -> 
     assert (tmp_path / "again.btf").read_bytes() == out.read_bytes()
 
 
+@pytest.mark.slow
 def test_command_says_what_is_wrong(small: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.btf"
     (small / "bad.btf").write_bytes(b"\x9f\xeb")

@@ -30,6 +30,8 @@ from support.objectstore import ObjectStore, object_store, results_in
 from support.paths import DEMO, ROOT, TESTS
 from support.trees import results_of, small_tree
 
+pytestmark = pytest.mark.slow
+
 TOKEN = "a token that only this cluster knows"
 
 

@@ -36,6 +36,8 @@ from support.disturbing import (
 from support.paths import DEMO, ROOT
 from support.trees import results_of, small_tree
 
+pytestmark = pytest.mark.slow
+
 POISON, HANGS, HICCUP = "hid-elecom", "nls_cp949", "xt_bpf"
 assert {POISON, HANGS, HICCUP} < set(MODULES)
 IN_THE_SECOND_KERNEL = "xt_tcpmss"

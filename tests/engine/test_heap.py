@@ -10,6 +10,8 @@ import weakref
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import btf
 import pipeline.run
 from btf.compiled.workspaces import per_thread
@@ -19,6 +21,8 @@ from pipeline.run import run
 from support import dumping
 from support.paths import DEMO, ROOT, TESTS
 from support.trees import small_tree
+
+pytestmark = pytest.mark.slow
 
 
 def held_bytes() -> int:

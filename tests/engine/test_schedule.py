@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import signal
 import threading
@@ -239,7 +240,7 @@ def kills_itself(item: Item, shared: Any, options: Any) -> Result:
     return Result(names_of(item), 0.0, os.getpid())
 
 
-@pytest.fixture(params=["forked", "ray"])
+@pytest.fixture(params=["forked", pytest.param("ray", marks=pytest.mark.slow)])
 def executor(request: pytest.FixtureRequest) -> Iterator[Any]:
     def on_ray() -> OnRay:
         # By value: Ray's workers do not know the modules of the tests.
@@ -355,12 +356,17 @@ def test_workers_get_what_is_shared_now() -> None:
         executor.close()
 
 
+def dies_quietly() -> None:
+    faulthandler.disable()  # what pytest has it print looks like pytest's own end
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
 def test_isolation() -> None:
     assert isolated(lambda: 7) == 7
     assert isolated(lambda: b"x" * (1 << 22)) == b"x" * (1 << 22)  # more than a pipe holds
     with pytest.raises(InternalError, match="the bug"):
         isolated(has_a_bug)
-    assert isolated(lambda: os.kill(os.getpid(), signal.SIGSEGV)) == WorkerExit("killed by SIGSEGV")
+    assert isolated(dies_quietly) == WorkerExit("killed by SIGSEGV")
     assert isolated(lambda: os._exit(3)) == WorkerExit("exit status 3")
     late = isolated(lambda: time.sleep(PATIENCE), 0.2)
     assert isinstance(late, WorkerExit) and late.timed_out

@@ -101,6 +101,7 @@ def test_every_compressor_in_every_wrapping(name: str) -> None:
     assert btf.load_base(packed).to_bytes() == btf_bytes()
 
 
+@pytest.mark.slow
 def test_lz4_of_many_blocks() -> None:
     kernel = vmlinux(17 << 20)
     assert images.vmlinux_from_image(bzimage(with_size(lz4_legacy(kernel), kernel))) == kernel

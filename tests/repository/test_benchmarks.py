@@ -13,6 +13,8 @@ import pytest
 
 from support.paths import ROOT
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def files(demo_btf: Callable[[str], bytes], tmp_path_factory: pytest.TempPathFactory) -> Path:

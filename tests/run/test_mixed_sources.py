@@ -18,6 +18,8 @@ from support.commands import splitbtf
 from support.elfwriter import elf, modinfo
 from support.trees import small_tree
 
+pytestmark = pytest.mark.slow
+
 MODULES = ("8255", "act_bpf", "hid-elecom", "nls_cp949", "xt_bpf")
 
 

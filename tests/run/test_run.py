@@ -27,6 +27,8 @@ from support.elfwriter import elf, modinfo
 from support.paths import DEMO
 from support.trees import files_below, results_of, small_tree
 
+pytestmark = pytest.mark.slow
+
 ENGINES = {
     "local": ("--engine", "local"),
     "local, 2 workers": ("--engine", "local", "--workers", 2),

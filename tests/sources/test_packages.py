@@ -154,6 +154,7 @@ def test_a_full_disk_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         dict(unpack(str(path), {"boot/vmlinuz-1.0": "/dev/full/0"}))
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_package(tmp_path: Path) -> None:
     """300 MB of files, unfolded by a process that may have 200 MB beyond what it starts with."""
     block = bytes(30 << 20)

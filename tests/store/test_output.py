@@ -25,6 +25,8 @@ from pipeline.store.output import (
 from pipeline.tables.modules import TABLE as MODULES
 from support.trees import files_below
 
+pytestmark = pytest.mark.slow
+
 
 def write_kernel(out: Path, value: int, kernel: str = "k") -> None:
     """A kernel of one BTF file and one row, both of which say ``value``."""

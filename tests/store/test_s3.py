@@ -30,6 +30,8 @@ from support.objectstore import ObjectStore, object_store, results_in
 from support.runs import small_kernel
 from support.trees import results_of, small_tree
 
+pytestmark = pytest.mark.slow
+
 NAME = "6.12.117+deb12-amd64"  # a plus sign is a blank in some encodings of URLs
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import shutil
 import subprocess
 from collections.abc import Iterable, Sequence
@@ -49,16 +50,36 @@ def encoded(chunks: Iterable[str]) -> bytes:
     return "".join(chunks).encode("utf-8", "surrogateescape")
 
 
+def find(program: str) -> str | None:
+    """Where a program is; bpftool may be where only root looks."""
+    return shutil.which(program) or shutil.which(program, path="/usr/sbin")
+
+
+def comparisons() -> tuple[list[str], list[str]]:
+    """Programs to compare with: those that are installed, with their versions, and the others."""
+    found, missing = [], []
+    for program in ("bpftool", "pahole", "gcc", "dpkg-deb"):
+        path = find(program)
+        if path is None:
+            missing.append(program)
+            continue
+        said = subprocess.run([path, "--version"], capture_output=True, text=True).stdout
+        version = re.search(r"\d+(\.\d+)+", said)
+        found.append(f"{program} {version[0]}" if version else program)
+    return found, missing
+
+
 def need(*programs: str) -> None:
     """Skip, and say so, where a program to compare with is not installed."""
     for program in programs:
-        if shutil.which(program) is None and not Path("/usr/sbin", program).exists():
+        if find(program) is None:
             pytest.skip(f"NOT RUN: no {program} to compare with")
 
 
 def bpftool(path: Path, base_path: Path | None = None, options: Sequence[str] = ()) -> bytes:
     """What bpftool prints of a file."""
-    program = shutil.which("bpftool") or "/usr/sbin/bpftool"
+    program = find("bpftool")
+    assert program is not None
     split_of = ["-B", str(base_path)] if base_path is not None else []
     command = [program, *options, *split_of, "btf", "dump", "file", str(path)]
     done = subprocess.run(command, capture_output=True)

@@ -19,6 +19,8 @@ from support.paths import DEMO
 from support.runs import rows, run_on, small_kernel
 from support.trees import results_of
 
+pytestmark = pytest.mark.slow
+
 BASE = "vmlinux"
 
 

@@ -29,6 +29,7 @@ def rows(out: Path, table: str) -> list[dict[str, Any]]:
     return read_table(out, table).to_pylist()
 
 
+@pytest.mark.slow
 def test_rows_are_what_is_found_in_each_module(out: Path) -> None:
     types = {row["global_id"]: row for row in rows(out, "types")}
     found = rows(out, "misses")

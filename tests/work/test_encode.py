@@ -33,6 +33,8 @@ from support.faulty.sitecustomize import begin_limits_when_hanging
 from support.paths import ROOT
 from support.trees import small_tree
 
+pytestmark = pytest.mark.slow
+
 # It makes of every file what it finds behind BTF: in it; HANG, FAIL, CRASH and NOTHING as they say.
 FAKE = """\
 #!/bin/sh
