@@ -6,10 +6,10 @@ structs become the base's, pointers and prototypes between them too; a forward d
 first struct was kept for keeps the next one; types that were one become two. So dedup runs again,
 once for each root cause.
 
-It runs on a part of the module. A type is left out, and references to it become references to the
-base's, if it leads neither to a type that the module kept nor to a forward declaration that became
-the base's definition although the module kept one of that name. It is equal to the base's whatever
-is replaced. Of Debian's modules two thirds are left out.
+It runs on a part of the module: a type that leads to no type that the module kept is equal to the
+base's whatever is replaced. It is left out, and references to it become references to the base's;
+of Debian's modules two thirds are. But a module with several definitions of a name is taken whole:
+there a forward declaration may stand for one or the other, as the order of types has it.
 
 Parameters of compiled functions:
 
@@ -201,20 +201,27 @@ def _record_bytes(split: BTF, own: Sequence[int]) -> int:
     return 4 * int(np.diff(split.offsets)[list(own)].sum())
 
 
+def _has_several_meanings(source: BTF, kept: np.ndarray, after: np.ndarray) -> bool:
+    """Whether types of one name have become several, of which dedup kept one.
+
+    A name is one within tags and within type names; what is only declared may become a definition.
+    """
+    space = NAME_SPACE[source.own_kinds].astype(np.int64)
+    names = source.words[source.offsets[:-1]].astype(np.int64)
+    named = (names > 0) & ((space == NameSpace.TAGS) | (space == NameSpace.TYPE_NAMES))
+    keys = np.where(named, names << 3 | space, 0)
+    of_kept = np.unique(keys[kept & named])
+    chosen = np.isin(keys, of_kept)
+    return len(np.unique(keys[chosen] << 32 | after[chosen])) > len(of_kept)
+
+
 def _part_that_stays(source: BTF, result: DedupResult, index: BaseIndex) -> tuple[BTF, np.ndarray]:
     """The types before dedup that dedup has to see again, as split BTF with nothing merged, and for
     each of them its id after dedup: int64."""
     count = source.type_count
     after = result.id_map[source.start_id :].astype(np.int64)
     kept = after >= index.type_end
-    names, infos = source.words[source.offsets[:-1]], source.words[source.offsets[:-1] + 1]
-    tags = NAME_SPACE[source.own_kinds] == NameSpace.TAGS
-    merged_tags = np.flatnonzero(tags & ~kept)
-    base_infos = index.words[index.starts[after[merged_tags]] + 1]
-    declarations = merged_tags[infos[merged_tags] != base_infos]
-    leads = kept.copy()
-    leads[declarations] = np.isin(names[declarations], names[tags & kept])
-    leads = leads.view(np.uint8)
+    leads = (kept | _has_several_meanings(source, kept, after)).view(np.uint8)
     room = np.zeros(count + 2, np.int32), np.empty(len(source.words), np.int32)
     mark_leading(
         source.words, source.offsets, source.start_id, leads, *room, np.empty(count, np.int32)
