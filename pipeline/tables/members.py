@@ -30,16 +30,19 @@ from .schema import (
 if TYPE_CHECKING:
     from .describe import ModuleGroup
 
-# ``owner`` is the id of the type that a row is part of, in the module's BTF, as is ``type_id``.
+_ENUM_KINDS = np.flatnonzero(btf.kinds.ENUM_BITS)
+# See ``btf.members``; ids, that of the type that a row is part of among them, are those in the
+# module's own BTF.
 _RESULT = (
     pa.field("owner", U32, nullable=False),
     pa.field("position", U32, nullable=False),
     pa.field("kind", U8, nullable=False),
     pa.field("name", TEXT, nullable=False),
-    pa.field("type_id", U32),
-    pa.field("bit_offset", U32),
-    pa.field("bitfield_size", U8),
-    pa.field("value", WHOLE),
+    pa.field("type_id", U32, nullable=False),
+    pa.field("bit_offset", U32, nullable=False),
+    pa.field("bitfield_size", U8, nullable=False),
+    pa.field("value", U64, nullable=False),
+    pa.field("negative", U8, nullable=False),
 )
 
 
@@ -48,25 +51,37 @@ def _rows(group: ModuleGroup) -> Rows:
         return group.counts, pa.array([], pa.struct(_RESULT))
     whole = group.whole
     columns = btf.members(whole)
-    owner, type_id = columns["owner"], columns["type_id"]
-    kind, start_id = whole.own_kinds[owner], np.uint32(whole.start_id)
+    owner, type_id, start_id = columns["owner"], columns["type_id"], np.uint32(whole.start_id)
     before = group.types_before[owner]
     own = type_id >= start_id
     type_id[own] -= before[own]
-    enumerator = btf.kinds.ENUM_BITS[kind] != 0
-    no_place = enumerator | (kind == btf.kinds.FUNC_PROTO)
-    arrays = [
-        pa.array(owner + start_id - before),
-        pa.array(columns["position"]),
-        pa.array(kind),
-        strings(*btf.texts(whole, columns["name_off"])),
-        pa.array(type_id, mask=enumerator),
-        pa.array(columns["bit_offset"], mask=no_place),
-        pa.array(columns["bitfield_size"], mask=no_place),
-        _decimals(columns["value"], columns["negative"], enumerator),
-    ]
+    arrays = {
+        **columns,
+        "owner": owner + (start_id - before),
+        "kind": whole.own_kinds[owner],
+        "name": strings(*btf.texts(whole, columns["name_off"])),
+    }
     counts = np.bincount(group.module_of_type[owner], minlength=len(group.counts))
-    return counts, pa.StructArray.from_arrays(arrays, fields=list(_RESULT))
+    fields = [pa.array(arrays[field.name]) for field in _RESULT]
+    return counts, pa.StructArray.from_arrays(fields, fields=list(_RESULT))
+
+
+def _to_arrow(rows: Mapping[str, pa.Array], objects: Objects) -> Mapping[str, Any]:
+    object_id, kind = objects.of_rows(), rows["kind"].to_numpy()
+    enumerator = np.isin(kind, _ENUM_KINDS)
+    no_place = enumerator | (kind == btf.kinds.FUNC_PROTO)
+    type_id = rows["type_id"].to_numpy()
+    # What has an id below those of the object is the base's, or void.
+    holder = np.where(type_id >= objects.start_id, object_id, 0)
+    return {
+        **rows,
+        "global_id": global_ids(object_id, rows["owner"].to_numpy()),
+        "kind": kind_words(rows["kind"]),
+        "type_global_id": pa.array(global_ids(holder, type_id), mask=enumerator),
+        "bit_offset": pa.array(rows["bit_offset"].to_numpy(), mask=no_place),
+        "bitfield_size": pa.array(rows["bitfield_size"].to_numpy(), mask=no_place),
+        "value": _decimals(rows["value"].to_numpy(), rows["negative"].to_numpy(), enumerator),
+    }
 
 
 def _decimals(
@@ -79,21 +94,6 @@ def _decimals(
     valid = np.packbits(known, bitorder="little")
     buffers = [pa.py_buffer(valid), pa.py_buffer(words)]
     return pa.Decimal128Array.from_buffers(WHOLE, len(value), buffers)
-
-
-def _to_arrow(rows: Mapping[str, pa.Array], objects: Objects) -> Mapping[str, Any]:
-    object_id = objects.of_rows()
-    type_id = rows["type_id"].fill_null(0).to_numpy()
-    # What has an id below those of the object is the base's, or void.
-    holder = np.where(type_id >= objects.start_id, object_id, 0)
-    return {
-        **rows,
-        "global_id": global_ids(object_id, rows["owner"].to_numpy()),
-        "kind": kind_words(rows["kind"]),
-        "type_global_id": pa.array(
-            global_ids(holder, type_id), mask=rows["type_id"].is_null().to_numpy(False)
-        ),
-    }
 
 
 TABLE = ModuleTable(

@@ -2,13 +2,14 @@
 
 A batch's results are one file, named by their content, written before the batch counts as done:
 
-    magic, length of the header, header (JSON: an Entry per module), an Arrow stream
+    magic, length of the header, header (JSON: an Entry per module), zstd of an Arrow stream
 
 The header says under which key a result was obtained, and so whether it is still right: the key
 is a digest of all that it depends on, content of the input, base and this program included. The
-stream has a row per module (``registry.result_schema``), buffers compressed with zstd; tables are
-always put together from it, be it new or years old. Nothing here is for readers of the output, and
-all may be deleted.
+stream has a row per module (``registry.result_schema``); tables are always put together from it, be
+it new or years old. It is compressed as a whole: most of its many buffers are small, and each by
+itself would take several times as long. Nothing here is for readers of the output, and all may be
+deleted.
 
 Such a file may come from anywhere: all that Arrow and numpy would trust is checked when it is read.
 """
@@ -85,17 +86,17 @@ def key_of(context: str, name: str, stored_sha256: str, has_debug: bool) -> str:
 def pack(entries: Sequence[Entry], rows: Sequence[pa.RecordBatch]) -> bytes:
     """Make the file of some results: the entry of each module, and the rows of all of them."""
     import pyarrow as pa
+    import zstandard
 
     from .registry import result_schema  # late: Arrow
 
     header = json.dumps([_entry_values(entry) for entry in entries], separators=(",", ":")).encode()
     sink = pa.BufferOutputStream()
-    codec = pa.Codec("zstd", compression_level=_LEVEL)
-    options = pa.ipc.IpcWriteOptions(compression=codec, use_threads=False)
-    with pa.ipc.new_stream(sink, result_schema(), options=options) as writer:
+    with pa.ipc.new_stream(sink, result_schema()) as writer:
         for batch in rows:
             writer.write_batch(batch)
-    return b"".join((_MAGIC, _LENGTH.pack(len(header)), header, sink.getvalue()))
+    body = zstandard.ZstdCompressor(level=_LEVEL).compress(sink.getvalue())
+    return b"".join((_MAGIC, _LENGTH.pack(len(header)), header, body))
 
 
 _entry_values = attrgetter(*(field.name for field in fields(Entry)))
@@ -126,11 +127,13 @@ class Results:
     def rows(self) -> pa.RecordBatch:
         """Read the rows: one per module. Raises DamagedError."""
         import pyarrow as pa
+        import zstandard
 
         from .registry import result_schema  # late: Arrow
 
         try:
-            with pa.ipc.open_stream(pa.py_buffer(self._body)) as reader:
+            body = zstandard.ZstdDecompressor().decompress(self._body)
+            with pa.ipc.open_stream(body) as reader:
                 if not reader.schema.equals(result_schema()):
                     raise DamagedError("these are no results of this version")
                 table = reader.read_all()
@@ -141,7 +144,7 @@ class Results:
             if len(table) != len(self.entries):
                 raise DamagedError(f"{len(self.entries)} entries, {len(table)} results")
             batches = table.combine_chunks().to_batches()
-            return batches[0] if batches else result_schema().empty_table().to_batches()[0]
+            return batches[0] if batches else pa.RecordBatch.from_pylist([], result_schema())
         except Exception as error:  # whatever Arrow says of bytes that somebody made
             raise DamagedError(f"{self._name}: {error}") from error
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -126,9 +126,10 @@ def make_parts(base: SharedBase, task: Slice) -> SliceSummary:
             results = ResultsLRU(task.storage)
             for start in range(0, len(task.modules), _MODULES_AT_ONCE):
                 modules = task.modules[start : start + _MODULES_AT_ONCE]
-                records = made.add(modules, results)
-                for module, record in zip(modules, records, strict=True):
-                    summary.add_module(module, results.entry(module.result), record)
+                entries, rows = results.read(modules)
+                records = made.add(modules, rows)
+                for module, entry, record in zip(modules, entries, records, strict=True):
+                    summary.add_module(module, entry, record)
                 summary.summaries.append(summarize(records))
         else:
             made.add_base()
@@ -146,14 +147,16 @@ class _Parts:
         self._parts = parts
         self._names = pa.array(task.names, pa.string())
 
-    def add(self, modules: Sequence[ModuleResultRef], results: ResultsLRU) -> list[ModuleRecord]:
-        """Add the rows of some modules; returns what ``summarize`` asks for."""
+    def add(
+        self, modules: Sequence[ModuleResultRef], pieces: Sequence[pa.RecordBatch]
+    ) -> list[ModuleRecord]:
+        """Add rows of some modules, as results have them; returns what ``summarize`` asks for."""
         import pyarrow as pa
 
         from .modules import records_of
         from .registry import module_tables
 
-        whole = pa.Table.from_batches(results.rows_of(modules)).combine_chunks()
+        whole = pa.Table.from_batches(pieces).combine_chunks()
         ids = np.array([module.object_id for module in modules], np.uint32)
         sources = [module.source for module in modules]
         for table in module_tables():
@@ -204,26 +207,28 @@ class ResultsLRU:
         self._storage = storage
         self._files: OrderedDict[str, Results] = OrderedDict()
 
-    def entry(self, result: ResultRef) -> Entry:
-        """Return the entry of a result."""
-        return self._file(result.path).entries[result.position]
-
-    def rows_of(self, modules: Sequence[ModuleResultRef]) -> Iterator[pa.RecordBatch]:
-        """Yield the rows of these modules, in their order, neighbours in one piece."""
+    def read(self, modules: Sequence[ModuleResultRef]) -> tuple[list[Entry], list[pa.RecordBatch]]:
+        """Read the results of some modules: their entries, and their rows, in the modules' order,
+        those of neighbours in one piece."""
+        entries: list[Entry] = []
+        pieces: list[pa.RecordBatch] = []
         at = 0
         while at < len(modules):
             first = modules[at].result
             end = at + 1
             while end < len(modules) and _follows(first, end - at, modules[end].result):
                 end += 1
+            file, wanted = self._file(first.path), slice(first.position, first.position + end - at)
             try:
-                rows = self._file(first.path).rows
-                if first.position + end - at > len(rows):
-                    raise DamagedError(f"{first.path}: it has no result {first.position}")
+                rows = file.rows
             except DamagedError as error:
                 raise self._unreadable(first.path, error) from error
-            yield rows.slice(first.position, end - at)
+            if wanted.stop > len(rows):
+                raise self._unreadable(first.path, f"it has no result {wanted.stop - 1}")
+            entries += file.entries[wanted]
+            pieces.append(rows[wanted])
             at = end
+        return entries, pieces
 
     def _file(self, path: str) -> Results:
         if path not in self._files:
@@ -237,7 +242,7 @@ class ResultsLRU:
         self._files.move_to_end(path)
         return self._files[path]
 
-    def _unreadable(self, path: str, error: Exception) -> OutputError:
+    def _unreadable(self, path: str, error: object) -> OutputError:
         where = f"{self._storage.place}/{path}"
         return OutputError(f"cannot read {where}: {error}; remove it and run again")
 

@@ -90,7 +90,10 @@ class BatchDone:
 
 def prepare() -> None:
     """Load what a worker's first item would have to wait for; on another machine, compile it."""
+    from ..tables.registry import module_tables  # late: Arrow
+
     btf.warm_up(tables=True)
+    module_tables()
 
 
 def work(item: Item, shared: Shared, options: BatchOptions) -> Result:
