@@ -189,22 +189,41 @@ def _deduplicate(
 
     Returns the split BTF file, the same parsed, and what ``Describer.describe`` found.
     """
-    if describer is None and module.debug is None and context.options.encode != ENCODE_ALL:
-        brief = btf.dedup_bytes(data, index)
-        if brief is not None:
-            facts.update(
-                status=DONE,
-                form=btf.STANDALONE,
-                input_bytes=len(data),
-                types_in=brief.types_in,
-                type_bytes_in=brief.type_bytes_in,
-                string_bytes_in=brief.string_bytes_in,
-                bytes_out=len(brief.content),
-                types_out=brief.types_out,
-                type_bytes_out=brief.type_bytes_out,
-                string_bytes_out=brief.string_bytes_out,
-            )
-            return brief.content, None, {}
+    done = None
+    if module.debug is None and context.options.encode != ENCODE_ALL:
+        done = btf.dedup_bytes(data, index)
+    if done is None:
+        return _open_and_deduplicate(facts, name, module, data, index, context, describer)
+    facts.update(
+        form=btf.STANDALONE,
+        module_name=name,
+        input_bytes=len(data),
+        depends=(),
+        types_in=done.types_in,
+        type_bytes_in=done.type_bytes_in,
+        string_bytes_in=done.string_bytes_in,
+        status=DONE,
+        bytes_out=len(done.content),
+        types_out=done.types_out,
+        type_bytes_out=done.type_bytes_out,
+        string_bytes_out=done.string_bytes_out,
+    )
+    if describer is None:
+        return done.content, None, {}
+    split = done.result.btf
+    return done.content, split, _describe(facts, done.source, done.result, done.content, describer)
+
+
+def _open_and_deduplicate(
+    facts: dict[str, Any],
+    name: str,
+    module: ModuleInput,
+    data: bytes | memoryview,
+    index: btf.BaseIndex,
+    context: KernelContext,
+    describer: Describer | None,
+) -> tuple[bytes, btf.BTF | None, Mapping[str, Any]]:
+    """Like ``_deduplicate``, for all that is not sound standalone BTF by itself."""
     opened = open_input(module, data, index, context, facts["path"])
     found = opened.module
     facts.update(
@@ -233,10 +252,21 @@ def _deduplicate(
     )
     if describer is None:
         return content, split, {}
+    return content, split, _describe(facts, found.btf, result, content, describer)
+
+
+def _describe(
+    facts: dict[str, Any],
+    source: btf.BTF,
+    result: btf.DedupResult,
+    content: bytes,
+    describer: Describer,
+) -> Mapping[str, Any]:
+    """Work out what only tables ask for."""
     facts["output_sha256"] = hashlib.sha256(content).hexdigest()
-    facts["kinds_in"], facts["kind_bytes_in"] = kind_counts(found.btf)
-    facts["kinds_out"], facts["kind_bytes_out"] = kind_counts(split)
-    return content, split, describer.describe(found.btf, result)
+    facts["kinds_in"], facts["kind_bytes_in"] = kind_counts(source)
+    facts["kinds_out"], facts["kind_bytes_out"] = kind_counts(result.btf)
+    return describer.describe(source, result)
 
 
 def default_module_name(module: ModuleInput) -> str:

@@ -108,24 +108,27 @@ def with_column(batch: pa.RecordBatch, name: str, column: pa.Array) -> pa.Record
     return pa.RecordBatch.from_arrays(columns, schema=batch.schema)
 
 
-def lists(table: str, offsets: list[int], **columns: Any) -> pa.ListArray:
-    """A column of the rows whose lists begin and end at these offsets, whatever there is."""
-    field = result_schema().field(table)
+def lists(ends: np.ndarray, row: dict[str, Any]) -> pa.ListArray:
+    """Lists of the table ``types`` that end at these offsets, all of them parts of one row."""
+    field = result_schema().field("types")
     item = field.type.value_type
-    rows = pa.array([dict.fromkeys([f.name for f in item]) | columns], item)
-    ends = np.zeros(len(offsets), np.int32)
-    made = pa.Array.from_buffers(
-        field.type, len(offsets) - 1, [None, pa.py_buffer(ends)], children=[rows]
+    rows = pa.array([dict.fromkeys(f.name for f in item) | row], item)
+    return pa.Array.from_buffers(
+        field.type, len(ends) - 1, [None, pa.py_buffer(ends)], children=[rows]
     )
-    ends[:] = offsets  # now that nobody looks
-    return made
 
 
 TYPE = {"kind": 4, "name": "n", "size": 1, "bytes": 1, "vlen": 1, "fingerprint": b"f" * 16}
 
 
 def of_types(offsets: list[int], **columns: Any) -> Callable[[pa.RecordBatch], pa.RecordBatch]:
-    return lambda batch: with_column(batch, "types", lists("types", offsets, **TYPE | columns))
+    def change(batch: pa.RecordBatch) -> pa.RecordBatch:
+        ends = np.zeros(len(offsets), np.int32)
+        made = with_column(batch, "types", lists(ends, TYPE | columns))
+        ends[:] = offsets  # now that nobody looks
+        return made
+
+    return change
 
 
 def without_members(batch: pa.RecordBatch) -> pa.RecordBatch:
