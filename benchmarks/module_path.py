@@ -19,6 +19,7 @@ import argparse
 import itertools
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
@@ -105,8 +106,10 @@ def main() -> None:
         ("batch of one, steady state", of_one[2]),
     ):
         print("{:<32} {:>6} {:>6} {:>16}".format(name, *figures(steps)))
-    two, one = figures(of_two[2]), figures(of_other)
-    print("{:<32} {:>6} {:>6} {:>16}".format("one more", two[0] - one[0], "", two[2] - one[2]))
+    more = Counter(of_two[2]) - Counter(of_other)
+    changes = figures(of_two[2])[2] - figures(of_other)[2]
+    files = len({file for file, _ in more})
+    print("{:<32} {:>6} {:>6} {:>16}".format("one more", more.total(), files, changes))
     if options.verbose:
         print_steps(of_one[2])
 

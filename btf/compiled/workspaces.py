@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from .arguments import drop_all_flattened
+from .jit import drop_all_flattened
 
 #: The memory of the calling thread: an attribute for each kind of work.
 per_thread = threading.local()

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..compiled.arguments import drop_flattened
+from ..compiled.jit import drop_flattened
 from ..compiled.jit import PreparedCall
 from ..compiled.workspaces import per_thread
 from ..errors import BtfError, UnsupportedError

@@ -11,9 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..compiled.arguments import drop_flattened
 from ..compiled.huge_pages import power_of_two
-from ..compiled.jit import compiled
+from ..compiled.jit import compiled, drop_flattened
 from ..errors import UnsupportedError
 from ..format.header import MAX_TYPE_ID
 from ..format.strings import (

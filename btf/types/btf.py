@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 
 import numpy as np
 
-from ..compiled.arguments import address
+from ..compiled.jit import address
 from ..errors import BtfError, NotFoundError, UnsupportedError
 from ..format import header as hdr
 from ..format import kinds

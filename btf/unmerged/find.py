@@ -12,7 +12,7 @@ from ..compare import reasons
 from ..compare.difference import own_difference
 from ..compare.paths import Hop, accessor, called, joined, way_as_c
 from ..compare.shallow import only_declared
-from ..compiled.arguments import drop_flattened
+from ..compiled.jit import drop_flattened
 from ..deduplication.deduplicate import DedupResult
 from ..deduplication.index import BaseIndex
 from ..format.kinds import COMPOSITES, NEVER_MERGED

@@ -43,7 +43,7 @@ def read_stored(path: str) -> memoryview:
     preloaded = _thread.preloaded.get(path)
     if preloaded is not None:
         return memoryview(preloaded)
-    if is_uri(path):
+    if "://" in path and is_uri(path):
         try:
             return memoryview(read_remote(path))
         except ConnectionError as error:  # says nothing of this file: the others fare no better

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 # Of which modules BTF is made with pahole, of those that have DWARF.
 ENCODE_MISSING = "missing"  # of those that have no BTF of use
@@ -14,7 +15,7 @@ MODULE_SECONDS = 600.0  # beside encoding: a large module takes a hundredth of o
 DEFAULT_ENGINE = "ray"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class RunOptions:
     """What the user asked for.
 
@@ -46,7 +47,7 @@ class RunOptions:
     retry: bool = False
     work_folder: str | None = None
 
-    @property
+    @cached_property
     def limit_seconds(self) -> float | None:
         """How long a module may take in all, encoding its file and a second one included."""
         if self.module_seconds is None or self.encode == ENCODE_NONE:

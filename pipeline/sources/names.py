@@ -107,6 +107,11 @@ def stem(file_name: str) -> str:
     return file_name
 
 
+def kernel_name(path: str) -> str:
+    """Name the module of a file as the kernel would: as the file, with underscores."""
+    return printable(stem(os.path.basename(path))).replace("-", "_")
+
+
 def safe(name: str) -> str:
     """``name`` as a file name that stays in its folder: other bytes become %XX.
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from .. import __version__
 from ..model.base import IndexedBase
-from .kinds import kind_counts
+from .describe import kind_counts
 from .schema import COUNTS, TEXT, U64, Column, FinishedKernel, KernelTable
 
 _KINDS = "only kinds that occur, by their BTF name (STRUCT, PTR, …)"

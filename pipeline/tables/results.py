@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 _MAGIC = b"splitbtf results 3\n"
 _LENGTH = struct.Struct("<Q")
 _LEVEL = 1  # of zstd: the next one takes twice the time for a tenth less
-_KEY_DIGITS = 32
 
 
 class DamagedError(Exception):
@@ -69,18 +68,6 @@ class Entry:
 
 _TEXT, _NUMBER = (str, type(None)), (int, float, type(None))
 _ENTRY_TYPES: tuple[Any, ...] = (str, str, _TEXT, _NUMBER, _TEXT, _TEXT, _TEXT, _NUMBER)
-
-
-def key_of(context: str, name: str, stored_sha256: str, has_debug: bool) -> str:
-    """Make the key of a result.
-
-    context        digest of what all modules of a kernel have in common
-    name           what the module is called if it does not say so itself
-    stored_sha256  of the input file as it is stored
-    has_debug      whether there is a file with debug information to fall back on
-    """
-    text = f"{context}\0{name}\0{stored_sha256}\0{has_debug}"
-    return hashlib.sha256(text.encode()).hexdigest()[:_KEY_DIGITS]
 
 
 def pack(entries: Sequence[Entry], rows: Sequence[pa.RecordBatch]) -> bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -34,8 +33,7 @@ from ..model.records import (
     ModuleRecord,
 )
 from ..sources import names
-from ..tables import results
-from ..tables.kinds import kind_counts
+from ..tables.describe import kind_counts
 from ..tables.results import Entry
 from .encode import EncodeError, installed_encoder
 from .open import open_input
@@ -45,6 +43,7 @@ if TYPE_CHECKING:
 
     from ..tables.describe import Describer
 
+_KEY_DIGITS = 32
 _BTF_MARK = b".BTF\0"  # the name of the section, in an ELF file that has it
 
 
@@ -92,18 +91,18 @@ def run_module(
     What is wrong with the input becomes part of the record. Raises OutputError, SourceError,
     MemoryError; InternalError for a bug of ours.
     """
-    name, facts = default_module_name(module), _facts_of(module)
+    facts, name = _facts_of(module), names.kernel_name(module.path)
     digest = key = done = None
     with_debug = False  # whether the file with debug information may have had a say
     try:
         if module.problem is not None:
             raise ReadError(UNREADABLE, module.problem)
-        stored = read_stored(module.content_path)
+        stored = read_stored(module.unpacked or module.path)
         if describer is not None:
             digest = hashlib.sha256(stored).hexdigest()
-            key = results.key_of(context.digest, name, digest, module.debug is not None)
-            hit = _cache_hit(module, digest, cached.get(key))
-            if hit is not None:
+            key = _key_of(module, name, digest, context)
+            entry = cached.get(key)
+            if entry is not None and (hit := _cache_hit(module, digest, entry)) is not None:
                 return hit
             if module.debug is not None:  # of which something may have been read
                 stored = read_stored(module.content_path)
@@ -142,10 +141,8 @@ def _facts_of(module: ModuleInput) -> dict[str, Any]:
     }
 
 
-def _cache_hit(module: ModuleInput, digest: str, entry: Entry | None) -> CacheHit | None:
+def _cache_hit(module: ModuleInput, digest: str, entry: Entry) -> CacheHit | None:
     """Return the result that there is of this very content, if it still holds."""
-    if entry is None:
-        return None
     debug = _debug_digest(module) if entry.debug_sha256 is not None else None
     return CacheHit(entry, digest, debug) if debug == entry.debug_sha256 else None
 
@@ -269,12 +266,6 @@ def _describe(
     return describer.describe(source, result)
 
 
-def default_module_name(module: ModuleInput) -> str:
-    """Name a module that does not say its name as the kernel would: as its file, with
-    underscores."""
-    return names.printable(names.stem(os.path.basename(module.path))).replace("-", "_")
-
-
 def failure_of(error: btf.BtfError) -> Failure:
     """Put a BtfError into a record."""
     kind = BAD_BTF
@@ -315,9 +306,16 @@ def lost(module: ModuleInput, end: WorkerExit, context: KernelContext) -> Module
 
 
 def key_of(module: ModuleInput, stored_sha256: str, context: KernelContext) -> str:
-    """Make the key under which a module's result is kept."""
-    name = default_module_name(module)
-    return results.key_of(context.digest, name, stored_sha256, module.debug is not None)
+    """Make the key under which a module's result is kept.
+
+    stored_sha256  of the module's file as it is stored
+    """
+    return _key_of(module, names.kernel_name(module.path), stored_sha256, context)
+
+
+def _key_of(module: ModuleInput, name: str, stored_sha256: str, context: KernelContext) -> str:
+    text = f"{context.digest}\0{name}\0{stored_sha256}\0{module.debug is not None}"
+    return hashlib.sha256(text.encode()).hexdigest()[:_KEY_DIGITS]
 
 
 def entry_of(module: ModuleInput, done: ModuleResult, context: KernelContext) -> Entry:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from btf import warmup
-from btf.compiled import arguments, code_cache, jit, target
+from btf.compiled import code_cache, jit, target
 from btf.compiled.jit import compiled
 from support.paths import ROOT
 
@@ -123,7 +123,7 @@ def test_arrays_that_a_kernel_cannot_take() -> None:
 @needs_compiler
 def test_addresses_are_numpys() -> None:
     for array in (np.arange(5), np.zeros((3, 2), np.uint8), np.arange(9)[4:]):
-        assert arguments.address(array) == array.ctypes.data
+        assert jit.address(array) == array.ctypes.data
 
 
 def run(program: str, folder: Path, **more: str) -> str:

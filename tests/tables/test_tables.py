@@ -176,7 +176,8 @@ def test_modules_taken_together(
         monkeypatch.setattr(describe, "TYPES_AT_ONCE", limit)
         describer = Describer(base, contextlib.nullcontext)
         for split in splits:
-            describer.add(ModuleRecord("m", 1, "", "", DONE), split, {})
+            types = split.type_count if split is not None else None
+            describer.add(ModuleRecord("m", 1, "", "", DONE, types_out=types), split, {})
         batches = describer.rows()
         assert len(batches) == 1 or limit < 1 << 20
         rows.append(pa.Table.from_batches(batches).combine_chunks())

@@ -24,7 +24,7 @@ def compile_entry(
 ) -> tuple[dict[str, Any], bytes]:
     """Compile a function for argument types.
 
-    key    types of the arguments, as ``arguments.flatten`` returns them
+    key    types of the arguments, as ``jit.flatten`` returns them
     name   of the machine code's only function
 
     Returns (head, code): ``head`` is what ``jit`` has to know to load and call the code. Raises
@@ -65,7 +65,7 @@ def _no_collection() -> Iterator[None]:
 
 
 def _numba_type(key: Any) -> Any:
-    """The Numba type of an argument, from what ``arguments.flatten`` says of it."""
+    """The Numba type of an argument, from what ``jit.flatten`` says of it."""
     if isinstance(key, str):
         if key[0] in "<>|=":
             return Vector(numpy_support.from_dtype(np.dtype(key)), ())
