@@ -12,8 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..compiled.jit import drop_flattened
-from ..compiled.jit import PreparedCall
+from ..compiled.jit import PreparedCall, drop_flattened
 from ..compiled.workspaces import per_thread
 from ..errors import BtfError, UnsupportedError
 from ..format.header import kind_words
