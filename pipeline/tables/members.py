@@ -24,6 +24,7 @@ from .schema import (
     Rows,
     global_ids,
     kind_words,
+    required,
     strings,
 )
 
@@ -33,17 +34,10 @@ if TYPE_CHECKING:
 _ENUM_KINDS = np.flatnonzero(btf.kinds.ENUM_BITS)
 # See ``btf.members``; ids, that of the type that a row is part of among them, are those in the
 # module's own BTF.
-_RESULT = (
-    pa.field("owner", U32, nullable=False),
-    pa.field("position", U32, nullable=False),
-    pa.field("kind", U8, nullable=False),
-    pa.field("name", TEXT, nullable=False),
-    pa.field("type_id", U32, nullable=False),
-    pa.field("bit_offset", U32, nullable=False),
-    pa.field("bitfield_size", U8, nullable=False),
-    pa.field("value", U64, nullable=False),
-    pa.field("negative", U8, nullable=False),
-)
+_RESULT = required(
+    owner=U32, position=U32, kind=U8, name=TEXT, type_id=U32,
+    bit_offset=U32, bitfield_size=U8, value=U64, negative=U8,
+)  # fmt: skip
 
 
 def _rows(group: ModuleGroup) -> Rows:

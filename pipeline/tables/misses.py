@@ -12,7 +12,7 @@ import btf
 from btf.compare.reasons import REASONS, UNMERGED_REASONS
 
 from ..model.base import SharedBase
-from .schema import TEXT, U32, U64, WORDS, Column, ModuleTable, Objects, Rows, global_ids
+from .schema import TEXT, U32, U64, WORDS, Column, ModuleTable, Objects, Rows, global_ids, required
 
 if TYPE_CHECKING:
     from .describe import ModuleGroup
@@ -21,22 +21,11 @@ _REASONS = "; ".join(f"`{code}`: {meaning}" for code, meaning in REASONS.items()
 _UNMERGED_REASONS = "; ".join(f"`{code}`: {meaning}" for code, meaning in UNMERGED_REASONS.items())
 # ``root_is_own``: whether the root cause is a type of the module, or else of the base.
 _RESULT = (
-    pa.field("type_id", U32, nullable=False),
-    pa.field("kind", TEXT, nullable=False),
-    pa.field("name", TEXT, nullable=False),
-    pa.field("bytes", U32, nullable=False),
-    pa.field("base_type_id", U32, nullable=False),
-    pa.field("base_kind", TEXT, nullable=False),
-    pa.field("namesakes", U32, nullable=False),
-    pa.field("reason", TEXT, nullable=False),
-    pa.field("path", TEXT, nullable=False),
-    pa.field("difference", TEXT, nullable=False),
+    *required(type_id=U32, kind=TEXT, name=TEXT, bytes=U32, base_type_id=U32, base_kind=TEXT),
+    *required(namesakes=U32, reason=TEXT, path=TEXT, difference=TEXT),
     pa.field("sole", pa.bool_()),
-    pa.field("root_is_own", pa.bool_(), nullable=False),
-    pa.field("root_type_id", U32, nullable=False),
-    pa.field("root_kind", TEXT, nullable=False),
-    pa.field("root_name", TEXT, nullable=False),
-    pa.field("root_base_type_id", U32, nullable=False),
+    *required(root_is_own=pa.bool_(), root_type_id=U32, root_kind=TEXT, root_name=TEXT),
+    *required(root_base_type_id=U32),
     pa.field("root_types", pa.int32()),
     pa.field("root_bytes", pa.int32()),
 )

@@ -169,6 +169,11 @@ class KernelTable(Table):
     scope = "kernel"
 
 
+def required(**types: pa.DataType) -> tuple[pa.Field, ...]:
+    """Declare fields of results, by name, that are never null."""
+    return tuple(pa.field(name, data_type, nullable=False) for name, data_type in types.items())
+
+
 def global_ids(object_id: Any, type_id: NDArray[Any]) -> NDArray[np.uint64]:
     """Object id in the upper 32 bits, type id in the lower."""
     ids: NDArray[np.uint64] = np.asarray(object_id, np.uint64) << np.uint64(32) | type_id.astype(

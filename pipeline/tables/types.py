@@ -23,6 +23,7 @@ from .schema import (
     Rows,
     global_ids,
     kind_words,
+    required,
     strings,
 )
 
@@ -32,12 +33,7 @@ if TYPE_CHECKING:
     from .describe import ModuleGroup
 
 _RESULT = (
-    pa.field("kind", U8, nullable=False),
-    pa.field("name", TEXT, nullable=False),
-    pa.field("size", U32, nullable=False),
-    pa.field("bytes", U32, nullable=False),
-    pa.field("vlen", U32, nullable=False),
-    pa.field("fingerprint", HASH, nullable=False),
+    *required(kind=U8, name=TEXT, size=U32, bytes=U32, vlen=U32, fingerprint=HASH),
     pa.field("own_fingerprint", HASH),
 )
 
