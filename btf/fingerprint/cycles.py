@@ -131,7 +131,7 @@ def _compare(state, base, v, other, stack, budget):  # type: ignore[no-untyped-d
     graph = state.work.graph
     c = graph.component[v]
     for i in range(graph.bounds[c], graph.bounds[c + 1]):
-        state.work.counterparts[graph.members[i]] = 0
+        state.work.counterparts[graph.members[i]] = -1
     state.work.counterparts[v] = other
     stack[0] = v
     depth = 1
@@ -150,7 +150,11 @@ def _compare(state, base, v, other, stack, budget):  # type: ignore[no-untyped-d
             right = child_of(state, base, y, number)
             if left >= state.start_id and graph.component[left - state.start_id] == c:
                 counterpart = state.work.counterparts[left - state.start_id]
-                if counterpart == 0:
+                if counterpart < 0:
+                    # Void, and base types that count by their id, cannot be walked from; nothing
+                    # of a component that has cycles is the same as one of these.
+                    if right < state.start_id and (right == 0 or len(base.values) == 0):
+                        return False, budget
                     state.work.counterparts[left - state.start_id] = right
                     stack[depth] = left - state.start_id
                     depth += 1

@@ -66,7 +66,7 @@ class BaseFingerprints:
         Raises UnsupportedError when there are kinds that only a layout section describes.
         """
         job = _Job(base.flat)
-        values, cyclic = job.complete(READ, _NO_BASE)
+        values, cyclic = job.complete(_NO_BASE)
         slots = power_of_two(2 * int(cyclic.sum()))
         known = CyclicTypes(
             np.zeros(slots, np.uint64),
@@ -99,7 +99,7 @@ def fingerprints(btf: BTF, base: BaseFingerprints | None = None) -> np.ndarray:
     Raises UnsupportedError when there are kinds that only a layout section describes.
     """
     if btf.base is None:
-        return _with_void(_Job(btf).complete(READ, _NO_BASE)[0])
+        return _with_void(_Job(btf).complete(_NO_BASE)[0])
     return _Job(btf).structural(base or BaseFingerprints.build(btf.base))
 
 
@@ -112,14 +112,14 @@ def own_fingerprints(btf: BTF) -> np.ndarray:
     """
     if btf.base is None:
         return fingerprints(btf)
-    return _Job(btf).complete(READ, _BASE_BY_ID)[0]
+    return _Job(btf).complete(_BASE_BY_ID)[0]
 
 
 def both_fingerprints(btf: BTF, base: BaseFingerprints) -> tuple[np.ndarray, np.ndarray]:
     """``fingerprints`` and ``own_fingerprints`` of split BTF, for less than one after the other."""
     job = _Job(btf)
-    own = job.complete(READ, _BASE_BY_ID)[0]
-    return job.structural(base, AGAIN), own
+    own = job.complete(_BASE_BY_ID)[0]
+    return job.structural(base), own
 
 
 class _Job:
@@ -133,11 +133,17 @@ class _Job:
         self.count = btf.type_count
         base_strings = btf.base.chain_strings if btf.base is not None else btf.strings[:0]
         self.source = btf.words, btf.offsets, freeze(base_strings), btf.strings
+        self._is_read = False  # whether ``work`` holds the graph as it was read
         # No record has more references than words after the second.
         self.work = _work(self.count, len(btf.words) - 2 * self.count)
 
-    def run(self, mode: int, base: FingerprintedBase) -> tuple[int, np.ndarray, np.ndarray]:
-        """Status, values and cyclic; see ``fingerprint_types``."""
+    def run(self, base: FingerprintedBase) -> tuple[int, np.ndarray, np.ndarray]:
+        """Fingerprint the graph, which is read where ``work`` does not hold it.
+
+        Returns status, values and cyclic; see ``fingerprint_types``.
+        """
+        mode = AGAIN if self._is_read else READ
+        self._is_read = True
         values = np.empty((self.count, 2), np.uint64)
         cyclic = np.empty(self.count, np.uint8)
         return self.call(mode, self.count, base, values, cyclic), values, cyclic
@@ -151,12 +157,12 @@ class _Job:
         )
         return int(result)
 
-    def complete(self, mode: int, base: FingerprintedBase) -> tuple[np.ndarray, np.ndarray]:
+    def complete(self, base: FingerprintedBase) -> tuple[np.ndarray, np.ndarray]:
         """Values and cyclic of types none of which can be the same as one of the base."""
-        status, values, cyclic = self.run(mode, base)
+        status, values, cyclic = self.run(base)
         return (values, cyclic) if status == DONE else self.at_once(base)
 
-    def structural(self, known: BaseFingerprints, mode: int = READ) -> np.ndarray:
+    def structural(self, known: BaseFingerprints) -> np.ndarray:
         """Fingerprints of split BTF on the base that is known."""
         btf = self.btf
         if (len(known.values), known.str_end) != (btf.start_id, btf.start_str_off):
@@ -164,10 +170,10 @@ class _Job:
                 "the fingerprints are not those of the base that this BTF was read on", btf.path
             )
         assert btf.base is not None
-        status, values, _ = self.run(mode, _as_base(btf.base.flat, known))
+        status, values, _ = self.run(_as_base(btf.base.flat, known))
         if status == DONE:
             return values
-        whole, _ = _Job(btf.flat).complete(READ, _NO_BASE)
+        whole, _ = _Job(btf.flat).complete(_NO_BASE)
         return whole[btf.start_id - 1 :].copy()
 
     def at_once(self, base: FingerprintedBase) -> tuple[np.ndarray, np.ndarray]:
@@ -176,7 +182,9 @@ class _Job:
         For what no compiler writes: cycles without a struct in them, and many cycles that differ
         only far away from where they are alike. It is what bounds the time for any input.
         """
-        classes = self.run(REFINE_ALL, base)[0]
+        self._is_read = False  # what follows overwrites the graph
+        nothing = np.empty((0, 2), np.uint64), np.empty(0, np.uint8)
+        classes = self.call(REFINE_ALL, self.count, base, *nothing)
         graph, start_id = self.work.graph, self.btf.start_id
         class_of = self.work.partition.class_of[: self.count].copy()
         _, kept = np.unique(class_of, return_index=True)  # one type of each class

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 import btf
+from btf.edit.concat import concat_split
 from btf.fingerprint import fingerprints as implementation
 from support import btfwriter as bw
 from support import vectors
@@ -53,6 +54,9 @@ class World:
             self.values[name, split.start_id + number] = value
         for number, value in enumerate(rows(btf.own_fingerprints(split))):
             self.own[name, split.start_id + number] = value
+        structural, own = btf.both_fingerprints(split, self.known)
+        assert np.array_equal(structural, btf.fingerprints(split, self.known))
+        assert np.array_equal(own, btf.own_fingerprints(split))
 
     def add_plain(self, name: str, data: bytes) -> None:
         self.naive[name] = naive_btf.parse(data)
@@ -103,7 +107,7 @@ def test_all_at_once_gives_the_same(nodes: list[Node], order: str) -> None:
     writer = vectors.written(nodes, bw.Writer(order), vectors.Dice(1), "plain")
     expected = plain(writer.to_bytes())[1:]
     job = implementation._Job(btf.parse(writer.to_bytes()))
-    job.run(implementation.READ, implementation._NO_BASE)
+    job.run(implementation._NO_BASE)
     assert rows(job.at_once(implementation._NO_BASE)[0]) == expected
 
 
@@ -331,6 +335,62 @@ def test_hostile_split_is_compared_as_a_whole() -> None:
     world.add_split("split", split.to_bytes())
     world.assert_right()
     assert world.values["split", 3] == world.values["base", 1]
+
+
+@pytest.mark.parametrize("alike", [True, False])
+def test_void_is_no_part_of_a_circle(alike: bool) -> None:
+    """A module's circle, compared with one of the base in which ``void *`` stands in its place."""
+    base = bw.Writer()
+    if alike:
+        base.struct("T", 8, [("c", 3, 0)])
+    else:
+        base.struct("a", 8, [("c", 3, 0)])
+    base.ptr(0)  # 2: void *
+    base.ptr(4)
+    base.struct("S", 16, [("a", 2, 0), ("b", 3, 64)])
+    base.struct("T", 8, [("c", 6, 0)])
+    base.ptr(5)
+    split = bw.Writer(base=base)
+    split.struct("T", 8, [("c", 9, 0)])
+    split.ptr(7)
+    split.ptr(10)
+    split.struct("S", 16, [("a", 8, 0), ("b", 9, 64)])
+    world = World(base.to_bytes())
+    world.add_split("split", split.to_bytes())
+    world.assert_right()
+    assert world.values["split", 10] != world.values["base", 4]
+
+
+def circles(base: bw.Writer, count: int, length: int) -> bytes:
+    """Circles of structs of one name that differ in one struct, the last that a walk comes to."""
+    w = bw.Writer(base=base)
+    for circle in range(count):
+        first = w.next_id
+        for i in range(length):
+            size = 1000 + circle if i == length - 2 else 8
+            w.struct("S", size, [("m", first + (i + 1) % length, 0)])
+    return w.to_bytes()
+
+
+def test_modules_do_not_depend_on_those_beside_them() -> None:
+    """Fingerprints of a batch are taken at once, also where one module forces the rare way."""
+    base = bw.Writer()
+    base.struct("base", 4, [("i", base.next_id + 1, 0)])
+    base.int("int", 4)
+    types = btf.parse(base.to_bytes())
+    good = bw.Writer(base=base)
+    good.struct("good_a", 8, [("x", good.next_id + 1, 0)])
+    good.ptr(good.next_id + 1)
+    good.struct("good_b", 8, [("x", good.next_id + 1, 0)])
+    good.ptr(good.next_id - 3)
+    files = [good.to_bytes(), circles(base, 24, 10), *40 * [circles(base, 8, 10)]]
+    splits = [btf.parse(data, types) for data in files]
+    known = btf.BaseFingerprints.build(types)
+    together = btf.both_fingerprints(concat_split(splits), known)[0]
+    alone = [btf.fingerprints(split, known) for split in splits]
+    assert np.array_equal(together, np.concatenate(alone))
+    void = rows(known.values)[0]
+    assert void not in rows(together)
 
 
 @pytest.mark.parametrize(
