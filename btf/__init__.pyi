@@ -56,6 +56,7 @@ from .format import kinds as kinds
 from .format.kinds import KIND_NAMES as KIND_NAMES
 from .types.btf import BTF as BTF
 from .types.btf import parse as parse
+from .types.columns import check_name_bytes as check_name_bytes
 from .types.columns import columns as columns
 from .types.columns import texts as texts
 from .types.columns import type_names as type_names

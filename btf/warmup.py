@@ -33,6 +33,7 @@ from .files.open import open_module
 from .format import kinds
 from .format.header import pack
 from .types.btf import BTF, NATIVE, parse
+from .types.columns import check_name_bytes
 
 _DEDUP = "dedup"
 _ALL = "tables"  # names of files that mark a folder in which this code is complete
@@ -217,6 +218,7 @@ def _module() -> tuple[BaseIndex, BTF]:
     index = BaseIndex.build(base)
     own_struct = struct_of_int(len(base_strings), 12)
     split = open_module(pack(NATIVE, 0, own_struct, b"s\0"), index).btf
+    check_name_bytes(split)
     return index, split
 
 

@@ -12,8 +12,22 @@ from __future__ import annotations
 import numpy as np
 
 from ..compiled.jit import compiled
-from ..format.kinds import HAS_SIZE, INFO_VLEN_MASK, KIND_COUNT, kind_of
+from ..errors import BtfError
+from ..format.kinds import (
+    ELEMENT_NAME,
+    ELEMENT_WORDS,
+    FIXED_WORDS,
+    HAS_SIZE,
+    HEAD_WORDS,
+    INFO_VLEN_MASK,
+    KIND_COUNT,
+    kind_of,
+)
 from .btf import BTF
+
+MAX_TEXT_BYTES = (1 << 31) - 1  # what Arrow's int32 offsets can count
+MAX_NAME_FACTOR = 10  # of kernels, names written out have at most the bytes of the BTF itself
+SMALL_NAME_BYTES = 1 << 20  # however small the BTF is
 
 
 def columns(btf: BTF) -> dict[str, np.ndarray]:
@@ -50,13 +64,44 @@ def type_names(btf: BTF) -> tuple[np.ndarray, np.ndarray]:
 
 
 def texts(btf: BTF, name_off: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Strings at n global offsets in Arrow's layout: (offsets int32 (n + 1,), data uint8)."""
+    """Strings at n global offsets in Arrow's layout: (offsets int32 (n + 1,), data uint8).
+
+    Raises BtfError for an offset beyond the strings, and for more text than int32 can count.
+    """
+    name_off = np.ascontiguousarray(name_off, np.uint32)
+    if len(name_off) and int(name_off.max()) >= btf.str_end:
+        raise BtfError(
+            f"string offset {int(name_off.max())} is beyond {btf.str_end}", btf.path, "strings"
+        )
     base_strings = btf.base.chain_strings if btf.base is not None else btf.strings[:0]
     offsets = np.zeros(len(name_off) + 1, np.int32)
-    _string_lengths(base_strings, btf.strings, name_off, offsets)
-    data = np.empty(int(offsets[-1]), np.uint8)
+    total = int(_string_lengths(base_strings, btf.strings, name_off, MAX_TEXT_BYTES, offsets))
+    if total > MAX_TEXT_BYTES:
+        raise BtfError(
+            f"the strings asked for have more than {MAX_TEXT_BYTES} bytes in all: ask for fewer",
+            btf.path,
+            "strings",
+        )
+    data = np.empty(total, np.uint8)
     _copy_strings(base_strings, btf.strings, name_off, offsets, data)
     return offsets, data
+
+
+def check_name_bytes(btf: BTF) -> None:
+    """Raise BtfError if the names of types, members, parameters and enumerators, each written out,
+    have far more bytes than the BTF itself: as no compiler writes it, where many share a long name.
+
+    What tables of names cost in memory is bounded by this.
+    """
+    limit = SMALL_NAME_BYTES + MAX_NAME_FACTOR * (btf.words.nbytes + len(btf.strings))
+    base_strings = btf.base.chain_strings if btf.base is not None else btf.strings[:0]
+    if _name_bytes(btf.words, btf.offsets, base_strings, btf.strings, limit) > limit:
+        raise BtfError(
+            f"its names, each written out, have more than {limit} bytes, {MAX_NAME_FACTOR} times "
+            "those of the BTF: no compiler writes that",
+            btf.path,
+            "types",
+        )
 
 
 @compiled
@@ -84,22 +129,54 @@ def _add_up(words, offsets, totals):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _string_lengths(base, own, name_off, offsets):  # type: ignore[no-untyped-def]
-    """Fill ``offsets``, int32 of shape (n + 1,): where each string begins in Arrow's data."""
-    total = 0
+def _string_length(base, own, offset, limit):  # type: ignore[no-untyped-def]
+    """Bytes of the string at a global ``offset`` (int64), at most ``limit`` + 1 of them."""
+    strings = base
+    if offset >= len(base):
+        strings = own
+        offset -= len(base)
+    length = np.int64(0)
+    while length <= limit and strings[offset + length] != 0:
+        length += 1
+    return length
+
+
+@compiled
+def _string_lengths(base, own, name_off, limit, offsets):  # type: ignore[no-untyped-def]
+    """Fill ``offsets``, int32 of shape (n + 1,): where each string begins in Arrow's data.
+
+    Returns the bytes of all (int64); more than ``limit`` if it stopped there.
+    """
+    total = np.int64(0)
     for index in range(len(name_off)):
         offsets[index] = total
-        at = np.int64(name_off[index])
-        if at < len(base):
-            while base[at] != 0:
-                at += 1
-                total += 1
-        else:
-            at -= len(base)
-            while own[at] != 0:
-                at += 1
-                total += 1
+        total += _string_length(base, own, np.int64(name_off[index]), limit - total)
+        if total > limit:
+            return total
     offsets[len(name_off)] = total
+    return total
+
+
+@compiled
+def _name_bytes(words, offsets, base, own, limit):  # type: ignore[no-untyped-def]
+    """Bytes of the names of all own types and of their elements (int64); more than ``limit`` if it
+    stopped there."""
+    total = np.int64(0)
+    for index in range(len(offsets) - 1):
+        at = np.int64(offsets[index])
+        kind = kind_of(words[at + 1])
+        total += _string_length(base, own, np.int64(words[at]), limit - total)
+        stride = np.int64(ELEMENT_WORDS[kind])
+        if ELEMENT_NAME[kind] >= 0 and stride > 0:
+            first = at + HEAD_WORDS + FIXED_WORDS[kind]
+            for element in range(first, np.int64(offsets[index + 1]), stride):
+                if total > limit:
+                    return total
+                name = np.int64(words[element + ELEMENT_NAME[kind]])
+                total += _string_length(base, own, name, limit - total)
+        if total > limit:
+            return total
+    return total
 
 
 @compiled

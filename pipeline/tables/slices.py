@@ -114,7 +114,7 @@ class SliceSummary:
             self.origins[name] = module.result.btf
 
 
-def make_parts(base: SharedBase, task: Slice) -> SliceSummary:
+def make_parts(base: SharedBase | None, task: Slice) -> SliceSummary:
     """Make the parts of a slice, in their places; returns what is known of its modules.
 
     A table in which nothing is said of these modules gets no part. Raises OutputError.
@@ -140,7 +140,7 @@ def make_parts(base: SharedBase, task: Slice) -> SliceSummary:
 class _Parts:
     """Makes rows of tables of rows of results."""
 
-    def __init__(self, base: SharedBase, task: Slice, parts: NewParts) -> None:
+    def __init__(self, base: SharedBase | None, task: Slice, parts: NewParts) -> None:
         import pyarrow as pa  # late
 
         self._base = base
@@ -171,6 +171,7 @@ class _Parts:
         """Add the rows of the base."""
         from .registry import module_tables
 
+        assert self._base is not None
         group = BaseGroup(self._base)
         for table in module_tables():
             if table.of_base:
@@ -187,8 +188,8 @@ class _Parts:
     ) -> pa.Table:
         from .schema import Objects
 
-        index = self._base.index
-        start_id = index.type_end if ids.any() else 1
+        # Without a base all modules failed, and none has a type.
+        start_id = self._base.index.type_end if self._base is not None and ids.any() else 1
         objects = Objects(ids, counts, sources, self._names, start_id)
         made = table.of(table.to_arrow(rows, objects))
         if len(made):

@@ -65,6 +65,8 @@ def load_first(
                 raise btf.WrongBaseError(
                     "split BTF on a distilled base, not a kernel's base", shown
                 )
+            release = found.release or release_of_base(os.path.basename(base.path))
+            return _index(found.btf, announce, release=release, file=base)
         except ReadError as error:
             reasons.append(f"{shown}: {error.message}")
         except btf.DwarfOnlyError:
@@ -72,9 +74,6 @@ def load_first(
             reasons.append(f"{shown}: no .BTF section, only DWARF")
         except btf.BtfError as error:
             reasons.append(f"cannot use the base: {error}")
-        else:
-            release = found.release or release_of_base(os.path.basename(base.path))
-            return _index(found.btf, announce, release=release, file=base)
     for base in only_dwarf if encode_seconds else ():
         shown = printable(base.path)
         release = release_of_base(os.path.basename(base.path))
@@ -83,16 +82,16 @@ def load_first(
         try:
             made = encode(None, path=base.content_path, release=release, seconds=encode_seconds)
             types = btf.parse(made.content, path=shown)
+            return _index(types, announce, release=release, file=base, encoder=made.encoder)
         except (EncodeError, btf.BtfError) as error:
             reasons.append(f"{shown}: {error}")
-            continue
-        return _index(types, announce, release=release, file=base, encoder=made.encoder)
     raise BaseError("; ".join(reasons) or "no vmlinux of this kernel among the sources")
 
 
 def _index(types: btf.BTF, announce: Announce | None, **facts: Any) -> IndexedBase:
-    """Index a base. ``facts``: other fields of IndexedBase."""
+    """Index a base. ``facts``: other fields of IndexedBase. Raises BtfError."""
     btf.warm_up(announce)
+    btf.check_name_bytes(types)
     began = time.perf_counter()
     index = btf.BaseIndex.build(types)
     seconds = time.perf_counter() - began

@@ -191,6 +191,8 @@ def _deduplicate(
         done = btf.dedup_bytes(data, index)
     if done is None:
         return _open_and_deduplicate(facts, name, module, data, index, context, describer)
+    if describer is not None:
+        btf.check_name_bytes(done.result.btf)
     facts.update(
         form=btf.STANDALONE,
         module_name=name,
@@ -239,6 +241,8 @@ def _open_and_deduplicate(
         raise _BadNameError(found.name)
     result = btf.dedup_module(found, index)
     split = result.btf
+    if describer is not None:
+        btf.check_name_bytes(split)
     content = split.to_bytes()
     facts.update(
         status=DONE,
