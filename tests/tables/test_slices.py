@@ -1,0 +1,98 @@
+"""Protects slices: however a kernel is cut, the parts put together are the tables of the run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.files.storage import LocalFolder
+from pipeline.model.base import SharedBase
+from pipeline.model.errors import OutputError
+from pipeline.store.output import read_table
+from pipeline.tables.results import Results
+from pipeline.tables.slices import (
+    ModuleResultRef,
+    ResultRef,
+    ResultsLRU,
+    Slice,
+    SliceSummary,
+    make_parts,
+)
+from pipeline.work.base import load_base
+from support.runs import run_on, small_kernel
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("slices")
+    return run_on(small_kernel(folder / "kernel"), folder / "out")
+
+
+def refs(out: Path) -> list[ModuleResultRef]:
+    """Where the results of a run are, in the order of the modules."""
+    found = {}
+    for path in out.glob("cache/*/*.results"):
+        for position, entry in enumerate(Results(path.name, path.read_bytes()).entries):
+            found[entry.module] = ResultRef(str(path.relative_to(out)), position, "")
+    rows = sorted(read_table(out, "modules").to_pylist(), key=lambda row: row["object_id"])
+    return [
+        ModuleResultRef(row["module"], row["object_id"], row["source"], found[row["module"]])
+        for row in rows
+    ]
+
+
+def test_results_come_in_the_order_that_is_asked_for(out: Path) -> None:
+    """Neighbours of a file come in one piece, whatever else is asked for before and after."""
+    modules = refs(out)
+    assert len(modules) == 3
+    results = ResultsLRU(LocalFolder(str(out)))
+    whole = list(results.rows_of(modules))
+    alone = [batch for module in modules for batch in results.rows_of([module])]
+    assert [len(batch) for batch in alone] == [1] * 3
+    assert pa.Table.from_batches(whole).equals(pa.Table.from_batches(alone))
+    backwards = list(results.rows_of(modules[::-1]))
+    assert pa.Table.from_batches(backwards).equals(pa.Table.from_batches(alone[::-1]))
+    assert [results.entry(module.result).module for module in modules] == ["one", "three", "two"]
+
+
+def test_results_that_are_not_there(out: Path, tmp_path: Path) -> None:
+    """The message says which file it is, and what to do."""
+    (first, *_) = refs(out)
+    results = ResultsLRU(LocalFolder(str(out)))
+    beyond = ModuleResultRef("m", 1, "m", ResultRef(first.result.path, 99, ""))
+    with pytest.raises(OutputError, match=r"no result 99; remove it and run again"):
+        list(results.rows_of([beyond]))
+    packed = (out / first.result.path).read_bytes()
+    path = tmp_path / first.result.path
+    path.parent.mkdir(parents=True)
+    damaged = ResultsLRU(LocalFolder(str(tmp_path)))
+    with pytest.raises(OutputError, match=r"cannot read .*results"):
+        damaged.entry(first.result)
+    path.write_bytes(packed[:-1] + b"x")
+    with pytest.raises(OutputError, match="damaged; remove it and run again"):
+        list(damaged.rows_of([first]))
+
+
+@pytest.mark.parametrize("cut", [(3,), (1, 3), (2, 3), (1, 2, 3)])
+def test_any_cut_gives_the_rows_of_the_run(cut: tuple[int, ...], out: Path) -> None:
+    modules = refs(out)
+    base = load_base(str(out / "btf/kernel=kernel/vmlinux.btf"))
+    shared = SharedBase.of(base)
+    storage = LocalFolder(str(out))
+    names = ["", *(module.name for module in modules)]
+    made = SliceSummary()
+    for start, end in zip((0, *cut), cut, strict=False):
+        task = Slice(storage, None, "again", names, modules[start:end])
+        made.add(make_parts(shared, task))
+    made_of_base = make_parts(shared, Slice(storage, None, "again", names, ()))
+    assert set(made.digests) == {"one", "two", "three"} and len(made.keys) == 3
+    assert sum(summary.modules for summary in made.summaries) == 3
+    for table, parts in made.parts.items():
+        of_base = made_of_base.parts.get(table, [])
+        rows = pa.concat_tables([pq.read_table(out / part.path) for part in (*of_base, *parts)])
+        expected = read_table(out, table, "kernel").drop_columns(["kernel"])
+        columns = [name for name in expected.column_names if name in rows.column_names]
+        assert columns and rows.select(columns).to_pylist() == expected.select(columns).to_pylist()
