@@ -1,6 +1,6 @@
 """Protects the shape of the code: sizes of files and folders, complexity, described parameters.
 
-What does not comply yet is named or counted here, and only ever shrinks.
+What does not comply yet is named here, and only ever shrinks.
 """
 
 from __future__ import annotations
@@ -25,13 +25,11 @@ MAX_FILES, MAX_LINES, MAX_COMPLEXITY = 20, 600, 15
 MAX_FILES_IN_PIPELINE = 8  # the main job; all else is in rooms
 MAX_FILES_THAT_KNOW_A_KIND = 8
 
-CROWDED = {"btf/deduplication": 22}
 TOO_COMPLEX = {
     "btf/dump/c_order.py:_walk",
     "btf/format/header.py:parse_header",
     "btf/format/scan.py:locate_fault",
 }
-MAX_UNDESCRIBED = 482  # parameters of compiled functions; only ever fewer, and one day none
 
 
 def relative(path: Path) -> str:
@@ -44,8 +42,7 @@ def test_no_folder_is_crowded() -> None:
     count: dict[Path, int] = {}
     for path in sources:
         count[path.parent] = count.get(path.parent, 0) + 1
-    crowded = {relative(folder): n for folder, n in count.items() if n > MAX_FILES}
-    assert crowded.items() <= CROWDED.items()
+    assert {relative(folder): n for folder, n in count.items() if n > MAX_FILES} == {}
     assert count[ROOT / "pipeline"] <= MAX_FILES_IN_PIPELINE
 
 
@@ -123,4 +120,4 @@ def undescribed(path: Path) -> list[str]:
 def test_every_parameter_of_a_compiled_function_is_described() -> None:
     sources = sorted((ROOT / "btf").rglob("*.py"))
     found = {relative(path): names for path in sources if (names := undescribed(path))}
-    assert sum(map(len, found.values())) <= MAX_UNDESCRIBED, found
+    assert found == {}

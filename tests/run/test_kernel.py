@@ -79,6 +79,7 @@ def job_of(
             folder, options, writer, lambda: RUN_ROW, reports.append, written.append, None
         )
         plan = Plan(kernel, folder, options, {})
+        plan.is_unchanged()  # learns what it can of the inputs
         found = load_first(kernel.bases, lambda file: file, encode_seconds=0) if base else None
         error = None if base else BaseError("it has none")
         cached = find_cached(folder, kernel_context(options, kernel, base_memory(found)))
@@ -98,7 +99,7 @@ def job_of(
 
 
 RUN_ROW = {
-    "run_id": "r", "started_at": datetime.now(UTC), "splitbtf_version": "0", "versions": "",
+    "run_id": "r", "started_at": datetime.now(UTC), "splitbtf_version": "0", "versions": {},
     "machine": "m", "engine": "inline", "ray_address": None, "workers": 1, "start_seconds": 0.0,
 }  # fmt: skip
 

@@ -49,13 +49,15 @@ def test_results_come_in_the_order_that_is_asked_for(out: Path) -> None:
     modules = refs(out)
     assert len(modules) == 3
     results = ResultsLRU(LocalFolder(str(out)))
-    whole = list(results.rows_of(modules))
-    alone = [batch for module in modules for batch in results.rows_of([module])]
-    assert [len(batch) for batch in alone] == [1] * 3
+    entries, whole = results.read(modules)
+    assert [entry.module for entry in entries] == ["one", "three", "two"]
+    alone = [rows for module in modules for rows in results.read([module])[1]]
+    assert [len(rows) for rows in alone] == [1] * 3
     assert pa.Table.from_batches(whole).equals(pa.Table.from_batches(alone))
-    backwards = list(results.rows_of(modules[::-1]))
+    entries, backwards = results.read(modules[::-1])
+    assert [entry.module for entry in entries] == ["two", "three", "one"]
     assert pa.Table.from_batches(backwards).equals(pa.Table.from_batches(alone[::-1]))
-    assert [results.entry(module.result).module for module in modules] == ["one", "three", "two"]
+    assert results.read([]) == ([], [])
 
 
 def test_results_that_are_not_there(out: Path, tmp_path: Path) -> None:
@@ -64,16 +66,16 @@ def test_results_that_are_not_there(out: Path, tmp_path: Path) -> None:
     results = ResultsLRU(LocalFolder(str(out)))
     beyond = ModuleResultRef("m", 1, "m", ResultRef(first.result.path, 99, ""))
     with pytest.raises(OutputError, match=r"no result 99; remove it and run again"):
-        list(results.rows_of([beyond]))
+        results.read([beyond])
     packed = (out / first.result.path).read_bytes()
     path = tmp_path / first.result.path
     path.parent.mkdir(parents=True)
     damaged = ResultsLRU(LocalFolder(str(tmp_path)))
     with pytest.raises(OutputError, match=r"cannot read .*results"):
-        damaged.entry(first.result)
+        damaged.read([first])
     path.write_bytes(packed[:-1] + b"x")
     with pytest.raises(OutputError, match="damaged; remove it and run again"):
-        list(damaged.rows_of([first]))
+        damaged.read([first])
 
 
 @pytest.mark.parametrize("cut", [(3,), (1, 3), (2, 3), (1, 2, 3)])
