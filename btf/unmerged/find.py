@@ -338,7 +338,13 @@ class _Finder:
         if not kept:
             return figures, sole
         resized = zip(*(ids.tolist() for ids in self._pairs_in_state(FOLLOW)), strict=True)
-        simulation = Simulation(self.source, self.result, self.index, list(resized))
+        with_namesakes = np.flatnonzero(self.count)
+        first, count = self.first[with_namesakes], self.count[with_namesakes]
+        before = np.cumsum(count) - count
+        places = np.repeat(first - before, count) + np.arange(int(count.sum()))
+        simulation = Simulation(
+            self.source, self.result, self.index, list(resized), self.names.ids[places]
+        )
         by_weight = sorted(kept, key=lambda root: (-len(kept[root]), root))
         for root in by_weight[: MAX_SIMULATIONS if self.has_definitions else None]:
             saving = simulation.simulate_replacement(self.first_own + root, self._namesake(root))

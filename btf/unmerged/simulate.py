@@ -20,7 +20,6 @@ first_own        id of the first of these; what is referred to below it does not
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -28,10 +27,23 @@ import numpy as np
 
 from ..compare.shallow import size_or_none
 from ..compiled.jit import compiled
-from ..deduplication.deduplicate import DedupResult, dedup
+from ..deduplication.core import Kept, dedup_arrays
+from ..deduplication.deduplicate import DedupResult
 from ..deduplication.index import BaseIndex
 from ..edit.fields import fields, gather
-from ..format.kinds import NAME_SPACE, PTR, TYPE_TAG, NameSpace
+from ..format.kinds import (
+    ELEMENT_NAME,
+    ELEMENT_WORDS,
+    FIXED_WORDS,
+    HEAD_WORDS,
+    INFO_KIND_MASK,
+    INFO_KIND_SHIFT,
+    NAME_SPACE,
+    PTR,
+    TYPE_TAG,
+    NameSpace,
+    kind_of,
+)
 from ..format.records import reference_at, reference_count, reference_word
 from ..types.btf import BTF, freeze
 from ..types.objects import Array, Composite
@@ -63,16 +75,18 @@ class Simulation:
         result: DedupResult,
         index: BaseIndex,
         resized: Sequence[tuple[int, int]],
+        namesakes: np.ndarray,
     ) -> None:
         """Take the part of ``source`` that leads to types which dedup kept.
 
         source   the module before dedup: standalone, or split
         resized  (id of an own struct after dedup, id of its namesake in the base) of those that
                  differ in their size and in offsets only, where what they embed has another size
+        namesakes   uint32: types of the base that have the name of an own type that dedup kept
         """
         self._result, self._index, self._resized = result, index, resized
         self._first_own = index.type_end
-        self._split, self._after = _part_that_stays(source, result, index)
+        self._words, self._offsets, self._after = _part_that_stays(source, result, index, namesakes)
         self._types_left = MAX_TYPES
 
     def simulate_replacement(self, type_id: int, base_type_id: int) -> Saving | None:
@@ -80,7 +94,7 @@ class Simulation:
 
         type_id  id of the own type after dedup
         """
-        self._types_left -= self._split.type_count
+        self._types_left -= len(self._after)
         if self._types_left < 0:
             return None
         again, now = self._dedup_again(type_id, base_type_id)
@@ -90,12 +104,13 @@ class Simulation:
         stays[order[first]] = True
         stays &= now >= self._first_own
         gone = set(np.flatnonzero(~stays).tolist())
-        come = again.type_count - int(np.count_nonzero(stays))
+        come = len(again.offsets) - 1 - int(np.count_nonzero(stays))
         gone |= self._unused(again, stays, now)
-        size = _record_bytes(self._result.btf, sorted(gone))
+        size = _record_bytes(self._result.btf.offsets, sorted(gone))
         if come:
-            known = set((now[stays] - self._first_own).tolist())
-            size -= _record_bytes(again, [t for t in range(again.type_count) if t not in known])
+            comes = np.ones(len(again.offsets) - 1, np.bool_)
+            comes[now[stays] - self._first_own] = False
+            size -= _record_bytes(again.offsets, np.flatnonzero(comes))
         return Saving(gone, len(gone) - come, size)
 
     @cached_property
@@ -111,22 +126,27 @@ class Simulation:
         """Own types in the order of the first type that became each."""
         return np.argsort(self._first_source, kind="stable")
 
-    def _dedup_again(self, type_id: int, base_type_id: int) -> tuple[BTF, np.ndarray]:
+    def _dedup_again(self, type_id: int, base_type_id: int) -> tuple[Kept, np.ndarray]:
         """The module with the type replaced, after dedup, and each own type's id there."""
-        split, after = self._split, self._after
+        after = self._after
         kept = np.flatnonzero(after != type_id)
-        place = np.full(split.type_count, base_type_id, np.int64)
+        place = np.full(len(after), base_type_id, np.int64)
         place[kept] = np.arange(self._first_own, self._first_own + len(kept))
-        words, offsets = np.empty_like(split.words), np.zeros(len(kept) + 1, np.uint32)
-        length = copy_moved(split.words, split.offsets, place, self._first_own, words, offsets)
+        words, offsets = np.empty_like(self._words), np.zeros(len(kept) + 1, np.uint32)
+        length = copy_moved(self._words, self._offsets, place, self._first_own, words, offsets)
         if self._resized:
             self._lay_out_as_base(words, offsets, after[kept], type_id)
-        moved = replace(split, words=freeze(words[:length]), offsets=freeze(offsets))
-        again = dedup(moved, self._index)
+        again = dedup_arrays(
+            self._index,
+            freeze(words[:length]),
+            freeze(offsets),
+            self._result.btf.strings,
+            added=False,
+        )
         now = place[self._first_source]
         inside = now >= self._first_own
-        now[inside] = again.id_map[now[inside]]
-        return again.btf, now
+        now[inside] = again.new_ids[now[inside] - self._first_own]
+        return again, now
 
     # -- structs that embed what is replaced
 
@@ -173,74 +193,112 @@ class Simulation:
 
     @cached_property
     def _had_users(self) -> np.ndarray:
-        return _user_counts(self._result.btf, self._first_own) > 0
+        split = self._result.btf
+        return _user_counts(split.words, split.offsets, self._first_own) > 0
 
-    def _unused(self, again: BTF, stays: np.ndarray, now: np.ndarray) -> set[int]:
+    def _unused(self, again: Kept, stays: np.ndarray, now: np.ndarray) -> set[int]:
         """Own types without a name that are still there, but nothing refers to them any more."""
-        was = np.full(again.type_count, -1, np.int64)
+        was = np.full(len(again.offsets) - 1, -1, np.int64)
         was[now[stays] - self._first_own] = np.flatnonzero(stays)
-        unnamed = (again.words[again.offsets[:-1]] == 0) | (again.own_kinds == TYPE_TAG)
+        starts = again.offsets[:-1]
+        kinds = again.words[starts + 1] >> INFO_KIND_SHIFT & INFO_KIND_MASK
+        unnamed = (again.words[starts] == 0) | (kinds == TYPE_TAG)
         droppable = unnamed & (was >= 0) & self._had_users[was]
-        dropped = np.empty(again.type_count, np.int32)
-        users = _user_counts(again, self._first_own)
+        dropped = np.empty(len(was), np.int32)
+        users = _user_counts(again.words, again.offsets, self._first_own)
         count = drop_unused(
             again.words, again.offsets, self._first_own, droppable.view(np.uint8), users, dropped
         )
         return set(was[dropped[:count]].tolist())
 
 
-def _user_counts(split: BTF, first_own: int) -> np.ndarray:
+def _user_counts(words: np.ndarray, offsets: np.ndarray, first_own: int) -> np.ndarray:
     """int32: how often each own type is referred to by own types."""
-    users = np.zeros(split.type_count, np.int32)
-    count_users(split.words, split.offsets, first_own, users)
+    users = np.zeros(len(offsets) - 1, np.int32)
+    count_users(words, offsets, first_own, users)
     return users
 
 
-def _record_bytes(split: BTF, own: Sequence[int]) -> int:
-    """Bytes of the records of some own types."""
-    return 4 * int(np.diff(split.offsets)[list(own)].sum())
+def _record_bytes(offsets: np.ndarray, own: Sequence[int] | np.ndarray) -> int:
+    """Bytes of the records of some own types, which begin at ``offsets``."""
+    return 4 * int(np.diff(offsets)[own].sum()) if len(own) else 0
 
 
-def _has_several_meanings(source: BTF, kept: np.ndarray, after: np.ndarray) -> bool:
+def _has_several_meanings(split: BTF, after: np.ndarray, namesakes: np.ndarray) -> bool:
     """Whether types of one name have become several, of which dedup kept one.
 
     A name is one within tags and within type names; what is only declared may become a definition.
+
+    split       the module after dedup
+    after       int64: what its types have become
+    namesakes   uint32: types of the base that have the name of one that was kept
     """
-    space = NAME_SPACE[source.own_kinds].astype(np.int64)
-    names = source.words[source.offsets[:-1]].astype(np.int64)
+    became = np.zeros(split.start_id, np.bool_)
+    became[after[after < split.start_id]] = True
+    if became[namesakes].any():
+        return True
+    space = NAME_SPACE[split.own_kinds].astype(np.int64)
+    names = split.words[split.offsets[:-1]].astype(np.int64)
     named = (names > 0) & ((space == NameSpace.TAGS) | (space == NameSpace.TYPE_NAMES))
-    keys = np.where(named, names << 3 | space, 0)
-    of_kept = np.unique(keys[kept & named])
-    chosen = np.isin(keys, of_kept)
-    return len(np.unique(keys[chosen] << 32 | after[chosen])) > len(of_kept)
+    keys = np.sort(names[named] << 3 | space[named])
+    return bool(np.any(keys[1:] == keys[:-1]))
 
 
-def _part_that_stays(source: BTF, result: DedupResult, index: BaseIndex) -> tuple[BTF, np.ndarray]:
-    """The types before dedup that dedup has to see again, as split BTF with nothing merged, and for
-    each of them its id after dedup: int64."""
-    count = source.type_count
+def _part_that_stays(
+    source: BTF, result: DedupResult, index: BaseIndex, namesakes: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Types before dedup that dedup has to see again: (words, offsets, after), as split BTF with
+    nothing merged and the strings of ``result``; ``after`` is int64, the id of each after dedup."""
+    count, split = source.type_count, result.btf
     after = result.id_map[source.start_id :].astype(np.int64)
-    kept = after >= index.type_end
-    leads = (kept | _has_several_meanings(source, kept, after)).view(np.uint8)
-    room = np.zeros(count + 2, np.int32), np.empty(len(source.words), np.int32)
-    mark_leading(
-        source.words, source.offsets, source.start_id, leads, *room, np.empty(count, np.int32)
-    )
-    part = np.flatnonzero(leads)
+    if _has_several_meanings(split, after, namesakes):
+        part = np.arange(count)
+    else:
+        leads = (after >= index.type_end).view(np.uint8)
+        room = np.zeros(count + 2, np.int32), np.empty(len(source.words), np.int32)
+        mark_leading(
+            source.words, source.offsets, source.start_id, leads, *room, np.empty(count, np.int32)
+        )
+        part = np.flatnonzero(leads)
     words, offsets = gather(source.words, source.offsets[part], source.offsets[part + 1])
-    names, refs = fields(words, offsets[:-1], offsets[1:])
+    _, refs = fields(words, offsets[:-1], offsets[1:])
     new_id = result.id_map.copy()
     new_id[source.start_id + part] = np.arange(index.type_end, index.type_end + len(part))
     words[refs] = new_id[words[refs]]
-    if source.base is None:
-        words[names[words[names] > 0]] += np.uint32(index.str_end)
-    split = replace(
-        source,
-        words=freeze(words),
-        offsets=freeze(offsets),
-        base=source.base if source.base is not None else index.base,
+    after = after[part]
+    take_names(
+        words, offsets, after, index.words, index.starts, split.words, split.offsets, index.type_end
     )
-    return split, after[part]
+    return words, offsets, after
+
+
+@compiled
+def take_names(words, offsets, after, base_words, base_starts, own_words, own_offsets, first_own):  # type: ignore[no-untyped-def]
+    """Replace the names of types by those of what they have become, which are the same strings.
+
+    after                     int64 (T,): what each type has become
+    base_words, base_starts   the base's types, as in ``BaseIndex``
+    own_words, own_offsets    the own types after dedup, as in ``BTF``
+    """
+    for index in range(len(after)):
+        at = np.int64(offsets[index])
+        now = after[index]
+        if now >= first_own:
+            same = own_words
+            from_word = np.int64(own_offsets[now - first_own])
+        else:
+            same = base_words
+            from_word = np.int64(base_starts[now])
+        words[at] = same[from_word]
+        info = words[at + 1]
+        kind = kind_of(info)
+        stride = np.int64(ELEMENT_WORDS[kind])
+        if stride == 0 or ELEMENT_NAME[kind] < 0:
+            continue
+        first = HEAD_WORDS + FIXED_WORDS[kind] + ELEMENT_NAME[kind]
+        for word in range(first, np.int64(offsets[index + 1]) - at, stride):
+            # A declaration, which becomes another record, has no elements.
+            words[at + word] = same[from_word + word] if same[from_word + 1] == info else 0
 
 
 @compiled
