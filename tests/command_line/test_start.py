@@ -21,6 +21,8 @@ from support.commands import splitbtf
 from support.paths import ROOT
 from support.trees import namesakes, results_of
 
+pytestmark = pytest.mark.slow
+
 COMMAND = Path(sys.executable).with_name("splitbtf")
 
 

@@ -142,6 +142,7 @@ print(found, "numba" in sys.modules or "llvmlite" in sys.modules)
 """
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_machine_code_is_kept_and_needs_no_numba(tmp_path: Path) -> None:
     assert run(COUNT, tmp_path) == "3 True\n"
@@ -409,6 +410,7 @@ def test_imports_are_found_however_they_are_written() -> None:
         assert found == wanted, source
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_a_folder_that_cannot_be_written_costs_time_only(tmp_path: Path) -> None:
     blocked = tmp_path / "file"

@@ -62,11 +62,12 @@ def the_short_way(data: bytes, index: btf.BaseIndex) -> Facts:
     )
     assert facts == facts_of(brief.source, brief.result)
     opened = btf.parse(data)
-    for name in ("words", "offsets", "strings", "byteorder"):
-        assert np.array_equal(getattr(brief.source, name), getattr(opened, name))
     again = btf.parse(brief.content, index.base)
-    for name in ("words", "offsets", "strings", "base", "byteorder"):
-        assert np.array_equal(getattr(brief.result.btf, name), getattr(again, name))
+    assert brief.result.btf.base is again.base is index.base
+    for ours, theirs in ((brief.source, opened), (brief.result.btf, again)):
+        assert ours.byteorder == theirs.byteorder
+        for name in ("words", "offsets", "strings"):
+            assert np.array_equal(getattr(ours, name), getattr(theirs, name))
     return facts
 
 

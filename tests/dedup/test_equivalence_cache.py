@@ -338,6 +338,7 @@ def assert_same(written: bytes, per_type: int, against_naive: bool = True) -> np
     return state
 
 
+@pytest.mark.slow
 def test_random_graphs() -> None:
     used = sum(int(assert_same(knotted(seed), 0, seed % 4 == 0)[CACHED_PAIRS] > 0)
                for seed in range(260))  # fmt: skip

@@ -55,6 +55,7 @@ def test_library_and_naive_agree(
     assert_same("resplit", [base.to_bytes(), split.to_bytes()])
 
 
+@pytest.mark.slow
 @settings(max_examples=150, suppress_health_check=list(HealthCheck))
 @given(GRAPHS, st.integers(1, 6))
 def test_units_of_one_program_collapse_alike(nodes: list[Node], units: int) -> None:

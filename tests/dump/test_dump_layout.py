@@ -106,6 +106,7 @@ def test_vmlinux(tmp_path: Path) -> None:
     assert count > 7500 and bit_fields > 1500
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["kvm", "btrfs", "mlx5_core"])
 def test_split_modules(name: str, tmp_path: Path) -> None:
     if name not in dumping.module_names():
@@ -229,6 +230,7 @@ class Layouts:
         return f"{kind} {name}{alignment if dice.random() < 0.1 else ''}; "
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(8))
 def test_random_layouts(seed: int, tmp_path: Path) -> None:
     source = tmp_path / "random.c"

@@ -118,6 +118,7 @@ def test_errors_name_the_input() -> None:
         btf.merge([sources[0], big])
 
 
+@pytest.mark.slow
 def test_the_demo_kernel_as_one_blob(demo_btf: DemoBtf, tmp_path: Path) -> None:
     """vmlinux and all modules, against the installed libbpf where there is one."""
     modules = sorted(path.name.removesuffix(".btf.zst") for path in (DEMO / "modules").iterdir())
@@ -140,6 +141,7 @@ def test_the_demo_kernel_as_one_blob(demo_btf: DemoBtf, tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------- command
 
 
+@pytest.mark.slow
 def test_command(small: Path, tmp_path: Path) -> None:
     out = tmp_path / "all.btf"
     done = splitbtf("merge", small, "-o", out)
@@ -196,6 +198,7 @@ def test_command_says_what_is_wrong(small: Path, tmp_path: Path) -> None:
     assert done.code == 2 and "cannot write" in done.err
 
 
+@pytest.mark.slow
 def test_bpftool_reads_the_result(small: Path, tmp_path: Path) -> None:
     import shutil
 

@@ -23,9 +23,12 @@ from support.repository import tracked
 from support.trees import namesakes, results_of
 
 CPU = Path("/proc/cpuinfo").read_text().split()
-pytestmark = pytest.mark.skipif(
-    not {"avx2", "bmi2", "fma"} <= set(CPU), reason="the wheel's machine code is for x86-64-v3"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not {"avx2", "bmi2", "fma"} <= set(CPU), reason="the wheel's machine code is for x86-64-v3"
+    ),
+]
 
 
 def run(*command: object, **more: Any) -> str:

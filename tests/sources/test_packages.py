@@ -62,6 +62,7 @@ def test_a_tar(compression: str, tmp_path: Path) -> None:
     assert taken(path, list(FILES), tmp_path / "to") == (FILES, {})
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="dpkg-deb is not installed")
 @pytest.mark.parametrize("compression", ["xz", "gzip", "none"])
 def test_what_dpkg_deb_packs(compression: str, tmp_path: Path) -> None:
