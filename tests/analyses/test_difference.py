@@ -183,10 +183,8 @@ def test_anonymous_members_belong_to_their_struct() -> None:
         i = w.int("int", 4)
         return w.typedef("s_t", w.struct(0, 4, [(inner, i, 0)]))
 
-    assert (
-        said(lambda w: anonymous(w, "b"), lambda w: anonymous(w, "c"))[1]
-        == ("s_t: in an anonymous struct: no member in common: another type of this name")
-        or True
+    assert said(lambda w: anonymous(w, "b"), lambda w: anonymous(w, "c"))[1] == (
+        "s_t: in an anonymous struct: no member in common"
     )
 
 
