@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import btf
 
 from ..engine.isolation import WorkerExit, isolated, time_limit
-from ..engine.malloc import malloc_trim, release_memory, use_system_pool
+from ..engine.malloc import freeze_imports, malloc_trim, release_memory, use_system_pool
 from ..files.read import preloaded
 from ..files.remote import Access, import_access
 from ..files.storage import Storage
@@ -90,10 +90,16 @@ class BatchDone:
 
 def prepare() -> None:
     """Load what a worker's first item would have to wait for; on another machine, compile it."""
+    btf.warm_up(tables=True)
+    _import_once()
+
+
+@functools.cache
+def _import_once() -> None:
     from ..tables.registry import module_tables  # late: Arrow
 
-    btf.warm_up(tables=True)
     module_tables()
+    freeze_imports()
 
 
 def work(item: Item, shared: Shared, options: BatchOptions) -> Result:
@@ -101,6 +107,7 @@ def work(item: Item, shared: Shared, options: BatchOptions) -> Result:
     began = time.perf_counter()
     import_access(options.access)
     use_system_pool()
+    _import_once()
     if isinstance(item, Call):
         btf.release_workspaces()
         malloc_trim()
