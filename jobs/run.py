@@ -113,8 +113,9 @@ def _seconds(text: str) -> float:
 
 def main(options: argparse.Namespace) -> int:
     """Run the command."""
-    if options.ray_address and options.engine == "local":
-        options.parser.error("--ray-address needs --engine ray")
+    if options.ray_address and not engines()[options.engine].clusters:
+        able = " or ".join(engine.name for engine in engines().values() if engine.clusters)
+        options.parser.error(f"--ray-address needs --engine {able}")
     from pipeline.model.options import RunOptions
     from pipeline.run import run
 

@@ -129,16 +129,30 @@ def _compiler_sources() -> dict[str, bytes]:
     return {path: _source(path)[0] for path in [f"{_PACKAGE}/compiled/jit.py", *paths]}
 
 
-def read_code(path: Path) -> bytes | None:
-    """Read stored machine code; None if there is none or it is damaged."""
+def read_code(path: Path, *, bundled: bool = False) -> bytes | None:
+    """Read stored machine code; None if there is none, it is damaged, or not to be trusted.
+
+    bundled   whether it came with this package, which is trusted as its sources are. Other machine
+              code counts only if the file and its folder belong to this user, or to root, and
+              nobody else can write them: whoever can write it has it run.
+    """
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            if not bundled and not (
+                _is_private(os.fstat(file.fileno())) and _is_private(os.stat(path.parent))
+            ):
+                return None
+            content = file.read()
     except OSError:
         return None
     digest, rest = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
     if hashlib.blake2b(rest, digest_size=_DIGEST_BYTES).digest() != digest:
         return None
     return rest
+
+
+def _is_private(status: os.stat_result) -> bool:
+    return status.st_uid in (0, os.geteuid()) and not status.st_mode & 0o022
 
 
 def write_code(path: Path, content: bytes) -> None:

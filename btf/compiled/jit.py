@@ -151,7 +151,7 @@ class _Entry:
         path = cache_folder(function.__module__) / f"{name}-{signature}"
         stored = read_code(path)
         if stored is None and (bundled := bundled_folder(function.__module__)) is not None:
-            stored = read_code(bundled / path.name)
+            stored = read_code(bundled / path.name, bundled=True)
         if stored is None:
             from .compiler import compile_entry
 

@@ -78,6 +78,8 @@ def dedup(btf: BTF, index: BaseIndex | None = None, *, ext: BtfExt | None = None
     ext    its ``.BTF.ext``, to be taken along
     """
     if btf.base is None:
+        if index is not None and index.type_end > 1:
+            raise BtfError("standalone BTF is put on a base by dedup_split, not by dedup", btf.path)
         index = plain_index()
     elif index is None:
         index = BaseIndex.build(btf.base)

@@ -293,4 +293,5 @@ ENGINE = Engine(
     isolates=lambda options: True,
     start=_start,
     background=True,  # it waits for other processes mostly
+    clusters=True,
 )

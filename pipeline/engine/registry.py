@@ -27,6 +27,7 @@ class Engine:
     isolates    whether, with these options, a module that kills its worker leaves the run alive
     start       makes the executor: of the options, the work function, what a worker may do before
                 its first item, and a function for messages to the user
+    clusters    whether it can join a cluster, by ``--ray-address``
     background  whether ``start`` may be called in another thread: not if it forks this process
     """
 
@@ -35,6 +36,7 @@ class Engine:
     isolates: Callable[[RunOptions], bool]
     start: Callable[[RunOptions, WorkFunction, Callable[[], None], Announce | None], Executor]
     background: bool
+    clusters: bool = False
 
 
 @cache

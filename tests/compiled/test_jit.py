@@ -367,6 +367,34 @@ def test_damaged_machine_code_is_not_run(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @needs_compiler
+def test_machine_code_that_others_can_write_is_not_run(tmp_path: Path) -> None:
+    """In a shared cache folder whoever can write machine code would have it run by others."""
+    run(COUNT, tmp_path)
+    (kept,) = tmp_path.glob("*/*")
+    for path in (kept, kept.parent):
+        mode = path.stat().st_mode
+        for others in (0o020, 0o002):
+            path.chmod(mode | others)
+            assert run(COUNT, tmp_path) == "3 True\n"
+            path.chmod(mode)
+        (kept,) = tmp_path.glob("*/*")
+        assert run(COUNT, tmp_path) == "3 False\n"
+
+
+@pytest.mark.slow
+@needs_compiler
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_machine_code_of_another_user_is_not_run(tmp_path: Path) -> None:
+    run(COUNT, tmp_path)
+    (kept,) = tmp_path.glob("*/*")
+    for path in (kept, kept.parent):
+        os.chown(path, 12345, 12345)
+        assert run(COUNT, tmp_path) == "3 True\n"
+        os.chown(path, 0, 0)
+
+
+@pytest.mark.slow
+@needs_compiler
 def test_the_folder_changes_with_every_source_that_matters(tmp_path: Path) -> None:
     """A kernel in another file that is called, and a constant in a third."""
     copy = copy_of_package(tmp_path)
