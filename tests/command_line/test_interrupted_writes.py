@@ -29,7 +29,8 @@ def limited(*arguments: object) -> subprocess.CompletedProcess[str]:
         f"resource.setrlimit(resource.RLIMIT_FSIZE, ({LIMIT_BYTES}, {LIMIT_BYTES})); "
         "sys.exit(main(sys.argv[1:]))"
     )
-    command = [sys.executable, "-c", code, *map(str, arguments)]
+    # -B: else Python itself leaves a cut off .pyc of what it imports under the limit.
+    command = [sys.executable, "-B", "-c", code, *map(str, arguments)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
 
