@@ -33,7 +33,6 @@ from ..model.records import (
     ModuleRecord,
 )
 from ..sources import names
-from ..tables.describe import kind_counts
 from ..tables.results import Entry
 from .encode import EncodeError, installed_encoder
 from .open import open_input
@@ -264,6 +263,8 @@ def _describe(
     describer: Describer,
 ) -> Mapping[str, Any]:
     """Work out what only tables ask for."""
+    from ..tables.describe import kind_counts  # late: `dedup` starts without it
+
     facts["output_sha256"] = hashlib.sha256(content).hexdigest()
     facts["kinds_in"], facts["kind_bytes_in"] = kind_counts(source)
     facts["kinds_out"], facts["kind_bytes_out"] = kind_counts(result.btf)
