@@ -190,8 +190,11 @@ def _deduplicate(
         done = btf.dedup_bytes(data, index)
     if done is None:
         return _open_and_deduplicate(facts, name, module, data, index, context, describer)
+    split: btf.BTF | None = None
+    described: Mapping[str, Any] = {}
     if describer is not None:
-        btf.check_name_bytes(done.result.btf)
+        split = done.result.btf
+        described = _describe(facts, done.source, done.result, done.content, describer)
     facts.update(
         form=btf.STANDALONE,
         module_name=name,
@@ -206,10 +209,7 @@ def _deduplicate(
         type_bytes_out=done.type_bytes_out,
         string_bytes_out=done.string_bytes_out,
     )
-    if describer is None:
-        return done.content, None, {}
-    split = done.result.btf
-    return done.content, split, _describe(facts, done.source, done.result, done.content, describer)
+    return done.content, split, described
 
 
 def _open_and_deduplicate(
@@ -240,9 +240,10 @@ def _open_and_deduplicate(
         raise _BadNameError(found.name)
     result = btf.dedup_module(found, index)
     split = result.btf
-    if describer is not None:
-        btf.check_name_bytes(split)
     content = split.to_bytes()
+    described: Mapping[str, Any] = {}
+    if describer is not None:
+        described = _describe(facts, found.btf, result, content, describer)
     facts.update(
         status=DONE,
         bytes_out=len(content),
@@ -250,9 +251,7 @@ def _open_and_deduplicate(
         type_bytes_out=split.words.nbytes,
         string_bytes_out=split.strings.nbytes,
     )
-    if describer is None:
-        return content, split, {}
-    return content, split, _describe(facts, found.btf, result, content, describer)
+    return content, split, described
 
 
 def _describe(
@@ -262,13 +261,15 @@ def _describe(
     content: bytes,
     describer: Describer,
 ) -> Mapping[str, Any]:
-    """Work out what only tables ask for."""
+    """Work out what only tables ask for. Raises BtfError, and leaves ``facts`` as they are then."""
     from ..tables.describe import kind_counts  # late: `dedup` starts without it
 
+    btf.check_name_bytes(result.btf)
+    described = describer.describe(source, result)
     facts["output_sha256"] = hashlib.sha256(content).hexdigest()
     facts["kinds_in"], facts["kind_bytes_in"] = kind_counts(source)
     facts["kinds_out"], facts["kind_bytes_out"] = kind_counts(result.btf)
-    return describer.describe(source, result)
+    return described
 
 
 def failure_of(error: btf.BtfError) -> Failure:

@@ -74,5 +74,7 @@ def test_as_a_module_and_as_a_base(hostile, tmp_path: Path) -> None:  # type: ig
         assert files_below(tmp_path / "out" / "btf" / f"kernel={kernel}") == expected
     rows = read_table(tmp_path / "out", "modules").to_pylist()
     failed = {(row["kernel"], row["module"]): row["error_kind"] for row in rows if row["error"]}
+    assert all((row["status"] == "failed") == bool(row["error"]) for row in rows)
+    assert all((row["bytes_out"] is None) == bool(row["error"]) for row in rows)
     modules = {row["module"] for row in rows if row["kernel"] == "worse"}
     assert failed == {("good", "hostile"): "bad_btf", **{("bad", m): "no_base" for m in modules}}
