@@ -16,7 +16,8 @@ help:
 	@echo "make test-quick    what of it is quick, in less than a minute"
 	@echo "make test-oldest   a part of it with the oldest versions that are supported"
 	@echo "make lint          ruff, mypy and the order of packages (import-linter)"
-	@echo "make oracle        all golden results and contract seeds (needs gcc and libbpf-dev)"
+	@echo "make oracle        all golden results and contract seeds, and a walk from input to output"
+	@echo "                   (needs gcc and libbpf-dev)"
 	@echo "make bench         measure speed against libbpf (needs gcc and libbpf-dev)"
 	@echo "make kernel-proof  boot a Debian kernel with modules that carry our BTF (needs qemu)"
 	@echo "make docs          write docs/tables.md from the schemas"
@@ -49,9 +50,11 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# WALK_ARGS=FOLDER: the walker follows the types of that kernel too.
 oracle: $(VENV)/.dev
 	@.ci/debian-packages gcc libbpf-dev
 	$(BIN)/python tests/full_oracle.py
+	$(BIN)/python tests/full_walk.py $(WALK_ARGS)
 
 bench: $(VENV)/.run
 	@.ci/debian-packages gcc libbpf-dev
