@@ -54,6 +54,7 @@ from .fingerprint.fingerprints import fingerprints as fingerprints
 from .fingerprint.fingerprints import own_fingerprints as own_fingerprints
 from .format import kinds as kinds
 from .format.kinds import KIND_NAMES as KIND_NAMES
+from .format.text import printable as printable
 from .types.btf import BTF as BTF
 from .types.btf import parse as parse
 from .types.columns import check_name_bytes as check_name_bytes

@@ -8,9 +8,13 @@ could be done; 130 interrupted. Commands import what they need when they run: ``
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
+
+from pipeline.sources.names import printable
 
 from . import (
     completion,
@@ -25,17 +29,22 @@ from . import (
     query,
     run,
 )
-from .text import error_line
+from .text import complain
 
 NOTHING_DONE, INTERRUPTED = 2, 130
 COMMANDS = (run, dedup, merge, dump, fetch, find, explain, query, layers, help)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        super().error(printable(message))
 
 
 def parser() -> argparse.ArgumentParser:
     """The whole command line."""
     from pipeline import __version__
 
-    top = argparse.ArgumentParser(
+    top = _Parser(
         prog="splitbtf",
         description="Deduplicate the BTF of Linux kernel modules against their vmlinux.",
         epilog="`splitbtf help` prints all there is to know of a command or a topic. "
@@ -51,21 +60,24 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # whose encoding may not have all characters
+        sys.stdout.reconfigure(errors="backslashreplace")
     options = parser().parse_args(arguments)
-    from pipeline.model.errors import CommandError, InternalError
+    from pipeline.model.errors import CommandError, InternalError, QueryError
 
     try:
         code: int = options.command(options)
         sys.stdout.flush()
         return code
     except CommandError as error:
-        print(error_line(str(error)), file=sys.stderr)
+        several = isinstance(error, QueryError)  # DuckDB points into the query, below it
+        complain(*(str(error).split("\n") if several else [str(error)]))
         return NOTHING_DONE
-    except InternalError as error:
-        print(error_line(f"{error}\nThis is a bug in splitbtf. Please report it."), file=sys.stderr)
+    except InternalError as error:  # ends with a traceback
+        complain(*str(error).split("\n"), "This is a bug in splitbtf. Please report it.")
         return NOTHING_DONE
     except KeyboardInterrupt:
-        print(error_line("interrupted"), file=sys.stderr)
+        complain("interrupted")
         return INTERRUPTED
     except BrokenPipeError:  # the reader of our output is gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from .text import Reporter, print_json, size, summary_lines
+from .text import Reporter, print_json, say, size, summary_lines
 
 DESCRIPTION = """\
 Deduplicate modules' BTF against a base and write OUTDIR/MODULE.btf for each. A FILE is raw BTF
@@ -53,9 +53,10 @@ def main(options: argparse.Namespace) -> int:
         }
         print_json(facts)
     else:
-        print("\n".join(summary_lines(report.summary)))
+        lines = summary_lines(report.summary)
         rate = report.summary.bytes_in / max(report.work_seconds, 1e-9)
-        print(f"  took {report.work_seconds:.2f} s ({size(rate)}/s)")
+        lines.append(f"  took {report.work_seconds:.2f} s ({size(rate)}/s)")
         if report.output_folder is not None:
-            print(f"  split BTF: {report.output_folder}/")
+            lines.append(f"  split BTF: {report.output_folder}/")
+        say(lines)
     return 1 if report.summary.failed else 0

@@ -57,7 +57,7 @@ def main(options: argparse.Namespace) -> int:
     )
     try:
         for chunk in chunks:
-            left = memoryview(chunk.encode("utf-8", "surrogateescape"))
+            left = memoryview(chunk.encode())
             while left:  # where PYTHONUNBUFFERED is set, only part may be written at once
                 left = left[sys.stdout.buffer.write(left) :]
         sys.stdout.buffer.flush()

@@ -6,7 +6,7 @@ import argparse
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from .text import nearest_names, number, plural, print_json, size
+from .text import nearest_names, number, plural, print_json, say, size
 
 if TYPE_CHECKING:
     from pipeline.analysis.explain import (
@@ -64,7 +64,7 @@ def main(options: argparse.Namespace) -> int:
     if options.json:
         print_json(asdict(answer))
     else:
-        print("\n".join(lines))
+        say(lines)
     return 0
 
 
@@ -72,10 +72,11 @@ def _say_types(answers: TypeAnswers, options: argparse.Namespace) -> int:
     if options.json:
         print_json(asdict(answers))
     elif answers.found:
-        print("\n\n".join("\n".join(type_lines(answer)) for answer in answers.found))
+        blocks = [["", *type_lines(answer)] for answer in answers.found]
+        say([line for block in blocks for line in block][1:])
     else:
         missing = f"no type {options.type!r} in {options.module} or vmlinux"
-        print(f"{missing}{nearest_names(answers.nearest)}")
+        say([f"{missing}{nearest_names(answers.nearest)}"])
     return 0 if answers.found else 1
 
 

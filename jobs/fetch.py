@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from dataclasses import asdict
 from typing import Any
 
-from .text import Reporter, error_line, plural, print_json, size
+from .text import Reporter, complain, plural, print_json, say, size
 
 DESCRIPTION = """\
 Download the packages of public kernels with this machine's apt, and check their SHA-256. A NAME is
@@ -64,7 +63,7 @@ def main(options: argparse.Namespace) -> int:
             )
         except FetchError as error:
             failed[manifest.name] = str(error)
-            print(error_line(f"{manifest.name}: {error}"), file=sys.stderr)
+            complain(f"{manifest.name}: {error}")
     if options.json:
         fetched = {name: [asdict(file) for file in files] for name, files in done.items()}
         print_json({"fetched": fetched, "failed": failed})
@@ -72,7 +71,7 @@ def main(options: argparse.Namespace) -> int:
         for name, files in done.items():
             new = [file for file in files if not file.was_there]
             what = f"{plural(len(new), 'package')}, {size(sum(file.bytes for file in new))}"
-            print(f"{os.path.join(options.output, name)}: {what if new else 'all there'}")
+            say([f"{os.path.join(options.output, name)}: {what if new else 'all there'}"])
     if failed:
         return 1 if done else 2
     return 0
@@ -93,5 +92,5 @@ def _list(options: argparse.Namespace) -> int:
     width = max(len(name) for name, _, _ in rows)
     for name, plain, debug in rows:
         more = f", {size(debug)} more with --debug" if debug else ""
-        print(f"{name:<{width}}  {size(plain)}{more}")
+        say([f"{name:<{width}}  {size(plain)}{more}"])
     return 0

@@ -6,7 +6,7 @@ import argparse
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from .text import nearest_names, plural, print_json
+from .text import nearest_names, plural, print_json, say
 
 if TYPE_CHECKING:
     from pipeline.analysis.find import FoundType
@@ -57,9 +57,9 @@ def main(options: argparse.Namespace) -> int:
         }
         print_json(facts)
     elif search.found:
-        print("\n".join(_lines(search.found)))
+        say(_lines(search.found))
     else:
-        print(_nothing(options, search.nearest))
+        say([_nothing(options, search.nearest)])
     return 0 if search.found else 1
 
 

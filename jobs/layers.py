@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from .text import plural, print_json, size, table
+from .text import plural, print_json, say, size, table
 
 if TYPE_CHECKING:
     from pipeline.analysis.layers import KernelLayers, LayoutCost
@@ -72,7 +72,7 @@ def main(options: argparse.Namespace) -> int:
     if options.json:
         print_json([dataclasses.asdict(kernel) for kernel in done])
     else:
-        print("\n".join(line for kernel in done for line in _lines(kernel)))
+        say(line for kernel in done for line in _lines(kernel))
     return 0
 
 

@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 from typing import Any
 
-from .text import Reporter, plural, print_json, size
+from .text import Reporter, plural, print_json, say, size
 
 DESCRIPTION = """\
 Merge BTF into one file that holds each type once: vmlinux and all its modules as a single blob,
@@ -49,8 +49,10 @@ def main(options: argparse.Namespace) -> int:
         facts["work_seconds"] = round(report.work_seconds, 6)
         print_json(facts)
     else:
-        print(f"{plural(report.files, 'file')} merged into {report.output}")
-        print(f"  BTF    {size(report.bytes_in):>10} -> {size(report.bytes_out)}")
-        print(f"  types  {report.types_in:>10,} -> {report.types_out:,}")
-        print(f"  took {report.work_seconds:.2f} s")
+        say([
+            f"{plural(report.files, 'file')} merged into {report.output}",
+            f"  BTF    {size(report.bytes_in):>10} -> {size(report.bytes_out)}",
+            f"  types  {report.types_in:>10,} -> {report.types_out:,}",
+            f"  took {report.work_seconds:.2f} s",
+        ])  # fmt: skip
     return 0

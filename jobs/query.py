@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import datetime
 import decimal
 from collections.abc import Sequence
 from typing import Any
 
-from .text import plural, print_json, table
+from .text import plural, print_json, say, table
 
 DESCRIPTION = """\
 Answer one SQL query (DuckDB's SQL) over the tables of all kernels in OUT; `splitbtf help tables`
@@ -32,21 +31,10 @@ def main(options: argparse.Namespace) -> int:
     with Tables(options.out) as tables:
         answer = tables.ask(options.sql)
     if options.json:
-        print_json(answer.as_records(), _as_json)
+        print_json(answer.as_records())
     else:
-        print("\n".join(_lines(answer.columns, answer.rows)))
+        say(_lines(answer.columns, answer.rows))
     return 0
-
-
-def _as_json(value: Any) -> Any:
-    """What JSON has no form for: hashes as hexadecimal digits, whole numbers as such."""
-    if isinstance(value, bytes):
-        return value.hex()
-    if isinstance(value, decimal.Decimal):
-        return int(value) if value == value.to_integral_value() else float(value)
-    if isinstance(value, datetime.datetime | datetime.date):
-        return value.isoformat()
-    return str(value)
 
 
 def _lines(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:

@@ -14,7 +14,7 @@ from pipeline.model.options import (
     MODULE_SECONDS,
 )
 
-from .text import Reporter, plural, print_json, size, summary_lines
+from .text import Reporter, plural, print_json, say, size, summary_lines
 
 if TYPE_CHECKING:
     from pipeline.commit import KernelReport
@@ -141,10 +141,9 @@ def main(options: argparse.Namespace) -> int:
     if options.json:
         print_json(_as_json(report))
     else:
-        for kernel in report.kernels:
-            print("\n".join(_kernel_lines(kernel, report.out)))
         workers = f", on {report.engine} with {plural(report.workers, 'worker')}"
-        print(f"{report.total_seconds:.1f} s in all{workers if report.workers else ''}")
+        lines = [line for kernel in report.kernels for line in _kernel_lines(kernel, report.out)]
+        say([*lines, f"{report.total_seconds:.1f} s in all{workers if report.workers else ''}"])
     return 1 if any(kernel.summary.failed for kernel in report.kernels) else 0
 
 

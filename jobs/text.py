@@ -1,26 +1,65 @@
-"""How facts read: numbers, sizes, tables, JSON, progress and the summary that ends a command."""
+"""How facts read: numbers, sizes, tables, JSON, progress and the summary that ends a command.
+
+All that commands say goes through here to the terminal, one line at a time, and is ``printable``
+there: names of types, modules and files come from input, and may hold what a terminal obeys.
+"""
 
 from __future__ import annotations
 
+import datetime
+import decimal
 import json
+import math
+import re
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Self, TextIO
 
 from pipeline.model.summary import FailedInput, ModuleSize, WorkSummary
+from pipeline.sources.names import printable
 
 MAX_FAILURES_SHOWN = 20
 
 
-def error_line(message: str) -> str:
-    """An error as the command line says it."""
-    return f"splitbtf: error: {message}"
+_SURROGATES = re.compile("[\ud800-\udfff]")
 
 
-def print_json(facts: Any, default: Callable[[Any], Any] | None = None) -> None:
-    """Print what ``--json`` asks for; ``default`` converts values that JSON has no form for."""
-    print(json.dumps(facts, indent=1, default=default))
+def say(lines: Iterable[str]) -> None:
+    """Print lines on stdout."""
+    print("\n".join(map(printable, lines)))
+
+
+def complain(*lines: str) -> None:
+    """Print an error, which may go on after its first line, on stderr."""
+    print("splitbtf: error:", "\n".join(map(printable, lines)), file=sys.stderr)
+
+
+def print_json(facts: Any) -> None:
+    """Print what ``--json`` asks for: JSON in ASCII."""
+    print(json.dumps(_as_json(facts), indent=1, allow_nan=False))
+
+
+def _as_json(value: Any) -> Any:
+    """``value``, and all in it, as JSON has it: hashes as hexadecimal digits, whole numbers as
+    such, null for what is no number, and of text that is no Unicode the escapes."""
+    if isinstance(value, str):
+        return _SURROGATES.sub(lambda found: printable(found[0]), value)
+    if isinstance(value, dict):
+        return {_as_json(key if isinstance(key, str) else str(key)): _as_json(item)
+                for key, item in value.items()}  # fmt: skip
+    if isinstance(value, list | tuple):
+        return [_as_json(item) for item in value]
+    if value is None or isinstance(value, int):
+        return value
+    if isinstance(value, float | decimal.Decimal):
+        if not math.isfinite(value):
+            return None
+        whole = isinstance(value, decimal.Decimal) and value == value.to_integral_value()
+        return int(value) if whole else float(value)
+    if isinstance(value, bytes):
+        return value.hex()
+    return value.isoformat() if isinstance(value, datetime.date) else str(value)
 
 
 def number(count: int | None) -> str:
@@ -53,6 +92,7 @@ def table(
     rows: Sequence[Sequence[str]], to_the_right: Sequence[bool], *, rule: bool = False
 ) -> list[str]:
     """Align cells in columns, each to the left or to the right; ``rule`` underlines the head."""
+    rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     if rule:
         rows = [rows[0], ["-" * width for width in widths], *rows[1:]]
@@ -143,7 +183,7 @@ class Reporter:
     def announce(self, message: str) -> None:
         """Say something now."""
         self.clear()
-        print(f"splitbtf: {message}", file=self._stream, flush=True)
+        print(f"splitbtf: {printable(message)}", file=self._stream, flush=True)
 
     def progress(self, label: str, done: int, failed: int, of: int) -> None:
         """Say how far it is, unless that was just said."""
@@ -151,7 +191,7 @@ class Reporter:
         if now - self._last < self._interval_seconds and not (self._terminal and done == of):
             return
         self._last = now
-        text = f"{label}: {done:,} of {plural(of, 'module')}"
+        text = f"{printable(label)}: {done:,} of {plural(of, 'module')}"
         if failed:
             text += f", {failed:,} failed"
         if self._terminal:

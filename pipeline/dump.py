@@ -25,7 +25,7 @@ def dump_file(
     asserts: bool = False,
     announce: Announce | None = None,
 ) -> Iterable[str]:
-    """Dump the types that a file itself holds, in pieces of text for ``surrogateescape``.
+    """Dump the types that a file itself holds, in pieces of text.
 
     path     a file, or a package with one kernel's BTF
     style    one of FORMATS
@@ -39,9 +39,9 @@ def dump_file(
     if base is not None and types.base is None:
         shown = printable(file.path)
         raise SourceError(f"{shown}: standalone BTF, not split: dump it without a base (-B)")
-    if style == "c":
-        try:
+    try:
+        if style == "c":
             return list(btf.dump_c(types, asserts=asserts))  # whole: it may still find a fault
-        except btf.BtfError as error:
-            raise SourceError(str(error)) from error
-    return btf.dump_json(types) if style == "json" else btf.dump_raw(types)
+        return btf.dump_json(types) if style == "json" else btf.dump_raw(types)
+    except btf.BtfError as error:
+        raise SourceError(str(error)) from error

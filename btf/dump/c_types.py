@@ -43,7 +43,8 @@ class TypeTable:
         self.words: list[int] = all_words.tolist()
         self.starts: list[int] = all_starts.tolist()
         self.kinds: list[int] = ((info >> kinds.INFO_KIND_SHIFT) & kinds.INFO_KIND_MASK).tolist()
-        self.names = Names(btf, anonymous="")
+        # Bytes that are no UTF-8 become lone surrogates: one "_" each in identifiers.
+        self.names = Names(btf, "", lambda name: name.decode("utf-8", "surrogateescape"))
         self.path = btf.path
         self.big_endian = btf.byteorder == "big"
         self.pointer_size = btf.pointer_size

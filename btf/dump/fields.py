@@ -13,6 +13,7 @@ from typing import NamedTuple
 from ..format import kinds
 from ..format.kinds import DumpKeys
 from ..types.btf import BTF
+from ..types.columns import check_name_bytes
 from ..types.typebase import enum_values, locate, signed
 
 PARTS_PER_CHUNK = 20_000
@@ -95,23 +96,17 @@ HEAD_VALUES = {kind: _VALUES[keys.head] for kind, keys in KEYS.items()}
 
 
 class Names(dict[int, str]):
-    """Strings by global offset, looked up once each.
+    """Strings by global offset, looked up once each; ``as_text`` makes text of their bytes."""
 
-    Bytes that are no UTF-8 become lone surrogates ("surrogateescape"): text that is encoded in the
-    same way is, byte for byte, what the file has.
-    """
-
-    def __init__(self, btf: BTF, anonymous: str, escape: Callable[[str], str] | None = None):
+    def __init__(self, btf: BTF, anonymous: str, as_text: Callable[[bytes], str]):
+        for level in btf.levels:
+            check_name_bytes(level)
         super().__init__({0: anonymous})
         self._strings = btf.chain_strings.tobytes()
-        self._escape = escape
+        self._as_text = as_text
 
     def __missing__(self, offset: int) -> str:
-        text = self._strings[offset : self._strings.index(0, offset)]
-        name = text.decode("utf-8", "surrogateescape")
-        if self._escape is not None:
-            name = self._escape(name)
-        self[offset] = name
+        name = self[offset] = self._as_text(self._strings[offset : self._strings.index(0, offset)])
         return name
 
 

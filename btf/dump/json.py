@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from itertools import chain
 
 from ..format import kinds
 from ..types.btf import BTF
@@ -24,10 +25,22 @@ _ESCAPES = str.maketrans(
 )
 
 
-def dump_json(btf: BTF) -> Iterator[str]:
-    """Write the own types as ``bpftool -j btf dump file`` does: one line, in pieces.
+def _string(name: bytes) -> str:
+    r"""Return what stands between the quotes of a JSON string.
 
-    Encode the text with ``errors="surrogateescape"``, as for ``dump_raw``.
+    Bytes that are no UTF-8 are told by name, as ``\\xff`` (in all tables too); what is not
+    printable is escaped. bpftool leaves both as they are.
+    """
+    text = name.decode("utf-8", "backslashreplace").translate(_ESCAPES)
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
+
+
+def dump_json(btf: BTF) -> Iterator[str]:
+    """Write the own types as ``bpftool -j btf dump file`` does: one line of JSON, in pieces.
+
+    Where bpftool writes no JSON, validity wins: see ``_string``. Raises BtfError as ``dump_raw``.
     """
 
     def entry(type_id: int, record: Record, names: Names) -> str:
@@ -40,10 +53,8 @@ def dump_json(btf: BTF) -> Iterator[str]:
             text += f"{','.join(_elements(record, names))}]}}"
         return text
 
-    names = Names(btf, fields.ANONYMOUS, lambda name: name.translate(_ESCAPES))
-    yield '{"types":['
-    yield from fields.pieces(btf, entry, names, separator=",")
-    yield "]}\n"
+    names = Names(btf, fields.ANONYMOUS, _string)
+    return chain(['{"types":['], fields.pieces(btf, entry, names, separator=","), ["]}\n"])
 
 
 _TEXT = {"name", "encoding", "linkage", "fwd_kind"}  # all other values are numbers

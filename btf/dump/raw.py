@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
+
 from ..format import kinds
+from ..format.text import printable
 from ..types.btf import BTF
+from ..types.columns import name_byte_limit, too_many_name_bytes
 from . import fields
 from .fields import KEYS, Names, Record
 
@@ -13,8 +17,8 @@ from .fields import KEYS, Names, Record
 def dump_raw(btf: BTF) -> Iterator[str]:
     """Write the own types as ``bpftool btf dump file`` does, in pieces that end with a line.
 
-    Encode the text with ``errors="surrogateescape"``: names are bytes, and so bytes that are no
-    UTF-8 come out as they went in.
+    Names are ``printable``: what a terminal would obey, and bytes that are no UTF-8, are escaped.
+    Raises BtfError where names, each written out, are far larger than the BTF.
     """
 
     def lines(type_id: int, record: Record, names: Names) -> str:
@@ -24,10 +28,12 @@ def dump_raw(btf: BTF) -> Iterator[str]:
         name = names[record.words[record.at]]
         text = _HEAD[kind] % (type_id, name, *fields.HEAD_VALUES[kind](record))
         if record.vlen and kind in _ELEMENT:
-            text += "".join(_element_lines(btf, record, names))
+            text += "".join(_element_lines(record, names, in_sections))
         return text + "\n"
 
-    return fields.pieces(btf, lines, Names(btf, fields.ANONYMOUS))
+    known = Names(btf, fields.ANONYMOUS, printable)
+    in_sections = _in_sections(btf, known)
+    return fields.pieces(btf, lines, known)
 
 
 def _head_template(kind: int) -> str:
@@ -47,20 +53,29 @@ _BITFIELD = _element_template((*KEYS[kinds.STRUCT].element, fields.BITFIELD_SIZE
 _LONG_LONG_SUFFIX = ("ULL", "LL")  # of 64-bit values, by kind_flag
 
 
-def _element_lines(btf: BTF, record: Record, names: Names) -> list[str]:
+def _element_lines(record: Record, names: Names, in_sections: dict[int, str]) -> list[str]:
     template = _ELEMENT[record.kind]
     if kinds.ENUM_BITS[record.kind] == 64:
         template += _LONG_LONG_SUFFIX[record.kind_flag]
     elif record.kind == kinds.DATASEC:
-        return [
-            template % v + _named(btf, int(v[0]), names) for v in fields.elements(record, names)
-        ]
+        return [template % v + in_sections[int(v[0])] for v in fields.elements(record, names)]
     return fields.element_texts(record, names, template, _BITFIELD)
 
 
-def _named(btf: BTF, type_id: int, names: Names) -> str:
-    kind, name_off = fields.head_of(btf, type_id)
-    return f" ({kind} '{names[name_off]}')"
+def _in_sections(btf: BTF, names: Names) -> dict[int, str]:
+    """Return what is said, by type id, of all that DATASECs hold: its kind and name."""
+    said: dict[int, str] = {}
+    left = name_byte_limit(btf)
+    for at in btf.offsets[np.flatnonzero(btf.own_kinds == kinds.DATASEC)].tolist():
+        first, vlen = at + kinds.HEAD_WORDS, int(btf.words[at + 1]) & kinds.INFO_VLEN_MASK
+        for type_id in btf.words[first : first + 3 * vlen : 3].tolist():
+            if type_id not in said:
+                kind, name_off = fields.head_of(btf, type_id)
+                said[type_id] = f" ({kind} '{names[name_off]}')"
+            left -= len(said[type_id])
+            if left < 0:
+                raise too_many_name_bytes(btf)
+    return said
 
 
 def _unknown(btf: BTF, type_id: int, record: Record, names: Names) -> str:

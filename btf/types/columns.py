@@ -93,15 +93,25 @@ def check_name_bytes(btf: BTF) -> None:
 
     What tables of names cost in memory is bounded by this.
     """
-    limit = SMALL_NAME_BYTES + MAX_NAME_FACTOR * (btf.words.nbytes + len(btf.strings))
+    limit = name_byte_limit(btf)
     base_strings = btf.base.chain_strings if btf.base is not None else btf.strings[:0]
     if _name_bytes(btf.words, btf.offsets, base_strings, btf.strings, limit) > limit:
-        raise BtfError(
-            f"its names, each written out, have more than {limit} bytes, {MAX_NAME_FACTOR} times "
-            "those of the BTF: no compiler writes that",
-            btf.path,
-            "types",
-        )
+        raise too_many_name_bytes(btf)
+
+
+def name_byte_limit(btf: BTF) -> int:
+    """Return the most bytes that names may have, each written out."""
+    return SMALL_NAME_BYTES + MAX_NAME_FACTOR * (btf.words.nbytes + len(btf.strings))
+
+
+def too_many_name_bytes(btf: BTF) -> BtfError:
+    """Make the error to be raised where names have more."""
+    return BtfError(
+        f"its names, each written out, have more than {name_byte_limit(btf)} bytes, "
+        f"{MAX_NAME_FACTOR} times those of the BTF: no compiler writes that",
+        btf.path,
+        "types",
+    )
 
 
 @compiled

@@ -74,11 +74,12 @@ class Tables:
     def ask(self, sql: str, values: Sequence[Any] = ()) -> QueryResult:
         """The answer to one query. Raises QueryError, also where it would write something."""
         try:
-            statements = self._connection.extract_statements(sql)
+            statements = self._connection.extract_statements(_as_stored(sql))
             if len(statements) != 1:
                 raise QueryError(f"one query is wanted, these are {len(statements)}")
             self._refuse_all_but_reading(statements[0])
-            result = self._connection.sql(statements[0], params=list(values))
+            given = [_as_stored(value) if isinstance(value, str) else value for value in values]
+            result = self._connection.sql(statements[0], params=given)
             return _answer(result.to_arrow_table())
         except self._error as error:
             raise QueryError(str(error)) from error
@@ -131,6 +132,11 @@ class Tables:
         here = [f"{storage.local}/{path}" for path in parts]
         paths += here
         return f"read_parquet([{', '.join(map(_quoted, here))}], hive_partitioning = false)"
+
+
+def _as_stored(text: str) -> str:
+    """Text of a command line as tables have it, where bytes that are no UTF-8 are escaped."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _answer(data: pa.Table) -> QueryResult:

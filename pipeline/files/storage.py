@@ -112,9 +112,14 @@ class Stored:
 
 
 def open_storage(place: str | os.PathLike[str]) -> Storage:
-    """The folder that a path or a URI names. Raises OSError for a URI that cannot be used."""
+    """The folder that a path or a URI names. Raises OSError for one that cannot be used."""
     text = os.fspath(place)
     if not is_uri(text):
+        try:
+            os.path.abspath(text).encode()
+        except UnicodeEncodeError as error:
+            why = "its path is no UTF-8, so tables could not be in it"
+            raise OSError(errno.EILSEQ, why, text) from error
         return LocalFolder(text)
     if text.startswith("file://"):
         return LocalFolder(unquote(urlsplit(text).path))

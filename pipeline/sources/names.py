@@ -11,6 +11,8 @@ import re
 from collections.abc import Sequence
 from pathlib import PurePath
 
+import btf
+
 MODULE_SUFFIXES = (
     ".btf", ".btf.zst", ".btf.xz", ".btf.gz",
     ".ko", ".ko.zst", ".ko.xz", ".ko.gz", ".ko.debug",
@@ -137,12 +139,7 @@ def plain(name: str) -> str:
 
 def printable(path: str) -> str:
     """A path of any bytes as one line of valid UTF-8; a URI without its user and password."""
-    if "@" in path:
-        path = _USER_IN_URI.sub(r"\1", path)
-    if path.isascii() and path.isprintable():
-        return path
-    text = os.fsencode(path).decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return btf.printable(_USER_IN_URI.sub(r"\1", path) if "@" in path else path)
 
 
 def distinct(paths: Sequence[tuple[str, str]], reserved: Sequence[str] = (RESERVED,)) -> list[str]:

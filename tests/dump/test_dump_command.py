@@ -81,7 +81,7 @@ def test_bytes_that_are_no_text(tmp_path: Path) -> None:
     path.write_bytes(w.to_bytes())
     command = [sys.executable, "-m", "jobs.cli", "dump", str(path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True)
-    assert done.stdout == b"[1] FWD '\xff\xfe' fwd_kind=struct\n"
+    assert done.stdout == rb"[1] FWD '\xff\xfe' fwd_kind=struct" + b"\n"
 
 
 @pytest.mark.parametrize(

@@ -168,28 +168,59 @@ def test_split_btf_prints_own_types_and_names_of_the_base() -> None:
     )
 
 
-def test_names_of_any_bytes(tmp_path: Path) -> None:
-    names: list[str | bytes] = [
-        "tab\there",
-        "line\nend",
-        'quote"',
-        "café",
-        b"latin1 \xe9",
-        b"\x01\x1f",
-        "a\r\b\f",
-    ]
+# (in the file, in the raw dump, in JSON once it is read)
+ODD_NAMES: list[tuple[str | bytes, str, str]] = [
+    ("tab\there", r"tab\there", "tab\there"),
+    ("line\nend\r\b\f", r"line\nend\r\x08\x0c", "line\nend\r\b\f"),
+    ('quote"', 'quote"', 'quote"'),
+    ("café → 𝄞", "café → 𝄞", "café → 𝄞"),
+    (b"latin1 \xe9", r"latin1 \xe9", r"latin1 \xe9"),
+    (b"cut \xe2\x82", r"cut \xe2\x82", r"cut \xe2\x82"),
+    (b"\xed\xb3\xbf surrogate", r"\xed\xb3\xbf surrogate", r"\xed\xb3\xbf surrogate"),
+    ("\x01\x1b[2J\x7f", r"\x01\x1b[2J\x7f", "\x01\x1b[2J\x7f"),
+    ("\x9b31m", r"\x9b31m", "\x9b31m"),
+    ("\u202ebidi\u2066", r"\u202ebidi\u2066", "\u202ebidi\u2066"),
+    ("\u2028\U000e0041", r"\u2028\U000e0041", "\u2028\U000e0041"),
+]  # fmt: skip
+
+
+def test_names_of_any_bytes() -> None:
     w = bw.Writer()
-    for name in names:
+    for name, _, _ in ODD_NAMES:
         w.fwd(name)
+    section = w.datasec("\x1b[1m", 4, [(w.var("\r", 0), 0, 4)])
     parsed = btf.parse(w.to_bytes())
-    raw = dumping.encoded(btf.dump_raw(parsed))
-    for name in names:
-        assert b"'" + (name if isinstance(name, bytes) else name.encode()) + b"'" in raw
-    file = tmp_path / "names.btf"
-    file.write_bytes(w.to_bytes())
-    dumping.need("bpftool")
-    assert raw == dumping.bpftool(file)
-    assert dumping.encoded(btf.dump_json(parsed)) == dumping.bpftool(file, None, ["-j"])
+    raw = "".join(btf.dump_raw(parsed))
+    lines = [f"[{i}] FWD '{shown}' fwd_kind=struct" for i, (_, shown, _) in enumerate(ODD_NAMES, 1)]
+    assert raw.split("\n")[: len(lines)] == lines
+    assert rf"[{section}] DATASEC '\x1b[1m' size=4" in raw and raw.endswith(r"(VAR '\r')" + "\n")
+    data = dumping.encoded(btf.dump_json(parsed)).decode("utf-8")
+    assert data[:-1].isprintable() and data[-1] == "\n"
+    names = [fact["name"] for fact in json.loads(data)["types"]]
+    assert names[: len(ODD_NAMES)] == [read for _, _, read in ODD_NAMES]
+
+
+@pytest.mark.parametrize("what", ["types", "members", "variables"])
+def test_names_that_are_far_more_than_the_file(what: str) -> None:
+    """A long name that many share, or that is the end of another: the text would be gigabytes."""
+    w = bw.Writer()
+    long = w.string("n" * 60_000)
+    members: list[tuple[bw.Name, int, int]] = [(long + i, 1, 32 * i) for i in range(3000)]
+    w.int("int", 4)
+    if what == "types":
+        for i in range(3000):
+            w.fwd(long + i)
+    elif what == "members":
+        w.struct("s", 12_000, members)
+    else:
+        var = w.var(long, 1)
+        w.datasec(".data", 12_000, [(var, 4 * i, 4) for i in range(3000)])
+    parsed = btf.parse(w.to_bytes())
+    with pytest.raises(btf.BtfError, match="each written out"):
+        btf.dump_raw(parsed)
+    if what != "variables":  # JSON does not name those
+        with pytest.raises(btf.BtfError, match="each written out"):
+            btf.dump_json(parsed)
 
 
 def test_json_is_json_where_old_bpftool_s_is_not() -> None:

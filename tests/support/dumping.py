@@ -47,7 +47,7 @@ def split(name: str, folder: Path = DEMO) -> btf.BTF:
 
 def encoded(chunks: Iterable[str]) -> bytes:
     """A dump as the command line writes it."""
-    return "".join(chunks).encode("utf-8", "surrogateescape")
+    return "".join(chunks).encode()
 
 
 def find(program: str) -> str | None:
