@@ -18,11 +18,12 @@ work         ``PairMemory``
 
 from __future__ import annotations
 
+from array import array
 from typing import NamedTuple
 
 import numpy as np
 
-from ..compiled.jit import compiled
+from ..compiled.jit import PreparedCall, compiled, flattened
 from ..fingerprint.fingerprints import BaseFingerprints, fingerprints
 from ..format.kinds import (
     ELEMENT_NAME,
@@ -129,24 +130,29 @@ class Fingerprinted:
         self._known = known
         self._base = Level(0, 1, flat.words, flat.offsets, flat.strings, known.values)
         self._end = base.type_end
-        self._levels: dict[int, Level] = {}  # by the address of the BTF
+        self._levels: dict[int, tuple[Level, array[int]]] = {}  # by the address of the BTF
         nothing = freeze(np.empty(0, np.uint32))
-        self._nothing = Level(
+        empty = Level(
             self._end, self._end, nothing, nothing, nothing.view(np.uint8), known.values[:0]
         )
-        self._work = PairMemory.of(_ROWS)
+        self._nothing = empty, flattened(empty)
+        self._reserve(_ROWS)
+
+    def _reserve(self, rows: int) -> None:
+        self._work = PairMemory.of(rows)
+        nothing, _ = self._nothing
+        self._look = PreparedCall(_look_ahead, self._base, nothing, 0, nothing, 0, self._work)
 
     def add(self, split: BTF) -> None:
         """Know the own types of a split BTF, which must stay as long as this."""
         values = fingerprints(split, self._known)
         start = split.start_id
-        self._levels[id(split)] = Level(
-            start, start, split.words, split.offsets, split.strings, values
-        )
+        level = Level(start, start, split.words, split.offsets, split.strings, values)
+        self._levels[id(split)] = level, flattened(level)
 
     def key(self, btf: BTF, type_id: int) -> bytes:
         """The fingerprint of a type; of one of the base too, which a split BTF goes on from."""
-        level = self._base if type_id < self._end else self._levels[id(btf)]
+        level = self._base if type_id < self._end else self._levels[id(btf)][0]
         key: bytes = level.values[type_id - level.first_id].tobytes()
         return key
 
@@ -157,18 +163,11 @@ class Fingerprinted:
         where there may be a difference before one gets there."""
         if not first.id or not second.id:
             return None
-        one, other = (
-            self._nothing if found.id < self._end else self._levels[id(found.btf)]
-            for found in (first, second)
-        )
-        while True:
-            work = self._work
-            found = int(_look_ahead(self._base, one, first.id, other, second.id, work))
-            if found != FULL:
-                break
-            self._work = PairMemory.of(2 * len(work.rows))
+        while (found := self._call(first, second)) == FULL:
+            self._reserve(2 * len(self._work.rows))
         if found == ASK:
             return None
+        work = self._work
         chosen = work.found[:found].tolist()
         rows = work.rows[: max(chosen, default=-1) + 1].tolist()
         keys = work.keys[:found].tobytes()
@@ -179,6 +178,14 @@ class Fingerprinted:
             )
             for at, row in zip(range(0, 32 * found, 32), chosen, strict=True)
         ]
+
+    def _call(self, first: Type, second: Type) -> int:
+        for number, found in ((1, first), (3, second)):
+            inside = found.id >= self._end
+            level, words = self._levels[id(found.btf)] if inside else self._nothing
+            self._look.set_argument(number, level, words)
+            self._look.set_argument(number + 1, found.id)
+        return int(self._look())
 
 
 @compiled

@@ -30,6 +30,8 @@ from ..types.objects import (
 from ..types.typebase import Type, Unknown
 from . import reasons
 
+_SPACES: list[int] = NAME_SPACE.tolist()  # by kind
+_NO_SPACE = int(NameSpace.NONE)
 NAMED_AT_MOST = 3  # members listed in a sentence
 
 _SIZED = (Int, Float, Datasec)
@@ -243,9 +245,7 @@ def _prototypes(first: FuncProto, second: FuncProto, labels: Labels) -> Finding 
 
 def namesakes(first: Type, second: Type) -> bool:
     """Whether two types have the same name, not empty, in one name space: ``kinds.NameSpace``."""
-    space = NAME_SPACE[first.kind]
-    return bool(
-        space != NameSpace.NONE
-        and space == NAME_SPACE[second.kind]
-        and first.name == second.name != ""
+    space = _SPACES[first.kind]
+    return (
+        space != _NO_SPACE and space == _SPACES[second.kind] and first.name == second.name != ""
     )

@@ -114,8 +114,12 @@ class PreparedCall:
         frame.extend(self._entry.result_slots)
         self._address = frame.buffer_info()[0]  # it does not grow any more
 
-    def set_argument(self, number: int, value: np.ndarray | int) -> None:
+    def set_argument(
+        self, number: int, value: np.ndarray | int | tuple[Any, ...], words: array[int] | None = None
+    ) -> None:
         """Pass ``value`` as argument ``number`` from the next call on.
+
+        words  of a named tuple: what ``flattened`` gave for it
 
         Unchecked: it must have the type that this argument had at first; an array must have one
         dimension and be contiguous and aligned. The caller keeps it alive until the call is over.
@@ -124,9 +128,12 @@ class PreparedCall:
             self._args[number] = value
             return
         at = self._places[number]
-        if isinstance(value, int):
+        if words is not None:
+            self._frame[at : at + len(words)] = words
+        elif isinstance(value, int):
             self._frame[at] = value
         else:
+            assert isinstance(value, np.ndarray)
             self._frame[at] = address(value)
             self._frame[at + 1] = len(value)
 
@@ -302,6 +309,13 @@ def _flatten_tuple(value: tuple[Any, ...], frame: array[int]) -> TupleTypes:
         _flattened[id(value)] = known
     frame.extend(known[1])
     return known[2]
+
+
+def flattened(value: tuple[Any, ...]) -> array[int]:
+    """Flatten a named tuple, for ``PreparedCall.set_argument``."""
+    words = array("q")
+    flatten(value, words)
+    return words
 
 
 def drop_flattened(value: tuple[Any, ...]) -> None:

@@ -146,13 +146,12 @@ class BTF:
 
     def string_bytes(self, offset: int) -> bytes:
         """The string at a global offset, base included. Raises BtfError when out of range."""
-        level: BTF | None = self
-        while level is not None:
-            if level.start_str_off <= offset < level.str_end:
-                start = offset - level.start_str_off
-                text = level._own_text
-                return text[start : text.find(b"\0", start)]
+        level = self
+        while offset < (before := level.start_str_off) and level.base is not None:
             level = level.base
+        text, start = level._own_text, offset - before
+        if 0 <= start < len(text):
+            return text[start : text.find(b"\0", start)]
         raise BtfError(f"string offset {offset} is beyond {self.str_end}", self.path, "strings")
 
     def string(self, offset: int) -> str:

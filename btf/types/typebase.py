@@ -204,11 +204,11 @@ def locate(btf: BTF, type_id: int) -> tuple[BTF, int]:
     Void is held by the first base and has no record. Raises IndexError when there is no such type.
     """
     owner = btf
-    while type_id < owner.start_id and owner.base is not None:
+    while type_id < (start := owner.start_id) and owner.base is not None:
         owner = owner.base
-    index = type_id - owner.start_id
-    if 0 <= index < owner.type_count:
-        return owner, int(owner.offsets[index])
+    index = type_id - start
+    if 0 <= index < len(owner.offsets) - 1:
+        return owner, owner.offsets.item(index)
     if type_id == 0:
         return owner, 0
     raise IndexError(f"no type [{type_id}]: the last one is [{btf.type_end - 1}]")
