@@ -246,6 +246,4 @@ def _prototypes(first: FuncProto, second: FuncProto, labels: Labels) -> Finding 
 def namesakes(first: Type, second: Type) -> bool:
     """Whether two types have the same name, not empty, in one name space: ``kinds.NameSpace``."""
     space = _SPACES[first.kind]
-    return (
-        space != _NO_SPACE and space == _SPACES[second.kind] and first.name == second.name != ""
-    )
+    return space != _NO_SPACE and space == _SPACES[second.kind] and first.name == second.name != ""

@@ -115,7 +115,10 @@ class PreparedCall:
         self._address = frame.buffer_info()[0]  # it does not grow any more
 
     def set_argument(
-        self, number: int, value: np.ndarray | int | tuple[Any, ...], words: array[int] | None = None
+        self,
+        number: int,
+        value: np.ndarray | int | tuple[Any, ...],
+        words: array[int] | None = None,
     ) -> None:
         """Pass ``value`` as argument ``number`` from the next call on.
 

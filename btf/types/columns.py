@@ -51,11 +51,11 @@ def columns(btf: BTF) -> dict[str, np.ndarray]:
     return out
 
 
-def kind_totals(btf: BTF) -> tuple[np.ndarray, np.ndarray]:
-    """Return the own types of each kind, and the bytes of their records: int64, by kind."""
+def kind_totals(btf: BTF) -> np.ndarray:
+    """Count own types by kind, and the bytes of their records: int64, shape (2, KIND_COUNT)."""
     totals = np.zeros((2, KIND_COUNT), np.int64)
     _add_up(btf.words, btf.offsets, totals)
-    return totals[0], totals[1]
+    return totals
 
 
 def type_names(btf: BTF) -> tuple[np.ndarray, np.ndarray]:

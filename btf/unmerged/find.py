@@ -350,7 +350,7 @@ class _Finder:
             saving = simulation.simulate_replacement(self.first_own + root, self._namesake(root))
             if saving is not None:
                 figures[root] = saving.types, saving.bytes
-                sole.update((own, own in saving.gone) for own in kept[root])
+                sole.update((own, bool(saving.gone[own])) for own in kept[root])
         return figures, sole
 
     def _difference(self, module: int, base: int) -> tuple[str, str]:

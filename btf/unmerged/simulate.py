@@ -26,18 +26,15 @@ from typing import NamedTuple
 import numpy as np
 
 from ..compare.shallow import size_or_none
-from ..compiled.jit import compiled
-from ..deduplication.core import Kept, dedup_arrays
+from ..compiled.jit import compiled, inlined
+from ..deduplication.core import dedup_arrays
 from ..deduplication.deduplicate import DedupResult
 from ..deduplication.index import BaseIndex
-from ..edit.fields import fields, gather
 from ..format.kinds import (
     ELEMENT_NAME,
     ELEMENT_WORDS,
     FIXED_WORDS,
     HEAD_WORDS,
-    INFO_KIND_MASK,
-    INFO_KIND_SHIFT,
     NAME_SPACE,
     PTR,
     TYPE_TAG,
@@ -49,19 +46,20 @@ from ..types.btf import BTF, freeze
 from ..types.objects import Array, Composite
 from ..types.typebase import Reference, Type
 
+UNSEEN = 2  # of a type that ``find_gone`` has not come to yet
 MAX_TYPES = 1 << 21  # types that are deduplicated again for one module, all times taken together
 
 
 class Saving(NamedTuple):
     """What is gone when a type was replaced.
 
-    gone    own types (0-based) that are not there any more
+    gone    uint8, by own type (0-based): whether it is not there any more
     types   how many types there are fewer: ``gone``, less those that come, which are types that
             were merged into one before and are not now
     bytes   bytes of records that there are fewer
     """
 
-    gone: set[int]
+    gone: np.ndarray
     types: int
     bytes: int
 
@@ -94,66 +92,35 @@ class Simulation:
 
         type_id  id of the own type after dedup
         """
-        self._types_left -= len(self._after)
+        count = len(self._after)
+        self._types_left -= count
         if self._types_left < 0:
             return None
-        again, now = self._dedup_again(type_id, base_type_id)
-        order = self._order
-        _, first = np.unique(now[order], return_index=True)
-        stays = np.zeros(len(now), np.bool_)
-        stays[order[first]] = True
-        stays &= now >= self._first_own
-        gone = set(np.flatnonzero(~stays).tolist())
-        come = len(again.offsets) - 1 - int(np.count_nonzero(stays))
-        gone |= self._unused(again, stays, now)
-        size = _record_bytes(self._result.btf.offsets, sorted(gone))
-        if come:
-            comes = np.ones(len(again.offsets) - 1, np.bool_)
-            comes[now[stays] - self._first_own] = False
-            size -= _record_bytes(again.offsets, np.flatnonzero(comes))
-        return Saving(gone, len(gone) - come, size)
-
-    @cached_property
-    def _first_source(self) -> np.ndarray:
-        """int64: for each own type the first type of the part that became it."""
-        first = np.zeros(self._result.btf.type_count, np.int64)
-        own = np.flatnonzero(self._after >= self._first_own)[::-1]
-        first[self._after[own] - self._first_own] = own
-        return first
-
-    @cached_property
-    def _order(self) -> np.ndarray:
-        """Own types in the order of the first type that became each."""
-        return np.argsort(self._first_source, kind="stable")
-
-    def _dedup_again(self, type_id: int, base_type_id: int) -> tuple[Kept, np.ndarray]:
-        """The module with the type replaced, after dedup, and each own type's id there."""
-        after = self._after
-        kept = np.flatnonzero(after != type_id)
-        place = np.full(len(after), base_type_id, np.int64)
-        place[kept] = np.arange(self._first_own, self._first_own + len(kept))
-        words, offsets = np.empty_like(self._words), np.zeros(len(kept) + 1, np.uint32)
-        length = copy_moved(self._words, self._offsets, place, self._first_own, words, offsets)
+        place = np.empty(count, np.int64)
+        words, offsets = np.empty_like(self._words), np.empty(count + 1, np.uint32)
+        kept, length = replace_type(
+            self._words, self._offsets, self._after, type_id, base_type_id, self._first_own,
+            place, words, offsets,
+        )  # fmt: skip
         if self._resized:
-            self._lay_out_as_base(words, offsets, after[kept], type_id)
+            self._lay_out_as_base(words, offsets, type_id)
+        strings = self._result.btf.strings
         again = dedup_arrays(
-            self._index,
-            freeze(words[:length]),
-            freeze(offsets),
-            self._result.btf.strings,
-            added=False,
+            self._index, freeze(words[:length]), freeze(offsets[: kept + 1]), strings, added=False
         )
-        now = place[self._first_source]
-        inside = now >= self._first_own
-        now[inside] = again.new_ids[now[inside] - self._first_own]
-        return again, now
+        gone = np.empty(self._result.btf.type_count, np.uint8)
+        was, users, dropped = np.empty((3, len(again.offsets) - 1), np.int32)
+        types, size = find_gone(
+            again.words, again.offsets, again.new_ids, self._after, place, self._first_own,
+            self._result.btf.offsets, self._had_users, was, users, dropped, gone,
+        )  # fmt: skip
+        return Saving(gone, types, size)
 
     # -- structs that embed what is replaced
 
-    def _lay_out_as_base(
-        self, words: np.ndarray, offsets: np.ndarray, after: np.ndarray, type_id: int
-    ) -> None:
+    def _lay_out_as_base(self, words: np.ndarray, offsets: np.ndarray, type_id: int) -> None:
         """Give structs that embed the type, or one of these, the base's size and offsets."""
+        after = self._after[self._after != type_id]
         causes, left = {type_id}, [pair for pair in self._resized if pair[0] != type_id]
         found = True
         while found:
@@ -189,39 +156,13 @@ class Simulation:
             found = found.type
         return found.id in causes
 
-    # -- what was a part of a definition that is gone
-
     @cached_property
     def _had_users(self) -> np.ndarray:
+        """int32: how often each own type is referred to by own types."""
         split = self._result.btf
-        return _user_counts(split.words, split.offsets, self._first_own) > 0
-
-    def _unused(self, again: Kept, stays: np.ndarray, now: np.ndarray) -> set[int]:
-        """Own types without a name that are still there, but nothing refers to them any more."""
-        was = np.full(len(again.offsets) - 1, -1, np.int64)
-        was[now[stays] - self._first_own] = np.flatnonzero(stays)
-        starts = again.offsets[:-1]
-        kinds = again.words[starts + 1] >> INFO_KIND_SHIFT & INFO_KIND_MASK
-        unnamed = (again.words[starts] == 0) | (kinds == TYPE_TAG)
-        droppable = unnamed & (was >= 0) & self._had_users[was]
-        dropped = np.empty(len(was), np.int32)
-        users = _user_counts(again.words, again.offsets, self._first_own)
-        count = drop_unused(
-            again.words, again.offsets, self._first_own, droppable.view(np.uint8), users, dropped
-        )
-        return set(was[dropped[:count]].tolist())
-
-
-def _user_counts(words: np.ndarray, offsets: np.ndarray, first_own: int) -> np.ndarray:
-    """int32: how often each own type is referred to by own types."""
-    users = np.zeros(len(offsets) - 1, np.int32)
-    count_users(words, offsets, first_own, users)
-    return users
-
-
-def _record_bytes(offsets: np.ndarray, own: Sequence[int] | np.ndarray) -> int:
-    """Bytes of the records of some own types, which begin at ``offsets``."""
-    return 4 * int(np.diff(offsets)[own].sum()) if len(own) else 0
+        users = np.zeros(split.type_count, np.int32)
+        count_users(split.words, split.offsets, self._first_own, users)
+        return users
 
 
 def _has_several_meanings(split: BTF, after: np.ndarray, namesakes: np.ndarray) -> bool:
@@ -251,68 +192,109 @@ def _part_that_stays(
     nothing merged and the strings of ``result``; ``after`` is int64, the id of each after dedup."""
     count, split = source.type_count, result.btf
     after = result.id_map[source.start_id :].astype(np.int64)
-    if _has_several_meanings(split, after, namesakes):
-        part = np.arange(count)
-    else:
+    leads = np.ones(count, np.uint8)
+    if not _has_several_meanings(split, after, namesakes):
         leads = (after >= index.type_end).view(np.uint8)
         room = np.zeros(count + 2, np.int32), np.empty(len(source.words), np.int32)
         mark_leading(
             source.words, source.offsets, source.start_id, leads, *room, np.empty(count, np.int32)
         )
-        part = np.flatnonzero(leads)
-    words, offsets = gather(source.words, source.offsets[part], source.offsets[part + 1])
-    _, refs = fields(words, offsets[:-1], offsets[1:])
-    new_id = result.id_map.copy()
-    new_id[source.start_id + part] = np.arange(index.type_end, index.type_end + len(part))
-    words[refs] = new_id[words[refs]]
-    after = after[part]
-    take_names(
-        words, offsets, after, index.words, index.starts, split.words, split.offsets, index.type_end
-    )
-    return words, offsets, after
+    words, offsets = np.empty_like(source.words), np.empty(count + 1, np.uint32)
+    types, length = take_part(
+        source.words, source.offsets, source.start_id, leads, result.id_map, result.id_map.copy(),
+        index.words, index.starts, split.words, split.offsets, index.type_end, words, offsets,
+    )  # fmt: skip
+    return words[:length], offsets[: types + 1], after[leads.view(np.bool_)]
 
 
 @compiled
-def take_names(words, offsets, after, base_words, base_starts, own_words, own_offsets, first_own):  # type: ignore[no-untyped-def]
-    """Replace the names of types by those of what they have become, which are the same strings.
+def take_part(  # type: ignore[no-untyped-def]
+    words, offsets, start_id, leads, id_map, new_ids,
+    base_words, base_starts, own_words, own_offsets, first_own, out, out_offsets,
+):  # fmt: skip
+    """Copy the records of marked types, which are numbered anew; returns (types, words).
 
-    after                     int64 (T,): what each type has become
+    start_id                  id of the first of T types; those before it are the base's
+    leads                     uint8 (T,): whether a type is marked; others become what they have
+                              become in dedup
+    id_map                    uint32 (start_id + T,): what each type has become
+    new_ids                   a copy of it; out, the same with the marked types' new ids
     base_words, base_starts   the base's types, as in ``BaseIndex``
     own_words, own_offsets    the own types after dedup, as in ``BTF``
+    out, out_offsets          uint32: the copies, as ``words`` and ``offsets``
     """
-    for index in range(len(after)):
-        at = np.int64(offsets[index])
-        now = after[index]
-        if now >= first_own:
-            same = own_words
-            from_word = np.int64(own_offsets[now - first_own])
-        else:
-            same = base_words
-            from_word = np.int64(base_starts[now])
-        words[at] = same[from_word]
-        info = words[at + 1]
-        kind = kind_of(info)
-        stride = np.int64(ELEMENT_WORDS[kind])
-        if stride == 0 or ELEMENT_NAME[kind] < 0:
+    count = 0
+    for index in range(len(leads)):
+        if leads[index]:
+            new_ids[start_id + index] = first_own + count
+            count += 1
+    length = np.int64(0)
+    out_offsets[0] = 0
+    count = 0
+    for index in range(len(leads)):
+        if leads[index] == 0:
             continue
+        at = np.int64(offsets[index])
+        end = length + np.int64(offsets[index + 1]) - at
+        for to in range(length, end):
+            out[to] = words[at + to - length]
+        info = words[at + 1]
+        for number in range(reference_count(info)):
+            to = length + reference_word(info, number)
+            out[to] = new_ids[out[to]]
+        now = np.int64(id_map[start_id + index])
+        if now >= first_own:
+            take_names(own_words, np.int64(own_offsets[now - first_own]), out, length, end)
+        else:
+            take_names(base_words, np.int64(base_starts[now]), out, length, end)
+        length = end
+        count += 1
+        out_offsets[count] = length
+    return count, length
+
+
+@inlined
+def take_names(same, start, out, at, end):  # type: ignore[no-untyped-def]
+    """Replace the names in a record by those of what it has become, which are the same strings.
+
+    same, start  words, and where the record of what it has become begins in them
+    at, end      where the record in ``out`` begins and ends
+    """
+    out[at] = same[start]
+    info = out[at + 1]
+    kind = kind_of(info)
+    stride = np.int64(ELEMENT_WORDS[kind])
+    if stride > 0 and ELEMENT_NAME[kind] >= 0:
         first = HEAD_WORDS + FIXED_WORDS[kind] + ELEMENT_NAME[kind]
-        for word in range(first, np.int64(offsets[index + 1]) - at, stride):
+        for word in range(first, end - at, stride):
             # A declaration, which becomes another record, has no elements.
-            words[at + word] = same[from_word + word] if same[from_word + 1] == info else 0
+            out[at + word] = same[start + word] if same[start + 1] == info else 0
 
 
 @compiled
-def copy_moved(words, offsets, place, first_own, out, out_offsets):  # type: ignore[no-untyped-def]
-    """Copy the records of types that stay, with references to where types are then; returns words.
+def replace_type(  # type: ignore[no-untyped-def]
+    words, offsets, after, type_id, base_type_id, first_own, place, out, out_offsets
+):
+    """Copy all records but those that became one type; returns (types, words) that there are.
 
-    place              int64 (T,): the id that each has then; that of a type of the base, which is
-                       below ``first_own``, for those that do not stay
+    after              int64 (T,): what each type became in dedup
+    type_id            the one to be replaced
+    base_type_id       the base's type in its place
+    place              int64 (T,): out, the id that each has in the copy, or that of the base
     out, out_offsets   uint32: the copies, as ``words`` and ``offsets``
     """
-    length = np.int64(0)
     count = 0
-    for index in range(len(place)):
-        if place[index] < first_own:
+    for index in range(len(after)):
+        if after[index] == type_id:
+            place[index] = base_type_id
+        else:
+            place[index] = first_own + count
+            count += 1
+    length = np.int64(0)
+    out_offsets[0] = 0
+    count = 0
+    for index in range(len(after)):
+        if after[index] == type_id:
             continue
         at = np.int64(offsets[index])
         info = words[at + 1]
@@ -327,7 +309,84 @@ def copy_moved(words, offsets, place, first_own, out, out_offsets):  # type: ign
         length = end
         count += 1
         out_offsets[count] = length
-    return length
+    return count, length
+
+
+@compiled
+def find_gone(  # type: ignore[no-untyped-def]
+    words, offsets, new_ids, after, place, first_own, own_offsets, had_users,
+    was, users, dropped, gone,
+):  # fmt: skip
+    """Compare the types before and after a replacement; returns (types, bytes) there are fewer.
+
+    words, offsets       the T types after it
+    new_ids              uint32: ids after it of the types that ``replace_type`` copied
+    after, place         as in ``replace_type``
+    own_offsets          offsets of the own types before it
+    had_users            int32: how often each of these was referred to by own types
+    was, users, dropped  int32 (T,): scratch: the own type before it that each is, or -1; how often
+                         each is referred to; types that nothing refers to any more
+    gone                 uint8: out, whether each of the own types before it is gone
+    """
+    for index in range(len(was)):
+        was[index] = -1
+        users[index] = 0
+    for own in range(len(gone)):
+        gone[own] = UNSEEN
+    types, size = np.int64(0), np.int64(0)
+    for index in range(len(after)):
+        own = after[index] - first_own
+        if own < 0 or gone[own] != UNSEEN:
+            continue
+        now = place[index] - first_own
+        if now >= 0:
+            now = np.int64(new_ids[now]) - first_own
+        stays = now >= 0 and was[now] < 0
+        gone[own] = not stays
+        if stays:
+            was[now] = own
+        else:
+            types += 1
+            size += 4 * (np.int64(own_offsets[own + 1]) - np.int64(own_offsets[own]))
+    for index in range(len(was)):
+        if was[index] < 0:  # it was one with another
+            types -= 1
+            size -= 4 * (np.int64(offsets[index + 1]) - np.int64(offsets[index]))
+    count_users(words, offsets, first_own, users)
+    count = 0
+    for index in range(len(users)):
+        if users[index] == 0 and was_a_part(words, offsets, had_users, was, index):
+            dropped[count] = index
+            count += 1
+    done = 0
+    while done < count:
+        index = np.int64(dropped[done])
+        done += 1
+        own = np.int64(was[index])
+        gone[own] = 1
+        types += 1
+        size += 4 * (np.int64(own_offsets[own + 1]) - np.int64(own_offsets[own]))
+        at = np.int64(offsets[index])
+        for number in range(reference_count(words[at + 1])):
+            child = reference_at(words, at, number) - first_own
+            if child >= 0:
+                users[child] -= 1
+                if users[child] == 0 and was_a_part(words, offsets, had_users, was, child):
+                    dropped[count] = child
+                    count += 1
+    return types, size
+
+
+@inlined
+def was_a_part(words, offsets, had_users, was, index):  # type: ignore[no-untyped-def]
+    """Whether a type was there only as a part of others: one without a name, referred to.
+
+    had_users, was   as in ``find_gone``
+    index            of the type, after the replacement
+    """
+    at = np.int64(offsets[index])
+    unnamed = words[at] == 0 or kind_of(words[at + 1]) == TYPE_TAG
+    return unnamed and was[index] >= 0 and had_users[was[index]] > 0
 
 
 @compiled
@@ -375,30 +434,3 @@ def count_users(words, offsets, first_own, users):  # type: ignore[no-untyped-de
             child = reference_at(words, at, number) - first_own
             if child >= 0:
                 users[child] += 1
-
-
-@compiled
-def drop_unused(words, offsets, first_own, droppable, users, dropped):  # type: ignore[no-untyped-def]
-    """Drop types that nothing refers to, and what only they refer to; returns how many.
-
-    droppable   uint8 (T,): which types may be dropped
-    users       int32 (T,): how often each is referred to; counted down
-    dropped     int32 (T,): out, the types that were dropped
-    """
-    count = 0
-    for index in range(len(users)):
-        if droppable[index] and users[index] == 0:
-            dropped[count] = index
-            count += 1
-    done = 0
-    while done < count:
-        at = np.int64(offsets[dropped[done]])
-        done += 1
-        for number in range(reference_count(words[at + 1])):
-            child = reference_at(words, at, number) - first_own
-            if child >= 0:
-                users[child] -= 1
-                if users[child] == 0 and droppable[child]:
-                    dropped[count] = child
-                    count += 1
-    return count

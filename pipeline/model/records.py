@@ -156,8 +156,4 @@ class ModuleRecord(NamedTuple):
     build_id: str | None = None
     release: str | None = None
     depends: tuple[str, ...] | None = None
-    kinds_in: Mapping[str, int] | None = None
-    kinds_out: Mapping[str, int] | None = None
-    kind_bytes_in: Mapping[str, int] | None = None
-    kind_bytes_out: Mapping[str, int] | None = None
     failure: Failure | None = None

@@ -15,11 +15,9 @@ import numpy as np
 
 import btf
 from btf.edit.concat import concat_split
-from btf.types.columns import kind_totals
 
 from ..model.base import SharedBase
 from ..model.records import ModuleRecord
-from .kinds import kind_name
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -162,14 +160,3 @@ def rows_of(group: ModuleGroup) -> pa.RecordBatch:
         np.cumsum(counts, out=ends[1:])
         columns.append(pa.ListArray.from_arrays(pa.array(ends), rows, type=field.type))
     return pa.RecordBatch.from_arrays(columns, schema=schema)
-
-
-def kind_counts(types: btf.BTF) -> tuple[dict[str, int], dict[str, int]]:
-    """Count own types of each kind that occurs, and the bytes of their records."""
-    count, size = kind_totals(types)
-    present = np.flatnonzero(count).tolist()
-    names = list(map(kind_name, present))
-    return (
-        dict(zip(names, count[present].tolist(), strict=True)),
-        dict(zip(names, size[present].tolist(), strict=True)),
-    )

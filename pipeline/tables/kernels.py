@@ -7,9 +7,11 @@ from typing import Any
 
 import pyarrow as pa
 
+from btf.types.columns import kind_totals
+
 from .. import __version__
 from ..model.base import IndexedBase
-from .describe import kind_counts
+from .kinds import counts_by_name
 from .schema import COUNTS, TEXT, U64, Column, FinishedKernel, KernelTable
 
 _KINDS = "only kinds that occur, by their BTF name (STRUCT, PTR, …)"
@@ -32,7 +34,7 @@ def _make(kernel: FinishedKernel) -> pa.Table:
 
 
 def _of_base(base: IndexedBase, release: str | None) -> Mapping[str, Any]:
-    types, (kinds, kind_bytes) = base.types, kind_counts(base.types)
+    types, (kinds, kind_bytes) = base.types, counts_by_name(kind_totals(base.types))
     return {
         "release": base.release or release,
         "base_source": base.file.source if base.file is not None else None,
@@ -43,8 +45,8 @@ def _of_base(base: IndexedBase, release: str | None) -> Mapping[str, Any]:
         "base_types": types.type_count,
         "base_type_bytes": types.words.nbytes,
         "base_string_bytes": types.strings.nbytes,
-        "base_types_by_kind": sorted(kinds.items()),
-        "base_bytes_by_kind": sorted(kind_bytes.items()),
+        "base_types_by_kind": kinds,
+        "base_bytes_by_kind": kind_bytes,
     }
 
 

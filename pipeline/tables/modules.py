@@ -8,10 +8,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+import btf
+from btf.types.columns import kind_totals
+
+from ..model.base import SharedBase
 from ..model.records import ERROR_KINDS, Failure, ModuleRecord
+from .kinds import counts_by_name
 from .schema import COUNTS, TEXT, U32, U64, Column, ModuleTable, Objects, Rows
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from .describe import ModuleGroup
 
 _KINDS = "only kinds that occur, by their BTF name (STRUCT, PTR, …)"
@@ -58,21 +65,32 @@ _RESULT = (
     pa.field("path", TEXT, nullable=False),
     *(pa.field(c.name, c.type) for c in _COLUMNS if c.name not in _OF_THE_KERNEL),
 )
+_BY_KIND = ("types_in_by_kind", "bytes_in_by_kind", "types_out_by_kind", "bytes_out_by_kind")
+_OF_RECORD = pa.struct(field for field in _RESULT if field.name not in _BY_KIND)
 _SUMMARIZED = ("module", "status", "input_bytes", "bytes_out", "types_in", "types_out")
 _FAILURE = ("error_kind", "error", "error_section", "error_offset", "error_type_id")
 
 
+def _describe(source: btf.BTF, result: btf.DedupResult, base: SharedBase) -> NDArray[np.int64]:
+    """Totals by kind: of the input types and bytes, and of the output; (4, KIND_COUNT)."""
+    return np.concatenate([kind_totals(source), kind_totals(result.btf)])
+
+
 def _rows(group: ModuleGroup) -> Rows:
-    rows = pa.array([_row(record) for record in group.records], pa.struct(_RESULT))
-    return np.ones(len(rows), np.int64), rows
+    rows = pa.array([_row(record) for record in group.records], _OF_RECORD)
+    columns = {field.name: rows.field(number) for number, field in enumerate(_OF_RECORD)}
+    totals = np.zeros((len(rows), len(_BY_KIND), btf.kinds.KIND_COUNT), np.int64)
+    for number, found in enumerate(group.kept.get("modules", ())):
+        if found is not None:
+            totals[number] = found
+    for number, name in enumerate(_BY_KIND):
+        columns[name] = counts_by_name(totals[:, number])
+    arrays = [columns[field.name] for field in _RESULT]
+    return np.ones(len(rows), np.int64), pa.StructArray.from_arrays(arrays, fields=_RESULT)
 
 
 def _row(record: ModuleRecord) -> dict[str, Any]:
     row = record._asdict()
-    row["types_in_by_kind"] = sorted((record.kinds_in or {}).items())
-    row["bytes_in_by_kind"] = sorted((record.kind_bytes_in or {}).items())
-    row["types_out_by_kind"] = sorted((record.kinds_out or {}).items())
-    row["bytes_out_by_kind"] = sorted((record.kind_bytes_out or {}).items())
     failure = record.failure
     if failure is not None:
         row["error_kind"] = failure.kind
@@ -120,5 +138,6 @@ TABLE = ModuleTable(
     columns=_COLUMNS,
     result=_RESULT,
     rows=_rows,
+    describe=_describe,
     to_arrow=_to_arrow,
 )

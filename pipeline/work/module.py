@@ -262,13 +262,9 @@ def _describe(
     describer: Describer,
 ) -> Mapping[str, Any]:
     """Work out what only tables ask for. Raises BtfError, and leaves ``facts`` as they are then."""
-    from ..tables.describe import kind_counts  # late: `dedup` starts without it
-
     btf.check_name_bytes(result.btf)
     described = describer.describe(source, result)
     facts["output_sha256"] = hashlib.sha256(content).hexdigest()
-    facts["kinds_in"], facts["kind_bytes_in"] = kind_counts(source)
-    facts["kinds_out"], facts["kind_bytes_out"] = kind_counts(result.btf)
     return described
 
 

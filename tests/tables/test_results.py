@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 import zstandard
 
+import btf
 from pipeline.model.errors import OutputError
 from pipeline.model.records import BAD_BTF, DONE, FAILED, Failure, ModuleRecord
 from pipeline.tables.describe import ModuleGroup, rows_of
@@ -23,14 +24,16 @@ from pipeline.tables.slices import ModuleResultRef, ResultRef, ResultsLRU
 CONTEXT = "c" * 64
 MAGIC = b"splitbtf results 3\n"
 RECORDS = [
-    ModuleRecord("m", 1, "m.ko", "/m.ko", DONE, bytes_out=7, kinds_out={"INT": 2}),
+    ModuleRecord("m", 1, "m.ko", "/m.ko", DONE, bytes_out=7),
     ModuleRecord("n", 2, "n.ko", "/n.ko", FAILED, failure=Failure(BAD_BTF, "bad", "types", 4, 1)),
 ]
 ENTRIES = [Entry("k", "m", None, 7, "ab"), Entry("", "n", BAD_BTF, None, None, seconds=1.5)]
 
 
 def rows() -> pa.RecordBatch:
-    return rows_of(ModuleGroup.of_failed(RECORDS))
+    totals = np.zeros((4, btf.kinds.KIND_COUNT), np.int64)
+    totals[2, btf.kinds.INT] = 2
+    return rows_of(ModuleGroup(None, RECORDS, [None, None], {"modules": [totals, None]}))
 
 
 def reopened(packed: bytes) -> Results:
