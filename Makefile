@@ -8,12 +8,13 @@ BIN := $(VENV)/bin
 OLDEST := .venv-oldest
 DEMO := build/demo
 
-.PHONY: help demo test test-quick test-oldest lint oracle bench kernel-proof docs lock wheel clean
+.PHONY: help demo test test-quick test-checked test-oldest lint oracle bench kernel-proof docs lock wheel clean
 
 help:
 	@echo "make demo          deduplicate the demo kernel into $(DEMO) and print what came of it"
 	@echo "make test          the test suite"
 	@echo "make test-quick    what of it is quick, in less than a minute"
+	@echo "make test-checked  the test suite with every index of a compiled function checked"
 	@echo "make test-oldest   a part of it with the oldest versions that are supported"
 	@echo "make lint          ruff, mypy and the order of packages (import-linter)"
 	@echo "make oracle        all golden results and contract seeds, and a walk from input to output"
@@ -35,6 +36,15 @@ test: $(VENV)/.dev
 # For the daily loop, less than a minute: without what is marked slow.
 test-quick: PYTEST_ARGS += -m "not slow" --durations=5
 test-quick: test
+
+# With machine code that checks each index (btf/compiled/compiler/checks.py), everything that does not
+# take long. A violation anywhere, in a worker that was given up too, is in the file at the end.
+VIOLATIONS := $(CURDIR)/build/violations.txt
+test-checked: $(VENV)/.dev
+	@mkdir -p $(dir $(VIOLATIONS)) && rm -f $(VIOLATIONS)
+	SPLITBTF_CHECKED=$(VIOLATIONS) $(BIN)/python -m pytest -n logical --maxprocesses=4 --dist loadfile \
+	    $(CHECKED) $(PYTEST_ARGS)
+	@test ! -e $(VIOLATIONS) || { cat $(VIOLATIONS); exit 1; }
 
 # With the oldest versions that pyproject.toml allows, what depends on them: golden results, contract,
 # compiler, formats, pipeline, queries, object stores, completion, and runs on Ray.

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+from btf.compiled.target import CHECKED
 from support import dumping
 from support.oracles import oracle_libbpf
 from support.paths import DEMO, TESTS
@@ -35,6 +36,8 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     lines = [f"compared with: {', '.join(found) or 'nothing but what is kept here'}"]
     if missing:
         lines.append(f"NOT INSTALLED, so tests that need it are skipped: {', '.join(missing)}")
+    if CHECKED:
+        lines.append(f"every index of compiled functions is checked; violations: {CHECKED}")
     if config.option.markexpr == "not slow":
         lines.append("only what is quick: `make test` runs the rest too")
     return lines

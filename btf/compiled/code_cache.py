@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .target import BUILDS, BUILT_FOR, processor, runs_x86_64_v3
+from .target import BUILDS, BUILT_FOR, CHECKED, processor, runs_x86_64_v3
 
 _PACKAGE = Path(__file__).parent.parent  # btf: where all compiled functions are
 _BUNDLED = _PACKAGE / "machine_code"
@@ -39,7 +39,7 @@ _DIGEST_BYTES = 16
 def _environment() -> bytes:
     """Everything but sources that machine code depends on."""
     versions = [_version(name) for name in ("numba", "llvmlite")]
-    return repr((sys.version, np.__version__, versions, processor())).encode()
+    return repr((sys.version, np.__version__, versions, processor(), bool(CHECKED))).encode()
 
 
 def _version(package: str) -> bytes:
@@ -107,7 +107,7 @@ def cache_folder(module: str = "") -> Path:
 @functools.cache
 def bundled_folder(module: str) -> Path | None:
     """The folder of machine code that came with the package, or None where it cannot be used."""
-    if not _BUNDLED.is_dir() or not runs_x86_64_v3():
+    if CHECKED or not _BUNDLED.is_dir() or not runs_x86_64_v3():
         return None
     return _BUNDLED / f"{BUILDS[0]}-{_sources_digest(module, b'')}"
 

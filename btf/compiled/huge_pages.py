@@ -28,13 +28,16 @@ def power_of_two(at_least: int) -> int:
 def alloc_huge(size: int) -> np.ndarray:
     """Allocate ``size`` bytes of zeros (uint8), on huge pages where the system has them.
 
-    The system hands out memory as it is touched.
+    The system hands out memory as it is touched. Raises MemoryError.
     """
     if not hasattr(mmap, "MADV_HUGEPAGE") or size < _LARGE_PAGE // 4:
         return np.zeros(size, np.uint8)
     # Aligned here, since not every Linux does it.
     pages = -(-size // _LARGE_PAGE) + 1
-    mapped = mmap.mmap(-1, pages * _LARGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    try:
+        mapped = mmap.mmap(-1, pages * _LARGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except (OSError, OverflowError) as error:
+        raise MemoryError(f"{size} bytes: {error}") from error
     with contextlib.suppress(OSError):  # Linux built without them
         mapped.madvise(mmap.MADV_HUGEPAGE)
     memory = np.frombuffer(mapped, np.uint8)

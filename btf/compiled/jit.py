@@ -31,7 +31,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from .code_cache import bundled_folder, cache_folder, read_code, write_code
-from .target import INTERPRETED
+from .target import CHECKED, INTERPRETED
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -86,7 +86,7 @@ class CompiledFunction:
     def _entry(self, key: tuple[Any, ...]) -> _Entry:
         entry = self._entries.get(key)
         if entry is None:
-            entry = self._entries[key] = _Entry(self, key)
+            entry = self._entries[key] = (_CheckedEntry if CHECKED else _Entry)(self, key)
         return entry
 
 
@@ -170,6 +170,7 @@ class _Entry:
             write_code(path, stored)
         line, code = stored.split(b"\n", 1)
         head = json.loads(line)
+        self._checks: dict[str, str] = head.get("checks", {})
         self._results: str | list[str] | None = head["results"]
         one = isinstance(self._results, str)
         self._all_signed = not {"bool", "uint64"} & set(self._results or ())
@@ -185,6 +186,27 @@ class _Entry:
         if self._all_signed:
             return tuple(frame[at:])
         return tuple(_number(kind, frame[at + i]) for i, kind in enumerate(self._results))
+
+
+class _CheckedEntry(_Entry):
+    """Machine code with checks (see ``compiler.checks``): two more results say what failed."""
+
+    def __init__(self, owner: CompiledFunction, key: tuple[Any, ...]) -> None:
+        super().__init__(owner, key)
+        self.result_slots.extend((0, 0))
+
+    def result(self, frame: array[int], at: int) -> Any:
+        code, number = frame[-2:]
+        if code:
+            message = f"{self._checks.get(str(code), f'error {code} of Numba')} {number}"
+            with open(CHECKED, "a") as file:  # noqa: PTH123
+                file.write(message + "\n")
+            raise CheckFailedError(message)
+        return super().result(frame[:-2], at)
+
+
+class CheckFailedError(AssertionError):
+    """A compiled function was about to leave an array, or cut a number off: a bug of ours."""
 
 
 def _number(kind: str, word: int) -> int | bool:

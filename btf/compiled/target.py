@@ -2,6 +2,8 @@
 
 ``NUMBA_DISABLE_JIT=1`` runs the same functions interpreted, for debugging and for the tests.
 ``SPLITBTF_BUILT_FOR`` makes machine code for a level of processors, to be shipped in a wheel.
+``SPLITBTF_CHECKED`` names a file, and has every index, slice, shift and narrowing of a number
+checked: what fails is raised, and noted there. See ``compiler.checks``, and ``make test-checked``.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import functools
 import os
 
 INTERPRETED = os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0")
+CHECKED = os.environ.get("SPLITBTF_CHECKED", "")
 
 BUILDS = ("x86-64-v3",)
 BUILT_FOR = os.environ.get("SPLITBTF_BUILT_FOR", "")

@@ -13,7 +13,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ..compiled.jit import PreparedCall, drop_flattened
-from ..compiled.workspaces import per_thread
+from ..compiled.target import CHECKED
+from ..compiled.workspaces import per_thread, release_workspaces
 from ..errors import BtfError, UnsupportedError
 from ..format.header import kind_words
 from ..format.kinds import HEAD_WORDS
@@ -29,7 +30,7 @@ from .state import (
     MORE_STRINGS,
     REFERENCE_CYCLE,
 )
-from .tables import Scratch, blank_tables, new_scratch
+from .tables import Scratch, blank_tables, cut_to_size, new_scratch
 
 _NO_WORDS, _NO_BYTES = np.zeros(0, np.uint32), np.zeros(0, np.uint8)
 
@@ -48,12 +49,14 @@ class Workspace:
         self._calls: dict[tuple[bool, bool], PreparedCall] = {}
         self._scan = PreparedCall(scan, _NO_WORDS, kind_words(b""), 1, 0, _NO_WORDS)
         self._scratch: Scratch | None = None
+        self._cut: Scratch | None = None  # where indices are checked: as large as a module needs
         self._offsets = np.empty(0, np.uint32)
         self._types = self._words = self._frames = self._text = 0
         # Room for all modules but the largest.
         self._resize(1 << 14, 1 << 18, 1 << 12, 1 << 19)
 
     def _resize(self, types: int = 0, words: int = 0, frames: int = 0, text: int = 0) -> None:
+        """Have more room. After a MemoryError there is none at all: see ``dedup_arrays``."""
         self._types = max(types, self._types)
         self._words = max(words, self._words)
         self._frames = max(frames, self._frames)
@@ -75,6 +78,10 @@ class Workspace:
         if state[CURRENT_EPOCH] > 0xF0000000:
             self._scratch.records[:, EPOCH] = 0
             state[CURRENT_EPOCH] = 0
+        if CHECKED:
+            self._calls.clear()
+            self._cut = cut_to_size(self._scratch, types, words, text)
+            return self._cut
         return self._scratch
 
     def deepen(self) -> None:
@@ -102,7 +109,7 @@ class Workspace:
         found = self._calls.get((added, may_match))
         if found is None:
             found = self._calls[added, may_match] = PreparedCall(
-                passes.dedup_whole, self.index.tables, self._scratch,
+                passes.dedup_whole, self.index.tables, self._cut or self._scratch,
                 _NO_WORDS, _NO_WORDS, _NO_BYTES, added, may_match,
             )  # fmt: skip
         return found
@@ -155,40 +162,47 @@ def dedup_arrays(
              where ``added``
     path     of the input, for messages
 
-    Raises BtfError or UnsupportedError naming the input's type that stopped it.
+    Raises BtfError or UnsupportedError naming the input's type that stopped it. After whatever
+    else is raised, a MemoryError for one, the thread begins its next module with new memory.
     """
     count = len(offsets) - 1
     if index.type_end + count > UNMAPPED - 2:
         raise UnsupportedError("too many types", path, "types")
-    workspace = workspace_for(index)
-    while True:
-        scratch = workspace.reserve(count, len(words), len(strings) + 1)
-        call = workspace.call(added, added and may_match)
-        call.set_argument(2, words)
-        call.set_argument(3, offsets)
-        call.set_argument(4, strings)
-        code, at, kept, length, text, clash = call()
-        if code == DONE:
-            return Kept(
-                scratch.out[:length],
-                scratch.out_offsets[: kept + 1],
-                scratch.own_strings[:text],
-                scratch.new_ids[:count],
-                clash,
-            )
-        if code == MORE_STRINGS:
-            workspace.widen()
-        elif code == MORE_FRAMES:
-            workspace.deepen()
-        else:
-            number = at - index.type_end
-            raise BtfError(
-                _FAULTS[code],
-                path,
-                "types",
-                int(offsets[number]) * 4 if 0 <= number < count else None,
-                number + 1 if added else at,
-            )
+    try:
+        workspace = workspace_for(index)
+        while True:
+            scratch = workspace.reserve(count, len(words), len(strings) + 1)
+            call = workspace.call(added, added and may_match)
+            call.set_argument(2, words)
+            call.set_argument(3, offsets)
+            call.set_argument(4, strings)
+            code, at, kept, length, text, clash = call()
+            if code == DONE:
+                return Kept(
+                    scratch.out[:length],
+                    scratch.out_offsets[: kept + 1],
+                    scratch.own_strings[:text],
+                    scratch.new_ids[:count],
+                    clash,
+                )
+            if code == MORE_STRINGS:
+                workspace.widen()
+            elif code == MORE_FRAMES:
+                workspace.deepen()
+            else:
+                number = at - index.type_end
+                raise BtfError(
+                    _FAULTS[code],
+                    path,
+                    "types",
+                    int(offsets[number]) * 4 if 0 <= number < count else None,
+                    number + 1 if added else at,
+                )
+    except BtfError:
+        raise
+    except BaseException:
+        release_workspaces()
+        raise
 
 
 _FAULTS = {

@@ -124,19 +124,18 @@ def fill_records(records: np.ndarray, starts: np.ndarray) -> None:
     records[: len(starts), CANONICAL] = np.arange(len(starts), dtype=np.uint32)
 
 
-def new_scratch(starts: np.ndarray, types: int, words: int, frames: int, text: int) -> Scratch:
-    """Scratch memory for modules of up to that many types, words of types and bytes of strings.
-
-    starts  of the base's types; frames: F of ``Scratch``
-    """
-    rows = len(starts) + types
+def _layout(
+    base_types: int, types: int, words: int, frames: int, text: int
+) -> dict[str, tuple[Shape, DTypeLike]]:
+    """Shape and dtype of each array of ``Scratch``; see ``new_scratch``."""
+    rows = base_types + types
     frames = max(frames, types)
     slots = power_of_two(2 * types)
     walked = power_of_two(4 * frames)
-    layout: dict[str, tuple[Shape, DTypeLike]] = {
+    return {
         "records": ((rows, RECORD_COLUMNS), np.uint32),
         "hypot_list": (rows, np.uint32),
-        "base_map_undo": (len(starts), np.uint32),
+        "base_map_undo": (base_types, np.uint32),
         "state": (STATE_SLOTS, np.int64),
         "list_slots": (slots, np.uint64),
         "enum_slots": (slots, np.uint64),
@@ -152,7 +151,7 @@ def new_scratch(starts: np.ndarray, types: int, words: int, frames: int, text: i
         "kinds": (types, np.uint8),
         "match_state": (types, np.uint8),
         "signatures": (types, np.uint64),
-        "marks": ((len(starts) >> 6) + 1, np.uint64),
+        "marks": ((base_types >> 6) + 1, np.uint64),
         "aggregates": (types, np.uint32),
         "forwards": (types, np.uint32),
         "pending": (2 * types + 64, np.int64),
@@ -177,7 +176,25 @@ def new_scratch(starts: np.ndarray, types: int, words: int, frames: int, text: i
         "new_ids": (types, np.uint32),
         "out_offsets": (types + 1, np.uint32),
     }
-    scratch = Scratch(**alloc_zeros(layout))
+
+
+def new_scratch(starts: np.ndarray, types: int, words: int, frames: int, text: int) -> Scratch:
+    """Scratch memory for modules of up to that many types, words of types and bytes of strings.
+
+    starts  of the base's types; frames: F of ``Scratch``
+    """
+    scratch = Scratch(**alloc_zeros(_layout(len(starts), types, words, frames, text)))
     fill_records(scratch.records, starts)
     scratch.state[STEPS_PER_TYPE] = ENOUGH_STEPS
     return scratch
+
+
+def cut_to_size(scratch: Scratch, types: int, words: int, text: int) -> Scratch:
+    """Views of ``scratch`` that have just the room that a module needs, so that checks of indices
+    see what leaves it. See ``new_scratch`` for the arguments."""
+    base_types, frames = len(scratch.base_map_undo), len(scratch.frames)
+    layout = _layout(base_types, types, words, frames, text)
+    rows = {
+        name: shape if isinstance(shape, int) else shape[0] for name, (shape, _) in layout.items()
+    }
+    return Scratch(**{name: getattr(scratch, name)[:count] for name, count in rows.items()})

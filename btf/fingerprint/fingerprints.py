@@ -22,6 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..compiled.huge_pages import power_of_two
+from ..compiled.target import CHECKED
 from ..compiled.workspaces import per_thread
 from ..deduplication.index import unknown_kind_error
 from ..errors import WrongBaseError
@@ -208,10 +209,11 @@ class _Job:
 def _work(types: int, references: int) -> Memory:
     """Memory for a graph: that of the one before in this thread where it is large enough."""
     last: tuple[int, int, Memory] | None = getattr(per_thread, "fingerprints", None)
-    if last is not None and last[0] >= types and last[1] >= references:
-        return last[2]
-    types, references = power_of_two(types), power_of_two(references)
-    slots = 2 * types
+    if not CHECKED:  # else no more room than is needed: an index beyond it is noticed
+        if last is not None and last[0] >= types and last[1] >= references:
+            return last[2]
+        types, references = power_of_two(types), power_of_two(references)
+    slots = power_of_two(2 * types)
     work = Memory(
         graph=Graph.of(types, references),
         known=CyclicTypes(

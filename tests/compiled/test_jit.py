@@ -71,7 +71,16 @@ def total_of_part(values, rows, start, stop):  # type: ignore[no-untyped-def]
 
 
 @pytest.mark.parametrize(
-    "start, stop", [(0, 6), (2, 4), (3, 3), (4, 2), (5, 100), (6, 6), (7, 9), (0, 0)]
+    "start, stop",
+    [
+        (0, 6),
+        (2, 4),
+        (3, 3),
+        (4, 2),
+        (6, 6),
+        (0, 0),
+        *([] if target.CHECKED else [(5, 100), (7, 9)]),
+    ],
 )
 def test_parts_of_arrays(start: int, stop: int) -> None:
     values, rows = np.arange(1, 7, dtype=np.uint32), np.zeros((6, 3), np.uint32)

@@ -11,6 +11,7 @@ thirds are the front end: it runs the passes that matter here, and writes as lit
 frontend   the part of Numba's compiler that is used, and how
 lowering   arrays and named tuples in LLVM: plain addresses instead of counted objects
 entry      the function that takes the frame, and the object file
+checks     lowering that has every index checked, for tests
 image      the object file as machine code that needs no loader
 machine    the processor, and loading where it has to be LLVM that does it
 

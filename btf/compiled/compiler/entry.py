@@ -14,6 +14,7 @@ from numba.core import types
 from numba.core.compiler_lock import global_compiler_lock
 from numba.np import numpy_support
 
+from ..target import CHECKED
 from .frontend import Library, dispatcher
 from .image import NoImageError, image_of
 from .lowering import WORD, StructOfArrays, Vector, load_argument, words_of
@@ -44,7 +45,11 @@ def compile_entry(
         library.add_linking_library(compiled.library)
         library.add_ir_module(_entry(context, compiled, args, name))
         code = _emit(context.codegen(), library, name)
-    head = {"results": _result_names(compiled.signature.return_type)}
+    head: dict[str, Any] = {"results": _result_names(compiled.signature.return_type)}
+    if CHECKED:
+        head["checks"] = {
+            code: text for part in library.reached() for code, text in part.checks.items()
+        }
     try:
         image, start, imports = image_of(code, name)
     except NoImageError:
@@ -111,7 +116,7 @@ def _entry(context: Any, compiled: Any, args: Any, name: str) -> Any:
         context.call_conv.get_function_type(compiled.fndesc.restype, compiled.fndesc.argtypes),
         compiled.fndesc.llvm_func_name,
     )
-    _, result = context.call_conv.call_function(
+    status, result = context.call_conv.call_function(
         builder, called, compiled.fndesc.restype, compiled.fndesc.argtypes, values
     )
     result_type = compiled.signature.return_type
@@ -127,6 +132,12 @@ def _entry(context: Any, compiled: Any, args: Any, name: str) -> Any:
         else:
             item = context.cast(builder, item, part, types.int64)
         builder.store(item, builder.gep(frame, [WORD(position + i)]))
+    if CHECKED:  # two more words: the check that failed, or 0, and the number that was wrong
+        at = position + len(results)
+        code = builder.zext(status.code, WORD)
+        builder.store(code, builder.gep(frame, [WORD(at)]))
+        number = builder.ptrtoint(status.excinfoptr, WORD)
+        builder.store(number, builder.gep(frame, [WORD(at + 1)]))
     builder.ret_void()
     return module
 

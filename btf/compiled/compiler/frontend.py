@@ -36,7 +36,8 @@ from numba.core import (
 from numba.core.registry import CPUTarget
 from numba.core.typing import templates
 
-from . import lowering
+from ..target import CHECKED
+from . import checks, lowering
 from .machine import target_machine
 
 
@@ -46,6 +47,7 @@ class Library(codegen.CodeLibrary):
     def __init__(self, owner: Any, name: str) -> None:
         super().__init__(owner, name)
         self.texts: list[str] = []
+        self.checks: dict[int, str] = {}  # see ``checks``
         self.called: list[Library] = []
 
     def add_linking_library(self, library: Library) -> None:
@@ -216,7 +218,7 @@ class _Lowering(typed_passes.NativeLowering):
 
     @property
     def lowering_class(self) -> Any:
-        return lowering.Lower
+        return checks.CheckedLower if CHECKED else lowering.Lower
 
 
 class _Compiler(compiler.CompilerBase):

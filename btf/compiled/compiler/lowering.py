@@ -215,13 +215,19 @@ class Lower(lowering.Lower):
         for i, (part, part_type) in enumerate(zip(indices, index_types, strict=True)):
             wide = types.intp if part_type.signed else types.uintp
             part = self.context.cast(self.builder, part, part_type, wide)
+            self.note_index(array_type, array, i, part)
             position = part if position is None else self.builder.add(position, part)
             if i + 1 < len(indices):
                 extent = self._extent(array_type, array, i + 1)
                 position = self.builder.mul(position, extent)
         return self.builder.gep(data_of(self.builder, array_type, array), [position])
 
+    def note_index(self, array_type: Any, array: Any, axis: int, index: Any) -> None:
+        """Called with each index before it is used: ``checks`` has it checked."""
+
     def _extent(self, array_type: Any, array: Any, axis: int) -> Any:
+        if isinstance(array_type, Vector) and axis == 0:
+            return self.builder.extract_value(array, _VECTOR_LENGTH)
         if isinstance(array_type, Vector):
             return WORD(array_type.row[axis - 1])
         return self.builder.extract_value(array, [_ARRAY_SHAPE, axis])
