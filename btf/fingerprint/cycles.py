@@ -44,7 +44,7 @@ from .hashing import (
     finish,
     start,
 )
-from .refine import refine
+from .refine import colours_differ, refine
 from .state import State, child_of, degree_of, label_of, value_of
 
 # What ``fingerprint_types`` is to do, see there, and what it returns.
@@ -258,18 +258,20 @@ def _refine_component(state, base, p, c):  # type: ignore[no-untyped-def]
         state.work.nodes[i] = v
         state.work.local[v] = i
     _load(state, base, p, c, count)
-    found = refine(p, count)
-    if found == count:
-        return count
-    # The colours are canonical where every node is a class: once more with one type for each.
-    for i in range(count):
-        v = graph.members[first + i]
-        state.work.local[v] = p.class_of[state.work.local[v]]
-    for i in range(count):
-        v = graph.members[first + i]
-        state.work.nodes[state.work.local[v]] = v
-    _load(state, base, p, c, found)
-    refine(p, found)
+    found = refine(p, count, False)
+    if found < count:
+        # The colours are canonical where every node is a class: once more with one type for each.
+        for i in range(count):
+            v = graph.members[first + i]
+            state.work.local[v] = p.class_of[state.work.local[v]]
+        for i in range(count):
+            v = graph.members[first + i]
+            state.work.nodes[state.work.local[v]] = v
+        _load(state, base, p, c, found)
+        refine(p, found, False)
+    if not colours_differ(p, found):
+        _load(state, base, p, c, found)
+        refine(p, found, True)
     return found
 
 
@@ -356,7 +358,7 @@ def _refine_all(state, base):  # type: ignore[no-untyped-def]
         state.work.local[v] = v
         state.work.graph.component[v] = 0
     _load(state, base, state.work.partition, np.int64(0), state.types)
-    return refine(state.work.partition, state.types)
+    return refine(state.work.partition, state.types, False)
 
 
 @compiled

@@ -143,12 +143,15 @@ def _recolour(p, number, first, size, a, b, changed):  # type: ignore[no-untyped
 
 
 @compiled
-def _part_colour(a, b, sum_a, sum_b):  # type: ignore[no-untyped-def]
-    """Colour of the part with the sum (sum_a, sum_b) that leaves a class of colour (a, b)."""
+def _part_colour(a, b, sum_a, sum_b, salt):  # type: ignore[no-untyped-def]
+    """Colour of the part with the sum (sum_a, sum_b) that leaves a class of colour (a, b); with
+    the ``salt`` (int64), unless that is 0."""
     x, y = start(COLOUR, a)
     x, y = absorb(x, y, b)
     x, y = absorb(x, y, sum_a)
     x, y = absorb(x, y, sum_b)
+    if salt:
+        x, y = absorb(x, y, np.uint64(salt))
     return finish(x, y)
 
 
@@ -185,12 +188,23 @@ def _touch(p, rounds, changed):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def refine(p, nodes):  # type: ignore[no-untyped-def]
+def colours_differ(p, nodes):  # type: ignore[no-untyped-def]
+    """Whether each of ``nodes`` nodes has a colour of its own. Overwrites ``order``."""
+    for v in range(nodes):
+        p.order[v] = v
+    return _sort_into_groups(p, p.colours, 0, nodes) == nodes
+
+
+@compiled
+def refine(p, nodes, salted):  # type: ignore[no-untyped-def]
     """Split classes until nothing tells nodes of one class apart; returns the number of classes.
 
-    p      its colours are labels, ``in_first`` and ``in_edges`` are filled; nodes that share a
-           label must have as many references, at the same places in their records
-    nodes  how many there are
+    p       its colours are labels, ``in_first`` and ``in_edges`` are filled; nodes that share a
+            label must have as many references, at the same places in their records
+    nodes   how many there are
+    salted  whether the colour of a part depends on the round too. Else parts that leave one class
+            in different rounds, which keeps its colour meanwhile, can get one and the same; they
+            rarely do, and colours are stored
     """
     for v in range(nodes):
         p.order[v] = v
@@ -205,6 +219,7 @@ def refine(p, nodes):  # type: ignore[no-untyped-def]
     rounds = 0
     while changed > 0:
         rounds += 1
+        salt = rounds if salted else 0
         touched = _touch(p, rounds, changed)
         changed = 0
         for i in range(touched):
@@ -233,14 +248,14 @@ def refine(p, nodes):  # type: ignore[no-untyped-def]
                 if group == kept:
                     p.classes[c, 0], p.classes[c, 1] = at, size
                 else:
-                    a, b = _part_colour(old_a, old_b, p.sums[v, 0], p.sums[v, 1])
+                    a, b = _part_colour(old_a, old_b, p.sums[v, 0], p.sums[v, 1], salt)
                     changed = _recolour(p, found, at, size, a, b, changed)
                     found += 1
                 at += size
             if kept < 0:
                 p.classes[c, 0], p.classes[c, 1] = at, rest
             elif rest > 0:
-                a, b = _part_colour(old_a, old_b, np.uint64(0), np.uint64(0))
+                a, b = _part_colour(old_a, old_b, np.uint64(0), np.uint64(0), salt)
                 changed = _recolour(p, found, at, rest, a, b, changed)
                 found += 1
     return found

@@ -6,6 +6,7 @@ the files together, so its fingerprints must be the same function of a type in e
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from pathlib import Path
 
@@ -143,6 +144,20 @@ PINNED = [
     "dfe75bdadce0a652725718a4cf335925",
     "07c62c0b4df1b2a323329251306bb4df",
 ]
+
+
+@pytest.mark.parametrize("count", [20, 50, 96])
+def test_no_two_types_of_a_circle_share_one(count: int) -> None:
+    """A circle of prototypes, all of one label: classes are split many times, and what leaves one
+    class in different rounds must not get one colour."""
+    for seed in range(8):
+        roll, w = random.Random(seed), bw.Writer()
+        for number in range(count):
+            before = number or count
+            w.func_proto(before, [("", before if roll.random() < 0.5 else 0)])
+        found = {("x", i): value for i, value in enumerate(plain(w.to_bytes())) if i}
+        expected = naive_classes.classes({"x": naive_btf.parse(w.to_bytes())})
+        assert naive_classes.same_partition(expected, found), seed
 
 
 def test_byte_order_ids_strings_and_company_do_not_count() -> None:

@@ -15,7 +15,6 @@ the map.
 from __future__ import annotations
 
 import functools
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -77,8 +76,11 @@ def walk(
     Raises NotTheSame.
     """
     found = _Walk(output)
+    if not strict:
+        inputs = list(inputs)
+        found.ambiguous = _ambiguous_names([source for source, _ in inputs], output)
     for source, id_map in inputs:
-        found.follow(source, list(id_map), added, strict)
+        found.follow(source, list(id_map), added)
     found.finish()
     return found.walked
 
@@ -89,9 +91,10 @@ class _Walk:
         self.types = output.all_types()
         self.text = functools.cache(output.text)
         self.reached = bytearray(output.end_id)
+        self.ambiguous: set[tuple[int, bytes]] = set()
         self.walked = Walked()
 
-    def follow(self, source: Btf, id_map: list[int], added: bool, strict: bool) -> None:
+    def follow(self, source: Btf, id_map: list[int], added: bool) -> None:
         """Compare every own type of an input with what the map says it has become."""
         unchanged = 1 if added else source.start_id
         below = (self.output.start_id, self.output.start_str, self.output.order)
@@ -102,7 +105,6 @@ class _Walk:
         if not added and below != (source.start_id, source.start_str, source.order):
             raise NotTheSame("the output has another base or byte order than the input")
         types, text = source.all_types(), functools.cache(source.text)
-        ambiguous = set() if strict else self._defined_twice() & _declared_names(source)
         pairs = list(enumerate(id_map))[source.start_id :]
         for _, new_id in pairs:
             if not 0 < new_id < len(self.types):
@@ -113,7 +115,7 @@ class _Walk:
         while pairs:
             old_id, new_id = pairs.pop()
             old, new = types[old_id], self.types[new_id]
-            doubtful = _declared(old, text(old[0])) in ambiguous
+            doubtful = _declared(old, text(old[0])) in self.ambiguous
             try:
                 if not self._same_declaration(old, text, new):
                     continue
@@ -121,7 +123,7 @@ class _Walk:
                 in_base = new_id < self.output.start_id and new_id != id_map[old_id]
                 if in_base and _is_declaration_of(new, self.text(new[0]), old, text(old[0])):
                     self.walked.undeclared += 1
-                elif doubtful and _declared(new, self.text(new[0])) in ambiguous:
+                elif doubtful and _declared(new, self.text(new[0])) in self.ambiguous:
                     self.walked.ambiguous += 1
                 else:
                     kind = KIND_NAMES[kind_of(old)]
@@ -145,15 +147,10 @@ class _Walk:
         if 0 in (own := self.reached[start:]):
             raise NotTheSame(f"[{start + own.index(0)}] comes from no type of an input")
 
-    def _defined_twice(self) -> set[tuple[int, bytes]]:
-        """What the output has several definitions of."""
-        keys = (_declared(t, self.text(t[0])) for t in self.types if _is_definition(t))
-        return {key for key, count in Counter(keys).items() if count > 1 and key is not None}
-
     def _same_declaration(self, old: Words, text: Text, new: Words) -> bool:
         """Compare two types but for their references. False if there are none to compare, since a
         declaration has become a definition. Raises NotTheSame."""
-        if old[1] == new[1]:
+        if old[1] == new[1] and (vlen_of(old) or kind_of(old) not in ANY_ENUM):
             texts, _, others = _positions(old[1])
             for word in texts:
                 if text(old[word]) != self.text(new[word]):
@@ -179,10 +176,34 @@ def _declared(t: Words, name: bytes) -> tuple[int, bytes] | None:
     return (ENUM if kind in ANY_ENUM else kind, name) if name and kind in DECLARABLE else None
 
 
-def _declared_names(source: Btf) -> set[tuple[int, bytes]]:
-    """What is only declared by some type of an input or of its base."""
-    keys = (_declared(t, source.text(t[0])) for t in source.all_types() if not _is_definition(t))
-    return {key for key in keys if key is not None}
+def _ambiguous_names(inputs: Sequence[Btf], output: Btf) -> set[tuple[int, bytes]]:
+    """Names that are declared, and have definitions of more than one shape, or several that were
+    not merged."""
+    shapes: dict[tuple[int, bytes], tuple[object, ...]] = {}
+    declared, found = set(), set()
+    for source in [*inputs, output]:
+        defined = set()
+        for t in source.all_types():
+            key = _declared(t, source.text(t[0]))
+            if key is not None and not _is_definition(t):
+                declared.add(key)
+            elif key is not None:
+                shape = _shape(source, t)
+                if shapes.setdefault(key, shape) != shape or (source is output and key in defined):
+                    found.add(key)
+                defined.add(key)
+    return found & declared
+
+
+def _shape(source: Btf, t: Words) -> tuple[object, ...]:
+    """A definition by itself: its words but for references, names as text."""
+    texts, references, _ = _positions(t[1])
+    shape: list[object] = list(t)
+    for word in texts:
+        shape[word] = source.text(t[word])
+    for word in references:
+        shape[word] = 0
+    return tuple(shape)
 
 
 def _is_definition(t: Words) -> bool:
