@@ -8,8 +8,6 @@ could be done; 130 interrupted. Commands import what they need when they run: ``
 from __future__ import annotations
 
 import argparse
-import io
-import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -28,11 +26,13 @@ from . import (
     merge,
     query,
     run,
+    verify,
 )
+from .streams import OUTPUT, open_streams
 from .text import complain
 
 NOTHING_DONE, INTERRUPTED = 2, 130
-COMMANDS = (run, dedup, merge, dump, fetch, find, explain, query, layers, help)
+COMMANDS = (run, dedup, merge, dump, fetch, find, explain, query, layers, verify, help)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -60,28 +60,34 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
-    if isinstance(sys.stdout, io.TextIOWrapper):  # whose encoding may not have all characters
-        sys.stdout.reconfigure(errors="backslashreplace")
-    options = parser().parse_args(arguments)
     from pipeline.model.errors import CommandError, InternalError, QueryError
 
+    open_streams()
     try:
-        code: int = options.command(options)
-        sys.stdout.flush()
-        return code
+        return _run(arguments)
     except CommandError as error:
         several = isinstance(error, QueryError)  # DuckDB points into the query, below it
         complain(*(str(error).split("\n") if several else [str(error)]))
-        return NOTHING_DONE
     except InternalError as error:  # ends with a traceback
         complain(*str(error).split("\n"), "This is a bug in splitbtf. Please report it.")
-        return NOTHING_DONE
     except KeyboardInterrupt:
         complain("interrupted")
         return INTERRUPTED
-    except BrokenPipeError:  # the reader of our output is gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return NOTHING_DONE
+    except OSError as error:
+        if isinstance(error, BrokenPipeError) and error.filename == OUTPUT:
+            return 0  # whoever read our output has seen enough
+        where = f"cannot write {OUTPUT}" if error.filename == OUTPUT else error.filename
+        complain(f"{where}: {error.strerror}" if where else str(error))
+    return NOTHING_DONE
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    try:
+        options = parser().parse_args(arguments)
+        code: int = options.command(options)
+        return code
+    finally:
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":

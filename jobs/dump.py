@@ -46,7 +46,6 @@ def main(options: argparse.Namespace) -> int:
     if options.asserts and options.format != "c":
         options.parser.error("--asserts needs --format c")
     from pipeline.dump import dump_file
-    from pipeline.model.errors import OutputError
 
     chunks = dump_file(
         options.file,
@@ -55,14 +54,6 @@ def main(options: argparse.Namespace) -> int:
         asserts=options.asserts,
         announce=Reporter().announce,
     )
-    try:
-        for chunk in chunks:
-            left = memoryview(chunk.encode())
-            while left:  # where PYTHONUNBUFFERED is set, only part may be written at once
-                left = left[sys.stdout.buffer.write(left) :]
-        sys.stdout.buffer.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise OutputError(f"cannot write standard output: {error.strerror}") from error
+    for chunk in chunks:
+        sys.stdout.buffer.write(chunk.encode())
     return 0

@@ -151,12 +151,16 @@ def _kernel_lines(kernel: KernelReport, out: str) -> list[str]:
     summary = kernel.summary
     lines = summary_lines(summary)
     if not kernel.worked:
-        lines[0] = f"{kernel.kernel}: {lines[0]} before, nothing has changed"
+        now = "nothing has changed" if not kernel.mended else "put together again"
+        lines[0] = f"{kernel.kernel}: {lines[0]} before, {now}"
     elif kernel.worked < summary.modules:
         lines[0] = f"{kernel.kernel}: {lines[0]}, {kernel.worked:,} of them now"
     else:
         rate = summary.bytes_in / max(kernel.work_seconds, 1e-9)
         lines[0] = f"{kernel.kernel}: {lines[0]} in {kernel.work_seconds:.2f} s ({size(rate)}/s)"
+    if kernel.mended:
+        more = f" and {len(kernel.mended) - 1:,} more" if len(kernel.mended) > 1 else ""
+        lines.append(f"  mended: {kernel.mended[0]}{more}, not as written before")
     lines.append(f"  split BTF: {out}/{kernel.btf_folder}/")
     lines.append(f"  tables:    {out}/tables/*/kernel={kernel.kernel}/")
     return lines
@@ -172,6 +176,7 @@ def _as_json(report: RunReport) -> dict[str, Any]:
                 **kernel.summary.as_json(),
                 "read": kernel.read,
                 "worked": kernel.worked,
+                "mended": list(kernel.mended),
                 "index_seconds": round(kernel.index_seconds, 6),
                 "work_seconds": round(kernel.work_seconds, 6),
                 "tables_seconds": round(kernel.tables_seconds, 6),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor as Pool
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from . import __version__
@@ -16,16 +17,15 @@ from .model.base import IndexedBase
 from .model.errors import OutputError
 from .model.options import KernelContext, RunOptions
 from .model.records import KernelInput
-from .model.summary import WorkSummary, restored
+from .model.summary import WorkSummary
 from .plan import Plan, base_memory
 from .store.assemble import KernelTables
 from .store.input_cache import Memory, inputs_digest
+from .store.manifest import Manifest
 from .store.output import (
-    Manifest,
     OutputFolder,
     OutputStage,
     btf_folder,
-    manifest_facts,
     version_name,
 )
 
@@ -38,6 +38,7 @@ class KernelReport:
 
     read    inputs that were read
     worked  inputs that were worked on; the results of the others were there already
+    mended  committed files that were not as they had been written
     """
 
     kernel: str
@@ -46,14 +47,10 @@ class KernelReport:
     btf_folder: str
     read: int = 0
     worked: int = 0
+    mended: tuple[str, ...] = ()
     index_seconds: float = 0.0
     work_seconds: float = 0.0
     tables_seconds: float = 0.0
-
-    @property
-    def unchanged(self) -> bool:
-        """Whether there was nothing to do."""
-        return not self.worked
 
 
 @dataclass(slots=True)
@@ -104,8 +101,8 @@ class KernelWork:
 def commit_unchanged(run: RunContext, plan: Plan) -> None:
     """Say in the table ``runs`` that there was nothing to do."""
     manifest = plan.manifest
-    assert manifest is not None
-    summary = restored(manifest.summary)
+    assert manifest is not None and manifest.summary is not None
+    summary = manifest.summary
     facts = {"read": len(plan.read), "worked": 0, "reused": summary.modules}
     memory = plan.inputs.to_memory(
         base=plan.base,
@@ -135,11 +132,12 @@ def commit_kernel(run: RunContext, work: KernelWork, tables: KernelTables) -> No
         base_sha256 = digests["vmlinux"] = base.sha256
         files["vmlinux.btf"] = len(base.content)
     version = version_name(base_sha256, digests)
-    if not out.has_version(kernel.name, files, version):
+    is_there = out.has_version(kernel.name, files, digests, version)
+    if not is_there:
         _fill(out, work.stage, found.origins, digests)
         if base is not None:
             out.write(f"{work.stage.btf}/vmlinux.btf", base.content)
-    folder = out.promote_stage(work.stage, files, version)
+    folder = out.promote_stage(work.stage, files, version, replace=not is_there)
     parts |= tables.finish_kernel(parts, folder, summary)
     ordered = {name: parts[name] for name in all_tables() if name in parts}
     manifest = Manifest(
@@ -151,7 +149,7 @@ def commit_kernel(run: RunContext, work: KernelWork, tables: KernelTables) -> No
         btf_files=len(files),
         btf_bytes=sum(files.values()),
         tables=ordered,
-        summary=asdict(summary),
+        summary=summary,
     )
     index_seconds = base.index_seconds if base is not None else 0.0
     row = {
@@ -172,6 +170,7 @@ def commit_kernel(run: RunContext, work: KernelWork, tables: KernelTables) -> No
         summary,
         read=len(work.read),
         worked=work.worked,
+        mended=tuple(fault.path for fault in work.plan.faults),
         index_seconds=index_seconds,
         work_seconds=work.stats.work_seconds,
         tables_seconds=row["tables_seconds"],
@@ -228,8 +227,12 @@ def _with_run(
 
     out, name = run.out, manifest.kernel
     earlier = out.manifests.get(name)
-    parts: Sequence[Any] = earlier.tables.get("runs", ()) if earlier is not None else ()
-    files = [out.storage.open(part.path) for part in parts]
+    files = []
+    for part in earlier.tables.get("runs", ()) if earlier is not None else ():
+        with contextlib.suppress(FileNotFoundError):
+            content = out.storage.read(part.path)
+            if hashlib.sha256(content).hexdigest() == part.sha256:
+                files.append(content)
     row = {**run.run_row(), "modules": summary.modules, "failed": summary.failed, **facts}
     part = out.table(name, "runs", with_earlier_runs(files, row))
     return replace(manifest, tables={**manifest.tables, "runs": (part,)})
@@ -250,7 +253,7 @@ def _publish(
         KernelReport(
             kernel=manifest.kernel,
             summary=summary,
-            tables=manifest_facts(manifest),
+            tables=manifest.table_paths(),
             btf_folder=(
                 btf_folder(manifest.kernel) if storage.local is not None else manifest.btf_folder
             ),

@@ -8,11 +8,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 
+from .files.storage import cannot_read
 from .model.base import IndexedBase
 from .model.options import KernelContext, RunOptions
 from .model.program import program_sha256
 from .model.records import UNREADABLE, KernelInput, ModuleInput
 from .store.cached_results import is_valid
+from .store.check import Fault, check_kernel
 from .store.input_cache import BaseMemory, Inputs, StatSignature, inputs_digest, read_memory, reason
 from .store.output import OutputFolder
 from .tables.results import Entry
@@ -51,12 +53,22 @@ class Plan:
         self.inputs = Inputs(kernel, self.memory, signatures)
         self.base: BaseMemory | None = None
         self.read: set[str] = set()  # paths
+        self.faults: tuple[Fault, ...] = ()  # in what is committed
+        self._storage = out.storage
         self._options = options
 
     def is_unchanged(self) -> bool:
-        """Whether what is committed is what would come of the inputs."""
+        """Whether what is committed is what would come of the inputs, and is there as it was
+        written. Raises OutputError."""
+        if self.manifest is not None:
+            here = self._storage.local is not None  # elsewhere it would all be sent here
+            try:
+                checked = check_kernel(self._storage, self.manifest, contents=here)
+            except OSError as error:
+                raise cannot_read(self._storage.place, error) from error
+            self.faults = checked.faults
         self.base = base = self.inputs.base(self.kernel)
-        if self.manifest is None or base is None:
+        if self.manifest is None or self.manifest.summary is None or base is None or self.faults:
             return False
         known = set(self.inputs.digests)
         self.inputs.read_what_changed(self.kernel.modules)

@@ -25,7 +25,8 @@ from btf.layers.shared import SharedLayer, share
 from ..files.remote import is_uri
 from ..files.storage import Stored, open_storage, publish_folder
 from ..model.errors import OutputError, SourceError
-from ..store.output import Manifest, read_table
+from ..store.manifest import Manifest
+from ..store.output import read_table
 from .query import check_kernel, committed_kernels
 
 FORMAT = 1

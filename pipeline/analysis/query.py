@@ -6,6 +6,8 @@ queries only read, and DuckDB may open no other file than the parts that the man
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
@@ -13,11 +15,14 @@ from typing import TYPE_CHECKING, Any, Self
 from ..files.remote import RemoteFolder
 from ..files.storage import Storage, open_storage
 from ..model.errors import OutputError, QueryError
-from ..store.output import Manifest, read_manifests
+from ..store.manifest import Manifest, no_kernel
+from ..store.output import read_manifests
 
 if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
+
+    from ..tables.parquet import Part
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +41,7 @@ def committed_kernels(out: str) -> list[Manifest]:
     """The manifests of an output folder. Raises OutputError when there is no kernel in it."""
     manifests = read_manifests(out)
     if not manifests:
-        raise OutputError(
-            f"{out}: no kernel there; `splitbtf run -o {out}` puts some into this folder"
-        )
+        raise no_kernel(out)
     return list(manifests)
 
 
@@ -60,16 +63,26 @@ class Tables:
         manifests = committed_kernels(out)
         self.kernels = sorted(manifest.kernel for manifest in manifests)
         self._connection = duckdb.connect()
+        self._spilled = tempfile.TemporaryDirectory(prefix="splitbtf-query-")
         try:
             self._make_views(open_storage(out), manifests)
         except (OSError, duckdb.Error) as error:
+            self.close()
             raise OutputError(f"cannot read the tables in {out}: {error}") from error
+        except BaseException:
+            self.close()
+            raise
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the database, whose temporary files go with it."""
         self._connection.close()
+        self._spilled.cleanup()
 
     def ask(self, sql: str, values: Sequence[Any] = ()) -> QueryResult:
         """The answer to one query. Raises QueryError, also where it would write something."""
@@ -104,7 +117,7 @@ class Tables:
             for manifest in manifests:
                 parts = manifest.tables.get(table.name, ())
                 if parts:
-                    rows = self._source(storage, [part.path for part in parts], paths)
+                    rows = self._source(storage, parts, paths)
                     selects.append(f"SELECT {_quoted(manifest.kernel)} AS kernel, * FROM {rows}")
             if not selects:  # of kernels that an older version wrote
                 columns = (f"NULL::{sql_type(c.type)} AS {c.name}" for c in table.columns)
@@ -112,24 +125,34 @@ class Tables:
             view = " UNION ALL BY NAME ".join(selects)
             self._connection.execute(f"CREATE VIEW {table.name} AS {view}")
         for setting in (
+            f"temp_directory = {_quoted(self._spilled.name)}",
             f"allowed_paths = [{', '.join(map(_quoted, paths))}]",
             "enable_external_access = false",
             "python_enable_replacements = false",
             "TimeZone = 'UTC'",
             "autoinstall_known_extensions = false",
+            "autoload_known_extensions = false",
             "lock_configuration = true",
         ):
             self._connection.execute(f"SET {setting}")
 
-    def _source(self, storage: Storage, parts: Sequence[str], paths: list[str]) -> str:
+    def _source(self, storage: Storage, parts: Sequence[Part], paths: list[str]) -> str:
         """Parts in SQL, of which there must be one; those of this machine are added to ``paths``,
         which DuckDB may open."""
         if isinstance(storage, RemoteFolder):
             name = f"part_{self._registered}"
             self._registered += 1
-            self._connection.register(name, storage.dataset(parts))
+            self._connection.register(name, storage.dataset([part.path for part in parts]))
             return name
-        here = [f"{storage.local}/{path}" for path in parts]
+        folder = os.path.dirname(parts[0].path)
+        sizes = storage.sizes(folder)  # of files: no links, which DuckDB would follow
+        for part in parts:
+            if sizes.get(os.path.basename(part.path)) != part.bytes:
+                raise OutputError(
+                    f"{storage.place}/{part.path} is not there, or not as it was written; "
+                    f"`splitbtf verify {storage.place}` tells more"
+                )
+        here = [f"{storage.local}/{part.path}" for part in parts]
         paths += here
         return f"read_parquet([{', '.join(map(_quoted, here))}], hive_partitioning = false)"
 

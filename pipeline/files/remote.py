@@ -319,6 +319,8 @@ class RemoteFolder:
         pass
 
     def _at(self, path: str) -> str:
+        if ".." in path.split("/"):
+            raise OSError(errno.EINVAL, "not a path below this folder", f"{self.place}/{path}")
         return f"{self._root}/{path}" if path else self._root
 
     def _errors(self, path: str) -> contextlib.AbstractContextManager[None]:

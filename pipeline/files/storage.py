@@ -19,14 +19,16 @@ import fcntl
 import mmap
 import os
 import shutil
+import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
 
 from ..model.errors import OutputError
 from .remote import RemoteFolder, is_uri, open_remote
+
+NO_FILE = -1  # instead of a size
 
 
 class Storage(Protocol):
@@ -68,7 +70,8 @@ class Storage(Protocol):
         """The file for pyarrow to read."""
 
     def sizes(self, folder: str) -> dict[str, int]:
-        """Files below a folder, by their path relative to it. Empty if there is no folder."""
+        """Sizes of what is below a folder, by its path relative to it; NO_FILE for links, pipes and
+        the like, which cannot be read here. Empty if there is no folder."""
 
     def folders(self, folder: str) -> list[str]:
         """Names of the folders in a folder."""
@@ -131,6 +134,12 @@ def open_stored(path: str) -> Any:
     return open_remote(path) if is_uri(path) else open(path, "rb")  # noqa: PTH123
 
 
+def cannot_read(where: object, error: OSError) -> OutputError:
+    """The message for a folder or file of an output that cannot be read."""
+    which = f"{error.filename} is " if error.errno == errno.ELOOP else ""
+    return OutputError(f"cannot read {where}: {which}{error.strerror or error}")
+
+
 def write_all(descriptor: int, data: bytes | memoryview | mmap.mmap) -> None:
     """Write all of ``data``: the system may take only a part at a time. Raises OSError."""
     view = memoryview(data)
@@ -169,15 +178,22 @@ def publish_folder(path: str) -> Iterator[LocalFolder]:
 
 
 class LocalFolder:
-    """A folder of this machine, or one that is mounted here."""
+    """A folder of this machine, or one that is mounted here.
+
+    Its user may name a link to it. Below it no link is followed, neither on the way to a file nor
+    to its content, and no path leads out of it: every step is an open relative to the one before,
+    so that nobody can put a link there meanwhile.
+    """
 
     def __init__(self, path: str) -> None:
         self.place = path
         self.local = os.path.abspath(path)
 
     def lock(self) -> Callable[[], None]:
-        os.makedirs(self.local, exist_ok=True)
-        lock = os.open(f"{self.local}/.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        with self._within("", make=True) as folder, self._naming(".lock"):
+            lock = os.open(
+                ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644, dir_fd=folder
+            )
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BaseException:
@@ -186,36 +202,44 @@ class LocalFolder:
         return lambda: os.close(lock)
 
     def write(self, path: str, data: bytes | memoryview) -> None:
-        target = f"{self.local}/{path}"
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        try:
-            descriptor = os.open(target, flags, 0o666)
-        except FileExistsError:
-            os.unlink(target)
-            descriptor = os.open(target, flags, 0o666)
-        _fill(descriptor, target, data, durable=False)
+        with self._beside(path) as (folder, name):
+            try:
+                descriptor = os.open(name, _NEW, 0o666, dir_fd=folder)
+            except FileExistsError:
+                os.unlink(name, dir_fd=folder)
+                descriptor = os.open(name, _NEW, 0o666, dir_fd=folder)
+            _fill(descriptor, data, durable=False)
 
-    def publish(self, path: str, data: bytes, *, durable: bool = True) -> None:
-        target = f"{self.local}/{path}"
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-        with _replacing(target, f"{target}.{os.getpid()}.tmp") as temporary:
-            _fill(os.open(temporary, flags, 0o666), temporary, data, durable)
-        if durable:
-            self.sync(os.path.dirname(path))
+    def publish(self, path: str, data: bytes | mmap.mmap, *, durable: bool = True) -> None:
+        with self._beside(path) as (folder, name):
+            temporary = f"{name}.{os.getpid()}.tmp"
+            with _replacing(folder, name, temporary):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(temporary, dir_fd=folder)  # of a process that was killed
+                _fill(os.open(temporary, _NEW, 0o666, dir_fd=folder), data, durable)
+            if durable:
+                os.fsync(folder)
 
     def upload(self, source: str, path: str) -> None:
-        target = f"{self.local}/{path}"
-        try:
-            os.replace(source, target)
-        except OSError as error:
-            if error.errno != errno.EXDEV:
-                raise
-            with _replacing(target, f"{target}.tmp") as temporary:
-                shutil.copyfile(source, temporary)
-            os.unlink(source)
+        with self._beside(path) as (folder, name):
+            try:
+                os.replace(source, name, dst_dir_fd=folder)
+            except OSError as error:
+                if error.errno != errno.EXDEV:
+                    raise
+                with (
+                    open(source, "rb") as file,  # noqa: PTH123
+                    mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
+                ):
+                    self.publish(path, content, durable=False)
+                os.unlink(source)
 
     def read(self, path: str) -> bytes:
-        return Path(self.local, path).read_bytes()
+        with (
+            self._opened(path) as descriptor,
+            open(descriptor, "rb", closefd=False) as file,
+        ):
+            return file.read()
 
     def read_all(self, paths: Sequence[str]) -> Iterator[bytes]:
         return map(self.read, paths)
@@ -223,88 +247,201 @@ class LocalFolder:
     def open(self, path: str) -> Any:
         import pyarrow as pa  # late: Arrow takes a while
 
-        return pa.OSFile(f"{self.local}/{path}")
+        with self._opened(path) as descriptor:
+            return pa.OSFile(f"/dev/fd/{descriptor}")
 
     def sizes(self, folder: str) -> dict[str, int]:
-        return dict(_sizes(f"{self.local}/{folder}", ""))
+        with contextlib.suppress(FileNotFoundError), self._within(folder) as descriptor:
+            return dict(_sizes(descriptor, ""))
+        return {}
 
     def folders(self, folder: str) -> list[str]:
-        try:
-            with os.scandir(f"{self.local}/{folder}") as entries:
-                return sorted(e.name for e in entries if e.is_dir(follow_symlinks=False))
-        except FileNotFoundError:
-            return []
+        with (
+            contextlib.suppress(FileNotFoundError),
+            self._within(folder) as descriptor,
+            os.scandir(descriptor) as entries,
+        ):
+            return sorted(e.name for e in entries if e.is_dir(follow_symlinks=False))
+        return []
 
     def make_folder(self, path: str) -> None:
-        os.makedirs(f"{self.local}/{path}", exist_ok=True)
+        with self._within(path, make=True):
+            pass
 
     def link(self, source: str, target: str) -> None:
-        old, new = f"{self.local}/{source}", f"{self.local}/{target}"
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(new)
-        try:
-            os.link(old, new)
-        except OSError as error:
-            if error.errno not in (errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EXDEV):
-                raise
-            shutil.copyfile(old, new)
+        with self._beside(source) as (old, old_name), self._beside(target) as (new, new_name):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(new_name, dir_fd=new)
+            try:
+                os.link(old_name, new_name, src_dir_fd=old, dst_dir_fd=new, follow_symlinks=False)
+            except OSError as error:
+                if error.errno not in (errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EXDEV):
+                    raise
+                self.write(target, self.read(source))
 
     def move_folder(self, source: str, target: str) -> None:
-        os.makedirs(os.path.dirname(f"{self.local}/{target}"), exist_ok=True)
-        os.rename(f"{self.local}/{source}", f"{self.local}/{target}")
-        self.sync(os.path.dirname(target))
+        self.make_folder(os.path.dirname(target))
+        with self._beside(source) as (old, old_name), self._beside(target) as (new, new_name):
+            os.rename(old_name, new_name, src_dir_fd=old, dst_dir_fd=new)
+            os.fsync(new)
 
     def delete(self, paths: Iterable[str]) -> None:
         for path in paths:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(f"{self.local}/{path}")
+            with (
+                contextlib.suppress(FileNotFoundError),
+                self._beside(path) as (folder, name),
+            ):
+                os.unlink(name, dir_fd=folder)
 
     def delete_folder(self, path: str) -> None:
         with contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(f"{self.local}/{path}")
+            if not path:
+                shutil.rmtree(self.local)
+                return
+            with self._beside(path) as (folder, name):
+                if stat.S_ISDIR(os.lstat(name, dir_fd=folder).st_mode):
+                    shutil.rmtree(name, dir_fd=folder)
+                else:  # a link, which is not followed
+                    os.unlink(name, dir_fd=folder)
+
+    def point(self, path: str, target: str) -> None:
+        """Make a link, or replace one in one step, where there can be links."""
+        self.make_folder(os.path.dirname(path))
+        with self._beside(path) as (folder, name):
+            with contextlib.suppress(OSError):
+                if os.readlink(name, dir_fd=folder) == target:
+                    return
+            temporary = f"{name}.new"
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary, dir_fd=folder)
+            try:
+                os.symlink(target, temporary, dir_fd=folder)
+            except PermissionError:  # a file system without them
+                return
+            os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
 
     def sync(self, path: str) -> None:
-        _sync(f"{self.local}/{path}")
+        with self._opened(path) as descriptor:
+            os.fsync(descriptor)
+
+    @contextlib.contextmanager
+    def _within(self, path: str, *, make: bool = False) -> Iterator[int]:
+        """A descriptor of a folder; ``make``: it is made, with those above it."""
+        descriptor = -1
+        try:
+            with self._naming(path):
+                if make:
+                    os.makedirs(self.local, exist_ok=True)
+                descriptor = os.open(self.local, _FOLDER)
+                for name in path.split("/") if path else ():
+                    above, descriptor = descriptor, _step(descriptor, name, make)
+                    os.close(above)
+            yield descriptor
+        finally:
+            if descriptor >= 0:
+                os.close(descriptor)
+
+    @contextlib.contextmanager
+    def _beside(self, path: str) -> Iterator[tuple[int, str]]:
+        """The folder that a file is in, or may come to be in, and its name there."""
+        folder, _, name = path.rpartition("/")
+        with self._within(folder) as descriptor, self._naming(path):
+            _check_name(name)
+            yield descriptor, name
+
+    @contextlib.contextmanager
+    def _opened(self, path: str) -> Iterator[int]:
+        """A descriptor to read a file with, or to sync a folder."""
+        with self._beside(path) as (folder, name):
+            descriptor = os.open(name, _READ, dir_fd=folder)
+            try:
+                mode = os.fstat(descriptor).st_mode
+                if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+                    raise OSError(errno.EINVAL, "not a regular file")
+                yield descriptor
+            finally:
+                os.close(descriptor)
+
+    @contextlib.contextmanager
+    def _naming(self, path: str) -> Iterator[None]:
+        """Errors name the whole path, and say of a link that it is one."""
+        try:
+            yield
+        except OSError as error:
+            where = f"{self.local}/{path}" if path else self.local
+            if error.errno is None or str(error.filename or "").startswith("/"):
+                raise
+            if error.errno in (errno.ELOOP, errno.ENOTDIR) and (link := self._link_in(path)):
+                raise OSError(
+                    errno.ELOOP, "a link, which is not followed here: remove it", link
+                ) from error
+            raise OSError(error.errno, error.strerror, where) from error
+
+    def _link_in(self, path: str) -> str | None:
+        """The first link on the way to a file, for a message."""
+        at = self.local
+        for name in path.split("/"):
+            at = f"{at}/{name}"
+            if os.path.islink(at):
+                return at
+        return None
+
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC  # O_EXCL: through no link either
+
+
+def _check_name(name: str) -> None:
+    if name in ("", ".", "..") or "/" in name or "\0" in name:
+        raise OSError(errno.EINVAL, f"not the name of a file: {name!r}")
+
+
+def _step(above: int, name: str, make: bool) -> int:
+    """A descriptor of a folder in the folder with the descriptor ``above``."""
+    _check_name(name)
+    while True:
+        try:
+            return os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=above)
+        except FileNotFoundError:
+            if not make:
+                raise
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(name, dir_fd=above)
 
 
 @contextlib.contextmanager
-def _replacing(target: str, temporary: str) -> Iterator[str]:
-    """``temporary`` takes the place of ``target`` when the block ends; if it fails, it is removed
-    and an OSError names the target."""
+def _replacing(folder: int, name: str, temporary: str) -> Iterator[None]:
+    """``temporary`` takes the place of ``name`` when the block ends; if it fails, it is removed."""
     try:
-        yield temporary
-        os.replace(temporary, target)
-    except BaseException as error:
+        yield
+        os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+    except BaseException:
         with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        if isinstance(error, OSError):
-            raise OSError(error.errno, error.strerror, target) from error
+            os.unlink(temporary, dir_fd=folder)
         raise
 
 
-def _sizes(folder: str, prefix: str) -> Iterator[tuple[str, int]]:
-    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
+def _sizes(folder: int, prefix: str) -> Iterator[tuple[str, int]]:
+    with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                yield from _sizes(entry.path, f"{prefix}{entry.name}/")
-            elif entry.is_file(follow_symlinks=False):
-                yield f"{prefix}{entry.name}", entry.stat().st_size
+            with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+                if entry.is_dir(follow_symlinks=False):
+                    below = os.open(entry.name, _FOLDER | os.O_NOFOLLOW, dir_fd=folder)
+                    try:
+                        yield from _sizes(below, f"{prefix}{entry.name}/")
+                    finally:
+                        os.close(below)
+                else:
+                    is_file = entry.is_file(follow_symlinks=False)
+                    size = entry.stat(follow_symlinks=False).st_size if is_file else NO_FILE
+                    yield f"{prefix}{entry.name}", size
 
 
-def _fill(descriptor: int, path: str, data: bytes | memoryview, durable: bool) -> None:
+def _fill(descriptor: int, data: bytes | memoryview | mmap.mmap, durable: bool) -> None:
     try:
         write_all(descriptor, data)
         if durable:
             os.fsync(descriptor)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, path) from None
-    finally:
-        os.close(descriptor)
-
-
-def _sync(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
     finally:
         os.close(descriptor)

@@ -5,7 +5,7 @@ Numbers and names only; no sentences.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,16 +66,6 @@ class WorkSummary:
             "types_out": self.types_out,
             "failures": [failure.as_json() for failure in self.failures],
         }
-
-
-def restored(raw: Mapping[str, Any]) -> WorkSummary:
-    """A summary again, of what ``dataclasses.asdict`` made of it."""
-    sizes = tuple(ModuleSize(**size) for size in raw["largest"])
-    failures = tuple(
-        FailedInput(failed["file"], failed["module"], Failure(**failed["failure"]))
-        for failed in raw["failures"]
-    )
-    return WorkSummary(**{**raw, "largest": sizes, "failures": failures})
 
 
 def merge_summaries(parts: Sequence[WorkSummary], largest: int = 5) -> WorkSummary:

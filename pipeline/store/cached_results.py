@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-from ..model.errors import OutputError
+from ..files.storage import NO_FILE, cannot_read
 from ..model.options import KernelContext, RunOptions
 from ..model.records import CRASHED, ENCODE_TIMEOUT, NO_ENCODER, TIMED_OUT
 from ..tables.results import DamagedError, Entry, Results
@@ -31,15 +31,16 @@ def find_cached(out: OutputFolder, context: KernelContext) -> dict[str, CachedRe
     try:
         return _find(out, context)
     except OSError as error:
-        raise OutputError(f"cannot read {out.storage.place}: {error.strerror or error}") from error
+        raise cannot_read(out.storage.place, error) from error
 
 
 def _find(out: OutputFolder, context: KernelContext) -> dict[str, CachedResult]:
     found: dict[str, CachedResult] = {}
     files: dict[str, dict[tuple[str, str], str]] = {}
-    for path in sorted(out.storage.sizes("cache")):
+    for path, size in sorted(out.storage.sizes("cache").items()):
         folder, _, name = path.rpartition("/")
-        if not name.startswith(context.digest[:16]) or not name.endswith(".results"):
+        wanted = name.startswith(context.digest[:16]) and name.endswith(".results")
+        if not wanted or size == NO_FILE:
             continue
         try:
             results = Results(name, out.storage.read(f"cache/{path}"))
@@ -66,7 +67,7 @@ def _files_of(out: OutputFolder, kernel: str) -> dict[tuple[str, str], str]:
     found: dict[tuple[str, str], str] = {}
     folders = [OutputStage(kernel).btf, *out.versions(kernel)]
     manifest = out.manifests.get(kernel)
-    if manifest is not None:
+    if manifest is not None and out.storage.local is None:  # here they are read: that is soon done
         memory = read_memory(out.storage, kernel)
         if memory.version == manifest.btf_folder:
             folders.remove(manifest.btf_folder)
@@ -75,7 +76,8 @@ def _files_of(out: OutputFolder, kernel: str) -> dict[tuple[str, str], str]:
                 if name in sizes:
                     found[name, digest] = f"{manifest.btf_folder}/{name}"
     for folder in folders:
-        names = list(out.storage.sizes(folder))
+        sizes = out.storage.sizes(folder)
+        names = [name for name in sizes if sizes[name] != NO_FILE]
         contents = out.storage.read_all([f"{folder}/{name}" for name in names])
         for name, content in zip(names, contents, strict=True):
             digest = hashlib.sha256(content).hexdigest()

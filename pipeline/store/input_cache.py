@@ -22,6 +22,7 @@ from typing import Any
 from ..files.read import ReadError, read_stored
 from ..files.remote import is_uri, list_remote, uri_below
 from ..files.storage import Storage
+from ..model.from_json import from_json
 from ..model.records import FileInput, KernelInput, ModuleInput
 from ..tables.results import Entry
 from .output import INDEX_FILE, OutputStage
@@ -81,15 +82,11 @@ class Memory:
 
 def read_memory(storage: Storage, kernel: str) -> Memory:
     """What is remembered of a kernel; nothing, if it cannot be read."""
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+    with contextlib.suppress(OSError, ValueError, RecursionError):
         raw = json.loads(storage.read(f"{OutputStage(kernel).results}/{INDEX_FILE}"))
-        if raw.pop("format") == FORMAT:
-            base = BaseMemory(**raw.pop("base")) if raw["base"] else None
-            signatures = {path: tuple(found) for path, found in raw.pop("signatures").items()}
-            conditional = [Entry(**entry) for entry in raw.pop("conditional")]
-            return Memory(
-                **{**raw, "signatures": signatures, "base": base, "conditional": conditional}
-            )
+        if isinstance(raw, dict) and raw.pop("format", None) == FORMAT:
+            memory: Memory = from_json(Memory, raw)
+            return memory
     return Memory()
 
 

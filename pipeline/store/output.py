@@ -18,51 +18,36 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from ..files.storage import Storage, open_storage
+from ..files.storage import LocalFolder, Storage, cannot_read, open_storage
 from ..model.errors import OutputError
 from ..tables.parquet import Part
 from ..tables.parts import new_parts, writing
+from .manifest import FOLDER as MANIFESTS
+from .manifest import Manifest, load_manifests
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-FORMAT = 2
 _STAGING = ".staging"
+_SCRATCH = f"{_STAGING}/scratch"
 _CACHE = "cache"
-_VERSIONS = "versions"
-
-
-@dataclass(frozen=True, slots=True)
-class Manifest:
-    """What readers see of a kernel. ``inputs_sha256`` stands for all that it was made of."""
-
-    kernel: str
-    splitbtf_version: str
-    base_sha256: str
-    inputs_sha256: str
-    btf_folder: str
-    btf_files: int
-    btf_bytes: int
-    tables: Mapping[str, tuple[Part, ...]]
-    summary: Mapping[str, Any] = field(default_factory=dict)
-    format: int = FORMAT
+TABLES, VERSIONS = "tables", "versions"
 
 
 def read_manifests(out: str | os.PathLike[str]) -> list[Manifest]:
     """The committed kernels of an output folder, by name. Raises OutputError."""
     try:
-        return list(_manifests(open_storage(out)).values())
+        return list(load_manifests(open_storage(out)).values())
     except OSError as error:
-        raise OutputError(f"cannot read {out}: {error.strerror or error}") from error
+        raise cannot_read(out, error) from error
 
 
 def read_table(out: str | os.PathLike[str], table: str, kernel: str | None = None) -> pa.Table:
@@ -85,7 +70,7 @@ def _read_table(storage: Storage, table: str, kernel: str | None) -> pa.Table:
 
     schema = all_tables()[table].schema
     parts = []
-    for manifest in _manifests(storage).values():
+    for manifest in load_manifests(storage).values():
         if kernel is not None and manifest.kernel != kernel:
             continue
         for part in manifest.tables.get(table, ()):
@@ -96,28 +81,6 @@ def _read_table(storage: Storage, table: str, kernel: str | None) -> pa.Table:
     if not parts:
         return empty
     return pa.concat_tables(parts, promote_options="permissive").unify_dictionaries()
-
-
-def _manifests(storage: Storage) -> dict[str, Manifest]:
-    names = sorted(name for name in storage.sizes("manifests") if name.endswith(".json"))
-    found = (_load(storage, f"manifests/{name}") for name in names)
-    return {manifest.kernel: manifest for manifest in found}
-
-
-def _load(storage: Storage, path: str) -> Manifest:
-    where = f"{storage.place}/{path}"
-    try:
-        raw = json.loads(storage.read(path))
-        if raw["format"] != FORMAT:
-            raise OutputError(
-                f"{where}: format {raw['format']}; this splitbtf knows {FORMAT}: use another folder"
-            )
-        tables = {
-            name: tuple(Part(**part) for part in parts) for name, parts in raw["tables"].items()
-        }
-        return Manifest(**{**raw, "tables": tables})
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise OutputError(f"cannot read {where}: {error}") from error
 
 
 class OutputFolder:
@@ -142,19 +105,19 @@ class OutputFolder:
             except BlockingIOError:
                 raise OutputError(f"another splitbtf run is writing to {self._place}") from None
             if self.storage.local is not None:
-                self.storage.delete_folder(f"{_STAGING}/scratch")  # of a run that was killed
-            self.manifests = _manifests(self.storage)
+                self.storage.delete_folder(_SCRATCH)  # of a run that was killed
+            self.manifests = load_manifests(self.storage)
 
     @property
     def scratch(self) -> str:
         """A folder of this machine for what this run needs for a while."""
         if self._scratch is None:
             if self.storage.local is not None:
-                self._scratch = f"{self.storage.local}/{_STAGING}/scratch"
+                with writing(self.storage):
+                    self.storage.make_folder(_SCRATCH)
+                self._scratch = f"{self.storage.local}/{_SCRATCH}"
             else:
                 self._scratch = tempfile.mkdtemp(prefix="splitbtf-")
-            with writing(self.storage):
-                os.makedirs(self._scratch, exist_ok=True)
         return self._scratch
 
     @property
@@ -203,15 +166,18 @@ class OutputFolder:
             else:
                 self.storage.write(path, content)
 
-    def promote_stage(self, stage: OutputStage, files: Mapping[str, int], name: str) -> str:
+    def promote_stage(
+        self, stage: OutputStage, files: Mapping[str, int], name: str, *, replace: bool = False
+    ) -> str:
         """Make a version of the staged BTF files, which must be these; returns its folder.
 
-        files  bytes by file name
-        name   of the version: a digest of names and contents
+        files    bytes by file name
+        name     of the version: a digest of names and contents
+        replace  the version that may be there is damaged
         """
-        target = f"{_VERSIONS}/kernel={stage.kernel}/{name}"
+        target = f"{VERSIONS}/kernel={stage.kernel}/{name}"
         with writing(self.storage):
-            if self.storage.sizes(target) != files:
+            if replace or self.storage.sizes(target) != files:
                 staged = self.storage.sizes(stage.btf)
                 for file, size in files.items():
                     if staged.get(file) != size:
@@ -228,44 +194,38 @@ class OutputFolder:
 
     def versions(self, kernel: str) -> list[str]:
         """The folders of all versions of a kernel that are there, committed or not."""
-        folder = f"{_VERSIONS}/kernel={kernel}"
+        folder = f"{VERSIONS}/kernel={kernel}"
         return [f"{folder}/{name}" for name in self.storage.folders(folder)]
 
-    def has_version(self, kernel: str, files: Mapping[str, int], name: str) -> bool:
-        """Whether this version is there already."""
+    def has_version(
+        self, kernel: str, files: Mapping[str, int], digests: Mapping[str, str], name: str
+    ) -> bool:
+        """Whether this version is there already and whole; ``digests`` are by module."""
+        folder = f"{VERSIONS}/kernel={kernel}/{name}"
         with writing(self.storage):
-            return self.storage.sizes(f"{_VERSIONS}/kernel={kernel}/{name}") == files
+            if self.storage.sizes(folder) != files:
+                return False
+            return self.storage.local is None or all(
+                hashlib.sha256(self.storage.read(f"{folder}/{module}.btf")).hexdigest() == digest
+                for module, digest in digests.items()
+            )
 
     def commit(self, manifest: Manifest) -> None:
         """Make this what readers see of the kernel, instead of what they saw before."""
-        content = json.dumps(asdict(manifest), indent=1).encode() + b"\n"
         with writing(self.storage):
             while self._flushing:
                 self._flushing.pop().result()
             for table in manifest.tables:
                 self.storage.sync(f"tables/{table}/kernel={manifest.kernel}")
-            self.storage.make_folder("manifests")
-            self.storage.publish(f"manifests/{manifest.kernel}.json", content)
+            self.storage.make_folder(MANIFESTS)
+            self.storage.publish(manifest.path, manifest.to_bytes())
             self.manifests[manifest.kernel] = manifest
             self._link(manifest)
 
     def _link(self, manifest: Manifest) -> None:
         """Have a plain path lead to the version that counts, where there are such links."""
-        if self.storage.local is None:
-            return
-        link = f"{self.storage.local}/{btf_folder(manifest.kernel)}"
-        target = f"../{manifest.btf_folder}"
-        with contextlib.suppress(OSError):
-            if os.readlink(link) == target:
-                return
-        os.makedirs(os.path.dirname(link), exist_ok=True)
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(f"{link}.new")
-        try:
-            os.symlink(target, f"{link}.new")
-        except PermissionError:  # a file system without them
-            return
-        os.replace(f"{link}.new", link)
+        if isinstance(self.storage, LocalFolder):
+            self.storage.point(btf_folder(manifest.kernel), f"../{manifest.btf_folder}")
 
     def collect_garbage(self, results: Mapping[str, Iterable[str]]) -> None:
         """Remove what no manifest names. ``results``: files of results by kernel that stay.
@@ -277,11 +237,11 @@ class OutputFolder:
         with writing(self.storage):
             for manifest in self.manifests.values():
                 self._link(manifest)  # a kill may have come between manifest and link
-            for name in self.storage.sizes("manifests"):
+            for name in self.storage.sizes(MANIFESTS):
                 if not name.endswith(".json"):
-                    self.storage.delete([f"manifests/{name}"])
-            for path in self.storage.sizes("tables"):
-                if _kernel_of(path) in self.manifests and f"tables/{path}" not in named:
+                    self.storage.delete([f"{MANIFESTS}/{name}"])
+            for path in self.storage.sizes(TABLES):
+                if kernel_of(path) in self.manifests and f"tables/{path}" not in named:
                     self.storage.delete([f"tables/{path}"])
             for manifest in self.manifests.values():
                 for folder in self.versions(manifest.kernel):
@@ -316,7 +276,7 @@ class OutputStage:
         return f"{_CACHE}/kernel={self.kernel}"
 
 
-def _kernel_of(path: str) -> str:
+def kernel_of(path: str) -> str:
     """The kernel of a path with a folder ``kernel=NAME``; empty if there is none."""
     for part in path.split("/"):
         if part.startswith("kernel="):
@@ -333,8 +293,3 @@ def version_name(base_sha256: str, files: Mapping[str, str]) -> str:
     """What to call a version: a digest of the base and of all files, digests by module."""
     lines = [base_sha256, *(f"{name}\0{files[name]}" for name in sorted(files))]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
-
-
-def manifest_facts(manifest: Manifest) -> dict[str, Any]:
-    """A manifest's tables for people and programs: name to paths."""
-    return {name: [part.path for part in parts] for name, parts in manifest.tables.items()}

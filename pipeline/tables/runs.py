@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,17 +12,24 @@ import pyarrow.parquet as pq
 from .schema import F64, TEXT, U32, U64, Column, Table
 
 
-def with_earlier_runs(files: Sequence[Any], row: Mapping[str, Any]) -> pa.Table:
+def with_earlier_runs(files: Sequence[bytes], row: Mapping[str, Any]) -> pa.Table:
     """Append the row of a run to those of earlier ones.
 
-    files  earlier parts of the table; columns that they lack, as an earlier version did not have
-           them, are null there
+    files  contents of earlier parts of the table; columns that they lack, as an earlier version
+           did not have them, are null there
     row    values by column
     """
-    rows = [line for file in files for line in pq.ParquetFile(file).read().to_pylist()]
-    rows.append({**row, "versions": sorted(row["versions"].items())})
-    known = [{name: line.get(name) for name in TABLE.schema.names} for line in rows]
-    return pa.Table.from_pylist(known, schema=TABLE.schema)
+    tables = [
+        pa.Table.from_pylist(
+            [{**row, "versions": sorted(row["versions"].items())}], schema=TABLE.schema
+        )
+    ]
+    for file in files:
+        with contextlib.suppress(pa.ArrowException, TypeError, KeyError):  # not written by us
+            found = pq.ParquetFile(pa.BufferReader(file)).read().to_pylist()
+            rows = [{name: line.get(name) for name in TABLE.schema.names} for line in found]
+            tables.insert(-1, pa.Table.from_pylist(rows, schema=TABLE.schema))
+    return pa.concat_tables(tables).combine_chunks()
 
 
 TABLE = Table(

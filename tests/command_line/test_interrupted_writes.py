@@ -109,5 +109,5 @@ def test_a_failed_upload_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monk
     assert files_below(tmp_path) == {"source": b"content"}
 
 
-def _other_device(source: str, target: str) -> None:
+def _other_device(source: str, target: str, **_: object) -> None:
     raise OSError(18, "Invalid cross-device link", source)

@@ -1,0 +1,107 @@
+"""The manifest of a kernel: what readers see of it. Nothing in it is believed unseen.
+
+Whoever can write to OUT can write anything into a manifest, and its names become paths of files
+that are read, linked and removed. So only the names that ``output`` gives are taken.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+from ..files.storage import Storage, cannot_read
+from ..model.errors import OutputError
+from ..model.from_json import from_json
+from ..model.summary import WorkSummary
+from ..sources.names import safe
+from ..tables.parquet import Part
+
+FORMAT = 2
+FOLDER = "manifests"
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What readers see of a kernel. ``inputs_sha256`` stands for all that it was made of."""
+
+    kernel: str
+    splitbtf_version: str
+    base_sha256: str
+    inputs_sha256: str
+    btf_folder: str
+    btf_files: int
+    btf_bytes: int
+    tables: Mapping[str, tuple[Part, ...]]
+    summary: WorkSummary | None = None
+    format: int = FORMAT
+
+    @property
+    def path(self) -> str:
+        """Where it lies in the output folder."""
+        return f"{FOLDER}/{self.kernel}.json"
+
+    def to_bytes(self) -> bytes:
+        """The content of its file."""
+        return json.dumps(asdict(self), indent=1).encode() + b"\n"
+
+    def table_paths(self) -> dict[str, list[str]]:
+        """The tables for people and programs: name to paths."""
+        return {name: [part.path for part in parts] for name, parts in self.tables.items()}
+
+
+def load_manifests(storage: Storage) -> dict[str, Manifest]:
+    """Read and check the committed kernels of an output folder, by name.
+
+    Raises OutputError, and OSError where the folder itself cannot be read.
+    """
+    names = sorted(name for name in storage.sizes(FOLDER) if name.endswith(".json"))
+    found = (load_manifest(storage, f"{FOLDER}/{name}") for name in names)
+    return {manifest.kernel: manifest for manifest in found}
+
+
+def load_manifest(storage: Storage, path: str) -> Manifest:
+    """Read and check one manifest. Raises OutputError."""
+    where = f"{storage.place}/{path}"
+    try:
+        raw = json.loads(storage.read(path))
+        if not isinstance(raw, dict) or type(raw.get("format")) is not int:
+            raise ValueError("no format")
+        if raw["format"] != FORMAT:
+            raise OutputError(
+                f"{where}: format {raw['format']}; this splitbtf knows {FORMAT}: use another folder"
+            )
+        manifest: Manifest = from_json(Manifest, raw)
+        _check(manifest, path)
+        return manifest
+    except OSError as error:
+        raise cannot_read(where, error) from error
+    except (ValueError, RecursionError) as error:
+        raise OutputError(
+            f"cannot read {where}: {error}; no run of splitbtf has written this: remove it, and "
+            "run splitbtf on that kernel again"
+        ) from error
+
+
+def no_kernel(out: str) -> OutputError:
+    """The message for a folder in which nothing is committed."""
+    return OutputError(
+        f"{out}: no kernel there; `splitbtf run -o {out}` puts some into this folder"
+    )
+
+
+def _check(manifest: Manifest, path: str) -> None:
+    """Raise ValueError for names that no run gives."""
+    kernel = manifest.kernel
+    if kernel != safe(kernel) or path != manifest.path:
+        raise ValueError(f"{kernel[:200]!r} is not the name of this file's kernel")
+    folder = manifest.btf_folder
+    if not re.fullmatch(rf"versions/kernel={re.escape(kernel)}/[0-9a-f]{{16}}", folder):
+        raise ValueError(f"{folder[:200]!r} is no folder of this kernel's BTF files")
+    for name, parts in manifest.tables.items():
+        for part in parts:
+            of_kernel = re.escape(f"kernel={kernel}/part-{part.sha256[:16]}.parquet")
+            digest = re.fullmatch(r"[0-9a-f]{64}", part.sha256)
+            if not digest or not re.fullmatch(rf"tables/[a-z_]+/{of_kernel}", part.path):
+                raise ValueError(f"{part.path[:200]!r} is no part of the table {name[:50]!r}")
