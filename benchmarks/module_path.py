@@ -34,7 +34,7 @@ from pipeline.model.options import KernelContext, RunOptions
 from pipeline.model.records import ModuleInput
 from pipeline.sources.discover import find_kernels
 from pipeline.work.base import load_base
-from pipeline.work.batch import BatchOptions, Shared, run_batch
+from pipeline.work.batch import BatchOptions, Shared, prepare, run_batch
 
 ROOT = Path(__file__).resolve().parent.parent
 DEMO = ROOT / "datasets" / "demo"
@@ -95,6 +95,7 @@ def main() -> None:
     modules = {module.name: module for module in kernel.modules}
     chosen = modules[options.module]
     other = next(module for module in kernel.modules if module is not chosen)
+    prepare()
     with tempfile.TemporaryDirectory() as out:
         run = batch_function(out)
         of_one = [follow(lambda: run([chosen])) for _ in range(3)]

@@ -236,13 +236,14 @@ def _compile_rows() -> None:
     from .compare import alike
     from .edit.concat import concat_split
     from .edit.fields import fields
-    from .types.columns import columns, kind_totals, type_names
+    from .types.columns import both_kind_totals, columns, kind_totals, type_names
     from .types.members import members
 
     split = _module()[1]
     columns(split)
     fields(split.words, split.offsets[:-1], split.offsets[1:])
     kind_totals(split)
+    both_kind_totals(split, split)
     type_names(split)
     members(split)
     concat_split([split, split])

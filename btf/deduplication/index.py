@@ -213,12 +213,12 @@ class BaseIndex:
             level_types=level_types,
         )
 
-    @property
+    @cached_property
     def type_end(self) -> int:
         """Number of types, void included: the first own id of a module on this base."""
         return len(self.starts)
 
-    @property
+    @cached_property
     def str_end(self) -> int:
         """Bytes of strings: the first own string offset of a module on this base."""
         return len(self.strings)

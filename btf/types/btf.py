@@ -64,17 +64,17 @@ class BTF:
         """Offset of the first own string."""
         return self.base.str_end if self.base is not None else 0
 
-    @property
+    @cached_property
     def type_count(self) -> int:
         """Number of own types."""
         return len(self.offsets) - 1
 
-    @property
+    @cached_property
     def type_end(self) -> int:
         """One more than the last type id, base included."""
         return self.start_id + self.type_count
 
-    @property
+    @cached_property
     def str_end(self) -> int:
         """One more than the last string offset, base included."""
         return self.start_str_off + len(self.strings)
@@ -120,10 +120,10 @@ class BTF:
             return False
         return bool(np.any(self.own_kinds > kinds.MAX_KIND))
 
-    @property
+    @cached_property
     def own_kinds(self) -> np.ndarray:
         """Kind of each own type: uint8, shape (T,)."""
-        return self._kinds_at(self.offsets[:-1])
+        return freeze(self._kinds_at(self.offsets[:-1]))
 
     def _kinds_at(self, offsets: np.ndarray) -> np.ndarray:
         info = self.words[offsets + 1]

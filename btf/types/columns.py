@@ -58,6 +58,13 @@ def kind_totals(btf: BTF) -> np.ndarray:
     return totals
 
 
+def both_kind_totals(first: BTF, second: BTF) -> np.ndarray:
+    """Count as ``kind_totals``, of two BTFs in one call: int64, shape (4, KIND_COUNT)."""
+    totals = np.zeros((4, KIND_COUNT), np.int64)
+    _add_up_both(first.words, first.offsets, second.words, second.offsets, totals)
+    return totals
+
+
 def type_names(btf: BTF) -> tuple[np.ndarray, np.ndarray]:
     """Names of own types in Arrow's layout for strings: (offsets int32 (T + 1,), data uint8)."""
     return texts(btf, btf.words[btf.offsets[:-1]])
@@ -136,6 +143,14 @@ def _add_up(words, offsets, totals):  # type: ignore[no-untyped-def]
         kind = kind_of(words[at + 1])
         totals[0, kind] += 1
         totals[1, kind] += 4 * (np.int64(offsets[index + 1]) - at)
+
+
+@compiled
+def _add_up_both(words, offsets, other_words, other_offsets, totals):  # type: ignore[no-untyped-def]
+    """Add up ``words`` and ``offsets`` in the first two rows of ``totals``, int64 of shape
+    (4, KIND_COUNT), and another BTF's in the last two."""
+    _add_up(words, offsets, totals[:2])
+    _add_up(other_words, other_offsets, totals[2:])
 
 
 @compiled

@@ -139,7 +139,9 @@ def plain(name: str) -> str:
 
 def printable(path: str) -> str:
     """A path of any bytes as one line of valid UTF-8; a URI without its user and password."""
-    return btf.printable(_USER_IN_URI.sub(r"\1", path) if "@" in path else path)
+    if "@" in path:
+        path = _USER_IN_URI.sub(r"\1", path)
+    return path if path.isprintable() else btf.printable(path)
 
 
 def distinct(paths: Sequence[tuple[str, str]], reserved: Sequence[str] = (RESERVED,)) -> list[str]:

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 import btf
-from btf.types.columns import kind_totals
+from btf.types.columns import both_kind_totals
 
 from ..model.base import SharedBase
 from ..model.records import ERROR_KINDS, Failure, ModuleRecord
@@ -73,7 +73,7 @@ _FAILURE = ("error_kind", "error", "error_section", "error_offset", "error_type_
 
 def _describe(source: btf.BTF, result: btf.DedupResult, base: SharedBase) -> NDArray[np.int64]:
     """Totals by kind: of the input types and bytes, and of the output; (4, KIND_COUNT)."""
-    return np.concatenate([kind_totals(source), kind_totals(result.btf)])
+    return both_kind_totals(source, result.btf)
 
 
 def _rows(group: ModuleGroup) -> Rows:
