@@ -1,9 +1,10 @@
-"""The one table of compressions: what each begins with, and how it is decompressed.
+"""The one table of compressions, and the one limit to what data may decompress to.
 
-``find`` names the compression by its magic number. ``Compression.decompress`` takes content that
-is in memory, ``Compression.open`` reads a file from front to back. Neither needs to know where the
-compressed data ends: what follows it is ignored. Libraries beyond Python's own are imported when
-they are needed.
+``find`` names the compression by its magic number. Whatever is decompressed anywhere goes through a
+``Reader``: piece by piece, so that no input takes more memory than what was asked for, and to the
+end. Streams that follow each other (gzip's members, zstd's frames) are read one after the other,
+zeros behind them are passed over where the format knows padding, and anything else is an error, as
+are data that stop before their end. Libraries beyond Python's own are imported when needed.
 
 A kernel image may use any of ``COMPRESSIONS``. Modules and BTF files are installed with those of
 ``FOR_FILES`` (kmod's), packages are built with those of ``FOR_PACKAGES`` (dpkg's); other bytes are
@@ -13,152 +14,293 @@ taken as they are there, since a file may well begin with ``BZ`` or ``]``.
 from __future__ import annotations
 
 import bz2
+import io
 import lzma
 import struct
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, Protocol, cast
 
+MAX_DECOMPRESSED_BYTES = 1 << 30
+"""What a file, the sections of an ELF file or a kernel image may decompress to, and how many bytes
+a file may have that is read into memory as it is."""
+_SMALL_BYTES, _MAX_RATIO = 64 << 20, 1000  # what small data may decompress to, see limit_of
+
+_MAX_WINDOW_BYTES = 1 << 30  # what zstd (--long) and xz may look back, in memory of their own
+_PIECE_BYTES = 1 << 20
+_FIRST_STEP, _MAX_STEP = 4 << 10, 256 << 10  # streams that follow another may be many, and short
+_ZSTD_STEP = 512  # zstd's decompressor has no limit, and may make 128 KiB of 4 bytes
+_ZSTD_RATIO = 1 << 15
 _LZ4_BLOCK_BYTES = 8 << 20  # lz4's legacy frame: what each block but the last decompresses to
-_LZ4_LEGACY = 0x184C2102
-_LARGEST_WINDOW = 1 << 31  # zstd's, of streams: packages may be made with --long
-_STEP = 4096  # bytes of zstd at a time: a few bytes may decompress to a lot
 
 
 class DecompressError(Exception):
     """Data that cannot be decompressed: damaged, cut off, or more than the limit (``too_large``).
 
     ``message`` goes on from the name of the compression: ``unfolds to more than 1024 MiB``.
+    ``work`` is how many bytes were read and made before that was known.
     """
 
-    def __init__(self, message: str, too_large: bool = False) -> None:
-        super().__init__(message, too_large)
+    def __init__(self, message: str, too_large: bool = False, work: int = 0) -> None:
+        super().__init__(message, too_large, work)
         self.message = message
         self.too_large = too_large
+        self.work = work
 
     def __str__(self) -> str:
         return self.message
+
+
+def limit_of(stored_bytes: int) -> int:
+    """How many bytes may come of so many compressed ones: 1,000 times as many and 64 MiB.
+
+    What is compressed to less was made to harm. ``MAX_DECOMPRESSED_BYTES`` applies beside it where
+    all is held in memory.
+    """
+    return _SMALL_BYTES + _MAX_RATIO * stored_bytes
+
+
+class _Stream(Protocol):
+    """Decompresses one stream, in the way that bz2 and lzma do."""
+
+    @property
+    def eof(self) -> bool: ...
+    @property
+    def needs_input(self) -> bool: ...
+    @property
+    def unused_data(self) -> bytes: ...
+    def decompress(self, data: bytes | memoryview, most: int, /) -> bytes: ...
 
 
 @dataclass(frozen=True)
 class Compression:
     """One compression.
 
-    name         as users know it: ``zstd``
-    magic        the bytes that compressed data begins with
+    name     as users know it: ``zstd``
+    magic    the bytes that compressed data begins with
+    padding  zeros that may follow it come in multiples of this; 0: none may
+    start    makes what decompresses one stream; None: it is decompressed as a whole
+    step     bytes that are handed to the decompressor at once, at most
     """
 
     name: str
     magic: bytes
-    _decompress: Callable[[memoryview, int], bytes]
-    _open: Callable[[BinaryIO], object] | None = None
+    start: Callable[[], _Stream] | None
+    padding: int = 0
+    step: int = _MAX_STEP
 
     def begins(self, data: bytes | memoryview) -> bool:
         """Whether ``data`` begins with the magic number."""
         return bytes(data[: len(self.magic)]) == self.magic
 
-    def decompress(self, data: bytes | memoryview, limit: int) -> bytes:
-        """Decompress what ``data`` begins with: one stream, frame or member.
+    def goes_on(self, data: bytes) -> bool:
+        """Whether ``data``, which follow a stream, begin another."""
+        skippable = self is ZSTD and data[0] & 0xF0 == 0x50 and data[1:4] == b"\x2a\x4d\x18"
+        return bool(self.magic and self.begins(data)) or skippable
 
-        limit   bytes; more is never made
+    def decompress(self, data: bytes | memoryview, limit: int | None = None) -> bytes:
+        """Decompress all of ``data``.
+
+        limit  bytes: more is an error, as is more than the limit for all
 
         Raises DecompressError.
         """
-        return self._decompress(memoryview(data), limit)
+        view = memoryview(data)
+        most = min(MAX_DECOMPRESSED_BYTES, limit_of(len(view)))
+        limit = most if limit is None else min(limit, most)
+        if self is ZSTD and (content := _zstd_at_once(view, limit)) is not None:
+            return content
+        return Reader(self, view).read_all(limit)
 
-    def open(self, file: BinaryIO) -> BinaryIO:
-        """Read a compressed file from front to back, all its streams one after another.
+    def decompress_first(self, data: memoryview, limit: int) -> bytes:
+        """Decompress the one stream that ``data`` begins with, whatever follows it.
 
-        What reading raises on damaged data, ``is_damage`` tells from errors of the system.
+        limit  bytes: more is an error
+
+        Raises DecompressError.
         """
-        if self._open is None:
-            raise ValueError(f"{self.name} cannot be read as a stream")
-        return cast(BinaryIO, self._open(file))
+        if self is LZ4:
+            return _lz4(data, limit)
+        return Reader(self, data, only_first=True).read_all(limit)
 
 
-def find(
-    data: bytes | memoryview, among: Sequence[Compression] | None = None
-) -> Compression | None:
-    """The compression that ``data`` begins with, of those given (all by default); or None."""
-    return next((c for c in (among or COMPRESSIONS) if c.begins(data)), None)
+class Reader(io.RawIOBase):
+    """Reads what compressed data decompress to, from front to back.
+
+    Reading raises DecompressError. ``at`` counts the compressed bytes that were read.
+    """
+
+    def __init__(
+        self, compression: Compression, source: BinaryIO | memoryview, only_first: bool = False
+    ) -> None:
+        """``only_first``: whether what follows the first stream is left alone."""
+        super().__init__()
+        assert compression.start is not None
+        self.at = 0
+        self._compression, self._only_first = compression, only_first
+        self._start = compression.start
+        self._stream = self._start()
+        self._step = compression.step
+        self._file = None if isinstance(source, memoryview) else source
+        self._chunk = source if isinstance(source, memoryview) else memoryview(b"")
+        self._next = 0  # in the chunk
+        self._left = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer).cast("B")
+        if not self._left:
+            self._left = memoryview(self.piece(len(view)))
+        count = min(len(view), len(self._left))
+        view[:count] = self._left[:count]
+        self._left = self._left[count:]
+        return count
+
+    def read_all(self, limit: int) -> bytes:
+        """Read everything, at most ``limit`` bytes. Raises DecompressError."""
+        content = io.BytesIO()  # which gives back its buffer, not a copy
+        total = 0
+        try:
+            while part := self.piece(max(1, min(limit + 1 - total, _PIECE_BYTES))):
+                total += len(part)
+                _check_limit(total, limit)
+                content.write(part)
+        except DecompressError as error:
+            raise DecompressError(error.message, error.too_large, self.at + total) from error
+        return content.getvalue()
+
+    def piece(self, most: int) -> bytes:
+        """Read the next bytes, ``most`` or fewer (of zstd at most 16 MiB); none at the end.
+
+        Raises DecompressError.
+        """
+        while True:
+            if self._stream.eof:
+                if self._only_first or not self._follows():
+                    return b""
+                self._stream = self._start()
+                self._step = min(_FIRST_STEP, self._compression.step)
+            stored = memoryview(b"")
+            if self._stream.needs_input:
+                stored = self._take()
+                if not stored:
+                    raise DecompressError("the file ends before the compressed data does")
+            try:
+                content = self._stream.decompress(stored, most)
+            except _ERRORS as error:
+                raise DecompressError(f"{error or 'cut off'} (before byte {self.at})") from error
+            if self._stream.eof:  # what it did not use is the end of what was taken last
+                unused = len(self._stream.unused_data)
+                self._next -= unused
+                self.at -= unused
+            if content:
+                return content
+
+    def _fill(self) -> bool:
+        """Read more of the file where nothing of it is left; returns whether there is anything."""
+        if self._next == len(self._chunk) and self._file is not None:
+            self._chunk, self._next = memoryview(self._file.read(_MAX_STEP)), 0
+        return self._next < len(self._chunk)
+
+    def _take(self) -> memoryview:
+        """Take the next compressed bytes; none at the end of the file."""
+        self._fill()
+        taken = self._chunk[self._next : self._next + self._step]
+        self._next += len(taken)
+        self.at += len(taken)
+        self._step = min(2 * self._step, self._compression.step)
+        return taken
+
+    def _follows(self) -> bool:
+        """Whether another stream follows; passes over padding. Raises DecompressError."""
+        end = self.at
+        while self._fill():
+            begins = bytes(self._chunk[self._next : self._next + _FIRST_STEP])
+            rest = begins.lstrip(b"\0")
+            self._next += len(begins) - len(rest)
+            self.at += len(begins) - len(rest)
+            if rest:
+                break
+        rest = bytes(self._chunk[self._next : self._next + MAGIC_BYTES])
+        if self._file is not None and 0 < len(rest) < MAGIC_BYTES:
+            self._chunk = memoryview(rest + self._file.read(_MAX_STEP))
+            self._next, rest = 0, bytes(self._chunk[:MAGIC_BYTES])
+        zeros, unit = self.at - end, self._compression.padding
+        if (zeros % unit if unit else zeros) or (rest and not self._compression.goes_on(rest)):
+            raise DecompressError(f"what follows byte {end} is neither compressed data nor padding")
+        return bool(rest)
 
 
-def is_damage(error: BaseException) -> bool:
-    """Whether reading from ``Compression.open`` raised this because the data is damaged."""
-    if isinstance(error, OSError):
-        return error.errno is None  # gzip and bz2 say so
-    return (
-        isinstance(error, (lzma.LZMAError, zlib.error, EOFError))
-        or type(error).__module__.split(".")[0] == "zstandard"
-    )
-
-
-# What Python's own decompressor objects raise on damaged data.
+# What decompressors raise on damaged data.
 _ERRORS = (lzma.LZMAError, zlib.error, EOFError, OSError, ValueError)
 
 
-def _by(start: Callable[[], object]) -> Callable[[memoryview, int], bytes]:
-    """Decompress with one of Python's own decompressor objects, which ``start`` makes."""
+class _Zlib:
+    def __init__(self, wbits: int) -> None:
+        self._stream = zlib.decompressobj(wbits)
 
-    def decompress(view: memoryview, limit: int) -> bytes:
-        stream = start()
+    @property
+    def eof(self) -> bool:
+        return self._stream.eof
+
+    @property
+    def needs_input(self) -> bool:
+        return not self._stream.unconsumed_tail
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._stream.unused_data
+
+    def decompress(self, data: bytes | memoryview, most: int, /) -> bytes:
+        return self._stream.decompress(self._stream.unconsumed_tail or data, most)
+
+
+class _Zstd:
+    needs_input = True
+
+    def __init__(self) -> None:
+        import zstandard
+
+        self._error = zstandard.ZstdError
+        decompressor = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW_BYTES)
+        self._stream: Any = decompressor.decompressobj()
+
+    @property
+    def eof(self) -> bool:
+        return bool(self._stream.eof)
+
+    @property
+    def unused_data(self) -> bytes:
+        return cast(bytes, self._stream.unused_data)
+
+    def decompress(self, data: bytes | memoryview, most: int, /) -> bytes:
         try:
-            content: bytes = stream.decompress(view, limit + 1)  # type: ignore[attr-defined]
-        except _ERRORS as error:
-            raise DecompressError(str(error)) from error
-        _check_limit(len(content), limit)
-        if not stream.eof:  # type: ignore[attr-defined]
-            raise _cut_off()
-        return content
-
-    return decompress
+            return cast(bytes, self._stream.decompress(data))
+        except self._error as error:
+            raise ValueError(str(error)) from error
 
 
-def _check_limit(total: int, limit: int) -> None:
-    if total > limit:
-        raise DecompressError(f"unfolds to more than {limit >> 20} MiB", True)
+def _zstd_at_once(view: memoryview, limit: int) -> bytes | None:
+    """Decompress a single frame that says how much it holds; None if it is anything else.
 
-
-def _cut_off() -> DecompressError:
-    return DecompressError("the file ends before the compressed data does")
-
-
-def _zstd(view: memoryview, limit: int) -> bytes:
-    """Decompress at once where the frame says how much it holds, else step by step."""
+    Raises DecompressError.
+    """
     import zstandard
 
-    unknown = (zstandard.CONTENTSIZE_UNKNOWN, zstandard.CONTENTSIZE_ERROR)
-    parts: list[bytes] = []
-    total = 0
     try:
         size = zstandard.get_frame_parameters(view).content_size
-        if size not in unknown:
-            _check_limit(size, limit)
-            return zstandard.ZstdDecompressor().decompress(view)
-        stream = zstandard.ZstdDecompressor().decompressobj()
-        for at in range(0, len(view), _STEP):
-            parts.append(stream.decompress(view[at : at + _STEP]))
-            total += len(parts[-1])
-            _check_limit(total, limit)
-            if stream.eof:
-                return b"".join(parts)
-    except zstandard.ZstdError as error:
-        raise DecompressError(str(error)) from error
-    raise _cut_off()
-
-
-def _open_zstd(file: BinaryIO) -> object:
-    import zstandard
-
-    reader = zstandard.ZstdDecompressor(max_window_size=_LARGEST_WINDOW)
-    return reader.stream_reader(file, read_across_frames=True)
-
-
-def _open_gzip(file: BinaryIO) -> object:
-    import gzip
-
-    return gzip.GzipFile(fileobj=file)
+        if size in (0, zstandard.CONTENTSIZE_UNKNOWN, zstandard.CONTENTSIZE_ERROR):
+            return None  # of an empty frame the library would not see what follows
+        _check_limit(size, limit)
+        if size > _ZSTD_RATIO * len(view):
+            return None
+        decompressor = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW_BYTES)
+        return cast(bytes, decompressor.decompress(view, allow_extra_data=False))
+    except zstandard.ZstdError:
+        return None  # several frames, or damage: reading it step by step tells
 
 
 def _lz4(view: memoryview, limit: int) -> bytes:
@@ -171,40 +313,52 @@ def _lz4(view: memoryview, limit: int) -> bytes:
 
     parts: list[bytes] = []
     total, at = 0, 4
-    while at + 4 <= len(view):
+    while at + 4 <= len(view) and (not parts or len(parts[-1]) == _LZ4_BLOCK_BYTES):
         (size,) = struct.unpack_from("<I", view, at)
-        if size == _LZ4_LEGACY:  # frames may follow each other
-            at += 4
-            continue
         if not 0 < size <= len(view) - at - 4:
             break
-        if parts and len(parts[-1]) != _LZ4_BLOCK_BYTES:
-            break  # only the last block is shorter
         try:
             part = lz4.block.decompress(view[at + 4 : at + 4 + size], _LZ4_BLOCK_BYTES)
         except (lz4.block.LZ4BlockError, ValueError, OverflowError) as error:
             if parts:
                 break
-            raise DecompressError(str(error)) from error
+            raise DecompressError(str(error), work=_LZ4_BLOCK_BYTES) from error
         total += len(part)
         _check_limit(total, limit)
         parts.append(part)
         at += 4 + size
     if not parts:
-        raise _cut_off()
+        raise DecompressError("the file ends before the compressed data does")
     return b"".join(parts)
 
 
+def _check_limit(total: int, limit: int) -> None:
+    if total > limit:
+        raise DecompressError(f"unfolds to more than {limit >> 20} MiB", True, total)
+
+
+def find(
+    data: bytes | memoryview, among: Sequence[Compression] | None = None
+) -> Compression | None:
+    """The compression that ``data`` begins with, of those given (all by default); or None."""
+    return next((c for c in (among or COMPRESSIONS) if c.begins(data)), None)
+
+
 # The third byte of gzip is the method: 8, deflate, is the only one there is (RFC 1952).
-GZIP = Compression("gzip", b"\x1f\x8b\x08", _by(lambda: zlib.decompressobj(wbits=31)), _open_gzip)
+GZIP = Compression("gzip", b"\x1f\x8b\x08", lambda: _Zlib(wbits=31), padding=1)
 XZ = Compression(
-    "xz", b"\xfd7zXZ\0", _by(lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ)), lzma.LZMAFile
+    "xz", b"\xfd7zXZ\0", lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, _MAX_WINDOW_BYTES), padding=4
 )
-ZSTD = Compression("zstd", b"\x28\xb5\x2f\xfd", _zstd, _open_zstd)
-LZ4 = Compression("lz4", struct.pack("<I", _LZ4_LEGACY), _lz4)
-BZIP2 = Compression("bzip2", b"BZh", _by(bz2.BZ2Decompressor), bz2.BZ2File)
-LZMA = Compression("lzma", b"\x5d\0\0", _by(lambda: lzma.LZMADecompressor(lzma.FORMAT_ALONE)))
+ZSTD = Compression("zstd", b"\x28\xb5\x2f\xfd", _Zstd, step=_ZSTD_STEP)
+LZ4 = Compression("lz4", b"\x02\x21\x4c\x18", None)
+BZIP2 = Compression("bzip2", b"BZh", bz2.BZ2Decompressor)
+LZMA = Compression(
+    "lzma", b"\x5d\0\0", lambda: lzma.LZMADecompressor(lzma.FORMAT_ALONE, _MAX_WINDOW_BYTES)
+)
+
+ZLIB = Compression("zlib", b"", lambda: _Zlib(wbits=15))  # in sections of ELF files only
 
 COMPRESSIONS = (GZIP, XZ, ZSTD, LZ4, BZIP2, LZMA)
 FOR_FILES = (ZSTD, XZ, GZIP)
 FOR_PACKAGES = (XZ, GZIP, BZIP2, ZSTD)
+MAGIC_BYTES = max(len(compression.magic) for compression in COMPRESSIONS)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import io
-import mmap
 import re
 from dataclasses import dataclass
-from typing import IO, cast
 
 from ..errors import BtfError, DwarfOnlyError, NoBtfError
-from .sections import Sections, read_sections
+from .sections import Readable, read_sections
 
-MAGIC = b"\x7fELF"
 _WANTED = frozenset((".BTF", ".BTF.base", ".BTF.ext", ".modinfo", ".note.gnu.build-id", ".rodata"))
-_DWARF = (b".debug_info", b".zdebug_info")
-_BANNER = re.compile(rb"Linux version (\d+\.\S+) ")
+_BANNER = re.compile(rb"Linux version (\d+\.\S{1,128}) ")
+_FACTS = re.compile(rb"(?:^|(?<=\0))(name|depends|vermagic)=([^\0]*)")
+_MAX_FACT_BYTES = 64 << 10
+_MAX_BUILD_ID_BYTES = 64
 
 
 @dataclass(frozen=True)
@@ -40,18 +38,14 @@ class ElfBtf:
     has_dwarf: bool
 
 
-def is_elf(data: bytes | memoryview | mmap.mmap) -> bool:
-    return bytes(data[:4]) == MAGIC
-
-
-def read_elf(data: bytes | mmap.mmap, path: str | None = None) -> ElfBtf:
+def read_elf(data: Readable, path: str | None = None) -> ElfBtf:
     """Read the sections of an ELF file. Raises BtfError when it is not sound ELF.
 
-    data   the file; mapped if it is large (a vmlinux with debug information)
+    data   the file, of which only parts are asked for
     """
-    sections = read_sections(data, _WANTED) or _read_any(data, path)
+    sections = read_sections(data, _WANTED, path)
     found = sections.contents
-    info = _modinfo(found.get(".modinfo", b""))
+    info = _modinfo(found.get(".modinfo", b""), path)
     release = info.get("vermagic", "").split(" ")[0] or None
     if release is None and ".modinfo" not in found:
         release = release_of_banner(found.get(".rodata", b""))
@@ -63,40 +57,8 @@ def read_elf(data: bytes | mmap.mmap, path: str | None = None) -> ElfBtf:
         depends=tuple(name for name in info.get("depends", "").split(",") if name),
         release=release,
         build_id=_build_id(found.get(".note.gnu.build-id", b""), sections.little_endian),
-        has_dwarf=any(name.startswith(_DWARF) for name in sections.names),
+        has_dwarf=sections.has_dwarf,
     )
-
-
-def _read_any(data: bytes | mmap.mmap, path: str | None) -> Sections:
-    """Read any ELF file by pyelftools. Raises BtfError when it is not sound."""
-    from elftools.common.exceptions import ELFError  # slow to import, and seldom needed
-    from elftools.elf.elffile import ELFFile
-
-    found: dict[str, bytes] = {}
-    names = set()
-    try:
-        elf = ELFFile(cast(IO[bytes], data) if isinstance(data, mmap.mmap) else io.BytesIO(data))
-        for section in elf.iter_sections():
-            names.add(section.name.encode())
-            if section.name not in _WANTED or section["sh_type"] == "SHT_NOBITS":
-                continue
-            start, size = section["sh_offset"], section["sh_size"]
-            if start + size > len(data):
-                raise BtfError(
-                    f"section of {size} bytes at {start} ends beyond the file "
-                    f"({len(data)} bytes): truncated?",
-                    path,
-                    section.name,
-                    start,
-                )
-            found[section.name] = section.data()
-        return Sections(found, frozenset(names), elf.little_endian)
-    except BtfError:
-        raise
-    except (ELFError, ValueError, KeyError, IndexError, AssertionError, OverflowError) as error:
-        raise BtfError(f"damaged ELF file: {error}", path, "ELF header") from error
-    except Exception as error:  # pyelftools lets errors of its parser through on damaged input
-        raise BtfError(f"damaged ELF file: {type(error).__name__}: {error}", path, "ELF") from error
 
 
 def btf_section(elf: ElfBtf, path: str | None) -> bytes:
@@ -117,13 +79,17 @@ def release_of_banner(content: bytes) -> str | None:
     return banner.group(1).decode("ascii", "replace") if banner else None
 
 
-def _modinfo(section: bytes) -> dict[str, str]:
-    """Return ``key=value`` strings of ``.modinfo``; of repeated keys the first."""
+def _modinfo(section: bytes, path: str | None) -> dict[str, str]:
+    """Return the ``key=value`` strings of ``.modinfo`` that are wanted; of repeated keys the first.
+
+    Raises BtfError.
+    """
     info: dict[str, str] = {}
-    for entry in section.split(b"\0"):
-        key, separator, value = entry.partition(b"=")
-        if separator:
-            info.setdefault(key.decode("utf-8", "replace"), value.decode("utf-8", "replace"))
+    for entry in _FACTS.finditer(section):
+        key, value = entry[1].decode(), entry[2]
+        if len(value) > _MAX_FACT_BYTES:
+            raise BtfError(f"{key} has {len(value)} bytes", path, ".modinfo", entry.start())
+        info.setdefault(key, value.decode("utf-8", "replace"))
     return info
 
 
@@ -132,4 +98,4 @@ def _build_id(note: bytes, little: bool) -> str | None:
     if len(note) < 16 or note[12:16] != b"GNU\0":
         return None
     size = int.from_bytes(note[4:8], order)  # type: ignore[arg-type]
-    return note[16 : 16 + size].hex() or None
+    return note[16 : 16 + min(size, _MAX_BUILD_ID_BYTES)].hex() or None

@@ -7,7 +7,8 @@
     others        some set-up code of their own, and the compressed kernel somewhere behind it
 
 Where no header helps, the image is searched for the magic numbers of the kernel's compressors, as
-``scripts/extract-vmlinux`` does. What is found counts when it decompresses to an ELF file.
+``scripts/extract-vmlinux`` does. What is found counts when it decompresses to an ELF file. The
+search is bounded: so many places are tried, and so much is decompressed, for all of them together.
 
 arm64 and riscv boot a flat binary, a vmlinux without sections, compressed or not. Its BTF is in it
 all the same, as the running kernel shows it: it begins with a header that says how long it is, and
@@ -16,16 +17,38 @@ that nothing else in a kernel looks like.
 
 from __future__ import annotations
 
-import mmap
+import re
 import struct
 from collections.abc import Iterator
+from itertools import islice
+
+import numpy as np
 
 from ..errors import BtfError, NoBtfError, UnsupportedError
-from ..format.header import LONG_HEADER, parse_header
-from . import elf
-from .decompress import COMPRESSIONS, Compression, DecompressError, find
+from ..format.header import LONG_HEADER, SHORT_HEADER, parse_header
+from . import decompress, elf
+from .decompress import MAGIC_BYTES, Compression, DecompressError, find
+from .sections import MAGIC as ELF_MAGIC
+from .sections import is_elf
 
-MAX_DECOMPRESSED_BYTES = 1 << 30  # of a damaged or hostile image, no more than this
+_MAX_PLACES = 200  # where something is tried: magic numbers of three bytes are met by chance
+_SMALL_WORK, _MAX_RATIO = 64 << 20, 50  # what may be decompressed, successfully or not
+_SMALL_BYTES = 1 << 20  # a kernel has more, the set-up code in front of it less
+
+# What compressed data begins with, beyond the magic number: gzip has no name or a short one, xz a
+# check, bzip2 a level and a block, lz4 a block of 8 MiB at most, lzma a dictionary of a power of
+# two, or one and a half times that, and the size of the content, if it is known.
+_POWERS = rb"[\x01\x02\x03\x04\x06\x08\x0c\x10\x18\x20\x30\x40\x60\x80\xc0]"
+_BEGINS = re.compile(
+    rb"(?s:\x1f\x8b\x08(?:\0|\x08.{6}[ -~]{1,255}\0)"
+    rb"|\xfd7zXZ\0\0[\0\x01\x04\x0a]"
+    rb"|\x28\xb5\x2f\xfd"
+    rb"|\x02\x21\x4c\x18..[\0-\x88]\0"
+    rb"|BZh[1-9]1AY&SY"
+    rb"|\x5d\0\0(?:\0" + _POWERS + rb"|" + _POWERS + rb"\0)(?:\xff{8}|.{5}\0{3}))"
+)
+_ELF_BEGINS = re.compile(rb"\x7fELF[\x01\x02][\x01\x02]\x01")
+_BTF_BEGINS = {"<": 0x0001EB9F, ">": 0xEB9F0100}  # magic, version and flags
 
 # Flat kernels say so at 56: Documentation/arch/arm64/booting.rst, .../arch/riscv/boot-image-header.
 _FLAT_MAGIC, _FLAT_MAGICS = 56, (b"ARMd", b"RSC\x05")
@@ -34,7 +57,7 @@ _FLAT_MAGIC, _FLAT_MAGICS = 56, (b"ARMd", b"RSC\x05")
 _SETUP_SECTS, _BOOT_MAGIC, _BOOT_VERSION, _PAYLOAD = 0x1F1, 0x202, 0x206, 0x248
 
 
-def is_image(data: bytes | memoryview | mmap.mmap) -> bool:
+def is_image(data: bytes | memoryview) -> bool:
     """Whether ``data`` begins as a kernel image does: as x86, EFI or compressed code."""
     view = memoryview(data)
     if _x86_payload(view) is not None or bytes(view[:2]) == b"MZ":
@@ -42,7 +65,7 @@ def is_image(data: bytes | memoryview | mmap.mmap) -> bool:
     return find(view) is not None
 
 
-def vmlinux_from_image(data: bytes | memoryview | mmap.mmap, *, path: str | None = None) -> bytes:
+def vmlinux_from_image(data: bytes | memoryview, *, path: str | None = None) -> bytes:
     """Extract the vmlinux (an ELF file) from a kernel image: bzImage, EFI zboot, or compressed.
 
     data   the image, ``/boot/vmlinuz`` say; an ELF file is given back as it is
@@ -50,8 +73,8 @@ def vmlinux_from_image(data: bytes | memoryview | mmap.mmap, *, path: str | None
     Payloads of all ``decompress.COMPRESSIONS`` are decompressed. Raises UnsupportedError for lzo
     and for flat kernels without ELF, BtfError when there is no sound kernel in it.
     """
-    content, is_elf = _kernel(memoryview(data).cast("B"), path)
-    if not is_elf:
+    content, with_sections = _kernel(memoryview(data).cast("B"), path)
+    if not with_sections:
         raise UnsupportedError(
             "the kernel in this image is a flat binary without ELF sections: "
             "give the vmlinux of the build",
@@ -62,14 +85,14 @@ def vmlinux_from_image(data: bytes | memoryview | mmap.mmap, *, path: str | None
 
 
 def btf_from_image(
-    data: bytes | memoryview | mmap.mmap, *, path: str | None = None
+    data: bytes | memoryview, *, path: str | None = None
 ) -> tuple[bytes, str | None]:
     """Extract the raw BTF from a kernel image of any kind, and the release in its banner.
 
     Raises NoBtfError when the kernel has none; else as ``vmlinux_from_image``.
     """
-    content, is_elf = _kernel(memoryview(data).cast("B"), path)
-    if is_elf:
+    content, with_sections = _kernel(memoryview(data).cast("B"), path)
+    if with_sections:
         file = elf.read_elf(content, path)
         return elf.btf_section(file, path), file.release
     found = _flat_btf(content)
@@ -80,31 +103,38 @@ def btf_from_image(
 
 def _kernel(view: memoryview, path: str | None) -> tuple[bytes, bool]:
     """Return the kernel in an image, and whether it is an ELF file rather than a flat binary."""
-    if elf.is_elf(view):
+    if view[:4] == ELF_MAGIC:
         return bytes(view), True
     tried: list[str] = []
-    flat, total = b"", 0
-    for compression, at, payload in _candidates(view):
-        if total > MAX_DECOMPRESSED_BYTES:
+    flat = broken = b""
+    left = min(decompress.MAX_DECOMPRESSED_BYTES, _SMALL_WORK + _MAX_RATIO * len(view))
+    for number, (compression, at, payload) in enumerate(_candidates(view)):
+        if number == _MAX_PLACES or not left:
+            tried.append(f"given up at {at}, as too much looks like one and is none")
             break
         try:
-            content = compression.decompress(payload, MAX_DECOMPRESSED_BYTES)
+            content = compression.decompress_first(payload, left)
         except DecompressError as error:
+            left -= min(left, error.work)
             if len(tried) < 3:
                 tried.append(f"{compression.name} at {at}: {error}")
             continue
-        if elf.is_elf(content):
-            return content, True
-        total += len(content)
-        start = content.find(elf.MAGIC, 0, 1 << 20) if len(content) > 1 << 20 else -1
-        if start > 0:  # set-up code in front of it
-            return content[start:], True
-        flat = max(flat, content, key=len)
-    if len(flat) > 1 << 20:
+        left -= len(content)
+        for found in islice(_ELF_BEGINS.finditer(content, 0, _SMALL_BYTES), _MAX_PLACES):
+            start = found.start()  # set-up code may be in front of it
+            if is_elf(memoryview(content)[start:]):
+                return content[start:], True
+        if content.startswith(ELF_MAGIC):
+            broken = broken or content
+        else:
+            flat = max(flat, content, key=len)
+    if broken:
+        return broken, True
+    if len(flat) > _SMALL_BYTES:
         return flat, False
     if bytes(view[_FLAT_MAGIC : _FLAT_MAGIC + 4]) in _FLAT_MAGICS:
         return bytes(view), False
-    if bytes(view).find(b"\x89LZO\0\r\n\x1a\n") >= 0:
+    if re.search(rb"\x89LZO\0\r\n\x1a\n", view):
         raise UnsupportedError(
             "the kernel in this image is compressed with lzo; scripts/extract-vmlinux of the "
             "kernel's source can unfold it",
@@ -119,20 +149,42 @@ def _flat_btf(content: bytes) -> bytes | None:
     """The largest part of a flat kernel that is BTF as far as header and string section tell."""
     view = memoryview(content)
     best = view[:0]
-    for magic in (b"\x9f\xeb\x01\0", b"\xeb\x9f\x01\0"):
-        at = content.find(magic)
-        while at >= 0:
+    for order, begins in _BTF_BEGINS.items():
+        for at, size in _sound_headers(content, order, begins):
             try:
-                head = parse_header(view[at:])
+                head = parse_header(view[at : at + size])
             except BtfError:
-                head = None
-            if head is not None and head.string_bytes and head.header_bytes <= LONG_HEADER:
-                end = head.string_start + head.string_bytes
-                whole = view[at : at + end]
-                if whole[head.string_start] == 0 == whole[-1] and len(whole) > len(best):
-                    best = whole
-            at = content.find(magic, at + 1)
+                continue
+            if head.header_bytes <= LONG_HEADER and size > len(best):
+                best = view[at : at + size]
+                break
     return bytes(best) or None
+
+
+def _sound_headers(content: bytes, order: str, begins: int) -> Iterator[tuple[int, int]]:
+    """(start, bytes) of what may be BTF, the largest first: sections that fit, and strings that
+    begin and end with a zero. All at once, since there may be very many that are none."""
+    count = len(content) - SHORT_HEADER + 1
+    if count <= 0:
+        return
+
+    def words(at: int) -> np.ndarray:
+        """The word ``at`` bytes after each place."""
+        return np.ndarray((count,), f"{order}u4", content, at, (1,))
+
+    def field(at: int) -> np.ndarray:
+        return words(at)[places].astype(np.int64)
+
+    whole = np.frombuffer(content, np.uint8)
+    places = np.flatnonzero(words(0) == begins)
+    strings = places + field(4) + field(16)
+    ends = strings + field(20)
+    fits = (ends <= len(content)) & (ends > strings)
+    places, strings, ends = places[fits], strings[fits], ends[fits]
+    sound = (whole[strings] == 0) & (whole[ends - 1] == 0)
+    places, ends = places[sound], ends[sound]
+    for which in np.argsort(places - ends, kind="stable")[:_MAX_PLACES]:
+        yield int(places[which]), int(ends[which] - places[which])
 
 
 def _candidates(view: memoryview) -> Iterator[tuple[Compression, int, memoryview]]:
@@ -142,16 +194,11 @@ def _candidates(view: memoryview) -> Iterator[tuple[Compression, int, memoryview
         payload = view[start : start + size]
         if (compression := find(payload)) is not None:
             yield compression, start, payload
-    content = bytes(view)
-    places = []
-    for compression in COMPRESSIONS:
-        at = content.find(compression.magic)
-        while at >= 0:
-            if all(at != start for start, _ in told):
-                places.append((at, compression))
-            at = content.find(compression.magic, at + 1)
-    for at, compression in sorted(places, key=lambda place: place[0]):
-        yield compression, at, view[at:]
+    for begin in _BEGINS.finditer(view):
+        at = begin.start()
+        compression = find(view[at : at + MAGIC_BYTES])
+        if compression is not None and all(at != start for start, _ in told):
+            yield compression, at, view[at:]
 
 
 def _x86_payload(view: memoryview) -> tuple[int, int] | None:

@@ -20,7 +20,6 @@ Nothing in a BTF file says which base it was made for. A wrong base shows nevert
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -47,6 +46,8 @@ from ..format.kinds import (
 from ..types.btf import BTF, HasBase, base_of, parse
 from . import elf as elf_file
 from . import images
+from .sections import MAGIC as ELF_MAGIC
+from .sections import Readable
 
 STANDALONE = "standalone"
 SPLIT = "split"
@@ -79,7 +80,7 @@ class Module:
     release: str | None = None
 
 
-def load_base(data: bytes | mmap.mmap, *, path: str | None = None) -> BTF:
+def load_base(data: Readable, *, path: str | None = None) -> BTF:
     """Read vmlinux's BTF: a raw BTF file, an ELF file with a ``.BTF`` section, or a kernel image.
 
     Raises WrongBaseError for split BTF, NoBtfError or BtfError.
@@ -91,17 +92,17 @@ def load_base(data: bytes | mmap.mmap, *, path: str | None = None) -> BTF:
 
 
 def open_module(
-    data: bytes | memoryview | mmap.mmap,
+    data: Readable,
     on: BTF | HasBase | None = None,
     *,
     path: str | None = None,
     release: str | None = None,
-    from_dwarf: Callable[[bytes | mmap.mmap], bytes] | None = None,
+    from_dwarf: Callable[[Readable], bytes] | None = None,
     prefer_dwarf: bool = False,
 ) -> Module:
     """Read the BTF of any file, find out its form, and check that it can be put on a base.
 
-    data          a raw BTF file, an ELF file or a kernel image
+    data          a raw BTF file, an ELF file or a kernel image; of an ELF file only parts are read
     on            the base, or its index. None: split BTF is refused with WrongBaseError, and BTF
                   on a distilled base continues that
     release       of the base's kernel, where known: compared with the module's vermagic
@@ -114,13 +115,13 @@ def open_module(
     does not fit shows when it is relocated. Raises NoBtfError, WrongBaseError or BtfError.
     """
     base = base_of(on) if on is not None else None
-    if not elf_file.is_elf(data):
-        if data[:2] not in _MAGICS and images.is_image(data):
-            raw, banner = images.btf_from_image(data, path=path)
+    if data[:4] != ELF_MAGIC:
+        whole = data if isinstance(data, (bytes, memoryview)) else data[:]
+        if whole[:2] not in _MAGICS and images.is_image(whole):
+            raw, banner = images.btf_from_image(whole, path=path)
             return Module(*_open_btf(raw, None, base, path), release=banner)
-        return Module(*_open_btf(_in_memory(data), None, base, path))
-    content = data if isinstance(data, mmap.mmap) else bytes(data)
-    file = elf_file.read_elf(content, path)
+        return Module(*_open_btf(whole, None, base, path))
+    file = elf_file.read_elf(data, path)
     foreign = bool(release and file.release and release != file.release)
     if foreign and file.btf_base is None:
         raise WrongBaseError(
@@ -135,14 +136,10 @@ def open_module(
             if make is None:
                 raise
     if opened is None and make is not None:
-        btf, _, input_bytes = _open_btf(make(content), None, base, path)
+        btf, _, input_bytes = _open_btf(make(data), None, base, path)
         opened = btf, DWARF, input_bytes
     assert opened is not None
     return Module(*opened, file.name, file.build_id, file.depends, file.release)
-
-
-def _in_memory(data: bytes | memoryview | mmap.mmap) -> bytes | memoryview:
-    return bytes(data) if isinstance(data, mmap.mmap) else data
 
 
 def _open_btf(

@@ -6,7 +6,6 @@ Nothing here knows BTF or ELF.
 from __future__ import annotations
 
 import contextlib
-import mmap
 import os
 import stat
 import threading
@@ -14,15 +13,15 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
 from btf.compiled.huge_pages import alloc_huge
+from btf.files import decompress as compressions
 from btf.files.decompress import FOR_FILES, DecompressError, find
 
 from ..model.errors import InputError, SourceError
 from ..model.records import COMPRESSION, UNREADABLE
 from .remote import is_uri, read_remote
 
-MAX_DECOMPRESSED_BYTES = 1 << 30
 _CHUNK_BYTES = 64 << 10
-_LARGE_BYTES = 64 << 20  # from here on a file is mapped where that will do
+_LARGE_BYTES = 64 << 20  # from here on a file is read in parts where that will do
 
 
 class ReadError(InputError):
@@ -70,26 +69,65 @@ def decompress(stored: memoryview) -> bytes | memoryview:
     if compression is None:
         return stored
     try:
-        return compression.decompress(stored, MAX_DECOMPRESSED_BYTES)
+        return compression.decompress(stored)
     except DecompressError as error:
         what = "the {} data {}" if error.too_large else "damaged {}: {}"
         raise ReadError(COMPRESSION, what.format(compression.name, error)) from error
 
 
-def map_or_read(path: str) -> bytes | mmap.mmap:
-    """Read a file, decompressed; one as large as a vmlinux with debug information is mapped.
+def open_content(path: str) -> bytes | LargeFile:
+    """Read a file, decompressed; one as large as a vmlinux with debug information when it is asked
+    for parts.
 
     Raises ReadError.
     """
-    try:
-        if os.path.isfile(path) and os.path.getsize(path) >= _LARGE_BYTES:
-            with open(path, "rb") as file:  # noqa: PTH123
-                content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            if find(content[:8], FOR_FILES) is None:
-                return content
-    except OSError as error:
-        raise ReadError(UNREADABLE, unreadable(path, error)) from error
+    if not is_uri(path):
+        try:
+            if os.path.isfile(path) and os.path.getsize(path) >= _LARGE_BYTES:
+                file = LargeFile(path)
+                if find(file[:8], FOR_FILES) is None:
+                    return file
+        except OSError as error:
+            raise ReadError(UNREADABLE, unreadable(path, error)) from error
     return read_input(path)
+
+
+class LargeFile:
+    """A file whose parts are read when they are asked for, as slices.
+
+    It is not mapped: of a mapped file that somebody cuts off, the process that reads it dies.
+    Slices raise ReadError.
+    """
+
+    def __init__(self, path: str) -> None:
+        """Raises OSError."""
+        self._path = path
+        self._file = open(path, "rb", buffering=0)  # noqa: PTH123, SIM115
+        self._size = os.fstat(self._file.fileno()).st_size
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __getitem__(self, part: slice) -> bytes:
+        start, end, _ = part.indices(self._size)
+        size = max(0, end - start)
+        if size > compressions.MAX_DECOMPRESSED_BYTES:
+            raise too_large()
+        content = bytearray()
+        try:
+            while data := os.pread(self._file.fileno(), size - len(content), start + len(content)):
+                content += data
+        except OSError as error:
+            raise ReadError(UNREADABLE, unreadable(self._path, error)) from error
+        if len(content) < size:
+            raise ReadError(UNREADABLE, f"the file was cut off at {start + len(content)} meanwhile")
+        return bytes(content)
+
+
+def too_large() -> ReadError:
+    """What to say of a file that is not read because of its size."""
+    limit = compressions.MAX_DECOMPRESSED_BYTES >> 20
+    return ReadError(UNREADABLE, f"larger than {limit} MiB: no file that holds BTF is")
 
 
 class _Thread(threading.local):
@@ -113,10 +151,14 @@ def _read_file(path: str) -> memoryview:
                 raise ReadError(UNREADABLE, f"this is {what}; only files can be read")
             # sysfs says 4096 for attributes that are longer: read to the end, whatever the size.
             size, room = 0, status.st_size + _CHUNK_BYTES
+            if room - _CHUNK_BYTES > compressions.MAX_DECOMPRESSED_BYTES:
+                raise too_large()
             if len(_thread.buffer) < room:
                 _thread.buffer = alloc_huge(2 * room).data
             while count := os.readv(descriptor, [_thread.buffer[size:]]):
                 size += count
+                if size > compressions.MAX_DECOMPRESSED_BYTES:
+                    raise too_large()
                 if size == len(_thread.buffer):
                     larger = alloc_huge(2 * size).data
                     larger[:size] = _thread.buffer
@@ -135,15 +177,18 @@ def out_of_reach(path: str, error: ConnectionError) -> SourceError:
     )
 
 
-def begins_like_btf(path: str) -> bool:
-    """Whether a file is raw BTF by its magic number and version, in either byte order."""
+def begins_like_btf(path: str, unreadable: bool = False) -> bool:
+    """Whether a file is raw BTF by its magic number and version, in either byte order.
+
+    ``unreadable`` is the answer for a file that cannot be read.
+    """
     try:
         if not os.path.isfile(path):
             return False
         with open(path, "rb", buffering=0) as file:  # noqa: PTH123
             return file.read(3) in (b"\x9f\xeb\x01", b"\xeb\x9f\x01")
     except OSError:
-        return False
+        return unreadable
 
 
 def unreadable(path: str, error: OSError) -> str:

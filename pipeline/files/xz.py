@@ -9,7 +9,6 @@ one entry, so its check sum is checked too. Python lets other threads run meanwh
 from __future__ import annotations
 
 import io
-import lzma
 import os
 import struct
 import zlib
@@ -23,7 +22,7 @@ from btf.files.decompress import XZ
 _END_MAGIC = b"YZ"
 _FRAME_BYTES = 12  # of the header, and of the footer
 _MAX_BLOCK_BYTES = 64 << 20  # decompressed; larger ones would take too much memory at once
-_MAX_INDEX_BYTES = 16 << 20
+_MAX_INDEX_BYTES = 1 << 20
 _MAX_THREADS = 4
 
 
@@ -31,7 +30,7 @@ def open_blocks(file: BinaryIO, start: int, size: int) -> io.BufferedReader | No
     """Read what the xz file of ``size`` bytes at ``start`` of a file decompresses to.
 
     None if it has not several blocks that can be decompressed in this way, or is damaged; reading
-    it from front to back then tells what is wrong. Reading raises lzma.LZMAError.
+    it from front to back then tells what is wrong. Reading raises DecompressError.
     """
     blocks = _blocks(file, start, size)
     if blocks is None or len(blocks) < 2:
@@ -90,7 +89,8 @@ def _decompress(header: bytes, block: bytes, stored: int, decompressed: int) -> 
     index += struct.pack("<I", zlib.crc32(index))
     footer = struct.pack("<I", len(index) // 4 - 1) + header[6:8]
     footer = struct.pack("<I", zlib.crc32(footer)) + footer + _END_MAGIC
-    return lzma.decompress(b"".join((header, block, index, footer)), lzma.FORMAT_XZ)
+    whole = b"".join((header, block, index, footer))
+    return XZ.decompress(whole, decompressed)
 
 
 def _blocks(file: BinaryIO, start: int, size: int) -> list[tuple[int, int]] | None:

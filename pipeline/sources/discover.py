@@ -137,6 +137,9 @@ def find_one(path: str) -> FileInput:
     if not is_package(os.path.basename(path)):
         return FileInput(path, path)
     found = find_files([path])
+    for file in found.modules:
+        if file.path == path and file.problem is not None:
+            raise SourceError(f"{names.printable(path)}: {file.problem}")
     meant = best_bases(found) or found.modules
     if len(meant) != 1:
         raise SourceError(
@@ -267,7 +270,9 @@ def _group_of(module: FoundFile, groups: Sequence[_Group]) -> _Group | None:
         if module.release is not None and any(b.release == module.release for b in group.bases)
     ]
     same_root = [g for g in fitting if any(base.root == module.root for base in g.bases)]
-    if (deepest := max(depths, default=0)) > 0:
+    if module.is_damaged_package and same_root:
+        fitting = same_root
+    elif (deepest := max(depths, default=0)) > 0:
         fitting = [g for g, depth in zip(fitting, depths, strict=True) if depth == deepest]
     elif same_release:
         fitting = [g for g in same_release if g.place == module.version] or same_release

@@ -58,7 +58,12 @@ class FoundFile:
         folder, file_name = os.path.split(self.path)
         release = names.release_of_base(file_name) or _release_of_folder(folder)
         object.__setattr__(self, "file_name", file_name)
-        object.__setattr__(self, "release", release)
+        object.__setattr__(self, "release", None if self.is_damaged_package else release)
+
+    @property
+    def is_damaged_package(self) -> bool:
+        """Whether this says what is wrong with a package; its name says nothing of a kernel."""
+        return self.problem is not None and self.package is None and is_package(self.file_name)
 
 
 @lru_cache(maxsize=4096)  # a folder holds many modules
@@ -94,7 +99,8 @@ def find_files(sources: Sequence[str], *, skip_folder: str | None = None) -> Fou
                 first = copies.setdefault((file.version, file.source), file.package)
                 if first != file.package:  # the same package lies in two places
                     continue
-            kind = bases if names.looks_like_base(file.file_name) else modules
+            is_base = names.looks_like_base(file.file_name) and not file.is_damaged_package
+            kind = bases if is_base else modules
             kind.setdefault(file.path, file)
     return FoundFiles(
         tuple(modules[path] for path in sorted(modules)),
@@ -208,28 +214,37 @@ def _find(path: str, skip: str | None) -> Iterator[FoundFile]:
 
 
 def _walk(root: str, skip: str | None) -> Iterator[FoundFile]:
-    unreadable_folders: list[OSError] = []
-    for folder, folders, files in os.walk(root, onerror=unreadable_folders.append):
-        if folder != root and {"manifests", "tables", "versions"} <= set(folders):
-            folders.clear()  # what an earlier run has written is not what it was made of
+    """Find files below a folder. Not by os.walk, which ends at a thousand folders in each other."""
+    problems: list[OSError] = []
+    folders = [root]
+    while folders:
+        folder = folders.pop()
+        try:
+            with os.scandir(folder) as found:
+                entries = sorted(found, key=lambda entry: entry.name)
+        except OSError as error:
+            problems.append(error)
             continue
-        folders[:] = sorted(
-            name
-            for name in folders
-            if not name.startswith(".") and os.path.join(folder, name) != skip
-        )
+        inner = {entry.name: entry.is_symlink() for entry in entries if entry.is_dir()}
+        if folder != root and {"manifests", "tables", "versions"} <= inner.keys():
+            continue  # what an earlier run has written is not what it was made of
+        below = [os.path.join(folder, name) for name, is_link in inner.items() if not is_link]
+        folders += [
+            path
+            for path in reversed(below)
+            if path != skip and not os.path.basename(path).startswith(".")
+        ]
+        files = [e.name for e in entries if e.name not in inner and not e.name.startswith(".")]
         bare = "vmlinux" in files and begins_like_btf(os.path.join(folder, "vmlinux"))
-        for name in sorted(files):
+        for name in files:
             path = os.path.join(folder, name)
-            if name.startswith("."):
-                continue
             if is_package_in_folder(name):
                 yield from _files_in_package(path)
             elif names.looks_like_input(name) or (
-                bare and "." not in name and begins_like_btf(path)
+                bare and "." not in name and begins_like_btf(path, unreadable=True)
             ):
                 yield _file(path, os.path.relpath(path, root), root)
-    for error in unreadable_folders:
+    for error in problems:
         path = os.fsdecode(error.filename)
         yield FoundFile(path, os.path.relpath(path, root), root, problem=unreadable(path, error))
 
@@ -258,13 +273,18 @@ def _find_remote(uri: str, skip: str | None) -> Iterator[FoundFile]:
 
 
 def _files_in_package(path: str) -> Iterator[FoundFile]:
-    """The modules and bases of a package; of one that cannot be read, itself with its problem."""
+    """The modules and bases of a package; of one that cannot be read, or not to its end, itself
+    with its problem."""
     try:
         package = read_package(path)
     except PackageError as error:
         root = os.path.dirname(path)
         yield FoundFile(path, os.path.basename(path), root, problem=f"package: {error}")
         return
+    if package.problem is not None:
+        yield FoundFile(
+            path, os.path.basename(path), path, problem=f"package, not all of it: {package.problem}"
+        )
     version = f"{package.version}_{package.architecture}" if package.version else None
     for name in package.files:
         if names.looks_like_input(os.path.basename(name)):

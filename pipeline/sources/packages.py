@@ -7,13 +7,11 @@ package do not matter.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import shutil
-import tarfile
 from collections.abc import Callable, Iterator, Mapping
 from typing import BinaryIO
-
-from btf.files.decompress import is_damage
 
 from ..files.read import out_of_reach, unreadable
 from ..files.storage import open_stored, write_all
@@ -27,9 +25,15 @@ SPARE_BYTES = 64 << 20  # what unpacking leaves free on the disk
 
 
 def read_package(path: str) -> Package:
-    """Read what a package says of itself. Raises PackageError."""
+    """Read what a package says of itself, and what is in it as far as it can be read.
+
+    Raises PackageError if nothing can be.
+    """
     with _opened(path) as (file, package_format):
-        return package_format.read(file)
+        package = package_format.read(file)
+        if package.problem is not None and not package.files:
+            raise PackageError(package.problem)
+        return package
 
 
 def unpack(
@@ -50,7 +54,10 @@ def unpack(
         ):
             while left and not stopped() and (found := next(files, None)) is not None:
                 if (target := left.get(found.name)) is not None:
-                    problem = _unpack_one(found, target)
+                    if found.link is not None:
+                        problem = _copy(found.link, wanted, left, target)
+                    else:
+                        problem = _unpack_one(found, target)
                     del left[found.name]
                     yield found.name, problem
     except PackageError as error:
@@ -63,6 +70,8 @@ def unpack(
 
 def _unpack_one(found: PackagedFile, target: str) -> str | None:
     """Write a file to ``target``; returns what is wrong with it, if anything."""
+    if found.problem is not None:
+        return found.problem
     if found.size > MAX_FILE_BYTES:
         return f"larger than {MAX_FILE_BYTES >> 30} GiB"
     folder = os.path.dirname(target)
@@ -71,12 +80,31 @@ def _unpack_one(found: PackagedFile, target: str) -> str | None:
             f"not enough room in {folder} to unpack {printable(found.name)} "
             f"({found.size >> 20} MB); --work-folder names another folder"
         )
+    digest = hashlib.md5(usedforsecurity=False)
+    try:
+        with _writing(target):
+            file = open(target, "wb", buffering=0)  # noqa: PTH123, SIM115
+        with file:
+            while data := found.content.read(COPY_BYTES):
+                digest.update(data)
+                with _writing(target):
+                    write_all(file.fileno(), data)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(target)
+        raise
+    if found.md5 is not None and found.md5 != digest.hexdigest():
+        os.unlink(target)
+        return f"damaged: its md5 is {digest.hexdigest()}, but the package says {found.md5}"
+    return None
+
+
+def _copy(name: str, wanted: Mapping[str, str], left: Mapping[str, str], target: str) -> str | None:
+    """Write the content of another file of the package, which came before."""
+    if name not in wanted or name in left or not os.path.exists(wanted[name]):
+        return f"a hard link to {printable(name)}, which was not unpacked before"
     with _writing(target):
-        file = open(target, "wb", buffering=0)  # noqa: PTH123, SIM115
-    with file:
-        while data := found.content.read(COPY_BYTES):
-            with _writing(target):
-                write_all(file.fileno(), data)
+        shutil.copyfile(wanted[name], target)
     return None
 
 
@@ -98,9 +126,5 @@ def _opened(path: str) -> Iterator[tuple[BinaryIO, PackageFormat]]:
             yield file, package_format
     except ConnectionError as error:
         raise out_of_reach(path, error) from error
-    except Exception as error:
-        if isinstance(error, tarfile.TarError) or is_damage(error):
-            raise PackageError(f"damaged: {error}") from error
-        if isinstance(error, OSError):
-            raise PackageError(unreadable(path, error)) from error
-        raise
+    except OSError as error:
+        raise PackageError(unreadable(path, error)) from error

@@ -9,7 +9,6 @@ same. The BTF is standalone; making it split is what the rest of splitbtf does.
 from __future__ import annotations
 
 import contextlib
-import mmap
 import os
 import re
 import shutil
@@ -53,7 +52,7 @@ class Encoder:
 
 
 def encode(
-    content: bytes | mmap.mmap | None,
+    content: bytes | memoryview | None,
     *,
     path: str,
     release: str | None,

@@ -7,12 +7,12 @@ otherwise.
 from __future__ import annotations
 
 import contextlib
-import mmap
 from dataclasses import dataclass
 
 import btf
+from btf.files.sections import Readable
 
-from ..files.read import ReadError, map_or_read, read_input
+from ..files.read import ReadError, open_content, read_input
 from ..model.base import IndexedBase
 from ..model.errors import SourceError
 from ..model.options import ENCODE_ALL, ENCODE_NONE, KernelContext
@@ -47,9 +47,9 @@ def open_input(
     made: list[Encoded] = []
     choice, release = context.options.encode, context.release
 
-    def from_dwarf(content: bytes | mmap.mmap) -> bytes:
+    def from_dwarf(content: Readable) -> bytes:
         seconds = context.options.encode_seconds
-        made.append(encode(content, path=path, release=release, seconds=seconds))
+        made.append(encode(content[:], path=path, release=release, seconds=seconds))
         return made[-1].content
 
     def opened(content: bytes | memoryview, path: str) -> Opened:
@@ -83,7 +83,7 @@ def open_path(
 
     Raises ReadError or BtfError.
     """
-    return btf.open_module(map_or_read(path), on, path=shown, release=release)
+    return btf.open_module(open_content(path), on, path=shown, release=release)
 
 
 def open_types(file: FileInput, base: IndexedBase | None) -> btf.BTF:

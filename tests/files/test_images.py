@@ -15,7 +15,8 @@ import pytest
 import zstandard
 
 import btf
-from btf import images
+from btf.files import decompress, images
+from btf.files.decompress import DecompressError
 from support.btfwriter import Writer
 from support.elfwriter import elf
 
@@ -187,12 +188,83 @@ def test_a_flat_kernel_without_btf() -> None:
 
 
 def test_what_unfolds_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(images, "MAX_DECOMPRESSED_BYTES", 1 << 20)
+    monkeypatch.setattr(decompress, "MAX_DECOMPRESSED_BYTES", 1 << 20)
     for name, compress in COMPRESSORS.items():
         packed = compress(bytes(4 << 20))
         with pytest.raises(btf.BtfError, match="unfolds to more than 1 MiB"):
             images.vmlinux_from_image(packed)
             raise AssertionError(name)
+
+
+def repeated(part: bytes, size: int = 1 << 20) -> bytes:
+    """An EFI image of nothing but ``part``."""
+    return b"MZ" + bytes(510) + part * (size // len(part))
+
+
+DECOYS = {
+    "magic of gzip": b"\x1f\x8b\x08",
+    "gzip with a name without end": b"\x1f\x8b\x08\x08",
+    "header of gzip": b"\x1f\x8b\x08\0\0\0\0\0\0\x03",
+    "gzip of nothing": gzip.compress(b""),
+    "magic of lz4": b"\x02\x21\x4c\x18",
+    "lz4 of one byte": lz4_legacy(b"x"),
+    "magic of xz": b"\xfd7zXZ\0\0\x01",
+    "header of lzma": b"\x5d\0\0\0\x04" + b"\xff" * 8,
+    "magic of zstd": b"\x28\xb5\x2f\xfd",
+    "header of bzip2": b"BZh91AY&SY",
+    "zeros": gzip.compress(bytes(8 << 20)),
+    "magic of ELF": gzip.compress(b"\x7fELF\2\1\1" * 100_000),
+}
+
+
+@pytest.mark.parametrize("name", DECOYS)
+def test_the_search_is_bounded(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often something looks like a compressed kernel: so many places are tried, and so
+    much is decompressed, for all of them together."""
+    real, done = decompress.Reader.piece, []
+
+    def counted(self: decompress.Reader, most: int) -> bytes:
+        before = self.at
+        try:
+            found = real(self, most)
+        except DecompressError:
+            done.append(self.at - before)
+            raise
+        done.append(self.at - before + len(found))
+        return found
+
+    monkeypatch.setattr(decompress.Reader, "piece", counted)
+    image = repeated(DECOYS[name])
+    with pytest.raises(btf.BtfError, match=r"no compressed vmlinux|damaged ELF|holds no BTF"):
+        images.btf_from_image(image)
+    assert len(done) <= 2 * images._MAX_PLACES + 200
+    assert sum(done) <= images._SMALL_WORK + (images._MAX_RATIO + 1) * len(image) + (2 << 20)
+
+
+def test_an_elf_file_is_told_by_its_header() -> None:
+    """Not by four bytes: neither of the whole content, nor behind set-up code."""
+    kernel = vmlinux()
+    decoy = b"\x7fELF\2\1\1" + b"no header" * 20_000
+    assert (
+        images.vmlinux_from_image(repeated(gzip.compress(decoy), 1) + gzip.compress(kernel))
+        == kernel
+    )
+    packed = gzip.compress(decoy + kernel)
+    assert images.vmlinux_from_image(packed) == kernel
+    with pytest.raises(btf.BtfError, match="damaged ELF file: version"):
+        images.btf_from_image(gzip.compress(decoy))
+
+
+@pytest.mark.parametrize(
+    "part", [b"\x9f\xeb\x01\0", b"\x9f\xeb\x01\0\x18\0\0\0" + bytes(15) + b"\1"]
+)
+def test_decoys_of_btf_in_a_flat_kernel(part: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = []
+    real = images.parse_header
+    monkeypatch.setattr(images, "parse_header", lambda view: tried.append(1) or real(view))
+    kernel = flat_kernel()
+    assert images.btf_from_image(kernel + part * 200_000)[0] == btf_bytes()
+    assert len(tried) <= 2 * images._MAX_PLACES
 
 
 def test_a_kernel_image_of_this_machine() -> None:

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 import zstandard
 
+from btf.files import decompress
 from pipeline.files import read
-from pipeline.files.read import ReadError, read_input
+from pipeline.files.read import LargeFile, ReadError, open_content, read_input
 from pipeline.model.records import COMPRESSION, UNREADABLE
 
 CONTENT = bytes(range(256)) * 1000
@@ -52,7 +53,7 @@ def test_truncated(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", [name for name in COMPRESSIONS if name != "none"])
 def test_bomb(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(read, "MAX_DECOMPRESSED_BYTES", 1 << 20)
+    monkeypatch.setattr(decompress, "MAX_DECOMPRESSED_BYTES", 1 << 20)
     path = tmp_path / "file"
     path.write_bytes(COMPRESSIONS[name](bytes(1 << 24)))
     with pytest.raises(ReadError, match="unfolds to more than 1 MiB") as caught:
@@ -79,3 +80,43 @@ def test_what_cannot_be_read(tmp_path: Path) -> None:
 
 def test_files_that_lie_about_their_size() -> None:
     assert b"Name:" in read_input("/proc/self/status")
+
+
+def test_several_streams_and_what_follows(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    for name, squeeze in COMPRESSIONS.items():
+        if name != "none":
+            path.write_bytes(squeeze(CONTENT) + squeeze(b"more"))
+            assert read_input(str(path)) == CONTENT + b"more"
+            path.write_bytes(squeeze(CONTENT) + b"junk")
+            with pytest.raises(ReadError, match=r"damaged .*: what follows byte \d+") as caught:
+                read_input(str(path))
+            assert caught.value.kind == COMPRESSION
+
+
+def test_files_beyond_the_limit_are_not_read(tmp_path: Path) -> None:
+    """A file with holes has whatever size it says."""
+    with (tmp_path / "huge.ko").open("wb") as file:
+        file.truncate(200 << 30)
+    for read_it in (read_input, lambda path: open_content(path)[:]):
+        with pytest.raises(ReadError, match="larger than 1024 MiB") as caught:
+            read_it(str(tmp_path / "huge.ko"))
+        assert caught.value.kind == UNREADABLE
+
+
+def test_a_large_file_that_is_cut_off_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is read in parts: what is missing is an error, not the end of the process."""
+    monkeypatch.setattr(read, "_LARGE_BYTES", 1000)
+    path = tmp_path / "vmlinux"
+    path.write_bytes(CONTENT)
+    found = open_content(str(path))
+    assert isinstance(found, LargeFile) and len(found) == len(CONTENT)
+    assert found[:4] == CONTENT[:4] and found[100_000:100_100] == CONTENT[100_000:100_100]
+    assert found[:] == CONTENT and found[len(CONTENT) :] == b""
+    os.truncate(path, 100_050)
+    assert found[:4] == CONTENT[:4]
+    with pytest.raises(ReadError, match="the file was cut off at 100050 meanwhile") as caught:
+        found[100_000:100_100]
+    assert caught.value.kind == UNREADABLE

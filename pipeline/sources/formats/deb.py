@@ -7,53 +7,83 @@ that are wanted.
 
 from __future__ import annotations
 
+import dataclasses
+import io
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from ..archive import Package, PackagedFile, PackageError, PackageFormat, plain_name, read_tar
+from ..archive import Package, PackagedFile, PackageError, PackageFormat, listed, plain_name
+from ..tar import read_tar
 
 _MAGIC = b"!<arch>\n"
+_MD5_DIGITS = 32
 
 
 def _read(file: BinaryIO) -> Package:
     """The facts, and the names from the package's own list (``md5sums``) where it has one, which
     spares decompressing all its data; else from the data."""
-    members = _members(file)
-    facts: dict[str, str] = {}
-    names = None
-    for found in read_tar(file, *members["control"]):
-        if found.name == "control":
-            facts = _fields(found.text())
-        elif found.name == "md5sums":
-            lines = found.text().splitlines()
-            names = tuple(plain_name(line[34:]) for line in lines if len(line) > 34)
-    if names is None:
-        names = tuple(found.name for found in read_tar(file, *members["data"]))
-    return Package(names, *(facts.get(key, "") for key in ("package", "version", "architecture")))
+    members, problem = _members(file)
+    facts, sums, damage = _control(file, members)
+    problem = problem or damage
+    names = tuple(sums or ())
+    if sums is None:
+        names, damage = listed(read_tar(file, *members["data"]))
+        problem = problem or damage
+    told = (facts.get(key, "") for key in ("package", "version", "architecture"))
+    return Package(names, *told, problem=problem)
 
 
 def _read_files(file: BinaryIO) -> Iterator[PackagedFile]:
-    return read_tar(file, *_members(file)["data"])
+    members, _ = _members(file)
+    _, sums, _ = _control(file, members)
+    for found in read_tar(file, *members["data"]):
+        yield dataclasses.replace(found, md5=(sums or {}).get(found.name))
 
 
-def _members(file: BinaryIO) -> dict[str, tuple[int, int]]:
-    """(start, bytes) of ``control`` and ``data``, of which both are there."""
-    members = {}
+def _control(
+    file: BinaryIO, members: dict[str, tuple[int, int]]
+) -> tuple[dict[str, str], dict[str, str] | None, str | None]:
+    """The facts, the md5 sums of files by their names, if there are any, and what is damaged."""
+    facts: dict[str, str] = {}
+    sums: dict[str, str] | None = None
+    try:
+        for found in read_tar(file, *members["control"]):
+            if found.name == "control":
+                facts = _fields(found.text())
+            elif found.name == "md5sums":
+                lines = (line.partition("  ") for line in found.text().splitlines())
+                sums = {plain_name(name): md5 for md5, _, name in lines if name}
+    except PackageError as error:
+        return facts, None, f"control.tar: {error}"
+    return facts, sums, None
+
+
+def _members(file: BinaryIO) -> tuple[dict[str, tuple[int, int]], str | None]:
+    """(start, bytes) of ``control`` and ``data``, of which both are there, and whether one of them
+    is cut off."""
+    members: dict[str, tuple[int, int]] = {}
+    problem = None
+    total = file.seek(0, io.SEEK_END)
     at = len(_MAGIC)
-    file.seek(at)
-    while header := file.read(60):
+    while at < total:
+        file.seek(at)
+        header = file.read(60)
         size = header[48:58].strip()
         if len(header) < 60 or header[58:] != b"`\n" or not size.isdigit():
-            raise PackageError(f"damaged: no ar header at {at}")
+            problem = problem or f"damaged: no ar header at {at}"
+            break
         at += len(header)
-        name = header[:16].decode("ascii", "replace").rstrip(" /")
-        members[name.split(".tar")[0]] = (at, int(size))
+        name = header[:16].decode("ascii", "replace").rstrip(" /").split(".tar")[0]
+        if name in members:
+            raise PackageError(f"damaged: it holds {name}.tar twice, again at byte {at}")
+        members[name] = (at, int(size))
         at += int(size) + int(size) % 2
-        file.seek(at)
+        if at > total + 1:
+            problem = f"truncated: {at - total} bytes are missing of the last member, {name}"
     for wanted in ("control", "data"):
         if wanted not in members:
-            raise PackageError(f"no Debian package, or truncated: it lacks {wanted}.tar")
-    return members
+            raise PackageError(problem or f"no Debian package, or truncated: it lacks {wanted}.tar")
+    return members, problem
 
 
 def _fields(text: str) -> dict[str, str]:

@@ -7,13 +7,15 @@ import io
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from ..archive import Package, PackagedFile, PackageFormat, read_tar
+from ..archive import Package, PackagedFile, PackageFormat, listed
+from ..tar import read_tar
 
 _SUFFIXES = tuple(f".tar{compression}" for compression in ("", ".xz", ".zst", ".gz", ".bz2"))
 
 
 def _read(file: BinaryIO) -> Package:
-    return Package(tuple(found.name for found in _read_files(file)))
+    files, problem = listed(_read_files(file))
+    return Package(files, problem=problem)
 
 
 def _read_files(file: BinaryIO) -> Iterator[PackagedFile]:
