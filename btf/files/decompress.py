@@ -278,7 +278,8 @@ class _Zstd:
 
     def decompress(self, data: bytes | memoryview, most: int, /) -> bytes:
         try:
-            return cast(bytes, self._stream.decompress(data))
+            found: bytes = self._stream.decompress(data)
+            return found
         except self._error as error:
             raise ValueError(str(error)) from error
 
@@ -298,7 +299,7 @@ def _zstd_at_once(view: memoryview, limit: int) -> bytes | None:
         if size > _ZSTD_RATIO * len(view):
             return None
         decompressor = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW_BYTES)
-        return cast(bytes, decompressor.decompress(view, allow_extra_data=False))
+        return decompressor.decompress(view, allow_extra_data=False)
     except zstandard.ZstdError:
         return None  # several frames, or damage: reading it step by step tells
 

@@ -120,8 +120,8 @@ def _kernel(view: memoryview, path: str | None) -> tuple[bytes, bool]:
                 tried.append(f"{compression.name} at {at}: {error}")
             continue
         left -= len(content)
-        for found in islice(_ELF_BEGINS.finditer(content, 0, _SMALL_BYTES), _MAX_PLACES):
-            start = found.start()  # set-up code may be in front of it
+        for begin in islice(_ELF_BEGINS.finditer(content, 0, _SMALL_BYTES), _MAX_PLACES):
+            start = begin.start()  # set-up code may be in front of it
             if is_elf(memoryview(content)[start:]):
                 return content[start:], True
         if content.startswith(ELF_MAGIC):

@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 
 LIBRARIES = ("numba", "numpy", "pyarrow", "pyelftools", "ray", "zstandard")
-_DECISIVE = ("numpy", "pyarrow", "pyelftools")  # of them the results could depend on
+_DECISIVE = ("numpy", "pyarrow")  # of them the results could depend on
 _PACKAGES = ("btf", "pipeline")
 
 

@@ -244,9 +244,9 @@ def _walk(root: str, skip: str | None) -> Iterator[FoundFile]:
                 bare and "." not in name and begins_like_btf(path, unreadable=True)
             ):
                 yield _file(path, os.path.relpath(path, root), root)
-    for error in problems:
-        path = os.fsdecode(error.filename)
-        yield FoundFile(path, os.path.relpath(path, root), root, problem=unreadable(path, error))
+    for problem in problems:
+        path = os.fsdecode(problem.filename)
+        yield FoundFile(path, os.path.relpath(path, root), root, problem=unreadable(path, problem))
 
 
 def _find_remote(uri: str, skip: str | None) -> Iterator[FoundFile]:

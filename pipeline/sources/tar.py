@@ -55,8 +55,9 @@ def _files(part: Part, most: int) -> Iterator[PackagedFile]:
             records = _pax(_added(part, size, at), at)
             longer.update(records if kind == _PAX else {})
             continue
-        name, size = _name(header), _number(longer["size"], at, 10) if "size" in longer else size
-        name = plain_name(os.fsdecode(longer.get("path", name)))
+        if "size" in longer:
+            size = _number(longer["size"], at, 10)
+        name = plain_name(os.fsdecode(longer.get("path", _name(header))))
         sparse = kind == _SPARSE or any(key.startswith("GNU.sparse.") for key in longer)
         linked = plain_name(os.fsdecode(longer.get("linkpath", _text(header[157:257]))))
         longer = {}

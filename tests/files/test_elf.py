@@ -21,7 +21,7 @@ import btf
 from btf import elf as elf_file
 from btf.files import decompress
 from btf.files.elf import ElfBtf, read_elf
-from btf.files.sections import Sections, is_elf
+from btf.files.sections import Readable, Sections, is_elf
 from support.elfwriter import SHT_NOBITS, elf, modinfo
 
 SECTIONS = {
@@ -36,9 +36,9 @@ SECTIONS = {
 SHAPES = [(64, "<"), (64, ">"), (32, "<"), (32, ">")]
 
 
-def sections_by_pyelftools(data: bytes, wanted: Set[str], path: str | None = None) -> Sections:
+def sections_by_pyelftools(data: Readable, wanted: Set[str], path: str | None = None) -> Sections:
     found = {}
-    elf = ELFFile(io.BytesIO(data))
+    elf = ELFFile(io.BytesIO(data[:]))
     sections = list(elf.iter_sections())
     for section in sections:
         if section.name in wanted and section["sh_type"] != "SHT_NOBITS":
@@ -175,7 +175,7 @@ def test_numbers_that_do_not_fit_into_the_header() -> None:
     data = bytearray(elf(SECTIONS))
     start = len(data) - (len(SECTIONS) + 2) * 64
     sections = [data[at : at + 64] for at in range(start, len(data), 64)]
-    sections[1:1] = [bytes(64)] * (count - len(sections))
+    sections[1:1] = [bytearray(64)] * (count - len(sections))
     struct.pack_into("<QI", sections[0], 32, count, count - 1)
     struct.pack_into("<HH", data, 60, 0, 0xFFFF)
     whole = bytes(data[:start]) + b"".join(sections)

@@ -29,8 +29,10 @@ def _read(file: BinaryIO) -> Package:
     if sums is None:
         names, damage = listed(read_tar(file, *members["data"]))
         problem = problem or damage
-    told = (facts.get(key, "") for key in ("package", "version", "architecture"))
-    return Package(names, *told, problem=problem)
+    package, version, architecture = (
+        facts.get(key, "") for key in ("package", "version", "architecture")
+    )
+    return Package(names, package, version, architecture, problem)
 
 
 def _read_files(file: BinaryIO) -> Iterator[PackagedFile]:
