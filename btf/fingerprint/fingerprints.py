@@ -134,7 +134,7 @@ class _Job:
         self.count = btf.type_count
         base_strings = btf.base.chain_strings if btf.base is not None else btf.strings[:0]
         self.source = btf.words, btf.offsets, freeze(base_strings), btf.strings
-        self._is_read = False  # whether ``work`` holds the graph as it was read
+        self._is_read = False  # whether ``work`` holds the graph and its components
         # No record has more references than words after the second.
         self.work = _work(self.count, len(btf.words) - 2 * self.count)
 
@@ -150,13 +150,19 @@ class _Job:
         return self.call(mode, self.count, base, values, cyclic), values, cyclic
 
     def call(
-        self, mode: int, count: int, base: FingerprintedBase, values: np.ndarray, cyclic: np.ndarray
+        self,
+        mode: int,
+        count: int,
+        base: FingerprintedBase,
+        values: np.ndarray,
+        cyclic: np.ndarray,
+        work: Memory | None = None,
     ) -> int:
+        work = work or self.work
         start_id = self.btf.start_id
-        result = fingerprint_types(
-            mode, start_id, count, *self.source, self.work, base, values, cyclic
+        return int(
+            fingerprint_types(mode, start_id, count, *self.source, work, base, values, cyclic)
         )
-        return int(result)
 
     def complete(self, base: FingerprintedBase) -> tuple[np.ndarray, np.ndarray]:
         """Values and cyclic of types none of which can be the same as one of the base."""
@@ -174,6 +180,7 @@ class _Job:
         status, values, _ = self.run(_as_base(btf.base.flat, known))
         if status == DONE:
             return values
+        self._is_read = False  # the thread's memory goes to another graph
         whole, _ = _Job(btf.flat).complete(_NO_BASE)
         return whole[btf.start_id - 1 :].copy()
 
@@ -183,7 +190,7 @@ class _Job:
         For what no compiler writes: cycles without a struct in them, and many cycles that differ
         only far away from where they are alike. It is what bounds the time for any input.
         """
-        self._is_read = False  # what follows overwrites the graph
+        self._is_read = False  # of the graph, what follows overwrites the components
         nothing = np.empty((0, 2), np.uint64), np.empty(0, np.uint8)
         classes = self.call(REFINE_ALL, self.count, base, *nothing)
         graph, start_id = self.work.graph, self.btf.start_id
@@ -196,13 +203,14 @@ class _Job:
         children = graph.children[edges]
         own = children >= start_id
         children[own] = class_of[children[own] - start_id] + start_id
-        graph.labels[:classes] = graph.labels[kept]
-        graph.composite[:classes] = graph.composite[kept]
-        graph.first[: classes + 1] = first
-        graph.children[: len(children)] = children
+        work = _new_work(classes, len(children))
+        work.graph.labels[:] = graph.labels[kept]
+        work.graph.composite[:] = graph.composite[kept]
+        work.graph.first[:] = first
+        work.graph.children[:] = children
         values = np.empty((classes, 2), np.uint64)
         cyclic = np.empty(classes, np.uint8)
-        self.call(MINIMAL, classes, base, values, cyclic)
+        self.call(MINIMAL, classes, base, values, cyclic, work)
         return values[class_of], cyclic[class_of]
 
 
@@ -213,8 +221,16 @@ def _work(types: int, references: int) -> Memory:
         if last is not None and last[0] >= types and last[1] >= references:
             return last[2]
         types, references = power_of_two(types), power_of_two(references)
+    work = _new_work(types, references)
+    if types <= KEPT_TYPES:
+        per_thread.fingerprints = (types, references, work)
+    return work
+
+
+def _new_work(types: int, references: int) -> Memory:
+    """Memory for a graph of just that many types and references."""
     slots = power_of_two(2 * types)
-    work = Memory(
+    return Memory(
         graph=Graph.of(types, references),
         known=CyclicTypes(
             np.empty(slots, np.uint64), np.empty(slots, np.uint64), np.empty(types, np.uint32)
@@ -226,9 +242,6 @@ def _work(types: int, references: int) -> Memory:
         stack=np.empty(types, np.int64),
         partition=Partition.of(types, references),
     )
-    if types <= KEPT_TYPES:
-        per_thread.fingerprints = (types, references, work)
-    return work
 
 
 def _as_base(flat: BTF, known: BaseFingerprints) -> FingerprintedBase:
