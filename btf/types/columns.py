@@ -148,7 +148,7 @@ def _add_up(words, offsets, totals):  # type: ignore[no-untyped-def]
 @compiled
 def _add_up_both(words, offsets, other_words, other_offsets, totals):  # type: ignore[no-untyped-def]
     """Add up ``words`` and ``offsets`` in the first two rows of ``totals``, int64 of shape
-    (4, KIND_COUNT), and another BTF's in the last two."""
+    (4, KIND_COUNT), and another BTF's ``other_words`` and ``other_offsets`` in the last two."""
     _add_up(words, offsets, totals[:2])
     _add_up(other_words, other_offsets, totals[2:])
 
