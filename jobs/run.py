@@ -14,7 +14,7 @@ from pipeline.model.options import (
     MODULE_SECONDS,
 )
 
-from .text import Reporter, plural, print_json, say, size, summary_lines
+from .text import Reporter, complain, plural, print_json, say, size, summary_lines
 
 if TYPE_CHECKING:
     from pipeline.commit import KernelReport
@@ -138,17 +138,27 @@ def main(options: argparse.Namespace) -> int:
             announce=reporter.announce,
             progress=reporter.progress,
         )
+    lost = [kernel for kernel in report.kernels if kernel.problem is not None]
+    for kernel in lost:
+        complain(
+            f"kernel {kernel.kernel}: nothing could be made of it; what was there before stays",
+            *str(kernel.problem).rstrip().split("\n"),
+        )
     if options.json:
         print_json(_as_json(report))
     else:
         workers = f", on {report.engine} with {plural(report.workers, 'worker')}"
         lines = [line for kernel in report.kernels for line in _kernel_lines(kernel, report.out)]
         say([*lines, f"{report.total_seconds:.1f} s in all{workers if report.workers else ''}"])
+    if len(lost) == len(report.kernels):
+        return 2
     return 1 if any(kernel.summary.failed for kernel in report.kernels) else 0
 
 
 def _kernel_lines(kernel: KernelReport, out: str) -> list[str]:
     summary = kernel.summary
+    if kernel.problem is not None:
+        return [f"{kernel.kernel}: not done, see above"]
     lines = summary_lines(summary)
     if not kernel.worked:
         now = "nothing has changed" if not kernel.mended else "put together again"
@@ -177,6 +187,7 @@ def _as_json(report: RunReport) -> dict[str, Any]:
                 "read": kernel.read,
                 "worked": kernel.worked,
                 "mended": list(kernel.mended),
+                "problem": kernel.problem,
                 "index_seconds": round(kernel.index_seconds, 6),
                 "work_seconds": round(kernel.work_seconds, 6),
                 "tables_seconds": round(kernel.tables_seconds, 6),

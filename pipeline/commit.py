@@ -39,6 +39,7 @@ class KernelReport:
     read    inputs that were read
     worked  inputs that were worked on; the results of the others were there already
     mended  committed files that were not as they had been written
+    problem why nothing could be made of the kernel; what was committed before stays
     """
 
     kernel: str
@@ -48,6 +49,7 @@ class KernelReport:
     read: int = 0
     worked: int = 0
     mended: tuple[str, ...] = ()
+    problem: str | None = None
     index_seconds: float = 0.0
     work_seconds: float = 0.0
     tables_seconds: float = 0.0
@@ -96,6 +98,13 @@ class KernelWork:
     read: set[str]
     worked: int
     results: set[str]
+
+
+def report_lost(run: RunContext, plan: Plan, problem: str) -> None:
+    """Report a kernel that something went wrong with; its results stay for the next run."""
+    modules = len(plan.kernel.modules)
+    summary = WorkSummary(modules, modules, 0, 0, 0, 0, (), ())
+    run.note(KernelReport(plan.kernel.name, summary, {}, "", problem=problem))
 
 
 def commit_unchanged(run: RunContext, plan: Plan) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,7 +16,7 @@ from .files.storage import publish_file
 from .model.base import Announce
 from .model.errors import OutputError, SourceError
 from .model.options import ENCODE_NONE, KernelContext, RunOptions
-from .model.records import ModuleRecord
+from .model.records import ModuleInput, ModuleRecord
 from .model.summary import WorkSummary, summarize
 from .sources.discover import find_modules
 from .sources.unpack import unpacked
@@ -56,6 +58,8 @@ def dedup_files(
             Path(output_folder).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(f"cannot make {output_folder}: {error.strerror}") from error
+        for module in modules:
+            _check_apart(module, f"{output_folder}/{module.name}.btf")
     options = RunOptions(tuple(files), output_folder or "", base_path, encode=ENCODE_NONE)
     context = KernelContext(options, base.release)
     records: list[ModuleRecord] = []
@@ -74,3 +78,9 @@ def dedup_files(
                 progress(len(records), failed, len(modules))
     seconds = time.perf_counter() - began
     return DedupReport(summarize(records), output_folder, base.index_seconds, seconds)
+
+
+def _check_apart(module: ModuleInput, target: str) -> None:
+    with contextlib.suppress(OSError):
+        if os.path.samefile(module.path, target):
+            raise OutputError(f"{target} is an input, which would be replaced: give another folder")

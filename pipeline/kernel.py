@@ -6,18 +6,19 @@ would be idle, and puts tables together, and commits (``commit``), beside the wo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from .commit import KernelWork, RunContext, commit_kernel, commit_unchanged
+from .commit import KernelWork, RunContext, commit_kernel, commit_unchanged, report_lost
 from .engine.isolation import WorkerExit
 from .engine.scheduler import JobStats
 from .files.read import ReadError, read_stored
 from .files.remote import export_access, is_uri
 from .model.base import IndexedBase, SharedBase
 from .model.engine import Batch, Executor, InlineWorkforce, Workforce
-from .model.errors import BaseError
+from .model.errors import BaseError, CallError, CommandError, InternalError
 from .model.options import ENCODE_ALL
 from .model.records import NO_BASE, Failure, KernelInput, ModuleInput
 from .plan import Plan, base_memory, kernel_context
@@ -35,18 +36,50 @@ _NEVER = 1e9  # seconds
 _PROBES = 3  # files that workers are asked for: if these can be read, all can
 
 
-class UnchangedJob:
-    """A kernel of which nothing is to be done but to say so in the table ``runs``."""
-
-    has_work = False
-    shared = options = None
-    stall_seconds = _NEVER
+class _InWriter:
+    """What a job has done in the writer's thread, in order. What goes wrong there is the end of
+    this kernel, and of the run only if no other could be written either."""
 
     def __init__(self, run: RunContext, plan: Plan) -> None:
         self.stats = JobStats()
         self.is_done = False
         self._run = run
         self._plan = plan
+        self._problem: str | None = None
+
+    def _in_writer(self, function: Callable[..., None], *arguments: Any) -> None:
+        self._run.in_writer(self._try, function, *arguments)
+
+    def _try(self, function: Callable[..., None], *arguments: Any) -> None:
+        if self._problem is not None:
+            return
+        try:
+            function(*arguments)
+        except CommandError:  # the disk or the engine: all kernels have that in common
+            raise
+        except Exception as error:
+            known = isinstance(error, CallError | InternalError)
+            self._problem = str(error) if known else traceback.format_exc()
+
+    def complete(self) -> None:
+        self._in_writer(self._commit)
+        self._run.in_writer(self._end)
+
+    def _commit(self) -> None:
+        raise NotImplementedError
+
+    def _end(self) -> None:
+        if self._problem is not None:
+            report_lost(self._run, self._plan, self._problem)
+        self.is_done = True
+
+
+class UnchangedJob(_InWriter):
+    """A kernel of which nothing is to be done but to say so in the table ``runs``."""
+
+    has_work = False
+    shared = options = None
+    stall_seconds = _NEVER
 
     def batches(self, executor: Executor, workforce: Workforce) -> Iterator[Batch]:
         return iter(())
@@ -57,15 +90,11 @@ class UnchangedJob:
     def lost(self, module: ModuleInput, reason: str) -> None:
         raise AssertionError("there was no batch")
 
-    def complete(self) -> None:
-        self._run.in_writer(self._commit)
-
     def _commit(self) -> None:
         commit_unchanged(self._run, self._plan)
-        self.is_done = True
 
 
-class KernelJob:
+class KernelJob(_InWriter):
     """A kernel that is worked on, as far as its results are not there."""
 
     def __init__(
@@ -79,10 +108,7 @@ class KernelJob:
     ) -> None:
         """``kernel`` is that of the plan, with files that can be read. Without a base, ``error``
         says why there is none."""
-        self.stats = JobStats()
-        self.is_done = False
-        self._run = run
-        self._plan = plan
+        super().__init__(run, plan)
         self._kernel = kernel
         self._error = error
         self._cached = cached
@@ -101,10 +127,11 @@ class KernelJob:
         if shared is not None:
             self.shared = Shared(shared, {key: found.entry for key, found in cached.items()})
         self._workforce: Workforce = InlineWorkforce(shared)
+        self._tables: KernelTables | None = None
         if not self.has_work:
-            run.in_writer(self._begin)
+            self._in_writer(self._begin)
         if base is None:
-            run.in_writer(self._fail_all)
+            self._in_writer(self._fail_all)
 
     @property
     def stall_seconds(self) -> float:
@@ -135,7 +162,7 @@ class KernelJob:
         direct = here is None or executor.can_read([f"{here}/.lock"])
         if direct:
             self._workforce = workforce
-        self._run.in_writer(self._begin)
+        self._in_writer(self._begin)
         self.options = self._batch_options(direct)
         self._report_progress()
         return self._cut(executor.workers)
@@ -157,16 +184,13 @@ class KernelJob:
         self._done += len(value.outcomes)
         self._failed += sum(outcome.failed for outcome in value.outcomes)
         self._report_progress()
-        self._run.in_writer(self._take, value)
+        self._in_writer(self._take, value)
 
     def lost(self, module: ModuleInput, reason: str) -> None:
         self._done += 1
         self._failed += 1
         end = WorkerExit(reason)
-        self._run.in_writer(lambda: self._keep([module], [lost(module, end, self._context)]))
-
-    def complete(self) -> None:
-        self._run.in_writer(self._commit)
+        self._in_writer(lambda: self._keep([module], [lost(module, end, self._context)]))
 
     def _report_progress(self) -> None:
         if self._run.progress is not None:
@@ -217,6 +241,7 @@ class KernelJob:
         self._add(found)
 
     def _add(self, found: Mapping[int, ResultRef]) -> None:
+        assert self._tables is not None
         self._work.results.update(result.path for result in found.values())
         self._tables.add(found)
 
@@ -231,8 +256,13 @@ class KernelJob:
             digests[module.debug.path] = debug_sha256
 
     def _commit(self) -> None:
+        assert self._tables is not None
         commit_kernel(self._run, self._work, self._tables)
-        self.is_done = True
+
+    def _end(self) -> None:
+        if self._tables is not None:
+            self._tables.wait()
+        super()._end()
 
 
 def _with_contents(modules: Sequence[ModuleInput], debug_first: bool) -> Batch:

@@ -188,7 +188,11 @@ class _Run:
         self._prepare_next()
         run_jobs(self.engine.get, self)
         self._wait_for_writer()
-        names = {name: read_memory(self._out.storage, name).results for name in self._reports}
+        names = {
+            name: read_memory(self._out.storage, name).results
+            for name, report in self._reports.items()
+            if report.problem is None
+        }
         self._out.collect_garbage(names)
         return self._reports
 

@@ -39,7 +39,7 @@ from ..model.engine import (
     WorkerDied,
     Workforce,
 )
-from ..model.errors import EngineError
+from ..model.errors import CallError, EngineError
 from ..model.records import ModuleInput
 
 _POLL_SECONDS = 0.02  # while other threads prepare or finish a kernel and workers are idle
@@ -323,7 +323,10 @@ class _Loop:
         if not attempt.running.completed:
             stats.busy_seconds += outcome.busy_seconds
         if attempt.future is not None:
-            attempt.future.set_result(outcome.value)
+            if isinstance(outcome.value, Exception):
+                attempt.future.set_exception(outcome.value)
+            else:
+                attempt.future.set_result(outcome.value)
             return
         stats.batches += 1
         stats.processes.add(outcome.process_id)
@@ -333,9 +336,12 @@ class _Loop:
         item, retries = attempt.item, attempt.running.retries
         if isinstance(item, Call):
             attempt.number += 1
-            self._again.append(attempt)
-            if attempt.number > TRIES_ALONE:
-                raise EngineError(f"workers die of {item.function.__name__}: {death.reason}")
+            if attempt.number <= TRIES_ALONE:
+                self._again.append(attempt)
+            else:
+                assert attempt.future is not None
+                name = item.function.__name__
+                attempt.future.set_exception(CallError(f"workers die of {name}: {death.reason}"))
             return
         modules = item.modules
         if not item.isolated:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -29,7 +29,8 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """``function(base, argument)``, to be called on a worker."""
+    """``function(base, argument)``, to be called on a worker. An exception is its result's value:
+    it is for whoever waits for this one."""
 
     function: Function
     argument: Any
@@ -93,6 +94,7 @@ class Workforce(Protocol):
     def map(self, function: Function, each: Sequence[Any]) -> list[Any]:
         """Have ``function(base, one)`` called for each; the results in that order."""
         futures = [self.submit(function, one) for one in each]
+        wait(futures)  # all of them, also where one fails: the base is let go of then
         return [future.result() for future in futures]
 
 

@@ -45,3 +45,7 @@ class InputError(Exception):
 
 class InternalError(Exception):
     """A bug in splitbtf: the run stops. Carries the module and the traceback as text."""
+
+
+class CallError(Exception):
+    """A call that cannot be done: workers die of it, every time."""

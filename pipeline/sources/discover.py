@@ -29,6 +29,7 @@ from .listing import (
     FoundFile,
     FoundFiles,
     absolute,
+    check_apart,
     find_base,
     find_files,
     installed_bases,
@@ -99,6 +100,8 @@ def find_kernels(
 
 
 def _groups(sources: Sequence[str], base: str | None, skip_folder: str | None) -> list[_Group]:
+    if skip_folder is not None:
+        check_apart(sources, skip_folder)
     found = find_files(sources, skip_folder=skip_folder)
     return _on_one_base(found, base) if base is not None else _group_by_base(found)
 

@@ -14,6 +14,7 @@ when it is read.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from collections.abc import Iterator, Sequence
@@ -138,6 +139,23 @@ def absolute(source: str) -> str:
     return without_secrets(source)
 
 
+def check_apart(sources: Sequence[str], out: str) -> None:
+    """Raise SourceError for a source that is the output folder, or lies in it: a run replaces and
+    removes what is there."""
+    where = _real(out)
+    for source in sources:
+        if f"{_real(source)}/".startswith(f"{where}/"):
+            raise SourceError(
+                f"{names.printable(source)} lies in the output folder {names.printable(out)}, "
+                "where a run replaces and removes files: give another OUT"
+            )
+
+
+def _real(source: str) -> str:
+    path = absolute(source)
+    return path if is_uri(path) else os.path.realpath(path)
+
+
 def is_manifest(source: str) -> bool:
     """Whether a source that is named is a manifest."""
     return source.endswith(manifests.SUFFIX) and os.path.isfile(source)
@@ -213,6 +231,12 @@ def _find(path: str, skip: str | None) -> Iterator[FoundFile]:
         yield _file(path, os.path.basename(path), os.path.dirname(path))
 
 
+def _is_same(path: str, skip: str | None) -> bool:
+    with contextlib.suppress(OSError):
+        return skip is not None and os.path.samefile(path, skip)
+    return False
+
+
 def _walk(root: str, skip: str | None) -> Iterator[FoundFile]:
     """Find files below a folder. Not by os.walk, which ends at a thousand folders in each other."""
     problems: list[OSError] = []
@@ -232,7 +256,7 @@ def _walk(root: str, skip: str | None) -> Iterator[FoundFile]:
         folders += [
             path
             for path in reversed(below)
-            if path != skip and not os.path.basename(path).startswith(".")
+            if not _is_same(path, skip) and not os.path.basename(path).startswith(".")
         ]
         files = [e.name for e in entries if e.name not in inner and not e.name.startswith(".")]
         bare = "vmlinux" in files and begins_like_btf(os.path.join(folder, "vmlinux"))

@@ -6,7 +6,7 @@ Tables with rows by module are made slice by slice, the others when all modules 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING
 
 from ..files.storage import Stored
@@ -94,6 +94,7 @@ class KernelTables:
         if any(self._missing):
             raise AssertionError(f"no result of {sum(self._missing)} modules")
         self._make_base()
+        self.wait()
         for number in sorted(self._made):
             self.summary.add(self._made[number].result())
         found = self.summary.parts
@@ -101,6 +102,10 @@ class KernelTables:
             self._out.schedule_fsync(part)
         parts = {t.name: tuple(found.get(t.name) or [self._empty(t)]) for t in module_tables()}
         return parts, merge_summaries(self.summary.summaries)
+
+    def wait(self) -> None:
+        """Wait until nobody makes parts any more."""
+        wait(self._made.values())
 
     def _empty(self, table: Table) -> Part:
         return self._out.table(self._kernel.name, table.name, table.schema.empty_table())

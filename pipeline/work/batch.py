@@ -111,7 +111,12 @@ def work(item: Item, shared: Shared, options: BatchOptions) -> Result:
     if isinstance(item, Call):
         btf.release_workspaces()
         malloc_trim()
-        value = item.function(shared.base, item.argument)
+        try:
+            value = item.function(shared.base, item.argument)
+        except (OutputError, MemoryError) as error:
+            value = error
+        except Exception as error:
+            value = internal_error(item.function.__name__, error)
         release_memory()  # these need more than any module, and differ from each other
     else:
         value = run_batch(item, shared, options)

@@ -21,11 +21,20 @@ from pipeline.engine.inline import Inline
 from pipeline.engine.isolation import WorkerExit, isolated
 from pipeline.engine.on_ray import OnRay
 from pipeline.engine.scheduler import JobStats, run_jobs
-from pipeline.model.engine import Batch, Call, Executor, Item, Result, WorkerDied, Workforce
-from pipeline.model.errors import EngineError, InternalError
+from pipeline.model.engine import (
+    TRIES_ALONE,
+    Batch,
+    Call,
+    Executor,
+    Item,
+    Result,
+    WorkerDied,
+    Workforce,
+)
+from pipeline.model.errors import CallError, EngineError, InternalError
 from pipeline.model.records import ModuleInput
 from pipeline.work.batches import MAX_BATCH_BYTES, cut
-from support.commands import PATIENCE, wait_for
+from support.commands import PATIENCE
 
 
 def inputs(count: int, size: int = 1 << 20) -> list[ModuleInput]:
@@ -67,7 +76,7 @@ class OneJob:
         assert self._workforce is not None
         try:
             self.answers = self._workforce.map(mul, self._calls)
-        except EngineError as error:
+        except (CallError, EngineError) as error:
             self.answers = [error]
         self.is_done = True
 
@@ -191,13 +200,14 @@ def test_calls_are_answered_in_their_order(modules: int, calls: int, hiccups: in
     assert job.answers == ["base" * n for n in range(calls)]
 
 
-def test_workers_that_die_of_every_call_end_the_run() -> None:
+def test_workers_that_die_of_every_call_are_said_to_whoever_waits_for_it() -> None:
     job = OneJob(inputs(1), [1])
     fake = Fake(2, frozenset())
     begin_with_deaths(job, fake, 99)
-    with pytest.raises(EngineError, match="workers die of mul"):
-        run_jobs(lambda: fake, TheseJobs(job))
-    wait_for(lambda: job.is_done, "an answer: whoever waits for one is not left waiting")
+    run_jobs(lambda: fake, TheseJobs(job))
+    (error,) = job.answers
+    assert isinstance(error, CallError) and str(error).startswith("workers die of mul: ")
+    assert job.stats.crashes == TRIES_ALONE
 
 
 def test_the_next_job_is_begun_before_the_last_is_done() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.model.errors import SourceError
 from pipeline.sources.discover import find_kernels, find_modules
 from support.packages import refused
 from support.trees import tree
@@ -110,3 +111,22 @@ def test_refusals_say_what_to_do(tmp_path: Path) -> None:
     assert "--kernel" not in refused(tmp_path / "k", base=str(tmp_path / "missing"))
     assert "cannot be a kernel's name" in refused(tmp_path / "k", kernel="../x")
     assert "cannot be a kernel's name" in refused(tmp_path / "k", kernel="")
+
+
+def test_a_source_is_not_in_the_output_folder(tmp_path: Path) -> None:
+    tree(tmp_path / "out", "k/vmlinux", "k/a.ko")
+    (tmp_path / "alias").symlink_to(tmp_path / "out")
+    for source in ("out", "out/k", "out/k/a.ko", "alias", "alias/k"):
+        for out in ("out", "alias"):
+            with pytest.raises(SourceError, match=f"{source} lies in the output folder .*/{out}"):
+                find_kernels([str(tmp_path / source)], skip_folder=str(tmp_path / out))
+    (kernel,) = find_kernels([str(tmp_path / "out")], skip_folder=str(tmp_path / "outer"))
+    assert kernel.name == "k"
+
+
+def test_the_output_folder_in_a_source_is_passed_over_by_any_name(tmp_path: Path) -> None:
+    tree(tmp_path / "s", "vmlinux", "a.ko", "out/b.ko")
+    (tmp_path / "alias").symlink_to(tmp_path / "s")
+    for source, out in (("s", "alias/out"), ("alias", "s/out"), ("alias", "alias/out")):
+        (kernel,) = find_kernels([str(tmp_path / source)], skip_folder=str(tmp_path / out))
+        assert [module.name for module in kernel.modules] == ["a"]
