@@ -26,19 +26,16 @@ from ..edit.fields import fields, gather
 from ..errors import UnsupportedError
 from ..format.kinds import (
     COMPOSITES,
-    DATASEC,
-    DECL_TAG,
     ENUM,
     ENUMS,
-    FUNC,
     FWD,
     INFO_KIND_MASK,
     INFO_KIND_SHIFT,
     KIND_NAMES,
+    NO_TYPES,
     SCALARS,
     STRUCT,
     UNION,
-    VAR,
 )
 from ..types.btf import BTF, freeze
 
@@ -116,7 +113,7 @@ def _needed(split: BTF, base: BTF) -> np.ndarray:
         new = referred[~found[referred]]
         found[new] = True
         kinds, named = _heads(base, new)
-        bad = np.flatnonzero(np.isin(kinds, (FUNC, VAR, DATASEC, DECL_TAG)))
+        bad = np.flatnonzero(np.isin(kinds, list(NO_TYPES)))
         if len(bad):
             raise UnsupportedError(
                 f"refers to a {KIND_NAMES[kinds[bad[0]]]} of the base, [{new[bad[0]]}], "

@@ -41,6 +41,7 @@ from ..format.kinds import (
     HEAD_IS_REF,
     HEAD_WORDS,
     VAR,
+    is_no_type,
     kind_of,
 )
 from ..types.btf import BTF, HasBase, base_of, parse
@@ -257,7 +258,7 @@ def _may_refer(kind, target):  # type: ignore[no-untyped-def]
         return target == VAR or target == FUNC
     if kind == FUNC:
         return target == FUNC_PROTO
-    if target == FUNC or target == VAR or target == DATASEC or target == DECL_TAG:
+    if is_no_type(target):
         return False
     if target == FUNC_PROTO:  # behind a pointer or a name, perhaps with modifiers in between
         return HEAD_IS_REF[kind] != 0 and kind != FUNC_PROTO and kind != VAR

@@ -127,6 +127,8 @@ class KindSpec:
     name_space   where its name counts
     keyword      C's word for it, if C has one that stands before a name
     transparent  a value has the size and layout of the type that this one refers to
+    is_type      it is a type of C, which members, pointers and typedefs may refer to; what is none
+                 belongs to its object file, or says something of a type
     """
 
     kind: int
@@ -139,6 +141,7 @@ class KindSpec:
     name_space: NameSpace = NameSpace.NONE
     keyword: str = ""
     transparent: bool = False
+    is_type: bool = True
 
     @property
     def roles(self) -> tuple[Role, ...]:
@@ -194,17 +197,19 @@ SPECS: tuple[KindSpec, ...] = (
     KindSpec(CONST, "CONST", _E.CHAIN, "type", _TARGET, keyword="const", transparent=True),
     KindSpec(RESTRICT, "RESTRICT", _E.CHAIN, "type", _TARGET, keyword="restrict",
              transparent=True),
-    KindSpec(FUNC, "FUNC", _E.CHAIN, "type", _LINKED, name_space=_N.FUNCTIONS),
+    KindSpec(FUNC, "FUNC", _E.CHAIN, "type", _LINKED, name_space=_N.FUNCTIONS,
+             is_type=False),
     KindSpec(FUNC_PROTO, "FUNC_PROTO", _E.PROTOTYPE, "type",
              DumpKeys(("ret_type_id", "vlen"), "params", ("name", "type_id")),
              element=("name_off", "type")),
-    KindSpec(VAR, "VAR", _E.NEVER, "type", _LINKED, fixed=("linkage",), name_space=_N.VARIABLES),
+    KindSpec(VAR, "VAR", _E.NEVER, "type", _LINKED, fixed=("linkage",), name_space=_N.VARIABLES,
+             is_type=False),
     KindSpec(DATASEC, "DATASEC", _E.NEVER, "size",
              DumpKeys(("size", "vlen"), "vars", ("type_id", "offset", "size")),
-             element=("type", "offset", "size"), name_space=_N.SECTIONS),
+             element=("type", "offset", "size"), name_space=_N.SECTIONS, is_type=False),
     KindSpec(FLOAT, "FLOAT", _E.SCALAR, "size", DumpKeys(("size",)), name_space=_N.TYPE_NAMES),
     KindSpec(DECL_TAG, "DECL_TAG", _E.DECL_TAG, "type", DumpKeys(("type_id", "component_idx")),
-             fixed=("component_idx",)),
+             fixed=("component_idx",), is_type=False),
     KindSpec(TYPE_TAG, "TYPE_TAG", _E.CHAIN, "type", _TARGET, transparent=True),
     KindSpec(ENUM64, "ENUM64", _E.ENUM, "size", _VALUES,
              element=("name_off", "val_lo32", "val_hi32"), name_space=_N.TAGS, keyword="enum"),
@@ -228,6 +233,7 @@ QUALIFIERS = _kinds(lambda spec: spec.transparent and spec.keyword != "")
 SIZED = _kinds(lambda spec: spec.head == "size")
 KEYWORDS = {spec.kind: spec.keyword for spec in SPECS if spec.keyword}
 NEVER_MERGED = _kinds(lambda spec: spec.equivalence is _E.NEVER)
+NO_TYPES = _kinds(lambda spec: not spec.is_type)  # FUNC, VAR, DATASEC, DECL_TAG
 
 
 def _per_kind(value: Callable[[KindSpec], int]) -> np.ndarray:
@@ -299,6 +305,7 @@ def _mask(found: frozenset[int]) -> int:
 _ENUM_MASK, _SCALAR_MASK, _TRANSPARENT_MASK = _mask(ENUMS), _mask(SCALARS), _mask(TRANSPARENT)
 _CHAIN_MASK = _mask(_kinds(lambda spec: spec.equivalence is _E.CHAIN))
 _NEVER_MASK = _mask(NEVER_MERGED)
+_NO_TYPE_MASK = _mask(NO_TYPES)
 assert MAX_KIND < 63
 
 
@@ -336,3 +343,9 @@ def is_chain(kind):  # type: ignore[no-untyped-def]
 def is_never_merged(kind):  # type: ignore[no-untyped-def]
     """Whether ``kind`` (int64) is of ``Equivalence.NEVER``: VAR, DATASEC."""
     return _is_in(_NEVER_MASK, kind)
+
+
+@inlined
+def is_no_type(kind):  # type: ignore[no-untyped-def]
+    """Whether ``kind`` (int64) is in ``NO_TYPES``: no type of C."""
+    return _is_in(_NO_TYPE_MASK, kind)

@@ -14,13 +14,8 @@ import numpy as np
 from ..edit.append import require_known_kinds
 from ..edit.fields import fields
 from ..fingerprint.fingerprints import own_fingerprints
-from ..format.kinds import DATASEC, DECL_TAG, FUNC, VAR
+from ..format.kinds import NO_TYPES
 from ..types.btf import BTF
-
-# What a module has, where the other kinds say what things are like: two functions of one name and
-# one signature are still two functions. They stay in their modules, where tools look for them; and
-# so do tags, which would otherwise tag a type for modules that have it without.
-STAYING = (FUNC, VAR, DATASEC, DECL_TAG)
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +88,11 @@ def classify(modules: Sequence[BTF]) -> Classes:
         class_of=class_of,
         first=first,
         modules=np.bincount(pairs // max(1, len(modules)), minlength=len(first)),
-        movable=~np.isin(kind, STAYING),
+        # What is no type is what a module has, where types say what things are like: two functions
+        # of one name and one signature are still two functions. They stay in their modules, where
+        # tools look for them; and so do tags, which would otherwise tag a type for modules that
+        # have it without.
+        movable=~np.isin(kind, list(NO_TYPES)),
         bytes=4 * words.astype(np.int64),
         refs=_joined(refs, (0, 2), np.int64),
     )
