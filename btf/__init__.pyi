@@ -8,6 +8,8 @@ from .compare.difference import Difference as Difference
 from .compare.difference import Differences as Differences
 from .compare.difference import difference as difference
 from .compiled.workspaces import release_workspaces as release_workspaces
+from .declaration.fingerprints import Declarations as Declarations
+from .declaration.fingerprints import declarations as declarations
 from .deduplication.deduplicate import DedupResult as DedupResult
 from .deduplication.deduplicate import dedup as dedup
 from .deduplication.deduplicate import dedup_split as dedup_split

@@ -232,6 +232,12 @@ def _compile_fingerprints() -> None:
     own_fingerprints(split)
 
 
+def _compile_declarations() -> None:
+    from .declaration.fingerprints import declarations
+
+    declarations(_module()[1])
+
+
 def _compile_rows() -> None:
     from .compare import alike
     from .edit.concat import concat_split
@@ -268,6 +274,7 @@ _PARTS: dict[str, Callable[[], object]] = {
     "dedup": _compile_dedup,
     "index": _module,
     "fingerprints": _compile_fingerprints,
+    "declarations": _compile_declarations,
     "misses": _compile_misses,
     "rows": _compile_rows,
 }

@@ -136,7 +136,7 @@ class _Job:
         self.source = btf.words, btf.offsets, freeze(base_strings), btf.strings
         self._is_read = False  # whether ``work`` holds the graph and its components
         # No record has more references than words after the second.
-        self.work = _work(self.count, len(btf.words) - 2 * self.count)
+        self.work = work_memory(self.count, len(btf.words) - 2 * self.count)
 
     def run(self, base: FingerprintedBase) -> tuple[int, np.ndarray, np.ndarray]:
         """Fingerprint the graph, which is read where ``work`` does not hold it.
@@ -214,7 +214,7 @@ class _Job:
         return values[class_of], cyclic[class_of]
 
 
-def _work(types: int, references: int) -> Memory:
+def work_memory(types: int, references: int) -> Memory:
     """Memory for a graph: that of the one before in this thread where it is large enough."""
     last: tuple[int, int, Memory] | None = getattr(per_thread, "fingerprints", None)
     if not CHECKED:  # else no more room than is needed: an index beyond it is noticed

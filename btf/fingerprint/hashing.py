@@ -74,6 +74,22 @@ def absorb(a, b, word):  # type: ignore[no-untyped-def]
 
 
 @compiled
+def absorb_two(a, b, x, y):  # type: ignore[no-untyped-def]
+    """The state (a, b) after the words ``x`` and ``y`` (uint64), one for each half."""
+    k = x * _C1
+    k = ((k << _31) | (k >> _33)) * _C2
+    a ^= k
+    a = (a << _27) | (a >> _37)
+    a = (a + b) * _5 + _A
+    k = y * _C2
+    k = ((k << _33) | (k >> _31)) * _C1
+    b ^= k
+    b = (b << _31) | (b >> _33)
+    b = (b + a) * _5 + _B
+    return a, b
+
+
+@compiled
 def finish(a, b):  # type: ignore[no-untyped-def]
     """The hash that a state stands for."""
     a += b
@@ -96,7 +112,7 @@ def start(use, kept):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _absorb_text(a, b, base_strings, own_strings, offset):  # type: ignore[no-untyped-def]
+def absorb_text(a, b, base_strings, own_strings, offset):  # type: ignore[no-untyped-def]
     """The state after the string at ``offset``: eight bytes at a time, then its length, marked as
     such."""
     text, at = base_strings, offset
@@ -123,7 +139,7 @@ def record_label(words, at, base_strings, own_strings):  # type: ignore[no-untyp
     info = words[at + 1]
     kind = kind_of(info)
     a, b = start(LABEL, np.uint64(info))
-    a, b = _absorb_text(a, b, base_strings, own_strings, np.int64(words[at]))
+    a, b = absorb_text(a, b, base_strings, own_strings, np.int64(words[at]))
     if not HEAD_IS_REF[kind]:
         a, b = absorb(a, b, np.uint64(words[at + 2]))
     body = at + HEAD_WORDS
@@ -138,7 +154,7 @@ def record_label(words, at, base_strings, own_strings):  # type: ignore[no-untyp
         for word in range(stride):
             if word == name:
                 offset = np.int64(words[body + word])
-                a, b = _absorb_text(a, b, base_strings, own_strings, offset)
+                a, b = absorb_text(a, b, base_strings, own_strings, offset)
             elif word != reference:
                 a, b = absorb(a, b, np.uint64(words[body + word]))
         body += stride

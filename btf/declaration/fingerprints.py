@@ -1,0 +1,96 @@
+"""Fingerprints of declarations and of layouts, of all types of a BTF.
+
+Three questions are asked of two types of one name, and each has a fingerprint of its own:
+
+* are they the same in every respect? ``fingerprint.fingerprints``, the deep one, sees all that any
+  walk can see; one changed struct changes it for everything that leads there;
+* was this very type changed? ``declaration``: the type's own declaration as C reads it, with the
+  spelling of what it refers to, see ``spelled``;
+* does a program that was compiled with the one work with the other? ``layout``: what lies in
+  memory, through whatever is embedded, see ``laid_out``.
+
+A type whose declaration changed is a cause; one that only its layout tells apart embeds a cause;
+one that only the deep fingerprint tells apart leads to one by pointers. Type ids, the order of
+types, byte order and what else is in the file do not count.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import WrongBaseError
+from ..fingerprint.fingerprints import work_memory
+from ..types.btf import BTF, freeze, unknown_kind_error
+from .laid_out import declare_types
+from .spelled import spell_types
+from .values import VOID, Values
+
+
+@dataclass(frozen=True, eq=False)
+class Declarations:
+    """The two fingerprints of a BTF's types, and what is needed to work out those of split BTF.
+
+    values   a row for each type id of plain BTF, void included; for each own type of split BTF
+    str_end  of the BTF, to tell another one
+    """
+
+    values: Values
+    str_end: int
+
+    @property
+    def declaration(self) -> np.ndarray:
+        """Fingerprints of declarations: uint64, two columns (upper and lower half)."""
+        return self.values.declaration
+
+    @property
+    def layout(self) -> np.ndarray:
+        """Fingerprints of layouts: uint64, two columns (upper and lower half)."""
+        return self.values.layout
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays: what sharing them costs once per machine."""
+        return sum(column.nbytes for column in self.values)
+
+
+def declarations(btf: BTF, base: Declarations | None = None) -> Declarations:
+    """Fingerprint declarations and layouts of the types that a BTF itself holds.
+
+    base   of all levels that ``btf`` continues: ``declarations(btf.base.flat)``; made here, and
+           thrown away, when None
+
+    Raises UnsupportedError when there are kinds that only a layout section describes,
+    WrongBaseError when ``base`` is not that of ``btf``.
+    """
+    for level in btf.levels:
+        if level.has_unknown_kinds:
+            raise unknown_kind_error(level)
+    if btf.base is None:
+        values = Values.of(btf.type_count + 1)
+        below, own, base_strings = _with_void(values), values.rows(1), btf.strings[:0]
+    else:
+        known = base or declarations(btf.base.flat)
+        if (len(known.values.marks), known.str_end) != (btf.start_id, btf.start_str_off):
+            raise WrongBaseError(
+                "the fingerprints are not those of the base that this BTF was read on", btf.path
+            )
+        below, values = known.values, Values.of(btf.type_count)
+        own, base_strings = values, btf.base.chain_strings
+    # No record has more references than words after the second.
+    graph = work_memory(btf.type_count, len(btf.words) - 2 * btf.type_count).graph
+    source = btf.words, btf.offsets, freeze(base_strings), btf.strings
+    spell_types(below, own, btf.start_id, btf.type_count, graph, *source)
+    declare_types(below, own, btf.start_id, btf.type_count, graph, *source)
+    return Declarations(values, btf.str_end)
+
+
+def _with_void(values: Values) -> Values:
+    """Fill the first row, which is void's, and return the values of this row alone."""
+    hashes = values.declaration, values.layout, values.spelled
+    for column in hashes:
+        column[0] = VOID
+    values.length[0] = values.many[0] = 1
+    values.inner[0] = values.element[0] = values.marks[0] = 0
+    return Values._make(column[:1] for column in values)
