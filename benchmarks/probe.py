@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 
 import btf
-from pipeline.engine.forked import Forked
+from pipeline.engine.local import Local
 from pipeline.files.storage import LocalFolder
 from pipeline.model.base import SharedBase
 from pipeline.model.engine import Batch, Result
@@ -193,7 +193,7 @@ def without_tables(base: str, folder: str, out: str, workers: int) -> dict[str, 
     began = time.perf_counter()
     (kernel,) = find_kernels((folder,), base=base)
     btf.warm_up()
-    executor = Forked(workers, _split_only)
+    executor = Local(workers, _split_only)
     Path(out, "btf").mkdir()
     shared = executor.share(load_base(base).index)
     batches = cut(kernel.modules, workers)

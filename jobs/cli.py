@@ -60,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
-    from pipeline.model.errors import CommandError, InternalError, QueryError
+    from pipeline.model.errors import CommandError, InternalError, QueryError, explain
 
     open_streams()
     try:
@@ -68,8 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except CommandError as error:
         several = isinstance(error, QueryError)  # DuckDB points into the query, below it
         complain(*(str(error).split("\n") if several else [str(error)]))
-    except InternalError as error:  # ends with a traceback
-        complain(*str(error).split("\n"), "This is a bug in splitbtf. Please report it.")
+    except (InternalError, MemoryError) as error:
+        complain(explain(error))
     except KeyboardInterrupt:
         complain("interrupted")
         return INTERRUPTED

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from pipeline.engine.registry import engines
+from pipeline.engine.registry import ENGINES
 from pipeline.model.options import (
     DEFAULT_ENGINE,
     ENCODE_CHOICES,
@@ -45,17 +45,17 @@ def add_to(commands: argparse._SubParsersAction[Any]) -> None:
     )
     parser.add_argument(
         "--engine",
-        choices=tuple(engines()),
+        choices=tuple(ENGINES),
         default=DEFAULT_ENGINE,
         help="what runs the workers: "
-        + "; ".join(f"{engine.name}: {engine.help}" for engine in engines().values())
+        + "; ".join(f"{name}: {engine.help}" for name, engine in ENGINES.items())
         + f" (default: {DEFAULT_ENGINE})",
     )
     parser.add_argument(
         "--workers",
         type=_workers,
         metavar="N",
-        help="worker processes (default: one per core with Ray, none beside this one without)",
+        help="worker processes (default: one per core with Ray, one without)",
     )
     parser.add_argument(
         "--ray-address",
@@ -113,8 +113,8 @@ def _seconds(text: str) -> float:
 
 def main(options: argparse.Namespace) -> int:
     """Run the command."""
-    if options.ray_address and not engines()[options.engine].clusters:
-        able = " or ".join(engine.name for engine in engines().values() if engine.clusters)
+    if options.ray_address and not ENGINES[options.engine].clusters:
+        able = " or ".join(name for name, engine in ENGINES.items() if engine.clusters)
         options.parser.error(f"--ray-address needs --engine {able}")
     from pipeline.model.options import RunOptions
     from pipeline.run import run
@@ -142,7 +142,7 @@ def main(options: argparse.Namespace) -> int:
     for kernel in lost:
         complain(
             f"kernel {kernel.kernel}: nothing could be made of it; what was there before stays",
-            *str(kernel.problem).rstrip().split("\n"),
+            str(kernel.problem),
         )
     if options.json:
         print_json(_as_json(report))

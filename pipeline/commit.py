@@ -14,7 +14,7 @@ from . import __version__
 from .engine.malloc import release_memory
 from .engine.scheduler import JobStats
 from .model.base import IndexedBase
-from .model.errors import OutputError
+from .model.errors import OutputError, explain
 from .model.options import KernelContext, RunOptions
 from .model.records import KernelInput
 from .model.summary import WorkSummary
@@ -61,7 +61,7 @@ class RunContext:
 
     writer    a single thread: whatever is given to it is done in order
     run_row   what the table ``runs`` says of the run itself, when asked
-    note      takes the report of a kernel that is committed
+    note      takes the report of a kernel that is committed, or lost
     check     takes what the writer is doing, to find out about errors
     """
 
@@ -100,11 +100,11 @@ class KernelWork:
     results: set[str]
 
 
-def report_lost(run: RunContext, plan: Plan, problem: str) -> None:
+def lost_report(kernel: KernelInput, error: Exception) -> KernelReport:
     """Report a kernel that something went wrong with; its results stay for the next run."""
-    modules = len(plan.kernel.modules)
+    modules = len(kernel.modules)
     summary = WorkSummary(modules, modules, 0, 0, 0, 0, (), ())
-    run.note(KernelReport(plan.kernel.name, summary, {}, "", problem=problem))
+    return KernelReport(kernel.name, summary, {}, "", problem=explain(error))
 
 
 def commit_unchanged(run: RunContext, plan: Plan) -> None:

@@ -14,14 +14,14 @@ import btf
 
 from .files.storage import publish_file
 from .model.base import Announce
-from .model.errors import OutputError, SourceError
+from .model.errors import InternalError, OutputError, SourceError, explain
 from .model.options import ENCODE_NONE, KernelContext, RunOptions
-from .model.records import ModuleInput, ModuleRecord
+from .model.records import CRASHED, Failure, ModuleInput, ModuleRecord
 from .model.summary import WorkSummary, summarize
 from .sources.discover import find_modules
 from .sources.unpack import unpacked
 from .work.base import load_base
-from .work.module import ModuleResult, run_module
+from .work.module import ModuleResult, failed, run_module
 
 Progress = Callable[[int, int, int], None]  # done, failed, of
 
@@ -63,19 +63,22 @@ def dedup_files(
     options = RunOptions(tuple(files), output_folder or "", base_path, encode=ENCODE_NONE)
     context = KernelContext(options, base.release)
     records: list[ModuleRecord] = []
-    failed = 0
+    failures = 0
     gc.freeze()  # what is there now stays: not to be looked through again and again
     began = time.perf_counter()
     with unpacked(modules) as readable:
         for module in readable:
-            worked = run_module(module, base.index, context)
+            try:
+                worked = run_module(module, base.index, context)
+            except (InternalError, MemoryError) as error:
+                worked = failed(module, Failure(CRASHED, explain(error)))
             assert isinstance(worked, ModuleResult)
             if output_folder is not None and worked.content is not None:
                 publish_file(f"{output_folder}/{module.name}.btf", worked.content)
             records.append(worked.record)
-            failed += worked.record.failure is not None
+            failures += worked.record.failure is not None
             if progress is not None:
-                progress(len(records), failed, len(modules))
+                progress(len(records), failures, len(modules))
     seconds = time.perf_counter() - began
     return DedupReport(summarize(records), output_folder, base.index_seconds, seconds)
 

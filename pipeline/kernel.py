@@ -6,19 +6,18 @@ would be idle, and puts tables together, and commits (``commit``), beside the wo
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from .commit import KernelWork, RunContext, commit_kernel, commit_unchanged, report_lost
+from .commit import KernelWork, RunContext, commit_kernel, commit_unchanged, lost_report
 from .engine.isolation import WorkerExit
 from .engine.scheduler import JobStats
 from .files.read import ReadError, read_stored
 from .files.remote import export_access, is_uri
 from .model.base import IndexedBase, SharedBase
 from .model.engine import Batch, Executor, InlineWorkforce, Workforce
-from .model.errors import BaseError, CallError, CommandError, InternalError
+from .model.errors import BaseError, OutputError
 from .model.options import ENCODE_ALL
 from .model.records import NO_BASE, Failure, KernelInput, ModuleInput
 from .plan import Plan, base_memory, kernel_context
@@ -36,50 +35,20 @@ _NEVER = 1e9  # seconds
 _PROBES = 3  # files that workers are asked for: if these can be read, all can
 
 
-class _InWriter:
-    """What a job has done in the writer's thread, in order. What goes wrong there is the end of
-    this kernel, and of the run only if no other could be written either."""
+class _Job:
+    """What all jobs have in common: the end, good or bad."""
+
+    has_work = False
+    shared: Any = None
+    options: Any = None
+    stall_seconds = _NEVER
 
     def __init__(self, run: RunContext, plan: Plan) -> None:
         self.stats = JobStats()
         self.is_done = False
         self._run = run
         self._plan = plan
-        self._problem: str | None = None
-
-    def _in_writer(self, function: Callable[..., None], *arguments: Any) -> None:
-        self._run.in_writer(self._try, function, *arguments)
-
-    def _try(self, function: Callable[..., None], *arguments: Any) -> None:
-        if self._problem is not None:
-            return
-        try:
-            function(*arguments)
-        except CommandError:  # the disk or the engine: all kernels have that in common
-            raise
-        except Exception as error:
-            known = isinstance(error, CallError | InternalError)
-            self._problem = str(error) if known else traceback.format_exc()
-
-    def complete(self) -> None:
-        self._in_writer(self._commit)
-        self._run.in_writer(self._end)
-
-    def _commit(self) -> None:
-        raise NotImplementedError
-
-    def _end(self) -> None:
-        if self._problem is not None:
-            report_lost(self._run, self._plan, self._problem)
-        self.is_done = True
-
-
-class UnchangedJob(_InWriter):
-    """A kernel of which nothing is to be done but to say so in the table ``runs``."""
-
-    has_work = False
-    shared = options = None
-    stall_seconds = _NEVER
+        self._error: Exception | None = None
 
     def batches(self, executor: Executor, workforce: Workforce) -> Iterator[Batch]:
         return iter(())
@@ -90,11 +59,43 @@ class UnchangedJob(_InWriter):
     def lost(self, module: ModuleInput, reason: str) -> None:
         raise AssertionError("there was no batch")
 
+    def fail(self, error: Exception) -> None:
+        self._error = self._error or error
+
+    def complete(self) -> None:
+        self._run.in_writer(self._finish)
+
+    def _in_writer(self, function: Callable[..., None], *arguments: Any) -> None:
+        """Have a function called in the writer's thread, unless the job has failed by then."""
+        self._run.in_writer(self._try, function, *arguments)
+
+    def _try(self, function: Callable[..., None], *arguments: Any) -> None:
+        try:
+            if self._error is None:
+                function(*arguments)
+        except OutputError:
+            raise  # no other job can write then
+        except Exception as error:
+            self.fail(error)
+
+    def _finish(self) -> None:
+        self._try(self._commit)
+        if self._error is not None:
+            self._run.note(lost_report(self._plan.kernel, self._error))
+        self.is_done = True
+
+    def _commit(self) -> None:
+        raise NotImplementedError
+
+
+class UnchangedJob(_Job):
+    """A kernel of which nothing is to be done but to say so in the table ``runs``."""
+
     def _commit(self) -> None:
         commit_unchanged(self._run, self._plan)
 
 
-class KernelJob(_InWriter):
+class KernelJob(_Job):
     """A kernel that is worked on, as far as its results are not there."""
 
     def __init__(
@@ -110,9 +111,12 @@ class KernelJob(_InWriter):
         says why there is none."""
         super().__init__(run, plan)
         self._kernel = kernel
-        self._error = error
+        self._no_base = error
         self._cached = cached
         self._context = context = kernel_context(run.options, kernel, base_memory(base))
+        # Of encoding, of a module's own file and one with debug information, see module_seconds.
+        longest = run.options.module_seconds + 2 * run.options.encode_seconds
+        self.stall_seconds = 2 * longest + _GRACE_SECONDS
         self._stage = run.out.stage(kernel.name)
         self._work = KernelWork(
             plan, kernel, base, context, self._stage, self.stats, set(plan.read), 0, set()
@@ -122,7 +126,6 @@ class KernelJob(_InWriter):
         self.options = self._batch_options(direct=True)
         self._todo, self._taken = self._divide()
         self.has_work = bool(self._todo) and base is not None
-        self.shared: Shared | None = None
         shared = SharedBase.of(base) if base is not None else None
         if shared is not None:
             self.shared = Shared(shared, {key: found.entry for key, found in cached.items()})
@@ -132,11 +135,6 @@ class KernelJob(_InWriter):
             self._in_writer(self._begin)
         if base is None:
             self._in_writer(self._fail_all)
-
-    @property
-    def stall_seconds(self) -> float:
-        limit = self._context.options.limit_seconds
-        return _NEVER if limit is None else 2 * limit + _GRACE_SECONDS
 
     def _divide(self) -> tuple[list[ModuleInput], dict[int, ResultRef]]:
         """Tell the modules that have to be worked on from those whose results are there."""
@@ -206,7 +204,7 @@ class KernelJob(_InWriter):
 
     def _fail_all(self) -> None:
         """Without a base nothing can be done of any module."""
-        message = f"{self._kernel.name} has no base that can be used: {self._error}"
+        message = f"{self._kernel.name} has no base that can be used: {self._no_base}"
         modules = self._kernel.modules
         self._keep(modules, [failed(module, Failure(NO_BASE, message)) for module in modules])
 
@@ -259,10 +257,10 @@ class KernelJob(_InWriter):
         assert self._tables is not None
         commit_kernel(self._run, self._work, self._tables)
 
-    def _end(self) -> None:
+    def _finish(self) -> None:
         if self._tables is not None:
             self._tables.wait()
-        super()._end()
+        super()._finish()
 
 
 def _with_contents(modules: Sequence[ModuleInput], debug_first: bool) -> Batch:

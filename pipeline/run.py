@@ -16,21 +16,21 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import btf
 
 from . import __version__
-from .commit import KernelReport, Progress, RunContext
+from .commit import KernelReport, Progress, RunContext, lost_report
 from .engine.malloc import release_memory, use_system_pool
-from .engine.registry import engines
+from .engine.registry import ENGINES
 from .engine.scheduler import run_jobs
 from .kernel import KernelJob, UnchangedJob
 from .model.base import Announce, IndexedBase
 from .model.engine import Executor
-from .model.errors import BaseError
+from .model.errors import BaseError, NoRoomError, OutputError
 from .model.options import ENCODE_NONE, RunOptions
 from .model.program import versions
 from .model.records import KernelInput
@@ -46,6 +46,7 @@ from .work.batch import prepare, work
 BASE_ENCODE_FACTOR = 10  # a vmlinux holds that much more than a large module, and is worth it
 
 Job = KernelJob | UnchangedJob
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +65,10 @@ class RunReport:
 def run(
     options: RunOptions, *, announce: Announce | None = None, progress: Progress | None = None
 ) -> RunReport:
-    """Do it. Raises SourceError, BaseError, OutputError; InternalError for a bug of ours."""
+    """Do it. Raises CommandError if nothing could be done, or the output cannot be written."""
     began = time.perf_counter()
     use_system_pool()  # before there are workers, which then do the same
     started_at = datetime.datetime.now(datetime.UTC)
-    if not engines()[options.engine].isolates(options):
-        options = replace(options, module_seconds=None)  # it would end this process
     kernels = find_kernels(
         options.sources, base=options.base, kernel=options.kernel, skip_folder=options.out
     )
@@ -99,7 +98,7 @@ class _Engine:
     def __init__(self, options: RunOptions, began: float, announce: Announce | None) -> None:
         self.start_seconds = 0.0
         self.workers = 0
-        self._engine = engines()[options.engine]
+        self._engine = ENGINES[options.engine]
         self._options = options
         self._began = began
         self._announce = announce
@@ -172,19 +171,20 @@ class _Run:
         signatures = remote_signatures(kernels)
         self._plans = [Plan(kernel, out, options, signatures) for kernel in kernels]
         self._unusable: list[tuple[Plan, BaseError]] = []
-        self._queue: list[Callable[[], Job | None]] = []
+        self._queue: list[tuple[Plan, Callable[[], Job | None]]] = []
         self._coming: Future[Job | None] | None = None
 
     def work(self) -> dict[str, KernelReport]:
         """All kernels, and then what is left over of others is removed."""
-        unchanged = {id(plan) for plan in self._plans if plan.is_unchanged()}
-        if len(unchanged) < len(self._plans):
-            self.engine.start()
+        changed = False
         for plan in self._plans:
-            if id(plan) in unchanged:
-                self._queue.append(partial(UnchangedJob, self._context, plan))
-            else:
-                self._queue.append(partial(self._job, plan))
+            unchanged = self._try(plan, plan.is_unchanged)
+            if unchanged is not None:
+                make = partial(UnchangedJob, self._context) if unchanged else self._job
+                self._queue.append((plan, partial(make, plan)))
+                changed |= not unchanged
+        if changed:
+            self.engine.start()
         self._prepare_next()
         run_jobs(self.engine.get, self)
         self._wait_for_writer()
@@ -222,9 +222,23 @@ class _Run:
 
     def _prepare_next(self) -> None:
         if not self._queue and self._unusable:
-            self._queue = [partial(self._without_base, *entry) for entry in self._unusable]
+            for plan, error in self._unusable:
+                self._queue.append((plan, partial(self._without_base, plan, error)))
             self._unusable = []
-        self._coming = self._preparer.submit(self._queue.pop(0)) if self._queue else None
+        self._coming = None
+        if self._queue:
+            plan, make = self._queue.pop(0)
+            self._coming = self._preparer.submit(lambda: self._try(plan, make))
+
+    def _try(self, plan: Plan, function: Callable[[], T]) -> T | None:
+        """Call a function. What goes wrong fails this kernel alone; then None is returned."""
+        try:
+            return function()
+        except (BaseError, NoRoomError, OutputError):
+            raise
+        except Exception as error:
+            self._note(lost_report(plan.kernel, error))
+            return None
 
     def _job(self, plan: Plan) -> Job | None:
         """Prepare a kernel; None if it has no base: then it comes last."""

@@ -1,8 +1,9 @@
 """Working on one module in a process of its own, so that what it does to it harms nobody else.
 
 ``isolated`` costs some milliseconds, so it is for modules that are suspected: those of a batch on
-which a worker has died. ``time_limit`` is for all: it kills this very process. ``die_with`` is for
-whatever is started: nothing outlives who waits for it.
+which a worker has died. ``time_limit`` is for all: it kills this very process. So does
+``end_without_memory``: what a process still holds that could get no more goes with it.
+``die_with`` is for whatever is started: nothing outlives who waits for it.
 """
 
 from __future__ import annotations
@@ -11,16 +12,18 @@ import contextlib
 import ctypes
 import os
 import pickle
-import select
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
+
+from ..model.engine import Item, Outcome, Raised, WorkFunction
+from ..model.errors import CommandError, InternalError, explain
 
 T = TypeVar("T")
-_PR_SET_PDEATHSIG = 1  # prctl(2)
+NO_MEMORY = 71  # exit status of a process that got no memory
+_PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15  # prctl(2)
 _LIBC = ctypes.CDLL(None)
 
 
@@ -41,14 +44,19 @@ def die_with(parent: int) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+def name_process(name: bytes) -> None:
+    """Have this process be seen, by ``ps`` for one, under a name of up to 15 bytes."""
+    _LIBC.prctl(_PR_SET_NAME, name)
+
+
 @contextlib.contextmanager
-def time_limit(seconds: float | None) -> Iterator[None]:
+def time_limit(seconds: float) -> Iterator[None]:
     """Have the kernel kill this process (SIGALRM) if the block takes longer.
 
     That works whatever the process is doing, machine code included. Only a main thread can ask
-    for it; elsewhere, and for None, there is no limit.
+    for it, as that of each worker is; elsewhere there is no limit.
     """
-    if not seconds or threading.current_thread() is not threading.main_thread():
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
@@ -59,26 +67,61 @@ def time_limit(seconds: float | None) -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def isolated(function: Callable[[], T], seconds: float | None = None) -> T | WorkerExit:
-    """Call ``function`` in a child process: returns or raises what it does, or says how it died."""
+@contextlib.contextmanager
+def end_without_memory() -> Iterator[None]:
+    """End this process (status NO_MEMORY) if the block raises MemoryError."""
+    try:
+        yield
+    except MemoryError:
+        os._exit(NO_MEMORY)
+
+
+def attempt(function: WorkFunction, item: Item, shared: Any, options: Any) -> Outcome:
+    """Call the work function, as a worker does. Ends the process if that is out of memory."""
+    with end_without_memory():
+        try:
+            return function(item, shared, options)
+        except MemoryError:
+            raise
+        except CommandError as error:
+            return Raised(error)
+        except Exception as error:
+            return Raised(InternalError(explain(error)))
+
+
+@contextlib.contextmanager
+def no_time_limit() -> Iterator[None]:
+    """Have the time that the block takes not count: it has a limit of its own."""
+    left, _ = signal.setitimer(signal.ITIMER_REAL, 0)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, left)
+
+
+def isolated(function: Callable[[], T], seconds: float) -> T | WorkerExit:
+    """Call ``function`` in a child process: returns or raises what it does, or says how it died.
+
+    seconds  the ``time_limit`` that it is called under
+    """
     ours, theirs = os.pipe()
     parent = os.getpid()
     child = os.fork()
     if child == 0:
         die_with(parent)
-        _be_the_child(function, theirs)
+        _be_the_child(function, seconds, theirs)
     os.close(theirs)
-    data = None
     try:
-        data = _read(ours, None if seconds is None else time.monotonic() + seconds)
+        data = _read(ours)
+    except BaseException:
+        os.kill(child, signal.SIGKILL)
+        raise
     finally:
         os.close(ours)
-        if data is None:
-            os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
-    if data is None:
-        return WorkerExit(f"it took more than {seconds:g} s", timed_out=True)
     code = os.waitstatus_to_exitcode(status)
+    if code == -signal.SIGALRM:
+        return WorkerExit(f"it took more than {seconds:g} s", timed_out=True)
     if code:
         return WorkerExit(how_it_ended(code))
     raised, value = pickle.loads(data)
@@ -90,36 +133,36 @@ def isolated(function: Callable[[], T], seconds: float | None = None) -> T | Wor
 
 def how_it_ended(code: int) -> str:
     """An exit status in words; negative for a signal."""
+    if code == NO_MEMORY:
+        return "out of memory"
     return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
 
 
-def _be_the_child(function: Callable[[], T], pipe: int) -> None:
+def _be_the_child(function: Callable[[], T], seconds: float, pipe: int) -> None:
     """Never returns: nothing of the parent's is to be cleaned up here."""
     code = 70
     try:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        try:
-            said = (False, function())
-        except Exception as error:
-            said = (True, error)  # type: ignore[assignment]
-        view = memoryview(pickle.dumps(said, protocol=5))
-        while view:
-            view = view[os.write(pipe, view) :]
+        with end_without_memory():
+            try:
+                with time_limit(seconds):
+                    said = (False, function())
+            except MemoryError:
+                raise
+            except CommandError as error:
+                said = (True, error)  # type: ignore[assignment]
+            except Exception as error:
+                said = (True, InternalError(explain(error)))  # type: ignore[assignment]
+            view = memoryview(pickle.dumps(said, protocol=5))
+            while view:
+                view = view[os.write(pipe, view) :]
         code = 0
     finally:
         os._exit(code)
 
 
-def _read(pipe: int, deadline: float | None) -> bytes | None:
-    """All that comes through a pipe; None if it is still open at the deadline."""
+def _read(pipe: int) -> bytes:
+    """All that comes through a pipe until its other end is closed."""
     parts: list[bytes] = []
-    poll = select.poll()
-    poll.register(pipe, select.POLLIN | select.POLLHUP)
-    while True:
-        left = None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000
-        if not poll.poll(left):
-            return None
-        part = os.read(pipe, 1 << 20)
-        if not part:
-            return b"".join(parts)
+    while part := os.read(pipe, 1 << 20):
         parts.append(part)
+    return b"".join(parts)

@@ -21,13 +21,13 @@ import splitbtf_start
 
 from .. import __version__
 from ..model.base import Announce
-from ..model.engine import Item, Result, WorkerDied, WorkFunction
+from ..model.engine import Item, Outcome, Raised, WorkerDied, WorkFunction
 from ..model.errors import EngineError
 from ..model.options import RunOptions
 from ..model.program import program_sha256
 from . import ray_node
+from .isolation import attempt
 from .malloc import use_system_pool
-from .registry import Engine
 
 OBJECT_STORE_BYTES = 1 << 30  # an upper limit: what is not used is not taken
 
@@ -132,11 +132,11 @@ class OnRay:
         pass  # the object goes with the last reference to it
 
     def submit(self, item: Item, shared: Any, options: Any) -> Any:
-        ticket = self._task.remote(self._function, item, shared, options)
+        ticket = self._task.remote(attempt, self._function, item, shared, options)
         self._running.append(ticket)
         return ticket
 
-    def wait(self, seconds: float) -> tuple[Any, Result | WorkerDied] | None:
+    def wait(self, seconds: float) -> tuple[Any, Outcome] | None:
         done, self._running = self._ray.wait(self._running, num_returns=1, timeout=seconds)
         if not done:
             return None
@@ -145,8 +145,7 @@ class OnRay:
         try:
             return ticket, self._ray.get(ticket)
         except errors.RayTaskError as error:
-            cause = error.cause
-            raise (cause if isinstance(cause, Exception) else error) from None
+            return ticket, Raised(error.cause if isinstance(error.cause, Exception) else error)
         except (
             errors.WorkerCrashedError,
             errors.NodeDiedError,
@@ -278,20 +277,11 @@ def _remove_folders_of_the_dead(parent: str) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _start(
+def start(
     options: RunOptions,
     function: WorkFunction,
     prepare: Callable[[], None],
     announce: Announce | None,
 ) -> OnRay:
+    """See ``registry.Engine``."""
     return OnRay(options.workers, options.ray_address, function, prepare, announce)
-
-
-ENGINE = Engine(
-    name="ray",
-    help="Ray, on this machine or a cluster",
-    isolates=lambda options: True,
-    start=_start,
-    background=True,  # it waits for other processes mostly
-    clusters=True,
-)

@@ -1,49 +1,58 @@
-"""All engines there are: each file of this package that has an ``ENGINE`` is one.
+"""All engines there are.
 
-A new engine is a new file; nothing else has to know of it. To import such a file must be quick:
-what an engine needs is imported when it is started.
+A new engine is a file of this package with a function ``start``, and its line in ``ENGINES``. The
+file is imported when the engine is started: no other command waits for what it needs.
 """
 
 from __future__ import annotations
 
 import importlib
-import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ..model.base import Announce
-from ..model.engine import Executor, WorkFunction
-from ..model.options import DEFAULT_ENGINE, RunOptions
+if TYPE_CHECKING:
+    from ..model.base import Announce
+    from ..model.engine import Executor, WorkFunction
+    from ..model.options import RunOptions
 
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """A way to have work done.
+    """A way to have work done, in worker processes: one that dies leaves the run alive.
 
-    name        what the user says to have it
+    file        of this package that has it
     help        what does the work, in a few words
-    isolates    whether, with these options, a module that kills its worker leaves the run alive
-    start       makes the executor: of the options, the work function, what a worker may do before
-                its first item, and a function for messages to the user
-    clusters    whether it can join a cluster, by ``--ray-address``
     background  whether ``start`` may be called in another thread: not if it forks this process
+    clusters    whether it can join a cluster, by ``--ray-address``
     """
 
-    name: str
+    file: str
     help: str
-    isolates: Callable[[RunOptions], bool]
-    start: Callable[[RunOptions, WorkFunction, Callable[[], None], Announce | None], Executor]
     background: bool
     clusters: bool = False
 
+    def start(
+        self,
+        options: RunOptions,
+        function: WorkFunction,
+        prepare: Callable[[], None],
+        announce: Announce | None,
+    ) -> Executor:
+        """Make the executor.
 
-@cache
-def engines() -> dict[str, Engine]:
-    """Find all engines, by name, the default one first."""
-    files = pkgutil.iter_modules([str(Path(__file__).parent)])
-    modules = [importlib.import_module(f".{file.name}", __package__) for file in files]
-    found = [module.ENGINE for module in modules if hasattr(module, "ENGINE")]
-    found.sort(key=lambda engine: (engine.name != DEFAULT_ENGINE, engine.name))
-    return {engine.name: engine for engine in found}
+        function  what workers do with an item
+        prepare   what a worker may do before its first item
+        announce  for messages to the user
+        """
+        module = importlib.import_module(f".{self.file}", __package__)
+        executor: Executor = module.start(options, function, prepare, announce)
+        return executor
+
+
+# By the names that users say, the default one first.
+ENGINES = {
+    # It waits for other processes mostly.
+    "ray": Engine("on_ray", "Ray, on this machine or a cluster", background=True, clusters=True),
+    "local": Engine("local", "this machine's processes alone", background=False),
+}

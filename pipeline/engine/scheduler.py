@@ -9,7 +9,11 @@ A worker that dies takes a batch with it. The batch is tried once more *isolated
 takes each module to a process of its own, so a module that kills is found at once and recorded
 by the worker. If a worker dies of an isolated batch all the same, the batch is cut in two, and the
 halves are treated the same way, down to the one module that cannot be done. A batch that a lost
-node or a full memory took with it comes out of this unharmed.
+node or a full memory took with it comes out of this unharmed. The same happens to a batch on which
+the work function fails in a way that nobody has thought of.
+
+What cannot be done for a whole kernel, its tables for one, is that kernel's failure: the others go
+on. Only if the output cannot be written (OutputError), or there are no workers, the run ends.
 
 When all batches of a kernel are done, its tables are put together in another thread, which may
 have functions called on workers (``Workforce``) between the batches of the next kernel.
@@ -35,11 +39,12 @@ from ..model.engine import (
     Executor,
     Function,
     Item,
-    Result,
+    Outcome,
+    Raised,
     WorkerDied,
     Workforce,
 )
-from ..model.errors import CallError, EngineError
+from ..model.errors import CallError, CommandError, EngineError, OutputError
 from ..model.records import ModuleInput
 
 _POLL_SECONDS = 0.02  # while other threads prepare or finish a kernel and workers are idle
@@ -92,6 +97,9 @@ class Job(Protocol):
     def lost(self, module: ModuleInput, reason: str) -> None:
         """Nothing can be had of a module."""
 
+    def fail(self, error: Exception) -> None:
+        """The kernel cannot be done: there will be no more batches. ``complete`` is called yet."""
+
     def complete(self) -> None:
         """All batches are done: begin to finish the kernel, in another thread."""
 
@@ -131,15 +139,29 @@ class _Running:
     handle: Any = None
     out: int = 0
     completed: bool = False
+    failed: bool = False
     retries: deque[tuple[Batch, int]] = field(default_factory=deque)
     began: float = field(default_factory=time.perf_counter)
 
     def next_batch(self) -> tuple[Batch, int] | None:
         """The next batch to hand out, and which attempt it is, from 1."""
+        if self.failed:
+            return None
         if self.retries:
             return self.retries.popleft()
-        batch = next(self.batches, None)
+        try:
+            batch = next(self.batches, None)
+        except Exception as error:
+            self.fail(error)
+            return None
         return (batch, 1) if batch is not None else None
+
+    def fail(self, error: Exception) -> None:
+        """The kernel cannot be done. Raises OutputError: then no other can either."""
+        if isinstance(error, OutputError):
+            raise error
+        self.failed = True
+        self.job.fail(error)
 
 
 @dataclass(slots=True, eq=False)
@@ -249,9 +271,12 @@ class _Loop:
             if self._executor is None:
                 self._executor = self._engine()
                 self._room = 2 * self._executor.workers
-            running.handle = self._executor.share(job.shared)
-            workforce = _JobWorkforce(running, self._calls, self._ended, self._executor.workers)
-            running.batches = job.batches(self._executor, workforce)
+            try:
+                running.handle = self._executor.share(job.shared)
+                workforce = _JobWorkforce(running, self._calls, self._ended, self._executor.workers)
+                running.batches = job.batches(self._executor, workforce)
+            except Exception as error:
+                running.fail(error)
             running.began = time.perf_counter()  # not while the engine was starting
         self._current.append(running)
 
@@ -270,10 +295,10 @@ class _Loop:
         """Complete jobs whose batches are done, and take leave of those that are done."""
         for running in list(self._current):
             if not running.completed:
-                if running.out or running.retries:
+                if running.out:
                     continue
-                if (batch := next(running.batches, None)) is not None:
-                    running.retries.append((batch, 1))
+                if (batch := running.next_batch()) is not None:
+                    running.retries.append(batch)
                     continue
                 running.job.stats.work_seconds = time.perf_counter() - running.began
                 running.completed = True
@@ -313,9 +338,17 @@ class _Loop:
                 del self._out[ticket]
                 self._take(attempt, WorkerDied(f"no sign of life for {stall:.0f} s"))
 
-    def _take(self, attempt: _Attempt, outcome: Result | WorkerDied) -> None:
+    def _take(self, attempt: _Attempt, outcome: Outcome) -> None:
         attempt.running.out -= 1
         stats = attempt.running.job.stats
+        if isinstance(outcome, Raised):
+            if attempt.future is not None:
+                attempt.future.set_exception(outcome.error)
+                return
+            if isinstance(outcome.error, CommandError):
+                attempt.running.fail(outcome.error)
+                return
+            outcome = WorkerDied(str(outcome.error))
         if isinstance(outcome, WorkerDied):
             stats.crashes += 1
             self._try_again(attempt, outcome)
@@ -323,10 +356,7 @@ class _Loop:
         if not attempt.running.completed:
             stats.busy_seconds += outcome.busy_seconds
         if attempt.future is not None:
-            if isinstance(outcome.value, Exception):
-                attempt.future.set_exception(outcome.value)
-            else:
-                attempt.future.set_result(outcome.value)
+            attempt.future.set_result(outcome.value)
             return
         stats.batches += 1
         stats.processes.add(outcome.process_id)

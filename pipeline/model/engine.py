@@ -29,8 +29,8 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """``function(base, argument)``, to be called on a worker. An exception is its result's value:
-    it is for whoever waits for this one."""
+    """``function(base, argument)``, to be called on a worker. What it raises is for whoever waits
+    for it."""
 
     function: Function
     argument: Any
@@ -44,6 +44,13 @@ class WorkerDied:
 
 
 @dataclass(frozen=True, slots=True)
+class Raised:
+    """The work function raised an error."""
+
+    error: Exception
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """What came of an item. ``value`` is for whoever made the item."""
 
@@ -53,6 +60,7 @@ class Result:
 
 
 Item = Batch | Call
+Outcome = Result | Raised | WorkerDied
 WorkFunction = Callable[[Any, Any, Any], Result]  # item, shared, options
 
 
@@ -70,8 +78,8 @@ class Executor(Protocol):
     def submit(self, item: Item, shared: Any, options: Any) -> Any:
         """Hand out an item; returns a ticket."""
 
-    def wait(self, seconds: float) -> tuple[Any, Result | WorkerDied] | None:
-        """Wait for the next item that is finished, or whose worker died; None after ``seconds``."""
+    def wait(self, seconds: float) -> tuple[Any, Outcome] | None:
+        """Wait for what comes of the next item; None after ``seconds``."""
 
     def kill_and_forget(self, ticket: Any) -> None:
         """End the worker that has an item, if it still has it; the ticket is forgotten."""

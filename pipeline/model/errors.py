@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import traceback
+
 
 class CommandError(Exception):
     """Nothing could be done, for a reason that the user can do something about."""
@@ -44,8 +47,19 @@ class InputError(Exception):
 
 
 class InternalError(Exception):
-    """A bug in splitbtf: the run stops. Carries the module and the traceback as text."""
+    """A bug in splitbtf: says where in the program it showed."""
 
 
 class CallError(Exception):
     """A call that cannot be done: workers die of it, every time."""
+
+
+def explain(error: BaseException) -> str:
+    """Say in a line what went wrong: for the user, or, where nobody has thought of it, for us."""
+    if isinstance(error, CommandError | InputError | InternalError | CallError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return "out of memory"
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" in {os.path.basename(frames[-1].filename)}:{frames[-1].lineno}" if frames else ""
+    return f"a bug in splitbtf, please report it: {error!r}{where}"

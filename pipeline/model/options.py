@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 # Of which modules BTF is made with pahole, of those that have DWARF.
 ENCODE_MISSING = "missing"  # of those that have no BTF of use
@@ -15,7 +14,7 @@ MODULE_SECONDS = 600.0  # beside encoding: a large module takes a hundredth of o
 DEFAULT_ENGINE = "ray"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class RunOptions:
     """What the user asked for.
 
@@ -23,13 +22,12 @@ class RunOptions:
     out             the output folder
     base            the base of all modules; None: it is found among the sources
     kernel          the kernel's name; None: its release, or its folder
-    engine          a name in ``engine.registry``
+    engine          a name in ``engine.registry.ENGINES``
     workers         worker processes; None: as many as the engine finds right
     ray_address     of an existing Ray cluster
     encode          of which modules BTF is made of their DWARF
     encode_seconds  how long that may take for a module
-    module_seconds  how long the rest may take for a module; then its worker is killed. None: there
-                    is no limit, which is so where modules have no worker of their own
+    module_seconds  how long the rest may take for a module; then its worker is killed
     retry           whether to try again what failed because a worker died or took too long
     work_folder     where packages are unpacked; None: in the output folder
     """
@@ -43,16 +41,9 @@ class RunOptions:
     ray_address: str | None = None
     encode: str = ENCODE_MISSING
     encode_seconds: float = ENCODE_SECONDS
-    module_seconds: float | None = MODULE_SECONDS
+    module_seconds: float = MODULE_SECONDS
     retry: bool = False
     work_folder: str | None = None
-
-    @cached_property
-    def limit_seconds(self) -> float | None:
-        """How long a module may take in all, encoding its file and a second one included."""
-        if self.module_seconds is None or self.encode == ENCODE_NONE:
-            return self.module_seconds
-        return self.module_seconds + 2 * self.encode_seconds
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,7 +91,7 @@ def is_valid(entry: Entry, options: RunOptions) -> bool:
     kind = entry.error_kind
     if kind in (CRASHED, TIMED_OUT, ENCODE_TIMEOUT):
         limit = options.encode_seconds if kind == ENCODE_TIMEOUT else options.module_seconds
-        longer = entry.seconds is not None and limit is not None and limit > entry.seconds
+        longer = entry.seconds is not None and limit > entry.seconds
         if options.retry or longer:
             return False
     if kind == NO_ENCODER:

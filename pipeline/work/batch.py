@@ -1,8 +1,9 @@
 """The batch function: modules and a base in, results and BTF files out.
 
 The one place where modules are worked on. Every engine calls this same function, in whatever
-process; it knows none of them. What is wrong with an input becomes part of its record; any other
-exception is a bug of ours, or the output's disk, and leaves with the module's name.
+process; it knows none of them. What is wrong with an input becomes part of its record, and so does
+what goes wrong with a module in a process of its own. Any other exception is a bug of ours, or the
+output's disk.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ from ..files.remote import Access, import_access
 from ..files.storage import Storage
 from ..model.base import SharedBase
 from ..model.engine import TRIES_ALONE, Batch, Call, Item, Result
-from ..model.errors import OutputError
+from ..model.errors import CommandError, InternalError, OutputError, explain
 from ..model.options import KernelContext
 from ..model.records import ModuleInput
 from ..tables import results
 from ..tables.describe import Describer
 from ..tables.results import Entry
-from .module import CacheHit, ModuleResult, entry_of, internal_error, lost, run_module
+from .module import CacheHit, ModuleResult, entry_of, lost, run_module
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -111,12 +112,7 @@ def work(item: Item, shared: Shared, options: BatchOptions) -> Result:
     if isinstance(item, Call):
         btf.release_workspaces()
         malloc_trim()
-        try:
-            value = item.function(shared.base, item.argument)
-        except (OutputError, MemoryError) as error:
-            value = error
-        except Exception as error:
-            value = internal_error(item.function.__name__, error)
+        value = item.function(shared.base, item.argument)
         release_memory()  # these need more than any module, and differ from each other
     else:
         value = run_batch(item, shared, options)
@@ -126,7 +122,7 @@ def work(item: Item, shared: Shared, options: BatchOptions) -> Result:
 
 def run_batch(batch: Batch, shared: Shared, options: BatchOptions) -> BatchDone:
     """Read, open, deduplicate and describe each module of a batch, and write what comes of it."""
-    context, seconds = options.context, options.context.options.limit_seconds
+    context, seconds = options.context, options.context.options.module_seconds
     describer = Describer(shared.base, functools.partial(_describing, seconds))
     output = _Output(options)
     entries: list[Entry] = []
@@ -172,16 +168,16 @@ def run_batch(batch: Batch, shared: Shared, options: BatchOptions) -> BatchDone:
 
 
 @contextlib.contextmanager
-def _describing(seconds: float | None) -> Iterator[None]:
+def _describing(seconds: float) -> Iterator[None]:
     """What describing runs under: a limit, and whatever is raised is a bug of ours, but for what
     the disk or the memory have to do with."""
     try:
         with time_limit(seconds):
             yield
-    except (OutputError, MemoryError):
+    except (CommandError, MemoryError):
         raise
     except Exception as error:
-        raise internal_error("what was made of modules", error) from error
+        raise InternalError(f"tables of modules: {explain(error)}") from error
 
 
 class _Output:
@@ -225,7 +221,7 @@ def _within_limits(
     module: ModuleInput, shared: Shared, context: KernelContext, describer: Describer
 ) -> ModuleResult | CacheHit:
     """Work on one module in this process. If it takes too long, that is the end of the process."""
-    with time_limit(context.options.limit_seconds):
+    with time_limit(context.options.module_seconds):
         return run_module(module, shared.base.index, context, describer, shared.cached)
 
 
@@ -235,7 +231,10 @@ def run_isolated(
     """Work on one module in a process of its own. What kills that process is recorded."""
     end = WorkerExit("")
     for _ in range(TRIES_ALONE):
-        done = isolated(lambda: _alone(module, shared, context), context.options.limit_seconds)
+        try:
+            done = isolated(lambda: _alone(module, shared, context), context.options.module_seconds)
+        except InternalError as error:
+            return lost(module, error, context)
         if not isinstance(done, WorkerExit):
             return done
         end = done

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache, partial
 
-from ..engine.isolation import die_with
+from ..engine.isolation import die_with, no_time_limit
 from ..files.storage import write_all
 from ..model.errors import InputError
 from ..model.records import ENCODE_FAILED, ENCODE_TIMEOUT, NO_ENCODER
@@ -152,7 +152,7 @@ def _run(command: list[str], inherited: tuple[int, int], encoder: Encoder, secon
         )
     except OSError as error:
         raise EncodeError(NO_ENCODER, f"{encoder.path} cannot be run: {error}") from error
-    with process:
+    with process, no_time_limit():
         try:
             _, said = process.communicate(timeout=seconds)
         except subprocess.TimeoutExpired:

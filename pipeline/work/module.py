@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -14,7 +13,7 @@ import btf
 from ..engine.isolation import WorkerExit
 from ..files.read import ReadError, decompress, read_stored
 from ..model.engine import TRIES_ALONE
-from ..model.errors import InternalError, OutputError, SourceError
+from ..model.errors import CommandError, InternalError, explain
 from ..model.options import ENCODE_ALL, KernelContext
 from ..model.records import (
     BAD_BTF,
@@ -87,8 +86,8 @@ def run_module(
     describer  of its batch; None: only the split BTF and its sizes are wanted, and no digests
     cached     entries of the results there are, by key
 
-    What is wrong with the input becomes part of the record. Raises OutputError, SourceError,
-    MemoryError; InternalError for a bug of ours.
+    What is wrong with the input becomes part of the record. Raises CommandError, MemoryError;
+    InternalError for a bug of ours.
     """
     facts, name = _facts_of(module), names.kernel_name(module.path)
     digest = key = done = None
@@ -117,10 +116,10 @@ def run_module(
         facts["failure"] = Failure(error.kind, error.message)
     except _BadNameError as error:
         facts["failure"] = error.failure
-    except (OutputError, SourceError, MemoryError):
+    except (CommandError, MemoryError):
         raise
     except Exception as error:
-        raise internal_error(facts["path"], error) from error
+        raise InternalError(f"{facts['path']}: {explain(error)}") from error
     debug_digest = None
     if describer is not None and (with_debug or facts.get("encoder") is not None):
         debug_digest = _debug_digest(module)
@@ -278,19 +277,18 @@ def failure_of(error: btf.BtfError) -> Failure:
     return Failure(kind, error.message, error.section, error.offset, error.type_id)
 
 
-def internal_error(what: str, error: Exception) -> InternalError:
-    """Say what we failed on, and where; to be called while ``error`` is handled."""
-    return InternalError(f"splitbtf failed on {what}: {error!r}\n{traceback.format_exc()}")
-
-
 def failed(module: ModuleInput, failure: Failure) -> ModuleResult:
     """Record a module that nothing can be had of."""
     return ModuleResult(ModuleRecord(**_facts_of(module), failure=failure))
 
 
-def lost(module: ModuleInput, end: WorkerExit, context: KernelContext) -> ModuleResult:
-    """Record a module that nothing can be had of, because whoever works on it dies."""
-    if end.timed_out:
+def lost(
+    module: ModuleInput, end: WorkerExit | InternalError, context: KernelContext
+) -> ModuleResult:
+    """Record a module that nothing can be had of: whoever works on it dies, or has a bug."""
+    if isinstance(end, InternalError):
+        failure = Failure(CRASHED, f"{end} (--retry tries again)")
+    elif end.timed_out:
         failure = Failure(
             TIMED_OUT,
             f"work on it was ended: {end.reason} (--module-seconds allows more, and --retry "

@@ -15,11 +15,12 @@ import pytest
 import splitbtf_start
 from btf import warmup
 from pipeline.engine import on_ray
+from pipeline.engine.registry import ENGINES
 from pipeline.model.engine import Result
 from pipeline.model.errors import EngineError
 from support.commands import splitbtf
 from support.paths import ROOT
-from support.trees import namesakes, results_of
+from support.trees import SMALL, namesakes, results_of
 
 pytestmark = pytest.mark.slow
 
@@ -67,6 +68,19 @@ def test_ray_is_not_started_with_workers_of_another_splitbtf(
     monkeypatch.setattr(splitbtf_start, "HOME", str(tmp_path))
     with pytest.raises(EngineError, match=f"but Ray's workers would use the one in {tmp_path}"):
         on_ray.OnRay(1, None, lambda item, shared, options: Result(None, 0.0, 0))
+
+
+def test_only_run_waits_for_engines(small: Path) -> None:
+    """Neither the parser of all commands nor ``dedup`` imports an engine, or what it needs."""
+    code = "import sys; from jobs.cli import main; main(sys.argv[1:]); print(*sys.modules)"
+    base, module = small / "vmlinux.btf.zst", small / f"{SMALL[0]}.btf.zst"
+    command = [sys.executable, "-c", code, "dedup", "--no-output", "-B", base, module]
+    done = subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    imported = set(done.stdout.splitlines()[-1].split())
+    engines = {f"pipeline.engine.{engine.file}" for engine in ENGINES.values()}
+    assert "pipeline.engine.registry" in imported
+    assert not imported & {*engines, "ray", "pyarrow", "duckdb", "splitbtf_start", "secrets"}
 
 
 def test_python_m_jobs_is_the_command() -> None:

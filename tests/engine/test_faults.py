@@ -24,6 +24,7 @@ import pytest
 from pipeline.store.output import read_manifests, read_table
 from support.commands import PATIENCE, Finished, splitbtf, wait_for
 from support.disturbing import (
+    ENGINES,
     LOCAL,
     MODULES,
     descendants,
@@ -38,8 +39,8 @@ from support.trees import results_of, small_tree
 
 pytestmark = pytest.mark.slow
 
-POISON, HANGS, HICCUP = "hid-elecom", "nls_cp949", "xt_bpf"
-assert {POISON, HANGS, HICCUP} < set(MODULES)
+POISON, HANGS, HICCUP, HUGE, BUG = "hid-elecom", "nls_cp949", "xt_bpf", "vfio", "sch_qfq"
+assert {POISON, HANGS, HICCUP, HUGE, BUG} < set(MODULES)
 IN_THE_SECOND_KERNEL = "xt_tcpmss"
 assert IN_THE_SECOND_KERNEL not in MODULES
 
@@ -78,26 +79,30 @@ def clean_up(out: Path, undisturbed: dict[str, bytes], source: Path, *engine: ob
 # ------------------------------------------------------------------ workers
 
 
-@pytest.mark.parametrize("engine", ["local", "ray"])
+@pytest.mark.parametrize("engine", ["local, 1 worker", "ray"])
 def test_workers_die_and_hang(
     engine: str, source: Path, undisturbed: dict[str, bytes], tmp_path: Path
 ) -> None:
-    """A module that kills whoever touches it, one that hangs, a death without a reason."""
+    """A module that kills whoever touches it, one that hangs, one for which there is no memory, one
+    that shows a bug, a death without a reason."""
     out = tmp_path / "out"
     log = tmp_path / "log"
-    what = {POISON: "kill", HANGS: "hang", HICCUP: ["kill", str(tmp_path / "flag")]}
+    what = {POISON: "kill", HANGS: "hang", HUGE: "memory", BUG: "bug",
+            HICCUP: ["kill", str(tmp_path / "flag")]}  # fmt: skip
     env = faults(modules=what, limits_of=HANGS, log=str(log))
-    arguments = ("run", source, "-o", out, "--json", "--workers", 2, "--encode", "none",
-                 "--module-seconds", 1, "--engine", engine)  # fmt: skip
+    arguments = ("run", source, "-o", out, "--json", "--module-seconds", 1,
+                 *ENGINES[engine])  # fmt: skip
     done = splitbtf(*arguments, env=env)
-    assert done.code == 1, done.err
+    assert done.code == 1 and "Traceback" not in done.err, done.err
     json.loads(done.out)  # nothing but the result is there
     failures = {failure["module"]: failure for failure in done.json["failures"]}
-    assert set(failures) == {POISON, HANGS}, failures
-    assert failures[POISON]["error_kind"] == "crashed"
-    assert "killed by SIGKILL" in failures[POISON]["error"]
-    assert failures[HANGS]["error_kind"] == "timed_out"
-    assert "took more than 1 s" in failures[HANGS]["error"]
+    words = {module: failure["error"] for module, failure in failures.items()}
+    kinds = {module: failure["error_kind"] for module, failure in failures.items()}
+    assert kinds == {POISON: "crashed", HANGS: "timed_out", HUGE: "crashed", BUG: "crashed"}
+    assert "killed by SIGKILL" in words[POISON]
+    assert "took more than 1 s" in words[HANGS]
+    assert "out of memory" in words[HUGE]
+    assert "please report it: KeyError('a bug') in sitecustomize.py" in words[BUG]
     run = last_run(out, "one")
     assert run["crashes"] >= 2 and run["worked"] == run["modules"] == len(MODULES)
     for path, content in results_of(out).items():
@@ -110,8 +115,38 @@ def test_workers_die_and_hang(
     assert splitbtf(*arguments, env=env).json["worked"] == 0
     assert not log.exists(), "somebody tried again"
     again = splitbtf(*arguments, "--retry")
-    assert again.code == 0 and again.json["worked"] == 2, again.err
+    assert again.code == 0 and again.json["worked"] == len(kinds), again.err
     assert results_of(out) == undisturbed
+
+
+@pytest.mark.parametrize(
+    ("engine", "what", "said"),
+    [
+        ("local", "memory", "workers die of make_parts: out of memory"),
+        ("local", "bug", "KeyError('a bug') in sitecustomize.py"),
+        ("ray", "kill", "workers die of make_parts: "),
+    ],
+)
+def test_tables_of_a_kernel_cannot_be_made(
+    engine: str,
+    what: str,
+    said: str,
+    source: Path,
+    undisturbed: dict[str, bytes],
+    tmp_path: Path,
+) -> None:
+    """The others are done, and it is as it was before."""
+    out = tmp_path / "out"
+    env = faults(tables={"one": what})
+    done = splitbtf("run", source, "-o", out, *ENGINES[engine], env=env)
+    assert done.code == 1 and "Traceback" not in done.err, done.err
+    assert "kernel one: nothing could be made of it" in done.err and said in done.err
+    assert kernels_in(out) == ["two"]
+    if what == "bug":  # of a run on this kernel alone nothing comes
+        done = splitbtf("run", source / "one", "-o", tmp_path / "other", *LOCAL, env=env)
+        assert done.code == 2 and said in done.err and "Traceback" not in done.err, done.err
+    done = clean_up(out, undisturbed, source, *ENGINES[engine])
+    assert done.json["worked"] == 0, "what was done of the first kernel is done again"
 
 
 def test_worker_killed_from_outside(

@@ -16,9 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.engine.forked import Forked
-from pipeline.engine.inline import Inline
-from pipeline.engine.isolation import WorkerExit, isolated
+from pipeline.engine.isolation import WorkerExit, attempt, isolated
+from pipeline.engine.local import Local
 from pipeline.engine.on_ray import OnRay
 from pipeline.engine.scheduler import JobStats, run_jobs
 from pipeline.model.engine import (
@@ -27,14 +26,16 @@ from pipeline.model.engine import (
     Call,
     Executor,
     Item,
+    Outcome,
     Result,
     WorkerDied,
     Workforce,
+    WorkFunction,
 )
-from pipeline.model.errors import CallError, EngineError, InternalError
+from pipeline.model.errors import CallError, InternalError, OutputError, SourceError
 from pipeline.model.records import ModuleInput
 from pipeline.work.batches import MAX_BATCH_BYTES, cut
-from support.commands import PATIENCE
+from support.commands import PATIENCE, wait_for
 
 
 def inputs(count: int, size: int = 1 << 20) -> list[ModuleInput]:
@@ -55,6 +56,8 @@ class OneJob:
         self.done: list[str] = []
         self.reasons: dict[str, str] = {}
         self.answers: list[Any] = []
+        self.error: Exception | None = None
+        self.function: Callable[..., Any] = mul
         self._modules = modules
         self._calls = calls
         self._workforce: Workforce | None = None
@@ -69,14 +72,18 @@ class OneJob:
     def lost(self, module: ModuleInput, reason: str) -> None:
         self.reasons[module.name] = reason
 
+    def fail(self, error: Exception) -> None:
+        self.error = error
+
     def complete(self) -> None:
         threading.Thread(target=self._finish).start()
 
     def _finish(self) -> None:
-        assert self._workforce is not None
         try:
-            self.answers = self._workforce.map(mul, self._calls)
-        except (CallError, EngineError) as error:
+            if self._calls:
+                assert self._workforce is not None
+                self.answers = self._workforce.map(self.function, self._calls)
+        except Exception as error:
             self.answers = [error]
         self.is_done = True
 
@@ -117,10 +124,12 @@ class Fake:
         self.most_at_once = 0
         self.tries: Counter[str] = Counter()
         self.shared: list[Any] = []
-        self._running: list[tuple[int, Item]] = []
+        self._running: list[tuple[int, Item, Any]] = []
         self._tickets = 0
 
     def share(self, value: Any) -> Any:
+        if isinstance(value, Exception):
+            raise value
         self.shared.append(value)
         return value
 
@@ -129,12 +138,14 @@ class Fake:
 
     def submit(self, item: Item, shared: Any, options: Any) -> int:
         self._tickets += 1
-        self._running.append((self._tickets, item))
+        self._running.append((self._tickets, item, shared))
         self.most_at_once = max(self.most_at_once, len(self._running))
         return self._tickets
 
-    def wait(self, seconds: float) -> tuple[int, Result | WorkerDied]:
-        ticket, item = self._running.pop()
+    def wait(self, seconds: float) -> tuple[int, Outcome]:
+        ticket, item, shared = self._running.pop()
+        if callable(shared):
+            return ticket, attempt(shared, item, shared, None)
         if self.hiccups:
             self.hiccups -= 1
             return ticket, WorkerDied("node lost")
@@ -200,13 +211,14 @@ def test_calls_are_answered_in_their_order(modules: int, calls: int, hiccups: in
     assert job.answers == ["base" * n for n in range(calls)]
 
 
-def test_workers_that_die_of_every_call_are_said_to_whoever_waits_for_it() -> None:
+def test_workers_that_die_of_every_call() -> None:
+    """Whoever asked is told, and is not left waiting."""
     job = OneJob(inputs(1), [1])
     fake = Fake(2, frozenset())
     begin_with_deaths(job, fake, 99)
     run_jobs(lambda: fake, TheseJobs(job))
     (error,) = job.answers
-    assert isinstance(error, CallError) and str(error).startswith("workers die of mul: ")
+    assert isinstance(error, CallError) and str(error) == "workers die of mul: node lost"
     assert job.stats.crashes == TRIES_ALONE
 
 
@@ -250,7 +262,7 @@ def kills_itself(item: Item, shared: Any, options: Any) -> Result:
     return Result(names_of(item), 0.0, os.getpid())
 
 
-@pytest.fixture(params=["forked", pytest.param("ray", marks=pytest.mark.slow)])
+@pytest.fixture(params=["local", pytest.param("ray", marks=pytest.mark.slow)])
 def executor(request: pytest.FixtureRequest) -> Iterator[Any]:
     def on_ray() -> OnRay:
         # By value: Ray's workers do not know the modules of the tests.
@@ -269,7 +281,7 @@ def executor(request: pytest.FixtureRequest) -> Iterator[Any]:
 
         return OnRay(2, None, function)
 
-    made = Forked(2, kills_itself) if request.param == "forked" else on_ray()
+    made = Local(2, kills_itself) if request.param == "local" else on_ray()
     yield made
     made.close()
 
@@ -283,7 +295,7 @@ def test_real_workers_that_die(executor: Any, capfd: pytest.CaptureFixture[str])
     assert capfd.readouterr().out == ""  # where results go
 
 
-class OneHangs(Forked):
+class OneHangs(Local):
     """Whoever works on m0003 hangs. ``hanging`` is what of that was handed out, and ``others`` how
     much else is still out."""
 
@@ -297,7 +309,7 @@ class OneHangs(Forked):
         (self.hanging if "m0003" in names_of(item) else self.others).add(ticket)
         return ticket
 
-    def wait(self, seconds: float) -> tuple[int, Result | WorkerDied] | None:
+    def wait(self, seconds: float) -> tuple[int, Outcome] | None:
         done = super().wait(min(seconds, 0.02))
         if done is not None:
             self.others.discard(done[0])
@@ -339,12 +351,85 @@ def has_a_bug(*_: Any) -> Result:
     raise InternalError("the bug")
 
 
-@pytest.mark.parametrize("make", [lambda: Inline(has_a_bug), lambda: Forked(2, has_a_bug)])
-def test_a_bug_ends_the_run(make: Callable[[], Any]) -> None:
-    executor = make()
-    with pytest.raises(InternalError, match="the bug"):
+def out_of_memory(*_: Any) -> Result:
+    raise MemoryError
+
+
+def no_room(*_: Any) -> Result:
+    raise OutputError("no room")
+
+
+def stop(*_: Any) -> Result:
+    raise SourceError("out of reach")
+
+
+@pytest.mark.parametrize(
+    ("function", "reason"), [(has_a_bug, "the bug"), (out_of_memory, "out of memory")]
+)
+def test_a_bug_or_too_little_memory_is_like_a_death(function: WorkFunction, reason: str) -> None:
+    executor = Local(2, function)
+    try:
+        job = run(executor, inputs(2))
+    finally:
+        executor.close()
+    assert job.reasons == {module.name: reason for module in inputs(2)}
+
+
+@pytest.mark.parametrize("function", [has_a_bug, no_room, stop])
+def test_what_a_call_raises_is_for_whoever_asked(function: Callable[..., Result]) -> None:
+    executor = Local(1, calls_only)
+    job = OneJob(inputs(1), [1])
+    job.function = function
+    try:
+        run_jobs(lambda: executor, TheseJobs(job))
+    finally:
+        executor.close()
+    (answer,) = job.answers
+    with pytest.raises(type(answer)) as caught:
+        function()
+    assert type(answer) is caught.type and str(answer) == str(caught.value)
+
+
+def calls_only(item: Item, shared: Any, options: Any) -> Result:
+    value = item.function(shared, item.argument) if isinstance(item, Call) else names_of(item)
+    return Result(value, 0.0, os.getpid())
+
+
+def test_an_output_that_cannot_be_written_ends_the_run() -> None:
+    executor = Local(2, no_room)
+    with pytest.raises(OutputError, match="no room"):
         run(executor, inputs(8))
     executor.close()
+
+
+@pytest.mark.parametrize("where", ["worker", "share", "batches", "cut"])
+def test_a_job_that_cannot_be_done_does_not_stop_the_next(where: str) -> None:
+    """Whatever it is that cannot be done: nothing more of it is handed out, and it comes to its
+    end like any other."""
+    fake = Fake(2, frozenset())
+    first, second = OneJob(inputs(20)), OneJob(inputs(20))
+
+    def fails(*_: Any) -> Any:
+        if where == "batches":
+            raise MemoryError
+        return cut_off()
+
+    def cut_off() -> Iterator[Batch]:
+        yield Batch(tuple(inputs(1)))
+        raise MemoryError
+
+    if where in ("batches", "cut"):
+        first.batches = fails  # type: ignore[method-assign,assignment]
+    if where == "share":
+        first.shared = MemoryError()
+    if where == "worker":
+        first.shared = stop
+    run_jobs(lambda: fake, TheseJobs(first, second))
+    wait_for(lambda: first.is_done and second.is_done, "the end of both")
+    assert type(first.error) is (SourceError if where == "worker" else MemoryError)
+    assert len(first.done) == (where == "cut") and not first.reasons
+    assert len(second.done) == 20 and second.error is None
+    assert not fake.shared, "not released"
 
 
 def echo(item: Any, shared: Any, options: Any) -> Result:
@@ -353,7 +438,7 @@ def echo(item: Any, shared: Any, options: Any) -> Result:
 
 def test_workers_get_what_is_shared_now() -> None:
     """What the first kernel shared is released, and the second's may lie where that was."""
-    executor = Forked(1, echo)
+    executor = Local(1, echo)
     try:
         for value in ("first base", "second base", "third base"):
             shared = executor.share(value)
@@ -372,11 +457,24 @@ def dies_quietly() -> None:
 
 
 def test_isolation() -> None:
-    assert isolated(lambda: 7) == 7
-    assert isolated(lambda: b"x" * (1 << 22)) == b"x" * (1 << 22)  # more than a pipe holds
+    def alone(function: Callable[[], Any]) -> Any:
+        return isolated(function, PATIENCE)
+
+    assert alone(lambda: 7) == 7
+    assert alone(lambda: b"x" * (1 << 22)) == b"x" * (1 << 22)  # more than a pipe holds
     with pytest.raises(InternalError, match="the bug"):
-        isolated(has_a_bug)
-    assert isolated(dies_quietly) == WorkerExit("killed by SIGSEGV")
-    assert isolated(lambda: os._exit(3)) == WorkerExit("exit status 3")
-    late = isolated(lambda: time.sleep(PATIENCE), 0.2)
-    assert isinstance(late, WorkerExit) and late.timed_out
+        alone(has_a_bug)
+    with pytest.raises(InternalError, match=r"report it: KeyError\('x'\) in test_schedule.py:\d+"):
+        alone(lambda: dict[str, int]()["x"])
+    assert alone(dies_quietly) == WorkerExit("killed by SIGSEGV")
+    assert alone(lambda: os._exit(3)) == WorkerExit("exit status 3")
+    assert alone(out_of_memory) == WorkerExit("out of memory")
+    assert alone(lambda: bytearray(1 << 62)) == WorkerExit("out of memory")
+    for never_ends in (lambda: time.sleep(PATIENCE), counts_for_ever):
+        late = isolated(never_ends, 0.2)
+        assert late == WorkerExit("it took more than 0.2 s", timed_out=True)
+
+
+def counts_for_ever() -> None:
+    while True:
+        pass

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from pipeline.commit import KernelReport, RunContext
-from pipeline.engine.inline import Inline
 from pipeline.engine.scheduler import run_jobs
 from pipeline.kernel import KernelJob
 from pipeline.model.engine import Batch, Item
@@ -24,6 +23,7 @@ from pipeline.store.cached_results import find_cached
 from pipeline.store.output import OutputFolder, read_table
 from pipeline.work.base import load_first
 from pipeline.work.batch import work
+from support.inline import Inline
 from support.runs import run_on, small_kernel
 from support.trees import results_of
 

@@ -53,6 +53,10 @@ def killed() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def fails(base: SharedBase | None, task: Slice) -> SliceSummary:
+    raise KeyError
+
+
 what: Callable[[], None] = bug
 
 
@@ -65,9 +69,9 @@ def fails_for_two(base: SharedBase | None, task: Slice) -> SliceSummary:
 @pytest.mark.parametrize(
     ("happens", "workers", "said"),
     [
-        (bug, 1, "splitbtf failed on fails_for_two: IndexError('a number too large')"),
-        (bug, 2, "splitbtf failed on fails_for_two: IndexError('a number too large')"),
-        (memory, 1, "MemoryError"),
+        (bug, 1, "IndexError('a number too large') in test_lost_kernel.py"),
+        (bug, 2, "IndexError('a number too large') in test_lost_kernel.py"),
+        (memory, 1, "workers die of fails_for_two: out of memory"),
         (killed, 2, "workers die of fails_for_two: killed by SIGKILL"),
     ],
 )
@@ -116,6 +120,6 @@ def test_here(
 def test_all_of_them(
     source: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(assemble, "make_parts", lambda *_: bug())
+    monkeypatch.setattr(assemble, "make_parts", fails)
     assert run(source) == 2
     assert capsys.readouterr().err.count("nothing could be made of it") == 3

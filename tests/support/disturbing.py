@@ -17,6 +17,11 @@ from support.paths import DEMO, ROOT, TESTS
 
 FAULTY = TESTS / "support" / "faulty"
 LOCAL = ("--engine", "local", "--workers", 2)
+ENGINES: dict[str, tuple[object, ...]] = {
+    "local, 1 worker": ("--engine", "local"),
+    "local": LOCAL,
+    "ray": ("--engine", "ray", "--workers", 2),
+}
 # Enough for several batches; two of them are to make trouble.
 MODULES = tuple(
     path.name.removesuffix(".btf.zst")

@@ -2,8 +2,9 @@
 
 SPLITBTF_FAULTS holds JSON, with any of:
 
-    modules     by name: "kill" or "hang", what happens to who works on it; as ["kill", FILE] only
-                to the first, who makes FILE
+    modules     by name: what happens to who works on it, "kill", "hang", "memory" (there is none)
+                or "bug"; as ["kill", FILE] only to the first, who makes FILE
+    tables      by kernel: the same for who makes the parts of its tables
     hang_after  [n, FILE]: a process makes FILE and hangs at its module n + 1
     wait_for    FILE: no module is worked on until it is there
     log         FILE: a line for each module that somebody begins to work on
@@ -19,6 +20,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import importlib.abc
 import importlib.machinery
 import importlib.util
@@ -46,6 +48,22 @@ def hang() -> None:
     time.sleep(AGES)
 
 
+def memory() -> None:
+    raise MemoryError
+
+
+def bug() -> None:
+    raise KeyError("a bug")
+
+
+def happen(what: str | list[str] | None) -> None:
+    """What is asked for, if anything is."""
+    if isinstance(what, list):
+        what = what[0] if is_first(what[1]) else None
+    if what is not None:
+        {"kill": kill, "hang": hang, "memory": memory, "bug": bug}[what]()
+
+
 def is_first(flag: str) -> bool:
     """Whether nobody has come here before."""
     try:
@@ -69,11 +87,7 @@ def change_worker(worker: object) -> None:
         if "log" in FAULTS:
             with Path(FAULTS["log"]).open("a") as log:
                 log.write(f"{module.name}\n")  # type: ignore[attr-defined]
-        what = FAULTS.get("modules", {}).get(module.name)  # type: ignore[attr-defined]
-        if isinstance(what, list):
-            what = what[0] if is_first(what[1]) else None
-        if what is not None:
-            {"kill": kill, "hang": hang}[what]()
+        happen(FAULTS.get("modules", {}).get(module.name))  # type: ignore[attr-defined]
         return original(module, *others, **named)
 
     worker.run_module = run_module  # type: ignore[attr-defined]
@@ -82,6 +96,17 @@ def change_worker(worker: object) -> None:
             setattr(worker, name, without_limits(getattr(worker, name)))
     if "hanging" in FAULTS:
         begin_limits_when_hanging(FAULTS["hanging"])
+
+
+def change_tables(slices: Any) -> None:
+    original = slices.make_parts
+
+    @functools.wraps(original)  # its name too: it goes to workers by that
+    def make_parts(base: object, task: Any) -> object:
+        happen(FAULTS.get("tables", {}).get(task.kernel))
+        return original(base, task)
+
+    slices.make_parts = make_parts
 
 
 def without_limits(original: Callable[..., object]) -> Callable[..., object]:
@@ -129,6 +154,9 @@ def change_function(module: object, holder: str, name: str, calls: int) -> None:
     setattr(owner, name, function)
 
 
+CHANGES = {"pipeline.work.batch": change_worker, "pipeline.tables.slices": change_tables}
+
+
 class Loader(importlib.abc.Loader):
     """Loads a module, and then changes it."""
 
@@ -141,8 +169,8 @@ class Loader(importlib.abc.Loader):
     def exec_module(self, module: ModuleType) -> None:
         self._loader.exec_module(module)
         name = module.__name__
-        if name == "pipeline.work.batch":
-            change_worker(module)
+        if name in CHANGES:
+            CHANGES[name](module)
         if FAULTS.get("die_in", [""])[0] == name:
             change_function(module, *FAULTS["die_in"][1:])
 
@@ -153,7 +181,7 @@ class Finder(importlib.abc.MetaPathFinder):
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if name not in ("pipeline.work.batch", FAULTS.get("die_in", [""])[0]):
+        if name not in (*CHANGES, FAULTS.get("die_in", [""])[0]):
             return None
         spec = importlib.machinery.PathFinder.find_spec(name, path)
         if spec is not None and spec.loader is not None:

@@ -1,6 +1,6 @@
-"""The executor without workers: items are worked on one at a time, in this process.
+"""An executor without workers: items are worked on one at a time, in this process.
 
-There is no isolation: what kills the worker kills the run.
+What kills the worker kills the test: for what is asked of jobs, not of engines.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
-from ..model.engine import Item, Result, WorkFunction
+from pipeline.model.engine import Item, Result, WorkFunction
 
 
 class Inline:
