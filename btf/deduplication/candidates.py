@@ -24,14 +24,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..compiled.jit import compiled, noinline
+from ..compiled.jit import compiled
 from ..format.kinds import HEAD_WORDS, INFO_VLEN_MASK, STRUCT, UNION, kind_of
 from ..format.strings import may_have
 from .hash_tables import FIRST_CAPACITY, enter_content, find_entry, find_group, table_is_full
 from .state import CAPACITY, ENTRIES, LIST_MASK, LISTS, PARITY, SLOTS_USED
 
-# Columns of ``ends`` (per list) and ``links`` (per own type); entries are own type (and row) + 1,
-# 0 is none.
+# Columns of ``ends`` (per list) and ``links`` (per own type); entries are own type + 1, 0 is
+# none.
 _LEFT_NEWEST = 0
 _LEFT_OLDEST = 1
 _RIGHT_NEWEST = 2
@@ -42,7 +42,6 @@ _NEWER = 1
 # Tables, as ``slots_used`` counts them.
 _LISTS = 0
 _ENUMS = 1
-SUBBUCKETS = 2
 
 
 @compiled
@@ -102,47 +101,6 @@ def next_candidate(base, scratch, first_own, parity, group, own_list, part, posi
     return np.int64(3), np.int64(0), np.int64(-1)
 
 
-@noinline
-def next_of_two(  # type: ignore[no-untyped-def]
-    base, scratch, first_own, parity, group, first_list, second_list, part, first, second
-):  # fmt: skip
-    """As ``next_candidate``, for two subbuckets in the order of the list that both are part of.
-
-    first_list, second_list   two lists, see ``shortcuts.find_subbuckets``
-    first, second             positions in them, in place of ``position``
-
-    Returns (part, positions in both, candidate).
-    """
-    row = subbucket_row(scratch)
-    # Own types are entered in the order of their ids, so these say which of two came last.
-    if part == 0:
-        a = _follow(scratch, first_list, first, _RIGHT_NEWEST if parity else _LEFT_NEWEST, _OLDER)
-        b = _follow(scratch, second_list, second, _RIGHT_NEWEST if parity else _LEFT_NEWEST, _OLDER)
-        if a > b:
-            return np.int64(0), a, second, first_own + a - 1 - row
-        if b > 0:
-            return np.int64(0), first, b, first_own + b - 1 - row
-        part = np.int64(1)
-        first = np.int64(0)
-    if part == 1:
-        nothing = np.int64(-1)
-        part, first, other = next_candidate(
-            base, scratch, first_own, parity, group, nothing, part, first
-        )
-        if other >= 0:
-            return part, first, second, other
-        part = np.int64(2)
-        first = np.int64(0)
-        second = np.int64(0)
-    a = _follow(scratch, first_list, first, _LEFT_OLDEST if parity else _RIGHT_OLDEST, _NEWER)
-    b = _follow(scratch, second_list, second, _LEFT_OLDEST if parity else _RIGHT_OLDEST, _NEWER)
-    if a > 0 and (b == 0 or a < b):
-        return part, a, second, first_own + a - 1 - row
-    if b > 0:
-        return part, first, b, first_own + b - 1 - row
-    return np.int64(3), np.int64(0), np.int64(0), np.int64(-1)
-
-
 @compiled
 def _follow(scratch, own_list, position, end, way):  # type: ignore[no-untyped-def]
     """Step through an own list: the entry after ``position``, plus 1; 0 if there is none.
@@ -157,66 +115,38 @@ def _follow(scratch, own_list, position, end, way):  # type: ignore[no-untyped-d
 
 
 @compiled
-def head_column(state):  # type: ignore[no-untyped-def]
-    """Return the column of ``ends`` that new candidates go to."""
-    return _RIGHT_NEWEST if state[PARITY] else _LEFT_NEWEST
-
-
-@compiled
-def subbucket_row(scratch):  # type: ignore[no-untyped-def]
-    """Return where in ``links`` the rows of subbuckets begin."""
-    return np.int64(len(scratch.links) >> 1)
-
-
-@compiled
-def enter_list(scratch, slots, table, h, row, own_index, newest):  # type: ignore[no-untyped-def]
-    """Enter an own type into the list with key ``h``; returns the list.
-
-    slots, table   ``list_slots`` or ``subbucket_slots`` and its number in ``slots_used``
-    row            0, or ``subbucket_row``
-    newest         column of ``ends`` that it goes to
-    """
-    state = scratch.state
-    ends = scratch.ends
-    links = scratch.links
-    mask = state[LIST_MASK]
-    own_list = find_entry(slots, mask, h)
-    if own_list < 0:
-        own_list = state[LISTS]
-        state[LISTS] += 1
-        _note_slot(scratch, table, enter_content(slots, mask, h, own_list + 1))
-        for column in range(4):
-            ends[own_list, column] = 0
-        scratch.list_split[own_list] = 0
-    entry = own_index + row
-    before = ends[own_list, newest]
-    links[entry, _OLDER] = before
-    links[entry, _NEWER] = 0
-    if before != 0:
-        links[np.int64(before) - 1, _NEWER] = entry + 1
-    else:
-        ends[own_list, newest + 1] = entry + 1
-    ends[own_list, newest] = entry + 1
-    return own_list
-
-
-@compiled
 def add_candidate(scratch, h, own_index):  # type: ignore[no-untyped-def]
-    """Enter an own type at the head of its list; returns the list."""
+    """Enter an own type at the head of its list."""
     state = scratch.state
     if table_is_full(state[ENTRIES], state[CAPACITY]):
         state[CAPACITY] = FIRST_CAPACITY if state[CAPACITY] == 0 else 2 * state[CAPACITY]
         state[PARITY] ^= 1
     state[ENTRIES] += 1
-    return enter_list(
-        scratch, scratch.list_slots, _LISTS, h, np.int64(0), own_index, head_column(state)
-    )
+    ends = scratch.ends
+    links = scratch.links
+    mask = state[LIST_MASK]
+    own_list = find_entry(scratch.list_slots, mask, h)
+    if own_list < 0:
+        own_list = state[LISTS]
+        state[LISTS] += 1
+        _note_slot(scratch, _LISTS, enter_content(scratch.list_slots, mask, h, own_list + 1))
+        for column in range(4):
+            ends[own_list, column] = 0
+    newest = _RIGHT_NEWEST if state[PARITY] else _LEFT_NEWEST
+    before = ends[own_list, newest]
+    links[own_index, _OLDER] = before
+    links[own_index, _NEWER] = 0
+    if before != 0:
+        links[np.int64(before) - 1, _NEWER] = own_index + 1
+    else:
+        ends[own_list, newest + 1] = own_index + 1
+    ends[own_list, newest] = own_index + 1
 
 
 @compiled
 def _note_slot(scratch, table, slot):  # type: ignore[no-untyped-def]
     """Note that ``slot`` of ``table`` (number in ``slots_used``) is to be cleared afterwards."""
-    scratch.slots_used[scratch.state[SLOTS_USED]] = 4 * slot + table
+    scratch.slots_used[scratch.state[SLOTS_USED]] = 2 * slot + table
     scratch.state[SLOTS_USED] += 1
 
 
@@ -234,12 +164,9 @@ def empty_lists(scratch):  # type: ignore[no-untyped-def]
     state = scratch.state
     for i in range(state[SLOTS_USED]):
         slot = np.int64(scratch.slots_used[i])
-        table = slot & 3
-        if table == _LISTS:
-            scratch.list_slots[slot >> 2] = 0
-        elif table == _ENUMS:
-            scratch.enum_slots[slot >> 2] = 0
+        if slot & 1 == _LISTS:
+            scratch.list_slots[slot >> 1] = 0
         else:
-            scratch.subbucket_slots[slot >> 2] = 0
+            scratch.enum_slots[slot >> 1] = 0
     state[SLOTS_USED] = 0
     state[LISTS] = 0

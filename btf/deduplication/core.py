@@ -20,10 +20,13 @@ from ..format.header import kind_words
 from ..format.kinds import HEAD_WORDS
 from ..format.scan import UNSOUND, scan
 from . import passes
+from .classes import classify
 from .index import BaseIndex
 from .signature import EPOCH, UNMAPPED
 from .state import (
     BAD_MEMBER,
+    CLASSIFIED,
+    CROWDED,
     CURRENT_EPOCH,
     DONE,
     MORE_FRAMES,
@@ -31,6 +34,9 @@ from .state import (
     REFERENCE_CYCLE,
 )
 from .tables import Scratch, blank_tables, cut_to_size, new_scratch
+
+# Frames of walks, for each type, that a module may need. Real ones need less than one.
+FRAMES_PER_TYPE = 4
 
 _NO_WORDS, _NO_BYTES = np.zeros(0, np.uint32), np.zeros(0, np.uint8)
 
@@ -84,9 +90,12 @@ class Workspace:
             return self._cut
         return self._scratch
 
-    def deepen(self) -> None:
-        """Make room for walks that go deeper."""
-        self._resize(frames=4 * self._frames)
+    def deepen(self, limit: int) -> bool:
+        """Make room for walks that go deeper, up to so many frames; False at that limit."""
+        before = len(self._scratch.frames) if self._scratch is not None else 0
+        if before < limit:
+            self._resize(frames=min(4 * before, limit))
+        return before < limit
 
     def widen(self) -> None:
         """Make room for more new strings: names may begin inside of each other."""
@@ -113,6 +122,29 @@ class Workspace:
                 _NO_WORDS, _NO_WORDS, _NO_BYTES, added, may_match,
             )  # fmt: skip
         return found
+
+    def call_classified(
+        self,
+        words: np.ndarray,
+        offsets: np.ndarray,
+        strings: np.ndarray,
+        added: bool,
+        may_match: bool,
+    ) -> tuple[int, int, int, int, int, int]:
+        """Call ``passes.dedup_whole`` once more, after it found the module CROWDED."""
+        scratch = self._cut or self._scratch
+        assert scratch is not None
+        tables = classify(self.index.tables, scratch, len(offsets) - 1)
+        scratch.state[CLASSIFIED] = 1
+        try:
+            call = PreparedCall(
+                passes.dedup_whole, tables, scratch, words, offsets, strings, added, may_match
+            )
+            found: tuple[int, int, int, int, int, int] = call()
+            return found
+        finally:
+            scratch.state[CLASSIFIED] = 0
+            drop_flattened(tables)
 
 
 def workspace_for(index: BaseIndex) -> Workspace:
@@ -177,6 +209,10 @@ def dedup_arrays(
             call.set_argument(3, offsets)
             call.set_argument(4, strings)
             code, at, kept, length, text, clash = call()
+            if code == CROWDED:
+                code, at, kept, length, text, clash = workspace.call_classified(
+                    words, offsets, strings, added, added and may_match
+                )
             if code == DONE:
                 return Kept(
                     scratch.out[:length],
@@ -188,7 +224,13 @@ def dedup_arrays(
             if code == MORE_STRINGS:
                 workspace.widen()
             elif code == MORE_FRAMES:
-                workspace.deepen()
+                if not workspace.deepen(FRAMES_PER_TYPE * (index.type_end + count) + len(words)):
+                    raise UnsupportedError(
+                        "its types are like each other in too many ways: comparing them takes "
+                        "more memory than any module should",
+                        path,
+                        "types",
+                    )
             else:
                 number = at - index.type_end
                 raise BtfError(

@@ -58,6 +58,7 @@ from .state import (
     HYPOT_ADJUST_CANON,
     HYPOT_COUNT,
     IDENTITY_STAMP,
+    TYPES,
 )
 
 IDENTITY_DEPTH = 16  # structs, arrays and prototypes that ``identical`` goes down, as in libbpf
@@ -191,8 +192,9 @@ def identical(base, own, scratch, first, second):  # type: ignore[no-untyped-def
     deep: EQUIVALENT, DIFFERENT or TOO_DEEP.
 
     A pair that was compared with fewer levels left need not be compared again: that bounds the
-    work on types whose graph fans out and joins again, which takes libbpf exponential time, and
-    ends it on cycles of typedefs and pointers, which libbpf never leaves.
+    work on types whose graph fans out and joins again, which takes libbpf exponential time.
+    Circles of typedefs and pointers, which libbpf never leaves, agree if they do for as many steps
+    as both have types: two sequences of periods p and q that agree on p + q places agree for ever.
     """
     records = scratch.records
     stack = scratch.identity_stack
@@ -211,16 +213,10 @@ def identical(base, own, scratch, first, second):  # type: ignore[no-untyped-def
         a = stack[top, 0]
         b = stack[top, 1]
         depth = stack[top, 2]
+        steps = np.int64(0)
         while True:
             if depth <= 0:
                 return DIFFERENT
-            seen, new = _seen_deeper(keys, depths, stamp, a, b, depth)
-            if seen:
-                break
-            if new:
-                entries += 1
-                if 2 * entries > len(keys):
-                    return TOO_DEEP
             at_a = np.int64(records[a, START])
             at_b = np.int64(records[b, START])
             info = word_at(base, own, at_a + 1)
@@ -228,7 +224,19 @@ def identical(base, own, scratch, first, second):  # type: ignore[no-untyped-def
             kind = kind_of(info)
             if kind != kind_of(info_b):
                 return DIFFERENT
-            if is_chain(kind):
+            chain = is_chain(kind)
+            if steps == 0 or not chain:  # a pair within a chain is not worth an entry
+                seen, new = _seen_deeper(keys, depths, stamp, a, b, depth)
+                if seen:
+                    break
+                if new:
+                    entries += 1
+                    if 2 * entries > len(keys):
+                        return TOO_DEEP
+            if chain:
+                steps += 1
+                if steps > 2 * state[TYPES]:
+                    break
                 if info != info_b or word_at(base, own, at_a) != word_at(base, own, at_b):
                     return DIFFERENT
                 a = np.int64(word_at(base, own, at_a + 2))

@@ -37,6 +37,7 @@ count      number of own types
 index      own type (0-based)
 candidate, canonical   ids of the two types of a pair
 names, name   table of structs by name (``hash_tables``); offset of a name in the strings
+seed          uint64: of the base's hashes, see ``format.strings.new_slots``
 """
 
 from __future__ import annotations
@@ -57,6 +58,7 @@ from ..format.kinds import (
     kind_of,
 )
 from ..format.records import reference_at, reference_count
+from ..format.strings import seed_of
 from .hash_tables import enter_name, name_slot
 from .signature import CANONICAL, HYPOT_MAP, IN_PROGRESS, START, mix, word_at
 from .state import (
@@ -112,50 +114,52 @@ def start_caching(base, own, scratch, first_own, count):  # type: ignore[no-unty
     for slot in range(len(scratch.cached_equiv)):
         scratch.cached_equiv[slot] = 0
     _name_forward_declarations(base, own, scratch, first_own, count)
+    seed = seed_of(base.string_slots)
     for index in range(count):
         scratch.topo_level[index] = _NOT_MEASURED
     for index in range(count):
         if scratch.topo_level[index] == _NOT_MEASURED:
-            _measure(own, scratch, len(base.words), first_own, index)
+            _measure(own, scratch, len(base.words), first_own, index, seed)
 
 
 @compiled
 def _name_forward_declarations(base, own, scratch, first_own, count):  # type: ignore[no-untyped-def]
     """Fill ``names`` with the module's structs, id -1 for those with a forward declaration."""
     names = scratch.names
+    seed = seed_of(base.string_slots)
     for slot in range(len(names)):
         names[slot] = 0
     for index in range(count):
         at = np.int64(scratch.records[first_own + index, START]) - len(base.words)
         kind = kind_of(own[at + 1])
         if kind == STRUCT or kind == UNION:
-            enter_name(names, own[at], first_own + index)
+            enter_name(names, own[at], first_own + index, seed)
     for index in range(count):
         at = np.int64(scratch.records[first_own + index, START]) - len(base.words)
         if kind_of(own[at + 1]) == FWD:
-            _mark(names, own[at])
+            _mark(names, own[at], seed)
     for type_id in range(1, first_own):
         at = np.int64(base.starts[type_id])
         if kind_of(base.words[at + 1]) == FWD:
-            _mark(names, base.words[at])
+            _mark(names, base.words[at], seed)
 
 
 @compiled
-def _mark(names, name):  # type: ignore[no-untyped-def]
+def _mark(names, name, seed):  # type: ignore[no-untyped-def]
     """Note that there is a forward declaration of a name."""
-    slot = name_slot(names, name)
+    slot = name_slot(names, name, seed)
     if names[slot] != 0:
         names[slot] |= _LOW
 
 
 @compiled
-def _is_declared(names, name):  # type: ignore[no-untyped-def]
+def _is_declared(names, name, seed):  # type: ignore[no-untyped-def]
     """Whether there is a forward declaration of a struct's name."""
-    return names[name_slot(names, name)] & _LOW == _LOW
+    return names[name_slot(names, name, seed)] & _LOW == _LOW
 
 
 @compiled
-def _may_be_fwd_free(own, scratch, first_own, index, at):  # type: ignore[no-untyped-def]
+def _may_be_fwd_free(own, scratch, first_own, index, at, seed):  # type: ignore[no-untyped-def]
     """Whether an own type, with first word ``at``, is fwd-free if all that it refers to is."""
     info = own[at + 1]
     kind = kind_of(info)
@@ -165,14 +169,14 @@ def _may_be_fwd_free(own, scratch, first_own, index, at):  # type: ignore[no-unt
         return info & INFO_VLEN_MASK != 0
     if kind == FWD or is_never_merged(kind) or kind == DECL_TAG:
         return False
-    if (kind == STRUCT or kind == UNION) and _is_declared(scratch.names, own[at]):
+    if (kind == STRUCT or kind == UNION) and _is_declared(scratch.names, own[at], seed):
         return False
     mapped = scratch.records[first_own + index, CANONICAL]
     return mapped >= IN_PROGRESS or np.int64(mapped) == first_own + index
 
 
 @compiled
-def _measure(own, scratch, offset, first_own, index):  # type: ignore[no-untyped-def]
+def _measure(own, scratch, offset, first_own, index, seed):  # type: ignore[no-untyped-def]
     """Find the level of an own type and of all that it leads to; ``offset``: words of the base."""
     records = scratch.records
     topo_level = scratch.topo_level
@@ -192,7 +196,7 @@ def _measure(own, scratch, offset, first_own, index):  # type: ignore[no-untyped
         at = np.int64(records[first_own + current, START]) - offset
         info = own[at + 1]
         highest = stack[top - 1, 2]
-        if not _may_be_fwd_free(own, scratch, first_own, current, at):
+        if not _may_be_fwd_free(own, scratch, first_own, current, at, seed):
             highest = _HIGHEST
         references = reference_count(info)
         while stack[top - 1, 1] < references and highest < _HIGHEST:

@@ -10,6 +10,7 @@ h           uint64: hash; its lower half says where to begin, its upper half is 
 name_slots  uint64: table of types by name: name_off above, type id + 1 below, the id of void
             standing for several types of that name
 name        uint32: offset of a name in the strings
+seed        uint64: of the base's hashes, see ``format.strings.new_slots``
 """
 
 from __future__ import annotations
@@ -80,24 +81,24 @@ def next_content(slots, mask, h, slot):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def name_slot(name_slots, name):  # type: ignore[no-untyped-def]
+def name_slot(name_slots, name, seed):  # type: ignore[no-untyped-def]
     """Find the slot of a name, or the free one where it goes."""
     mask = np.int64(len(name_slots) - 1)
-    slot = np.int64(mix(NAME_SEED, name) & _LOW) & mask
+    slot = np.int64(mix(mix(NAME_SEED, name), seed) & _LOW) & mask
     while name_slots[slot] != 0 and name_slots[slot] >> np.uint64(32) != np.uint64(name):
         slot = (slot + 1) & mask
     return slot
 
 
 @compiled
-def enter_name(name_slots, name, type_id):  # type: ignore[no-untyped-def]
+def enter_name(name_slots, name, type_id, seed):  # type: ignore[no-untyped-def]
     """Enter ``type_id`` under its name; a second type of the name makes the name ambiguous."""
-    slot = name_slot(name_slots, name)
+    slot = name_slot(name_slots, name, seed)
     value = np.uint64(type_id + 1) if name_slots[slot] == 0 else np.uint64(1)
     name_slots[slot] = (np.uint64(name) << np.uint64(32)) | value
 
 
 @compiled
-def find_name(name_slots, name):  # type: ignore[no-untyped-def]
+def find_name(name_slots, name, seed):  # type: ignore[no-untyped-def]
     """Find the type of a name; 0 if there are several, -1 if there is none."""
-    return np.int64(name_slots[name_slot(name_slots, name)] & _LOW) - 1
+    return np.int64(name_slots[name_slot(name_slots, name, seed)] & _LOW) - 1

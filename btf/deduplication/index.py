@@ -16,6 +16,7 @@ words    uint32: the base's type sections, see ``BaseIndex``
 starts   uint32, shape (N,): by type id, position of the type's first word in ``words``
 records  uint32, shape (N, RECORD_COLUMNS): the same position and more, see ``signature``
 at       position of a type's first word
+seed     uint64: of the hashes, see ``format.strings.new_slots``
 """
 
 from __future__ import annotations
@@ -49,7 +50,6 @@ from ..format.strings import note_hash
 from ..types.btf import BTF, freeze, unknown_kind_error
 from .hash_tables import (
     FIRST_CAPACITY,
-    NAME_SEED,
     enter_content,
     enter_name,
     find_group,
@@ -76,7 +76,7 @@ class BaseIndex:
     words       uint32: three zero words (void), then the type sections of all levels
     starts      uint32, shape (N,): by type id, position of the type's first word in ``words``
     strings     uint8: string sections of all levels; a global string offset indexes it
-    string_slots    uint64, power of two: see ``strings.find_string``
+    string_slots    uint64, power of two and one: see ``strings``; its seed is that of all hashes
     string_bits     uint64, power of two: see ``strings.may_have``
     strings_repeat  whether a string is there more than once
     group_slots     uint64, power of two: signature's upper half above, group + 1 below; 0 is free
@@ -155,33 +155,21 @@ class BaseIndex:
         level_types: tuple[int, ...],
     ) -> BaseIndex:
         count = strings.count_strings(all_strings)
-        string_slots = np.zeros(power_of_two(2 * count), np.uint64)
+        string_slots = strings.new_slots(count)
+        seed = string_slots[-1]
         repeat = strings.index_strings(all_strings, string_slots)
         string_bits = np.zeros(power_of_two(count // 8), np.uint64)
-        strings.note_strings(all_strings, string_bits)
+        strings.note_strings(all_strings, seed, string_bits)
 
         records = np.zeros((len(starts), RECORD_COLUMNS), np.uint32)
         fill_records(records, starts)
-        group_slots = np.zeros(power_of_two(2 * len(starts)), np.uint64)
-        group_bits = np.zeros(power_of_two(len(starts) // 8), np.uint64)
-        group_starts = np.zeros(len(starts) + 1, np.uint32)
-        candidates = np.empty(len(starts), np.uint32)
+        groups = group_types(words, records, seed, np.zeros(0, np.uint32))
+        group_starts, candidates = groups["group_starts"], groups["candidates"]
         count = len(starts)
-        groups, entries, capacity = _group_types(
-            words,
-            records,
-            group_slots,
-            group_bits,
-            group_starts,
-            candidates,
-            np.full(count, -1, np.int64),
-            np.empty(count, np.uint8),
-            np.empty(count + 1, np.uint32),
-        )
         unique = np.zeros(count, np.uint8)
-        largest = int(np.diff(group_starts[: groups + 1]).max(initial=0))
+        largest = int(np.diff(group_starts).max(initial=0))
         contents = np.empty(2 * largest + 1, np.uint64)
-        _mark_unique(words, records, group_starts, groups, candidates, unique, contents)
+        _mark_unique(words, records, seed, group_starts, candidates, unique, contents)
         visited, stack = np.zeros(count, np.uint8), np.empty((count, 2), np.int64)
         _withdraw_unique(words, records, unique, visited, stack)
         aggregates, typedefs, enums = _count_named(words, starts)
@@ -189,8 +177,8 @@ class BaseIndex:
         named_once = np.zeros(len(starts), np.uint8)
         name_slots = np.zeros(power_of_two(2 * aggregates), np.uint64)
         typedef_slots = np.zeros(power_of_two(2 * typedefs), np.uint64)
-        _index_names(words, starts, unique, name_slots, typedef_slots, enum_slots)
-        _mark_named_once(words, starts, name_slots, typedef_slots, named_once)
+        _index_names(words, starts, unique, seed, name_slots, typedef_slots, enum_slots)
+        _mark_named_once(words, starts, seed, name_slots, typedef_slots, named_once)
         return cls(
             words=words,
             starts=starts,
@@ -198,14 +186,11 @@ class BaseIndex:
             string_slots=freeze(string_slots),
             string_bits=freeze(string_bits),
             strings_repeat=bool(repeat),
-            group_slots=freeze(group_slots),
-            group_bits=freeze(group_bits),
-            group_starts=freeze(group_starts[: groups + 1].copy()),
-            candidates=freeze(candidates[:entries].copy()),
+            **groups,
             unique=freeze(unique),
             named_once=freeze(named_once),
-            entries=int(entries),
-            capacity=int(capacity),
+            entries=len(candidates),
+            capacity=_capacity(len(candidates)),
             name_slots=freeze(name_slots),
             typedef_slots=freeze(typedef_slots),
             enum_slots=freeze(enum_slots),
@@ -254,18 +239,64 @@ class BaseIndex:
         )
 
 
+def _capacity(entries: int) -> int:
+    """Capacity of libbpf's hash table after that many entries."""
+    capacity = 0
+    while entries and table_is_full(entries - 1, capacity):
+        capacity = FIRST_CAPACITY if capacity == 0 else 2 * capacity
+    return capacity
+
+
+def group_types(
+    words: np.ndarray, records: np.ndarray, seed: np.uint64, classes: np.ndarray
+) -> dict[str, Any]:
+    """Sort all base types but VAR and DATASEC into groups of candidates, by signature.
+
+    classes  uint32, by type id: structs, unions and typedefs of one group have one class too;
+             empty for none, see ``classes``
+
+    Returns ``group_slots``, ``group_bits``, ``group_starts`` and ``candidates`` of ``BaseIndex``.
+    """
+    count = len(records)
+    group_slots = np.zeros(power_of_two(2 * count), np.uint64)
+    group_bits = np.zeros(power_of_two(count // 8), np.uint64)
+    group_starts = np.zeros(count + 1, np.uint32)
+    candidates = np.empty(count, np.uint32)
+    groups, entries = _group_types(
+        words, records, seed, classes, group_slots, group_bits, group_starts, candidates,
+        np.full(count, -1, np.int64), np.empty(count, np.uint8), np.empty(count + 1, np.uint32),
+    )  # fmt: skip
+    return {
+        "group_slots": freeze(group_slots),
+        "group_bits": freeze(group_bits),
+        "group_starts": freeze(group_starts[: groups + 1].copy()),
+        "candidates": freeze(candidates[:entries].copy()),
+    }
+
+
 @compiled
 def _group_types(  # type: ignore[no-untyped-def]
-    words, records, group_slots, group_bits, group_starts, candidates, group_of, parity_of, fill
+    words,
+    records,
+    seed,
+    classes,
+    group_slots,
+    group_bits,
+    group_starts,
+    candidates,
+    group_of,
+    parity_of,
+    fill,
 ):
-    """Sort all base types but VAR and DATASEC into groups, each in libbpf's order of trial.
+    """As ``group_types``, each group in libbpf's order of trial.
 
+    classes    see ``group_types``
     group_slots, group_bits, group_starts, candidates   filled, see ``BaseIndex``; the last two have
                room for a group per type
     group_of   int64, shape (N,), filled with -1; parity_of uint8, shape (N,); fill uint32, shape
                (N + 1,): room to work
 
-    Returns (number of groups, entries and capacity of libbpf's hash table).
+    Returns (number of groups, entries of libbpf's hash table).
 
     The order within a group: a type entered while the table had grown an even (odd) number of
     times went to the head of a list that later growths turned round. Seen at the end, those whose
@@ -281,7 +312,9 @@ def _group_types(  # type: ignore[no-untyped-def]
         kind = kind_of(words[np.int64(records[type_id, START]) + 1])
         if is_never_merged(kind):
             continue
-        h = signature(words, words, records, type_id)
+        h = signature(words, words, records, type_id, seed)
+        if len(classes) > 0 and (kind == STRUCT or kind == UNION or kind == TYPEDEF):
+            h = mix(h, classes[type_id])
         group = find_group(group_slots, h)
         if group < 0:
             group = groups
@@ -306,21 +339,21 @@ def _group_types(  # type: ignore[no-untyped-def]
         if group_of[type_id] >= 0 and parity_of[type_id] != parity:
             candidates[fill[group_of[type_id]]] = type_id
             fill[group_of[type_id]] += 1
-    return groups, entries, capacity
+    return groups, entries
 
 
 @compiled
-def _mark_unique(words, records, group_starts, groups, candidates, unique, contents):  # type: ignore[no-untyped-def]
+def _mark_unique(words, records, seed, group_starts, candidates, unique, contents):  # type: ignore[no-untyped-def]
     """Mark as UNIQUE the types that are the only one of their group.
 
-    group_starts, groups, candidates  the groups, their number, and their types: see ``BaseIndex``
+    group_starts, candidates  the groups and their types: see ``BaseIndex``
     unique    uint8, shape (N,), filled with AMBIGUOUS: filled
     contents  uint64, twice as long as the largest group: room to work
 
     Enums share a group by name. One that is full is unique if all of its name are full and no two
     are the same.
     """
-    for group in range(groups):
+    for group in range(len(group_starts) - 1):
         first = np.int64(group_starts[group])
         size = np.int64(group_starts[group + 1]) - first
         if size == 1:
@@ -337,7 +370,7 @@ def _mark_unique(words, records, group_starts, groups, candidates, unique, conte
             if words[at + 1] & INFO_VLEN_MASK == 0:
                 all_differ = False
                 break
-            h = enum_content(words, at) | np.uint64(1)
+            h = enum_content(words, at, seed) | np.uint64(1)
             slot = np.int64(h & _LOW) % room
             while contents[slot] != 0 and contents[slot] != h:
                 slot = (slot + 1) % room
@@ -404,10 +437,10 @@ def _withdraw_unique(words, records, unique, visited, stack):  # type: ignore[no
 
 
 @compiled
-def enum_content(words, at):  # type: ignore[no-untyped-def]
+def enum_content(words, at, seed):  # type: ignore[no-untyped-def]
     """Hash of all words of the enum that starts at ``at``."""
     info = words[at + 1]
-    h = mix(mix(mix(NAME_SEED, words[at]), info), words[at + 2])
+    h = mix(mix(mix(seed, words[at]), info), words[at + 2])
     end = at + HEAD_WORDS + np.int64(info & INFO_VLEN_MASK) * ELEMENT_WORDS[kind_of(info)]
     for word in range(at + HEAD_WORDS, end):
         h = mix(h, words[word])
@@ -432,7 +465,7 @@ def _count_named(words, starts):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _index_names(words, starts, unique, name_slots, typedef_slots, enum_slots):  # type: ignore[no-untyped-def]
+def _index_names(words, starts, unique, seed, name_slots, typedef_slots, enum_slots):  # type: ignore[no-untyped-def]
     """Fill ``name_slots``, ``typedef_slots`` and ``enum_slots``, empty tables.
 
     All of them, and ``unique``, are described at ``BaseIndex``.
@@ -441,17 +474,17 @@ def _index_names(words, starts, unique, name_slots, typedef_slots, enum_slots): 
         at = np.int64(starts[type_id])
         kind = kind_of(words[at + 1])
         if kind == STRUCT or kind == UNION:
-            enter_name(name_slots, words[at], type_id)
+            enter_name(name_slots, words[at], type_id, seed)
         elif kind == TYPEDEF:
-            enter_name(typedef_slots, words[at], type_id)
+            enter_name(typedef_slots, words[at], type_id, seed)
         elif is_enum(kind) and unique[type_id] == UNIQUE:
             if words[at + 1] & INFO_VLEN_MASK != 0:
                 mask = np.int64(len(enum_slots) - 1)
-                enter_content(enum_slots, mask, enum_content(words, at), type_id)
+                enter_content(enum_slots, mask, enum_content(words, at, seed), type_id)
 
 
 @compiled
-def _mark_named_once(words, starts, name_slots, typedef_slots, named_once):  # type: ignore[no-untyped-def]
+def _mark_named_once(words, starts, seed, name_slots, typedef_slots, named_once):  # type: ignore[no-untyped-def]
     """Fill ``named_once`` (zeros) from ``name_slots`` and ``typedef_slots``: see ``BaseIndex``."""
     for table in range(2):
         slots = name_slots if table == 0 else typedef_slots
@@ -462,5 +495,5 @@ def _mark_named_once(words, starts, name_slots, typedef_slots, named_once):  # t
                 named_once[type_id] = 1
     for type_id in range(1, len(starts)):
         at = np.int64(starts[type_id])
-        if kind_of(words[at + 1]) == FWD and find_name(name_slots, words[at]) < 0:
+        if kind_of(words[at + 1]) == FWD and find_name(name_slots, words[at], seed) < 0:
             named_once[type_id] = 1

@@ -48,13 +48,15 @@ from ..format.kinds import (
     kind_of,
 )
 from ..format.records import reference_count, reference_word
+from ..format.strings import seed_of
 from .candidates import find_base_group
+from .classes import candidate_key
 from .equivalence import DIFFERENT, clear_hypot_map, equivalent
 from .hash_tables import enter_name, find_group, find_name
 from .index import UNIQUE
 from .pairing import DECLARED, FINAL, FOLLOWED, GUESSED, NAMED, REFERRED, REJECTED, agree
-from .signature import CANONICAL, UNMAPPED, signature
-from .state import AGGREGATES, BASE_UNDO_COUNT, FORWARDS
+from .signature import CANONICAL, UNMAPPED
+from .state import AGGREGATES, BASE_UNDO_COUNT, FORWARDS, HYPOT_COUNT, STEPS
 
 # Verdicts of ``match``: MATCHED, or why pairs are not to be relied on.
 NOT_TRIED = 0
@@ -66,6 +68,7 @@ PARTNER_AMBIGUOUS = 5
 PARTNER_CONTESTED = 6
 
 _MAX_SAME_SIGNATURE = 128  # base types of one signature that are walked to tell them apart
+_ENOUGH_STEPS = 16  # for each type, through candidates and in walks: more is no short cut
 
 _31 = np.uint32(31)
 _1 = np.int64(1)
@@ -247,6 +250,7 @@ def _declarations_are_clear(base, own, offsets, first_own, scratch):  # type: ig
     names = scratch.names[: min(size, len(scratch.names))]
     for slot in range(len(names)):
         names[slot] = 0
+    seed = seed_of(base.string_slots)
     hashed = scratch.pending  # bits of the names: most structs are told from all of them by one
     for word in range(64):
         hashed[word] = 0
@@ -254,8 +258,8 @@ def _declarations_are_clear(base, own, offsets, first_own, scratch):  # type: ig
         index = np.int64(scratch.forwards[entry])
         type_id = first_own + index
         at = np.int64(offsets[index])
-        if find_name(names, own[at]) < 0:
-            enter_name(names, own[at], type_id)
+        if find_name(names, own[at], seed) < 0:
+            enter_name(names, own[at], type_id, seed)
         name = np.int64(own[at])
         hashed[(name >> 6) & 63] |= _1 << (name & 63)
         canonical = np.int64(scratch.records[type_id, CANONICAL])
@@ -265,7 +269,7 @@ def _declarations_are_clear(base, own, offsets, first_own, scratch):  # type: ig
         if canonical < first_own:
             if base.named_once[canonical] == 0:
                 return False
-        elif find_name(base.name_slots, own[at]) >= 0:
+        elif find_name(base.name_slots, own[at], seed) >= 0:
             return False
     for entry in range(scratch.state[AGGREGATES]):
         index = np.int64(scratch.aggregates[entry])
@@ -273,7 +277,7 @@ def _declarations_are_clear(base, own, offsets, first_own, scratch):  # type: ig
         name = np.int64(own[at])
         if hashed[(name >> 6) & 63] & (_1 << (name & 63)) == 0:
             continue
-        if scratch.kinds[index] != TYPEDEF and find_name(names, own[at]) >= 0:
+        if scratch.kinds[index] != TYPEDEF and find_name(names, own[at], seed) >= 0:
             return False
     return True
 
@@ -299,14 +303,18 @@ def _find_doubt(base, own, offsets, first_own, scratch):  # type: ignore[no-unty
         if marks[base_id >> 6] & bit:
             return PARTNER_SHARED
         marks[base_id >> 6] |= bit
+    steps_left = _ENOUGH_STEPS * np.int64(len(offsets))
     for entry in range(scratch.state[AGGREGATES]):
         index = np.int64(scratch.aggregates[entry])
         if base_match[index] != 0:
             continue
-        h = signature(base.words, own, scratch.records, first_own + index)
+        h = candidate_key(base, own, scratch, first_own + index)
         scratch.signatures[index] = h
         group = find_base_group(base, own, np.int64(offsets[index]), h)
         if group >= 0:
+            steps_left -= np.int64(base.group_starts[group + 1]) - base.group_starts[group]
+            if steps_left < 0:
+                return PARTNER_CONTESTED
             for position in range(base.group_starts[group], base.group_starts[group + 1]):
                 other = np.int64(base.candidates[position])
                 if marks[other >> 6] & (_one << np.uint64(other & 63)):
@@ -336,6 +344,7 @@ def match(base, own, offsets, first_own, scratch, own_fwds):  # type: ignore[no-
     if doubt != MATCHED:
         return doubt, own_fwds
     ambiguous = np.int64(0)
+    scratch.state[STEPS] = 0
     for index in range(count):
         base_id = np.int64(base_match[index])
         state = scratch.match_state[index]
@@ -353,7 +362,7 @@ def match(base, own, offsets, first_own, scratch, own_fwds):  # type: ignore[no-
             ambiguous += 1
     for entry in range(ambiguous):
         index = scratch.pending[entry]
-        if not _is_told_apart(base, own, scratch, first_own, index):
+        if not _is_told_apart(base, own, scratch, first_own, index, _ENOUGH_STEPS * count):
             for other in range(count):
                 if base_match[other] == 0 or scratch.match_state[other] == FINAL:
                     continue
@@ -367,10 +376,13 @@ def match(base, own, offsets, first_own, scratch, own_fwds):  # type: ignore[no-
 
 
 @noinline
-def _is_told_apart(base, own, scratch, first_own, index):  # type: ignore[no-untyped-def]
-    """Whether no other base type of its partner's signature could be taken for the partner."""
+def _is_told_apart(base, own, scratch, first_own, index, steps_allowed):  # type: ignore[no-untyped-def]
+    """Whether no other base type of its partner's signature could be taken for the partner.
+
+    steps_allowed  of ``state[STEPS]``: beyond, the answer is no
+    """
     base_id = np.int64(scratch.base_match[index])
-    h = signature(base.words, own, scratch.records, first_own + index)
+    h = candidate_key(base, own, scratch, first_own + index)
     group = find_group(base.group_slots, h)
     first = np.int64(base.group_starts[group])
     last = np.int64(base.group_starts[group + 1])
@@ -382,6 +394,7 @@ def _is_told_apart(base, own, scratch, first_own, index):  # type: ignore[no-unt
             continue
         clear_hypot_map(scratch.state)
         verdict, _, _ = equivalent(base.words, own, scratch, first_own, first_own + index, other)
-        if verdict != DIFFERENT:
+        scratch.state[STEPS] += scratch.state[HYPOT_COUNT]
+        if verdict != DIFFERENT or scratch.state[STEPS] > steps_allowed:
             return False
     return True

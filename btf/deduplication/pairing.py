@@ -35,6 +35,7 @@ from ..format.kinds import (
     is_scalar,
     kind_of,
 )
+from ..format.strings import seed_of
 from .hash_tables import find_name
 from .index import UNIQUE
 from .primitives import dedup_primitive
@@ -126,6 +127,7 @@ def pair_up(base, scratch, words, offsets, source, source_start, first_source, d
     base_words = base.words
     base_strings = len(base.strings)
     first_own = np.int64(base.type_end)
+    seed = seed_of(base.string_slots)
     own_fwds = np.int64(0)
     expected = np.int64(0)
     aggregates = np.int64(0)
@@ -193,7 +195,7 @@ def pair_up(base, scratch, words, offsets, source, source_start, first_source, d
                 match_state[index] = NAMED
             elif own[at] != 0 and np.int64(own[at]) < base_strings:
                 named = find_name(
-                    base.typedef_slots if kind == TYPEDEF else base.name_slots, own[at]
+                    base.typedef_slots if kind == TYPEDEF else base.name_slots, own[at], seed
                 )
                 if named > 0 and agree(base_words, own, np.int64(base.starts[named]), at):
                     base_match[index] = named

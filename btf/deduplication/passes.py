@@ -29,7 +29,7 @@ core of a machine on which libbpf takes 2.7 s for them; the whole of this takes 
 * Then the match (``matching.match``, 25 ms): nine in ten types are proved to be the base's. What
   it cannot prove is walked as libbpf does (``structs``, ``equivalence``), a candidate at a time.
 * Candidates are told apart by more than libbpf's hash (``signature``), and where there are many
-  by the beginning of their type graph (``shortcuts``).
+  by classes of their type graphs (``classes``).
 * Where walks take long all the same, their results are cached (``equivalence_cache``): structs
   of two chains that are not equal take n steps then, not n squared. One module in 5,156 needs it.
 * What a module leaves behind in tables is cleared where it was used, not by the table.
@@ -87,8 +87,9 @@ from .state import (
     LIST_MASK,
     MORE_STRINGS,
     PARITY,
+    PROVED,
     REMAINING,
-    SHORTCUTS,
+    TYPES,
     VERDICT,
 )
 from .structs import dedup_structs
@@ -191,11 +192,12 @@ def _start_module(base, count, text, scratch):  # type: ignore[no-untyped-def]
     state[OWN_STRINGS] = 0
     state[STRING_OVERFLOW] = 0
     state[BASE_UNDO_COUNT] = 0
+    state[TYPES] = base.type_end + count
     state[ENTRIES] = base.entries
     state[CAPACITY] = base.capacity
     state[PARITY] = 0
     state[FORWARD_ENUMS] = 0
-    state[SHORTCUTS] = 0
+    state[PROVED] = 0
 
 
 @compiled

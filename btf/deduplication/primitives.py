@@ -20,6 +20,7 @@ from ..format.kinds import (
     is_scalar,
     kind_of,
 )
+from ..format.strings import seed_of
 from .candidates import add_candidate, add_enum, find_base_group, find_list, next_candidate
 from .equivalence import compatible_enums, map_type, same_record
 from .hash_tables import next_content
@@ -37,7 +38,8 @@ def dedup_primitive(base, own, scratch, first_own, type_id, kind):  # type: igno
     at = np.int64(records[type_id, START]) - len(base.words)
     enum = is_enum(kind)
     full_enum = enum and own[at + 1] & INFO_VLEN_MASK != 0
-    h = signature(base.words, own, records, type_id)
+    seed = seed_of(base.string_slots)
+    h = signature(base.words, own, records, type_id, seed)
     group = find_base_group(base, own, at, h)
     content = np.uint64(0)
     base_mask = np.int64(len(base.enum_slots) - 1)
@@ -45,7 +47,7 @@ def dedup_primitive(base, own, scratch, first_own, type_id, kind):  # type: igno
     if full_enum:
         # libbpf goes through all enums of the name (every anonymous one, for an anonymous enum).
         # Where none of them is a forward one, only one of the same content can matter.
-        content = enum_content(own, at)
+        content = enum_content(own, at, seed)
         direct = state[FORWARD_ENUMS] == 0
         if direct and group >= 0:
             first = np.int64(base.candidates[np.int64(base.group_starts[group])])

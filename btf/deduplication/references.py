@@ -16,6 +16,7 @@ import numpy as np
 from ..compiled.jit import compiled
 from ..format.kinds import FWD, STRUCT, UNION, kind_of
 from ..format.records import reference_count, reference_word
+from ..format.strings import seed_of
 from .candidates import add_candidate, find_base_group, find_list, next_candidate
 from .equivalence import is_mapped, resolve, same_record
 from .hash_tables import enter_name, find_name
@@ -29,6 +30,7 @@ _31 = np.uint32(31)
 def resolve_forward_declarations(base, own, count, scratch, first_own):  # type: ignore[no-untyped-def]
     """Map each canonical FWD to the only canonical struct or union of its name, if there is one."""
     records = scratch.records
+    seed = seed_of(base.string_slots)
     # The structs and unions that stay: canonical ones among ``remaining``.
     left = scratch.state[REMAINING]
     size = 16
@@ -43,15 +45,15 @@ def resolve_forward_declarations(base, own, count, scratch, first_own):  # type:
         kind = kind_of(own[at + 1])
         if kind == STRUCT or kind == UNION:
             if np.int64(records[type_id, CANONICAL]) == type_id:
-                enter_name(own_names, own[at], type_id)
+                enter_name(own_names, own[at], type_id, seed)
     for index in range(count):
         at = np.int64(records[first_own + index, START]) - len(base.words)
         if kind_of(own[at + 1]) != FWD:
             continue
         if np.int64(records[first_own + index, CANONICAL]) != first_own + index:
             continue
-        in_base = find_name(base.name_slots, own[at])
-        in_own = find_name(own_names, own[at])
+        in_base = find_name(base.name_slots, own[at], seed)
+        in_own = find_name(own_names, own[at], seed)
         if in_base >= 0 and in_own >= 0:
             continue
         defined = max(in_base, in_own)
@@ -73,6 +75,7 @@ def dedup_references(base, own, first_own, scratch):  # type: ignore[no-untyped-
     """
     records = scratch.records
     state = scratch.state
+    seed = seed_of(base.string_slots)
     words = base.words
     stack = scratch.frames
     for position in range(state[REMAINING]):
@@ -109,7 +112,7 @@ def dedup_references(base, own, first_own, scratch):  # type: ignore[no-untyped-
                 stack[top - 1, 2] |= referred >= first_own
             if entering >= 0:
                 continue
-            h = signature(words, own, records, type_id)
+            h = signature(words, own, records, type_id, seed)
             group = np.int64(-1)  # no type of the base refers to an own one
             if not stack[top - 1, 2]:
                 group = find_base_group(base, own, at, h)

@@ -20,6 +20,7 @@ Parameters used throughout:
 base, own  uint32: words of the base, and the module's in the base's numbering
 records    uint32, shape (types, RECORD_COLUMNS), by type id: the columns are named below
 type_id    of the base or the module
+seed       uint64: of the base's hashes, see ``format.strings.new_slots``
 h          uint64: hash so far
 """
 
@@ -48,7 +49,6 @@ from ..format.kinds import (
     kind_of,
 )
 
-_SEED = np.uint64(0x243F6A8885A308D3)
 _FACTOR = np.uint64(0xD6E8FEB86659FD93)
 _29 = np.uint64(29)
 
@@ -115,7 +115,7 @@ def _reference_class(base, own, records, type_id, h):  # type: ignore[no-untyped
 
 
 @noinline
-def signature(base, own, records, type_id):  # type: ignore[no-untyped-def]
+def signature(base, own, records, type_id, seed):  # type: ignore[no-untyped-def]
     """Signature of a type: uint64.
 
     STRUCT, UNION: all words but the members' type ids, and the class of each member's type.
@@ -126,7 +126,7 @@ def signature(base, own, records, type_id):  # type: ignore[no-untyped-def]
     name = word_at(base, own, at)
     info = word_at(base, own, at + 1)
     kind = kind_of(info)
-    h = mix(_SEED, name)
+    h = mix(seed, name)
     if is_enum(kind):
         return mix(h, ENUM)
     h = mix(h, info)

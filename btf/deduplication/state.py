@@ -12,6 +12,7 @@ BAD_MEMBER = 1  # a struct reaches a VAR, DATASEC or DECL_TAG
 REFERENCE_CYCLE = 2  # pointers and modifiers that refer to each other in a circle
 MORE_FRAMES = 3  # a walk went deeper than ``frames`` allows
 MORE_STRINGS = 4  # new strings need more room
+CROWDED = 5  # so many walks are in vain that types are to be classified first, see ``classes``
 
 _slot = count(REMAP_SLOTS)
 
@@ -29,14 +30,16 @@ LIST_MASK = next(_slot)  # of the slots that this module uses of its tables
 AGGREGATES = next(_slot)  # entries of ``aggregates``
 LISTS = next(_slot)  # the module's lists of candidates in use
 SLOTS_USED = next(_slot)  # of ``list_slots`` and ``enum_slots``: entries of ``slots_used``
-SHORTCUTS = next(_slot)  # whether this module's rows of ``proved`` and ``deep_hash`` are in use
+CLASSIFIED = next(_slot)  # whether ``classes`` are known, and candidates are told apart by them
+PROVED = next(_slot)  # whether this module's rows of ``proved`` are in use
 REMAINING = next(_slot)  # own types that are still to be mapped: entries of ``remaining``
 FORWARDS = next(_slot)  # entries of ``forwards``
-STEPS = next(_slot)  # pairs that walks went through
-STEPS_ALLOWED = next(_slot)  # beyond, topological levels are measured and pairs are cached
+STEPS = next(_slot)  # candidates that were tried, and pairs that walks went through
+STEPS_ALLOWED = next(_slot)  # beyond, types are classified; then levels measured, pairs cached
 STEPS_PER_TYPE = next(_slot)  # that walks may take until then
 CACHING = next(_slot)  # whether pairs are cached, see ``equivalence_cache``
 CACHED_PAIRS = next(_slot)  # entries of ``cached_equiv``
+TYPES = next(_slot)  # of base and module, void included
 LOWEST_MAPPED = next(_slot)  # lowest level of a type mapped since levels were measured
 LOWEST_MERGED = next(_slot)  # the same, of those that were mapped to another
 FWD_FREE_WALK = next(_slot)  # whether the walk is between types of which pairs may be cached

@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..compiled.jit import compiled
-from ..format.kinds import STRUCT, TYPEDEF, UNION, kind_of
+from ..compiled.jit import compiled, noinline
+from ..format.kinds import FWD, INFO_VLEN_MASK, STRUCT, TYPEDEF, UNION, is_enum, kind_of
 from .candidates import (
     add_candidate,
     find_base_group,
     find_list,
-    head_column,
     next_candidate,
-    next_of_two,
 )
+from .classes import candidate_key
 from .equivalence import (
     DIFFERENT,
     TOO_DEEP,
@@ -25,6 +24,7 @@ from .equivalence import (
     equivalent,
     is_mapped,
     merge_hypot_map,
+    resolve,
     same_but_references,
 )
 from .equivalence_cache import (
@@ -39,25 +39,26 @@ from .equivalence_cache import (
     start_counting,
 )
 from .matching import MATCHED
-from .shortcuts import enter_subbucket, find_subbuckets, may_equal, note_proved, open_shortcuts
-from .signature import CANONICAL, START, signature, word_at
+from .signature import CANONICAL, HYPOT_MAP, START, word_at
 from .state import (
     BAD_MEMBER,
     CACHING,
+    CLASSIFIED,
+    CROWDED,
     DONE,
     FWD_FREE_WALK,
     HYPOT_ADJUST_CANON,
     HYPOT_COUNT,
     MORE_FRAMES,
     PARITY,
+    PROVED,
     REMAINING,
-    SHORTCUTS,
     STEPS,
     STEPS_ALLOWED,
     VERDICT,
 )
 
-_MANY = 16  # from so many candidates on, a look at ``shortcuts`` pays
+_LONG = 16  # pairs of a walk, from which on its typedefs are noted
 
 
 @compiled
@@ -84,47 +85,24 @@ def dedup_structs(base, own, count, first_own, scratch):  # type: ignore[no-unty
         kind = kind_of(word_at(words, own, at + 1))
         if kind != STRUCT and kind != UNION and kind != TYPEDEF:
             continue
-        h = scratch.signatures[index] if matched else signature(words, own, records, type_id)
+        h = scratch.signatures[index] if matched else candidate_key(base, own, scratch, type_id)
         group = find_base_group(base, own, at - len(words), h)
         own_list = find_list(scratch, h)
         found = np.int64(type_id)
         part = np.int64(0)
         position = np.int64(0)
-        tried = np.int64(0)
-        many = False
-        # After _MANY candidates: its subbuckets in place of the whole list.
-        in_subbuckets = False
-        second_list = np.int64(-1)
-        second = np.int64(0)
         while True:
-            if in_subbuckets:
-                part, position, second, other = next_of_two(
-                    base, scratch, first_own, state[PARITY], group, own_list, second_list,
-                    part, position, second,
-                )  # fmt: skip
-            else:
-                part, position, other = next_candidate(
-                    base, scratch, first_own, state[PARITY], group, own_list, part, position
-                )
+            part, position, other = next_candidate(
+                base, scratch, first_own, state[PARITY], group, own_list, part, position
+            )
             if other < 0:
                 break
-            if state[SHORTCUTS] and kind == TYPEDEF and np.int64(scratch.proved[index]) == other:
+            if state[PROVED] and kind == TYPEDEF and np.int64(scratch.proved[index]) == other:
                 found = other
                 break
-            if tried == _MANY and not many:
-                many = True
-                open_shortcuts(scratch, first_own, count)
-                in_subbuckets, same_list, second_list = find_subbuckets(
-                    words, own, scratch, first_own, own_list, h, type_id
-                )
-                if in_subbuckets:  # from the beginning, but through fewer
-                    own_list = same_list
-                    part = np.int64(0)
-                    position = np.int64(0)
-                    continue
-            if tried >= _MANY and not may_equal(words, own, scratch, type_id, other):
-                continue
-            tried += 1
+            state[STEPS] += 1
+            if state[STEPS] > state[STEPS_ALLOWED] and not state[CLASSIFIED]:
+                return CROWDED, type_id
             if not same_but_references(words, own, at, np.int64(records[other, START])):
                 continue
             clear_hypot_map(state)
@@ -152,19 +130,63 @@ def dedup_structs(base, own, count, first_own, scratch):  # type: ignore[no-unty
                 continue
             if state[FWD_FREE_WALK]:
                 note_equal(words, own, scratch, first_own)
-            if kind == TYPEDEF and state[HYPOT_COUNT] > _MANY:
-                open_shortcuts(scratch, first_own, count)
+            if kind == TYPEDEF and state[HYPOT_COUNT] > _LONG:
+                start_proving(scratch, count)
                 note_proved(words, own, scratch, first_own)
             found = other
             break
         records[type_id, CANONICAL] = found
         if state[CACHING]:
             note_mapped(scratch, first_own, type_id, found)
-        if state[STEPS] > state[STEPS_ALLOWED]:
+        if state[STEPS] > state[STEPS_ALLOWED] and state[CLASSIFIED]:
             start_caching(base, own, scratch, first_own, count)
         if found == type_id:
-            own_list = add_candidate(scratch, h, index)
-            if scratch.list_split[own_list]:
-                newest = head_column(state)
-                enter_subbucket(words, own, scratch, first_own, h, index, newest)
+            add_candidate(scratch, h, index)
     return DONE, 0
+
+
+@compiled
+def start_proving(scratch, count):  # type: ignore[no-untyped-def]
+    """Clear what an earlier module left behind, before the first typedef that a module notes.
+
+    scratch, count  see ``dedup_structs``
+    """
+    if scratch.state[PROVED]:
+        return
+    for index in range(count):
+        scratch.proved[index] = 0
+    scratch.state[PROVED] = 1
+
+
+@noinline
+def note_proved(base, own, scratch, first_own):  # type: ignore[no-untyped-def]
+    """Note which typedefs equal which, after a walk that succeeded and was merged: else each of a
+    chain of them walks the rest of the chain.
+
+    base       uint32: the base's words; own, scratch and first_own: see ``dedup_structs``
+
+    Only if the walk left nothing open: no forward declaration took part, and every struct of the
+    candidate's was mapped. A walk that begins at any of its pairs then ends well too and changes
+    nothing, so it need not be made.
+    """
+    records = scratch.records
+    for i in range(scratch.state[HYPOT_COUNT]):
+        canonical = np.int64(scratch.hypot_list[i])
+        candidate = np.int64(records[canonical, HYPOT_MAP])
+        info = word_at(base, own, np.int64(records[candidate, START]) + 1)
+        kind = kind_of(info)
+        other = word_at(base, own, np.int64(records[canonical, START]) + 1)
+        if kind != kind_of(other) or kind == FWD:
+            return
+        if is_enum(kind):
+            if info & INFO_VLEN_MASK == 0 or other & INFO_VLEN_MASK == 0:
+                return
+        elif kind == STRUCT or kind == UNION:
+            if resolve(records, candidate) != resolve(records, canonical):
+                return
+    for i in range(scratch.state[HYPOT_COUNT]):
+        canonical = np.int64(scratch.hypot_list[i])
+        candidate = np.int64(records[canonical, HYPOT_MAP])
+        info = word_at(base, own, np.int64(records[candidate, START]) + 1)
+        if kind_of(info) == TYPEDEF and candidate >= first_own:
+            scratch.proved[candidate - first_own] = canonical

@@ -57,6 +57,7 @@ class Scratch(NamedTuple):
     """
 
     records: np.ndarray  # uint32 (N + T, 4), by type id: see ``signature``
+    classes: np.ndarray  # uint32 (N + T,), the same: see ``classes``, if ``state[CLASSIFIED]``
     # uint32 (N + T,): canonical types of the hypothetical map, in order of entry
     hypot_list: np.ndarray
     base_map_undo: np.ndarray  # uint32 (N,): base types whose mapping was changed, to be undone
@@ -65,13 +66,10 @@ class Scratch(NamedTuple):
     # uint64, a power of two: own full enums by content, own type + 1 (of both,
     # ``state[LIST_MASK]`` says how many slots this module uses)
     enum_slots: np.ndarray
-    subbucket_slots: np.ndarray  # uint64, the same: parts of such a list, by deep hash too
-    # uint32 (3 T,): slots of these three that are not 0: 4 times the slot, and which
+    # uint32 (2 T,): slots of these two that are not 0: twice the slot, and which
     slots_used: np.ndarray
-    ends: np.ndarray  # uint32 (2 T, 4): the two ends of each list
-    # uint32 (2 T, 2): next older and newer entry of the list, and of the subbucket
-    links: np.ndarray
-    list_split: np.ndarray  # uint8 (2 T,): of each list, whether its types are in subbuckets too
+    ends: np.ndarray  # uint32 (T, 4): the two ends of each list
+    links: np.ndarray  # uint32 (T, 2): next older and newer entry of the list
     frames: np.ndarray  # int64 (F, 4), F >= T: stack of the graph walk
     # uint32 (F,): for each frame of a cached walk, its entry of ``hypot_list``
     frame_entry: np.ndarray
@@ -94,7 +92,6 @@ class Scratch(NamedTuple):
     identity_depths: np.ndarray
     # uint32 (T,): for an own typedef, a type that it is known to equal; 0 is none
     proved: np.ndarray
-    deep_hash: np.ndarray  # uint64 (N + T,): see ``deep_hash_of``; 0 is not known yet
     topo_level: np.ndarray  # uint32 (T,): see ``equivalence_cache``
     # uint64, a power of two: pairs of own types that were walked, and the results
     cached_equiv: np.ndarray
@@ -134,16 +131,15 @@ def _layout(
     walked = power_of_two(4 * frames)
     return {
         "records": ((rows, RECORD_COLUMNS), np.uint32),
+        "classes": (rows, np.uint32),
         "hypot_list": (rows, np.uint32),
         "base_map_undo": (base_types, np.uint32),
         "state": (STATE_SLOTS, np.int64),
         "list_slots": (slots, np.uint64),
         "enum_slots": (slots, np.uint64),
-        "subbucket_slots": (slots, np.uint64),
-        "slots_used": (3 * types, np.uint32),
-        "ends": ((2 * types, 4), np.uint32),
-        "links": ((2 * types, 2), np.uint32),
-        "list_split": (2 * types, np.uint8),
+        "slots_used": (2 * types, np.uint32),
+        "ends": ((types, 4), np.uint32),
+        "links": ((types, 2), np.uint32),
         "frames": ((frames, 4), np.int64),
         "frame_entry": (frames, np.uint32),
         "remaining": (types, np.uint32),
@@ -160,7 +156,6 @@ def _layout(
         "identity_keys": (walked, np.uint64),
         "identity_depths": (walked, np.int64),
         "proved": (types, np.uint32),
-        "deep_hash": (rows, np.uint64),
         "topo_level": (types, np.uint32),
         "cached_equiv": (power_of_two(8 * types), np.uint64),
         "first_user": (types + 2, np.int64),

@@ -26,6 +26,8 @@ from ..format.strings import (
     hash_string,
     index_strings,
     map_strings,
+    new_slots,
+    seed_of,
 )
 from ..types.btf import BTF, freeze, unknown_kind_error
 from .remap import (
@@ -72,7 +74,7 @@ class StringPool:
         self._buffer = np.zeros(self.end + (1 << 10), np.uint8)
         if below is not None:
             self._buffer[: self.start] = below.strings
-        self._slots = below.slots.copy() if below is not None else np.zeros(1 << 8, np.uint64)
+        self._slots = below.slots.copy() if below is not None else new_slots(1 << 7)
         self._entries = int(count_strings(self._strings)) if below is not None else 0
 
     @property
@@ -165,8 +167,8 @@ class StringPool:
             grown = np.zeros(2 * (self.end + room), np.uint8)
             grown[: self.end] = self._buffer[: self.end]
             self._buffer = grown
-        if 2 * (self._entries + entries) > len(self._slots):
-            self._slots = np.zeros(power_of_two(4 * (self._entries + entries)), np.uint64)
+        if 2 * (self._entries + entries) > len(self._slots) - 1:
+            self._slots = new_slots(2 * (self._entries + entries))
             index_strings(self._strings, self._slots)
 
 
@@ -175,7 +177,7 @@ def _enter(strings, first, slots):  # type: ignore[no-untyped-def]
     """Enter the ``strings`` from offset ``first`` on, none of which is in the table ``slots``."""
     at = np.int64(first)
     while at < len(strings):
-        h, end = hash_string(strings, at)
+        h, end = hash_string(strings, at, seed_of(slots))
         add_string(slots, h, at)
         at = end + 1
 
@@ -195,7 +197,7 @@ def _add_each(starts, source, done, buffer, end, slots, entries, found):  # type
         if source[start] == 0:
             found[at] = 0
             continue
-        h, stop = hash_string(source, start)
+        h, stop = hash_string(source, start, seed_of(slots))
         offset = find_string(buffer, slots, source, start, h)
         if offset < 0:
             length = stop - start + 1

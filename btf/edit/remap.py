@@ -45,6 +45,7 @@ from ..format.strings import (
     hash_string,
     is_noted,
     noted_hash,
+    seed_of,
 )
 
 # Columns of ``string_rows``, one row for each new string: the one before it with the same head,
@@ -107,7 +108,7 @@ def _new_name(start, source, base, scratch):  # type: ignore[no-untyped-def]
     if state[STARTS_ONLY] == 1 and seen[start] == ABSENT and is_noted(source, start):
         h, end = noted_hash(seen, start)
     else:
-        h, end = hash_string(source, start)
+        h, end = hash_string(source, start, seed_of(base.string_slots))
     if seen[start] == UNSEEN:  # a name that begins inside of a string
         found = find_string(base.strings, base.string_slots, source, start, h)
         if found >= 0:

@@ -24,9 +24,8 @@ import numpy as np
 from ..compiled.huge_pages import power_of_two
 from ..compiled.target import CHECKED
 from ..compiled.workspaces import per_thread
-from ..deduplication.index import unknown_kind_error
 from ..errors import WrongBaseError
-from ..types.btf import BTF, freeze
+from ..types.btf import BTF, freeze, unknown_kind_error
 from .cycles import (
     AGAIN,
     DONE,

@@ -13,8 +13,10 @@ Parameters used throughout:
 strings, base, source, buffer   uint8: string sections, or any bytes with NUL-terminated strings
 start, at, base_at, offset      int64, index of a byte in one of them
 h                               uint64, hash of a string: see ``hash_string``
-slots, base_slots               uint64, length a power of two: the look-up table of a section, by
-                                hash: its upper half above, offset + 1 below; 0 is a free slot
+slots, base_slots               uint64, length a power of two and one more: the look-up table of a
+                                section, by hash: its upper half above, offset + 1 below; 0 is a
+                                free slot. Last comes the seed of its hashes: see ``new_slots``
+seed                            uint64: of a table's hashes
 bits, base_bits                 uint64, length a power of two: one bit for each hash in the table
 base_repeats                    whether the base has a string twice
 seen                            uint32, shape (len(source),): see ``map_strings`` and ``map_runs``
@@ -22,8 +24,11 @@ seen                            uint32, shape (len(source),): see ``map_strings`
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 
+from ..compiled.huge_pages import power_of_two
 from ..compiled.instructions import WIDE, load64, store64, trailing_zeros
 from ..compiled.jit import compiled, inlined, noinline
 
@@ -32,7 +37,8 @@ _FACTOR = np.uint64(0xD6E8FEB86659FD93)
 _HIGH = np.uint64(0xFFFFFFFF00000000)
 _LOW = np.uint64(0xFFFFFFFF)
 _32 = np.uint64(32)
-_29 = np.uint64(29)
+_58 = np.uint64(58)
+_63 = np.uint64(63)
 _ONES = np.uint64(0x0101010101010101)
 _TOPS = np.uint64(0x8080808080808080)
 _0 = np.uint64(0)
@@ -77,23 +83,47 @@ def first_marked_byte(marks):  # type: ignore[no-untyped-def]
     return index
 
 
+def new_slots(entries: int) -> np.ndarray:
+    """An empty look-up table with room for that many strings: uint64, see ``slots`` above.
+
+    Each table has a seed of its own, which nobody can know who writes an input: else he could
+    choose strings that all come to lie in one place of the table. No result depends on it.
+    """
+    slots = np.zeros(power_of_two(2 * entries) + 1, np.uint64)
+    slots[-1] = int.from_bytes(os.urandom(8), "little")
+    return slots
+
+
+@compiled
+def seed_of(slots):  # type: ignore[no-untyped-def]
+    """Return the seed of the hashes in ``slots``."""
+    return slots[len(slots) - 1]
+
+
+@inlined
+def _stir(h):  # type: ignore[no-untyped-def]
+    """Spread the bits of ``h``: how far it is turned depends on what is not known of it, so that no
+    two words are known to undo each other."""
+    h *= _FACTOR
+    by = h >> _58
+    return (h >> by) | (h << (-by & _63))
+
+
 @noinline
-def hash_string(buffer, start):  # type: ignore[no-untyped-def]
+def hash_string(buffer, start, seed):  # type: ignore[no-untyped-def]
     """Hash the string at ``start``: (hash as uint64, position of its NUL)."""
-    h = _SPREAD
+    h = seed
     at = start
     while True:
         word = eight_bytes(buffer, at)
         zeros = zero_bytes(word)
         if zeros == _0:
-            h = (h ^ word) * _FACTOR
-            h ^= h >> _29
+            h = _stir(h ^ word)
             at += 8
             continue
         length = first_marked_byte(zeros)
         if length > 0:
-            h = (h ^ (word & ((_1 << np.uint64(8 * length)) - _1))) * _FACTOR
-            h ^= h >> _29
+            h = _stir(h ^ (word & ((_1 << np.uint64(8 * length)) - _1)))
         h *= _SPREAD
         return h ^ (h >> _32), at + length
 
@@ -134,7 +164,7 @@ def copy_string(source, start, target, at, length):  # type: ignore[no-untyped-d
 @noinline
 def find_string(strings, slots, buffer, start, h):  # type: ignore[no-untyped-def]
     """Offset in ``strings`` of the string at ``start`` of ``buffer`` with hash ``h``, or -1."""
-    mask = np.int64(len(slots) - 1)
+    mask = np.int64(len(slots) - 2)
     slot = np.int64(h & _LOW) & mask
     tag = h & _HIGH
     while slots[slot] != 0:
@@ -150,14 +180,14 @@ def find_string(strings, slots, buffer, start, h):  # type: ignore[no-untyped-de
 @compiled
 def find_text(strings, slots, text):  # type: ignore[no-untyped-def]
     """Return the offset in ``strings`` of the string that ``text`` (with its NUL) is, or -1."""
-    h, _ = hash_string(text, np.int64(0))
+    h, _ = hash_string(text, np.int64(0), seed_of(slots))
     return find_string(strings, slots, text, np.int64(0), h)
 
 
 @compiled
 def add_string(slots, h, offset):  # type: ignore[no-untyped-def]
     """Enter ``offset`` under ``h`` in ``slots``, which lacks the string; returns the slot."""
-    mask = np.int64(len(slots) - 1)
+    mask = np.int64(len(slots) - 2)
     slot = np.int64(h & _LOW) & mask
     while slots[slot] != 0:
         slot = (slot + 1) & mask
@@ -183,11 +213,11 @@ def may_have(bits, h):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def note_strings(strings, bits):  # type: ignore[no-untyped-def]
+def note_strings(strings, seed, bits):  # type: ignore[no-untyped-def]
     """Note the hash of every string of a section in ``bits``."""
     at = np.int64(0)
     while at < len(strings):
-        h, end = hash_string(strings, at)
+        h, end = hash_string(strings, at, seed)
         note_hash(bits, h)
         at = end + 1
 
@@ -204,12 +234,12 @@ def count_strings(strings):  # type: ignore[no-untyped-def]
 
 @compiled
 def index_strings(strings, slots):  # type: ignore[no-untyped-def]
-    """Enter every string of a section in the zeroed ``slots``; returns whether one is there twice
+    """Enter every string of a section in the empty ``slots``; returns whether one is there twice
     (the empty one counts)."""
     repeated = False
     at = np.int64(0)
     while at < len(strings):
-        h, end = hash_string(strings, at)
+        h, end = hash_string(strings, at, seed_of(slots))
         if end == at:
             repeated = repeated or at > 0  # the empty string is at offset 0 already
         else:
@@ -243,7 +273,7 @@ def map_strings(source, base, base_slots, base_repeats, seen):  # type: ignore[n
             length = common_string(source, at, base, next_base)
             found = next_base
         if length < 0:
-            h, end = hash_string(source, at)
+            h, end = hash_string(source, at, seed_of(base_slots))
             length = end - at
             found = find_string(base, base_slots, source, at, h)
         if found >= 0:
@@ -285,7 +315,7 @@ def map_runs(source, base, base_slots, base_bits, base_repeats, seen, shifts, ju
                     stop = _run_end(source, at, base, guess)
                     next_base = guess if stop > at else next_base
         if stop == at:
-            h, end = hash_string(source, at)
+            h, end = hash_string(source, at, seed_of(base_slots))
             found = np.int64(-1)
             if may_have(base_bits, h):
                 found = find_string(base, base_slots, source, at, h)

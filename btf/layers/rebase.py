@@ -7,7 +7,7 @@ import numpy as np
 from ..compiled.jit import compiled
 from ..edit.append import StringPool
 from ..edit.fields import fields, gather
-from ..format.strings import find_string, hash_string
+from ..format.strings import find_string, hash_string, seed_of
 from ..types.btf import BTF, freeze
 
 
@@ -89,7 +89,7 @@ def _look_up(starts, source, strings, slots, start_off, found):  # type: ignore[
             if source[starts[i]] == 0:
                 found[i] = 0
             else:
-                h, _ = hash_string(source, starts[i])
+                h, _ = hash_string(source, starts[i], seed_of(slots))
                 offset = find_string(strings, slots, source, starts[i], h)
                 if offset >= 0:
                     found[i] = offset + start_off

@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..compiled.huge_pages import power_of_two
 from ..format import kinds
-from ..format.strings import count_strings, find_text, index_strings
+from ..format.strings import count_strings, find_text, index_strings, new_slots
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,7 +28,7 @@ class StringTable:
     """A string section and its look-up table.
 
     strings  uint8: NUL-terminated strings
-    slots    uint64, power of two: see ``strings.find_string``
+    slots    uint64: see ``strings.new_slots``
     repeats  whether a string is there more than once
     """
 
@@ -40,7 +39,7 @@ class StringTable:
     @classmethod
     def of(cls, strings: np.ndarray) -> StringTable:
         """Index all strings of a section."""
-        slots = np.zeros(power_of_two(2 * int(count_strings(strings))), np.uint64)
+        slots = new_slots(int(count_strings(strings)))
         repeats = bool(index_strings(strings, slots))
         slots.setflags(write=False)
         return cls(strings, slots, repeats)

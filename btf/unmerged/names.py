@@ -17,7 +17,7 @@ import numpy as np
 from ..compiled.jit import compiled
 from ..deduplication.index import BaseIndex
 from ..format.kinds import NAME_SPACE, NameSpace, kind_of
-from ..format.strings import find_string, hash_string
+from ..format.strings import find_string, hash_string, seed_of
 from ..types.btf import freeze
 
 _SPACE_BITS = 3
@@ -67,7 +67,7 @@ def _make_keys(words, starts, strings, string_slots, strings_repeat, keys):  # t
             keys[type_id] = 0
             continue
         if strings_repeat:
-            h, _ = hash_string(strings, name)
+            h, _ = hash_string(strings, name, seed_of(string_slots))
             known = find_string(strings, string_slots, strings, name, h)
             if known >= 0:
                 name = known

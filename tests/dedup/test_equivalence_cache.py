@@ -341,7 +341,7 @@ def assert_same(written: bytes, per_type: int, against_naive: bool = True) -> np
 @pytest.mark.slow
 def test_random_graphs() -> None:
     used = sum(int(assert_same(knotted(seed), 0, seed % 4 == 0)[CACHED_PAIRS] > 0)
-               for seed in range(260))  # fmt: skip
+               for seed in range(420))  # fmt: skip
     assert used > 80
 
 
@@ -350,8 +350,6 @@ def test_random_graphs() -> None:
     [
         hostile.identity_walk_from_top,
         hostile.identity_through_pointers,
-        hostile.different_ends,
-        hostile.different_ends_from_top,
     ],
 )
 def test_steps_are_linear_in_the_size(make: Callable[[int], bytes]) -> None:

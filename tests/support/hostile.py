@@ -184,6 +184,74 @@ def forward_mix(count: int) -> bytes:
     return writer.to_bytes()
 
 
+def typedefs_of_one_name(count: int) -> bytes:
+    """Each names the next, so that two differ only where the first of them ends."""
+    writer = Writer()
+    for at in range(count - 1):
+        writer.typedef("t", at + 2)
+    writer.int("int", 4)
+    return writer.to_bytes()
+
+
+def typedefs_in_a_circle(count: int) -> bytes:
+    """The same, and the last one leads to a struct that leads to the first."""
+    writer = Writer()
+    for at in range(count - 2):
+        writer.typedef("t", at + 2)
+    writer.struct("end", 8, [("to", count, 0)])
+    writer.ptr(1)
+    return writer.to_bytes()
+
+
+def typedefs_of_a_declaration(count: int) -> bytes:
+    """The same, and the last one is of what is only declared."""
+    writer = Writer()
+    for at in range(count - 1):
+        writer.typedef("t", at + 2)
+    writer.fwd("end")
+    return writer.to_bytes()
+
+
+def structs_of_one_name(count: int) -> bytes:
+    """Each points to the next."""
+    writer = Writer()
+    for at in range(count // 2):
+        writer.struct("s", 8, [("to", 2 * at + 2, 0)])
+        writer.ptr(2 * at + 3)
+    writer.int("int", 4)
+    return writer.to_bytes()
+
+
+def structs_in_a_circle(count: int) -> bytes:
+    """Each points to the next, the last to the first: only its name tells them apart."""
+    writer = Writer()
+    half = count // 2
+    for at in range(half):
+        writer.struct("s" if at < half - 1 else "end", 8, [("to", 2 * at + 2, 0)])
+        writer.ptr(2 * at + 3 if at < half - 1 else 1)
+    return writer.to_bytes()
+
+
+def structs_that_hold_each_other(count: int) -> bytes:
+    """As ``structs_of_one_name``, by value, each after what it holds."""
+    writer = Writer()
+    below = writer.int("int", 4)
+    for _ in range(count - 1):
+        below = writer.struct("s", 4, [("in", below, 0)])
+    return writer.to_bytes()
+
+
+ONE_NAME = (  # types that differ only far away from where they begin
+    different_ends,
+    different_ends_from_top,
+    typedefs_of_one_name,
+    typedefs_in_a_circle,
+    typedefs_of_a_declaration,
+    structs_of_one_name,
+    structs_in_a_circle,
+    structs_that_hold_each_other,
+)
+
 HOSTILE = (
     Hostile("identity walk, depth n", identity_walk, (12, 24, 48)),
     Hostile("identity walk, larger", identity_walk, (500, 1000, 2000)),
@@ -203,6 +271,8 @@ HOSTILE = (
     Hostile("n structs of one name", one_name, (2_500, 5_000, 10_000)),
     Hostile("chain of n typedefs", typedef_chain, (25_000, 50_000, 100_000)),
     Hostile("chain of n typedefs from the top", typedef_chain_from_top, (25_000, 50_000, 100_000)),
+    Hostile("n typedefs of one name", typedefs_of_one_name, (25_000, 50_000, 100_000)),
+    Hostile("n structs of one name in a circle", structs_in_a_circle, (25_000, 50_000, 100_000)),
     Hostile("chain of n pointers", pointer_chain, (25_000, 50_000, 100_000)),
     Hostile("forward declarations among definitions", forward_mix, (7_500, 15_000, 30_000)),
 )
