@@ -17,6 +17,9 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
+from .remote_lock import FOLDER as LOCK_FOLDER
+from .remote_lock import RemoteLock
+
 _URI = re.compile(r"[a-z][a-z0-9+.-]*://")
 _OBJECT_STORES = ("s3", "gcs", "abfs")  # a file appears there when it is complete
 _COPY_BYTES = 8 << 20
@@ -221,10 +224,9 @@ class RemoteFolder:
     def __reduce__(self) -> tuple[Callable[[str, Access], RemoteFolder], tuple[str, Access]]:
         return _reopened, (self._uri, export_access())
 
-    def lock(self) -> Callable[[], None]:
-        self.make_folder("")
-        self.write(".lock", b"")  # no lock, but who may not write here is told so at once
-        return lambda: None
+    def lock(self) -> RemoteLock:
+        self.make_folder(LOCK_FOLDER)
+        return RemoteLock(self)
 
     def write(self, path: str, data: bytes | memoryview) -> None:
         # None: else Arrow compresses what a name seems to ask for.
@@ -275,8 +277,12 @@ class RemoteFolder:
             return self._fs.open_input_file(self._at(path))
 
     def sizes(self, folder: str) -> dict[str, int]:
+        return {path: info.size for path, info in self.files(folder).items()}
+
+    def files(self, folder: str) -> dict[str, Any]:
+        """What pyarrow knows of the files below a folder, by their path relative to it."""
         with self._errors(folder):
-            return {path: info.size for path, info in _files_below(self._fs, self._at(folder))}
+            return dict(_files_below(self._fs, self._at(folder)))
 
     def folders(self, folder: str) -> list[str]:
         from pyarrow.fs import FileSelector, FileType

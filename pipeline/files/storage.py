@@ -20,7 +20,7 @@ import mmap
 import os
 import shutil
 import stat
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
@@ -29,6 +29,16 @@ from ..model.errors import OutputError
 from .remote import RemoteFolder, is_uri, open_remote
 
 NO_FILE = -1  # instead of a size
+
+
+class Lock(Protocol):
+    """What keeps other runs away."""
+
+    def check(self) -> None:
+        """Raise OSError if it does so no longer."""
+
+    def release(self) -> None:
+        """Let others write."""
 
 
 class Storage(Protocol):
@@ -40,12 +50,9 @@ class Storage(Protocol):
     def local(self) -> str | None:
         """Its path, if it is on this machine."""
 
-    def lock(self) -> Callable[[], None]:
+    def lock(self) -> Lock:
         """Make the folder, check that files can be written there, and keep other runs away until
-        the returned function is called. Raises BlockingIOError if another run is there.
-
-        An object store keeps nobody away.
-        """
+        the lock is released. Raises BlockingIOError if another run is there."""
 
     def write(self, path: str, data: bytes | memoryview) -> None:
         """Write a file that nobody reads until something else is published that lists it.
@@ -177,6 +184,20 @@ def publish_folder(path: str) -> Iterator[LocalFolder]:
         raise
 
 
+@dataclass(frozen=True, slots=True)
+class _LocalLock:
+    """A file that is locked for as long as its descriptor is open; the system closes it with the
+    process, however that ends."""
+
+    descriptor: int
+
+    def check(self) -> None:
+        pass
+
+    def release(self) -> None:
+        os.close(self.descriptor)
+
+
 class LocalFolder:
     """A folder of this machine, or one that is mounted here.
 
@@ -189,7 +210,7 @@ class LocalFolder:
         self.place = path
         self.local = os.path.abspath(path)
 
-    def lock(self) -> Callable[[], None]:
+    def lock(self) -> Lock:
         with self._within("", make=True) as folder, self._naming(".lock"):
             lock = os.open(
                 ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644, dir_fd=folder
@@ -199,7 +220,7 @@ class LocalFolder:
         except BaseException:
             os.close(lock)
             raise
-        return lambda: os.close(lock)
+        return _LocalLock(lock)
 
     def write(self, path: str, data: bytes | memoryview) -> None:
         with self._beside(path) as (folder, name):

@@ -84,11 +84,7 @@ def _read_table(storage: Storage, table: str, kernel: str | None) -> pa.Table:
 
 
 class OutputFolder:
-    """An output folder that this run alone writes to, until ``close``.
-
-    The lock is one of this machine's files: of runs that write to one object store at the same
-    time nothing is known here.
-    """
+    """An output folder that this run alone writes to, until ``close``."""
 
     def __init__(self, out: str | os.PathLike[str]) -> None:
         try:
@@ -101,12 +97,19 @@ class OutputFolder:
         self._place = self.storage.place
         with writing(self.storage):
             try:
-                self._unlock = self.storage.lock()
-            except BlockingIOError:
-                raise OutputError(f"another splitbtf run is writing to {self._place}") from None
-            if self.storage.local is not None:
-                self.storage.delete_folder(_SCRATCH)  # of a run that was killed
-            self.manifests = load_manifests(self.storage)
+                self._lock = self.storage.lock()
+            except BlockingIOError as error:
+                more = error.strerror if self.storage.local is None else ""
+                raise OutputError(
+                    f"another splitbtf run is writing to {self._place}{more}"
+                ) from None
+            try:
+                if self.storage.local is not None:
+                    self.storage.delete_folder(_SCRATCH)  # of a run that was killed
+                self.manifests = load_manifests(self.storage)
+            except BaseException:
+                self._lock.release()
+                raise
 
     @property
     def scratch(self) -> str:
@@ -133,7 +136,7 @@ class OutputFolder:
         if self.storage.local is not None:
             with contextlib.suppress(OSError):
                 os.rmdir(f"{self.storage.local}/{_STAGING}")
-        self._unlock()
+        self._lock.release()
 
     # -------------------------------------------------------------- a kernel in the making
 
@@ -217,6 +220,7 @@ class OutputFolder:
                 self._flushing.pop().result()
             for table in manifest.tables:
                 self.storage.sync(f"tables/{table}/kernel={manifest.kernel}")
+            self._lock.check()
             self.storage.make_folder(MANIFESTS)
             self.storage.publish(manifest.path, manifest.to_bytes())
             self.manifests[manifest.kernel] = manifest
@@ -235,6 +239,7 @@ class OutputFolder:
         tables = [table for m in self.manifests.values() for table in m.tables.values()]
         named = {part.path for parts in tables for part in parts}
         with writing(self.storage):
+            self._lock.check()
             for manifest in self.manifests.values():
                 self._link(manifest)  # a kill may have come between manifest and link
             for name in self.storage.sizes(MANIFESTS):

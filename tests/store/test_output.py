@@ -168,6 +168,20 @@ def test_one_writer_at_a_time(tmp_path: Path) -> None:
         OutputFolder(tmp_path)
     first.close()
     OutputFolder(tmp_path).close()
+    (tmp_path / "manifests").mkdir()
+    (tmp_path / "manifests" / "k.json").write_text("")
+    for _ in range(2):
+        with pytest.raises(OutputError, match="cannot read"):
+            OutputFolder(tmp_path)
+
+
+def test_a_run_that_was_killed_locks_nobody_out(tmp_path: Path) -> None:
+    child = os.fork()
+    if child == 0:
+        OutputFolder(tmp_path)
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+    OutputFolder(tmp_path).close()
 
 
 def test_messages(tmp_path: Path) -> None:

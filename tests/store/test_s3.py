@@ -6,7 +6,10 @@ The store is moto's S3 server, in this process.
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,15 +21,17 @@ from pipeline.analysis.explain import Explanations
 from pipeline.analysis.find import find
 from pipeline.analysis.layers import layer_kernels
 from pipeline.analysis.query import Tables
-from pipeline.files import remote
+from pipeline.files import remote, remote_lock
 from pipeline.model.errors import OutputError, SourceError
 from pipeline.model.options import RunOptions
 from pipeline.run import RunReport, run
-from pipeline.store.output import read_manifests, read_table
+from pipeline.store.check import check_output
+from pipeline.store.output import OutputFolder, read_manifests, read_table
 from support import debwriter
 from support.btfwriter import Writer
-from support.commands import splitbtf
+from support.commands import PATIENCE, splitbtf, wait_for
 from support.objectstore import ObjectStore, object_store, results_in
+from support.paths import ROOT
 from support.runs import small_kernel
 from support.trees import results_of, small_tree
 
@@ -295,3 +300,85 @@ def test_hiccups(store: ObjectStore, source: Path, expected: dict[str, bytes]) -
         local(kernels, out=out)
     assert first.hit and second.hit and third.hit and fourth.hit
     assert results_in(store, out) == expected
+
+
+# ------------------------------------------------------------------ several runs
+
+
+def flags(store: ObjectStore, out: str) -> list[str]:
+    return [path for path in store.files(out) if path.startswith(".lock/")]
+
+
+def test_the_second_run_is_refused(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote_lock, "_PAUSE_SECONDS", 0.1)
+    out = f"{store.bucket()}/out"
+    first = OutputFolder(out)
+    (flag,) = flags(store, out)
+    with pytest.raises(OutputError) as caught:
+        OutputFolder(out)
+    said = str(caught.value)
+    assert said.startswith(f"another splitbtf run is writing to {out}: process {os.getpid()} on ")
+    assert said.endswith(f"wait for 10 minutes after that time, or remove {out}/{flag}")
+    assert flags(store, out) == [flag]
+    first.close()
+    assert flags(store, out) == []
+    OutputFolder(out).close()
+
+
+def test_a_killed_run_locks_nobody_out_for_ever(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = f"{store.bucket()}/out"
+    first = OutputFolder(out)
+    monkeypatch.setattr(remote_lock, "_EXPIRES_SECONDS", -1.0)  # as if time had passed
+    second = OutputFolder(out)
+    assert len(flags(store, out)) == 1
+    with pytest.raises(OutputError, match="another run has taken this one for dead"):
+        first.collect_garbage({})
+    first.close()
+    assert len(flags(store, out)) == 1, "the second's"
+    second.close()
+
+
+def test_a_flag_is_kept_up(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote_lock, "_REFRESH_SECONDS", 0.01)
+    out = f"{store.bucket()}/out"
+    lock = OutputFolder(out)
+    (flag,) = flags(store, out)
+    store.requests.clear()
+    wait_for(lambda: sum(path.endswith(flag) for _, path in store.requests) > 5, "it put anew")
+    store.fs.delete_file(f"{out.removeprefix('s3://')}/{flag}")
+    store.requests.clear()
+    wait_for(lambda: sum(path.endswith(flag) for _, path in store.requests) > 5, "another look")
+    assert flags(store, out) == [], "what another run has taken away is not put there again"
+    lock.close()
+
+
+def test_a_run_that_cannot_begin_leaves_no_flag(store: ObjectStore) -> None:
+    out = f"{store.bucket()}/out"
+    store.write(f"{out.removeprefix('s3://')}/manifests/k.json", b"")
+    with pytest.raises(OutputError, match=r"cannot read .*k\.json"):
+        OutputFolder(out)
+    assert flags(store, out) == []
+
+
+def test_runs_at_once_lose_nothing(store: ObjectStore, tmp_path: Path) -> None:
+    """Whoever says that it is done has its kernel there, and others say why they are not."""
+    out, names = f"{store.bucket()}/out", [f"kernel-{number}" for number in range(4)]
+    command = [sys.executable, "-m", "jobs.cli", "run", "-o", out, "--engine", "local"]
+    runs = {
+        name: subprocess.Popen(
+            [*command, small_kernel(tmp_path / name)], cwd=ROOT, stderr=subprocess.PIPE, text=True
+        )
+        for name in names
+    }
+    ended = {name: (run.communicate(timeout=PATIENCE)[1], run.returncode)
+             for name, run in runs.items()}  # fmt: skip
+    done = {name for name, (_, code) in ended.items() if code == 0}
+    for name in set(names) - done:
+        assert ended[name][1] == 2 and "another splitbtf run is writing to" in ended[name][0]
+    assert {manifest.kernel for manifest in read_manifests(out)} == done
+    for name in names:
+        local(tmp_path / name, out=out)
+    assert {manifest.kernel for manifest in read_manifests(out)} == set(names)
+    assert check_output(out).faults == ()
