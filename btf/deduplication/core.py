@@ -15,14 +15,14 @@ import numpy as np
 from ..compiled.jit import PreparedCall, drop_flattened
 from ..compiled.target import CHECKED
 from ..compiled.workspaces import per_thread, release_workspaces
-from ..errors import BtfError, UnsupportedError
-from ..format.header import kind_words
+from ..errors import BtfError
+from ..format.header import check_total, kind_words
 from ..format.kinds import HEAD_WORDS
 from ..format.scan import UNSOUND, scan
 from . import passes
 from .classes import classify
 from .index import BaseIndex
-from .signature import EPOCH, UNMAPPED
+from .signature import EPOCH
 from .state import (
     BAD_MEMBER,
     CLASSIFIED,
@@ -37,6 +37,7 @@ from .tables import Scratch, blank_tables, cut_to_size, new_scratch
 
 # Frames of walks, for each type, that a module may need. Real ones need less than one.
 FRAMES_PER_TYPE = 4
+MAX_EPOCHS = 1 << 31  # walks since the epochs in ``records``, which are uint32, began at 0
 
 _NO_WORDS, _NO_BYTES = np.zeros(0, np.uint32), np.zeros(0, np.uint8)
 
@@ -81,7 +82,7 @@ class Workspace:
             self._resize(2 * types, 2 * words, 0, 2 * text)
         assert self._scratch is not None
         state = self._scratch.state
-        if state[CURRENT_EPOCH] > 0xF0000000:
+        if state[CURRENT_EPOCH] > MAX_EPOCHS:
             self._scratch.records[:, EPOCH] = 0
             state[CURRENT_EPOCH] = 0
         if CHECKED:
@@ -198,8 +199,9 @@ def dedup_arrays(
     else is raised, a MemoryError for one, the thread begins its next module with new memory.
     """
     count = len(offsets) - 1
-    if index.type_end + count > UNMAPPED - 2:
-        raise UnsupportedError("too many types", path, "types")
+    check_total(
+        index.type_end + count, len(index.words) + len(words), index.str_end + len(strings), path
+    )
     try:
         workspace = workspace_for(index)
         while True:

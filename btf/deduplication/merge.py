@@ -103,7 +103,7 @@ class _Sum:
         """Append the own types of ``source``. Raises UnsupportedError."""
         first = self._next_id
         self._byteorder = self._byteorder or source.byteorder
-        check_addable(source, self._base, self._byteorder, first)
+        check_addable(source, self._base, self._byteorder, first, len(self._words))
         offsets = source.offsets[1:] + np.uint32(len(self._words))
         self._words.frombytes(self._pool.add_types(source, first).view(np.uint8).data)
         self._offsets.frombytes(offsets.view(np.uint8).data)

@@ -14,7 +14,7 @@ import numpy as np
 from ..compiled.huge_pages import power_of_two
 from ..compiled.jit import compiled, drop_flattened
 from ..errors import UnsupportedError
-from ..format.header import MAX_TYPE_ID
+from ..format.header import check_total
 from ..format.strings import (
     MIXED,
     PIECE_BITS,
@@ -163,6 +163,7 @@ class StringPool:
 
     def _reserve(self, room: int, entries: int) -> None:
         """Have room for that many bytes and strings more."""
+        check_total(0, 0, self.end + room)
         if self.end + room > len(self._buffer):
             grown = np.zeros(2 * (self.end + room), np.uint8)
             grown[: self.end] = self._buffer[: self.end]
@@ -212,8 +213,10 @@ def _add_each(starts, source, done, buffer, end, slots, entries, found):  # type
     return len(starts), end, entries
 
 
-def check_addable(source: BTF, base: BTF | None, byteorder: str, first_id: int) -> None:
+def check_addable(source: BTF, base: BTF | None, byteorder: str, first_id: int, words: int) -> None:
     """Raise UnsupportedError for BTF that cannot be appended to a BTF on ``base``.
+
+    first_id, words   the id that its first type is to get, and the words of types before it
 
     That is split BTF on another base, another byte order, kinds that only a layout section
     describes, and more types than there are ids.
@@ -226,8 +229,7 @@ def check_addable(source: BTF, base: BTF | None, byteorder: str, first_id: int) 
         raise UnsupportedError(
             "split BTF can only be added where its own base is the base", source.path
         )
-    if first_id + source.type_count > MAX_TYPE_ID:
-        raise UnsupportedError("too many types", source.path, "types")
+    check_total(first_id + source.type_count, words + len(source.words), 0, source.path)
     require_known_kinds(source, "added to another")
 
 

@@ -126,7 +126,7 @@ class Builder:
                  that only a layout section describes.
         """
         first = self.next_id
-        check_addable(source, self.base, self.byteorder, first)
+        check_addable(source, self.base, self.byteorder, first, len(self._words))
         words = self._pool.add_types(source, first)
         starts = source.offsets[:-1] + np.uint32(len(self._words))
         self._words.frombytes(words.tobytes())

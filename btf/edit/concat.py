@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from ..format.header import check_total
 from ..types.btf import BTF, freeze
 from .fields import fields
 
@@ -19,6 +20,11 @@ def concat_split(parts: Sequence[BTF]) -> BTF:
     it have. Nothing is merged: what two parts have in common is there twice.
     """
     first = parts[0]
+    check_total(
+        first.start_id + sum(part.type_count for part in parts),
+        sum(len(part.words) for part in parts),
+        first.start_str_off + sum(len(part.strings) for part in parts),
+    )
     words = np.concatenate([part.words for part in parts])
     words_before = _before(len(part.words) for part in parts)
     starts = [part.offsets[:-1] + at for part, at in zip(parts, words_before, strict=False)]

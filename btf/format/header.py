@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..errors import BtfError
+from ..errors import BtfError, UnsupportedError
 from . import kinds
 
 MAGIC = 0xEB9F
@@ -29,6 +29,7 @@ SHORT_HEADER = 24
 LONG_HEADER = 32
 MAX_STRING_OFFSET = 0x7FFFFFFF
 MAX_TYPE_ID = 0x7FFFFFFF
+MAX_WORDS = 0xFFFFFFFF  # of types of all levels together: where they begin are uint32
 
 
 class Header(NamedTuple):
@@ -130,6 +131,21 @@ def parse_header(data: memoryview, path: str | None = None) -> Header:
         layout_bytes=layout_len,
         has_layout_fields=has_layout_fields,
     )
+
+
+def check_total(type_end: int, words: int, str_end: int, path: str | None = None) -> None:
+    """Raise UnsupportedError for BTF that is, with all that it continues, larger than type ids,
+    string offsets and positions of 32 bits can count. All sums of sizes of levels rely on it.
+
+    type_end, words, str_end   types (void included), words of types and bytes of strings, in all
+    """
+    for size, limit, what in (
+        (type_end - 1, MAX_TYPE_ID, "types"),
+        (words, MAX_WORDS, "words of types"),
+        (str_end - 1, MAX_STRING_OFFSET, "bytes of strings"),
+    ):
+        if size > limit:
+            raise UnsupportedError(f"too many {what}: {size}, at most {limit} can be counted", path)
 
 
 @functools.lru_cache(maxsize=16)

@@ -7,6 +7,7 @@ import numpy as np
 from ..compiled.jit import compiled
 from ..edit.append import StringPool
 from ..edit.fields import fields, gather
+from ..format.header import check_total
 from ..format.strings import find_string, hash_string, seed_of
 from ..types.btf import BTF, freeze
 
@@ -42,6 +43,8 @@ class LayerMaker:
         self._words.append(words)
         self._ends.append(offsets[1:] + np.uint32(self._length))
         self._length += len(words)
+        str_end = self._base.str_end + self._pool.end - 1
+        check_total(0, self._base.words_end + self._length, str_end, source.path)
 
     def _strings(self, source: BTF, offsets: np.ndarray) -> np.ndarray:
         """Global offsets here for global offsets of own strings of ``source``."""

@@ -89,6 +89,11 @@ class BTF:
         return self.strings.tobytes()
 
     @cached_property
+    def words_end(self) -> int:
+        """Words of types of all levels."""
+        return sum(len(level.words) for level in self.levels)
+
+    @cached_property
     def chain_strings(self) -> np.ndarray:
         """Strings of all levels, so that a global offset is an index: uint8."""
         if self.base is None:
@@ -346,6 +351,8 @@ def parse(
     offsets = scan_types(words, kind_words, start_id, str_end)
     if offsets is None:
         raise locate_fault(words, kind_words, start_id, str_end, path)
+    words_below = base.words_end if base is not None else 0
+    hdr.check_total(start_id + len(offsets) - 1, words_below + len(words), str_end, path)
     result = BTF(
         words=words,
         offsets=freeze(offsets),

@@ -15,6 +15,7 @@ from ..compare.shallow import only_declared
 from ..compiled.jit import drop_flattened
 from ..deduplication.deduplicate import DedupResult
 from ..deduplication.index import BaseIndex
+from ..errors import UnsupportedError
 from ..format.kinds import COMPOSITES, NEVER_MERGED
 from ..types.btf import BTF
 from ..types.objects import Composite, Func, Fwd, Struct, Union
@@ -31,6 +32,11 @@ LABELS = ("vmlinux", "the module")
 # Root causes of a module whose replacement is simulated, where the base only declares what the
 # module defines: then dedup walks through most of the module each time.
 MAX_SIMULATIONS = 64
+
+# Pairs of an own type and one of the base that are looked into. Of two circles of p and q types
+# there are p * q; modules of kernels have one for a hundred types.
+MAX_PAIRS_PER_TYPE = 8
+MANY_PAIRS = 1 << 16
 
 MAX_HOPS = 256  # references that a path is followed; what is beyond is left out
 
@@ -83,6 +89,8 @@ def unmerged_types(
     source  the module as it was: standalone or split, as it was given to dedup
     result  what dedup made of it
     names   ``BaseNames.build(index)``; made here, and thrown away, when None
+
+    Raises UnsupportedError for a module that was made to have no end of it.
     """
     if not result.btf.type_count:
         return []
@@ -166,12 +174,21 @@ class _Finder:
         ]
 
     def _pairs(self) -> Pairs:
-        room = 4 * self.namesakes_found + 256
+        """Raises UnsupportedError for a module with more pairs than any compiler's has."""
+        most = MAX_PAIRS_PER_TYPE * (self.source.type_count + self.btf.type_count) + MANY_PAIRS
+        room = min(4 * self.namesakes_found + 256, most)
         while True:
             pairs = Pairs.of(room, 4 * room)
             if make_pairs(self.records, pairs, self.names.ids, self.first, self.count):
                 return pairs
-            room *= 4
+            if room == most:
+                raise UnsupportedError(
+                    f"its types and the base's can be held against each other in more than {most} "
+                    "ways: no compiler writes that",
+                    self.source.path,
+                    "types",
+                )
+            room = min(4 * room, most)
 
     def _pairs_in_state(self, state: int) -> tuple[np.ndarray, np.ndarray]:
         """(own type's id, base's id) of the pairs of namesakes that are in a state."""
