@@ -129,3 +129,25 @@ def test_many_definitions_that_the_base_only_declares() -> None:
     rows = btf.unmerged_types(opened.btf, btf.dedup_module(opened, index), index)
     known = [row.root.kept_types for row in rows]
     assert known.count(None) == 10 and set(known) == {None, 2}
+
+
+def ring(length: int) -> bytes:
+    """Structs of one name in a circle, of which one tells where a walk is."""
+    writer = Writer()
+    for number in range(1, length + 1):
+        size = 8 if number < length else 16
+        writer.struct("S", size, [("next", number % length + 1, 0)])
+    return writer.to_bytes()
+
+
+def test_pairs_of_types_are_not_without_end() -> None:
+    """Two circles can be held against each other in the product of their lengths of ways."""
+    for base, length in ((101, 103), (601, 607)):
+        index = btf.BaseIndex.build(btf.parse(ring(base)))
+        module = btf.parse(ring(length))
+        result = btf.dedup_split(module, index)
+        if length == 103:
+            assert len(btf.unmerged_types(module, result, index)) == length
+        else:
+            with pytest.raises(btf.UnsupportedError, match="in more than 75248 ways"):
+                btf.unmerged_types(module, result, index)
