@@ -15,7 +15,7 @@ import numpy as np
 from ..compiled.jit import PreparedCall, drop_flattened
 from ..compiled.target import CHECKED
 from ..compiled.workspaces import per_thread, release_workspaces
-from ..errors import BtfError
+from ..errors import BtfError, UnsupportedError
 from ..format.header import check_total, kind_words
 from ..format.kinds import HEAD_WORDS
 from ..format.scan import UNSOUND, scan
@@ -58,7 +58,7 @@ class Workspace:
         self._scratch: Scratch | None = None
         self._cut: Scratch | None = None  # where indices are checked: as large as a module needs
         self._offsets = np.empty(0, np.uint32)
-        self._types = self._words = self._frames = self._text = 0
+        self._types = self._words = self._frames = self._text = self._widened = 0
         # Room for all modules but the largest.
         self._resize(1 << 14, 1 << 18, 1 << 12, 1 << 19)
 
@@ -87,7 +87,7 @@ class Workspace:
             state[CURRENT_EPOCH] = 0
         if CHECKED:
             self._calls.clear()
-            self._cut = cut_to_size(self._scratch, types, words, text)
+            self._cut = cut_to_size(self._scratch, types, words, max(text, self._widened))
             return self._cut
         return self._scratch
 
@@ -100,7 +100,8 @@ class Workspace:
 
     def widen(self) -> None:
         """Make room for more new strings: names may begin inside of each other."""
-        self._resize(text=4 * self._text)
+        self._widened = 4 * self._text
+        self._resize(text=self._widened)
 
     def scan(self, words: np.ndarray, string_bytes: int) -> np.ndarray | None:
         """Check the types of a standalone module, as ``scan_types``. The offsets are valid until
