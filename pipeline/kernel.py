@@ -19,7 +19,7 @@ from .model.base import IndexedBase, SharedBase
 from .model.engine import Batch, Executor, InlineWorkforce, Workforce
 from .model.errors import BaseError, OutputError
 from .model.options import ENCODE_ALL
-from .model.records import NO_BASE, Failure, KernelInput, ModuleInput
+from .model.records import NO_BASE, UNREADABLE, Failure, KernelInput, ModuleInput
 from .plan import Plan, base_memory, kernel_context
 from .store.assemble import KernelTables
 from .store.cached_results import CachedResult
@@ -206,7 +206,11 @@ class KernelJob(_Job):
         """Without a base nothing can be done of any module."""
         message = f"{self._kernel.name} has no base that can be used: {self._no_base}"
         modules = self._kernel.modules
-        self._keep(modules, [failed(module, Failure(NO_BASE, message)) for module in modules])
+        failures = [
+            Failure(NO_BASE, message) if m.problem is None else Failure(UNREADABLE, m.problem)
+            for m in modules
+        ]
+        self._keep(modules, list(map(failed, modules, failures)))
 
     def _keep(self, modules: Sequence[ModuleInput], done: Sequence[ModuleResult]) -> None:
         """Keep results that no worker could write."""

@@ -222,8 +222,11 @@ class _Run:
 
     def _prepare_next(self) -> None:
         if not self._queue and self._unusable:
+            if len(self._unusable) == len(self._plans):
+                raise self._none_usable()
             for plan, error in self._unusable:
-                self._queue.append((plan, partial(self._without_base, plan, error)))
+                make = partial(KernelJob, self._context, plan, plan.kernel, None, {}, error)
+                self._queue.append((plan, make))
             self._unusable = []
         self._coming = None
         if self._queue:
@@ -275,10 +278,12 @@ class _Run:
         cached = find_cached(self._out, context)
         return KernelJob(self._context, plan, self._staging.modules(plan.kernel), base, cached)
 
-    def _without_base(self, plan: Plan, error: BaseError) -> Job:
-        if not self._reports and not self._in_work:
-            raise error  # of no kernel can anything be done
-        return KernelJob(self._context, plan, plan.kernel, None, {}, error)
+    def _none_usable(self) -> BaseError:
+        """What to say where of no kernel anything can be done."""
+        if len(self._unusable) == 1:
+            return self._unusable[0][1]
+        told = "; ".join(f"{plan.kernel.name}: {error}" for plan, error in self._unusable)
+        return BaseError(f"no kernel has a base that can be used: {told}")
 
     # -------------------------------------------------------------- in the writer's thread
 

@@ -36,6 +36,9 @@ from .listing import (
     is_manifest,
     read_manifest,
 )
+from .manifests import SUFFIX as MANIFEST_SUFFIX
+
+_MOST_TOLD = 5  # files that a message names
 
 
 def find_modules(
@@ -63,7 +66,12 @@ def find_kernels(
     others = [source for source in sources if not is_manifest(source)]
     groups = _groups(others, base, skip_folder) if others else []
     for path in filter(is_manifest, sources):
-        groups += _of_manifest(path, base, skip_folder)
+        try:
+            groups += _of_manifest(path, base, skip_folder)
+        except SourceError as error:
+            if len(sources) == 1:
+                raise
+            groups.append(_broken(path, error))
     groups = [group for group in groups if group.modules]
     if not groups:
         where = ", ".join(map(names.printable, sources))
@@ -72,10 +80,13 @@ def find_kernels(
             f" and packages ({', '.join(f'*{known.suffixes[0]}' for known in FORMATS)})"
         )
     if not any(group.bases for group in groups):
+        problems = [file for group in groups for file in group.modules if file.problem is not None]
+        told = [f"{names.printable(file.path)}: {file.problem}" for file in problems[:_MOST_TOLD]]
+        unread = f"; cannot be read: {'; '.join(told)}" if told else ""
         raise SourceError(
             "no vmlinux of these modules among the sources (looked for vmlinux, vmlinux-RELEASE, "
             "vmlinuz-RELEASE, vmlinux.btf, RELEASE.btf, also compressed, and in packages): name "
-            "the kernel's vmlinux or its BTF with --base"
+            f"the kernel's vmlinux or its BTF with --base{unread}"
         )
     if kernel is not None:
         if len(groups) > 1:
@@ -122,6 +133,16 @@ def _of_manifest(path: str, base: str | None, skip_folder: str | None) -> list[_
         for group in groups:
             group.name = manifest.kernel
     return groups
+
+
+def _broken(path: str, error: SourceError) -> _Group:
+    """A kernel that nothing can be done of, because of its manifest."""
+    source = os.path.basename(path)
+    where = os.path.abspath(path)
+    return _Group(
+        modules=[FoundFile(where, source, os.path.dirname(where), problem=str(error))],
+        name=source.removesuffix(MANIFEST_SUFFIX),
+    )
 
 
 def best_bases(found: FoundFiles) -> list[FoundFile]:

@@ -249,7 +249,7 @@ def _walk(root: str, skip: str | None) -> Iterator[FoundFile]:
         except OSError as error:
             problems.append(error)
             continue
-        inner = {entry.name: entry.is_symlink() for entry in entries if entry.is_dir()}
+        inner = {entry.name: entry.is_symlink() for entry in entries if _is_folder(entry)}
         if folder != root and {"manifests", "tables", "versions"} <= inner.keys():
             continue  # what an earlier run has written is not what it was made of
         below = [os.path.join(folder, name) for name, is_link in inner.items() if not is_link]
@@ -271,6 +271,14 @@ def _walk(root: str, skip: str | None) -> Iterator[FoundFile]:
     for problem in problems:
         path = os.fsdecode(problem.filename)
         yield FoundFile(path, os.path.relpath(path, root), root, problem=unreadable(path, problem))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a folder, or a link to one; links in a circle lead to none."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def _find_remote(uri: str, skip: str | None) -> Iterator[FoundFile]:
