@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -208,3 +209,49 @@ def test_what_an_earlier_run_has_written_is_no_source(tmp_path: Path) -> None:
     assert [kernel.name for kernel in kernels(root)] == ["1.0"]
     assert len(kernels(root)[0].modules) == 1
     assert [len(kernel.modules) for kernel in kernels(root / "out")] == [1]
+
+
+@pytest.mark.slow
+def test_folders_a_thousand_deep_and_links_in_circles(tmp_path: Path) -> None:
+    """Deeper than Python calls functions in each other; what is too deep for the system is said."""
+    folder = tmp_path / "k"
+    tree(folder, "vmlinux-1.0", "a.ko")
+    (folder / "again").symlink_to("..")
+    (folder / "self").symlink_to("self")
+    (folder / "b.ko").symlink_to("b.ko")
+    here = os.getcwd()
+    os.chdir(folder)
+    try:
+        for depth in range(2200):
+            os.mkdir("d")
+            os.chdir("d")
+            if depth == 1200:
+                Path("deep.ko").write_bytes(b"x")
+    finally:
+        os.chdir(here)
+    found = {file.file_name: file for file in find_files([str(folder)]).modules}
+    assert found["deep.ko"].problem is None is found["a.ko"].problem
+    assert "symbolic link" in str(found["b.ko"].problem)
+    assert "File name too long" in str(found["d"].problem) and len(found) == 4
+    subprocess.run(["rm", "-rf", folder / "d"], check=True)  # Python's rmtree calls itself too
+
+
+def test_a_file_without_suffix_that_cannot_be_read(
+    tmp_path: Path,
+) -> None:
+    """Among files as in sysfs it may be a module's, so it is one that cannot be read."""
+    (tmp_path / "btf").mkdir()
+    (tmp_path / "btf/vmlinux").write_bytes(BTF)
+    (tmp_path / "btf/xfs").symlink_to("/proc/self/mem")
+    (tmp_path / "btf/text").write_bytes(b"text")
+    (kernel,) = kernels(tmp_path / "btf")
+    assert [module.name for module in kernel.modules] == ["xfs"]
+
+
+def test_a_base_is_missed_with_what_could_not_be_read(tmp_path: Path) -> None:
+    tree(tmp_path, "k/a.ko")
+    (tmp_path / "k/x.deb").write_bytes(b"!<arch>\n")
+    (tmp_path / "k/b.ko").symlink_to("nowhere")
+    told = refused(tmp_path / "k")
+    assert "no vmlinux of these modules" in told
+    assert "x.deb: package: no Debian package, or truncated" in told and "b.ko: cannot" in told
