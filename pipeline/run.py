@@ -225,8 +225,8 @@ class _Run:
             if len(self._unusable) == len(self._plans):
                 raise self._none_usable()
             for plan, error in self._unusable:
-                make = partial(KernelJob, self._context, plan, plan.kernel, None, {}, error)
-                self._queue.append((plan, make))
+                job = partial(KernelJob, self._context, plan, plan.kernel, None, {}, error)
+                self._queue.append((plan, job))
             self._unusable = []
         self._coming = None
         if self._queue:
