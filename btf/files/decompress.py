@@ -335,7 +335,8 @@ def _lz4(view: memoryview, limit: int) -> bytes:
 
 def _check_limit(total: int, limit: int) -> None:
     if total > limit:
-        raise DecompressError(f"unfolds to more than {limit >> 20} MiB", True, total)
+        most = f"{limit >> 20} MiB" if limit >> 20 else f"{limit} bytes"
+        raise DecompressError(f"unfolds to more than {most}", True, total)
 
 
 def find(

@@ -6,11 +6,13 @@ Nothing here knows BTF or ELF.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 import threading
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
+from typing import Any
 
 from btf.compiled.huge_pages import alloc_huge
 from btf.files import decompress as compressions
@@ -18,7 +20,7 @@ from btf.files.decompress import FOR_FILES, DecompressError, find
 
 from ..model.errors import InputError, SourceError
 from ..model.records import COMPRESSION, UNREADABLE
-from .remote import is_uri, read_remote
+from .remote import is_uri, open_remote, read_remote
 
 _CHUNK_BYTES = 64 << 10
 _LARGE_BYTES = 64 << 20  # from here on a file is read in parts where that will do
@@ -44,7 +46,7 @@ def read_stored(path: str) -> memoryview:
         return memoryview(preloaded)
     if "://" in path and is_uri(path):
         try:
-            return memoryview(read_remote(path))
+            return memoryview(read_remote(path, compressions.MAX_DECOMPRESSED_BYTES))
         except ConnectionError as error:  # says nothing of this file: the others fare no better
             raise out_of_reach(path, error) from error
         except OSError as error:
@@ -102,8 +104,8 @@ class LargeFile:
     def __init__(self, path: str) -> None:
         """Raises OSError."""
         self._path = path
-        self._file = open(path, "rb", buffering=0)  # noqa: PTH123, SIM115
-        self._size = os.fstat(self._file.fileno()).st_size
+        descriptor, self._size = _open(path)
+        self._file = open(descriptor, "rb", buffering=0)  # noqa: PTH123, SIM115
 
     def __len__(self) -> int:
         return self._size
@@ -140,17 +142,29 @@ class _Thread(threading.local):
 _thread = _Thread()
 
 
-def _read_file(path: str) -> memoryview:
+def _open(path: str) -> tuple[int, int]:
+    """Open a regular file for reading: (descriptor, size). Raises OSError for any other."""
     # O_NONBLOCK: opening a pipe or a device for reading must not wait for a writer.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    status = os.fstat(descriptor)
+    if stat.S_ISREG(status.st_mode):
+        return descriptor, status.st_size
+    os.close(descriptor)
+    what = "a folder" if stat.S_ISDIR(status.st_mode) else "no regular file"
+    raise OSError(errno.EINVAL, f"this is {what}; only files can be read", path)
+
+
+def open_stored(path: str) -> Any:
+    """A file to be read from any place in it, by its path or URI. Raises OSError."""
+    return open_remote(path) if is_uri(path) else open(_open(path)[0], "rb")  # noqa: PTH123
+
+
+def _read_file(path: str) -> memoryview:
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor, expected = _open(path)
         try:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                what = "a folder" if stat.S_ISDIR(status.st_mode) else "no regular file"
-                raise ReadError(UNREADABLE, f"this is {what}; only files can be read")
             # sysfs says 4096 for attributes that are longer: read to the end, whatever the size.
-            size, room = 0, status.st_size + _CHUNK_BYTES
+            size, room = 0, expected + _CHUNK_BYTES
             if room - _CHUNK_BYTES > compressions.MAX_DECOMPRESSED_BYTES:
                 raise too_large()
             if len(_thread.buffer) < room:
@@ -185,7 +199,7 @@ def begins_like_btf(path: str, unreadable: bool = False) -> bool:
     try:
         if not os.path.isfile(path):
             return False
-        with open(path, "rb", buffering=0) as file:  # noqa: PTH123
+        with open_stored(path) as file:
             return file.read(3) in (b"\x9f\xeb\x01", b"\xeb\x9f\x01")
     except OSError:
         return unreadable

@@ -139,16 +139,19 @@ def uri_below(uri: str, relative: str) -> str:
 # ------------------------------------------------------------------ reading
 
 
-def read_remote(uri: str) -> bytes:
-    """A whole file. Raises OSError."""
+def read_remote(uri: str, most: int) -> bytes:
+    """A whole file of ``most`` bytes or fewer. Raises OSError."""
     fs, path = remote(uri)
     with readable_errors(uri):
-        return _content(fs, path)
+        return _content(fs, path, most)
 
 
-def _content(fs: Any, path: str) -> bytes:
+def _content(fs: Any, path: str, most: int | None = None) -> bytes:
     with fs.open_input_file(path) as file:
-        data: bytes = file.read(file.size())  # in one request: without a size it would be many
+        size = file.size()
+        if most is not None and size > most:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), path)
+        data: bytes = file.read(size)  # in one request: without a size it would be many
         return data
 
 

@@ -26,7 +26,7 @@ from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
 
 from ..model.errors import OutputError
-from .remote import RemoteFolder, is_uri, open_remote
+from .remote import RemoteFolder, is_uri
 
 NO_FILE = -1  # instead of a size
 
@@ -134,11 +134,6 @@ def open_storage(place: str | os.PathLike[str]) -> Storage:
     if text.startswith("file://"):
         return LocalFolder(unquote(urlsplit(text).path))
     return RemoteFolder(text)
-
-
-def open_stored(path: str) -> Any:
-    """A file to be read from any place in it, by its path or URI. Raises OSError."""
-    return open_remote(path) if is_uri(path) else open(path, "rb")  # noqa: PTH123
 
 
 def cannot_read(where: object, error: OSError) -> OutputError:

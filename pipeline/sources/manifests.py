@@ -32,6 +32,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..files.read import open_stored
 from ..model.errors import CommandError
 
 FORMAT = 1
@@ -94,7 +95,7 @@ class KernelManifest:
 def load(path: str) -> KernelManifest:
     """Read a manifest. Raises ManifestError, which says what is wrong in it."""
     try:
-        with open(path, "rb") as file:  # noqa: PTH123
+        with open_stored(path) as file:
             return _checked(path, tomllib.load(file))
     except OSError as error:
         raise ManifestError(f"{path}: cannot read the manifest: {error.strerror}") from error
@@ -125,7 +126,7 @@ def find(name: str) -> KernelManifest:
 
 def sha256_of(path: str) -> str:
     """Of a file's content. Raises OSError."""
-    with open(path, "rb") as file:  # noqa: PTH123
+    with open_stored(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

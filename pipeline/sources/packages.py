@@ -13,8 +13,8 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from typing import BinaryIO
 
-from ..files.read import out_of_reach, unreadable
-from ..files.storage import open_stored, write_all
+from ..files.read import open_stored, out_of_reach, unreadable
+from ..files.storage import write_all
 from ..model.errors import NoRoomError
 from .archive import COPY_BYTES, Package, PackagedFile, PackageError, PackageFormat
 from .formats import MAGIC_BYTES, format_of

@@ -19,9 +19,10 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 
 from ..engine.isolation import die_with, no_time_limit
+from ..files.read import open_stored, unreadable
 from ..files.storage import write_all
 from ..model.errors import InputError
-from ..model.records import ENCODE_FAILED, ENCODE_TIMEOUT, NO_ENCODER
+from ..model.records import ENCODE_FAILED, ENCODE_TIMEOUT, NO_ENCODER, UNREADABLE
 
 COMMAND = "pahole"
 _INSTALL = "install pahole 1.16 or newer (Debian: apt-get install dwarves) and run again"
@@ -185,11 +186,12 @@ def _memory(name: str) -> Iterator[int]:
 
 @contextlib.contextmanager
 def _opened(path: str) -> Iterator[int]:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
+        file = open_stored(path)
+    except OSError as error:
+        raise EncodeError(UNREADABLE, unreadable(path, error)) from error
+    with file:
+        yield file.fileno()
 
 
 def _read(descriptor: int, size: int) -> bytes:

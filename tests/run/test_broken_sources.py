@@ -76,6 +76,8 @@ def test_what_lies_in_a_folder(tmp_path: Path) -> None:
     """Links into nothing and in circles, pipes, sockets, devices, files that cannot be read."""
     root = small_tree(tmp_path / "in" / "k", ("8255",))
     os.mkfifo(root / "pipe.ko")
+    os.mkfifo(root / "pipe.deb")
+    (root / "device.btf.tar").symlink_to("/dev/zero")
     (root / "dangling.ko").symlink_to("nowhere.ko")
     (root / "circle.ko").symlink_to("circle.ko")
     (root / "device.ko").symlink_to("/dev/zero")
@@ -95,6 +97,8 @@ def test_what_lies_in_a_folder(tmp_path: Path) -> None:
     found = {name: error for (_, name), error in rows(tmp_path / "out").items()}
     assert found.pop("8255") is None is found.pop("link")
     expected = {
+        "pipe.deb": "package: cannot read the file: this is no regular file",
+        "device.btf.tar": "package: cannot read the file: this is no regular file",
         "pipe": "no regular file", "socket": "no regular file", "device": "no regular file",
         "dangling": "a symbolic link to 'nowhere.ko'", "circle": "levels of symbolic links",
         "fault": "cannot read the file: Input/output error",
