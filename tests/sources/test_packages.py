@@ -140,7 +140,7 @@ def test_damaged(content: bytes, message: str, tmp_path: Path) -> None:
 def test_unreadable(tmp_path: Path) -> None:
     with pytest.raises(PackageError, match="No such file"):
         read_package(str(tmp_path / "none.deb"))
-    with pytest.raises(PackageError, match="directory"):
+    with pytest.raises(PackageError, match="this is a folder"):
         read_package(str(tmp_path))
 
 
