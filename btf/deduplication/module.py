@@ -16,7 +16,7 @@ import numpy as np
 from ..errors import BtfError, WrongBaseError
 from ..files.open import DISTILLED, SPLIT, Module, open_module
 from ..format.header import SHORT_HEADER, pack, parse_header
-from ..types.btf import BTF, NATIVE, freeze, read_sections
+from ..types.btf import BTF, NATIVE, freeze, read_sections, unchanging
 from .core import dedup_arrays, workspace_for
 from .deduplicate import DedupResult, dedup, deduplicated
 from .index import BaseIndex
@@ -124,13 +124,13 @@ class SplitBytes:
 def dedup_bytes(data: bytes | memoryview, index: BaseIndex) -> SplitBytes | None:
     """Put raw standalone BTF on the indexed base; None if this is not the simple case.
 
-    data   a raw BTF file, or the ``.BTF`` section of an ELF file
+    data   a raw BTF file, or the ``.BTF`` section of an ELF file; copied if it can be written to
 
     The content is that of ``dedup_module(open_module(data, index), index).btf.to_bytes()`` where
     there is one. None for all else: BTF that is split, distilled, in another byte order than the
     base, with flags or a longer header, damaged, or of another kernel.
     """
-    view = memoryview(data).cast("B")
+    view = unchanging(data)
     try:
         head = parse_header(view)
         if head.flags or head.header_bytes != SHORT_HEADER or head.byteorder != index.byteorder:

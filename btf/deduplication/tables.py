@@ -188,8 +188,12 @@ def cut_to_size(scratch: Scratch, types: int, words: int, text: int) -> Scratch:
     """Views of ``scratch`` that have just the room that a module needs, so that checks of indices
     see what leaves it. See ``new_scratch`` for the arguments."""
     base_types, frames = len(scratch.base_map_undo), len(scratch.frames)
-    layout = _layout(base_types, types, words, frames, text)
-    rows = {
-        name: shape if isinstance(shape, int) else shape[0] for name, (shape, _) in layout.items()
-    }
-    return Scratch(**{name: getattr(scratch, name)[:count] for name, count in rows.items()})
+    cut: dict[str, np.ndarray] = {}
+    for name, (shape, _) in _layout(base_types, types, words, frames, text).items():
+        if name not in _CLEARED_BY_THE_NEXT:
+            rows = shape if isinstance(shape, int) else shape[0]
+            cut[name] = getattr(scratch, name)[:rows]
+    return scratch._replace(**cut)
+
+
+_CLEARED_BY_THE_NEXT = {"list_slots", "enum_slots", "slots_used"}  # module, see ``empty_lists``

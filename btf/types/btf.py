@@ -326,11 +326,12 @@ def parse(
 ) -> BTF:
     """Read a raw BTF file; with ``base``, read it as split BTF on that base.
 
-    Both byte orders, 24- and 32-byte headers, layout section kept. Every reference, string offset
-    and length is checked. Raises BtfError naming section, offset and type id; WrongBaseError is
-    not raised here (see ``files.open``). ``head`` is the header, where it was read already.
+    Both byte orders, 24- and 32-byte headers, layout section kept. What can be written to is copied
+    first; every reference, string offset and length is checked. Raises BtfError naming section,
+    offset and type id; WrongBaseError is not raised here (see ``files.open``). ``head`` is the
+    header, where it was read already.
     """
-    view = (data.data if isinstance(data, np.ndarray) else memoryview(data)).cast("B")
+    view = unchanging(data.data if isinstance(data, np.ndarray) else data)
     head = head or hdr.parse_header(view, path)
     if base is not None and base.byteorder != head.byteorder:
         raise BtfError(
@@ -366,6 +367,12 @@ def parse(
     if base is not None:
         _check_funcs_on_base(result)
     return result
+
+
+def unchanging(data: bytes | bytearray | memoryview) -> memoryview:
+    """Bytes that stay as they are when they have been checked: a copy of what can be written to."""
+    view = memoryview(data).cast("B")
+    return view if view.readonly else memoryview(bytes(view))
 
 
 def read_sections(

@@ -15,8 +15,8 @@ from ..compare.shallow import only_declared
 from ..compiled.jit import drop_flattened
 from ..deduplication.deduplicate import DedupResult
 from ..deduplication.index import BaseIndex
-from ..errors import UnsupportedError
-from ..format.kinds import COMPOSITES, NEVER_MERGED
+from ..errors import BtfError, UnsupportedError, WrongBaseError
+from ..format.kinds import COMPOSITES, ENUMS, FWD, NEVER_MERGED
 from ..types.btf import BTF
 from ..types.objects import Composite, Func, Fwd, Struct, Union
 from ..types.typebase import spell
@@ -90,8 +90,12 @@ def unmerged_types(
     result  what dedup made of it
     names   ``BaseNames.build(index)``; made here, and thrown away, when None
 
-    Raises UnsupportedError for a module that was made to have no end of it.
+    Raises UnsupportedError for a module that was made to have no end of it, WrongBaseError or
+    BtfError where the three do not belong together.
     """
+    _check_related(source, result, index)
+    if names is not None and names.type_end > index.type_end:
+        raise WrongBaseError("the names are not those of the module's base", source.path)
     if not result.btf.type_count:
         return []
     finder = _Finder(source, result, index, names or BaseNames.build(index))
@@ -101,6 +105,30 @@ def unmerged_types(
         return finder.rows()
     finally:
         finder.close()
+
+
+def _check_related(source: BTF, result: DedupResult, index: BaseIndex) -> None:
+    """Raise an error unless ``result`` can be what dedup made of ``source`` on the indexed base."""
+    split, id_map = result.btf, result.id_map
+    base = index.type_end, index.str_end
+    if (split.start_id, split.start_str_off) != base or (
+        source.base is not None and (source.start_id, source.start_str_off) != base
+    ):
+        raise WrongBaseError("the index is not that of the module's base", source.path)
+    after = id_map[source.start_id :]
+    related = id_map.dtype == np.uint32 and len(id_map) == source.type_end
+    if related and len(after):
+        related = int(after.min()) > 0 and int(after.max()) < split.type_end
+    if related:
+        own = after >= split.start_id
+        related = len(np.unique(after[own])) == split.type_count
+        found = np.empty(len(after), np.uint32)
+        found[own] = split.words[split.offsets[after[own] - np.uint32(split.start_id)] + 1]
+        found[~own] = index.words[index.starts[after[~own]] + 1]
+        ours = source.words[source.offsets[:-1] + 1]
+        related &= bool(np.all((found == ours) | np.isin(source.own_kinds, [FWD, *ENUMS])))
+    if not related:
+        raise BtfError("the result is not that of this module", source.path)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ words    uint32: type records, those of the base or of the module after dedup
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -35,6 +36,11 @@ class BaseNames:
 
     keys: np.ndarray
     ids: np.ndarray
+
+    @cached_property
+    def type_end(self) -> int:
+        """More than any of the ids."""
+        return int(self.ids.max(initial=0)) + 1
 
     @classmethod
     def build(cls, index: BaseIndex) -> BaseNames:

@@ -93,6 +93,7 @@ def test_parts_of_arrays(start: int, stop: int) -> None:
     assert values.tolist() == wanted.tolist() and rows.tolist() == wanted_rows.tolist()
 
 
+@pytest.mark.skipif(bool(target.CHECKED), reason="a slice beyond the end is refused then")
 def test_a_call_made_again_takes_what_was_put() -> None:
     values, rows = np.arange(1, 7, dtype=np.uint32), np.zeros((6, 3), np.uint32)
     call = jit.PreparedCall(total_of_part, values, rows, 0, 100)
