@@ -246,16 +246,20 @@ def _put(value: Any) -> str:
     buffers: list[pickle.PickleBuffer] = []
     head = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
     views = [memoryview(head), *(buffer.raw() for buffer in buffers)]
-    descriptor = os.memfd_create("splitbtf-shared")
     sizes = [len(views), *(view.nbytes for view in views)]
-    os.write(descriptor, b"".join(map(_WORD.pack, sizes)))
-    at = _aligned(len(sizes) * _WORD.size)
-    for view in views:
-        written = 0
-        while written < view.nbytes:
-            written += os.pwrite(descriptor, view[written:], at + written)
-        at = _aligned(at + view.nbytes)
-    os.ftruncate(descriptor, at)
+    descriptor = os.memfd_create("splitbtf-shared")
+    try:
+        os.write(descriptor, b"".join(map(_WORD.pack, sizes)))
+        at = _aligned(len(sizes) * _WORD.size)
+        for view in views:
+            written = 0
+            while written < view.nbytes:
+                written += os.pwrite(descriptor, view[written:], at + written)
+            at = _aligned(at + view.nbytes)
+        os.ftruncate(descriptor, at)
+    except OSError as error:  # a limit to files' sizes (ulimit -f) is one to this too
+        os.close(descriptor)
+        raise EngineError(f"cannot hand a base to the workers: {error.strerror}") from error
     return f"/proc/{os.getpid()}/fd/{descriptor}"
 
 

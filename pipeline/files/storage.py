@@ -224,7 +224,11 @@ class LocalFolder:
             except FileExistsError:
                 os.unlink(name, dir_fd=folder)
                 descriptor = os.open(name, _NEW, 0o666, dir_fd=folder)
-            _fill(descriptor, data, durable=False)
+            try:
+                _fill(descriptor, data, durable=False)
+            except OSError:
+                os.unlink(name, dir_fd=folder)  # a part of it is of no use
+                raise
 
     def publish(self, path: str, data: bytes | mmap.mmap, *, durable: bool = True) -> None:
         with self._beside(path) as (folder, name):

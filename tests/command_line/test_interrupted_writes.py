@@ -111,3 +111,33 @@ def test_a_failed_upload_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monk
 
 def _other_device(source: str, target: str, **_: object) -> None:
     raise OSError(18, "Invalid cross-device link", source)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_run(workers: int, small: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    done = limited("run", small, "-o", out, "--engine", "local", "--workers", workers)
+    assert done.returncode == 2, done.stderr
+    assert "cannot hand a base to the workers: File too large" in done.stderr
+    assert files_below(out).keys() == {".lock"}
+
+
+def test_layers(small: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert splitbtf("run", small, "-o", out, "--engine", "local").code == 0
+    done = limited("layers", out, "-o", tmp_path / "layers")
+    assert done.returncode == 2 and done.stderr.endswith(".btf: File too large\n"), done.stderr
+    assert files_below(tmp_path / "layers") == {}
+
+
+@pytest.mark.parametrize("method", ["write", "publish"])
+def test_a_file_that_does_not_fit_is_not_there(method: str, tmp_path: Path) -> None:
+    code = (
+        "import resource, sys; from pipeline.files.storage import LocalFolder; "
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({LIMIT_BYTES}, {LIMIT_BYTES})); "
+        f"LocalFolder(sys.argv[1]).{method}('file', bytes({LIMIT_BYTES + 1}))"
+    )
+    command = [sys.executable, "-B", "-c", code, tmp_path]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.stderr.endswith(f"OSError: [Errno 27] File too large: '{tmp_path}/file'\n")
+    assert list(tmp_path.iterdir()) == []
