@@ -1,0 +1,1 @@
+"""What changed between two objects: which names, and in C's terms."""
