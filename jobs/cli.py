@@ -17,6 +17,7 @@ from pipeline.sources.names import printable
 from . import (
     completion,
     dedup,
+    diff,
     dump,
     explain,
     fetch,
@@ -26,13 +27,14 @@ from . import (
     merge,
     query,
     run,
+    show,
     verify,
 )
 from .streams import OUTPUT, open_streams
 from .text import complain
 
 NOTHING_DONE, INTERRUPTED = 2, 130
-COMMANDS = (run, dedup, merge, dump, fetch, find, explain, query, layers, verify, help)
+COMMANDS = (run, dedup, merge, dump, diff, show, fetch, find, explain, query, layers, verify, help)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -46,6 +46,8 @@ class Detail:
     @property
     def text(self) -> str:
         """The same as words."""
+        if self.what == "order":
+            return f"members{f' of `{self.subject}`' if self.subject else ''} in another order"
         if self.what == "embeds":
             return f"embeds {self.subject}, which changed"
         if self.what.startswith(("member added", "member removed")):  # its text has the name
@@ -206,7 +208,7 @@ def _composites(
     position = {id(member): at for at, member in enumerate(new.members)}
     order = [position[id(other)] for _, other in kept]
     if order != sorted(order):
-        yield Detail("order", path.rstrip("."), "members in one order", "in another")
+        yield Detail("order", path.rstrip("."), "", "")
 
 
 def _retyped(one: Member, other: Member, sides: Sides, within: Within) -> Iterator[Detail]:
@@ -222,7 +224,8 @@ def _retyped(one: Member, other: Member, sides: Sides, within: Within) -> Iterat
 
 
 def _bits(member: Member) -> str:
-    return f"{member.bitfield_size} bits" if member.bitfield_size else "no bit field"
+    bits = member.bitfield_size
+    return f"{bits} bit{'s' * (bits > 1)}" if bits else "no bit field"
 
 
 def _moved(kept: Sequence[tuple[Member, Member]], within: Within) -> Iterator[Detail]:
@@ -305,7 +308,7 @@ def _embedded(
         if named and old.declaration(one.id) != new.declaration(other.id):
             found.setdefault(spell(one), Detail("embeds", _tagged(one), "", ""))
             continue
-        inner = list(zip(_by_value(one), _by_value(other), strict=False))
+        inner = list(zip(by_value(one), by_value(other), strict=False))
         if not inner:  # an integer, a pointer
             found.setdefault(spell(one), Detail("embeds", c_text(one), "", ""))
         todo.extend(inner)
@@ -316,7 +319,7 @@ def _tagged(found: Type) -> str:
     return f"typedef {found.name}" if found.kind == kinds.TYPEDEF else spell(found)
 
 
-def _by_value(found: Type) -> list[Type]:
+def by_value(found: Type) -> list[Type]:
     """What a type embeds, in the order of its record."""
     if isinstance(found, Composite):
         return [member.type for member in found.members]

@@ -45,6 +45,7 @@ class Change:
     change    one of ADDED, REMOVED, CHANGED, EMBEDDED
     old_ids   types of that name in the old object
     new_ids   and in the new one
+    layout    whether what lies in memory is another; of a name that both have
     """
 
     kind: str
@@ -52,6 +53,7 @@ class Change:
     change: str
     old_ids: tuple[int, ...] = ()
     new_ids: tuple[int, ...] = ()
+    layout: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,8 @@ def diff_objects(
     both = np.array([pair for pair in pairs if pair[1] >= 0], np.int64).reshape(-1, 2)
     first, second = both[:, 0], both[:, 1]
     changed = np.any(before.declaration[first] != after.declaration[second], axis=1)
-    embedded = np.any(before.layout[first] != after.layout[second], axis=1) & ~changed
+    laid_out = np.any(before.layout[first] != after.layout[second], axis=1)
+    embedded = laid_out & ~changed
     deep = before.deep is not None and after.deep is not None
     reached = np.zeros(len(both), np.bool_)
     if before.deep is not None and after.deep is not None:
@@ -107,7 +110,7 @@ def diff_objects(
                 if is_reached and count.reached is not None:
                     count.reached += 1
 
-    def note(change: str, number: int, other: int) -> None:
+    def note(change: str, number: int, other: int, layout: bool = False) -> None:
         word, name = name_of(old, number) if number >= 0 else name_of(new, other)
         if wanted is not None and not wanted(word, name):
             return
@@ -115,16 +118,16 @@ def diff_objects(
         setattr(count, change, getattr(count, change) + 1)
         old_ids = tuple(before.ids(number)) if number >= 0 else ()
         new_ids = tuple(after.ids(other)) if other >= 0 else ()
-        result.changes.append(Change(word, name, change, old_ids, new_ids))
+        result.changes.append(Change(word, name, change, old_ids, new_ids, layout))
 
     for number in removed:
         note(REMOVED, number, -1)
     for other in number_of.values():
         note(ADDED, -1, other)
-    for number, other in both[changed].tolist():
-        note(CHANGED, number, other)
+    for (number, other), layout in zip(both[changed].tolist(), laid_out[changed], strict=True):
+        note(CHANGED, number, other, bool(layout))
     for number, other in both[embedded].tolist():
-        note(EMBEDDED, number, other)
+        note(EMBEDDED, number, other, True)
     order = {word: place for place, word in enumerate(KINDS.values())}
     result.changes.sort(key=lambda change: (order[change.kind], change.name, change.change))
     return result

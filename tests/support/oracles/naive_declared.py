@@ -7,7 +7,7 @@ anonymous types are nested; two types have the same value exactly when the text 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -40,21 +40,25 @@ def digest(*words: object) -> str:
 class Declared:
     """Spelling, declaration and layout of every type of a BTF, by type id."""
 
-    def __init__(self, btf: nb.Btf) -> None:
+    def __init__(self, btf: nb.Btf, base: Declared | None = None) -> None:
+        """``base``: of ``btf.base``, where it is at hand."""
         self.btf = btf
-        self.types = btf.all_types()
+        self.types: list[nb.Words] = base.types + btf.types if base else btf.all_types()
         self.text = cache(lambda offset: btf.text(offset))
-        self.spelled: list[str] = worked_out(
-            list(map(self._spelled_parts, range(len(self.types)))), self._spell_core
+        own = range(len(base.types) if base else 0, len(self.types))
+
+        def each(
+            known: list[Any], parts: Callable[[int], list[int]], make: Callable[..., Any]
+        ) -> list[Any]:
+            return worked_out(known, {type_id: parts(type_id) for type_id in own}, make)
+
+        self.spelled: list[Any] = each(
+            base.spelled if base else [], self._spelled_parts, self._spell_core
         )
-        self.elements = worked_out(
-            [t[3:4] if nb.kind_of(t) == nb.ARRAY else t[2:3] if nb.kind_of(t) in TRANSPARENT else []
-             for t in self.types],
-            self._element,
-        )  # fmt: skip
-        self.layout: list[str] = worked_out(
-            list(map(self._embedded, range(len(self.types)))), self._lay_out
+        self.elements: list[Several] = each(
+            base.elements if base else [], self._element_part, self._element
         )
+        self.layout: list[str] = each(base.layout if base else [], self._embedded, self._lay_out)
 
     # -- spelling
 
@@ -140,6 +144,12 @@ class Declared:
 
     # -- layouts
 
+    def _element_part(self, type_id: int) -> list[int]:
+        t, kind = self.types[type_id], nb.kind_of(self.types[type_id])
+        if kind == nb.ARRAY:
+            return [t[3]]
+        return [t[2]] if kind in TRANSPARENT else []
+
     def _element(self, type_id: int, part: Callable[[int], Any]) -> Several:
         t, kind = self.types[type_id], nb.kind_of(self.types[type_id])
         if kind != nb.ARRAY and kind not in TRANSPARENT:
@@ -210,16 +220,19 @@ def shown(spelled: Any) -> str:
     return str(spelled)
 
 
-def worked_out(parts: Sequence[list[int]], make: Callable[..., Any]) -> list[Any]:
-    """``make(id, part)`` of each type; ``part`` gives the value of one of its parts, or MARK where
-    that part leads back to the type."""
-    values: dict[int, Any] = {}
+def worked_out(
+    known: list[Any], parts: dict[int, list[int]], make: Callable[..., Any]
+) -> list[Any]:
+    """``make(id, part)`` of each type that is not known; ``part`` gives the value of one of its
+    parts, or MARK where that part leads back to the type."""
+    values: dict[int, Any] = dict(enumerate(known))
     users: dict[int, list[int]] = {}
-    missing = [len(refs) for refs in parts]
-    for type_id, refs in enumerate(parts):
+    missing: dict[int, int] = {}
+    for type_id, refs in parts.items():
+        missing[type_id] = sum(ref in parts for ref in refs)
         for ref in refs:
             users.setdefault(ref, []).append(type_id)
-    todo = [type_id for type_id, count in enumerate(missing) if not count]
+    todo = [type_id for type_id, count in missing.items() if not count]
     while todo:
         type_id = todo.pop()
         values[type_id] = make(type_id, values.__getitem__)
@@ -227,8 +240,7 @@ def worked_out(parts: Sequence[list[int]], make: Callable[..., Any]) -> list[Any
             missing[user] -= 1
             if not missing[user]:
                 todo.append(user)
-    left = [type_id for type_id in range(len(parts)) if type_id not in values]
-    reach = {type_id: reached(type_id, parts) for type_id in left}
+    reach = {type_id: reached(type_id, parts) for type_id in parts if type_id not in values}
 
     def value(type_id: int) -> Any:
         if type_id not in values:
@@ -238,16 +250,16 @@ def worked_out(parts: Sequence[list[int]], make: Callable[..., Any]) -> list[Any
             )
         return values[type_id]
 
-    return [value(type_id) for type_id in range(len(parts))]
+    return [value(type_id) for type_id in range(len(known) + len(parts))]
 
 
-def reached(start: int, parts: Sequence[list[int]]) -> set[int]:
-    """All that a type's parts lead to."""
+def reached(start: int, parts: dict[int, list[int]]) -> set[int]:
+    """All that a type's parts lead to, but for what is known anyway."""
     found: set[int] = set()
     todo = list(parts[start])
     while todo:
         type_id = todo.pop()
-        if type_id not in found:
+        if type_id not in found and type_id in parts:
             found.add(type_id)
             todo += parts[type_id]
     return found

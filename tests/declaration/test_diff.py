@@ -1,0 +1,402 @@
+"""Protects ``splitbtf diff`` and ``splitbtf show``: what counts as changed, and how it is said."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import btf
+from btf.changes.details import details
+from btf.changes.diff import ObjectDiff, diff_objects
+from btf.changes.named import SideOfDiff
+from btf.declaration.text import MAX_TEXT, c_text
+from support import btfwriter as bw
+from support.commands import splitbtf
+from support.dumping import unpacked
+from support.oracles import naive_btf, naive_declared
+from support.paths import DEMO, DEMO_S390X
+
+Make = Callable[[bw.Writer], object]
+
+
+def side(data: bytes, base: SideOfDiff | None = None) -> SideOfDiff:
+    types = btf.parse(data, base.btf if base else None)
+    below = base.known if base else None
+    return SideOfDiff(types, btf.declarations(types, below), below, btf.fingerprints(types))
+
+
+def written(make: Make, order: str = "<") -> bytes:
+    w = bw.Writer(order)
+    w.int("int", 4)  # [1]
+    w.int("long", 8)  # [2]
+    make(w)
+    return w.to_bytes()
+
+
+def compared(old: Make, new: Make) -> tuple[ObjectDiff, list[str]]:
+    """What changed, and the words for it."""
+    before, after = side(written(old)), side(written(new, ">"))
+    found = diff_objects(before, after)
+    said = []
+    for change in found.changes:
+        said.append(f"{change.kind} {change.name} {change.change}")
+        said += [detail.text for detail in details(change, before, after)]
+    return found, said
+
+
+INT, LONG = 1, 2
+
+
+def changes_of(old: Make, new: Make) -> list[str]:
+    return compared(old, new)[1]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (
+            lambda w: w.struct("s", 8, [("a", INT, 0), ("b", INT, 32)]),
+            lambda w: w.struct("s", 16, [("a", INT, 0), ("new", LONG, 64), ("b", INT, 32)]),
+            ["struct s changed", "size: 8 → 16 bytes", "member added: `long new` at 8"],
+        ),
+        (
+            lambda w: w.struct("s", 8, [("a", INT, 0), ("b", INT, 32)]),
+            lambda w: w.struct("s", 8, [("b", INT, 32)]),
+            ["struct s changed", "member removed: `int a` at 0"],
+        ),
+        (
+            lambda w: w.struct("s", 24, [("a", INT, 0), ("b", INT, 32), ("c", INT, 64)]),
+            lambda w: w.struct("s", 24, [("a", INT, 0), ("b", INT, 64), ("c", INT, 96)]),
+            ["struct s changed", "member moved `b` … `c` (2 members): 4 → 8"],
+        ),
+        (
+            lambda w: w.struct("s", 8, [("a", INT, 0), ("b", INT, 32)]),
+            lambda w: w.struct("s", 8, [("b", INT, 0), ("a", INT, 32)]),
+            [
+                "struct s changed",
+                "member moved `a`: 0 → 4",
+                "member moved `b`: 4 → 0",
+                "members in another order",
+            ],
+        ),
+        (
+            lambda w: w.struct("s", 8, [("a", w.ptr(INT), 0)]),
+            lambda w: w.struct("s", 8, [("a", w.ptr(w.const(LONG)), 0)]),
+            ["struct s changed", "member retyped `a`: `int *` → `const long *`"],
+        ),
+        (
+            lambda w: w.struct("s", 4, [("a", INT, 3 << 24)], kind_flag=1),
+            lambda w: w.struct("s", 4, [("a", INT, 1 << 24 | 2)], kind_flag=1),
+            ["struct s changed", "bit field `a`: 3 bits → 1 bit", "member moved `a`: 0:0 → 0:2"],
+        ),
+        (
+            lambda w: w.struct("s", 8, [("", w.union("", 8, [("a", INT, 0)]), 0)]),
+            lambda w: w.struct("s", 8, [("", w.union("", 8, [("a", INT, 0), ("b", LONG, 0)]), 0)]),
+            ["struct s changed", "member added: `long b` at 0"],
+        ),
+        (
+            lambda w: w.struct("s", 16, [("h", w.struct("", 8, [("a", INT, 32)]), 64)]),
+            lambda w: w.struct("s", 16, [("h", w.struct("", 8, [("b", INT, 32)]), 64)]),
+            [
+                "struct s changed",
+                "member removed: `int h.a` at 12",
+                "member added: `int h.b` at 12",
+            ],
+        ),
+        (
+            lambda w: w.enum("e", 4, [("A", 1), ("B", 2)]),
+            lambda w: w.enum("e", 4, [("A", 1), ("C", 2), ("D", -1)], signed=True),
+            [
+                "enum e changed",
+                "enumerator removed `B`: 2",
+                "enumerator added `C`: 2",
+                "enumerator added `D`: -1",
+            ],
+        ),
+        (
+            lambda w: w.typedef("t", w.array(INT, INT, 3)),
+            lambda w: w.typedef("t", w.array(INT, INT, 4)),
+            ["typedef t changed", "target: `int [3]` → `int [4]`"],
+        ),
+        (
+            lambda w: w.var("v", INT),
+            lambda w: w.var("v", LONG),
+            ["var v changed", "target: `int` → `long`"],
+        ),
+        (
+            lambda w: w.func("f", w.func_proto(0, [("a", INT), ("b", INT)])),
+            lambda w: w.func("f", w.func_proto(INT, [("x", INT), ("b", LONG)], variadic=True)),
+            [
+                "func f changed",
+                "returns: `void` → `int`",
+                "parameter retyped `2`: `int` → `long`",
+                "parameter added `3`: `...`",
+            ],
+        ),
+    ],
+)
+def test_changes_in_terms_of_c(old: Make, new: Make, said: list[str]) -> None:
+    assert changes_of(old, new) == said
+
+
+def test_what_changed_itself_what_embeds_it_and_what_reaches_it() -> None:
+    def make(size: int) -> Make:
+        def types(w: bw.Writer) -> None:
+            inner = w.struct("inner", size, [("a", INT, 0)])
+            outer = w.struct("outer", 32, [("m", w.typedef("inner_t", inner), 0)])
+            w.struct("pointing", 8, [("p", w.ptr(inner), 0)])
+            w.func("by_value", w.func_proto(0, [("", outer)]))
+            w.func("by_pointer", w.func_proto(0, [("", w.ptr(outer))]))
+
+        return types
+
+    found, said = compared(make(4), make(8))
+    assert said == [
+        "struct inner changed",
+        "size: 4 → 8 bytes",
+        "struct outer embedded",
+        "embeds struct inner, which changed",
+        "typedef inner_t embedded",
+        "embeds struct inner, which changed",
+        "func by_value embedded",
+        "embeds struct inner, which changed",
+    ]
+    struct, func = found.kinds["struct"], found.kinds["func"]
+    assert (struct.both, struct.changed, struct.embedded, struct.reached) == (3, 1, 1, 1)
+    assert (func.both, func.changed, func.embedded, func.reached) == (2, 0, 1, 1)
+
+
+def test_sets_of_declarations_are_compared() -> None:
+    def twice(w: bw.Writer) -> None:
+        w.func("f", w.func_proto(0, [("", INT)]))
+        w.func("f", w.func_proto(0, [("", LONG)]))
+        w.func("f", w.func_proto(0, [("other_name", LONG)]))
+
+    def turned_round(w: bw.Writer) -> None:
+        w.func("f", w.func_proto(0, [("", LONG)]))
+        w.func("f", w.func_proto(0, [("", INT)]))
+
+    def once(w: bw.Writer) -> None:
+        w.func("f", w.func_proto(0, [("", INT)]))
+
+    assert changes_of(twice, turned_round) == []
+    assert changes_of(once, twice) == ["func f changed", "declaration added: `void f(long)`"]
+
+
+def test_a_forward_declaration_is_none() -> None:
+    def declared(w: bw.Writer) -> None:
+        w.fwd("s")
+        w.enum("e", 4, [])
+
+    def defined(w: bw.Writer) -> None:
+        w.struct("s", 4, [("a", INT, 0)])
+        w.enum("e", 4, [("A", 1)])
+
+    assert changes_of(declared, declared) == []
+    assert [line.split(":")[0] for line in changes_of(declared, defined)] == [
+        "struct s added", "declaration added", "enum e added", "declaration added",
+    ]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_counts_of_real_kernels() -> None:
+    """Two machines' kernels of one version, in the two byte orders, and a module of both."""
+    data = [unpacked(folder / "vmlinux.btf.zst") for folder in (DEMO, DEMO_S390X)]
+    naive = [naive_declared.Declared(naive_btf.parse(one)) for one in data]
+    before, after = side(data[0]), side(data[1])
+    assert counts(diff_objects(before, after)) == naive_declared.counts(*naive)
+    names = [
+        {path.name for path in (folder / "modules").iterdir()} for folder in (DEMO, DEMO_S390X)
+    ]
+    name = min(names[0] & names[1])
+    splits, naive_splits = [], []
+    for folder, base, known in zip((DEMO, DEMO_S390X), (before, after), naive, strict=True):
+        module = btf.parse(unpacked(folder / "modules" / name))
+        split = btf.dedup_split(module, btf.BaseIndex.build(base.btf)).btf.to_bytes()
+        splits.append(side(split, base))
+        naive_splits.append(naive_declared.Declared(naive_btf.parse(split, known.btf), known))
+    assert counts(diff_objects(splits[0], splits[1])) == naive_declared.counts(*naive_splits)
+
+
+def counts(found: ObjectDiff) -> dict[str, dict[str, int]]:
+    rows = {kind: dataclasses.asdict(row) for kind, row in found.kinds.items()}
+    return {kind: {k: v for k, v in row.items() if k != "reached"} for kind, row in rows.items()}
+
+
+# ------------------------------------------------------------------ text
+
+
+def test_types_as_c_declares_them() -> None:
+    w = bw.Writer()
+    i = w.int("int", 4)
+    proto = w.func_proto(0, [("", w.ptr(w.const(i)))], variadic=True)
+    table = w.array(w.array(w.ptr(proto), i, 2), i, 3)
+    found = btf.parse(w.to_bytes())
+    assert c_text(found[table], "ops") == "void (*ops[6])(const int *, ...)"
+    assert c_text(found[proto], "f") == "void f(const int *, ...)"
+
+
+def test_text_is_bounded_where_types_without_a_name_nest() -> None:
+    w = bw.Writer()
+    i = w.int("int", 4)
+    for _ in range(100):
+        i = w.struct("", 4, [("a", i, 0), ("b", i, 0)])
+    for _ in range(1000):
+        i = w.ptr(i)
+    found = btf.parse(w.to_bytes())
+    assert all(len(c_text(one)) < 2 * MAX_TEXT for one in found.own_types())
+
+
+# ------------------------------------------------------------------ commands
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("kernels")
+
+    def old(w: bw.Writer) -> None:
+        w.struct("gone", 4, [("a", INT, 0)])
+        w.struct("in\x1bner", 8, [("a", INT, 0), ("b", INT, 32)])
+        w.struct("outer", 16, [("m", w.next_id - 1, 0), ("", w.union("", 8, [("u", LONG, 0)]), 64)])
+        w.func("exported", w.func_proto(0, [("", w.next_id - 1)]))
+        w.func("other", w.func_proto(0, [("", INT)]))
+
+    def new(w: bw.Writer) -> None:
+        w.struct("in\x1bner", 8, [("a", INT, 0), ("c", INT, 32)])
+        w.struct("outer", 16, [("m", w.next_id - 1, 0), ("", w.union("", 8, [("u", LONG, 0)]), 64)])
+        w.func("exported", w.func_proto(0, [("", w.next_id - 1)]))
+        w.func("other", w.func_proto(0, [("", LONG)]))
+
+    paths = folder / "old.btf", folder / "vmlinux.btf"
+    for path, make in zip(paths, (old, new), strict=True):
+        path.write_bytes(written(make))
+    return paths
+
+
+def test_text(files: tuple[Path, Path]) -> None:
+    done = splitbtf("diff", *files)
+    assert (done.code, done.err) == (0, "")
+    assert max(map(len, done.out.splitlines())) <= 80
+    assert "\x1b" not in done.out and r"struct in\x1bner" in done.out
+    assert "member added: `int c` at 4" in done.out
+    assert r"  struct in\x1bner: struct outer" in done.out
+    assert "removed\n  struct: gone" in done.out
+
+
+def test_json(files: tuple[Path, Path]) -> None:
+    facts = splitbtf("diff", *files, "--json").json
+    assert facts["objects"][0]["object"] == "vmlinux"
+    assert facts["objects"][0]["status"] == "both"
+    assert facts["objects"][0]["kinds"]["struct"] == {
+        "both": 2, "added": 0, "removed": 1, "changed": 1, "embedded": 1, "reached": 0,
+    }  # fmt: skip
+    (change,) = [one for one in facts["changes"] if one["name"] == "other"]
+    assert change["object"] == "vmlinux" and change["change"] == "changed"
+    assert change["details"][0]["text"] == "parameter retyped `1`: `int` → `long`"
+
+
+def test_markdown_escapes_names(files: tuple[Path, Path]) -> None:
+    done = splitbtf("diff", *files, "--format", "markdown", "--kind", "struct")
+    assert "| struct | 2 | 0 | 1 | 1 | 1 | 0 |" in done.out
+    assert "| func" not in done.out and r"- struct in\x1bner" in done.out
+
+
+def test_filters(files: tuple[Path, Path]) -> None:
+    for glob, name in (("oth*", "other"), ("struct gone", "gone"), ("func other", "other")):
+        facts = splitbtf("diff", *files, "--name", glob, "--json").json
+        assert [one["name"] for one in facts["changes"]] == [name], glob
+    assert splitbtf("diff", *files, "--name", "struct other", "--json").json["changes"] == []
+
+
+@pytest.mark.parametrize(
+    "form", ["exported\n# not other\nnowhere\n", "0x12\texported\tvmlinux\tE\t\n"]
+)
+def test_symbols_and_what_they_hold_by_value(
+    files: tuple[Path, Path], tmp_path: Path, form: str
+) -> None:
+    symbols = tmp_path / "symbols"
+    symbols.write_text(form)
+    facts = splitbtf("diff", *files, "--symbols", symbols, "--json").json
+    assert {one["name"] for one in facts["changes"]} == {"exported", "outer", "in\x1bner"}
+    assert facts["unknown_symbols"] == (["nowhere"] if "nowhere" in form else [])
+
+
+@pytest.mark.parametrize(
+    ("name", "gate", "code"),
+    [
+        ("other", "declaration", 1),
+        ("outer", "declaration", 0),
+        ("outer", "layout", 1),
+        ("gone", "declaration", 1),
+        ("gone", "layout", 1),
+        ("nothing", "layout", 0),
+    ],
+)
+def test_gates(files: tuple[Path, Path], name: str, gate: str, code: int) -> None:
+    assert splitbtf("diff", *files, "--name", name, "--fail-on", gate).code == code
+
+
+def test_a_typedef_of_the_same_layout_passes_the_gate_of_layouts(tmp_path: Path) -> None:
+    old, new = tmp_path / "old.btf", tmp_path / "new.btf"
+    old.write_bytes(written(lambda w: w.struct("s", 4, [("a", INT, 0)])))
+    new.write_bytes(written(lambda w: w.struct("s", 4, [("a", w.typedef("number", INT), 0)])))
+    assert splitbtf("diff", old, new, "--fail-on", "layout").code == 0
+    assert splitbtf("diff", old, new, "--fail-on", "declaration").code == 1
+
+
+def test_split_btf_needs_its_base(files: tuple[Path, Path], tmp_path: Path) -> None:
+    base = bw.Writer()
+    base.int("int", 4)
+    (tmp_path / "vmlinux.btf").write_bytes(base.to_bytes())
+    paths = []
+    for number in (1, 2):
+        split = bw.Writer(base=base)
+        split.struct("s", 8, [("a", 1, 32 * number)])
+        paths.append(tmp_path / f"module{number}.btf")
+        paths[-1].write_bytes(split.to_bytes())
+    done = splitbtf("diff", *paths)
+    assert done.code == 2 and "-B" in done.err
+    done = splitbtf("diff", *paths, "-B", tmp_path / "vmlinux.btf")
+    assert done.code == 0 and "member moved `a`: 4 → 8" in done.out
+    done = splitbtf("diff", *files, "-B", tmp_path / "vmlinux.btf")
+    assert done.code == 2 and "standalone" in done.err
+
+
+def test_show(files: tuple[Path, Path]) -> None:
+    done = splitbtf("show", "struct outer", files[0])
+    assert done.code == 0
+    lines = [line.split() for line in done.out.splitlines()]
+    assert ["long", "u;", "/*", "8", "8", "*/"] in lines
+    assert "/* size: 16, cachelines: 1, members: 2 */" in done.out
+    expanded = splitbtf("show", "outer", files[0], "--expand")
+    assert "int b;" in expanded.out and "int b;" not in done.out
+    facts = splitbtf("show", "outer", files[0], "--json").json
+    members = facts["files"][0]["found"][0]["members"]
+    assert [(one["path"], one["bit_offset"]) for one in members if one["text"] == "long u"] == [
+        ("u", 64)
+    ]
+
+
+def test_show_holes_and_padding(tmp_path: Path) -> None:
+    path = tmp_path / "vmlinux.btf"
+    path.write_bytes(
+        written(lambda w: w.struct("s", 136, [("a", INT, 0), ("b", LONG, 64), ("c", INT, 1024)]))
+    )
+    said = splitbtf("show", "s", path).out
+    assert "/* 4 bytes hole */" in said and "/* 112 bytes hole */" in said
+    assert "/* --- cacheline 2 boundary (128 bytes) --- */" in said
+    assert "/* holes: 2, of 116 bytes */" in said and "/* padding: 4 bytes */" in said
+
+
+def test_show_side_by_side(files: tuple[Path, Path]) -> None:
+    rows = [line.split() for line in splitbtf("show", "in\x1bner", *files).out.splitlines()]
+    assert ["a", "0", "4", "0", "4"] in rows
+    assert ["*", "b", "4", "4", "-"] in rows and ["*", "c", "-", "4", "4"] in rows
+
+
+def test_show_names_what_is_near(files: tuple[Path, Path]) -> None:
+    done = splitbtf("show", "struct outre", files[0])
+    assert done.code == 1 and "outer" in done.err
