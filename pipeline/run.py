@@ -30,7 +30,7 @@ from .engine.scheduler import run_jobs
 from .kernel import KernelJob, UnchangedJob
 from .model.base import Announce, IndexedBase
 from .model.engine import Executor
-from .model.errors import BaseError, NoRoomError, OutputError
+from .model.errors import BaseError, CommandError
 from .model.options import ENCODE_NONE, RunOptions
 from .model.program import versions
 from .model.records import KernelInput
@@ -237,7 +237,7 @@ class _Run:
         """Call a function. What goes wrong fails this kernel alone; then None is returned."""
         try:
             return function()
-        except (BaseError, NoRoomError, OutputError):
+        except CommandError:  # of no kernel anything could be done
             raise
         except Exception as error:
             self._note(lost_report(plan.kernel, error))
