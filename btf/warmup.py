@@ -97,7 +97,9 @@ def _make_cache() -> str:
     except OSError as error:
         reason = error.strerror
     with contextlib.suppress(OSError):
-        os.environ[CACHE_VARIABLE] = tempfile.mkdtemp(prefix="splitbtf-")
+        os.environ[CACHE_VARIABLE] = tempfile.mkdtemp(".tmp", "splitbtf-")
+        # Held until this process ends: a folder of such a name that nobody holds is removed.
+        fcntl.flock(os.open(os.environ[CACHE_VARIABLE], os.O_RDONLY | os.O_CLOEXEC), fcntl.LOCK_EX)
         cache_folder.cache_clear()
         cache_folder(__name__).mkdir()
         atexit.register(_remove, os.environ[CACHE_VARIABLE], os.getpid())

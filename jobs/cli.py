@@ -1,15 +1,18 @@
 """``splitbtf``: finds the command and turns errors into messages and exit codes.
 
 Exit codes: 0 done; 1 done, but inputs failed (or a negative answer); 2 wrong usage, or nothing
-could be done; 130 interrupted. Commands import what they need when they run: ``--help`` and
-``dedup`` must not wait for Ray or Arrow.
+could be done; 130 interrupted, 128 and its number for another signal. Commands import what they
+need when they run: ``--help`` and ``dedup`` must not wait for Ray or Arrow.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
 from pipeline.sources.names import printable
@@ -33,7 +36,8 @@ from . import (
 from .streams import OUTPUT, open_streams
 from .text import complain
 
-NOTHING_DONE, INTERRUPTED = 2, 130
+NOTHING_DONE = 2
+_ENDING = (signal.SIGTERM, signal.SIGHUP)
 COMMANDS = (run, dedup, merge, dump, diff, show, fetch, find, explain, query, layers, verify, help)
 
 
@@ -65,22 +69,46 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from pipeline.model.errors import CommandError, InternalError, QueryError, explain
 
     open_streams()
+    ended_by: list[signal.Signals] = []
     try:
-        return _run(arguments)
+        with _ended_by_signals(ended_by):
+            return _run(arguments)
     except CommandError as error:
         several = isinstance(error, QueryError)  # DuckDB points into the query, below it
         complain(*(str(error).split("\n") if several else [str(error)]))
     except (InternalError, MemoryError) as error:
         complain(explain(error))
     except KeyboardInterrupt:
-        complain("interrupted")
-        return INTERRUPTED
+        number = ended_by[0] if ended_by else signal.SIGINT
+        complain(f"ended by {number.name}" if ended_by else "interrupted")
+        return 128 + number
     except OSError as error:
         if isinstance(error, BrokenPipeError) and error.filename == OUTPUT:
             return 0  # whoever read our output has seen enough
         where = f"cannot write {OUTPUT}" if error.filename == OUTPUT else error.filename
         complain(f"{where}: {error.strerror}" if where else str(error))
     return NOTHING_DONE
+
+
+@contextlib.contextmanager
+def _ended_by_signals(received: list[signal.Signals]) -> Iterator[None]:
+    """Have SIGTERM and SIGHUP end the block as an interrupt does, unless they are ignored; what
+    comes is added to ``received``."""
+
+    def end(number: int, _: object) -> NoReturn:
+        received.append(signal.Signals(number))
+        raise KeyboardInterrupt
+
+    here = threading.current_thread() is threading.main_thread()  # no other can say so
+    before = {number: signal.getsignal(number) for number in _ENDING if here}
+    for number, handler in before.items():
+        if handler is signal.SIG_DFL:
+            signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _run(arguments: Sequence[str] | None) -> int:

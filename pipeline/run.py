@@ -27,6 +27,7 @@ from .commit import KernelReport, Progress, RunContext, lost_report
 from .engine.malloc import release_memory, use_system_pool
 from .engine.registry import ENGINES
 from .engine.scheduler import run_jobs
+from .files.scratch import remove_abandoned
 from .kernel import KernelJob, UnchangedJob
 from .model.base import Announce, IndexedBase
 from .model.engine import Executor
@@ -72,6 +73,7 @@ def run(
     kernels = find_kernels(
         options.sources, base=options.base, kernel=options.kernel, skip_folder=options.out
     )
+    remove_abandoned()
     out = OutputFolder(options.out)
     try:
         this = _Run(options, kernels, out, began, started_at, announce, progress)

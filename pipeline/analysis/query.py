@@ -7,12 +7,12 @@ queries only read, and DuckDB may open no other file than the parts that the man
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from ..files.remote import RemoteFolder
+from ..files.scratch import ScratchFolder
 from ..files.storage import Storage, open_storage
 from ..model.errors import OutputError, QueryError
 from ..store.manifest import Manifest, no_kernel
@@ -63,7 +63,7 @@ class Tables:
         manifests = committed_kernels(out)
         self.kernels = sorted(manifest.kernel for manifest in manifests)
         self._connection = duckdb.connect()
-        self._spilled = tempfile.TemporaryDirectory(prefix="splitbtf-query-")
+        self._spilled = ScratchFolder()
         try:
             self._make_views(open_storage(out), manifests)
         except (OSError, duckdb.Error) as error:
@@ -82,7 +82,7 @@ class Tables:
     def close(self) -> None:
         """End the database, whose temporary files go with it."""
         self._connection.close()
-        self._spilled.cleanup()
+        self._spilled.close()
 
     def ask(self, sql: str, values: Sequence[Any] = ()) -> QueryResult:
         """The answer to one query. Raises QueryError, also where it would write something."""
@@ -125,7 +125,7 @@ class Tables:
             view = " UNION ALL BY NAME ".join(selects)
             self._connection.execute(f"CREATE VIEW {table.name} AS {view}")
         for setting in (
-            f"temp_directory = {_quoted(self._spilled.name)}",
+            f"temp_directory = {_quoted(self._spilled.path)}",
             f"allowed_paths = [{', '.join(map(_quoted, paths))}]",
             "enable_external_access = false",
             "python_enable_replacements = false",

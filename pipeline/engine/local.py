@@ -173,9 +173,11 @@ class _Forker:
         try:
             os.kill(worker, signal.SIGKILL)
             self._requests.send(_WORD.pack(worker))
-            return how_it_ended(os.waitstatus_to_exitcode(self._answer()))
+            if (status := self._answer()) >= 0:
+                return how_it_ended(os.waitstatus_to_exitcode(status))
         except OSError:
-            return how_it_ended(-signal.SIGKILL)  # as all workers are, see fork()
+            pass
+        return how_it_ended(-signal.SIGKILL)  # it went with who had forked it, see fork()
 
     def _answer(self) -> int:
         answer = self._requests.recv(_ANSWER.size)

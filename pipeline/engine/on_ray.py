@@ -10,16 +10,18 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-import shutil
+import signal
 import socket
 import tempfile
+import threading
+import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import splitbtf_start
 
 from .. import __version__
+from ..files.scratch import SHORT, ScratchFolder
 from ..model.base import Announce
 from ..model.engine import Item, Outcome, Raised, WorkerDied, WorkFunction
 from ..model.errors import EngineError
@@ -44,9 +46,9 @@ _LOCAL_ENVIRONMENT = {
     "RAY_AUTH_MODE": "token",
 }
 
-_PREFIX = "splitbtf-ray-"
 _QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
 _PROBE_SECONDS = 60.0
+_CHECK_SECONDS = 0.5
 
 
 class OnRay:
@@ -62,7 +64,7 @@ class OnRay:
     ) -> None:
         _check_home()
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-        self._folder: str | None = None
+        self._folder: ScratchFolder | None = None
         self._node: Any = None
         self._is_ours = address is None
         self._announce = announce
@@ -99,11 +101,13 @@ class OnRay:
 
     def _start(self, workers: int) -> None:
         self.workers = workers
-        folder = _short_folder()
-        _remove_folders_of_the_dead(folder)
-        self._folder = tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=folder)
         try:
-            self._node = ray_node.start(self._folder, workers, OBJECT_STORE_BYTES)
+            self._folder = ScratchFolder(_short_folder())
+        except OSError as error:
+            raise EngineError(f"Ray has no folder to work in: {error}") from error
+        folder = os.path.join(self._folder.path, "r")  # which Ray opens to everybody
+        try:
+            self._node = ray_node.start(folder, workers, OBJECT_STORE_BYTES)
         except Exception as error:  # it builds on parts of Ray that are not its public interface
             if self._announce is not None:
                 self._announce(
@@ -112,7 +116,7 @@ class OnRay:
         else:
             address = self._node.gcs_address
             self._ray.init(
-                address=address, _node_ip_address="127.0.0.1", _temp_dir=self._folder, **_QUIET
+                address=address, _node_ip_address="127.0.0.1", _temp_dir=folder, **_QUIET
             )
             return
         self._ray.init(
@@ -121,11 +125,12 @@ class OnRay:
             include_dashboard=False,
             object_store_memory=OBJECT_STORE_BYTES,
             _node_ip_address="127.0.0.1",
-            _temp_dir=self._folder,
+            _temp_dir=folder,
             **_QUIET,
         )
 
     def share(self, value: Any) -> Any:
+        _take_signals_back()
         return self._ray.put(value)
 
     def release(self, shared: Any) -> None:
@@ -137,9 +142,15 @@ class OnRay:
         return ticket
 
     def wait(self, seconds: float) -> tuple[Any, Outcome] | None:
-        done, self._running = self._ray.wait(self._running, num_returns=1, timeout=seconds)
-        if not done:
-            return None
+        deadline = time.monotonic() + seconds
+        done: list[Any] = []
+        while not done:
+            self._check_node()
+            left = deadline - time.monotonic()
+            if left < 0:
+                return None
+            part = min(left, _CHECK_SECONDS)
+            done, self._running = self._ray.wait(self._running, num_returns=1, timeout=part)
         ticket = done[0]
         errors = self._ray.exceptions
         try:
@@ -156,6 +167,13 @@ class OnRay:
             return ticket, WorkerDied(type(error).__name__)
         except errors.RayError as error:
             raise EngineError(f"Ray gave up: {error}") from error
+
+    def _check_node(self) -> None:
+        """Raise EngineError if a process of our own Ray has died: Ray would wait for it for long,
+        and then end this process."""
+        dead = ray_node.dead(self._node) if self._node is not None else ()
+        if dead:
+            raise EngineError(f"Ray's {dead[0]} has died; what is done is kept for the next run")
 
     def kill_and_forget(self, ticket: Any) -> None:
         self._running.remove(ticket)
@@ -214,7 +232,17 @@ class OnRay:
             if self._node is not None:
                 ray_node.stop(self._node)
         if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder.close()
+
+
+def _take_signals_back() -> None:
+    """Have this program's own handlers get the signals again for which Ray has put in its own,
+    which prints where it was. Only the main thread can do that."""
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            handler = signal.getsignal(number)
+            if handler is not None:
+                signal.signal(number, handler)
 
 
 def _check_home() -> None:
@@ -264,17 +292,10 @@ def _is_there(address: str) -> bool:
 
 
 def _short_folder() -> str:
-    """Where Ray may put its sockets: their paths are limited to 107 bytes, and it uses 67."""
+    """Where Ray may put its sockets: their paths are limited to 107 bytes; it uses 67, and the
+    names of its folders take 24."""
     folder = tempfile.gettempdir()
-    return folder if len(os.fsencode(folder)) <= 10 else "/tmp"
-
-
-def _remove_folders_of_the_dead(parent: str) -> None:
-    """Clean up after runs that were killed: their folders say which process made them."""
-    for folder in Path(parent).glob(f"{_PREFIX}*-*"):
-        process = folder.name.removeprefix(_PREFIX).split("-")[0]
-        if process.isdigit() and not Path("/proc", process).exists():
-            shutil.rmtree(folder, ignore_errors=True)
+    return folder if len(os.fsencode(folder)) <= 16 else SHORT
 
 
 def start(

@@ -82,6 +82,11 @@ def keep_quiet() -> None:
         worker.print_to_stdstream = lambda *_, **__: None
 
 
+def dead(node: Any) -> list[str]:
+    """Which kinds of a node's processes are no more: each of them is needed."""
+    return [str(kind) for kind, _ in node.dead_processes()]
+
+
 def stop(node: Any) -> None:
     """End all of a node's processes."""
     with contextlib.suppress(Exception):

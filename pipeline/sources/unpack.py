@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import tempfile
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,6 +20,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from ..files.read import ReadError, read_input
+from ..files.scratch import ScratchFolder
 from ..model.errors import NoRoomError
 from ..model.options import ENCODE_ALL, ENCODE_MISSING, ENCODE_NONE
 from ..model.records import FileInput, KernelInput, ModuleInput
@@ -39,8 +39,8 @@ def unpacked(files: Iterable[File]) -> Iterator[list[File]]:
     if all(file.package is None for file in files):
         yield files
         return
-    with tempfile.TemporaryDirectory(prefix="splitbtf-") as folder:
-        yield _unpack(files, folder, "file")
+    with ScratchFolder() as folder:
+        yield _unpack(files, folder.path, "file")
 
 
 @dataclass(slots=True)
@@ -60,7 +60,7 @@ class PackageUnpacker:
 
     def __init__(self, folder: str, encode: str = ENCODE_MISSING) -> None:
         self._parent = folder
-        self._own: str | None = None
+        self._own: ScratchFolder | None = None
         self._lock = threading.Lock()
         self._encode = encode
         self._thread = ThreadPoolExecutor(1, "unpack")
@@ -101,17 +101,17 @@ class PackageUnpacker:
         self._closed.set()
         self._thread.shutdown(cancel_futures=True)
         if self._own is not None:
-            shutil.rmtree(self._own, ignore_errors=True)
+            self._own.close()
 
     def _of(self, kernel: KernelInput) -> str:
         with self._lock:
             if self._own is None:
                 try:
                     os.makedirs(self._parent, exist_ok=True)
-                    self._own = tempfile.mkdtemp(prefix="splitbtf-", dir=self._parent)
+                    self._own = ScratchFolder(self._parent)
                 except OSError as error:
                     raise NoRoomError(f"cannot write {self._parent}: {error.strerror}") from error
-        return os.path.join(self._own, f"kernel={kernel.name}")
+        return os.path.join(self._own.path, f"kernel={kernel.name}")
 
     def _fill(self, kernel: KernelInput, coming: _Unpacking) -> None:
         try:

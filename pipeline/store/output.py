@@ -20,12 +20,12 @@ import contextlib
 import hashlib
 import os
 import shutil
-import tempfile
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ..files.scratch import ScratchFolder
 from ..files.storage import LocalFolder, Storage, cannot_read, open_storage
 from ..model.errors import OutputError
 from ..tables.parquet import Part
@@ -92,6 +92,7 @@ class OutputFolder:
         except OSError as error:
             raise OutputError(f"cannot use {os.fspath(out)}: {error.strerror}") from error
         self._scratch: str | None = None
+        self._temporary: ScratchFolder | None = None  # where OUT is on no disk
         self._flusher = ThreadPoolExecutor(1, "flush")
         self._flushing: list[Future[None]] = []
         self._place = self.storage.place
@@ -120,7 +121,9 @@ class OutputFolder:
                     self.storage.make_folder(_SCRATCH)
                 self._scratch = f"{self.storage.local}/{_SCRATCH}"
             else:
-                self._scratch = tempfile.mkdtemp(prefix="splitbtf-")
+                with writing(self.storage):
+                    self._temporary = ScratchFolder()
+                self._scratch = self._temporary.path
         return self._scratch
 
     @property
@@ -131,7 +134,9 @@ class OutputFolder:
     def close(self) -> None:
         """Let others write. What was done and not committed stays for the next run."""
         self._flusher.shutdown(cancel_futures=True)
-        if self._scratch is not None:
+        if self._temporary is not None:
+            self._temporary.close()
+        elif self._scratch is not None:
             shutil.rmtree(self._scratch, ignore_errors=True)
         if self.storage.local is not None:
             with contextlib.suppress(OSError):

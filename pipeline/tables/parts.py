@@ -6,10 +6,10 @@ Nothing names them before a manifest does.
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from ..files.scratch import ScratchFolder
 from ..files.storage import Storage
 from ..model.errors import OutputError
 from .parquet import Part, PartWriter, digest_of
@@ -26,9 +26,9 @@ def new_parts(storage: Storage, kernel: str, scratch: str | None) -> Iterator[Ne
              parts grow in a folder for temporary files
     """
     with writing(storage):
-        folder = tempfile.TemporaryDirectory(prefix="splitbtf-parts-", dir=scratch)
-    with folder as path:
-        parts = NewParts(storage, kernel, path)
+        folder = ScratchFolder(scratch)
+    with folder:
+        parts = NewParts(storage, kernel, folder.path)
         try:
             yield parts
         finally:

@@ -35,12 +35,16 @@ def faults(**what: Any) -> dict[str, str]:
     return {"PYTHONPATH": f"{FAULTY}{os.pathsep}{ROOT}", "SPLITBTF_FAULTS": json.dumps(what)}
 
 
-def start(*arguments: object, env: dict[str, str]) -> subprocess.Popen[bytes]:
+def start(
+    *arguments: object, env: dict[str, str], said: Path | None = None
+) -> subprocess.Popen[bytes]:
+    """Begin a command, the leader of a group of processes; ``said`` gets its standard error."""
     command = [sys.executable, "-m", "jobs.cli", *map(str, arguments)]
-    return subprocess.Popen(
-        command, cwd=ROOT, env={**os.environ, **env}, stderr=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-    )  # fmt: skip
+    with Path(said or os.devnull).open("w") as stderr:
+        return subprocess.Popen(
+            command, cwd=ROOT, env={**os.environ, **env}, stderr=stderr,
+            stdout=subprocess.DEVNULL, process_group=0,
+        )  # fmt: skip
 
 
 def wait_until(condition: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
@@ -74,10 +78,17 @@ def descendants(process: int) -> set[int]:
 
 
 def working(process: int) -> list[int]:
-    """Workers of a run that are at work: Ray says so in their names."""
+    """Workers of a run that are at work: their names say so; for local ones, that they exist."""
+    return named(process, "ray::work", "splitbtf:work")
+
+
+def named(process: int, *names: str) -> list[int]:
+    """The processes below one that have one of these in their names."""
     found = []
     for below in descendants(process):
         with contextlib.suppress(OSError):
-            if b"ray::work" in Path(f"/proc/{below}/cmdline").read_bytes():
+            of = Path(f"/proc/{below}")
+            name = of.joinpath("comm").read_bytes() + of.joinpath("cmdline").read_bytes()
+            if any(wanted.encode() in name for wanted in names):
                 found.append(below)
     return found
