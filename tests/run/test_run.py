@@ -216,7 +216,9 @@ def test_split_btf_of_another_base_is_refused(
 
 def test_ray_listens_on_loopback_only_and_cleans_up() -> None:
     executor = OnRay(1, None, work)
-    folder = Path(executor._folder or "")
+    assert executor._folder is not None
+    folder = Path(executor._folder.path)
+    assert folder.stat().st_mode & 0o777 == 0o700, "others can enter it"
     try:
         sockets = listening_sockets(os.getpid())
         assert len(sockets) >= 3 and folder.is_dir(), "Ray was not found"
