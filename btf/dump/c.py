@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..errors import BtfError
 from ..format import kinds
 from ..format.kinds import COMPOSITES, ENUMS
 from ..types.btf import BTF
@@ -16,6 +15,7 @@ from .c_declare import Declarer
 from .c_layout import Planner
 from .c_names import MACROS
 from .c_order import BUILT_IN, Order
+from .c_tags import Tags
 from .c_types import TypeTable
 
 PARTS_PER_CHUNK = 2000
@@ -30,17 +30,6 @@ def dump_c(btf: BTF, *, asserts: bool = False) -> Iterator[str]:
 
     Raises BtfError for types that C cannot express at all, such as a typedef of itself.
     """
-    try:
-        yield from _dump_c(btf, asserts)
-    except RecursionError:
-        raise BtfError(
-            "types are nested too deep for C (hundreds of levels): is this a compiler's BTF?",
-            btf.path,
-            "types",
-        ) from None
-
-
-def _dump_c(btf: BTF, asserts: bool) -> Iterator[str]:
     types = TypeTable(btf)
     planner = Planner(types)
     order = Order(types, planner)
@@ -60,7 +49,7 @@ def _dump_c(btf: BTF, asserts: bool) -> Iterator[str]:
             if type_id not in order.inlined and types.vlen(type_id):
                 order.add((type_id, True))
 
-    declarer = Declarer(btf, types, planner, order)
+    declarer = Declarer(types, planner, order, Tags(btf, types))
     parts = [_prologue(btf)]
     for step in order.steps:
         text = declarer.step(step)

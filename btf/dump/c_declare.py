@@ -9,24 +9,23 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
-
 from ..format import kinds
 from ..format.kinds import COMPOSITES, ENUMS, KEYWORDS, QUALIFIERS, SCALARS
-from ..types.btf import BTF
 from ..types.typebase import signed
 from .c_layout import Padding, Planner
-from .c_names import Scope, identifier, spelling, stand_in
+from .c_names import BOOLEANS, Scope, identifier, spelling, stand_in
 from .c_order import BUILT_IN, Order, Step
+from .c_tags import Tags, comment_safe
 from .c_types import ENUM_SIZES, MemberRecord, TypeTable
 
+_PARAMETERS = COMPOSITES | ENUMS | SCALARS  # what the type of a parameter can be
+_PARAMETERS |= {kinds.PTR, kinds.ARRAY, kinds.FUNC_PROTO, kinds.FWD}
 _QUALIFIER = {kind: KEYWORDS[kind] for kind in QUALIFIERS}
 _MODES = {1: "byte", 2: "HI", 8: "DI"}  # of an enum that is not an int
 _BEFORE_C23 = "#if __STDC_VERSION__ < 202311L"
 _NOT_EXPRESSIBLE = "struct __not_expressible"  # incomplete: stands in a typedef for itself
 _MAX_DECLARATOR = 256  # types between a name and what stands in front of it
 _MAX_DEPTH = 64  # of bodies and parameter lists within one another
-_WHOLE = 0xFFFFFFFF  # component index of a tag on the type itself
 
 
 class MemberPath(NamedTuple):
@@ -39,7 +38,7 @@ class MemberPath(NamedTuple):
 class Declarer:
     """Text of each step of an ``Order``, in that order."""
 
-    def __init__(self, btf: BTF, types: TypeTable, planner: Planner, order: Order) -> None:
+    def __init__(self, types: TypeTable, planner: Planner, order: Order, tags: Tags) -> None:
         self._types = types
         self._planner = planner
         self._names: dict[int, str] = {}
@@ -50,7 +49,7 @@ class Declarer:
         self._facts: list[tuple[str, int]] = []  # (expression, value) of the step just written
         self._only_declared = order.enums_without_values
         self._name_types(order)
-        self._tags = _decl_tags(btf, types)
+        self._tags = tags
 
     # ------------------------------------------------------------------ names
 
@@ -67,7 +66,8 @@ class Declarer:
                 self._names[type_id] = tags.take(name)
                 first.setdefault(f"{self._keyword(type_id)} {name}", self._names[type_id])
             elif name != BUILT_IN:
-                self._names[type_id] = self._identifiers.take(name)
+                reserved = name == "bool" and self._is_bool(type_id)
+                self._names[type_id] = self._identifiers.take(name, reserved)
             else:
                 self._names[type_id] = name
                 self._written.add(type_id)
@@ -76,6 +76,12 @@ class Declarer:
             if full not in first:
                 first[full] = tags.take(types.name(type_id))
             self._names[type_id] = first[full]
+
+    def _is_bool(self, type_id: int) -> bool:
+        behind = self._types.strip(type_id)
+        if self._types.kind(behind) != kinds.INT:
+            return False
+        return (spelling(self._types, behind) or stand_in(self._types, behind)) == "_Bool"
 
     def _keyword(self, type_id: int) -> str:
         kind = self._types.kind(type_id)
@@ -109,7 +115,8 @@ class Declarer:
         target = stand_in(self._types, type_id)
         if not target:
             target = f"struct {{ unsigned char bytes[{self._types.third(type_id)}]; }}"
-        return f"typedef {target} {self._names[type_id]};"
+        name = self._names[type_id]
+        return _unless_c23(f"typedef {target} {name};", name == "bool")
 
     def asserts(self) -> str:
         """Write static assertions about the step just written."""
@@ -133,7 +140,8 @@ class Declarer:
         if target == 0 and name == "__gnuc_va_list":  # what old GCCs say of it
             self._written.add(type_id)
             return f"typedef {BUILT_IN} {name};"
-        text = f"typedef {self.declare(target, name, 0, MemberPath('', 0))}{self._tag(type_id)};"
+        declared = self.declare(target, name, 0, MemberPath("", 0))
+        text = f"typedef {declared}{self._tags.of(type_id)};"
         self._written.add(type_id)
         if _NOT_EXPRESSIBLE in text:
             text = f"/* {name} needs itself to be declared: not expressible in C */\n{text}"
@@ -145,13 +153,13 @@ class Declarer:
             self._fact_of_size(name, behind)
         else:
             self._facts = []
-        return f"{_BEFORE_C23}\n{text}\n#endif" if name == "bool" else text
+        return _unless_c23(text, name == "bool")
 
     def _enum_step(self, type_id: int) -> str:
         if not self._types.name(type_id):
-            text = f"{self._enum(type_id, 'enum', 0)};"
-            names = {self._types.names[off] for off, _ in self._types.enumerators(type_id)}
-            return f"{_BEFORE_C23}\n{text}\n#endif" if names <= {"false", "true"} else text
+            values = {(self._types.names[off], v) for off, v in self._types.enumerators(type_id)}
+            boolean = values == {("false", 0), ("true", 1)}
+            return _unless_c23(f"{self._enum(type_id, 'enum', 0, boolean)};", boolean)
         subject = self._tagged(type_id)
         if type_id in self._only_declared:
             return self._declare_tag(subject)
@@ -177,42 +185,58 @@ class Declarer:
         """
         types, inner = self._types, name
         qualifiers: list[str] = []
+        tags: list[str] = []  # the last one is next to what it is a tag of, and the first in C
         for _ in range(_MAX_DECLARATOR):
             kind = types.kind(type_id)
             if kind in QUALIFIERS:
                 if _QUALIFIER[kind] not in qualifiers:
                     qualifiers.append(_QUALIFIER[kind])
             elif kind == kinds.TYPE_TAG:
-                tag = _tag_macro("type", types.name(type_id), types.flag(type_id))
-                qualifiers.append(tag)
+                tags.insert(0, self._tags.macro(type_id))
             elif kind == kinds.PTR:
                 if "restrict" in qualifiers and not self._may_restrict(type_id):
                     qualifiers.remove("restrict")
-                if qualifiers:
-                    inner = " ".join(("*", *qualifiers, inner)).rstrip()
-                    qualifiers = []
+                if qualifiers or tags:
+                    inner = " ".join(("*", *qualifiers, *tags, inner)).rstrip()
+                    qualifiers, tags = [], []
                 else:
                     inner = f"*{inner}"
                 place = None
             elif kind == kinds.ARRAY:
+                if types.size(type_id) is None:
+                    raise types.error(
+                        "an array of what has no size, or of more than can be addressed: "
+                        "C has no such type",
+                        type_id,
+                    )
                 type_id, count = types.array(type_id)
                 inner = f"{_wrapped(inner)}[{count}]"  # a qualified array is one of such elements
                 place = MemberPath(f"{place.path}[0]", place.at) if place else None
                 continue
             elif kind == kinds.FUNC_PROTO:
                 inner = f"{_wrapped(inner)}({self._params(type_id, level)})"
-                qualifiers, place = [], None  # noreturn functions are volatile in GCC's DWARF
+                # Functions that do not return are volatile in GCC's DWARF.
+                qualifiers, tags, place = [], [], None
+                if types.kind(types.strip(types.third(type_id))) in (kinds.ARRAY, kinds.FUNC_PROTO):
+                    raise types.error(
+                        "a function that returns an array or a function: C has no such type",
+                        type_id,
+                    )
             else:
                 break
             type_id = types.third(type_id)
         else:
-            raise types.error("pointers or arrays of themselves: C has no such type", type_id)
+            raise types.error(
+                f"more than {_MAX_DECLARATOR} pointers, qualifiers, arrays and functions around "
+                "one name, perhaps of themselves: C has no such type",
+                type_id,
+            )
         if "restrict" in qualifiers and not self._may_restrict(type_id):
             qualifiers.remove("restrict")
-        words = [q for q in qualifiers if q in _QUALIFIER.values()]
-        words.append(self._specifier(type_id, level, place, scope))
-        words += [q for q in qualifiers if q not in _QUALIFIER.values()]
-        return " ".join((*words, inner)).rstrip()
+        front = self._specifier(type_id, level, place, scope)
+        text = " ".join((*qualifiers, front, *tags, inner)).rstrip()
+        types.spend(type_id, len(text))
+        return text
 
     def _may_restrict(self, type_id: int) -> bool:
         """Whether C allows ``restrict`` here: it restricts pointers to objects only."""
@@ -255,12 +279,15 @@ class Declarer:
             if target == 0 and index == len(params) - 1:
                 texts.append("...")
                 break
+            if self._types.kind(self._types.strip(target)) not in _PARAMETERS:
+                raise self._types.error("a parameter that is void: C has no such type", type_id)
             name = self._types.names[name_off]
             if name:
                 name = identifier(name)
-                if name in taken or name in self._identifiers:  # would hide the typedef
-                    name = f"{name}_"
-                name = "" if name in taken else name
+                if name in self._identifiers:  # would hide the typedef
+                    name = identifier(f"{name}_")
+                if name in taken or name in self._identifiers:
+                    name = ""
                 taken.add(name)
             texts.append(self.declare(target, name, level))
         self._depth -= 1
@@ -268,6 +295,7 @@ class Declarer:
 
     def _enter(self, type_id: int) -> None:
         self._depth += 1
+        self._types.spend(type_id)
         if self._depth > _MAX_DEPTH:
             raise self._types.error(
                 f"anonymous structs or parameters nested {_MAX_DEPTH} deep, perhaps in a cycle: "
@@ -297,13 +325,13 @@ class Declarer:
             else:
                 index, member = item
                 text = self._member(index, member, level + 1, place, scope)
-                text += self._tag(type_id, index)
+                text += self._tags.of(type_id, index)
             lines.append(f"{indent}{text};")
         body = "\n".join((f"{head} {{", *lines, "\t" * level + "}")) if lines else f"{head} {{}}"
         self._depth -= 1
         if layout.packed:
             body += " __attribute__((packed))"
-        return body + self._tag(type_id)
+        return body + self._tags.of(type_id)
 
     def _member(
         self, index: int, member: MemberRecord, level: int, place: MemberPath | None, scope: Scope
@@ -320,43 +348,51 @@ class Declarer:
                     return self.declare(member.type_id, "", level, inside, scope)
                 # Microsoft's extension: members of a named struct join those of the one around.
                 return self._composite(behind, self._keyword(behind), level, inside, scope)
-        name = scope.take(name or f"__anon_{index}")
+        # Kernels have members called "bool": C23 refuses them, but relocations go by this name.
+        name = scope.take(name or f"__anon_{index}", name in BOOLEANS)
         inside = None
         if member.bits:
             return f"{self.declare(member.type_id, name, level)}: {member.bits}"
         if place:
             inside = MemberPath(f"{place.path}.{name}" if place.path else name, place.at + at)
+            types.spend(member.type_id, len(inside.path))
             self._facts.append((inside.path, inside.at))
         return self.declare(member.type_id, name, level, inside)
 
-    def _enum(self, type_id: int, head: str, level: int) -> str:
+    def _enum(self, type_id: int, head: str, level: int, reserved: bool = False) -> str:
         types, size = self._types, self._types.third(type_id)
         values = types.enumerators(type_id)
         if type_id in self._only_declared:
             return head
         indent = "\t" * (level + 1)
         lines: list[str] = []
-        all_values: list[int] = []
+        if size not in ENUM_SIZES:
+            if not 0 < size < 8:
+                raise types.error(f"an enum of {size} bytes: C has no such type", type_id)
+            lines.append(f"{indent}/* not expressible in C: an enum of {size} bytes */")
+        low, high, empty = 0, 0, True
         for name_off, value in values:
             if size < 4 and not types.flag(type_id) and value >> (8 * size):
                 value = signed(value)  # encoders before kind_flag (Linux 6.0) could not say so
             name = types.names[name_off] or "__anon"
-            if not _fits(value, size, all_values):
+            if not _fits(min(low, value), max(high, value), size):
                 lines.append(f"{indent}/* {comment_safe(name)} = {value} is too large */")
                 continue
-            all_values.append(value)
-            lines.append(f"{indent}{self._identifiers.take(name)} = {_literal(value)},")
-        if not all_values:  # C wants one
+            low, high, empty = min(low, value), max(high, value), False
+            name = self._identifiers.take(name, reserved)
+            lines.append(f"{indent}{name} = {_literal(value)},")
+        if empty:  # C wants one
             lines.append(f"{indent}{self._identifiers.take('__no_values')},")
-            all_values.append(0)
         text = "\n".join((f"{head} {{", *lines, "\t" * level + "}"))
-        if size in _MODES and not (size == 8 and _needs_64_bits(all_values)):
+        types.spend(type_id, len(text))
+        if size in _MODES and not (size == 8 and _needs_64_bits(low, high)):
             text += f" __attribute__((mode({_MODES[size]})))"
-        return text + self._tag(type_id)
+        return text + self._tags.of(type_id)
 
-    def _tag(self, type_id: int, index: int = _WHOLE) -> str:
-        """Return the declaration tags of a type, or of its member ``index``."""
-        return "".join(f" {tag}" for tag in self._tags.get((type_id, index), ()))
+
+def _unless_c23(text: str, reserved: bool) -> str:
+    """Return text that C23 has already, if it has, for older C only."""
+    return f"{_BEFORE_C23}\n{text}\n#endif" if reserved else text
 
 
 def _wrapped(declarator: str) -> str:
@@ -371,37 +407,11 @@ def _literal(value: int) -> str:
     return f"{value}LL" if not -(1 << 31) <= value < 1 << 32 else str(value)
 
 
-def _fits(value: int, size: int, others: list[int]) -> bool:
-    """Whether an enum of ``size`` bytes can have this value beside the others."""
-    low, high = min(value, 0, *others), max(value, 0, *others)
+def _fits(low: int, high: int, size: int) -> bool:
+    """Whether an enum of ``size`` bytes can have values from ``low``, 0 at most, to ``high``."""
     return -(1 << (8 * size - 1)) <= low and high < 1 << (8 * size - (low < 0))
 
 
-def _needs_64_bits(values: list[int]) -> bool:
+def _needs_64_bits(low: int, high: int) -> bool:
     """Whether the values alone make GNU C choose 64 bits for an enum."""
-    return min(values) < -(1 << 31) or max(values) >= 1 << (31 if min(values) < 0 else 32)
-
-
-def _tag_macro(what: str, text: str, attribute: bool) -> str:
-    if attribute:  # kind_flag, since Linux 6.15: any attribute, not a tag
-        return f"__btf_attribute({comment_safe(text)})"
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return f'__btf_{what}_tag("{comment_safe(escaped)}")'
-
-
-def comment_safe(text: str) -> str:
-    """Return text without what could end a comment or a line."""
-    return "".join(c if c.isprintable() else "?" for c in text).replace("*/", "* /")
-
-
-def _decl_tags(btf: BTF, types: TypeTable) -> dict[tuple[int, int], list[str]]:
-    """Return the texts of the DECL_TAGs of all levels, by (type, component)."""
-    tags: dict[tuple[int, int], list[str]] = {}
-    for level in btf.levels:
-        for index in np.flatnonzero(level.own_kinds == kinds.DECL_TAG).tolist():
-            type_id = level.start_id + index
-            at = types.starts[type_id]
-            text = _tag_macro("decl", types.name(type_id), types.flag(type_id))
-            key = types.third(type_id), types.words[at + 3]
-            tags.setdefault(key, []).append(text)
-    return tags
+    return low < -(1 << 31) or high >= 1 << (31 if low < 0 else 32)

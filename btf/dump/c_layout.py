@@ -19,12 +19,11 @@ from dataclasses import dataclass, field
 
 from ..format import kinds
 from ..format.kinds import COMPOSITES, ENUMS
-from .c_names import scalar_align
+from .c_names import is_integer, scalar_align, spelling, stand_in
 from .c_types import ENUM_SIZES, MemberRecord, TypeTable
 
 # More lines of padding than this become one array of bytes.
 MAX_PADDING_LINES = 8
-_BITFIELD_KINDS = ENUMS | {kinds.INT}
 
 
 @dataclass(frozen=True)
@@ -62,23 +61,38 @@ class Planner:
     def __init__(self, types: TypeTable) -> None:
         self._types = types
         self._layouts: dict[int, StructLayout] = {}
-        self._open: set[int] = set()
-        self._aligns: dict[int, int] = {}
         self._units = [(8, "char"), (16, "short"), (32, "int")]
         if types.pointer_size == 8:
             self._units.append((64, "long"))
 
     def layout(self, type_id: int) -> StructLayout:
-        """Return the layout of a struct or union."""
-        found = self._layouts.get(type_id)
-        if found is None:
-            self._open.add(type_id)
-            try:
-                found = self._plan(type_id)
-            finally:
-                self._open.discard(type_id)
-            self._layouts[type_id] = found
-        return found
+        """Return the layout of a struct or union. Raises BtfError for one that contains itself."""
+        # Depth first, without recursion: what a struct embeds comes before the struct itself.
+        stack, open_ids = [type_id], set[int]()
+        while type_id not in self._layouts:
+            top = stack[-1]
+            missing = [] if top in self._layouts else self._missing(top)
+            if not missing:
+                if top not in self._layouts:
+                    self._layouts[top] = self._plan(top)
+                stack.pop()
+                open_ids.discard(top)
+            elif top in open_ids:
+                name = self._types.name(top) or "an anonymous type"
+                raise self._types.error(f"{name} contains itself: C has no such type", top)
+            else:
+                open_ids.add(top)
+                stack += missing
+        return self._layouts[type_id]
+
+    def _missing(self, type_id: int) -> list[int]:
+        """Return the structs and unions that one embeds and that have no layout yet."""
+        embedded = [self._types.element(m.type_id) for m in self._types.members(type_id)]
+        return [
+            found
+            for found in dict.fromkeys(embedded)
+            if self._types.kind(found) in COMPOSITES and found not in self._layouts
+        ]
 
     def align(self, type_id: int) -> int:
         """Return the alignment in bytes, in C as we write it, of a type that has a size."""
@@ -87,7 +101,7 @@ class Planner:
         if kind == kinds.PTR:
             return self._types.pointer_size
         if kind in COMPOSITES:
-            return 1 if target in self._open else self.layout(target).align
+            return self.layout(target).align
         return scalar_align(self._types, target)
 
     def _plan(self, type_id: int) -> StructLayout:
@@ -111,26 +125,28 @@ class Planner:
             size = self._types.size(member.type_id)
             element = self._types.element(member.type_id)
             kind = self._types.kind(element)
-            if size is None or kind == kinds.DATASEC:
+            if size is None:
                 return f"{name} is of a type without a size"
-            if element in self._open:
-                return f"{name} contains the type that it is in"
             if kind in ENUMS and self._types.third(element) not in ENUM_SIZES:
                 return f"{name} is an enum of {self._types.third(element)} bytes"
             if member.bits:
-                target = self._types.strip(member.type_id)
-                if self._types.kind(target) not in _BITFIELD_KINDS:
+                width = self._width(self._types.strip(member.type_id))
+                if not width:
                     return f"{name} is a bit-field, but no integer"
-                if member.bits > 8 * size or (self._is_bool(target) and member.bits > 1):
+                if member.bits > width:
                     return f"{name} has {member.bits} bits, more than its type"
             elif member.bit_offset % 8:
                 return f"{name} is no bit-field, but begins inside a byte"
         return ""
 
-    def _is_bool(self, type_id: int) -> bool:
+    def _width(self, type_id: int) -> int:
+        """Return the most bits that a bit-field of a type can have in C; 0 if there can be none."""
+        if self._types.kind(type_id) in ENUMS:
+            return 8 * self._types.third(type_id)
         if self._types.kind(type_id) != kinds.INT:
-            return False
-        return self._types.int_encoding(type_id) >> 24 & 0xF == 4
+            return 0
+        words = spelling(self._types, type_id) or stand_in(self._types, type_id)
+        return 1 if words == "_Bool" else 8 * self._types.third(type_id) * is_integer(words)
 
     def _struct(self, members: list[MemberRecord], size: int, packed: bool) -> StructLayout:
         aligns = [self.align(m.type_id) for m in members]
@@ -189,14 +205,15 @@ class Planner:
         units = [unit for unit in self._units if unit[0] <= limit]
         lines = []
         start = at
-        while at < end:
+        few = end - at <= MAX_PADDING_LINES * units[-1][0]
+        while few and at < end:
             for bits, unit in units:
                 if (end - 1) // bits == at // bits:
                     break
             stop = min(end, _up(at + 1, bits))
             lines.append(Padding(unit, stop - at))
             at = stop
-        if len(lines) <= MAX_PADDING_LINES:
+        if few and len(lines) <= MAX_PADDING_LINES:
             return lines
         first, last = _up(start, 8), end // 8 * 8
         head = [Padding("char", first - start)] if first > start else []

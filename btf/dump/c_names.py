@@ -8,22 +8,36 @@ next is ``name___2``, as in libbpf's dump.
 
 from __future__ import annotations
 
+import re
+
 from ..format import kinds
 from .c_types import TypeTable
 
 _KEYWORDS = """
-    alignas alignof asm auto break case char const constexpr continue default do double else enum
-    extern float for goto if inline int long nullptr register restrict return short signed sizeof
-    static static_assert struct switch thread_local typedef typeof typeof_unqual union unsigned
-    void volatile while _Alignas _Alignof _Atomic _Bool _Complex _Generic _Imaginary _Noreturn
-    _Static_assert _Thread_local __int128 __asm__ __attribute__ __builtin_offsetof
-    __builtin_va_list __const __inline __restrict __typeof__ __volatile
+    alignas alignof asm auto bool break case char const constexpr continue default do double else
+    enum extern false float for goto if inline int long nullptr register restrict return short
+    signed sizeof static static_assert struct switch thread_local true typedef typeof typeof_unqual
+    union unsigned void volatile while _Alignas _Alignof _Atomic _BitInt _Bool _Complex _Generic
+    _Imaginary _Noreturn _Static_assert _Thread_local _Decimal32 _Decimal64 _Decimal128 _Float16
+    _Float32 _Float32x _Float64 _Float64x _Float128 _Float128x __alignof __asm __attribute
+    __auto_type __bf16 __complex __const __extension __float80 __float128 __fp16 __ibm128 __imag
+    __inline __int128 __int128_t __null __real __restrict __seg_fs __seg_gs __signed __thread
+    __typeof __typeof_unqual __uint128_t __volatile
 """
 KEYWORDS = frozenset(_KEYWORDS.split())
-"""Reserved in C11, C23 or GNU C. ``bool``, ``true`` and ``false`` are not among them: kernels
-define them, and the dump leaves those definitions out where C23 has them."""
+"""Reserved in C11, C23 or GNU C."""
 
-MACROS = ("linux", "unix", "i386")
+BOOLEANS = frozenset({"bool", "true", "false"})
+"""Those of KEYWORDS that are reserved since C23 and that kernels use."""
+
+# What else compilers define, and the header itself: "__LINE__", "__builtin_offsetof", macros.
+_PREDEFINED = re.compile(
+    r"__\w*__|__builtin_\w+|__btf_\w+_tag|__btf_attribute|_I?LP(64|32)|__GXX_ABI_VERSION"
+    r"|__(amd64|arm|corei7|i386|k8|linux|mips|mips64|riscv|sparc|sparcv9|unix|x86_64|SEG_FS|SEG_GS)"
+    r"|__(ARM|ATOMIC|CLANG|FPCLASS|FP_FAST|GCC|MEMORY_SCOPE)_\w+|__U?INT(8|16|32|64|MAX)_C"
+)
+
+MACROS = ("linux", "unix", "i386", "mips", "sparc")
 """Names that GNU C predefines although they are not reserved."""
 
 
@@ -34,9 +48,12 @@ class Scope:
         self._used: set[str] = set()
         self._next: dict[str, int] = {}
 
-    def take(self, name: str) -> str:
-        """Hand out ``name`` as a C identifier, with ``___2`` and so on when it is taken."""
-        wanted = identifier(name)
+    def take(self, name: str, reserved: bool = False) -> str:
+        """Hand out ``name`` as a C identifier, with ``___2`` and so on when it is taken.
+
+        reserved  as it is, although C23 reserves it
+        """
+        wanted = name if reserved else identifier(name)
         unique, number = wanted, self._next.get(wanted, 2)
         while unique in self._used:
             unique, number = f"{wanted}___{number}", number + 1
@@ -54,7 +71,7 @@ def identifier(name: str) -> str:
         name = "".join(c if c.isascii() and (c.isalnum() or c == "_") else "_" for c in name)
         if not name or name[0].isdigit():
             name = f"_{name}"
-    return f"{name}_" if name in KEYWORDS else name
+    return f"{name}_" if name in KEYWORDS or _PREDEFINED.fullmatch(name) else name
 
 
 # Sizes of what C spells with keywords, by the sorted words; 0 is the size of a pointer.
@@ -87,12 +104,18 @@ def spelling(types: TypeTable, type_id: int) -> str:
         return name if _FLOATS.get(name) == size else ""
     if not name:
         return stand_in(types, type_id)
-    known = _INTS.get(" ".join(sorted(name.split())), _FLOATS.get(name))
+    words = name.split()
+    known = _INTS.get(" ".join(sorted(words)), _FLOATS.get(name))
     if known == 0:
         known = types.pointer_size
     if known != size or (size == 16 and types.pointer_size == 4):
         return ""
-    return name
+    return " ".join(words)
+
+
+def is_integer(words: str) -> bool:
+    """Whether what ``spelling`` or ``stand_in`` gives is an integer in C."""
+    return words != "" and words not in _FLOATS
 
 
 def stand_in(types: TypeTable, type_id: int) -> str:

@@ -13,9 +13,9 @@ where it is first used, at file scope even inside the braces of another struct. 
 parameters of a function it would be declared for that function alone, so there the tag is needed
 beforehand.
 
-Types from C have no cycles of steps; BTF can. A struct that embeds itself is opaque to the planner
-and needs nothing. A typedef that needs itself is not repeated, and the declaration has to do
-without. A struct that has to be complete before itself is an error.
+Types from C have no cycles of steps; BTF can. A typedef that needs itself is not repeated, and the
+declaration has to do without. A struct that has to be complete before itself is an error, whether
+it embeds itself (which the planner finds) or is an element of an array that it points to.
 """
 
 from __future__ import annotations
@@ -107,6 +107,7 @@ class Order:
         pending = [(type_id, complete, False)]
         while pending:
             use = pending.pop()
+            types.spend(use[0])
             if use in seen:
                 continue
             seen.add(use)

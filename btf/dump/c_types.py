@@ -12,9 +12,13 @@ import numpy as np
 from ..errors import BtfError
 from ..format import kinds
 from ..types.btf import BTF
-from ..types.layout import element, follow, value_size
+from ..types.layout import Resolver
 from ..types.typebase import enum_values
 from .fields import Names
+
+MAX_GROWTH = 20  # characters of C for each byte of BTF; vmlinux has about one
+STEP = 40  # characters that take as long as one type that is looked at
+SMALL = 1_000_000  # however small the BTF is
 
 ENUM_SIZES = frozenset({1, 2, 4, 8})  # that C can give an enum
 
@@ -48,7 +52,8 @@ class TypeTable:
         self.path = btf.path
         self.big_endian = btf.byteorder == "big"
         self.pointer_size = btf.pointer_size
-        self._sizes: dict[int, int | None] = {}
+        self._resolver = Resolver(self)
+        self._left = SMALL + MAX_GROWTH * (4 * len(self.words) + len(btf.chain_strings))
         self._members: dict[int, list[MemberRecord]] = {}
 
     def kind(self, type_id: int) -> int:
@@ -134,25 +139,41 @@ class TypeTable:
     def strip(self, type_id: int) -> int:
         """The type behind qualifiers, tags and typedefs; void when there is none but themselves."""
         try:
-            return follow(self, type_id)
+            return self._resolver.follow(type_id)
         except BtfError:
             return kinds.VOID
 
     def element(self, type_id: int) -> int:
         """As ``strip``, and behind arrays."""
         try:
-            return element(self, type_id)[0]
+            return self._resolver.element(type_id)[0]
         except BtfError:
             return kinds.VOID
 
     def size(self, type_id: int) -> int | None:
-        """Bytes, or None for what has no size in C: void, functions, declarations, circles."""
-        if type_id not in self._sizes:
-            try:
-                self._sizes[type_id] = value_size(self, type_id)
-            except BtfError:
-                self._sizes[type_id] = None
-        return self._sizes[type_id]
+        """Bytes, or None for what has no size in C: void, functions, declarations, circles, and
+        arrays larger than a pointer can span."""
+        try:
+            size = self._resolver.size(type_id)
+        except BtfError:
+            return None
+        if size is None or self.kind(self.element(type_id)) == kinds.DATASEC:
+            return None
+        return size if size < 1 << (8 * self.pointer_size - 1) else None
+
+    def spend(self, type_id: int, characters: int = 0) -> None:
+        """Count a type that was looked at, and the characters that came of it; raises BtfError
+        when it becomes far more than the BTF has.
+
+        C repeats what BTF says once: a type without a name wherever it is used, and so all in it.
+        """
+        self._left -= STEP + characters
+        if self._left < 0:
+            raise self.error(
+                f"types repeat one another so often that the header would have more than "
+                f"{MAX_GROWTH} times the bytes of the BTF: no compiler writes that",
+                type_id,
+            )
 
     def error(self, message: str, type_id: int) -> BtfError:
         return BtfError(message, self.path, "types", None, type_id)

@@ -7,7 +7,7 @@ one pass before anything else looks at them: compiled functions have no bounds c
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
@@ -21,6 +21,7 @@ from ..format import kinds
 from ..format.scan import locate_fault, scan_types
 
 if TYPE_CHECKING:
+    from .layout import Resolver
     from .names import OwnNames, StringTable
     from .typebase import Type
 
@@ -256,6 +257,11 @@ class BTF:
         from .layout import pointer_size
 
         return pointer_size(self)
+
+    @cached_property
+    def resolvers(self) -> dict[Set[int], Resolver]:
+        """What was found behind types so far, by the kinds that are looked behind."""
+        return {}
 
     @cached_property
     def own_strings(self) -> StringTable:

@@ -4,10 +4,10 @@ The rules are libbpf's (``btf__resolve_size``, ``btf__align_of``, ``btf__resolve
 ``btf__pointer_size``), without its limits: any depth is followed, sizes are not cut at 32 bits,
 and types that contain themselves are told as such.
 
-``follow``, ``element`` and ``value_size`` work on type ids, with whatever gives the records of
-these ids (``Records``): the C dump has tables of all types, the object view takes one record after
-another out of a BTF. ``align_of`` is libbpf's guess. What a compiler makes of a struct that is
-written down again as C is another question: see ``dump.c_layout``.
+A ``Resolver`` works on type ids, with whatever gives the records of these ids (``Records``): the C
+dump has tables of all types, the object view takes one record after another out of a BTF.
+``align_of`` is libbpf's guess. What a compiler makes of a struct that is written down again as C is
+another question: see ``dump.c_layout``.
 """
 
 from __future__ import annotations
@@ -33,6 +33,10 @@ _DEFAULT_POINTER_SIZE = 8
 _SCALARS = kinds.SCALARS | kinds.ENUMS
 _RESOLVED = TRANSPARENT | {kinds.VAR}  # what ``resolve`` looks behind
 _SIZED_AS_TARGET = _RESOLVED | {kinds.DECL_TAG}
+
+MANY = 1 << 64
+"""More elements, or bytes, than can be addressed: counts of arrays in arrays go no further."""
+_CIRCLE = -1  # instead of the id of what is behind a type
 
 
 class Records(Protocol):
@@ -77,71 +81,121 @@ class _RecordsOf:
         return BtfError(message, self._btf.path, "types", None, type_id)
 
 
-def follow(records: Records, type_id: int, through: Set[int] = TRANSPARENT) -> int:
-    """Return the id of the first type behind ``type_id`` whose kind is not in ``through``.
+class Resolver:
+    """What is behind types, and their sizes: each type is looked at once, however many ask for it.
 
-    Raises BtfError when types refer to each other in a circle.
+    records   gives the records
+    through   kinds that are looked behind
     """
-    seen: set[int] = set()
-    kind, third = records.head(type_id)
-    while kind in through:
-        _not_again(records, type_id, seen)
-        type_id = third
-        kind, third = records.head(type_id)
-    return type_id
+
+    def __init__(self, records: Records, through: Set[int] = TRANSPARENT) -> None:
+        self._records = records
+        self._through = through
+        self._behind: dict[int, int] = {}  # by id; _CIRCLE
+        self._elements: dict[int, tuple[int, int]] = {}  # of arrays, by id; id _CIRCLE
+
+    def follow(self, type_id: int) -> int:
+        """Return the id of the first type behind ``type_id`` whose kind is not in ``through``.
+
+        Raises BtfError when types refer to each other in a circle.
+        """
+        found = self._follow(type_id)
+        if found == _CIRCLE:
+            raise self._circle(type_id)
+        return found
+
+    def _follow(self, type_id: int) -> int:
+        way: dict[int, None] = {}
+        while (found := self._behind.get(type_id)) is None:
+            kind, third = self._records.head(type_id)
+            if kind not in self._through:
+                found = type_id
+                break
+            if type_id in way:
+                found = _CIRCLE
+                break
+            way[type_id] = None
+            type_id = third
+        self._behind.update(dict.fromkeys(way, found))
+        return found
+
+    def element(self, type_id: int) -> tuple[int, int]:
+        """(id, count): the type behind arrays and all of ``through``, and how many of it there are,
+        ``MANY`` at most.
+
+        Raises BtfError when types refer to each other in a circle.
+        """
+        way: dict[int, int] = {}  # arrays, and how many elements each has
+        start = type_id
+        while True:
+            type_id = self._follow(type_id)
+            found = self._elements.get(type_id)
+            if type_id == _CIRCLE or type_id in way:
+                found = _CIRCLE, 0
+            elif found is None and self._records.head(type_id)[0] != kinds.ARRAY:
+                found = type_id, 1
+            if found is not None:
+                break
+            array = type_id
+            type_id, way[array] = self._records.array(array)
+        for array, nelems in reversed(way.items()):
+            found = self._elements[array] = found[0], min(found[1] * nelems, MANY)
+        if found[0] == _CIRCLE:
+            raise self._circle(start)
+        return found
+
+    def size(self, type_id: int) -> int | None:
+        """Return bytes of a value of a type; None for what has no size: void, functions,
+        declarations.
+
+        Raises BtfError when types refer to each other in a circle, and for arrays of arrays that
+        no machine can address.
+        """
+        found, count = self.element(type_id)
+        kind, third = self._records.head(found)
+        if kind == kinds.PTR:
+            third = self._records.pointer_size
+        elif kind not in kinds.SIZED:
+            return None
+        if count * third >= MANY:
+            raise self._records.error("an array of more bytes than there are addresses", type_id)
+        return count * third
+
+    def _circle(self, type_id: int) -> BtfError:
+        return self._records.error("refers to itself in a circle", type_id)
 
 
-def element(records: Records, type_id: int, through: Set[int] = TRANSPARENT) -> tuple[int, int]:
-    """(id, count): the type behind arrays and all of ``through``, and how many of it there are.
-
-    Raises BtfError when types refer to each other in a circle.
-    """
-    seen: set[int] = set()
-    count = 1
-    type_id = follow(records, type_id, through)
-    while records.head(type_id)[0] == kinds.ARRAY:
-        _not_again(records, type_id, seen)
-        type_id, nelems = records.array(type_id)
-        type_id = follow(records, type_id, through)
-        count *= nelems
-    return type_id, count
-
-
-def value_size(records: Records, type_id: int, through: Set[int] = TRANSPARENT) -> int | None:
-    """Return bytes of a value of a type; None for what has no size: void, functions, declarations.
-
-    Raises BtfError when types refer to each other in a circle.
-    """
-    found, count = element(records, type_id, through)
-    kind, third = records.head(found)
-    if kind == kinds.PTR:
-        return count * records.pointer_size
-    return count * third if kind in kinds.SIZED else None
+def _resolver(btf: BTF, through: Set[int]) -> Resolver:
+    """Return that of a BTF, made on first use."""
+    if through not in btf.resolvers:
+        btf.resolvers[through] = Resolver(_RecordsOf(btf), through)
+    return btf.resolvers[through]
 
 
 def resolve(start: Type) -> Type:
     """See ``BTF.resolve``."""
-    found = follow(_RecordsOf(start.btf), start.id, _RESOLVED)
+    found = _resolver(start.btf, _RESOLVED).follow(start.id)
     return start if found == start.id else type_at(start.btf, found)
 
 
 def size_of(start: Type) -> int:
     """See ``BTF.size_of``."""
-    records = _RecordsOf(start.btf)
-    size = value_size(records, start.id, _SIZED_AS_TARGET)
+    resolver = _resolver(start.btf, _SIZED_AS_TARGET)
+    size = resolver.size(start.id)
     if size is None:
-        found, _ = element(records, start.id, _SIZED_AS_TARGET)
-        raise records.error(f"{type_at(start.btf, found)!r} has no size", start.id)
+        found, _ = resolver.element(start.id)
+        message = f"{type_at(start.btf, found)!r} has no size"
+        raise BtfError(message, start.btf.path, "types", None, start.id)
     return size
 
 
 def align_of(start: Type) -> int:
     """See ``BTF.align_of``. Scalars are aligned to their size, but no more than a pointer is."""
     # Depth first, without recursion: a struct's members come before the struct itself.
-    records = _RecordsOf(start.btf)
+    records, resolver = _RecordsOf(start.btf), _resolver(start.btf, TRANSPARENT)
     known: dict[int, int] = {}
     open_ids: set[int] = set()
-    wanted, _ = element(records, start.id)
+    wanted, _ = resolver.element(start.id)
     stack = [wanted]
     while stack:
         top = stack[-1]
@@ -155,7 +209,7 @@ def align_of(start: Type) -> int:
             struct = type_at(start.btf, top)
             assert isinstance(struct, Composite)
             members = struct.members
-            inner = [element(records, member.type_id)[0] for member in members]
+            inner = [resolver.element(member.type_id)[0] for member in members]
             missing = [found for found in inner if found not in known]
             if not missing:
                 known[top] = _composite_alignment(size, members, [known[i] for i in inner])
@@ -190,9 +244,3 @@ def _composite_alignment(size: int, members: tuple[Member, ...], inner: list[int
             return 1
     largest = max(inner, default=1)
     return 1 if size % largest else largest
-
-
-def _not_again(records: Records, type_id: int, seen: set[int]) -> None:
-    if type_id in seen:
-        raise records.error("refers to itself in a circle", type_id)
-    seen.add(type_id)

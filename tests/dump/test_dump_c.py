@@ -489,7 +489,6 @@ def test_compiler_s_own_types(tmp_path: Path) -> None:
         ([("a", 1, 0), ("b", 1, 16)], "members overlap"),
         ([("a", 1, 4)], "a is no bit-field, but begins inside a byte"),
         ([("a", 2, 0)], "a is of a type without a size"),
-        ([("a", 3, 0)], "a contains the type that it is in"),
         ([("a", 1, 0), ("b", 1, 64)], "the members need more than the size of the whole"),
         ([("a", 5, 0)], "a is an enum of 3 bytes"),
     ],
@@ -540,11 +539,10 @@ def test_cycles(tmp_path: Path) -> None:
             "".join(btf.dump_c(btf.parse(w.to_bytes())))
 
 
-def test_deep_embedding_is_an_error_not_a_crash() -> None:
+def test_deep_embedding(tmp_path: Path) -> None:
     w = bw.Writer()
     i = w.int("int", 4)
     for number in range(3000):
         w.struct(f"s{number}", 4, [("x", w.next_id + 1, 0)])
     w.typedef("end", i)
-    with pytest.raises(btf.BtfError, match="nested too deep"):
-        "".join(btf.dump_c(btf.parse(w.to_bytes())))
+    compiles(tmp_path, btf.parse(w.to_bytes()), expressible=True)
