@@ -13,8 +13,10 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """\
 List every type called NAME in vmlinux and the modules of the kernels in OUT, with type id, global
-id (number of the module in the upper 32 bits, type id in the lower), size and fingerprint. Types
-with the same fingerprint are the same, also in different kernels. Exit status 1 when there is none.
+id (number of the module in the upper 32 bits, type id in the lower) and size, grouped by what they
+declare: by kind, size, members and the C spelling of their types. Types of one declaration may
+still differ in what they refer to: `--json` has the fingerprints of layouts and of whole types too.
+Exit status 1 when there is none.
 """
 
 KINDS = (
@@ -77,14 +79,14 @@ def _lines(found: tuple[FoundType, ...]) -> list[str]:
     width = max(len(one.module or "vmlinux") for one in found)
     lines = []
     if meanings > 1:
-        lines.append(f"{plural(meanings, 'different type')} of that name:")
+        lines.append(f"{plural(meanings, 'different declaration')} of that name:")
     by_meaning: list[list[FoundType]] = [[] for _ in range(meanings)]
     for one in found:
         by_meaning[one.meaning - 1].append(one)
     for those in by_meaning:
         first = those[0]
         size = f", {first.size} bytes" if first.size else ""
-        lines.append(f"{first.kind.lower()} {first.name}{size}  {first.fingerprint}")
+        lines.append(f"{first.kind.lower()} {first.name}{size}  {first.declaration_fingerprint}")
         where = ""
         for one in those:
             heading = f"{one.out}: {one.kernel}" if several else one.kernel

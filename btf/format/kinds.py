@@ -267,6 +267,17 @@ HAS_SIZE = _per_kind(lambda spec: spec.head == "size")
 HAS_MEMBERS = _per_kind(lambda spec: Role.NAME in spec.element_roles)
 ENUM_BITS = _per_kind(lambda spec: spec.enum_bits)
 
+
+def _target_at(spec: KindSpec) -> int:
+    if spec.head == "type":
+        return 2 if spec.equivalence is not _E.FORWARD else 0
+    return HEAD_WORDS + spec.fixed.index("type") if "type" in spec.fixed else 0
+
+
+# The word that holds the one type that a type is made of: what a pointer points to, an array has
+# elements of, a function returns; 0 for kinds that are not made of one.
+TARGET_AT = _per_kind(_target_at)
+
 # The references of a record are evenly spaced: the first is at word FIRST_REF, each further one
 # REF_STEP words on; there are FEWEST_REFS, and one more for each element if REF_EACH is 1.
 FIRST_REF = _per_kind(lambda spec: (reference_words(spec, 1) or [0])[0])

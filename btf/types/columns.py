@@ -14,17 +14,25 @@ import numpy as np
 from ..compiled.jit import compiled
 from ..errors import BtfError
 from ..format.kinds import (
+    ARRAY,
     ELEMENT_NAME,
     ELEMENT_WORDS,
     FIXED_WORDS,
+    FUNC,
     HAS_SIZE,
     HEAD_WORDS,
+    INFO_KIND_FLAG,
     INFO_VLEN_MASK,
+    INT,
     KIND_COUNT,
+    TARGET_AT,
+    VAR,
+    is_enum,
     kind_of,
 )
 from .btf import BTF
 
+_24, _ENCODINGS = np.uint32(24), np.uint32(7)
 MAX_TEXT_BYTES = (1 << 31) - 1  # what Arrow's int32 offsets can count
 MAX_NAME_FACTOR = 10  # of kernels, names written out have at most the bytes of the BTF itself
 SMALL_NAME_BYTES = 1 << 20  # however small the BTF is
@@ -38,6 +46,11 @@ def columns(btf: BTF) -> dict[str, np.ndarray]:
     size      uint32, bytes; 0 for kinds that have no size of their own
     bytes     uint32, length of the record in the type section
     name_off  uint32, global string offset; 0 is anonymous
+    target    uint32, id of the type that it is made of, see ``kinds.TARGET_AT``; 0 is void, and
+              stands with kinds that are made of none
+    nelems    uint32, of an array; else 0
+    linkage   uint32, of a function or variable; else 0
+    encoding  uint8, of an INT, see ``btf.Encoding``; of an enum 1 where values are signed; else 0
     """
     count = btf.type_count
     out: dict[str, np.ndarray] = {
@@ -46,6 +59,10 @@ def columns(btf: BTF) -> dict[str, np.ndarray]:
         "size": np.empty(count, np.uint32),
         "bytes": np.empty(count, np.uint32),
         "name_off": np.empty(count, np.uint32),
+        "target": np.empty(count, np.uint32),
+        "nelems": np.empty(count, np.uint32),
+        "linkage": np.empty(count, np.uint32),
+        "encoding": np.empty(count, np.uint8),
     }
     _fill_columns(btf.words, btf.offsets, *out.values())
     return out
@@ -122,8 +139,11 @@ def too_many_name_bytes(btf: BTF) -> BtfError:
 
 
 @compiled
-def _fill_columns(words, offsets, kind, vlen, size, nbytes, name_off):  # type: ignore[no-untyped-def]
-    """Fill ``kind``, ``vlen``, ``size``, ``nbytes`` and ``name_off``: the arrays of ``columns``."""
+def _fill_columns(  # type: ignore[no-untyped-def]
+    words, offsets, kind, vlen, size, nbytes, name_off, target, nelems, linkage, encoding
+):
+    """Fill ``kind``, ``vlen``, ``size``, ``nbytes``, ``name_off``, ``target``, ``nelems``,
+    ``linkage`` and ``encoding``: the arrays of ``columns``."""
     for index in range(len(kind)):
         at = np.int64(offsets[index])
         info = words[at + 1]
@@ -133,6 +153,18 @@ def _fill_columns(words, offsets, kind, vlen, size, nbytes, name_off):  # type: 
         size[index] = words[at + 2] if HAS_SIZE[k] else 0
         nbytes[index] = 4 * (offsets[index + 1] - offsets[index])
         name_off[index] = words[at]
+        target[index] = words[at + TARGET_AT[k]] if TARGET_AT[k] > 0 else 0
+        nelems[index] = words[at + HEAD_WORDS + 2] if k == ARRAY else 0
+        linkage[index] = 0
+        if k == FUNC:
+            linkage[index] = info & INFO_VLEN_MASK
+        elif k == VAR:
+            linkage[index] = words[at + HEAD_WORDS]
+        encoding[index] = 0
+        if k == INT:
+            encoding[index] = words[at + HEAD_WORDS] >> _24 & _ENCODINGS
+        elif is_enum(k):
+            encoding[index] = (info & INFO_KIND_FLAG) != 0
 
 
 @compiled

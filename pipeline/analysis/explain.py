@@ -272,7 +272,7 @@ class Explanations(Tables):
 
     def _copies(self, module: str, type_id: int) -> int:
         ((count,),) = self._rows(
-            "SELECT count(DISTINCT module) FROM types WHERE kernel = $1 AND module <> '' "
+            "SELECT count(DISTINCT module) FROM types WHERE kernel = $1 AND module IS NOT NULL "
             "AND fingerprint = (SELECT fingerprint FROM types "
             "WHERE kernel = $1 AND module = $2 AND type_id = $3)",
             self.kernel,

@@ -17,8 +17,11 @@ NEAREST = 5
 class FoundType:
     """One type.
 
-    ``module`` is empty for vmlinux. ``global_id`` has the object's number above, the type id below.
-    ``meaning`` numbers different types from 1, in the order in which they were found.
+    module     empty for vmlinux
+    global_id  the object's number above, the type id below
+    size       None where the kind has none
+    meaning    numbers declarations that differ from 1, in the order in which they were found
+    fingerprint, layout_fingerprint, declaration_fingerprint   see the table ``types``
     """
 
     out: str
@@ -28,9 +31,11 @@ class FoundType:
     name: str
     type_id: int
     global_id: int
-    size: int
+    size: int | None
     bytes: int
     fingerprint: str
+    layout_fingerprint: str
+    declaration_fingerprint: str
     meaning: int
 
 
@@ -73,15 +78,15 @@ def find(
         found = []
         for row in rows:
             meaning = meanings.setdefault(row[-1], len(meanings) + 1)
-            facts = dict(zip(_FACTS, row, strict=True))
-            found.append(FoundType(**{**facts, "fingerprint": row[-1].hex()}, meaning=meaning))
+            facts: list[Any] = [v.hex() if isinstance(v, bytes) else v for v in row]
+            found.append(FoundType(*facts, meaning=meaning))
         return Search(tuple(found), () if found else _nearest(opened, name, kind, kernel))
 
 
-_FACTS = (
-    "out", "kernel", "module", "kind", "name", "type_id", "global_id", "size", "bytes",
-    "fingerprint",
-)  # fmt: skip
+_COLUMNS = (
+    "kernel, coalesce(module, ''), kind, name, type_id, global_id, size, bytes, "
+    "fingerprint, layout_fingerprint, declaration_fingerprint"
+)
 _Opened = Sequence[tuple[str, Tables]]
 
 
@@ -96,7 +101,7 @@ def _check(opened: _Opened, kernel: str | None, module: str | None) -> None:
 
 def _rows(tables: Tables, name: str, kernel: str | None) -> tuple[tuple[Any, ...], ...]:
     return tables.ask(
-        f"SELECT {', '.join(_FACTS[1:])} "
+        f"SELECT {_COLUMNS} "
         "FROM types WHERE name = $1 AND ($2 IS NULL OR kernel = $2) ORDER BY kernel, global_id",
         [name, kernel],
     ).rows
@@ -118,7 +123,7 @@ def _nearest(opened: _Opened, name: str, kind: str | None, kernel: str | None) -
     for _, tables in opened:
         answer = tables.ask(
             "SELECT name, damerau_levenshtein(lower(name), lower($1)) AS distance "
-            "FROM (SELECT DISTINCT name FROM types WHERE name <> '' "
+            "FROM (SELECT DISTINCT name FROM types WHERE name IS NOT NULL "
             "AND ($2 IS NULL OR kind = $2) AND ($3 IS NULL OR kernel = $3) "
             "AND abs(len(name) - len($1)) <= 2 + len($1) // 2) "
             "ORDER BY distance, name LIMIT $4",

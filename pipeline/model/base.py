@@ -37,9 +37,11 @@ class SharedBase:
     index: btf.BaseIndex
     fingerprints: btf.BaseFingerprints
     names: btf.BaseNames
+    declarations: btf.Declarations
 
     @classmethod
     def of(cls, base: IndexedBase) -> SharedBase:
         """Work out the rest."""
         known = btf.BaseFingerprints.build(base.types)
-        return cls(base.index, known, btf.BaseNames.build(base.index))
+        names, declared = btf.BaseNames.build(base.index), btf.declarations(base.types.flat)
+        return cls(base.index, known, names, declared)

@@ -18,7 +18,7 @@ from ..model.summary import WorkSummary
 from ..sources.names import safe
 from ..tables.parquet import Part
 
-FORMAT = 2
+FORMAT = 3
 FOLDER = "manifests"
 
 

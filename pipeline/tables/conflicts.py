@@ -29,7 +29,7 @@ from .grouping import (
     take_rows,
     with_modules,
 )
-from .schema import HASH, TEXT, U32, U64, WORDS, Column, FinishedKernel, KernelTable
+from .schema import HASH, I64, TEXT, WORDS, Column, FinishedKernel, KernelTable
 
 _REASONS = "; ".join(f"`{code}`: {meaning}" for code, meaning in REASONS.items())
 _COLUMNS = ("global_id", "kind", "name", "size", "fingerprint")
@@ -246,21 +246,21 @@ TABLE = KernelTable(
     columns=(
         Column("kind", WORDS, "", "BTF kind: STRUCT, FUNC, TYPEDEF, …"),
         Column("name", TEXT, "", "the name; tags are not names"),
-        Column("definitions", U32, "", "how many different types have this kind and name"),
+        Column("definitions", I64, "", "how many different types have this kind and name"),
         Column(
             "definition",
-            U32,
+            I64,
             "",
             "number from 1: that of the base first, then by the number of modules",
         ),
-        Column("size", U32, "bytes", "size of the C type; 0 for kinds that have none"),
-        Column("copies", U32, "types", "how often it is there"),
+        Column("size", I64, "bytes", "size of the C type; 0 for kinds that have none"),
+        Column("copies", I64, "types", "how often it is there"),
         Column("in_base", pa.bool_(), "", "whether the base has it"),
-        Column("module_count", U32, "modules", "modules that keep it, the base not counted"),
+        Column("module_count", I64, "modules", "modules that keep it, the base not counted"),
         Column("modules", pa.list_(TEXT), "", "their names"),
         Column("reason", WORDS, "", f"what differs from definition 1; {_REASONS}"),
         Column("difference", TEXT, "", "difference from definition 1 in words; null for that one"),
-        Column("global_id", U64, "", "the first type that is defined so"),
+        Column("global_id", I64, "", "the first type that is defined so"),
         Column("fingerprint", HASH, "", "see the table types"),
     ),
     make=_make,

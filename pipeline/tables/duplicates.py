@@ -24,7 +24,7 @@ from .grouping import (
     take_rows,
     with_modules,
 )
-from .schema import HASH, TEXT, U32, U64, WORDS, Column, FinishedKernel, KernelTable
+from .schema import HASH, I64, TEXT, WORDS, Column, FinishedKernel, KernelTable
 
 _COLUMNS = ("global_id", "kind", "name", "bytes", "own_fingerprint")
 
@@ -74,13 +74,13 @@ TABLE = KernelTable(
     order="wasted_bytes descending, own_fingerprint",
     columns=(
         Column("kind", WORDS, "", "BTF kind: STRUCT, PTR, VAR, DATASEC, …; all kinds count"),
-        Column("name", TEXT, "", "name; empty for anonymous types"),
-        Column("bytes_each", U32, "bytes", "size of one copy's record in the type section"),
-        Column("copies", U32, "types", "own types of this class in all modules"),
-        Column("wasted_bytes", U64, "bytes", "of all copies but one"),
-        Column("module_count", U32, "modules", "modules that keep it"),
+        Column("name", TEXT, "", "name; null for anonymous types"),
+        Column("bytes_each", I64, "bytes", "size of one copy's record in the type section"),
+        Column("copies", I64, "types", "own types of this class in all modules"),
+        Column("wasted_bytes", I64, "bytes", "of all copies but one"),
+        Column("module_count", I64, "modules", "modules that keep it"),
         Column("modules", pa.list_(TEXT), "", "their names"),
-        Column("global_id", U64, "", "the first copy"),
+        Column("global_id", I64, "", "the first copy"),
         Column("own_fingerprint", HASH, "", "what makes the class, see the table types"),
     ),
     make=_make,

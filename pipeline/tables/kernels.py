@@ -12,7 +12,7 @@ from btf.types.columns import kind_totals
 from .. import __version__
 from ..model.base import IndexedBase
 from .kinds import counts_by_name
-from .schema import COUNTS, TEXT, U64, Column, FinishedKernel, KernelTable
+from .schema import COUNTS, I64, TEXT, Column, FinishedKernel, KernelTable
 
 _KINDS = "only kinds that occur, by their BTF name (STRUCT, PTR, …)"
 
@@ -61,18 +61,18 @@ TABLE = KernelTable(
         Column("base_encoder", TEXT, "", "what made the base's BTF of its DWARF, if it had none"),
         Column("base_sha256", TEXT, "", "SHA-256 of the base's raw BTF, as hexadecimal digits"),
         Column("byteorder", TEXT, "", "`little` or `big`: of the base and of all its modules"),
-        Column("base_bytes", U64, "bytes", "size of the base's raw BTF"),
-        Column("base_types", U64, "types", "types in the base, void not counted"),
-        Column("base_type_bytes", U64, "bytes", "size of the base's type section"),
-        Column("base_string_bytes", U64, "bytes", "size of the base's string section"),
+        Column("base_bytes", I64, "bytes", "size of the base's raw BTF"),
+        Column("base_types", I64, "types", "types in the base, void not counted"),
+        Column("base_type_bytes", I64, "bytes", "size of the base's type section"),
+        Column("base_string_bytes", I64, "bytes", "size of the base's string section"),
         Column("base_types_by_kind", COUNTS, "types", f"types in the base by kind; {_KINDS}"),
         Column("base_bytes_by_kind", COUNTS, "bytes", f"their records' bytes by kind; {_KINDS}"),
-        Column("modules", U64, "modules", "inputs of this kernel, failed ones included"),
-        Column("failed", U64, "modules", "inputs that gave no result"),
-        Column("bytes_in", U64, "bytes", "BTF of the modules that are done, as found"),
-        Column("bytes_out", U64, "bytes", "split BTF written for them"),
-        Column("types_in", U64, "types", "own types of the modules that are done, as found"),
-        Column("types_out", U64, "types", "own types in their split BTF"),
+        Column("modules", I64, "modules", "inputs of this kernel, failed ones included"),
+        Column("failed", I64, "modules", "inputs that gave no result"),
+        Column("bytes_in", I64, "bytes", "BTF of the modules that are done, as found"),
+        Column("bytes_out", I64, "bytes", "split BTF written for them"),
+        Column("types_in", I64, "types", "own types of the modules that are done, as found"),
+        Column("types_out", I64, "types", "own types in their split BTF"),
         Column("splitbtf_version", TEXT, "", "version of splitbtf that made these tables"),
     ),
     make=_make,

@@ -40,4 +40,4 @@ def counts_by_name(totals: NDArray[np.int64]) -> pa.MapArray:
     ends = np.zeros(len(totals) + 1, np.int32)
     np.cumsum(np.bincount(row, minlength=len(totals)), out=ends[1:])
     keys = pa.array(names, pa.string()).take(pa.array(kind))
-    return pa.MapArray.from_arrays(pa.array(ends), keys, pa.array(totals[row, kind], pa.uint64()))
+    return pa.MapArray.from_arrays(pa.array(ends), keys, pa.array(totals[row, kind]))

@@ -12,20 +12,22 @@ from numpy.typing import NDArray
 import btf
 
 from .schema import (
+    I64,
     TEXT,
     U8,
     U32,
-    U64,
     WHOLE,
     WORDS,
     Column,
     ModuleTable,
     Objects,
     Rows,
+    filled,
     global_ids,
     kind_words,
     required,
     strings,
+    without,
 )
 
 if TYPE_CHECKING:
@@ -36,7 +38,7 @@ _ENUM_KINDS = np.flatnonzero(btf.kinds.ENUM_BITS)
 # module's own BTF.
 _RESULT = required(
     owner=U32, position=U32, kind=U8, name=TEXT, type_id=U32,
-    bit_offset=U32, bitfield_size=U8, value=U64, negative=U8,
+    bit_offset=U32, bitfield_size=U8, value=pa.uint64(), negative=U8,
 )  # fmt: skip
 
 
@@ -71,9 +73,10 @@ def _to_arrow(rows: Mapping[str, pa.Array], objects: Objects) -> Mapping[str, An
         **rows,
         "global_id": global_ids(object_id, rows["owner"].to_numpy()),
         "kind": kind_words(rows["kind"]),
-        "type_global_id": pa.array(global_ids(holder, type_id), mask=enumerator),
-        "bit_offset": pa.array(rows["bit_offset"].to_numpy(), mask=no_place),
-        "bitfield_size": pa.array(rows["bitfield_size"].to_numpy(), mask=no_place),
+        "name": filled(rows["name"]),
+        "type_global_id": without(enumerator, global_ids(holder, type_id)),
+        "bit_offset": without(no_place, rows["bit_offset"]),
+        "bitfield_size": without(rows["bitfield_size"].to_numpy() == 0, rows["bitfield_size"]),
         "value": _decimals(rows["value"].to_numpy(), rows["negative"].to_numpy(), enumerator),
     }
 
@@ -99,18 +102,18 @@ TABLE = ModuleTable(
     ),
     order="global_id, position",
     columns=(
-        Column("global_id", U64, "", "the type that it is part of"),
-        Column("position", U32, "", "place among the members, from 0"),
+        Column("global_id", I64, "", "the type that it is part of"),
+        Column("position", I64, "", "place among the members, from 0"),
         Column("kind", WORDS, "", "kind of that type: STRUCT, UNION, FUNC_PROTO, ENUM or ENUM64"),
-        Column("name", TEXT, "", "name; empty for anonymous members and parameters"),
+        Column("name", TEXT, "", "name; null for anonymous members and parameters"),
         Column(
             "type_global_id",
-            U64,
+            I64,
             "",
             "type of a member or parameter; 0 is void, as a last parameter without a name `...`",
         ),
-        Column("bit_offset", U32, "bits", "of a member, from the start of the struct or union"),
-        Column("bitfield_size", pa.uint8(), "bits", "of a bit field; 0 for other members"),
+        Column("bit_offset", I64, "bits", "of a member, from the start of the struct or union"),
+        Column("bitfield_size", I64, "bits", "of a bit field; else null"),
         Column("value", WHOLE, "", "of an enumerator"),
     ),
     result=_RESULT,

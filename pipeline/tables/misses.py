@@ -12,7 +12,7 @@ import btf
 from btf.compare.reasons import REASONS, UNMERGED_REASONS
 
 from ..model.base import SharedBase
-from .schema import TEXT, U32, U64, WORDS, Column, ModuleTable, Objects, Rows, global_ids, required
+from .schema import I64, TEXT, U32, WORDS, Column, ModuleTable, Objects, Rows, global_ids, required
 
 if TYPE_CHECKING:
     from .describe import ModuleGroup
@@ -89,23 +89,23 @@ TABLE = ModuleTable(
     row="one row per named type that stayed in a module although the base has a type of its name",
     order="global_id",
     columns=(
-        Column("global_id", U64, "", "the type that stayed"),
-        Column("object_id", U32, "", "number of its module"),
+        Column("global_id", I64, "", "the type that stayed"),
+        Column("object_id", I64, "", "number of its module"),
         Column("module", WORDS, "", "name of the module"),
-        Column("type_id", U32, "", "id in the module's split BTF"),
+        Column("type_id", I64, "", "id in the module's split BTF"),
         Column("kind", WORDS, "", "BTF kind: STRUCT, FUNC, FWD, …"),
         Column("name", TEXT, "", "name of the type that stayed"),
-        Column("bytes", U32, "bytes", "size of its record in the type section"),
+        Column("bytes", I64, "bytes", "size of its record in the type section"),
         Column(
             "base_type_id",
-            U32,
+            I64,
             "",
             "the base's type that it is held against: of the same name, and of the same kind or "
             "one that shares its name space in C (struct, union, enum and their declarations; int, "
             "float and typedef)",
         ),
         Column("base_kind", WORDS, "", "kind of that type"),
-        Column("namesakes", U32, "types", "types of the base that could be meant by the name"),
+        Column("namesakes", I64, "types", "types of the base that could be meant by the name"),
         Column("reason", WORDS, "", f"why it stayed; {_REASONS}; {_UNMERGED_REASONS}"),
         Column(
             "path",
@@ -123,23 +123,23 @@ TABLE = ModuleTable(
         ),
         Column(
             "root_global_id",
-            U64,
+            I64,
             "",
             "the root cause: the innermost named type whose difference explains it, mostly one of "
             "the module",
         ),
         Column("root_kind", WORDS, "", "BTF kind of the root cause"),
         Column("root_name", TEXT, "", "name of the root cause"),
-        Column("root_base_type_id", U32, "", "the base's type that it is held against"),
+        Column("root_base_type_id", I64, "", "the base's type that it is held against"),
         Column(
             "root_types",
-            pa.int32(),
+            I64,
             "types",
             "own types that stay only because of the root cause: that would go if the module had "
             "the base's type in its place, unnamed ones included; less than 0 if more would stay "
             "then; null where not worked out",
         ),
-        Column("root_bytes", pa.int32(), "bytes", "size of their records"),
+        Column("root_bytes", I64, "bytes", "size of their records"),
     ),
     result=_RESULT,
     rows=_rows,

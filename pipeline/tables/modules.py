@@ -14,7 +14,7 @@ from btf.types.columns import both_kind_totals
 from ..model.base import SharedBase
 from ..model.records import ERROR_KINDS, Failure, ModuleRecord
 from .kinds import counts_by_name
-from .schema import COUNTS, TEXT, U32, U64, Column, ModuleTable, Objects, Rows
+from .schema import COUNTS, I64, TEXT, Column, ModuleTable, Objects, Rows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,7 +26,7 @@ _ERRORS = "; ".join(f"`{kind}`: {meaning}" for kind, meaning in ERROR_KINDS.item
 _OF_THE_KERNEL = ("module", "object_id", "source")  # what a module is called and where it stands
 _COLUMNS = (
     Column("module", TEXT, "", "unique name in the kernel; the file is `<module>.btf`"),
-    Column("object_id", U32, "", "number of the module in the kernel, from 1; the base is 0"),
+    Column("object_id", I64, "", "number of the module in the kernel, from 1; the base is 0"),
     Column("module_name", TEXT, "", "what the module calls itself, else its file's name"),
     Column("source", TEXT, "", "the input file, relative to the source it was found under"),
     Column("status", TEXT, "", "`done` or `failed`"),
@@ -39,16 +39,16 @@ _COLUMNS = (
     ),
     Column("encoder", TEXT, "", "what made BTF of the input's DWARF, as `pahole 1.24`"),
     Column("input_sha256", TEXT, "", "SHA-256 of the input file's content, decompressed"),
-    Column("input_bytes", U64, "bytes", "size of the input's BTF"),
-    Column("types_in", U64, "types", "own types of the input"),
-    Column("type_bytes_in", U64, "bytes", "size of the input's type section"),
-    Column("string_bytes_in", U64, "bytes", "size of the input's string section"),
+    Column("input_bytes", I64, "bytes", "size of the input's BTF"),
+    Column("types_in", I64, "types", "own types of the input"),
+    Column("type_bytes_in", I64, "bytes", "size of the input's type section"),
+    Column("string_bytes_in", I64, "bytes", "size of the input's string section"),
     Column("types_in_by_kind", COUNTS, "types", f"own types of the input by kind; {_KINDS}"),
     Column("bytes_in_by_kind", COUNTS, "bytes", f"their records' bytes by kind; {_KINDS}"),
-    Column("bytes_out", U64, "bytes", "size of the split BTF, header included"),
-    Column("types_out", U64, "types", "own types in the split BTF"),
-    Column("type_bytes_out", U64, "bytes", "size of the split BTF's type section"),
-    Column("string_bytes_out", U64, "bytes", "size of the split BTF's string section"),
+    Column("bytes_out", I64, "bytes", "size of the split BTF, header included"),
+    Column("types_out", I64, "types", "own types in the split BTF"),
+    Column("type_bytes_out", I64, "bytes", "size of the split BTF's type section"),
+    Column("string_bytes_out", I64, "bytes", "size of the split BTF's string section"),
     Column("types_out_by_kind", COUNTS, "types", f"own types kept by kind; {_KINDS}"),
     Column("bytes_out_by_kind", COUNTS, "bytes", f"their records' bytes by kind; {_KINDS}"),
     Column("output_sha256", TEXT, "", "SHA-256 of the split BTF file"),
@@ -58,8 +58,8 @@ _COLUMNS = (
     Column("error_kind", TEXT, "", f"of a failed input; {_ERRORS}"),
     Column("error", TEXT, "", "what is wrong with a failed input and what to do"),
     Column("error_section", TEXT, "", "section in which the error was found"),
-    Column("error_offset", U64, "bytes", "offset in that section"),
-    Column("error_type_id", U64, "", "id of the type at fault"),
+    Column("error_offset", I64, "bytes", "offset in that section"),
+    Column("error_type_id", I64, "", "id of the type at fault"),
 )
 _RESULT = (
     pa.field("path", TEXT, nullable=False),

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from .schema import F64, TEXT, U32, U64, Column, Table
+from .schema import F64, I64, TEXT, Column, Table
 
 
 def with_earlier_runs(files: Sequence[bytes], row: Mapping[str, Any]) -> pa.Table:
@@ -45,18 +45,18 @@ TABLE = Table(
         Column("machine", TEXT, "", "processor architecture"),
         Column("engine", TEXT, "", "`ray` or `local`"),
         Column("ray_address", TEXT, "", "of the existing Ray cluster, where one was used"),
-        Column("workers", U32, "", "workers that the engine was given"),
-        Column("batches", U32, "", "batches that were worked on"),
-        Column("crashes", U32, "", "times that a worker died"),
+        Column("workers", I64, "", "workers that the engine was given"),
+        Column("batches", I64, "", "batches that were worked on"),
+        Column("crashes", I64, "", "times that a worker died"),
         Column("start_seconds", F64, "s", "start of the run until the engine was ready"),
         Column("index_seconds", F64, "s", "indexing the base"),
         Column("work_seconds", F64, "s", "reading, dedup, writing and describing of all modules"),
         Column("busy_seconds", F64, "s", "the same, summed over the workers"),
         Column("tables_seconds", F64, "s", "after it: the tables that need all modules"),
-        Column("modules", U64, "modules", "inputs of the kernel"),
-        Column("read", U64, "modules", "inputs that were read; the others look as they did"),
-        Column("worked", U64, "modules", "inputs that were worked on"),
-        Column("reused", U64, "modules", "inputs whose results were there before"),
-        Column("failed", U64, "modules", "inputs that gave no result"),
+        Column("modules", I64, "modules", "inputs of the kernel"),
+        Column("read", I64, "modules", "inputs that were read; the others look as they did"),
+        Column("worked", I64, "modules", "inputs that were worked on"),
+        Column("reused", I64, "modules", "inputs whose results were there before"),
+        Column("failed", I64, "modules", "inputs that gave no result"),
     ),
 )

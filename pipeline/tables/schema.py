@@ -31,8 +31,11 @@ if TYPE_CHECKING:
     from ..engine.scheduler import Workforce
     from .describe import ModuleGroup
 
-U8, U32, U64, F64, TEXT = pa.uint8(), pa.uint32(), pa.uint64(), pa.float64(), pa.string()
-COUNTS = pa.map_(pa.string(), pa.uint64())
+# All numbers in tables are signed: the first thing that people do with sizes is to subtract them.
+I64, F64, TEXT = pa.int64(), pa.float64(), pa.string()
+COUNTS = pa.map_(pa.string(), pa.int64())
+# In results, which only we read, they take no more room than they need.
+U8, U32 = pa.uint8(), pa.uint32()
 WORDS = pa.dictionary(pa.int32(), pa.string())
 HASH = pa.binary(16)
 WHOLE = pa.decimal128(20, 0)  # holds all of int64 and uint64
@@ -80,7 +83,12 @@ class Table:
 
     def of(self, columns: Mapping[str, Any]) -> pa.Table:
         """Columns by name as a table with this schema."""
-        arrays = [pa.array(columns[field.name], type=field.type) for field in self.schema]
+        arrays = []
+        for field in self.schema:
+            column = columns[field.name]
+            if not isinstance(column, pa.Array | pa.ChunkedArray):
+                column = pa.array(column)
+            arrays.append(column if column.type == field.type else column.cast(field.type))
         return pa.Table.from_arrays(arrays, schema=self.schema)
 
 
@@ -174,12 +182,22 @@ def required(**types: pa.DataType) -> tuple[pa.Field, ...]:
     return tuple(pa.field(name, data_type, nullable=False) for name, data_type in types.items())
 
 
-def global_ids(object_id: Any, type_id: NDArray[Any]) -> NDArray[np.uint64]:
+def global_ids(object_id: Any, type_id: NDArray[Any]) -> NDArray[np.int64]:
     """Object id in the upper 32 bits, type id in the lower."""
-    ids: NDArray[np.uint64] = np.asarray(object_id, np.uint64) << np.uint64(32) | type_id.astype(
-        np.uint64
-    )
+    ids: NDArray[np.int64] = np.asarray(object_id, np.int64) << 32 | type_id.astype(np.int64)
     return ids
+
+
+def without(absent: NDArray[np.bool_], values: Any) -> pa.Array:
+    """A column of numbers, null where ``absent``."""
+    return pa.array(np.asarray(values), mask=absent)
+
+
+def filled(texts: pa.StringArray) -> pa.StringArray:
+    """The same texts, null instead of empty."""
+    import pyarrow.compute as pc  # late: it takes a while
+
+    return pc.if_else(pc.equal(pc.binary_length(texts), 0), pa.scalar(None, TEXT), texts)
 
 
 def strings(ends: NDArray[np.int32], content: NDArray[np.uint8]) -> pa.StringArray:

@@ -9,22 +9,25 @@ import numpy as np
 import pyarrow as pa
 
 import btf
+from btf.format.kinds import ELEMENT_WORDS, HAS_SIZE, TARGET_AT
 
 from .schema import (
     HASH,
+    I64,
     TEXT,
     U8,
     U32,
-    U64,
     WORDS,
     Column,
     ModuleTable,
     Objects,
     Rows,
+    filled,
     global_ids,
     kind_words,
     required,
     strings,
+    without,
 )
 
 if TYPE_CHECKING:
@@ -32,8 +35,17 @@ if TYPE_CHECKING:
 
     from .describe import ModuleGroup
 
+_LINKED = (btf.kinds.FUNC, btf.kinds.VAR)
+_LINKAGES = pa.array(["static", "global", "extern", "other"])
+_ENCODED = (btf.kinds.INT, *sorted(btf.kinds.ENUMS))
+_ENCODINGS = pa.array(
+    ["unsigned", "signed", "char", "signed char", "bool", "signed bool", "char bool", "all"]
+)
+# Ids are those in the module's own BTF.
 _RESULT = (
-    *required(kind=U8, name=TEXT, size=U32, bytes=U32, vlen=U32, fingerprint=HASH),
+    *required(kind=U8, name=TEXT, size=U32, bytes=U32, vlen=U32, target=U32, nelems=U32),
+    *required(linkage=U32, encoding=U8),
+    *required(fingerprint=HASH, layout_fingerprint=HASH, declaration_fingerprint=HASH),
     pa.field("own_fingerprint", HASH),
 )
 
@@ -45,17 +57,27 @@ def _rows(group: ModuleGroup) -> Rows:
     whole, base = group.whole, group.base.fingerprints
     own: NDArray[np.uint64] | None = None
     if group.is_base:
-        fingerprint = base.values[1:]
+        fingerprint, declared, first = base.values[1:], group.base.declarations, 1
     else:
         fingerprint, own = btf.both_fingerprints(whole, base)
+        declared, first = btf.declarations(whole, group.base.declarations), 0
     columns = btf.columns(whole)
+    target, start_id = columns["target"], np.uint32(whole.start_id)
+    ours = target >= start_id
+    target[ours] -= group.types_before[target[ours] - start_id]
     arrays = [
         pa.array(columns["kind"]),
         strings(*btf.texts(whole, columns["name_off"])),
         pa.array(columns["size"]),
         pa.array(columns["bytes"]),
         pa.array(columns["vlen"]),
+        pa.array(target),
+        pa.array(columns["nelems"]),
+        pa.array(columns["linkage"]),
+        pa.array(columns["encoding"]),
         _hashes(fingerprint),
+        _hashes(declared.layout[first:]),
+        _hashes(declared.declaration[first:]),
         _hashes(own) if own is not None else pa.nulls(len(fingerprint), HASH),
     ]
     return group.counts, pa.StructArray.from_arrays(arrays, fields=list(_RESULT))
@@ -68,16 +90,33 @@ def _hashes(values: NDArray[np.uint64]) -> pa.FixedSizeBinaryArray:
 
 
 def _to_arrow(rows: Mapping[str, pa.Array], objects: Objects) -> Mapping[str, Any]:
-    object_id = objects.of_rows()
-    type_id = (objects.positions() + objects.start_id).astype(np.uint32)
+    object_id, kind = objects.of_rows(), rows["kind"].to_numpy()
+    type_id = objects.positions() + objects.start_id
+    target = rows["target"].to_numpy()
+    # What has an id below those of the object is the base's, or void.
+    holder = np.where(target >= objects.start_id, object_id, 0)
+    module = pa.array(object_id.astype(np.int32), mask=object_id == 0)
     return {
         **rows,
         "global_id": global_ids(object_id, type_id),
         "object_id": object_id,
         "type_id": type_id,
-        "module": pa.DictionaryArray.from_arrays(object_id.astype(np.int32), objects.names),
+        "module": pa.DictionaryArray.from_arrays(module, objects.names),
         "kind": kind_words(rows["kind"]),
+        "name": filled(rows["name"]),
+        "size": without(HAS_SIZE[kind] == 0, rows["size"]),
+        "vlen": without(ELEMENT_WORDS[kind] == 0, rows["vlen"]),
+        "target_global_id": without(TARGET_AT[kind] == 0, global_ids(holder, target)),
+        "nelems": without(kind != btf.kinds.ARRAY, rows["nelems"]),
+        "linkage": _worded(rows["linkage"], _LINKAGES, ~np.isin(kind, _LINKED)),
+        "encoding": _worded(rows["encoding"], _ENCODINGS, ~np.isin(kind, _ENCODED)),
     }
+
+
+def _worded(numbers: pa.Array, words: pa.StringArray, absent: NDArray[np.bool_]) -> pa.Array:
+    """The word for each number; the last one for all that are higher, which no compiler writes."""
+    values = np.minimum(numbers.to_numpy(), len(words) - 1).astype(np.int32)
+    return pa.DictionaryArray.from_arrays(pa.array(values, mask=absent), words)
 
 
 TABLE = ModuleTable(
@@ -86,21 +125,50 @@ TABLE = ModuleTable(
     row="one row per type of the base and per own type in a module's split BTF",
     order="object_id, type_id",
     columns=(
-        Column("global_id", U64, "", "object_id in the upper 32 bits, type_id in the lower"),
-        Column("object_id", U32, "", "0 for the base, else that of the module"),
-        Column("type_id", U32, "", "id in the BTF; a module's own ids follow those of the base"),
-        Column("module", WORDS, "", "the module; empty for the base"),
+        Column("global_id", I64, "", "object_id in the upper 32 bits, type_id in the lower"),
+        Column("object_id", I64, "", "0 for the base, else that of the module"),
+        Column("type_id", I64, "", "id in the BTF; a module's own ids follow those of the base"),
+        Column("module", WORDS, "", "the module; null for the base"),
         Column("kind", WORDS, "", "BTF kind: INT, PTR, ARRAY, STRUCT, …"),
-        Column("name", TEXT, "", "name; empty for anonymous types"),
-        Column("size", U32, "bytes", "size of the C type; 0 for kinds that have none"),
-        Column("bytes", U32, "bytes", "size of the type's record in the type section"),
-        Column("vlen", U32, "", "members, enumerators, parameters or variables"),
+        Column("name", TEXT, "", "name; null for anonymous types"),
+        Column("size", I64, "bytes", "size of the C type; null for kinds that have none"),
+        Column("bytes", I64, "bytes", "size of the type's record in the type section"),
+        Column("vlen", I64, "", "members, enumerators, parameters or variables; else null"),
+        Column(
+            "target_global_id",
+            I64,
+            "",
+            "what a pointer points to, a name or qualifier stands for, an array has elements of, a "
+            "function returns or a tag tags; 0 is void; null for other kinds",
+        ),
+        Column("nelems", I64, "", "elements of an array; else null"),
+        Column("linkage", WORDS, "", "of a function or variable: `static`, `global`, `extern`"),
+        Column(
+            "encoding",
+            WORDS,
+            "",
+            "of an INT or enum: `signed`, `unsigned`; of an INT also `bool`, `char`",
+        ),
         Column(
             "fingerprint",
             HASH,
             "",
-            "128-bit structural hash, the same in all modules and kernels for types that no walk "
-            "tells apart; a forward declaration differs from the definition",
+            "is it the same in every respect: 128-bit hash, the same in all modules and kernels "
+            "for types that no walk tells apart; a forward declaration differs from the definition",
+        ),
+        Column(
+            "layout_fingerprint",
+            HASH,
+            "",
+            "is it the same in memory: sizes, offsets, names of members, encodings, and what is "
+            "embedded; what a pointer points to counts by kind and name only",
+        ),
+        Column(
+            "declaration_fingerprint",
+            HASH,
+            "",
+            "does it say the same: its own declaration as C reads it, with the spelling of what it "
+            "refers to",
         ),
         Column(
             "own_fingerprint",

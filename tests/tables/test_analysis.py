@@ -9,10 +9,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 import btf
+from pipeline.analysis.query import Tables
 from pipeline.store.output import read_manifests, read_table
+from pipeline.tables.registry import all_tables
 from support import vectors
 from support.oracles import naive_btf, naive_classes
 from support.paths import DEMO
@@ -50,7 +53,7 @@ def assert_tables_are_right(out: Path) -> None:
 
     duplicates = rows(out, "duplicates")
     found = sorted(
-        (row["kind"], row["name"], row["bytes_each"], row["copies"], tuple(row["modules"]))
+        (row["kind"], row["name"] or "", row["bytes_each"], row["copies"], tuple(row["modules"]))
         for row in duplicates
     )
     assert found == naive_classes.duplicates(modules, among_modules)
@@ -132,7 +135,7 @@ def test_small_kernel(tmp_path: Path) -> None:
 def test_members(tmp_path: Path) -> None:
     out = run_on(small_kernel(tmp_path / "kernel"), tmp_path / "out")
     types = {row["global_id"]: row for row in rows(out, "types")}
-    found: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    found: dict[tuple[str, str, str | None], list[dict[str, Any]]] = {}
     for row in rows(out, "members"):
         owner = types[row["global_id"]]
         assert owner["kind"] == row["kind"]
@@ -141,17 +144,17 @@ def test_members(tmp_path: Path) -> None:
             assert row["type_global_id"] in types
     integer = next(row["global_id"] for row in types.values() if row["name"] == "int")
     a, b = found["three", "STRUCT", "driver"]
-    assert (a["name"], a["position"], a["bit_offset"], a["bitfield_size"]) == ("a", 0, 0, 0)
+    assert (a["name"], a["position"], a["bit_offset"], a["bitfield_size"]) == ("a", 0, 0, None)
     assert (b["name"], b["position"], b["bit_offset"], b["value"]) == ("b", 1, 32, None)
     assert a["type_global_id"] == b["type_global_id"] == integer
     (flag,) = found["one", "STRUCT", "flags"]
-    assert (flag["name"], flag["bit_offset"], flag["bitfield_size"]) == ("", 5, 3)
+    assert (flag["name"], flag["bit_offset"], flag["bitfield_size"]) == (None, 5, 3)
     low, high = found["two", "ENUM", "mode"]
     assert (low["value"], high["value"], low["type_global_id"]) == (-1, 2, None)
     assert low["bit_offset"] is None and low["bitfield_size"] is None
     assert found["two", "ENUM64", "wide"][0]["value"] == (1 << 64) - 1
     assert found["two", "ENUM64", "least"][0]["value"] == -(1 << 63)
-    (parameter,) = found["two", "FUNC_PROTO", ""]
+    (parameter,) = found["two", "FUNC_PROTO", None]
     assert (parameter["name"], parameter["type_global_id"]) == ("flags", integer)
 
 
@@ -170,7 +173,9 @@ def test_members_are_those_of_the_files(demo: Path) -> None:
     for number, opened in sorted(wanted.items()):
         for kind in opened.own_types():
             if isinstance(kind, btf.Composite):
-                parts = [(m.name, m.bit_offset, m.bitfield_size, None) for m in kind.members]
+                parts = [
+                    (m.name, m.bit_offset, m.bitfield_size or None, None) for m in kind.members
+                ]
             elif isinstance(kind, btf.AnyEnum):
                 parts = [(v.name, None, None, v.value) for v in kind.values]
             elif isinstance(kind, btf.FuncProto):
@@ -178,9 +183,72 @@ def test_members_are_those_of_the_files(demo: Path) -> None:
                 parts += [("", None, None, None)] * kind.is_variadic
             else:
                 continue
-            expected += [(number << 32 | kind.id, i, *part) for i, part in enumerate(parts)]
+            expected += [
+                (number << 32 | kind.id, i, name or None, *rest)
+                for i, (name, *rest) in enumerate(parts)
+            ]
     keys = ("global_id", "position", "name", "bit_offset", "bitfield_size", "value")
     assert [tuple(row[key] for key in keys) for row in found] == expected
+
+
+def test_types_are_those_of_the_files(demo: Path) -> None:
+    """Every type of the base and of some modules, as the object view has it; no number is made up:
+    what a kind does not have is null."""
+    base = btf.parse((demo / "btf/kernel=demo/vmlinux.btf").read_bytes())
+    modules = {row["object_id"]: row["module"] for row in rows(demo, "modules")}
+    known = btf.declarations(base)
+    keys = (
+        "global_id", "name", "size", "vlen", "target_global_id", "nelems", "linkage", "encoding",
+        "layout_fingerprint", "declaration_fingerprint",
+    )  # fmt: skip
+    table = read_table(demo, "types").select(keys).to_pylist()
+    for number in (0, 1, 20, max(modules)):
+        opened, declared, first = base, known, 1
+        if number:
+            path = demo / f"btf/kernel=demo/{modules[number]}.btf"
+            opened = btf.parse(path.read_bytes(), base)
+            declared, first = btf.declarations(opened, known), 0
+        found = [row for row in table if row["global_id"] >> 32 == number]
+        assert len(found) == opened.type_count
+        hashes = [
+            values[first:].astype(">u8") for values in (declared.layout, declared.declaration)
+        ]
+        for row, one, layout, declaration in zip(found, opened.own_types(), *hashes, strict=True):
+            assert tuple(row.values()) == (
+                number << 32 | one.id, one.name or None, *facts_of(one, number, opened.start_id),
+                layout.tobytes(), declaration.tobytes(),
+            )  # fmt: skip
+
+
+def facts_of(one: btf.Type, number: int, start_id: int) -> tuple[Any, ...]:
+    """size, vlen, target_global_id, nelems, linkage, encoding."""
+    elements = isinstance(one, btf.Composite | btf.AnyEnum | btf.FuncProto | btf.Datasec)
+    size = getattr(one, "size", None)
+    target = getattr(one, "type_id", None)
+    if target is not None and target >= start_id:
+        target |= number << 32
+    nelems = one.nelems if isinstance(one, btf.Array) else None
+    linkage = None
+    if isinstance(one, btf.Func | btf.Var):
+        linkage = ("static", "global", "extern")[one.linkage]
+    encoding = None
+    if isinstance(one, btf.AnyEnum):
+        encoding = "signed" if one.is_signed else "unsigned"
+    elif isinstance(one, btf.Int):
+        encoding = {0: "unsigned", 1: "signed", 2: "char", 3: "signed char", 4: "bool"}[
+            one.encoding
+        ]
+    return size, one.vlen if elements else None, target, nelems, linkage, encoding
+
+
+def test_numbers_are_signed(demo: Path) -> None:
+    """Subtracting sizes of two kernels gives what it should, in every library."""
+    for table in all_tables().values():
+        for column in table.columns:
+            assert not pa.types.is_unsigned_integer(column.type), (table.name, column.name)
+    with Tables(str(demo)) as tables:
+        asked = "SELECT min(bytes_out - input_bytes) FROM modules"
+        assert tables.ask(asked).rows[0][0] < 0
 
 
 def test_engines_and_row_groups_do_not_shape_the_files(
