@@ -65,3 +65,7 @@ class UnsupportedError(BtfError):
 
 class NotFoundError(BtfError, LookupError):
     """There is no type of that name."""
+
+
+class NoSuchIdError(NotFoundError, IndexError):
+    """There is no type with that id."""

@@ -14,6 +14,7 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from ..arguments import require
 from ..types.objects import AnyEnum, Composite, Func, Fwd, Struct, Union
 from ..types.typebase import Type, spell
 from . import reasons
@@ -94,6 +95,10 @@ def difference(
     A forward declaration differs from a definition. Names, offsets, sizes and order of members all
     count, as in deduplication; type ids do not.
     """
+    require(first, Type, "first")
+    require(second, Type, "second")
+    if len(labels) != 2:
+        raise ValueError(f"labels are two words, not {labels!r}")
     return _Walk(labels, same).search(first, second)
 
 

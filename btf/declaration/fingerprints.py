@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..arguments import takes
 from ..errors import WrongBaseError
 from ..fingerprint.fingerprints import work_memory
 from ..types.btf import BTF, freeze, unknown_kind_error
@@ -55,6 +56,7 @@ class Declarations:
         return sum(column.nbytes for column in self.values)
 
 
+@takes(btf=BTF, base=(Declarations, type(None)))
 def declarations(btf: BTF, base: Declarations | None = None) -> Declarations:
     """Fingerprint declarations and layouts of the types that a BTF itself holds.
 

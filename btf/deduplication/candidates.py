@@ -144,6 +144,16 @@ def add_candidate(scratch, h, own_index):  # type: ignore[no-untyped-def]
 
 
 @compiled
+def oldest_entry(scratch, own_list):  # type: ignore[no-untyped-def]
+    """Return the first own type (0-based) that was entered in ``own_list``."""
+    left = np.int64(scratch.ends[own_list, _LEFT_OLDEST])
+    right = np.int64(scratch.ends[own_list, _RIGHT_OLDEST])
+    if left == 0 or (right != 0 and right < left):
+        return right - 1
+    return left - 1
+
+
+@compiled
 def _note_slot(scratch, table, slot):  # type: ignore[no-untyped-def]
     """Note that ``slot`` of ``table`` (number in ``slots_used``) is to be cleared afterwards."""
     scratch.slots_used[scratch.state[SLOTS_USED]] = 2 * slot + table
@@ -152,9 +162,11 @@ def _note_slot(scratch, table, slot):  # type: ignore[no-untyped-def]
 
 @compiled
 def add_enum(scratch, content, own_index):  # type: ignore[no-untyped-def]
-    """Enter a full enum of the module under ``content``, see ``index.enum_content``."""
+    """Enter a full enum of the module, just made a candidate, under ``content``: see
+    ``index.enum_content``."""
     state = scratch.state
-    slot = enter_content(scratch.enum_slots, state[LIST_MASK], content, own_index + 1)
+    value = 2 * (own_index + 1) + state[PARITY]
+    slot = enter_content(scratch.enum_slots, state[LIST_MASK], content, value)
     _note_slot(scratch, _ENUMS, slot)
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from ..compiled.jit import PreparedCall, drop_flattened
 from ..compiled.target import CHECKED
 from ..compiled.workspaces import per_thread, release_workspaces
+from ..edit.append import more_text
 from ..errors import BtfError, UnsupportedError
 from ..format.header import check_total, kind_words
 from ..format.kinds import HEAD_WORDS
@@ -58,22 +59,25 @@ class Workspace:
         self._scratch: Scratch | None = None
         self._cut: Scratch | None = None  # where indices are checked: as large as a module needs
         self._offsets = np.empty(0, np.uint32)
-        self._types = self._words = self._frames = self._text = self._widened = 0
+        self._types = self._words = self._frames = self._text = self._own_text = 0
         # Room for all modules but the largest.
         self._resize(1 << 14, 1 << 18, 1 << 12, 1 << 19)
 
-    def _resize(self, types: int = 0, words: int = 0, frames: int = 0, text: int = 0) -> None:
+    def _resize(
+        self, types: int = 0, words: int = 0, frames: int = 0, text: int = 0, own_text: int = 0
+    ) -> None:
         """Have more room. After a MemoryError there is none at all: see ``dedup_arrays``."""
         self._types = max(types, self._types)
         self._words = max(words, self._words)
         self._frames = max(frames, self._frames)
         self._text = max(text, self._text)
+        self._own_text = max(text, own_text, self._own_text)
         if self._scratch is not None:
             drop_flattened(self._scratch)
         self._calls.clear()
         self._scratch = None  # before there is more
         self._scratch = new_scratch(
-            self.index.starts, self._types, self._words, self._frames, self._text
+            self.index.starts, self._types, self._words, self._frames, self._text, self._own_text
         )
 
     def reserve(self, types: int, words: int, text: int) -> Scratch:
@@ -87,7 +91,7 @@ class Workspace:
             state[CURRENT_EPOCH] = 0
         if CHECKED:
             self._calls.clear()
-            self._cut = cut_to_size(self._scratch, types, words, max(text, self._widened))
+            self._cut = cut_to_size(self._scratch, types, words, text)
             return self._cut
         return self._scratch
 
@@ -98,10 +102,9 @@ class Workspace:
             self._resize(frames=min(4 * before, limit))
         return before < limit
 
-    def widen(self) -> None:
-        """Make room for more new strings: names may begin inside of each other."""
-        self._widened = 4 * self._text
-        self._resize(text=self._widened)
+    def widen(self, source_bytes: int, path: str | None) -> None:
+        """Make room for more new strings of a module: see ``append.more_text``."""
+        self._resize(own_text=more_text(self._own_text, source_bytes, path))
 
     def scan(self, words: np.ndarray, string_bytes: int) -> np.ndarray | None:
         """Check the types of a standalone module, as ``scan_types``. The offsets are valid until
@@ -225,7 +228,7 @@ def dedup_arrays(
                     clash,
                 )
             if code == MORE_STRINGS:
-                workspace.widen()
+                workspace.widen(len(strings), path)
             elif code == MORE_FRAMES:
                 if not workspace.deepen(FRAMES_PER_TYPE * (index.type_end + count) + len(words)):
                     raise UnsupportedError(
@@ -259,7 +262,7 @@ _FAULTS = {
 def prepare() -> None:
     """Compile the core, which takes longer than all other compiled functions together."""
     word, text = np.zeros(1, np.uint32), np.zeros(1, np.uint8)
-    scratch = new_scratch(word, types=1, words=1, frames=1, text=1)
+    scratch = new_scratch(word, types=1, words=1, frames=1, text=1, own_text=1)
     passes.dedup_whole.prepare(  # type: ignore[attr-defined]
         blank_tables(), scratch, word, word, text, True, True
     )

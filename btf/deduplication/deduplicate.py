@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..arguments import takes
 from ..edit.ext import BtfExt
 from ..errors import BtfError, WrongBaseError
 from ..types.btf import BTF, freeze, unknown_kind_error
@@ -38,6 +39,7 @@ class DedupResult:
     ext: BtfExt | None = None
 
 
+_EXT = (BtfExt, type(None))
 _PLAIN: BaseIndex | None = None
 
 
@@ -49,6 +51,7 @@ def plain_index() -> BaseIndex:
     return _PLAIN
 
 
+@takes(module=BTF, index=BaseIndex, ext=_EXT)
 def dedup_split(module: BTF, index: BaseIndex, *, ext: BtfExt | None = None) -> DedupResult:
     """Put a standalone BTF on a base: keep only what the base lacks.
 
@@ -59,18 +62,24 @@ def dedup_split(module: BTF, index: BaseIndex, *, ext: BtfExt | None = None) -> 
     ``result.btf`` is split BTF on ``index.base``. Raises BtfError naming the type when the module
     cannot be deduplicated.
     """
+    require_standalone(module, index)
+    return _with_ext(deduplicated(module, index, added=True)[0], module, ext)
+
+
+def require_standalone(module: BTF, index: BaseIndex) -> None:
+    """Raise BtfError unless ``module`` is such that it can be put on the base of ``index``."""
     if module.base is not None:
         raise BtfError("split BTF given where standalone BTF is expected", module.path)
-    if module.byteorder != index.byteorder:
+    if index.str_end and module.byteorder != index.byteorder:
         raise WrongBaseError(
             f"the module is {module.byteorder}-endian, the base {index.byteorder}-endian",
             module.path,
             "header",
             0,
         )
-    return _with_ext(deduplicated(module, index, added=True)[0], module, ext)
 
 
+@takes(btf=BTF, index=(BaseIndex, type(None)), ext=_EXT)
 def dedup(btf: BTF, index: BaseIndex | None = None, *, ext: BtfExt | None = None) -> DedupResult:
     """Deduplicate a parsed BTF in place of itself: plain, or split BTF on its base.
 
@@ -83,7 +92,7 @@ def dedup(btf: BTF, index: BaseIndex | None = None, *, ext: BtfExt | None = None
         index = plain_index()
     elif index is None:
         index = BaseIndex.build(btf.base)
-    elif (index.type_end, index.str_end) != (btf.start_id, btf.start_str_off):
+    elif not index.is_of(btf.base):
         raise WrongBaseError(
             "the index is not that of the base that this BTF was read on", btf.path
         )
@@ -125,6 +134,7 @@ def deduplicated(
         flags=0 if added else source.flags,
         layout=b"" if added else source.layout,
         path=source.path,
+        sound=True,
     )
     unchanged = np.arange(source.start_id, dtype=np.uint32)
     return DedupResult(result, np.concatenate([unchanged, kept.new_ids])), kept.clash

@@ -24,11 +24,14 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 
+from ..arguments import require, takes
 from ..compiled.huge_pages import pack_contiguous, power_of_two
 from ..compiled.jit import compiled
+from ..edit.append import same_base
 from ..format import strings
 from ..format.kinds import (
     ARRAY,
@@ -117,6 +120,7 @@ class BaseIndex:
     level_types: tuple[int, ...]
 
     @classmethod
+    @takes(base=(BTF, type(None)))
     def build(cls, base: BTF | None) -> BaseIndex:
         """Index a base; ``None`` stands for no base (only void): plain dedup.
 
@@ -220,6 +224,26 @@ class BaseIndex:
         values = (getattr(self, f.name) for f in fields(self))
         return sum(v.nbytes for v in values if isinstance(v, np.ndarray))
 
+    def is_of(self, base: BTF) -> bool:
+        """Whether ``base`` is the one that was indexed, or equals it in content."""
+        require(base, BTF, "base")
+        if base is self.base:
+            return True
+        if (base.type_end, base.str_end) != (self.type_end, self.str_end):
+            return False
+        known: WeakSet[BTF] = self._known_bases
+        if base not in known and same_base(base, self.base):
+            known.add(base)
+        return base in known
+
+    @cached_property
+    def _known_bases(self) -> WeakSet[BTF]:
+        """What ``is_of`` has compared."""
+        return WeakSet()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
     def _offset_of(self, name: bytes) -> int:
         """Offset of a name in the base's strings, -1 if it lacks it."""
         text = np.frombuffer(name + b"\0", np.uint8)
@@ -236,6 +260,7 @@ class BaseIndex:
             offsets=freeze(offsets.astype(np.uint32)),
             strings=self.strings,
             byteorder=self.byteorder,
+            sound=True,
         )
 
 

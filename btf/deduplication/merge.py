@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ..arguments import require
 from ..edit.append import StringPool, check_addable
 from ..edit.ext import BtfExt
 from ..errors import BtfError
@@ -50,13 +51,16 @@ def merge(
 
     Raises BtfError naming the input and its type when one cannot be merged.
     """
+    require(base, (BTF, BaseIndex, type(None)), "base")
     index = base if isinstance(base, BaseIndex) else None
-    below = index.base if index is not None else base
-    assert below is None or isinstance(below, BTF)
+    below = base.base if isinstance(base, BaseIndex) else base
     sum_of = _Sum(below)
     for source in sources:
+        require(source, BTF, "a source")
         sum_of.add(source)
     parts = sum_of.parts
+    for ext in exts:
+        require(ext, (BtfExt, type(None)), "an ext")
     if exts and len(exts) != len(parts):
         raise ValueError(f"{len(exts)} .BTF.ext given for {len(parts)} BTF")
     whole = sum_of.whole()
@@ -118,6 +122,7 @@ class _Sum:
             strings=freeze(self._pool.own_strings),
             base=self._base,
             byteorder=self._byteorder or NATIVE,
+            sound=True,
         )
 
 

@@ -13,12 +13,13 @@ from functools import cached_property
 
 import numpy as np
 
+from ..arguments import octets, require, takes
 from ..errors import BtfError, WrongBaseError
 from ..files.open import DISTILLED, SPLIT, Module, open_module
 from ..format.header import SHORT_HEADER, pack, parse_header
-from ..types.btf import BTF, NATIVE, freeze, read_sections, unchanging
+from ..types.btf import BTF, NATIVE, freeze, read_sections
 from .core import dedup_arrays, workspace_for
-from .deduplicate import DedupResult, dedup, deduplicated
+from .deduplicate import DedupResult, dedup, deduplicated, require_standalone
 from .index import BaseIndex
 
 
@@ -27,8 +28,11 @@ def dedup_module(module: Module, index: BaseIndex) -> DedupResult:
 
     Raises WrongBaseError when a standalone module turns out to be of another kernel.
     """
+    require(module, Module, "module")
+    require(index, BaseIndex, "index")
     if module.form in (SPLIT, DISTILLED):
         return dedup(module.btf, index)
+    require_standalone(module.btf, index)
     result, clash = deduplicated(module.btf, index, added=True)
     if clash >= 0:
         split = result.btf
@@ -105,6 +109,7 @@ class SplitBytes:
             freeze(self.source_offsets),
             freeze(self.source_strings),
             byteorder=self.index.byteorder,
+            sound=True,
         )
 
     @cached_property
@@ -117,6 +122,7 @@ class SplitBytes:
             np.frombuffer(self.content, np.uint8, -1, SHORT_HEADER + words.nbytes),
             base=self.index.base,
             byteorder=self.index.byteorder,
+            sound=True,
         )
         return DedupResult(btf, self.id_map)
 
@@ -124,13 +130,14 @@ class SplitBytes:
 def dedup_bytes(data: bytes | memoryview, index: BaseIndex) -> SplitBytes | None:
     """Put raw standalone BTF on the indexed base; None if this is not the simple case.
 
-    data   a raw BTF file, or the ``.BTF`` section of an ELF file; copied if it can be written to
+    data   a raw BTF file, or the ``.BTF`` section of an ELF file; copied unless it is ``bytes``
 
     The content is that of ``dedup_module(open_module(data, index), index).btf.to_bytes()`` where
     there is one. None for all else: BTF that is split, distilled, in another byte order than the
     base, with flags or a longer header, damaged, or of another kernel.
     """
-    view = unchanging(data)
+    require(index, BaseIndex, "index")
+    view = octets(data)
     try:
         head = parse_header(view)
         if head.flags or head.header_bytes != SHORT_HEADER or head.byteorder != index.byteorder:
@@ -159,6 +166,7 @@ def dedup_bytes(data: bytes | memoryview, index: BaseIndex) -> SplitBytes | None
     )
 
 
+@takes(index=BaseIndex)
 def make_ready(index: BaseIndex) -> None:
     """Do now what this thread's first module on ``index`` would have to wait for."""
     nothing = pack(index.byteorder, 0, b"", b"\0")

@@ -83,7 +83,6 @@ from .state import (
     CAPACITY,
     DONE,
     ENTRIES,
-    FORWARD_ENUMS,
     LIST_MASK,
     MORE_STRINGS,
     PARITY,
@@ -196,7 +195,6 @@ def _start_module(base, count, text, scratch):  # type: ignore[no-untyped-def]
     state[ENTRIES] = base.entries
     state[CAPACITY] = base.capacity
     state[PARITY] = 0
-    state[FORWARD_ENUMS] = 0
     state[PROVED] = 0
 
 

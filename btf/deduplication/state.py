@@ -24,7 +24,6 @@ ENTRIES = next(_slot)  # of libbpf's table of candidates; PARITY: growths modulo
 CAPACITY = next(_slot)
 PARITY = next(_slot)
 VERDICT = next(_slot)  # of ``matching.match``
-FORWARD_ENUMS = next(_slot)  # own enums without enumerators that are canonical
 IDENTITY_STAMP = next(_slot)  # of the last call of ``identical``
 LIST_MASK = next(_slot)  # of the slots that this module uses of its tables
 AGGREGATES = next(_slot)  # entries of ``aggregates``

@@ -63,8 +63,8 @@ class Scratch(NamedTuple):
     base_map_undo: np.ndarray  # uint32 (N,): base types whose mapping was changed, to be undone
     state: np.ndarray  # int64 (STATE_SLOTS,): see ``state``
     list_slots: np.ndarray  # uint64, a power of two: the module's lists of candidates by signature
-    # uint64, a power of two: own full enums by content, own type + 1 (of both,
-    # ``state[LIST_MASK]`` says how many slots this module uses)
+    # uint64, a power of two: own full enums by content, twice own type + 1, and the parity when
+    # they were entered (of both, ``state[LIST_MASK]`` says how many slots this module uses)
     enum_slots: np.ndarray
     # uint32 (2 T,): slots of these two that are not 0: twice the slot, and which
     slots_used: np.ndarray
@@ -103,11 +103,11 @@ class Scratch(NamedTuple):
     seen: np.ndarray
     shifts: np.ndarray
     jumps: np.ndarray  # uint32: what earlier modules met, see there
-    own_strings: np.ndarray  # uint8 (S,): strings that the base lacks
+    own_strings: np.ndarray  # uint8 (O,), O >= S: strings that the base lacks
     # uint32, a power of two: by hash, the row of the last string of that hash, plus 1
     # (``state[STRING_MASK]`` says how many this module uses)
     string_heads: np.ndarray
-    string_rows: np.ndarray  # uint32 (S / 2 + 1, 3): a row for each own string, see ``remap``
+    string_rows: np.ndarray  # uint32 (S, 3): a row for each own string, see ``remap``
     own: np.ndarray  # uint32 (W,): the module's words in the base's numbering
     # uint32 (W,) and (T + 1,): types that are kept, and where each starts
     out: np.ndarray
@@ -122,7 +122,7 @@ def fill_records(records: np.ndarray, starts: np.ndarray) -> None:
 
 
 def _layout(
-    base_types: int, types: int, words: int, frames: int, text: int
+    base_types: int, types: int, words: int, frames: int, text: int, own_text: int
 ) -> dict[str, tuple[Shape, DTypeLike]]:
     """Shape and dtype of each array of ``Scratch``; see ``new_scratch``."""
     rows = base_types + types
@@ -163,9 +163,9 @@ def _layout(
         "seen": (text, np.uint32),
         "shifts": ((text >> PIECE_BITS) + 1, np.uint32),
         "jumps": (JUMPS, np.uint32),
-        "own_strings": (text, np.uint8),
+        "own_strings": (own_text, np.uint8),
         "string_heads": (power_of_two(text // TEXT_PER_HEAD + 1), np.uint32),
-        "string_rows": ((text // 2 + 1, STRING_COLUMNS), np.uint32),
+        "string_rows": ((text, STRING_COLUMNS), np.uint32),
         "own": (words, np.uint32),
         "out": (words, np.uint32),
         "new_ids": (types, np.uint32),
@@ -173,12 +173,14 @@ def _layout(
     }
 
 
-def new_scratch(starts: np.ndarray, types: int, words: int, frames: int, text: int) -> Scratch:
+def new_scratch(
+    starts: np.ndarray, types: int, words: int, frames: int, text: int, own_text: int
+) -> Scratch:
     """Scratch memory for modules of up to that many types, words of types and bytes of strings.
 
-    starts  of the base's types; frames: F of ``Scratch``
+    starts  of the base's types; frames, own_text: F and O of ``Scratch``
     """
-    scratch = Scratch(**alloc_zeros(_layout(len(starts), types, words, frames, text)))
+    scratch = Scratch(**alloc_zeros(_layout(len(starts), types, words, frames, text, own_text)))
     fill_records(scratch.records, starts)
     scratch.state[STEPS_PER_TYPE] = ENOUGH_STEPS
     return scratch
@@ -188,8 +190,9 @@ def cut_to_size(scratch: Scratch, types: int, words: int, text: int) -> Scratch:
     """Views of ``scratch`` that have just the room that a module needs, so that checks of indices
     see what leaves it. See ``new_scratch`` for the arguments."""
     base_types, frames = len(scratch.base_map_undo), len(scratch.frames)
+    layout = _layout(base_types, types, words, frames, text, len(scratch.own_strings))
     cut: dict[str, np.ndarray] = {}
-    for name, (shape, _) in _layout(base_types, types, words, frames, text).items():
+    for name, (shape, _) in layout.items():
         if name not in _CLEARED_BY_THE_NEXT:
             rows = shape if isinstance(shape, int) else shape[0]
             cut[name] = getattr(scratch, name)[:rows]

@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..arguments import takes
 from ..edit.append import StringPool, require_known_kinds
 from ..edit.fields import fields, gather
 from ..errors import UnsupportedError
@@ -50,6 +51,7 @@ class Distilled(NamedTuple):
     split: BTF
 
 
+@takes(split=BTF)
 def distill_base(split: BTF) -> Distilled:
     """Make split BTF independent of the numbering of its base; ``relocate`` is the way back.
 
@@ -93,6 +95,7 @@ def distill_base(split: BTF) -> Distilled:
         base=distilled,
         byteorder=split.byteorder,
         path=split.path,
+        sound=True,
     )
     return Distilled(distilled, result)
 
@@ -151,4 +154,5 @@ def _distilled(base: BTF, ids: np.ndarray, kinds: np.ndarray) -> BTF:
         offsets=freeze(offsets),
         strings=freeze(pool.own_strings),
         byteorder=base.byteorder,
+        sound=True,
     )

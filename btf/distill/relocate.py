@@ -31,7 +31,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..edit.append import require_known_kinds
+from ..arguments import takes
+from ..edit.append import StringPool, require_known_kinds
 from ..edit.fields import fields
 from ..edit.permute import Renumbered
 from ..errors import BtfError, UnsupportedError, WrongBaseError
@@ -63,6 +64,7 @@ _TRANSPARENT = tuple(TRANSPARENT)  # what they stand for is held itself
 _SHOWN = 3  # so many candidates are listed in an error
 
 
+@takes(split=BTF)
 def relocate(split: BTF, base: BTF | HasBase) -> Renumbered:
     """Put split BTF that continues a distilled base onto ``base``.
 
@@ -99,7 +101,7 @@ def relocate(split: BTF, base: BTF | HasBase) -> Renumbered:
     names, refs = fields(words, split.offsets[:-1], split.offsets[1:])
     words[refs] = id_map[words[refs]]
     words[names], strings = _renamed(words[names], split, distilled, onto.flat, targets)
-    result = replace(split, words=freeze(words), strings=freeze(strings), base=onto)
+    result = replace(split, words=freeze(words), strings=freeze(strings), base=onto, sound=True)
     return Renumbered(result, id_map)
 
 
@@ -133,15 +135,14 @@ def _renamed(
     own = targets[1:].astype(np.int64) - 1
     to[distilled.words[distilled.offsets[:-1]]] = base.words[base.offsets[own]]
     to[0] = 0
-    strings = split.strings
     below = offsets < distilled.str_end
-    for offset in np.unique(offsets[below & (to[np.where(below, offsets, 0)] == ABSENT)]):
-        text = distilled.string_bytes(int(offset))  # a string that is no type's name
-        found = base.own_strings.find(text) if text else 0
-        if found < 0:
-            found = base.str_end + len(strings)
-            strings = np.concatenate([strings, np.frombuffer(text + b"\0", np.uint8)])
-        to[offset] = found
+    unnamed = np.unique(offsets[below & (to[np.where(below, offsets, 0)] == ABSENT)])
+    strings = split.strings
+    if len(unnamed):  # strings that are no type's name
+        pool = StringPool(base)
+        added = pool.add_all(unnamed.astype(np.int64), distilled.strings)
+        to[unnamed] = added + np.uint32(len(strings)) * (added >= base.str_end)
+        strings = np.concatenate([strings, pool.own_strings])
     shifted = offsets + np.uint32(base.str_end) - np.uint32(distilled.str_end)
     return np.where(below, to[np.where(below, offsets, 0)], shifted), strings
 

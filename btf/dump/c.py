@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ..arguments import takes
 from ..format import kinds
 from ..format.kinds import COMPOSITES, ENUMS
 from ..types.btf import BTF
@@ -21,6 +22,7 @@ from .c_types import TypeTable
 PARTS_PER_CHUNK = 2000
 
 
+@takes(btf=BTF)
 def dump_c(btf: BTF, *, asserts: bool = False) -> Iterator[str]:
     """Write a C header with the own types, in pieces that end with a line.
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from itertools import chain
 
+from ..arguments import takes
 from ..format import kinds
 from ..types.btf import BTF
 from . import fields
@@ -37,6 +38,7 @@ def _string(name: bytes) -> str:
     return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
 
 
+@takes(btf=BTF)
 def dump_json(btf: BTF) -> Iterator[str]:
     """Write the own types as ``bpftool -j btf dump file`` does: one line of JSON, in pieces.
 

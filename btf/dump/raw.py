@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from ..arguments import takes
 from ..format import kinds
 from ..format.text import printable
 from ..types.btf import BTF
@@ -14,6 +15,7 @@ from . import fields
 from .fields import KEYS, Names, Record
 
 
+@takes(btf=BTF)
 def dump_raw(btf: BTF) -> Iterator[str]:
     """Write the own types as ``bpftool btf dump file`` does, in pieces that end with a line.
 

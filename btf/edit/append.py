@@ -31,6 +31,7 @@ from ..format.strings import (
 )
 from ..types.btf import BTF, freeze, unknown_kind_error
 from .remap import (
+    MAX_NEW_TEXT,
     OWN_BYTES,
     OWN_STRINGS,
     REMAP_SLOTS,
@@ -132,7 +133,7 @@ class StringPool:
             state[STRING_MASK] = heads - 1
             fresh = _PoolScratch(
                 seen, shifts, np.empty(room, np.uint8), np.zeros(heads, np.uint32),
-                np.empty((room // 2 + 1, STRING_COLUMNS), np.uint32), state, own,
+                np.empty((len(seen) + 1, STRING_COLUMNS), np.uint32), state, own,
             )  # fmt: skip
             remap_types(
                 source.words, source.offsets, source.strings, source.start_str_off,
@@ -144,7 +145,7 @@ class StringPool:
                 self._append(fresh.own_strings[: state[OWN_BYTES]], int(state[OWN_STRINGS]))
                 return own
             # Names that begin inside of others need more room than the source had.
-            room *= 4
+            room = more_text(room, len(source.strings), source.path)
             state[:] = 0
 
     @property
@@ -211,6 +212,25 @@ def _add_each(starts, source, done, buffer, end, slots, entries, found):  # type
             entries += 1
         found[at] = offset
     return len(starts), end, entries
+
+
+def more_text(room: int, source_bytes: int, path: str | None) -> int:
+    """The next larger room, in bytes, for the names that a BTF of ``path`` adds.
+
+    source_bytes   of all its strings
+
+    Names that are the ends of each other are written one by one, as libbpf does: n bytes of strings
+    can become n² / 2. Raises UnsupportedError beyond what Linux can refer to, and twice the source.
+    """
+    most = max(MAX_NEW_TEXT, 2 * source_bytes)
+    if room >= most:
+        raise UnsupportedError(
+            f"its names, which begin inside of each other, take more than {most} bytes when "
+            "written one by one",
+            path,
+            "strings",
+        )
+    return min(4 * room, most)
 
 
 def check_addable(source: BTF, base: BTF | None, byteorder: str, first_id: int, words: int) -> None:

@@ -24,6 +24,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from ..arguments import number, require
 from ..errors import UnsupportedError
 from ..format import kinds
 from ..format.header import MAX_TYPE_ID, pack
@@ -55,6 +56,7 @@ class Builder:
         base       what to continue: the result is split BTF, of any number of levels
         byteorder  "little" or "big"; the base's by default, else this machine's
         """
+        require(base, (BTF, type(None)), "base")
         if base is not None and byteorder not in (None, base.byteorder):
             raise ValueError(
                 f"{byteorder}-endian BTF cannot continue a {base.byteorder}-endian base"
@@ -103,6 +105,7 @@ class Builder:
         ids   what to make of references: old id -> new id; an id that is not in it, or without
               ``ids`` every id, stays as it is
         """
+        require(source, Type, "source")
         if source.kind > kinds.MAX_KIND or source.id == 0:
             raise UnsupportedError(f"{source!r} cannot be copied", source.btf.path, "types")
         new_id: Callable[[int], int] = _same if ids is None else lambda old: ids.get(old, old)
@@ -125,6 +128,7 @@ class Builder:
                  Raises UnsupportedError for split BTF on another base, another byte order, or kinds
                  that only a layout section describes.
         """
+        require(source, BTF, "source")
         first = self.next_id
         check_addable(source, self.base, self.byteorder, first, len(self._words))
         words = self._pool.add_types(source, first)
@@ -144,10 +148,10 @@ class Builder:
         """
         _named(name)
         _power_of_two(size, 16)
-        if encoding & ~_ENCODINGS:
+        if number(encoding, "encoding") & ~_ENCODINGS:
             raise ValueError(f"encoding is made of SIGNED, CHAR and BOOL, not {encoding:#x}")
-        bits = 8 * size if bits is None else bits
-        if not 0 <= bits <= 128 or not offset >= 0 or offset + bits > 8 * size:
+        bits = 8 * size if bits is None else number(bits, "bits")
+        if not 0 <= bits <= 128 or number(offset, "offset") < 0 or offset + bits > 8 * size:
             raise ValueError(f"{bits} bits at {offset} are not inside of {size} bytes")
         word = int(encoding) << 24 | offset << 16 | bits
         return self._add(kinds.INT, name, size, (word,))
@@ -155,7 +159,7 @@ class Builder:
     def add_float(self, name: Name, size: int) -> int:
         """Append a floating point number of 2, 4, 8, 12 or 16 bytes."""
         _named(name)
-        if size not in _FLOAT_SIZES:
+        if number(size, "size") not in _FLOAT_SIZES:
             raise ValueError(f"a float has 2, 4, 8, 12 or 16 bytes, not {size}")
         return self._add(kinds.FLOAT, name, size)
 
@@ -194,7 +198,7 @@ class Builder:
         component_index   which member or parameter of ``target`` is tagged; -1: ``target`` itself
         """
         _named(value)
-        if not -1 <= component_index <= 0x7FFFFFFF:
+        if not -1 <= number(component_index, "component_index") <= 0x7FFFFFFF:
             raise ValueError(f"a component index is -1 or more, not {component_index}")
         rest = (component_index & _U32,)
         return self._add(kinds.DECL_TAG, value, self._ref(target), rest, kind_flag=attribute)
@@ -251,7 +255,7 @@ class Builder:
         type_id, text = self._ref(target), _text(name)
         info = self._words[at + 1]
         is_union = info >> INFO_KIND_SHIFT & INFO_KIND_MASK == kinds.UNION
-        is_field = bool(bit_size or bit_offset % 8)
+        is_field = bool(number(bit_size, "bit_size") or number(bit_offset, "bit_offset") % 8)
         if is_field and not (0 < bit_size <= 255 and 0 <= bit_offset <= 0xFFFFFF):
             raise ValueError(
                 f"a bit field has 1 to 255 bits and an offset below {1 << 24}, "
@@ -295,7 +299,7 @@ class Builder:
         """Append an enumerator to the enum that was added last: -2³¹ up to 2³² - 1."""
         at = self._last("enum", kinds.ENUM)
         _named(name)
-        if not -(1 << 31) <= value <= _U32:
+        if not -(1 << 31) <= number(value, "value") <= _U32:
             raise ValueError(f"{value} does not fit into 32 bits: use add_enum64")
         self._extend(at, (self._pool.add(_text(name)), value & _U32))
         if value < 0:
@@ -320,7 +324,7 @@ class Builder:
         _named(name)
         signed = bool(self._words[at + 1] & kinds.INFO_KIND_FLAG)
         lowest, highest = (-(1 << 63), (1 << 63) - 1) if signed else (0, (1 << 64) - 1)
-        if not lowest <= value <= highest:
+        if not lowest <= number(value, "value") <= highest:
             sign = "signed" if signed else "unsigned"
             raise ValueError(f"{value} does not fit into {sign} 64 bits")
         self._extend(at, (self._pool.add(_text(name)), value & _U32, value >> 32 & _U32))
@@ -385,8 +389,9 @@ class Builder:
     def _append(self, *words: int) -> int:
         if self.next_id > MAX_TYPE_ID:
             raise UnsupportedError("too many types")
+        record = array("I", words)
         self._starts.append(len(self._words))
-        self._words.extend(words)
+        self._words.extend(record)
         return self.next_id - 1
 
     def _add(
@@ -444,14 +449,15 @@ class Builder:
         self._words[at + 1] += 1
 
     def _ref(self, target: Ref) -> int:
-        type_id = target if isinstance(target, int) else target.id
+        type_id = target.id if isinstance(target, Type) else number(target, "a type id")
         if not 0 <= type_id <= MAX_TYPE_ID:
             raise ValueError(f"{type_id} is no type id")
         return type_id
 
 
 def _text(name: Name) -> bytes:
-    text = name.encode("utf-8", "surrogateescape") if isinstance(name, str) else bytes(name)
+    require(name, (str, bytes), "a name")
+    text = name.encode("utf-8", "surrogateescape") if isinstance(name, str) else name
     if b"\0" in text:
         raise ValueError(f"there is a NUL in the name {name!r}")
     return text
@@ -464,13 +470,13 @@ def _named(name: Name) -> Name:
 
 
 def _power_of_two(size: int, largest: int) -> int:
-    if not 0 < size <= largest or size & (size - 1):
+    if not 0 < number(size, "size") <= largest or size & (size - 1):
         raise ValueError(f"the size is a power of two up to {largest}, not {size}")
     return size
 
 
 def _unsigned(value: int, what: str) -> int:
-    if not 0 <= value <= _U32:
+    if not 0 <= number(value, what) <= _U32:
         raise ValueError(f"{what} is {value}, which is no 32-bit number")
     return value
 

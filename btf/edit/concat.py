@@ -38,6 +38,7 @@ def concat_split(parts: Sequence[BTF]) -> BTF:
         strings=freeze(np.concatenate([part.strings for part in parts])),
         base=first.base,
         byteorder=first.byteorder,
+        sound=True,
     )
 
 

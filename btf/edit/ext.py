@@ -28,6 +28,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
+from ..arguments import integers, octets, require
 from ..errors import BtfError
 from ..format.header import MAGIC, VERSION
 from ..types.btf import BTF, freeze
@@ -174,7 +175,9 @@ class BtfExt:
         """
         data = np.frombuffer(self.data[: len(self.data) & ~3], self._dtype).copy()
         types = self._words(lambda part: () if part.type_word is None else (part.type_word,))
-        data[types] = np.asarray(id_map, np.uint32)[data[types]]
+        require(btf, BTF, "btf")
+        new_ids = integers(id_map, "id_map", btf.type_end, self.btf.type_end)
+        data[types] = new_ids[data[types]]
         if btf.strings is not self.btf.strings or btf.base is not self.btf.base:
             strings = self._words(lambda part: part.string_words, heads=True)
             if btf.base is self.btf.base:  # then its strings are where they were
@@ -184,7 +187,7 @@ class BtfExt:
             data[strings] = pool.add_all(data[strings].astype(np.int64), source)
             if len(pool.own_strings):
                 added = np.concatenate([btf.strings, pool.own_strings])
-                btf = replace(btf, strings=freeze(added))
+                btf = replace(btf, strings=freeze(added), sound=True)
         changed = data.tobytes() + self.data[len(data) * 4 :]
         return replace(self, btf=btf, data=changed)
 
@@ -242,7 +245,8 @@ def parse_ext(data: bytes | memoryview, btf: BTF, *, path: str | None = None) ->
 
     Every length, type id and string offset is checked. Raises BtfError.
     """
-    data = bytes(data)
+    require(btf, BTF, "btf")
+    data = bytes(octets(data))
 
     def fail(message: str, offset: int | None = None) -> BtfError:
         return BtfError(message, path, SECTION, offset)

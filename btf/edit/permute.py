@@ -12,6 +12,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from ..arguments import integers, takes
 from ..types.btf import BTF, freeze
 from ..types.columns import type_names
 from .append import require_known_kinds
@@ -32,6 +33,7 @@ class Renumbered:
     ext: BtfExt | None = None
 
 
+@takes(btf=BTF, ext=(BtfExt, type(None)))
 def permute(
     btf: BTF, order: Sequence[int] | np.ndarray, *, ext: BtfExt | None = None
 ) -> Renumbered:
@@ -44,7 +46,7 @@ def permute(
     section describes.
     """
     require_known_kinds(btf, "renumbered")
-    wanted = np.asarray(order, np.int64) - btf.start_id
+    wanted = integers(order, "order", btf.type_end) - btf.start_id
     if wanted.shape != (btf.type_count,) or not np.array_equal(
         np.sort(wanted), np.arange(btf.type_count)
     ):
@@ -56,12 +58,13 @@ def permute(
     words, offsets = gather(btf.words, btf.offsets[wanted], btf.offsets[wanted + 1])
     _, refs = fields(words, offsets[:-1], offsets[1:])
     words[refs] = id_map[words[refs]]
-    moved = replace(btf, words=freeze(words), offsets=freeze(offsets))
+    moved = replace(btf, words=freeze(words), offsets=freeze(offsets), sound=True)
     if ext is None:
         return Renumbered(moved, id_map)
     return Renumbered(moved, id_map, ext.moved_from(btf, moved, id_map))
 
 
+@takes(btf=BTF, ext=(BtfExt, type(None)))
 def sort_by_name(btf: BTF, *, ext: BtfExt | None = None) -> Renumbered:
     """Put the own types of ``btf`` into the order in which a name is found by binary search."""
     offsets, data = type_names(btf)

@@ -54,6 +54,7 @@ _NEXT = 0
 _HASH = 1
 _OFFSET = 2
 STRING_COLUMNS = 3
+MAX_NEW_TEXT = 1 << 24  # bytes of names that Linux can refer to (BTF_MAX_NAME_OFFSET)
 TEXT_PER_HEAD = 16  # bytes of a module's strings for each head: its strings are about as long
 
 # Slots of the int64 array ``state`` that remapping works with, the first of ``Scratch.state``:

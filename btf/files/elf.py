@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from ..errors import BtfError, DwarfOnlyError, NoBtfError
-from .sections import Readable, read_sections
+from .sections import Readable, read_sections, readable
 
 _WANTED = frozenset((".BTF", ".BTF.base", ".BTF.ext", ".modinfo", ".note.gnu.build-id", ".rodata"))
 _BANNER = re.compile(rb"Linux version (\d+\.\S{1,128}) ")
@@ -43,7 +43,7 @@ def read_elf(data: Readable, path: str | None = None) -> ElfBtf:
 
     data   the file, of which only parts are asked for
     """
-    sections = read_sections(data, _WANTED, path)
+    sections = read_sections(readable(data), _WANTED, path)
     found = sections.contents
     info = _modinfo(found.get(".modinfo", b""), path)
     release = info.get("vermagic", "").split(" ")[0] or None

@@ -59,7 +59,7 @@ _SETUP_SECTS, _BOOT_MAGIC, _BOOT_VERSION, _PAYLOAD = 0x1F1, 0x202, 0x206, 0x248
 
 def is_image(data: bytes | memoryview) -> bool:
     """Whether ``data`` begins as a kernel image does: as x86, EFI or compressed code."""
-    view = memoryview(data)
+    view = memoryview(data).cast("B")
     if _x86_payload(view) is not None or bytes(view[:2]) == b"MZ":
         return True
     return find(view) is not None

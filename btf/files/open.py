@@ -48,7 +48,7 @@ from ..types.btf import BTF, HasBase, base_of, parse
 from . import elf as elf_file
 from . import images
 from .sections import MAGIC as ELF_MAGIC
-from .sections import Readable
+from .sections import Readable, readable
 
 STANDALONE = "standalone"
 SPLIT = "split"
@@ -116,6 +116,7 @@ def open_module(
     does not fit shows when it is relocated. Raises NoBtfError, WrongBaseError or BtfError.
     """
     base = base_of(on) if on is not None else None
+    data = readable(data)
     if data[:4] != ELF_MAGIC:
         whole = data if isinstance(data, (bytes, memoryview)) else data[:]
         if whole[:2] not in _MAGICS and images.is_image(whole):

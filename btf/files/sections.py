@@ -13,6 +13,9 @@ from collections.abc import Set
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+
+from ..arguments import octets
 from ..errors import BtfError
 from . import decompress
 from .decompress import ZLIB, ZSTD, DecompressError
@@ -36,6 +39,17 @@ class Readable(Protocol):
 
     def __len__(self) -> int: ...
     def __getitem__(self, part: slice, /) -> bytes | memoryview: ...
+
+
+def readable(data: object) -> Readable:
+    """Return ``data`` as what parts can be read of; TypeError for what is none."""
+    if isinstance(data, bytearray | np.ndarray):
+        return octets(data)
+    if isinstance(data, str | list | tuple | dict) or not (
+        hasattr(type(data), "__len__") and hasattr(type(data), "__getitem__")
+    ):
+        raise TypeError(f"data is to be bytes, not {type(data).__name__}")
+    return memoryview(data).cast("B") if isinstance(data, memoryview) else data  # type: ignore[return-value]
 
 
 @dataclass(frozen=True)

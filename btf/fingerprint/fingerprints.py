@@ -21,6 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..arguments import takes
 from ..compiled.huge_pages import power_of_two
 from ..compiled.target import CHECKED
 from ..compiled.workspaces import per_thread
@@ -60,6 +61,7 @@ class BaseFingerprints:
     str_end: int
 
     @classmethod
+    @takes(base=BTF)
     def build(cls, base: BTF) -> BaseFingerprints:
         """Fingerprint all types of ``base`` and of what it continues.
 
@@ -89,6 +91,7 @@ class BaseFingerprints:
         return self.values.nbytes + self.keys.nbytes + self.labels.nbytes + self.next.nbytes
 
 
+@takes(btf=BTF, base=(BaseFingerprints, type(None)))
 def fingerprints(btf: BTF, base: BaseFingerprints | None = None) -> np.ndarray:
     """Fingerprints: uint64, two columns (upper and lower half).
 
@@ -103,6 +106,7 @@ def fingerprints(btf: BTF, base: BaseFingerprints | None = None) -> np.ndarray:
     return _Job(btf).structural(base or BaseFingerprints.build(btf.base))
 
 
+@takes(btf=BTF)
 def own_fingerprints(btf: BTF) -> np.ndarray:
     """As ``fingerprints``, but a type of the base counts as its id: uint64, shape (T, 2).
 
@@ -115,6 +119,7 @@ def own_fingerprints(btf: BTF) -> np.ndarray:
     return _Job(btf).complete(_BASE_BY_ID)[0]
 
 
+@takes(btf=BTF, base=BaseFingerprints)
 def both_fingerprints(btf: BTF, base: BaseFingerprints) -> tuple[np.ndarray, np.ndarray]:
     """``fingerprints`` and ``own_fingerprints`` of split BTF, for less than one after the other."""
     job = _Job(btf)

@@ -6,6 +6,8 @@ another order than it stands there. Whatever shows text from input passes it thr
 
 from __future__ import annotations
 
+from ..arguments import require
+
 
 def printable(text: str | bytes) -> str:
     r"""Return ``text`` as one line of valid Unicode that stands as it reads.
@@ -15,6 +17,7 @@ def printable(text: str | bytes) -> str:
     that are no UTF-8, in a str those of "surrogateescape", become ``\xff``. All else stays as it
     is, backslashes too, so doing it twice changes nothing.
     """
+    require(text, (str, bytes), "text")
     if isinstance(text, bytes):
         text = text.decode("utf-8", "surrogateescape")
     if text.isprintable():

@@ -75,6 +75,7 @@ class LayerMaker:
             flags=like.flags,
             layout=like.layout,
             path=like.path,
+            sound=True,
         )
 
 

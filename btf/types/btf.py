@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Set
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field, fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 
 import numpy as np
 
+from ..arguments import Bytes, number, octets, require
 from ..compiled.jit import address
 from ..errors import BtfError, NotFoundError, UnsupportedError
 from ..format import header as hdr
@@ -54,6 +55,31 @@ class BTF:
     flags: int = 0
     layout: bytes = b""
     path: str | None = field(default=None, compare=False)
+    sound: InitVar[bool] = False
+
+    def __post_init__(self, sound: bool) -> None:
+        """Unless the caller vouches that all is ``sound``: copy the arrays, and check everything as
+        in a file. Raises TypeError or BtfError."""
+        if sound:
+            return
+        require(self.base, (BTF, type(None)), "base")
+        require(self.layout, bytes, "layout")
+        if self.byteorder not in ("little", "big") or not 0 <= number(self.flags, "flags") < 256:
+            raise ValueError("byteorder is 'little' or 'big', and flags are one byte")
+        for name, dtype in (("words", np.uint32), ("offsets", np.uint32), ("strings", np.uint8)):
+            array = getattr(self, name)
+            require(array, np.ndarray, name)
+            if array.dtype != dtype or array.ndim != 1:
+                raise TypeError(f"{name} is to be one-dimensional, of {np.dtype(dtype)}")
+            object.__setattr__(self, name, freeze(array.copy()))
+        file = hdr.pack(
+            self.byteorder, self.flags, self.type_section(), self.string_section(), self.layout
+        )
+        if not np.array_equal(parse(file, self.base, path=self.path).offsets, self.offsets):
+            raise BtfError("offsets are not where types start", self.path, "types")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return BTF, tuple(getattr(self, f.name) for f in fields(self))
 
     @cached_property
     def start_id(self) -> int:
@@ -117,6 +143,7 @@ class BTF:
             byteorder=self.byteorder,
             layout=next((level.layout for level in self.levels if level.layout), b""),
             path=self.path,
+            sound=True,
         )
 
     @cached_property
@@ -173,10 +200,17 @@ class BTF:
         return (self[type_id] for type_id in range(self.type_end))
 
     def __getitem__(self, type_id: int) -> Type:
-        """Return the type with this id. Raises IndexError."""
+        """Return the type with this id. Raises an IndexError, which is a BtfError too."""
         from .objects import type_at
 
+        if type(type_id) is not int:
+            type_id = number(type_id, "a type id")
         return type_at(self, type_id)
+
+    def _type(self, of: int | Type) -> Type:
+        from .typebase import Type
+
+        return of if isinstance(of, Type) else self[of]
 
     def own_types(self) -> Iterator[Type]:
         """Go through the types that this BTF holds itself, in order of id: no base's, nor void."""
@@ -231,7 +265,7 @@ class BTF:
         """
         from .layout import resolve
 
-        return resolve(self[of] if isinstance(of, int) else of)
+        return resolve(self._type(of))
 
     def size_of(self, of: int | Type) -> int:
         """Return the bytes that a value of this type takes.
@@ -240,7 +274,7 @@ class BTF:
         """
         from .layout import size_of
 
-        return size_of(self[of] if isinstance(of, int) else of)
+        return size_of(self._type(of))
 
     def align_of(self, of: int | Type) -> int:
         """Return alignment in bytes as libbpf tells it: 1 for a struct that is laid out as packed.
@@ -249,7 +283,7 @@ class BTF:
         """
         from .layout import align_of
 
-        return align_of(self[of] if isinstance(of, int) else of)
+        return align_of(self._type(of))
 
     @cached_property
     def pointer_size(self) -> int:
@@ -299,7 +333,11 @@ class HasBase(Protocol):
 
 def base_of(given: BTF | HasBase) -> BTF | None:
     """Return the base that is meant: ``given`` itself, or the one that it was made of."""
-    return given if isinstance(given, BTF) else given.base
+    if isinstance(given, BTF):
+        return given
+    base = getattr(given, "base", given)
+    require(base, (BTF, type(None)), "base")
+    return base  # type: ignore[return-value]
 
 
 def freeze(array: np.ndarray) -> np.ndarray:
@@ -324,7 +362,7 @@ def unknown_kind_error(level: BTF) -> UnsupportedError:
 
 
 def parse(
-    data: bytes | bytearray | memoryview | np.ndarray,
+    data: Bytes,
     base: BTF | None = None,
     *,
     path: str | None = None,
@@ -332,12 +370,15 @@ def parse(
 ) -> BTF:
     """Read a raw BTF file; with ``base``, read it as split BTF on that base.
 
-    Both byte orders, 24- and 32-byte headers, layout section kept. What can be written to is copied
-    first; every reference, string offset and length is checked. Raises BtfError naming section,
-    offset and type id; WrongBaseError is not raised here (see ``files.open``). ``head`` is the
-    header, where it was read already.
+    Both byte orders, 24- and 32-byte headers, layout section kept. Every reference, string offset
+    and length is checked. Raises BtfError naming section, offset and type id; WrongBaseError is
+    not raised here (see ``files.open``). ``head`` is the header, where it was read already.
+
+    The BTF shares the memory of ``bytes``; anything else, which might change, is copied.
     """
-    view = unchanging(data.data if isinstance(data, np.ndarray) else data)
+    require(base, (BTF, type(None)), "base")
+    require(head, (hdr.Header, type(None)), "head")
+    view = octets(data)
     head = head or hdr.parse_header(view, path)
     if base is not None and base.byteorder != head.byteorder:
         raise BtfError(
@@ -369,16 +410,11 @@ def parse(
         flags=head.flags,
         layout=layout,
         path=path,
+        sound=True,
     )
     if base is not None:
         _check_funcs_on_base(result)
     return result
-
-
-def unchanging(data: bytes | bytearray | memoryview) -> memoryview:
-    """Bytes that stay as they are when they have been checked: a copy of what can be written to."""
-    view = memoryview(data).cast("B")
-    return view if view.readonly else memoryview(bytes(view))
 
 
 def read_sections(

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..arguments import integers, takes
 from ..compiled.jit import compiled
 from ..errors import BtfError
 from ..format.kinds import (
@@ -38,6 +39,7 @@ MAX_NAME_FACTOR = 10  # of kernels, names written out have at most the bytes of 
 SMALL_NAME_BYTES = 1 << 20  # however small the BTF is
 
 
+@takes(btf=BTF)
 def columns(btf: BTF) -> dict[str, np.ndarray]:
     """Make a dict of arrays with an entry per own type (T of them), in order of type id:
 
@@ -82,17 +84,19 @@ def both_kind_totals(first: BTF, second: BTF) -> np.ndarray:
     return totals
 
 
+@takes(btf=BTF)
 def type_names(btf: BTF) -> tuple[np.ndarray, np.ndarray]:
     """Names of own types in Arrow's layout for strings: (offsets int32 (T + 1,), data uint8)."""
     return texts(btf, btf.words[btf.offsets[:-1]])
 
 
+@takes(btf=BTF)
 def texts(btf: BTF, name_off: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Strings at n global offsets in Arrow's layout: (offsets int32 (n + 1,), data uint8).
 
     Raises BtfError for an offset beyond the strings, and for more text than int32 can count.
     """
-    name_off = np.ascontiguousarray(name_off, np.uint32)
+    name_off = integers(name_off, "string offsets", 1 << 32).astype(np.uint32)
     if len(name_off) and int(name_off.max()) >= btf.str_end:
         raise BtfError(
             f"string offset {int(name_off.max())} is beyond {btf.str_end}", btf.path, "strings"
@@ -111,6 +115,7 @@ def texts(btf: BTF, name_off: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return offsets, data
 
 
+@takes(btf=BTF)
 def check_name_bytes(btf: BTF) -> None:
     """Raise BtfError if the names of types, members, parameters and enumerators, each written out,
     have far more bytes than the BTF itself: as no compiler writes it, where many share a long name.

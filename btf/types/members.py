@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..arguments import takes
 from ..compiled.jit import compiled
 from ..format.kinds import (
     ELEMENT_WORDS,
@@ -24,6 +25,7 @@ _31, _32, _ONES = np.uint64(31), np.uint64(32), np.uint64(0xFFFFFFFF)
 _OFFSET_MASK = np.uint32(0xFFFFFF)
 
 
+@takes(btf=BTF)
 def members(btf: BTF) -> dict[str, np.ndarray]:
     """One entry per member of a struct or union, parameter of a prototype and enumerator among the
     own types, in order of type id, then of position. (Entries of a DATASEC have no names.)

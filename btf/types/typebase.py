@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from enum import IntEnum, IntFlag
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from ..errors import NoSuchIdError
 from ..format import kinds
 from ..format.kinds import (
     HEAD_WORDS,
@@ -201,7 +202,7 @@ class Unknown(Type):
 def locate(btf: BTF, type_id: int) -> tuple[BTF, int]:
     """Return the BTF that holds the type of a global id, and the first word of its record there.
 
-    Void is held by the first base and has no record. Raises IndexError when there is no such type.
+    Void is held by the first base and has no record. Raises NoSuchIdError when there is none.
     """
     owner = btf
     while type_id < (start := owner.start_id) and owner.base is not None:
@@ -211,11 +212,12 @@ def locate(btf: BTF, type_id: int) -> tuple[BTF, int]:
         return owner, owner.offsets.item(index)
     if type_id == 0:
         return owner, 0
-    raise IndexError(f"no type [{type_id}]: the last one is [{btf.type_end - 1}]")
+    message = f"no type [{type_id}]: the last one is [{btf.type_end - 1}]"
+    raise NoSuchIdError(message, btf.path, "types")
 
 
 def type_at(btf: BTF, type_id: int) -> Type:
-    """Return the type of a global id. Raises IndexError when there is none."""
+    """Return the type of a global id. Raises NoSuchIdError when there is none."""
     owner, at = locate(btf, type_id)
     if type_id == 0:
         return _classes[kinds.VOID](owner, 0, 0, [0, 0, 0])
@@ -247,7 +249,11 @@ def kinds_of(wanted: int | type[Type] | None) -> tuple[int, ...] | None:
     if wanted is None:
         return None
     if isinstance(wanted, int):
+        if isinstance(wanted, bool) or not 0 <= wanted < kinds.KIND_COUNT:
+            raise ValueError(f"{wanted!r} is no kind: see btf.kinds")
         return (wanted,)
+    if not (isinstance(wanted, type) and issubclass(wanted, Type)):
+        raise TypeError(f"a kind is a number of btf.kinds or a class of types, not {wanted!r}")
     if wanted not in _kinds:
         every = range(kinds.KIND_COUNT)
         matching = (kind for kind in every if issubclass(_classes.get(kind, Unknown), wanted))

@@ -8,6 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
+from ..arguments import require, takes
 from ..compare import reasons
 from ..compare.difference import own_difference
 from ..compare.paths import Hop, accessor, called, joined, way_as_c
@@ -15,6 +16,7 @@ from ..compare.shallow import only_declared
 from ..compiled.jit import drop_flattened
 from ..deduplication.deduplicate import DedupResult
 from ..deduplication.index import BaseIndex
+from ..edit.append import require_known_kinds
 from ..errors import BtfError, UnsupportedError, WrongBaseError
 from ..format.kinds import COMPOSITES, ENUMS, FWD, NEVER_MERGED
 from ..types.btf import BTF
@@ -81,6 +83,7 @@ class UnmergedType:
     sole: bool | None
 
 
+@takes(source=BTF, result=DedupResult, index=BaseIndex, names=(BaseNames, type(None)))
 def unmerged_types(
     source: BTF, result: DedupResult, index: BaseIndex, names: BaseNames | None = None
 ) -> list[UnmergedType]:
@@ -110,13 +113,14 @@ def unmerged_types(
 def _check_related(source: BTF, result: DedupResult, index: BaseIndex) -> None:
     """Raise an error unless ``result`` can be what dedup made of ``source`` on the indexed base."""
     split, id_map = result.btf, result.id_map
-    base = index.type_end, index.str_end
-    if (split.start_id, split.start_str_off) != base or (
-        source.base is not None and (source.start_id, source.start_str_off) != base
-    ):
+    bases = [level.base for level in (split, source) if level is split or level.base is not None]
+    if not all(base is not None and index.is_of(base) for base in bases):
         raise WrongBaseError("the index is not that of the module's base", source.path)
-    after = id_map[source.start_id :]
-    related = id_map.dtype == np.uint32 and len(id_map) == source.type_end
+    for level in (source, split):
+        require_known_kinds(level, "compared")
+    require(id_map, np.ndarray, "id_map")
+    related = id_map.dtype == np.uint32 and id_map.shape == (source.type_end,)
+    after = id_map[source.start_id :] if related else id_map
     if related and len(after):
         related = int(after.min()) > 0 and int(after.max()) < split.type_end
     if related:

@@ -15,6 +15,7 @@ from functools import cached_property
 
 import numpy as np
 
+from ..arguments import takes
 from ..compiled.jit import compiled
 from ..deduplication.index import BaseIndex
 from ..format.kinds import NAME_SPACE, NameSpace, kind_of
@@ -43,6 +44,7 @@ class BaseNames:
         return int(self.ids.max(initial=0)) + 1
 
     @classmethod
+    @takes(index=BaseIndex)
     def build(cls, index: BaseIndex) -> BaseNames:
         """Sort the named types of an indexed base."""
         keys = np.empty(index.type_end, np.uint64)

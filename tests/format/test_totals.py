@@ -43,7 +43,7 @@ ROOM = {
 
 def large(base: btf.BTF, what: str, more: int) -> btf.BTF:
     ((field, (count, dtype)),) = ROOM[what].items()
-    return replace(base, **{field: many(count + more, dtype)})
+    return replace(base, sound=True, **{field: many(count + more, dtype)})
 
 
 @pytest.mark.parametrize("what", ROOM)
