@@ -66,7 +66,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
-    from pipeline.model.errors import CommandError, InternalError, QueryError, explain
+    from pipeline.model.errors import CommandError, QueryError, explain
 
     open_streams()
     ended_by: list[signal.Signals] = []
@@ -76,8 +76,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except CommandError as error:
         several = isinstance(error, QueryError)  # DuckDB points into the query, below it
         complain(*(str(error).split("\n") if several else [str(error)]))
-    except (InternalError, MemoryError) as error:
-        complain(explain(error))
     except KeyboardInterrupt:
         number = ended_by[0] if ended_by else signal.SIGINT
         complain(f"ended by {number.name}" if ended_by else "interrupted")
@@ -87,6 +85,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0  # whoever read our output has seen enough
         where = f"cannot write {OUTPUT}" if error.filename == OUTPUT else error.filename
         complain(f"{where}: {error.strerror}" if where else str(error))
+    except Exception as error:
+        complain(explain(error))
     return NOTHING_DONE
 
 

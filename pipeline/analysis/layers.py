@@ -25,6 +25,7 @@ from btf.layers.shared import SharedLayer, share
 from ..files.remote import is_uri
 from ..files.storage import Stored, open_storage, publish_folder
 from ..model.errors import OutputError, SourceError
+from ..sources.names import safe
 from ..store.manifest import Manifest
 from ..store.output import read_table
 from .query import check_kernel, committed_kernels
@@ -128,6 +129,8 @@ class _LayeredKernel:
         rows = read_table(out, "modules", self.name)
         columns = rows.select(["module", "module_name", "depends", "release", "status"]).to_pylist()
         self.rows = [row for row in columns if row["status"] == "done"]
+        if not all(row["module"] == safe(row["module"] or "") for row in self.rows):
+            raise OutputError(f"{out}: the table modules of {self.name!r} holds names of no module")
         if not self.rows:
             raise OutputError(f"{out}: kernel {self.name!r} has no modules")
         files = Stored(open_storage(out), manifest.btf_folder)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from ..tables.parquet import Part
+    from ..tables.schema import Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,7 @@ class Tables:
         """Raises OutputError when there is no committed kernel in ``out``."""
         import duckdb  # late: it takes a while to import
 
+        self._out = out
         self._error = duckdb.Error
         self._registered = 0
         manifests = committed_kernels(out)
@@ -94,8 +96,8 @@ class Tables:
             given = [_as_stored(value) if isinstance(value, str) else value for value in values]
             result = self._connection.sql(statements[0], params=given)
             return _answer(result.to_arrow_table())
-        except self._error as error:
-            raise QueryError(str(error)) from error
+        except (self._error, ValueError, OverflowError) as error:  # the latter: values beyond
+            raise QueryError(str(error)) from error  # what Python has, as the year 10,000
 
     def _refuse_all_but_reading(self, statement: duckdb.Statement) -> None:
         import duckdb
@@ -124,6 +126,7 @@ class Tables:
                 selects = [f"SELECT NULL::VARCHAR AS kernel, {', '.join(columns)} WHERE false"]
             view = " UNION ALL BY NAME ".join(selects)
             self._connection.execute(f"CREATE VIEW {table.name} AS {view}")
+            self._check(table)
         for setting in (
             f"temp_directory = {_quoted(self._spilled.path)}",
             f"allowed_paths = [{', '.join(map(_quoted, paths))}]",
@@ -135,6 +138,18 @@ class Tables:
             "lock_configuration = true",
         ):
             self._connection.execute(f"SET {setting}")
+
+    def _check(self, table: Table) -> None:
+        """Raise OutputError if a table has not the columns that it should have."""
+        rows = self._connection.execute(f"DESCRIBE {table.name}").fetchall()
+        there = {name: kind for name, kind, *_ in rows}
+        wanted = {column.name: sql_type(column.type) for column in table.columns}
+        for name in there.keys() & wanted.keys():
+            if there[name] != wanted[name]:
+                raise OutputError(
+                    f"{self._out}: {name} in the table {table.name} is {there[name]}, not "
+                    f"{wanted[name]}: no run of splitbtf has written that"
+                )
 
     def _source(self, storage: Storage, parts: Sequence[Part], paths: list[str]) -> str:
         """Parts in SQL, of which there must be one; those of this machine are added to ``paths``,

@@ -58,7 +58,9 @@ def read_table(out: str | os.PathLike[str], table: str, kernel: str | None = Non
         except FileNotFoundError as error:
             # A run has replaced the kernel and removed the old files just now: look again.
             if attempt == 2:
-                raise OutputError(f"cannot read {out}: {error}") from error
+                raise cannot_read(error.filename or out, error) from error
+        except OSError as error:
+            raise cannot_read(error.filename or out, error) from error
     raise AssertionError("not reached")
 
 
@@ -74,7 +76,14 @@ def _read_table(storage: Storage, table: str, kernel: str | None) -> pa.Table:
         if kernel is not None and manifest.kernel != kernel:
             continue
         for part in manifest.tables.get(table, ()):
-            data = pq.ParquetFile(storage.open(part.path)).read()
+            try:
+                data = pq.ParquetFile(storage.open(part.path)).read()
+                pa.unify_schemas([schema, data.schema])
+            except (pa.ArrowException, KeyError) as error:
+                where = f"{storage.place}/{part.path}"
+                raise OutputError(
+                    f"cannot read {where}: {error}; `splitbtf verify` says what is damaged"
+                ) from error
             name = pa.array([manifest.kernel] * len(data), pa.string())
             parts.append(data.add_column(0, "kernel", name))
     empty = schema.insert(0, pa.field("kernel", pa.string())).empty_table()

@@ -3,6 +3,7 @@ and what is wrong there is said in words."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -10,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from jobs.cli import main
@@ -17,8 +20,9 @@ from pipeline.files.storage import LocalFolder
 from pipeline.model.errors import OutputError
 from pipeline.model.from_json import from_json
 from pipeline.model.summary import WorkSummary
+from pipeline.store.check import check_output
 from pipeline.store.manifest import Manifest
-from pipeline.store.output import read_manifests
+from pipeline.store.output import read_manifests, read_table
 from support.runs import run_on, small_kernel
 from support.trees import files_below
 
@@ -250,3 +254,93 @@ def test_from_json() -> None:
         from_json(WorkSummary, summary)
     with pytest.raises(ValueError, match="kernel is missing"):
         from_json(Manifest, {})
+
+
+def replace_table(there: Path, name: str, made: bytes) -> None:
+    """Put another part in place of a table's, with the right digest."""
+    digest = hashlib.sha256(made).hexdigest()
+    path = f"tables/{name}/kernel=source/part-{digest[:16]}.parquet"
+    (there / "out" / path).write_bytes(made)
+    part = {"path": path, "rows": 1, "bytes": len(made), "sha256": digest}
+    raw = json.loads(manifest_of(there).read_bytes())
+    raw["tables"][name] = [part]
+    manifest_of(there).write_text(json.dumps(raw))
+
+
+def parquet(rows: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    pq.write_table(rows, sink)
+    return bytes(sink.getvalue())
+
+
+def with_column(name: str, values: Any) -> Callable[[pa.Table], bytes]:
+    def change(rows: pa.Table) -> bytes:
+        column = pa.array([values] * len(rows)) if not isinstance(values, pa.Array) else values
+        return parquet(rows.set_column(rows.schema.get_field_index(name), name, column))
+
+    return change
+
+
+def of_nulls(rows: pa.Table) -> bytes:
+    return parquet(pa.table({f.name: pa.nulls(len(rows), f.type) for f in rows.schema}))
+
+
+TABLES: dict[str, tuple[str, Callable[[pa.Table], bytes]]] = {
+    "no Parquet": ("types", lambda _: b"PAR1 and nothing more"),
+    "nothing": ("modules", lambda _: b""),
+    "cut off": ("types", lambda rows: parquet(rows)[:-9]),
+    "a module above": ("modules", with_column("module", "../../../outside/precious")),
+    "a module elsewhere": ("modules", with_column("module", "/etc/passwd")),
+    "a module below": ("modules", with_column("module", "below/precious")),
+    "a module with a zero": ("modules", with_column("module", "a\0b")),
+    "a module without a name": ("modules", with_column("module", pa.nulls(3, pa.string()))),
+    "a module is a number": ("modules", with_column("module", 3)),
+    "a digest is a list": ("modules", with_column("output_sha256", [1])),
+    "no digests": ("modules", with_column("output_sha256", pa.nulls(3, pa.string()))),
+    "a fingerprint is a text": ("types", with_column("fingerprint", "abc")),
+    "a fingerprint is short": ("types", with_column("fingerprint", b"abc")),
+    "a name is a number": ("types", with_column("name", 7)),
+    "an id is a text": ("types", with_column("type_id", "x")),
+    "columns missing": ("types", lambda rows: parquet(rows.select(["name"]))),
+    "columns missing in misses": ("misses", lambda rows: parquet(rows.select(["name"]))),
+    "a column of another kind": ("misses", with_column("reason", [{"a": 1}])),
+    "nulls in modules": ("modules", of_nulls),
+    "nulls in types": ("types", of_nulls),
+    "nulls in misses": ("misses", of_nulls),
+    "runs of another kind": ("runs", lambda _: parquet(pa.table({"run_id": [[1]], "x": [1]}))),
+    "runs are no table": ("runs", lambda _: b"PAR1"),
+    "duplicates": ("duplicates", of_nulls),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("table", "change"), TABLES.values(), ids=TABLES)
+def test_a_table_is_not_believed(
+    table: str, change: Callable[[pa.Table], bytes], there: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    rows = read_table(there / "out", table).drop_columns("kernel")
+    replace_table(there, table, change(rows))
+    out = str(there / "out")
+    outside = files_below(there / "outside")
+    for command in (
+        ("query", out, f"FROM {table}", "--json"),
+        ("find", "driver", out),
+        ("find", "drver", out, "--module", "one"),
+        ("explain", out),
+        ("explain", out, "--module", "one"),
+        ("explain", out, "--module", "one", "--type", "driver"),
+        ("layers", out, "-o", str(there / "layers")),
+        ("verify", out),
+        ("run", str(there / "source"), "-o", out, "--engine", "local"),
+    ):
+        code = main([*command])
+        said = capsys.readouterr()
+        assert code in (0, 1, 2), command
+        assert "a bug" not in said.err and "Traceback" not in said.err + said.out
+        assert said.err.count("\n") <= 3 + said.err.count("LINE"), said.err
+        assert files_below(there / "outside") == outside
+    assert code == 0
+    shutil.rmtree(there / "layers", ignore_errors=True)
+    (there / "source" / "one.btf").unlink()
+    assert main([*command]) == 0, "what is made of it now does not depend on what was there"
+    assert check_output(out).faults == ()
