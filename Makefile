@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 OLDEST := .venv-oldest
 DEMO := build/demo
 
-.PHONY: help demo test test-quick test-checked test-oldest lint oracle bench kernel-proof docs lock wheel clean
+.PHONY: help demo test test-quick test-checked test-oldest lint oracle fuzz bench kernel-proof docs lock wheel clean
 
 help:
 	@echo "make demo          deduplicate the demo kernel into $(DEMO) and print what came of it"
@@ -19,6 +19,7 @@ help:
 	@echo "make lint          ruff, mypy and the order of packages (import-linter)"
 	@echo "make oracle        all golden results and contract seeds, and a walk from input to output"
 	@echo "                   (needs gcc and libbpf-dev)"
+	@echo "make fuzz          mutants of BTF, containers, manifests and output folders; FUZZ_ARGS=--help"
 	@echo "make bench         measure speed against libbpf (needs gcc and libbpf-dev)"
 	@echo "make kernel-proof  boot a Debian kernel with modules that carry our BTF (needs qemu)"
 	@echo "make docs          write docs/tables.md from the schemas"
@@ -44,7 +45,7 @@ test-checked: $(VENV)/.dev
 	@mkdir -p $(dir $(VIOLATIONS)) && rm -f $(VIOLATIONS)
 	SPLITBTF_CHECKED=$(VIOLATIONS) $(BIN)/python -m pytest -n logical --maxprocesses=4 \
 	    --dist loadfile $(PYTEST_ARGS) $(patsubst %,tests/%,analyses compiled dedup distill dump \
-	    edit files format library tables walker work)
+	    edit files format fuzz library tables walker work)
 	@test ! -e $(VIOLATIONS) || { cat $(VIOLATIONS); exit 1; }
 
 # With the oldest versions that pyproject.toml allows, what depends on them: golden results, contract,
@@ -66,6 +67,17 @@ oracle: $(VENV)/.dev
 	@.ci/debian-packages gcc libbpf-dev
 	$(BIN)/python tests/full_oracle.py
 	$(BIN)/python tests/full_walk.py $(WALK_ARGS)
+
+# FUZZ_ENGINE=atheris: inputs are chosen by what code they reach, with interpreted functions.
+# SPLITBTF_CHECKED=FILE: with checked machine code, see test-checked.
+fuzz: $(VENV)/.dev
+ifeq ($(FUZZ_ENGINE),atheris)
+	$(BIN)/python -m pip install --quiet atheris
+	cd tests && NUMBA_DISABLE_JIT=1 PYTHONPATH=.:.. PYTHONWARNINGS=ignore \
+	    ../$(BIN)/python -m fuzz.guided $(FUZZ_ARGS)
+else
+	PYTHONPATH=tests:. $(BIN)/python -m fuzz.main $(FUZZ_ARGS)
+endif
 
 bench: $(VENV)/.run
 	@.ci/debian-packages gcc libbpf-dev

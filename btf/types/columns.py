@@ -229,12 +229,13 @@ def _name_bytes(words, offsets, base, own, limit):  # type: ignore[no-untyped-de
         kind = kind_of(words[at + 1])
         total += _string_length(base, own, np.int64(words[at]), limit - total)
         stride = np.int64(ELEMENT_WORDS[kind])
-        if ELEMENT_NAME[kind] >= 0 and stride > 0:
+        name_at = np.int64(ELEMENT_NAME[kind])
+        if name_at >= 0 and stride > 0:
             first = at + HEAD_WORDS + FIXED_WORDS[kind]
             for element in range(first, np.int64(offsets[index + 1]), stride):
                 if total > limit:
                     return total
-                name = np.int64(words[element + ELEMENT_NAME[kind]])
+                name = np.int64(words[element + name_at])
                 total += _string_length(base, own, name, limit - total)
         if total > limit:
             return total

@@ -101,6 +101,8 @@ def load(path: str) -> KernelManifest:
         raise ManifestError(f"{path}: cannot read the manifest: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ManifestError(f"{path}: no TOML: {error}") from error
+    except RecursionError as error:  # arrays in arrays
+        raise ManifestError(f"{path}: nested too deeply") from error
     except _Wrong as error:
         raise ManifestError(f"{path}: {error}") from error
 

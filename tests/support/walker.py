@@ -169,11 +169,11 @@ Text = Callable[[int], bytes]
 
 
 def _declared(t: Words, name: bytes) -> tuple[int, bytes] | None:
-    """What a named struct, union or enum, or its forward declaration, is found by."""
+    """What a struct, union or enum, and its forward declaration, are found by."""
     kind = kind_of(t)
     if kind == FWD:
         kind = (STRUCT, UNION)[kind_flag_of(t)]
-    return (ENUM if kind in ANY_ENUM else kind, name) if name and kind in DECLARABLE else None
+    return (ENUM if kind in ANY_ENUM else kind, name) if kind in DECLARABLE else None
 
 
 def _ambiguous_names(inputs: Sequence[Btf], output: Btf) -> set[tuple[int, bytes]]:

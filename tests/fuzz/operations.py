@@ -1,0 +1,628 @@
+"""What is done with a mutant: every public operation of `btf`, and what must hold of its result.
+
+An operation is a generator. What it does first may take 2 s and ten times the file; then it yields
+a digest of its result, which must be the same with interpreted functions. What follows are checks
+against other ways to the same result, which may take longer: the tests' own plain implementations
+(`support/oracles`), the walker, a second way through the library. `Wrong` is a wrong success. A
+`BtfError`, or what `docs/library.md` says beside it, refuses the mutant; any other exception is a
+fault.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import itertools
+import json
+import random
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+import btf
+from btf.layers.chains import chain
+from btf.layers.shared import share
+from support import btfwriter as bw
+from support import elfwriter
+from support.oracles import naive, naive_btf, naive_classes, naive_distill
+from support.walker import NotTheSame, walk
+
+Digest = bytes
+
+
+class Wrong(AssertionError):
+    """The library has given a result, and it is wrong."""
+
+
+@dataclass(frozen=True)
+class Files:
+    """What an operation gets; one of these is the mutant, see ``MUTATES``."""
+
+    base: bytes
+    module: bytes
+    split: bytes
+    other: bytes  # another module on the same base, never changed
+    ext: bytes
+    seed: int
+
+    @property
+    def roll(self) -> random.Random:
+        """What an operation chooses by, the same whenever it is run."""
+        return random.Random(self.seed)
+
+
+Operation = Callable[[Files], Iterator[Digest]]
+OPERATIONS: dict[str, Operation] = {}
+MUTATES: dict[str, str] = {}
+
+
+def operation(mutates: str) -> Callable[[Operation], Operation]:
+    """Registers an operation, and which of its files is the mutant."""
+
+    def register(function: Operation) -> Operation:
+        name = function.__name__.replace("_", " ")
+        OPERATIONS[name], MUTATES[name] = function, mutates
+        return function
+
+    return register
+
+
+def expect(holds: object, message: str) -> None:
+    """Raise Wrong unless something holds."""
+    if not holds:
+        raise Wrong(message)
+
+
+def digest(*parts: object) -> Digest:
+    """Of bytes, arrays, and what has a repr that says all."""
+    out = hashlib.blake2b(digest_size=8)
+    for part in parts:
+        data = part if isinstance(part, bytes) else None
+        if data is None:
+            data = part.tobytes() if isinstance(part, np.ndarray) else repr(part).encode()
+        out.update(len(data).to_bytes(8, "little") + data)
+    return out.digest()
+
+
+@functools.lru_cache(64)
+def indexed(base: bytes) -> btf.BaseIndex:
+    """Of a base that is not changed: made once."""
+    return btf.BaseIndex.build(btf.parse(base))
+
+
+@functools.lru_cache(64)
+def naively(data: bytes) -> naive_btf.Btf:
+    """A file that is not changed, as the tests read it."""
+    return naive_btf.parse(data)
+
+
+def of(result: btf.BTF) -> tuple[bytes, bytes]:
+    """What the contract is about."""
+    return result.type_section(), result.string_section()
+
+
+def like_naive(result: btf.BTF, reference: Callable[[], naive.Result]) -> None:
+    """The result has the bytes of the reference, unless it is of no opinion."""
+    try:
+        expected = naive.with_deep_stack(reference)
+    except naive.OddMember:
+        return
+    except naive.DedupError as error:
+        raise Wrong(f"done, though the reference refuses: {error}") from None
+    expect(of(result) == (expected.types, expected.strings), "other bytes than the reference's")
+
+
+def same_graph(
+    given: list[tuple[naive_btf.Btf, np.ndarray]], output: naive_btf.Btf, added: bool
+) -> None:
+    """The walker finds nothing."""
+    try:
+        walk([(own, ids.tolist()) for own, ids in given], output, added=added, strict=False)
+    except NotTheSame as error:
+        raise Wrong(f"walker: {error}") from None
+
+
+def known(*read: btf.BTF) -> bool:
+    """Whether the tests' own reader can read them: it knows no layout section."""
+    return not any(level.has_unknown_kinds for level in read)
+
+
+# ------------------------------------------------------------------------------------ reading
+
+
+@operation("module")
+def parse(files: Files) -> Iterator[Digest]:
+    types = btf.parse(files.module)
+    again = types.to_bytes()
+    yield digest(again, types.offsets)
+    expect(btf.parse(again).to_bytes() == again, "what it writes is read otherwise")
+    if known(types):
+        try:
+            plain = naive_btf.parse(files.module)
+        except naive_btf.FormatError as error:
+            raise Wrong(f"read, though the reference refuses: {error}") from None
+        expect([t.words for t in types.own_types()] == [tuple(t) for t in plain.types], "types")
+
+
+@operation("split")
+def parse_split(files: Files) -> Iterator[Digest]:
+    types = btf.parse(files.split, indexed(files.base).base)
+    yield digest(types.to_bytes(), types.start_id)
+    if known(types):
+        try:
+            naive_btf.parse(files.split, naively(files.base))
+        except naive_btf.FormatError as error:
+            raise Wrong(f"read, though the reference refuses: {error}") from None
+
+
+@operation("module")
+def explore(files: Files) -> Iterator[Digest]:
+    types = btf.parse(files.module)
+    seen: list[object] = [repr(t) for t in types]
+    for t in files.roll.sample(list(types), min(len(types), 30)):
+        parts = getattr(t, "members", None) or getattr(t, "params", None) or ()
+        seen += [(repr(part), part.type.id) for part in parts]
+        seen += [repr(value) for value in getattr(t, "values", ())]
+        for ask in (types.size_of, types.align_of, lambda t: t.resolve().id):
+            try:
+                seen.append(ask(t))
+            except btf.BtfError as error:
+                seen.append(str(error))
+        if t.name:
+            seen.append([found.id for found in types.find_all(t.name)])
+            expect(types.find(t.name, t.kind).id <= t.id, f"{t} is not the first of its name")
+        if isinstance(t, btf.Composite) and t.members:
+            wanted = files.roll.choice(t.members).name
+            if wanted:
+                seen.append(t.member(wanted).bit_offset)
+    yield digest(*seen, types.pointer_size)
+
+
+@operation("split")
+def tables(files: Files) -> Iterator[Digest]:
+    types = btf.parse(files.split, indexed(files.base).base)
+    columns, members = btf.columns(types), btf.members(types)
+    btf.check_name_bytes(types)
+    starts, names = btf.type_names(types)
+    yield digest(*columns.values(), *members.values(), starts, names)
+    own = list(types.own_types())
+    expect([t.kind for t in own] == columns["kind"].tolist(), "columns: kind")
+    expect([t.vlen for t in own] == columns["vlen"].tolist(), "columns: vlen")
+    data, at = names.tobytes(), starts.tolist()
+    texts = [data[a:b].decode(errors="backslashreplace") for a, b in itertools.pairwise(at)]
+    expect([t.name for t in own] == texts, "names")
+
+
+@operation("module")
+def strange_arguments(files: Files) -> Iterator[Digest]:
+    """Offsets, ids and orders that are not there."""
+    roll, types, seen = files.roll, btf.parse(files.module), []
+    numbers = (0, 1, -1, types.str_end - 1, types.str_end, types.type_end, 1 << 31, (1 << 32) - 1)
+
+    def tried(function: Callable[..., object], *given: object) -> None:
+        try:
+            seen.append(repr(function(*given)))
+        except (btf.BtfError, LookupError, ValueError, TypeError, OverflowError) as error:
+            seen.append(type(error).__name__)
+
+    for _ in range(6):
+        chosen = [roll.choice((*numbers, roll.randrange(types.type_end))) for _ in range(3)]
+        tried(btf.texts, types, np.array(chosen, np.int64).astype(np.uint32))
+        tried(types.__getitem__, chosen[0])
+        tried(types.string, chosen[0])
+        tried(types.size_of, chosen[0])
+        tried(btf.permute, types, chosen)
+        tried(btf.permute, types, np.array(chosen, np.int64).astype(np.uint32))
+    yield digest(seen)
+
+
+@operation("module")
+def in_an_elf_file(files: Files) -> Iterator[Digest]:
+    roll, index = files.roll, indexed(files.base)
+    little = files.module[:2] != b"\xeb\x9f"
+    sections = {".BTF": files.module, ".modinfo": elfwriter.modinfo(name="m", vermagic="6.1 SMP")}
+    if roll.random() < 0.2:
+        sections[".BTF.base"] = files.other
+    bits, order = roll.choice((32, 64)), "<" if little else ">"
+    module = btf.open_module(elfwriter.elf(sections, bits=bits, order=order), index)
+    yield digest(module.btf.to_bytes(), module.form)
+
+
+# ------------------------------------------------------------------------------------ dedup
+
+
+@operation("module")
+def dedup(files: Files) -> Iterator[Digest]:
+    types = btf.parse(files.module)
+    result = btf.dedup(types)
+    yield digest(*of(result.btf), result.id_map)
+    plain = naive_btf.parse(files.module)
+    like_naive(result.btf, lambda: naive.plain_dedup(plain))
+    output = naive_btf.parse(result.btf.to_bytes())
+    same_graph([(plain, result.id_map)], output, added=False)
+
+
+@operation("module")
+def dedup_split(files: Files) -> Iterator[Digest]:
+    result = btf.dedup_split(btf.parse(files.module), indexed(files.base))
+    yield digest(*of(result.btf), result.id_map)
+    _split_is_right(files, naively(files.base), result)
+
+
+def _split_is_right(files: Files, base: naive_btf.Btf, result: btf.DedupResult) -> None:
+    plain = naive_btf.parse(files.module)
+    like_naive(result.btf, lambda: naive.split_dedup(base, plain))
+    output = naive_btf.parse(result.btf.to_bytes(), base)
+    same_graph([(plain, result.id_map)], output, added=True)
+
+
+@operation("module")
+def dedup_bytes(files: Files) -> Iterator[Digest]:
+    """Against the long way, over objects."""
+    index = indexed(files.base)
+    brief = btf.dedup_bytes(files.module, index)
+    yield digest(brief is None, *((brief.content, brief.id_map) if brief else ()))
+    try:
+        result = btf.dedup_module(btf.open_module(files.module, index), index)
+    except btf.BtfError as error:
+        expect(brief is None, f"done, though the long way refuses: {error}")
+        raise
+    if brief is not None:
+        expect(brief.content == result.btf.to_bytes(), "other bytes than the long way's")
+        expect(np.array_equal(brief.id_map, result.id_map), "another map than the long way's")
+        expect(brief.result.btf.to_bytes() == brief.content, "its object says otherwise")
+        expect(brief.source.to_bytes() == btf.parse(files.module).to_bytes(), "another source")
+
+
+@operation("split")
+def dedup_again(files: Files) -> Iterator[Digest]:
+    """Split BTF that is not deduplicated."""
+    index = indexed(files.base)
+    result = btf.dedup(btf.parse(files.split, index.base), index)
+    yield digest(*of(result.btf), result.id_map)
+    base = naively(files.base)
+    split = naive_btf.parse(files.split, base)
+    like_naive(result.btf, lambda: naive.resplit_dedup(base, split))
+    output = naive_btf.parse(result.btf.to_bytes(), base)
+    same_graph([(split, result.id_map)], output, added=False)
+
+
+@operation("base")
+def on_a_mutated_base(files: Files) -> Iterator[Digest]:
+    index = btf.BaseIndex.build(btf.parse(files.base))
+    result = btf.dedup_split(btf.parse(files.module), index)
+    brief = btf.dedup_bytes(files.module, index)
+    yield digest(*of(result.btf), result.id_map)
+    expect(brief is None or brief.content == result.btf.to_bytes(), "the long way is another")
+    _split_is_right(files, naive_btf.parse(files.base), result)
+
+
+@operation("module")
+def after_a_failure(files: Files) -> Iterator[Digest]:
+    """Whatever a mutant did, the next module is what it was."""
+    index = indexed(files.base)
+    expected = _of_other(files.base, files.other)
+    try:
+        btf.dedup_bytes(files.module, index)
+        result = btf.dedup_split(btf.parse(files.module), index)
+        btf.both_fingerprints(result.btf, _fingerprinted(files.base))
+        btf.unmerged_types(btf.parse(files.module), result, index)
+        done = True
+    except btf.BtfError:
+        done = False
+    found = _other_now(files.base, files.other)
+    yield digest(done, found)
+    expect(found == expected, "the module after it has another result")
+
+
+@functools.lru_cache(64)
+def _of_other(base: bytes, other: bytes) -> Digest:
+    return _other_now(base, other)
+
+
+@functools.lru_cache(64)
+def _fingerprinted(base: bytes) -> btf.BaseFingerprints:
+    return btf.BaseFingerprints.build(btf.parse(base))
+
+
+def _other_now(base: bytes, other: bytes) -> Digest:
+    index = indexed(base)
+    result = btf.dedup_split(btf.parse(other), index)
+    prints = btf.both_fingerprints(result.btf, _fingerprinted(base))
+    unmerged = btf.unmerged_types(btf.parse(other), result, index)
+    return digest(*of(result.btf), *prints, *(str(found.root.words) for found in unmerged))
+
+
+@operation("module")
+def merge(files: Files) -> Iterator[Digest]:
+    sources = [files.module, files.other, files.base]
+    files.roll.shuffle(sources)
+    result = btf.merge(map(btf.parse, sources))
+    yield digest(*of(result.btf), *result.id_maps)
+    plain = [naive_btf.parse(data) for data in sources]
+    output = naive_btf.parse(result.btf.to_bytes())
+    same_graph(list(zip(plain, result.id_maps, strict=True)), output, added=True)
+    if all(own.types and own.order == "<" for own in plain):  # its result has this order
+        like_naive(result.btf, lambda: naive.merge_dedup(sources))
+
+
+@operation("split")
+def merge_on_base(files: Files) -> Iterator[Digest]:
+    base = indexed(files.base).base
+    result = btf.merge([btf.parse(files.other), btf.parse(files.split, base)], base)
+    yield digest(*of(result.btf), *result.id_maps)
+
+
+# ------------------------------------------------------------------------------------ analyses
+
+
+@operation("module")
+def unmerged(files: Files) -> Iterator[Digest]:
+    index, module = indexed(files.base), btf.parse(files.module)
+    result = btf.dedup_split(module, index)
+    rows = btf.unmerged_types(module, result, index)
+    yield digest(*((row.type_id, row.reason, row.path, row.root.words) for row in rows))
+    own = {t.id: t.name for t in result.btf.own_types()}
+    assert index.base is not None
+    for row in rows:
+        expect(own.get(row.type_id), f"[{row.type_id}] has no name, or is the base's")
+        expect(index.base.find_all(own[row.type_id]), "the base has none of that name")
+
+
+@operation("split")
+def fingerprints(files: Files) -> Iterator[Digest]:
+    base = _fingerprinted(files.base)
+    split = btf.parse(files.split, indexed(files.base).base)
+    values, own = btf.both_fingerprints(split, base)
+    yield digest(values, own)
+    expect(np.array_equal(values, btf.fingerprints(split, base)), "by themselves: others")
+    expect(np.array_equal(own, btf.own_fingerprints(split)), "own ones by themselves: others")
+    level, below = naive_btf.parse(files.split, naively(files.base)), naively(files.base)
+    pot = naive_classes.classes({"base": below, "split": level})
+    found = {("base", i): tuple(map(int, row)) for i, row in enumerate(base.values) if i}
+    found |= {("split", split.start_id + i): tuple(map(int, row)) for i, row in enumerate(values)}
+    expect(naive_classes.same_partition(pot, found), "other classes than the reference's")
+    pot = naive_classes.classes({"split": level}, base_by_id=True)
+    found = {("split", split.start_id + i): tuple(map(int, row)) for i, row in enumerate(own)}
+    expect(naive_classes.same_partition(pot, found), "own: other classes than the reference's")
+
+
+@operation("module")
+def plain_fingerprints(files: Files) -> Iterator[Digest]:
+    types = btf.parse(files.module)
+    values = btf.fingerprints(types)
+    yield digest(values)
+    pot = naive_classes.classes({"it": naive_btf.parse(files.module)})
+    found = {("it", i): tuple(map(int, row)) for i, row in enumerate(values) if i}
+    expect(naive_classes.same_partition(pot, found), "other classes than the reference's")
+
+
+@operation("split")
+def declarations(files: Files) -> Iterator[Digest]:
+    base = indexed(files.base).base
+    assert base is not None
+    split = btf.parse(files.split, base)
+    found = btf.declarations(split, btf.declarations(base))
+    yield digest(found.declaration, found.layout)
+    again = btf.declarations(split)
+    expect(np.array_equal(found.declaration, again.declaration), "without the base's: others")
+    expect(np.array_equal(found.layout, again.layout), "without the base's: other layouts")
+    order = list(range(split.start_id, split.type_end))
+    files.roll.shuffle(order)
+    mixed = btf.permute(split, order)
+    other = btf.declarations(mixed.btf)
+    ids = np.array(mixed.id_map[split.start_id :], np.int64) - split.start_id
+    expect(np.array_equal(found.declaration, other.declaration[ids]), "in another order: others")
+    expect(np.array_equal(found.layout, other.layout[ids]), "in another order: other layouts")
+
+
+@operation("module")
+def difference(files: Files) -> Iterator[Digest]:
+    roll, types, others = files.roll, btf.parse(files.module), btf.parse(files.base)
+    seen = []
+    pairs = [(roll.choice(list(types)), roll.choice(list(others))) for _ in range(6)]
+    named = [(t, found) for t in types if t.name for found in others.find_all(t.name)]
+    for a, b in pairs + named[:: len(named) // 8 + 1]:
+        seen.append((a, b, btf.difference(a, b)))
+    yield digest(*(str(found) for _, _, found in seen))
+    # Nobody writes these, and nobody shows them: for fingerprints they count.
+    unnamed = (btf.Ptr, btf.Const, btf.Volatile, btf.Restrict, btf.Array, btf.FuncProto)
+    for t in (*types, *others):
+        if (isinstance(t, btf.Fwd) and t.words[2]) or (isinstance(t, unnamed) and t.words[0]):
+            return
+    ours, theirs = btf.fingerprints(types), btf.fingerprints(others)
+    for a, b, found in seen:
+        same = bool((ours[a.id] == theirs[b.id]).all())
+        expect(same == (found is None), f"{a} and {b}: {found}, fingerprints are {same}")
+        expect(btf.difference(a, a) is None, f"{a} differs from itself")
+
+
+@operation("module")
+def layers(files: Files) -> Iterator[Digest]:
+    index = indexed(files.base)
+    star = [btf.dedup_split(btf.parse(d), index).btf for d in (files.module, files.other)]
+    star.append(star[0])
+    shared = share(star, min_modules=2)
+    chained = chain(star, [[], [0], [1, 0]])
+    parts = [shared.shared, *shared.modules, *chained.modules]
+    yield digest(*(part.to_bytes() for part in parts if part is not None), chained.parents)
+    for part in parts:
+        if part is not None:
+            again = btf.parse(part.to_bytes(), part.base)
+            expect(again.to_bytes() == part.to_bytes(), "a layer is read otherwise")
+
+
+@operation("split")
+def distill(files: Files) -> Iterator[Digest]:
+    split = btf.parse(files.split, indexed(files.base).base)
+    distilled, portable = btf.distill_base(split)
+    yield digest(*of(distilled), *of(portable))
+    plain = naive_btf.parse(files.split, naively(files.base))
+    try:
+        base, moved = naive_distill.distill(plain)
+    except naive_distill.NotDistilled as error:
+        raise Wrong(f"done, though the reference refuses: {error}") from None
+    expect(of(distilled) == _sections(base), "another distilled base than the reference's")
+    expect(of(portable) == _sections(moved), "another split BTF than the reference's")
+
+
+def _sections(plain: naive_btf.Btf) -> tuple[bytes, bytes]:
+    data = naive_distill.to_bytes(plain)
+    return naive_btf.sections(data)[1:]
+
+
+@operation("split")
+def relocate(files: Files) -> Iterator[Digest]:
+    split = btf.parse(files.split, indexed(files.base).base)
+    _, portable = btf.distill_base(split)
+    moved = btf.relocate(portable, indexed(files.base))
+    yield digest(*of(moved.btf), moved.id_map)
+    assert portable.base is not None
+    base = naively(files.base)
+    distilled = naive_btf.parse(portable.base.to_bytes())
+    before = naive_btf.parse(portable.to_bytes(), distilled)
+    places = naive_distill.places(before, base)
+    found = {i: int(moved.id_map[i]) for i in places}
+    expect(all(found[i] == at for i, at in places.items() if at), "types are found elsewhere")
+
+
+@operation("base")
+def relocate_to_a_mutated_base(files: Files) -> Iterator[Digest]:
+    sound = _sound_split(files.module, files.other)
+    if sound is None:
+        return
+    moved = btf.relocate(sound, btf.parse(files.base))
+    yield digest(*of(moved.btf), moved.id_map)
+
+
+@functools.lru_cache(64)
+def _sound_split(base: bytes, module: bytes) -> btf.BTF | None:
+    """One unchanged module on the other, with the distilled base of that."""
+    try:
+        split = btf.dedup_split(btf.parse(module), btf.BaseIndex.build(btf.parse(base))).btf
+        return btf.distill_base(split).split
+    except btf.BtfError:
+        return None
+
+
+# ------------------------------------------------------------------------------------ editing
+
+
+@operation("module")
+def permute(files: Files) -> Iterator[Digest]:
+    types = btf.parse(files.module)
+    order = list(range(1, types.type_end))
+    files.roll.shuffle(order)
+    mixed, named = btf.permute(types, order), btf.sort_by_name(types)
+    yield digest(mixed.btf.to_bytes(), named.btf.to_bytes(), named.id_map)
+    plain = naive_btf.parse(files.module)
+    for result in (mixed, named):
+        same_graph([(plain, result.id_map)], naive_btf.parse(result.btf.to_bytes()), added=False)
+    names = [t.name for t in named.btf.own_types()]
+    expect("" not in names[names.count("") :], "unnamed types do not come first")
+
+
+@operation("split")
+def build(files: Files) -> Iterator[Digest]:
+    """Everything once more with a builder, type by type and as a whole."""
+    base = indexed(files.base).base
+    types = btf.parse(files.split, base)
+    whole = btf.Builder(base)
+    whole.add_btf(types)
+    single = btf.Builder(base)
+    same = {type_id: type_id for type_id in range(types.type_end)}
+    for t in types.own_types():
+        single.add_type(t, same)
+    results = [whole.build(), single.build()]
+    yield digest(*(result.to_bytes() for result in results))
+    plain = naive_btf.parse(files.split, naively(files.base))
+    for result in results:
+        output = naive_btf.parse(result.to_bytes(), naively(files.base))
+        same_graph([(plain, np.arange(types.type_end))], output, added=False)
+
+
+@operation("ext")
+def ext(files: Files) -> Iterator[Digest]:
+    types = btf.parse(files.module)
+    found = btf.parse_ext(files.ext, types)
+    seen: list[object] = [found.to_bytes()]
+    for part in (found.func_info, found.line_info, found.core_relos):
+        seen += [(section.name, repr(record)) for section in part for record in section.records]
+    result = btf.dedup(types, ext=found)
+    ordered = btf.sort_by_name(types, ext=found)
+    assert result.ext is not None and ordered.ext is not None
+    yield digest(*seen, result.ext.to_bytes(), *of(ordered.btf), ordered.ext.to_bytes())
+    for moved in (result, ordered):
+        assert moved.ext is not None
+        again = btf.parse_ext(moved.ext.to_bytes(), btf.parse(moved.btf.to_bytes()))
+        expect(_texts(again) == _texts(found), "records say something else than before")
+
+
+def _texts(found: btf.BtfExt) -> list[object]:
+    """What does not change with ids and offsets."""
+    seen: list[object] = []
+    for section in found.line_info:
+        seen += [(section.name, r.insn_off, r.file, r.text, r.line) for r in section.records]
+    for part in (found.func_info, found.core_relos):
+        seen += [
+            (section.name, r.insn_off, r.type.name) for section in part for r in section.records
+        ]
+    return seen
+
+
+# ------------------------------------------------------------------------------------ printing
+
+
+@operation("split")
+def dump_raw(files: Files) -> Iterator[Digest]:
+    types = btf.parse(files.split, indexed(files.base).base)
+    text = "".join(btf.dump_raw(types))
+    yield digest(text)
+    heads = sum(line.startswith("[") for line in text.splitlines())
+    expect(heads == types.type_count, f"{heads} types of {types.type_count}")
+
+
+@operation("split")
+def dump_json(files: Files) -> Iterator[Digest]:
+    types = btf.parse(files.split, indexed(files.base).base)
+    text = "".join(btf.dump_json(types))
+    yield digest(text)
+    try:
+        rows = json.loads(text.encode())["types"]
+    except (ValueError, KeyError) as error:
+        raise Wrong(f"no JSON: {error}") from None
+    expect([row["id"] for row in rows] == [t.id for t in types.own_types()], "ids")
+
+
+@operation("module")
+def dump_c(files: Files) -> Iterator[Digest]:
+    types = btf.parse(files.module)
+    text = "".join(btf.dump_c(types, asserts=files.seed % 2 == 0))
+    yield digest(text)
+    expect("\x1b" not in text, "a control character")
+    compiles(text)
+
+
+def compiles(text: str) -> None:
+    """What is printed is C: gcc, where there is one, has nothing to say, and no name ran away."""
+    import shutil
+    import subprocess
+
+    if (compiler := shutil.which("gcc")) is None:
+        return
+    command = [compiler, "-fsyntax-only", "-w", "-xc", "-std=gnu11", "-"]
+    done = subprocess.run(command, input=text.encode(errors="surrogateescape"), capture_output=True)
+    expect(done.returncode == 0, f"no C: {done.stderr.decode(errors='replace')[:300]}")
+
+
+ALLOWED: Mapping[str, tuple[type[Exception], ...]] = {
+    "explore": (KeyError,),  # a member that is only in a struct that is not held
+}
+EMPTY = bw.Writer().to_bytes()
+# What libbpf can be asked too: mode of `support/oracles/libbpf_oracle.c`, and the files.
+LIKE_LIBBPF: Mapping[str, Callable[[Files], tuple[str, list[bytes]]]] = {
+    "dedup": lambda files: ("plain", [files.module]),
+    "dedup split": lambda files: ("split", [files.base, files.module]),
+    "dedup again": lambda files: ("resplit", [files.base, files.split]),
+}
