@@ -25,7 +25,7 @@ from typing import Any, BinaryIO, Protocol, cast
 MAX_DECOMPRESSED_BYTES = 1 << 30
 """What a file, the sections of an ELF file or a kernel image may decompress to, and how many bytes
 a file may have that is read into memory as it is."""
-_SMALL_BYTES, _MAX_RATIO = 64 << 20, 1000  # what small data may decompress to, see limit_of
+_SMALL_BYTES, _MAX_RATIO = 64 << 20, 200  # what small data may decompress to, see limit_of
 
 _MAX_WINDOW_BYTES = 1 << 30  # what zstd (--long) and xz may look back, in memory of their own
 _PIECE_BYTES = 1 << 20
@@ -53,9 +53,9 @@ class DecompressError(Exception):
 
 
 def limit_of(stored_bytes: int) -> int:
-    """How many bytes may come of so many compressed ones: 1,000 times as many and 64 MiB.
+    """How many bytes may come of so many compressed ones: 200 times as many and 64 MiB.
 
-    What is compressed to less was made to harm. ``MAX_DECOMPRESSED_BYTES`` applies beside it where
+    What decompresses to more was made to harm. ``MAX_DECOMPRESSED_BYTES`` applies beside it where
     all is held in memory.
     """
     return _SMALL_BYTES + _MAX_RATIO * stored_bytes

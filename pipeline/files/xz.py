@@ -21,7 +21,7 @@ from btf.files.decompress import XZ
 
 _END_MAGIC = b"YZ"
 _FRAME_BYTES = 12  # of the header, and of the footer
-_MAX_BLOCK_BYTES = 64 << 20  # decompressed; larger ones would take too much memory at once
+_MAX_BLOCK_BYTES = 32 << 20  # decompressed; larger ones would take too much memory at once
 _MAX_INDEX_BYTES = 1 << 20
 _MAX_THREADS = 4
 

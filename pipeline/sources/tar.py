@@ -21,6 +21,7 @@ _MAGIC, _MAGIC_AT = b"ustar", 257
 _REGULAR = (b"0", b"\0", b"7")
 _LINK, _LONG_NAME, _LONG_LINK, _PAX, _SPARSE = b"1", b"L", b"K", b"x", b"S"
 _WITHOUT_CONTENT = (b"1", b"2", b"3", b"4", b"5", b"6")
+_MAX_RECORDS = 100  # of pax, in one header
 _MAX_HEADER_BYTES = 1 << 20  # of a long name, or of what pax adds to a header
 _MANY_HEADERS, _BYTES_PER_HEADER = 10_000, 16  # packages that hold more are made to harm
 
@@ -198,7 +199,9 @@ def _pax(data: bytes, at: int) -> dict[str, bytes]:
     """The records of a pax header, each ``LENGTH KEY=VALUE`` and a newline, LENGTH of all of it."""
     records: dict[str, bytes] = {}
     start = 0
-    while start < len(data):
+    for _ in range(_MAX_RECORDS):
+        if start == len(data):
+            return records
         length, space, _ = data[start : start + 21].partition(b" ")
         end = start + (int(length) if length.isdigit() else 0)
         key, equals, value = data[start + len(length) + 1 : max(0, end - 1)].partition(b"=")
@@ -206,4 +209,4 @@ def _pax(data: bytes, at: int) -> dict[str, bytes]:
             raise PackageError(f"damaged: no pax record {start} bytes after the header at {at}")
         records[key.decode("utf-8", "replace")] = value
         start = end
-    return records
+    raise PackageError(f"damaged: more than {_MAX_RECORDS} pax records after the header at {at}")

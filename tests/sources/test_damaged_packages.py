@@ -16,6 +16,7 @@ from pipeline.model.errors import SourceError
 from pipeline.sources import tar
 from pipeline.sources.archive import PackageError
 from pipeline.sources.discover import find_one
+from pipeline.sources.formats import deb
 from pipeline.sources.listing import find_base, find_files
 from pipeline.sources.packages import read_package, unpack
 from support import debwriter
@@ -170,6 +171,7 @@ LONG_NAMES: dict[str, tuple[bytes, str]] = {
     "a pax header with more behind it": (
         of(pax(b"9 path=x\n", b"\0" * 30), entry("y.ko", b"")), "no pax record 9 bytes after",
     ),
+    "very many pax records": (of(pax(b"5 a=\n" * 101), entry("y.ko", b"")), "more than 100"),
     "a pax size that is none": (of(pax(b"11 size=-1\n"), entry("y.ko", b"")), "no number"),
     "a pax size beyond the end": (
         of(pax(b"17 size=99999999\n"), entry("y.ko", b"")), "more than there can be",
@@ -329,6 +331,10 @@ def test_a_damaged_list_of_files(tmp_path: Path) -> None:
     (tmp_path / "x.deb").write_bytes(whole[:at] + b"?" + whole[at + 1 :])
     files, problem = told(tmp_path / "x.deb")
     assert files == NAMES and "control.tar: damaged: no tar header" in str(problem)
+    at = whole.index(b"  lib/modules/1.0/m3.ko")
+    (tmp_path / "x.deb").write_bytes(whole[:at] + b"\n" + whole[at + 1 :])
+    files, problem = told(tmp_path / "x.deb")
+    assert files == NAMES and "control.tar: damaged: no md5 sum at byte" in str(problem)
 
 
 def test_what_is_wrong_with_a_package_goes_with_its_kernel(tmp_path: Path) -> None:
@@ -353,3 +359,23 @@ def test_a_sum_of_signed_bytes_is_right_too(tmp_path: Path) -> None:
     header[148:156] = b"%06o\0 " % signed
     (tmp_path / "x.tar").write_bytes(of(bytes(header) + b"x".ljust(512, b"\0")))
     assert told(tmp_path / "x.tar") == (("nä.ko",), None)
+
+
+def test_a_list_of_files_that_is_not_of_the_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of few data the names are read too; of many it shows when they are unpacked."""
+    whole = debwriter.deb(FILES, compression="")
+    path = tmp_path / "x.deb"
+    at = whole.index(b"lib/modules/1.0/m3.ko")
+    path.write_bytes(whole[:at] + b"usr/share/doc/copying" + whole[at + 21 :])
+    assert set(told(path)[0]) == {*NAMES, "usr/share/doc/copying"}
+    problems = dict(unpack(str(path), {name: str(tmp_path / name[-5:]) for name in NAMES}))
+    for name, problem in problems.items():
+        lost = name in NAMES[3:]
+        assert ("its md5sums lack lib/modules/1.0/m3.ko" in str(problem)) == lost
+    monkeypatch.setattr(deb, "_FEW_BYTES", 100)
+    assert set(told(path)[0]) == {*NAMES, "usr/share/doc/copying"} - {NAMES[3]}
+    listed = debwriter.deb({**FILES, "b.ko": b""}, compression="", md5sums=False)
+    path.write_bytes(listed.replace(b"./control", b"./md5sums", 1))
+    assert "control.tar: damaged" in str(told(path)[1]) and "b.ko" in told(path)[0]

@@ -158,7 +158,7 @@ def test_a_full_disk_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_package(tmp_path: Path) -> None:
     """300 MB of files, unfolded by a process that may have 200 MB beyond what it starts with."""
-    block = random.Random(1).randbytes(64 << 10) + bytes(30 << 20)
+    block = random.Random(1).randbytes(256 << 10) + bytes(30 << 20)
     path = tmp_path / "x.deb"
     path.write_bytes(debwriter.deb({f"{n}.ko": block for n in range(10)}, compression=".zst"))
     code = (

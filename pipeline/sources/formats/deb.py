@@ -9,25 +9,30 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import os
+import re
 from collections.abc import Iterator
 from typing import BinaryIO
 
 from ..archive import Package, PackagedFile, PackageError, PackageFormat, listed, plain_name
+from ..names import looks_like_input, printable
 from ..tar import read_tar
 
 _MAGIC = b"!<arch>\n"
-_MD5_DIGITS = 32
+_FEW_BYTES = 1 << 20  # of data, compressed: they are read in no time
+_SUM = re.compile(r"\\?([0-9a-f]{32}) [ *](.+)")  # a backslash: it has some in its name
 
 
 def _read(file: BinaryIO) -> Package:
     """The facts, and the names from the package's own list (``md5sums``) where it has one, which
-    spares decompressing all its data; else from the data."""
+    spares decompressing all its data; from the data where it has none, and where these are few."""
     members, problem = _members(file)
     facts, sums, damage = _control(file, members)
     problem = problem or damage
     names = tuple(sums or ())
-    if sums is None:
-        names, damage = listed(read_tar(file, *members["data"]))
+    if not sums or members["data"][1] <= _FEW_BYTES:
+        found, damage = listed(read_tar(file, *members["data"]))
+        names = tuple(dict.fromkeys((*names, *found)))
         problem = problem or damage
     package, version, architecture = (
         facts.get(key, "") for key in ("package", "version", "architecture")
@@ -39,6 +44,8 @@ def _read_files(file: BinaryIO) -> Iterator[PackagedFile]:
     members, _ = _members(file)
     _, sums, _ = _control(file, members)
     for found in read_tar(file, *members["data"]):
+        if sums and found.name not in sums and looks_like_input(os.path.basename(found.name)):
+            raise PackageError(f"damaged: its md5sums lack {printable(found.name)}")
         yield dataclasses.replace(found, md5=(sums or {}).get(found.name))
 
 
@@ -53,11 +60,21 @@ def _control(
             if found.name == "control":
                 facts = _fields(found.text())
             elif found.name == "md5sums":
-                lines = (line.partition("  ") for line in found.text().splitlines())
-                sums = {plain_name(name): md5 for md5, _, name in lines if name}
+                sums = _sums(found.text())
     except PackageError as error:
         return facts, None, f"control.tar: {error}"
     return facts, sums, None
+
+
+def _sums(text: str) -> dict[str, str]:
+    """md5 sums by names. Raises PackageError if there is anything else."""
+    sums: dict[str, str] = {}
+    for line in re.finditer(r"[^\n]+", text):
+        found = _SUM.fullmatch(line[0])
+        if found is None:
+            raise PackageError(f"damaged: no md5 sum at byte {line.start()} of md5sums")
+        sums[plain_name(found[2])] = found[1]
+    return sums
 
 
 def _members(file: BinaryIO) -> tuple[dict[str, tuple[int, int]], str | None]:
