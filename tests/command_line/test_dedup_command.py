@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import re
 import subprocess
@@ -106,3 +107,13 @@ def test_progress_on_a_terminal(small: Path) -> None:
     os.close(ours)
     assert done.returncode == 0
     assert "68 of 68 modules" in drawn and drawn.endswith("\r\x1b[K")
+
+
+def test_an_input_is_not_written_over(small: Path, tmp_path: Path) -> None:
+    (tmp_path / "x.btf").write_bytes(gzip.compress(b"what nobody has elsewhere"))
+    for where in (tmp_path, tmp_path / "alias"):
+        done = splitbtf("dedup", "-B", BASE, "-o", where, tmp_path / "x.btf")
+        assert done.code == 2 and "x.btf is an input, which would be replaced" in done.err
+        (tmp_path / "alias").unlink(missing_ok=True)
+        (tmp_path / "alias").symlink_to(tmp_path)
+    assert gzip.decompress((tmp_path / "x.btf").read_bytes()) == b"what nobody has elsewhere"

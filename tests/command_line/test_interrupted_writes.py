@@ -137,7 +137,7 @@ def test_a_file_that_does_not_fit_is_not_there(method: str, tmp_path: Path) -> N
         f"resource.setrlimit(resource.RLIMIT_FSIZE, ({LIMIT_BYTES}, {LIMIT_BYTES})); "
         f"LocalFolder(sys.argv[1]).{method}('file', bytes({LIMIT_BYTES + 1}))"
     )
-    command = [sys.executable, "-B", "-c", code, tmp_path]
+    command = [sys.executable, "-B", "-c", code, str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.stderr.endswith(f"OSError: [Errno 27] File too large: '{tmp_path}/file'\n")
     assert list(tmp_path.iterdir()) == []

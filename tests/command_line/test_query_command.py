@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pytest
 from pyarrow.fs import LocalFileSystem
@@ -233,3 +234,32 @@ def test_the_queries_of_the_readme(out: Path) -> None:
     with Tables(str(out)) as tables:
         for sql in queries:
             assert tables.ask(sql).columns
+
+
+def test_what_does_not_fit_into_memory(
+    out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It goes to a folder for temporary files, which goes with the query, and nowhere else."""
+    connect = duckdb.connect
+    little = {"memory_limit": "100MB", "threads": 1}
+    monkeypatch.setattr(duckdb, "connect", lambda: connect(config=little))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    sql = "SELECT sum(x), max(h) FROM (SELECT range AS x, md5(range::VARCHAR) AS h \
+        FROM range(4000000) ORDER BY h)"
+    before = files_below(out)
+    with Tables(str(out)) as tables:
+        (folder,) = (tmp_path / "temporary").iterdir()
+        (used,) = tables.ask("SELECT current_setting('temp_directory')").rows
+        assert used == (str(folder),) and folder.stat().st_mode & 0o77 == 0
+        assert tables.ask(sql).rows[0][0] == 4000000 * 3999999 // 2
+    assert files_below(tmp_path) == {} and files_below(out) == before
+    assert list((tmp_path / "temporary").iterdir()) == []
+
+
+@pytest.mark.parametrize("sql", ["SELECT DATE '12000-01-01'", "SELECT TIMESTAMP '29000-01-01'"])
+def test_values_beyond_python_s(sql: str, out: Path) -> None:
+    with Tables(str(out)) as tables, pytest.raises(QueryError, match="out of range"):
+        tables.ask(sql)
