@@ -88,9 +88,12 @@ class OnRay:
         except ConnectionError as error:
             self.close()
             raise EngineError(f"{error}; if it wants a token, set RAY_AUTH_TOKEN") from error
-        except BaseException:  # an interrupt too: half a Ray must not stay behind
+        except BaseException as error:  # an interrupt too: half a Ray must not stay behind
             self.close()
-            raise
+            if not isinstance(error, Exception) or isinstance(error, EngineError):
+                raise
+            why = str(error).partition("\n")[0] or repr(error)
+            raise EngineError(f"Ray does not start, --engine local may: {why}") from error
         # Deaths are dealt with by scheduler.py, which knows what to do about them.
         task = ray.remote(num_cpus=1, max_retries=0)(splitbtf_start.call)
         self._function = function
