@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,25 +34,23 @@ def files() -> tuple[bytes, bytes]:
 
 
 BASE, SPLIT = files()
+LOADED = btf.parse(BASE)
 # How much a base may have with that on it.
-ROOM = {
-    "types": {"offsets": (MAX_TYPE_ID, np.uint32)},
-    "words of types": {"words": (MAX_WORDS - 3, np.uint32)},
-    "bytes of strings": {"strings": (MAX_STRING_OFFSET + 1 - 2, np.uint8)},
+ROOM: dict[str, tuple[str, int, type]] = {
+    "types": ("offsets", MAX_TYPE_ID, np.uint32),
+    "words of types": ("words", MAX_WORDS - 3, np.uint32),
+    "bytes of strings": ("strings", MAX_STRING_OFFSET + 1 - 2, np.uint8),
 }
-
-
-def large(base: btf.BTF, what: str, more: int) -> btf.BTF:
-    ((field, (count, dtype)),) = ROOM[what].items()
-    return replace(base, sound=True, **{field: many(count + more, dtype)})
 
 
 @pytest.mark.parametrize("what", ROOM)
 def test_parse(what: str) -> None:
     base = btf.parse(BASE)
     btf.parse(SPLIT, base)
+    field, count, dtype = ROOM[what]
+    changes: dict[str, Any] = {field: many(count + 1, dtype), "sound": True}
     with pytest.raises(btf.UnsupportedError, match=f"^too many {what}: .* can be counted"):
-        btf.parse(SPLIT, large(base, what, 1))
+        btf.parse(SPLIT, replace(base, **changes))
 
 
 @pytest.mark.parametrize("what", ROOM)
@@ -59,13 +58,15 @@ def test_dedup(what: str) -> None:
     index = btf.BaseIndex.build(btf.parse(BASE))
     module = btf.parse(BASE)
     btf.dedup_split(module, index)
-    field, count, dtype = {
+    sizes: dict[str, tuple[str, int, type]] = {
         "types": ("starts", MAX_TYPE_ID + 1, np.uint32),
         "words of types": ("words", MAX_WORDS - 3, np.uint32),
         "bytes of strings": ("strings", MAX_STRING_OFFSET - 3, np.uint8),
-    }[what]
+    }
+    field, count, dtype = sizes[what]
+    changes: dict[str, Any] = {field: many(count, dtype)}
     with pytest.raises(btf.UnsupportedError, match=f"too many {what}: "):
-        btf.dedup_split(module, replace(index, **{field: many(count, dtype)}))
+        btf.dedup_split(module, replace(index, **changes))
 
 
 def added(split: btf.BTF) -> object:
@@ -78,7 +79,7 @@ ADDING: dict[str, Callable[[btf.BTF], object]] = {
     "concatenated": lambda split: concat_split([split, split]),
     "added to a builder": added,
     "merged": lambda split: btf.merge([split, split], split.base),
-    "moved": lambda split: rebase(split, split.base, np.zeros(split.type_count, np.uint32)),
+    "moved": lambda split: rebase(split, LOADED, np.zeros(split.type_count, np.uint32)),
 }
 
 
@@ -95,7 +96,7 @@ COUNTED = {
 @pytest.mark.parametrize("how", ADDING)
 @pytest.mark.parametrize("limit", ["MAX_TYPE_ID", "MAX_WORDS", "MAX_STRING_OFFSET"])
 def test_adding(how: str, limit: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    split = btf.parse(SPLIT, btf.parse(BASE))
+    split = btf.parse(SPLIT, LOADED)
     refused = []
     for value in range(1, 30):
         monkeypatch.setattr(header, limit, value)
