@@ -18,7 +18,7 @@ from ..arguments import require
 from ..types.objects import AnyEnum, Composite, Func, Fwd, Struct, Union
 from ..types.typebase import Type, spell
 from . import reasons
-from .paths import MAX_STEPS, Key, called, joined, parts
+from .paths import MAX_STEPS, Key, called, joined, parts, written
 from .shallow import (
     Finding,
     Labels,
@@ -138,12 +138,21 @@ class Neighbour(Protocol):
     def way(self) -> str: ...
 
 
+# A way: the way before, and the accessor that it goes on by. Not text, so that deep ones take no
+# more time and memory than others.
+_Hops = tuple["_Hops | None", str]
+
+
 @dataclass(frozen=True, slots=True)
 class _DirectNeighbour:
     """One that was found by looking at the types."""
 
     types: tuple[Type, Type]
-    way: str
+    hops: _Hops | None
+
+    @property
+    def way(self) -> str:
+        return _as_text(self.hops)
 
 
 # Two types by their keys; what differs in a pair, where, and the pairs next to it.
@@ -206,7 +215,7 @@ class _Walk:
             return None
         # A queue of pairs of namesakes: where, number of the one it was reached from, hops, which.
         start = self.pair(first, second)
-        pairs: list[_Reached] = [_Reached(_DirectNeighbour((first, second), ""), -1, 0, start)]
+        pairs: list[_Reached] = [_Reached(_DirectNeighbour((first, second), None), -1, 0, start)]
         todo = deque([0])
         consequence: tuple[int, Finding, str] | None = None
         seen = {start}
@@ -316,7 +325,7 @@ class _Walk:
         namesake_pairs: list[tuple[_Pair, Neighbour]] = []
         seen: set[_Pair] = set()
         # What has no name: (way, the pair, the pair of whole types that the way leads to).
-        stack = [(part.accessor, part.first, part.second, part.first, part.second)
+        stack = [(_onward(None, part.accessor), part.first, part.second, part.first, part.second)
                  for part in parts(first, second, self.key)][::-1]  # fmt: skip
         while stack:
             way, one, other, whole, other_whole = stack.pop()
@@ -326,15 +335,17 @@ class _Walk:
                 namesake_pairs.append((self.pair(one, other), _DirectNeighbour((one, other), way)))
                 continue
             if _label(one) != _label(other) or one.kind != other.kind:
-                return self.unlike(first, way, whole, other_whole, one, other), way, []
+                text = _as_text(way)
+                return self.unlike(first, text, whole, other_whole, one, other), text, []
             if self.pair(one, other) in seen:
                 continue
             seen.add(self.pair(one, other))
             inner = shallow(one, other, self.labels)
             if inner is not None and not inner.follows:
-                return self.inside(first, way, whole, other_whole, one, inner), way, []
+                text = _as_text(way)
+                return self.inside(first, text, whole, other_whole, one, inner), text, []
             stack += [
-                (way + p.accessor, p.first, p.second,
+                (_onward(way, p.accessor), p.first, p.second,
                  p.first if p.accessor else whole, p.second if p.accessor else other_whole)
                 for p in parts(one, other, self.key)
             ][::-1]  # fmt: skip
@@ -408,6 +419,18 @@ class _Walk:
         if spell(whole) != spell(other_whole):
             said = both(self.labels, spell(whole), spell(other_whole))
         return Finding(_reason_of_part(owner), f"{_way(owner, way)}{said}")
+
+
+def _onward(way: _Hops | None, accessor: str) -> _Hops | None:
+    return (way, accessor) if accessor else way
+
+
+def _as_text(way: _Hops | None) -> str:
+    accessors = []
+    while way is not None:
+        way, accessor = way
+        accessors.append(accessor)
+    return written(reversed(accessors))
 
 
 def _of_one_size(first: Type, second: Type) -> bool:

@@ -50,19 +50,29 @@ def accessor(found: Type, word: int) -> str:
 
 def way_as_c(hops: Iterable[Hop], last: Type) -> str:
     """A way through types to ``last``; those without a name are part of the one before."""
-    said: list[str] = []
+    said: list[list[str]] = []
     for found, word in hops:
         if not said or namesakes(found, found):
-            said.append(called(found))
-        said[-1] += accessor(found, word)
-    return joined(said, last)
+            said.append([called(found)])
+        said[-1].append(accessor(found, word))
+    return joined([name + written(accessors) for name, *accessors in said], last)
+
+
+def written(accessors: Iterable[str]) -> str:
+    """Accessors one behind another. Of very many the middle is left out."""
+    said = [accessor for accessor in accessors if accessor]
+    return "".join(_without_middle(said))
+
+
+def _without_middle(steps: Sequence[str]) -> Sequence[str]:
+    if len(steps) <= MAX_STEPS:
+        return steps
+    return [*steps[: MAX_STEPS // 2], "…", *steps[-MAX_STEPS // 2 :]]
 
 
 def joined(steps: Sequence[str], last: Type) -> str:
     """Steps and what they lead to. Of a long way the middle is left out."""
-    if len(steps) > MAX_STEPS:
-        steps = [*steps[: MAX_STEPS // 2], "…", *steps[-MAX_STEPS // 2 :]]
-    return " → ".join([*steps, spell(last)])
+    return " → ".join([*_without_middle(steps), spell(last)])
 
 
 def _references(found: Type) -> range:
