@@ -79,7 +79,7 @@ def find(
         for row in rows:
             meaning = meanings.setdefault(row[-1], len(meanings) + 1)
             facts: list[Any] = [v.hex() if isinstance(v, bytes) else v for v in row]
-            found.append(FoundType(*facts, meaning))
+            found.append(FoundType(*[*facts, meaning]))
         return Search(tuple(found), () if found else _nearest(opened, name, kind, kernel))
 
 
