@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from ..arguments import require, takes
+from ..arguments import takes
 from ..compare import reasons
 from ..compare.difference import own_difference
 from ..compare.paths import Hop, accessor, called, joined, way_as_c
@@ -16,9 +16,8 @@ from ..compare.shallow import only_declared
 from ..compiled.jit import drop_flattened
 from ..deduplication.deduplicate import DedupResult
 from ..deduplication.index import BaseIndex
-from ..edit.append import require_known_kinds
-from ..errors import BtfError, UnsupportedError, WrongBaseError
-from ..format.kinds import COMPOSITES, ENUMS, FWD, NEVER_MERGED
+from ..errors import UnsupportedError, WrongBaseError
+from ..format.kinds import COMPOSITES, NEVER_MERGED
 from ..types.btf import BTF
 from ..types.objects import Composite, Func, Fwd, Struct, Union
 from ..types.typebase import spell
@@ -26,6 +25,7 @@ from .blocked import FIRST, Blocked, mark_blocked_by_fwd
 from .names import BaseNames, find_namesakes
 from .pairs import BASE_DECLARES, FOLLOW, LINKS, MODULE_DECLARES, PAIRS, Pairs, make_pairs
 from .records import ModuleRecords
+from .related import check_related
 from .root_causes import Causes, propagate_root_causes
 from .simulate import Simulation
 
@@ -96,9 +96,16 @@ def unmerged_types(
     Raises UnsupportedError for a module that was made to have no end of it, WrongBaseError or
     BtfError where the three do not belong together.
     """
-    _check_related(source, result, index)
+    check_related(source, result, index)
     if names is not None and names.type_end > index.type_end:
         raise WrongBaseError("the names are not those of the module's base", source.path)
+    return find_unmerged(source, result, index, names)
+
+
+def find_unmerged(
+    source: BTF, result: DedupResult, index: BaseIndex, names: BaseNames | None = None
+) -> list[UnmergedType]:
+    """As ``unmerged_types``, of what is known to belong together."""
     if not result.btf.type_count:
         return []
     finder = _Finder(source, result, index, names or BaseNames.build(index))
@@ -108,31 +115,6 @@ def unmerged_types(
         return finder.rows()
     finally:
         finder.close()
-
-
-def _check_related(source: BTF, result: DedupResult, index: BaseIndex) -> None:
-    """Raise an error unless ``result`` can be what dedup made of ``source`` on the indexed base."""
-    split, id_map = result.btf, result.id_map
-    bases = [level.base for level in (split, source) if level is split or level.base is not None]
-    if not all(base is not None and index.is_of(base) for base in bases):
-        raise WrongBaseError("the index is not that of the module's base", source.path)
-    for level in (source, split):
-        require_known_kinds(level, "compared")
-    require(id_map, np.ndarray, "id_map")
-    related = id_map.dtype == np.uint32 and id_map.shape == (source.type_end,)
-    after = id_map[source.start_id :] if related else id_map
-    if related and len(after):
-        related = int(after.min()) > 0 and int(after.max()) < split.type_end
-    if related:
-        own = after >= split.start_id
-        related = len(np.unique(after[own])) == split.type_count
-        found = np.empty(len(after), np.uint32)
-        found[own] = split.words[split.offsets[after[own] - np.uint32(split.start_id)] + 1]
-        found[~own] = index.words[index.starts[after[~own]] + 1]
-        ours = source.words[source.offsets[:-1] + 1]
-        related &= bool(np.all((found == ours) | np.isin(source.own_kinds, [FWD, *ENUMS])))
-    if not related:
-        raise BtfError("the result is not that of this module", source.path)
 
 
 @dataclass(frozen=True, slots=True)

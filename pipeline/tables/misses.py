@@ -10,6 +10,7 @@ import pyarrow as pa
 
 import btf
 from btf.compare.reasons import REASONS, UNMERGED_REASONS
+from btf.unmerged.find import find_unmerged
 
 from ..model.base import SharedBase
 from .schema import I64, TEXT, U32, WORDS, Column, ModuleTable, Objects, Rows, global_ids, required
@@ -33,7 +34,7 @@ _RESULT = (
 
 def _describe(source: btf.BTF, result: btf.DedupResult, base: SharedBase) -> list[dict[str, Any]]:
     """The rows of one module, in the order of its types."""
-    misses = btf.unmerged_types(source, result, base.index, base.names)
+    misses = find_unmerged(source, result, base.index, base.names)
     misses.sort(key=lambda miss: miss.type_id)
     return [_row(result.btf, miss) for miss in misses]
 
