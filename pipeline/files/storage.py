@@ -150,11 +150,30 @@ def write_all(descriptor: int, data: bytes | memoryview | mmap.mmap) -> None:
 
 
 def publish_file(path: str, data: bytes) -> None:
-    """Replace a file of this machine in one step. Raises OutputError; then it is as before."""
+    """Replace a file of this machine in one step. Raises OutputError; then it is as before.
+
+    A pipe or a device, as /dev/null and what /dev/stdout leads to, is written to.
+    """
     try:
+        if _is_written_to(path):
+            with (
+                contextlib.suppress(BrokenPipeError),  # whoever reads has seen enough
+                open(path, "wb", buffering=0) as file,  # noqa: PTH123
+            ):
+                write_all(file.fileno(), data)
+            return
         LocalFolder(os.path.dirname(path)).publish(os.path.basename(path), data, durable=False)
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def _is_written_to(path: str) -> bool:
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        return False
+    of_a_process = os.path.islink(path) and os.path.abspath(path).startswith(("/dev/", "/proc/"))
+    return of_a_process or not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 @contextlib.contextmanager

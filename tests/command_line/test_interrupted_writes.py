@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.files.storage import LocalFolder, publish_folder
+from pipeline.files.storage import LocalFolder, publish_file, publish_folder
 from pipeline.model.errors import OutputError
 from support.commands import splitbtf
 from support.debwriter import deb
@@ -141,3 +141,18 @@ def test_a_file_that_does_not_fit_is_not_there(method: str, tmp_path: Path) -> N
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.stderr.endswith(f"OSError: [Errno 27] File too large: '{tmp_path}/file'\n")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_pipe_is_written_to_and_stays(tmp_path: Path) -> None:
+    """As a device would: to replace /dev/null with a file would harm the whole machine."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    publish_file(str(pipe), b"content")
+    assert os.read(reader, 100) == b"content" and pipe.is_fifo()
+    os.close(reader)
+    (tmp_path / "file").write_bytes(b"before")
+    (tmp_path / "link").symlink_to("file")
+    publish_file(str(tmp_path / "link"), b"other")
+    assert not (tmp_path / "link").is_symlink()
+    assert files_below(tmp_path) == {"file": b"before", "link": b"other"}
