@@ -186,6 +186,7 @@ class Declarer:
         types, inner = self._types, name
         qualifiers: list[str] = []
         tags: list[str] = []  # the last one is next to what it is a tag of, and the first in C
+        array = 0  # of which this is an element
         for _ in range(_MAX_DECLARATOR):
             kind = types.kind(type_id)
             if kind in QUALIFIERS:
@@ -201,7 +202,7 @@ class Declarer:
                     qualifiers, tags = [], []
                 else:
                     inner = f"*{inner}"
-                place = None
+                place, array = None, 0
             elif kind == kinds.ARRAY:
                 if types.size(type_id) is None:
                     raise types.error(
@@ -209,14 +210,14 @@ class Declarer:
                         "C has no such type",
                         type_id,
                     )
-                type_id, count = types.array(type_id)
+                array, (type_id, count) = type_id, types.array(type_id)
                 inner = f"{_wrapped(inner)}[{count}]"  # a qualified array is one of such elements
                 place = MemberPath(f"{place.path}[0]", place.at) if place else None
                 continue
             elif kind == kinds.FUNC_PROTO:
                 inner = f"{_wrapped(inner)}({self._params(type_id, level)})"
                 # Functions that do not return are volatile in GCC's DWARF.
-                qualifiers, tags, place = [], [], None
+                qualifiers, tags, place, array = [], [], None, 0
                 if types.kind(types.strip(types.third(type_id))) in (kinds.ARRAY, kinds.FUNC_PROTO):
                     raise types.error(
                         "a function that returns an array or a function: C has no such type",
@@ -234,6 +235,8 @@ class Declarer:
         if "restrict" in qualifiers and not self._may_restrict(type_id):
             qualifiers.remove("restrict")
         front = self._specifier(type_id, level, place, scope)
+        if array and front == _NOT_EXPRESSIBLE:
+            raise types.error("an array of the typedef it is part of: C has no such type", array)
         text = " ".join((*qualifiers, front, *tags, inner)).rstrip()
         types.spend(type_id, len(text))
         return text

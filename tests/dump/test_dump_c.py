@@ -521,6 +521,12 @@ def test_cycles(tmp_path: Path) -> None:
     assert "typedef struct __not_expressible *t;" in text
     compiles(tmp_path, btf.parse(w.to_bytes()))
     w = bw.Writer()
+    w.typedef("t", 2)  # typedef t (*t)[8]: C does not know the size of t before its end
+    w.ptr(3)
+    w.array(1, 1, 8)
+    with pytest.raises(btf.BtfError, match="an array of the typedef it is part of"):
+        header(w)
+    w = bw.Writer()
     w.struct("inside", 8, [("p", 2, 0)])
     w.ptr(3)
     w.typedef("anonymous", 4)  # has to come before inside, which names it, and after, to embed it

@@ -204,11 +204,14 @@ def main(argv: list[str] | None = None) -> int:
                               verdict.detail]), flush=True)  # fmt: skip
         return 0
     table, faults = Table(), []
-    for target in targets:
-        faults += fuzz_target(target, seeds, given.processes, table)
-        faults += compare_interpreted(target, seeds, given.interpreted, table)
-    if given.libbpf:
-        compare_libbpf(seeds, given.libbpf)
+    try:
+        for target in targets:
+            faults += fuzz_target(target, seeds, given.processes, table)
+            faults += compare_interpreted(target, seeds, given.interpreted, table)
+        if given.libbpf:
+            compare_libbpf(seeds, given.libbpf)
+    except KeyboardInterrupt:
+        print("stopped: this is what came of the mutants so far")
     print("\n".join(table.lines()))
     return int(bool(faults))
 
