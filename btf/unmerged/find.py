@@ -11,7 +11,7 @@ import numpy as np
 from ..arguments import takes
 from ..compare import reasons
 from ..compare.difference import own_difference
-from ..compare.paths import Hop, accessor, called, joined, way_as_c
+from ..compare.paths import Hop, accessor, called, joined, way_as_c, written
 from ..compare.shallow import only_declared
 from ..compiled.jit import drop_flattened
 from ..deduplication.deduplicate import DedupResult
@@ -273,16 +273,16 @@ class _Finder:
         known = self._steps.get(pair)
         if known is None:
             found = self.btf[int(self.pairs.module[pair])]
-            text, at = called(found), pair
+            text, accessors, at = called(found), [], pair
             link = int(self.causes.next_link[at])
             while link >= 0:
-                text += accessor(found, int(self.pairs.link_word[link]))
+                accessors.append(accessor(found, int(self.pairs.link_word[link])))
                 at = int(self.pairs.link_to[link])
                 link = int(self.causes.next_link[at])
                 found = self.btf[int(self.pairs.module[at])]
                 if self.pairs.named[at]:
                     break
-            known = self._steps[pair] = text, at
+            known = self._steps[pair] = text + written(accessors), at
         return known
 
     def _way_before(self, own: int) -> tuple[list[Hop], int]:
