@@ -106,6 +106,8 @@ def _new_name(start, source, base, scratch):  # type: ignore[no-untyped-def]
     if source[start] == 0:
         seen[start] = 0
         return np.uint32(0)
+    if state[STRING_OVERFLOW] != 0:  # the result is void: look no further
+        return np.uint32(0)
     if state[STARTS_ONLY] == 1 and seen[start] == ABSENT and is_noted(source, start):
         h, end = noted_hash(seen, start)
     else:

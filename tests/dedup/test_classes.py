@@ -114,3 +114,54 @@ def test_naive_agrees(make: Callable[[int], bytes], classified: list[int]) -> No
     result = btf.dedup_split(btf.parse(module), index)
     assert classified
     assert result.btf.type_section() == naive.split_dedup(below, module).types
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_enums_of_one_name(seed: int) -> None:
+    """Of which one is forward, or none, and many have the same enumerators; libbpf tries them all.
+
+    The table of candidates grows several times, so the forward one is tried now early, now late.
+    """
+    order = random.Random(seed)
+
+    def written(count: int, forwards: float) -> bytes:
+        writer = btfwriter.Writer()
+        number = writer.int("int", 4)
+        for _ in range(count):
+            name = order.choice(("", "e", "f"))
+            make = order.choice((writer.enum, writer.enum, writer.enum64))
+            if order.random() < forwards:
+                made = make(name, 4)
+            else:
+                made = make(name, 4, [(f"A{order.randrange(12)}", 1)])
+            writer.struct(f"s{order.randrange(4)}", 4, [("v", made, 0)])
+            writer.ptr(number)
+        return writer.to_bytes()
+
+    below = written(order.choice((0, 3, 12)), (0.0, 0.3)[seed % 2])
+    module = written(60, (0.05, 0.4, 0.0)[seed % 3])
+    result = btf.dedup_split(btf.parse(module), btf.BaseIndex.build(btf.parse(below)))
+    expected = naive.split_dedup(below, module)
+    assert result.btf.type_section() == expected.types
+    assert {own: int(result.id_map[own]) for own in expected.id_map} == expected.id_map
+    plain = naive.plain_dedup(module)
+    assert btf.dedup(btf.parse(module)).btf.type_section() == plain.types
+
+
+def test_names_that_are_the_ends_of_each_other() -> None:
+    """n bytes of strings would become n² / 2: more than Linux can refer to is refused, with no more
+    room for strings than that."""
+    writer = btfwriter.Writer()
+    first = len(writer.strings)
+    writer.strings += b"x" * 8000 + b"\0"
+    for at in range(8000):
+        writer.fwd(first + at)
+    module = btf.parse(writer.to_bytes())
+    index = btf.BaseIndex.build(btf.parse(hostile.base()))
+    with pytest.raises(btf.UnsupportedError, match="begin inside of each other"):
+        btf.dedup_split(module, index)
+    assert len(workspace_for(index).reserve(0, 0, 0).own_strings) <= 1 << 24
+    assert btf.dedup_bytes(writer.to_bytes(), index) is None
+    with pytest.raises(btf.UnsupportedError, match="begin inside of each other"):
+        btf.merge([module])
+    assert btf.dedup_split(btf.parse(hostile.base()), index).btf.type_count == 0
