@@ -140,8 +140,15 @@ def _of_sets(first: np.ndarray, values: np.ndarray) -> np.ndarray:
     values   uint64 (n, 2): hashes
     """
     out = values[first[:-1]]
-    several = np.flatnonzero(np.diff(first) > 1)
-    for number in several.tolist():
-        distinct = np.unique(values[first[number] : first[number + 1]], axis=0)
-        out[number] = np.add.reduce(distinct, axis=0)
+    count = np.diff(first)
+    several = np.flatnonzero(count > 1)
+    if len(several):
+        name = np.repeat(np.arange(len(count)), count)
+        rows = np.flatnonzero(count[name] > 1)
+        rows = rows[np.lexsort((values[rows, 1], values[rows, 0], name[rows]))]
+        name, values = name[rows], values[rows]
+        starts = np.append(True, name[1:] != name[:-1])
+        distinct = starts.copy()
+        distinct[1:] |= np.any(values[1:] != values[:-1], axis=1)
+        out[several] = np.add.reduceat(values[distinct], np.flatnonzero(starts[distinct]), axis=0)
     return out
