@@ -3,7 +3,7 @@
 Machine code can never be stale: the name of its folder holds a hash of the source of its module
 and of all sources of this package that this one imports, of the versions of Python, NumPy, Numba
 and LLVM, and of the processor. Several processes may fill a folder at once: a file is written
-under a temporary name and renamed, and holds a digest of its content.
+under a temporary name and renamed, and holds a digest of its content and its place.
 
 ``SPLITBTF_CACHE_DIR`` moves the folder; the default is ``$XDG_CACHE_HOME/splitbtf``. A wheel can
 bundle machine code for a level of processors, found by the hash of the sources alone; where it
@@ -146,9 +146,16 @@ def read_code(path: Path, *, bundled: bool = False) -> bytes | None:
     except OSError:
         return None
     digest, rest = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
-    if hashlib.blake2b(rest, digest_size=_DIGEST_BYTES).digest() != digest:
-        return None
-    return rest
+    return rest if _digest(path, rest) == digest else None
+
+
+def _digest(path: Path, content: bytes) -> bytes:
+    """Digest machine code and what it is of: under another name it is damaged."""
+    digest = hashlib.blake2b(
+        f"{path.parent.name}/{path.name}\0".encode(), digest_size=_DIGEST_BYTES
+    )
+    digest.update(content)
+    return digest.digest()
 
 
 def _is_private(status: os.stat_result) -> bool:
@@ -160,7 +167,7 @@ def write_code(path: Path, content: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-            file.write(hashlib.blake2b(content, digest_size=_DIGEST_BYTES).digest() + content)
+            file.write(_digest(path, content) + content)
         os.replace(file.name, path)
     except OSError:
         pass

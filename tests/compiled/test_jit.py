@@ -454,3 +454,15 @@ def test_a_folder_that_cannot_be_written_costs_time_only(tmp_path: Path) -> None
     blocked = tmp_path / "file"
     blocked.write_text("not a folder")
     assert run(COUNT, blocked) == "3 True\n"
+
+
+def test_machine_code_is_that_of_its_place(tmp_path: Path) -> None:
+    """Whoever can rename files in a shared folder cannot have one function run as another."""
+    path = tmp_path / "compiled-one" / "function"
+    code_cache.write_code(path, b"machine code")
+    assert code_cache.read_code(path) == b"machine code"
+    other = path.rename(path.with_name("other"))
+    assert code_cache.read_code(other) is None
+    path = other.rename(path)
+    moved = path.parent.rename(tmp_path / "compiled-two") / path.name
+    assert code_cache.read_code(moved) is None
