@@ -89,7 +89,8 @@ def _read_table(storage: Storage, table: str, kernel: str | None) -> pa.Table:
     empty = schema.insert(0, pa.field("kernel", pa.string())).empty_table()
     if not parts:
         return empty
-    return pa.concat_tables(parts, promote_options="permissive").unify_dictionaries()
+    # With every column, whatever a prepared file lacks.
+    return pa.concat_tables([empty, *parts], promote_options="permissive").unify_dictionaries()
 
 
 class OutputFolder:

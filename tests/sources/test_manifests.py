@@ -62,6 +62,7 @@ def test_a_manifest(tmp_path: Path) -> None:
         (('name = "mine"', 'name = "../mine"'), "name is '../mine'"),
         (('name = "mine"', "[["), "no TOML"),
         (("amd64", "\\udcff"), "no TOML"),
+        (('name = "mine"', "release = " + "[" * 5000), "nested too deeply"),
         (('architecture = "amd64"\n', ""), "architecture is None"),
     ],
 )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pipeline.files.storage import LocalFolder
@@ -209,3 +210,15 @@ def test_a_stage_is_per_kernel() -> None:
         OutputStage("a").btf != OutputStage("b").btf
         and OutputStage("a").results != OutputStage("b").results
     )
+
+
+def test_a_part_without_a_column_is_read_with_it(tmp_path: Path) -> None:
+    """Whoever asks for a column of a table gets it, whatever was done to the files."""
+    out = tmp_path / "out"
+    write_kernel(out, 1)
+    (path,) = (out / "tables").rglob("*.parquet")
+    whole = pq.read_table(path, partitioning=None)
+    pq.write_table(whole.drop_columns(["module"]), path)
+    found = read_table(out, "modules")
+    assert found.column_names[: len(whole.column_names) + 1] == ["kernel", *whole.column_names]
+    assert found["module"].to_pylist() == [None] and found["object_id"].to_pylist() == [1]
