@@ -176,7 +176,8 @@ def _sound_headers(content: bytes, order: str, begins: int) -> Iterator[tuple[in
         return words(at)[places].astype(np.int64)
 
     whole = np.frombuffer(content, np.uint8)
-    places = np.flatnonzero(words(0) == begins)
+    known = (words(4) >= SHORT_HEADER) & (words(4) <= LONG_HEADER)
+    places = np.flatnonzero((words(0) == begins) & known)
     strings = places + field(4) + field(16)
     ends = strings + field(20)
     fits = (ends <= len(content)) & (ends > strings)
