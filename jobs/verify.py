@@ -6,7 +6,7 @@ import argparse
 from dataclasses import asdict
 from typing import Any
 
-from .text import plural, print_json, size
+from .text import plural, print_json, say, size
 
 DESCRIPTION = """\
 Compare every file in OUT that is committed, BTF files and tables, with its digest, and list those
@@ -34,8 +34,8 @@ def main(options: argparse.Namespace) -> int:
         print_json(asdict(checked))
     else:
         for fault in checked.faults:
-            print(f"{fault.path}: {fault.fault}{': ' * bool(fault.detail)}{fault.detail}")
+            say([f"{fault.path}: {fault.fault}{': ' * bool(fault.detail)}{fault.detail}"])
         seen = f"{plural(checked.kernels, 'kernel')}, {plural(checked.files, 'file')}"
         wrong = plural(len(checked.faults), "fault") if checked.faults else "all as written"
-        print(f"{seen}, {size(checked.bytes)}: {wrong}")
+        say([f"{seen}, {size(checked.bytes)}: {wrong}"])
     return 1 if checked.faults else 0

@@ -107,6 +107,10 @@ COMMANDS: dict[str, tuple[str | bytes, ...]] = {
     "query misses": ("query", "OUT", "SELECT * FROM misses"),
     "query wrongly": ("query", "OUT", b"SELECT '\x1b\xff' AND"),
     "query a name": ("query", "OUT", "SELECT 1 AS " + '"\x1b[2J"'),
+    "verify": ("verify", "OUT"),
+    "verify nothing": ("verify", EVIL),
+    "diff": ("diff", "BASE", "PLAIN"),
+    "show": ("show", named(b"s"), "PLAIN"),
     "layers": ("layers", "OUT", "-o", "NEW"),
     "dedup": ("dedup", "SOURCE", "-B", "BASE", "-o", "NEW"),
     "merge": ("merge", "BASE", "PLAIN", "-o", "NEW"),
@@ -120,7 +124,8 @@ COMMANDS: dict[str, tuple[str | bytes, ...]] = {
     "usage": ("dump", "a", EVIL),
     "help": ("help", EVIL),
 }
-SILENT = {"layers", "dump C", "query a name", "query wrongly"}  # about what is in the names
+# About what is in the names.
+SILENT = {"layers", "verify", "diff", "show", "dump C", "query a name", "query wrongly"}
 
 
 @pytest.mark.slow
