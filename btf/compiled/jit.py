@@ -310,7 +310,7 @@ address = (
 
 # The named tuples flattened last, by id: those of a workspace come again with every module.
 _flattened: dict[int, tuple[Any, array[int], TupleTypes]] = {}
-_MAX_FLATTENED = 8
+_MAX_FLATTENED = 32
 
 
 class TupleTypes:
