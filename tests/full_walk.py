@@ -2,7 +2,7 @@
 
     python tests/full_walk.py [--seeds N] [SOURCE...]
 
-The walker (`support/walker.py`) shows that what dedup wrote describes the same graph of types as
+The walker (`support/oracles/walker.py`) shows that what dedup wrote describes the same graph as
 what it was given, with none of the library's code. Always: the demo kernels, and seeds of
 `support/vectors.py`, each put on a base (split), by itself (plain), split again (resplit) and
 merged. SOURCE: a folder or package with further kernels, as for `splitbtf run`.
@@ -28,8 +28,8 @@ from pipeline.work.open import open_path
 from support import vectors
 from support.modes import MODES, deduplicated
 from support.oracles import naive_btf
+from support.oracles.walker import NotTheSame, Walked, walk
 from support.paths import DATASETS
-from support.walker import NotTheSame, Walked, walk
 
 Outcome = tuple[str, Walked | str]
 

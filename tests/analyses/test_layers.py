@@ -23,11 +23,11 @@ from btf.layers.shared import share
 from support import btfwriter as bw
 from support import vectors
 from support.commands import splitbtf
-from support.elfwriter import elf, modinfo
 from support.oracles import naive_btf, naive_classes, oracle_libbpf
 from support.paths import DEMO
 from support.runs import run_on
 from support.trees import files_below
+from support.writers.elfwriter import elf, modinfo
 
 pytestmark = pytest.mark.slow
 

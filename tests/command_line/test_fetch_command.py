@@ -16,9 +16,9 @@ from pipeline.files.read import read_input
 from pipeline.sources.manifests import known
 from support import debwriter
 from support.commands import Finished, splitbtf
-from support.elfwriter import elf, modinfo
 from support.paths import DEMO, ROOT
 from support.trees import files_below
+from support.writers.elfwriter import elf, modinfo
 
 pytestmark = pytest.mark.slow
 

@@ -14,8 +14,8 @@ import btf
 from pipeline.store.output import read_table
 from support import dumping, vectors
 from support.commands import splitbtf
-from support.elfwriter import elf, modinfo
 from support.paths import DEMO
+from support.writers.elfwriter import elf, modinfo
 
 BASE = DEMO / "vmlinux.btf.zst"
 MODULES = ("8255", "act_bpf", "hid")

@@ -12,9 +12,10 @@ import pytest
 import btf
 from jobs.cli import main
 from support import btfwriter as bw
-from support import dumping, elfwriter
+from support import dumping
 from support.commands import Finished, splitbtf
 from support.paths import DEMO, ROOT
+from support.writers import elfwriter
 
 BASE = DEMO / "vmlinux.btf.zst"
 

@@ -15,11 +15,11 @@ import btf
 from support import handmade, vectors
 from support.btfwriter import Writer
 from support.commands import splitbtf
-from support.elfwriter import elf
 from support.modes import ROWS, reference
 from support.oracles import naive_btf, oracle_libbpf
 from support.paths import DEMO
 from support.trees import SMALL
+from support.writers.elfwriter import elf
 
 DemoBtf = Callable[[str], bytes]
 

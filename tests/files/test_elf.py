@@ -22,7 +22,7 @@ from btf import elf as elf_file
 from btf.files import decompress
 from btf.files.elf import ElfBtf, read_elf
 from btf.files.sections import Readable, Sections, is_elf
-from support.elfwriter import SHT_NOBITS, elf, modinfo
+from support.writers.elfwriter import SHT_NOBITS, elf, modinfo
 
 SECTIONS = {
     ".text": b"\x90" * 33,

@@ -14,8 +14,8 @@ from btf.files import decompress, images
 from btf.files.decompress import DecompressError
 from btf.format.header import Header
 from support.btfwriter import Writer
-from support.elfwriter import elf
-from support.imagewriter import COMPRESSORS, bzimage, lz4_legacy, with_size, zboot
+from support.writers.elfwriter import elf
+from support.writers.imagewriter import COMPRESSORS, bzimage, lz4_legacy, with_size, zboot
 
 
 def btf_bytes() -> bytes:

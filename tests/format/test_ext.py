@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 import btf
-from support import extwriter, vectors
+from support import vectors
 from support.btfwriter import Writer
 from support.modes import reference
 from support.oracles import naive_btf, oracle_libbpf
 from support.paths import DATA
+from support.writers import extwriter
 
 OBJECTS = DATA / "objects"
 ORDERS = {"el": "<", "eb": ">"}

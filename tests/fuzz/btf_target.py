@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import btf
-from fuzz import corpus, mutate, operations
+from fuzz import analyses, corpus, mutate, operations
 from fuzz.operations import ALLOWED, MUTATES, OPERATIONS, Files
 from support.oracles import naive_btf
 
 Mutant = tuple[str, Files]
+assert analyses.__name__  # which are operations too
 
 
 class BtfTarget:

@@ -11,11 +11,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from support import btfwriter as bw
-from support import extwriter, handmade, vectors
+from support import handmade, vectors
 from support.dumping import unpacked
 from support.oracles import naive_btf
 from support.oracles.naive_btf import Btf, id_words, string_words
 from support.paths import DEMO, DEMO_S390X
+from support.writers import extwriter
 
 CUT_TYPES = 90
 CUTS = (

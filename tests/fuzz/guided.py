@@ -23,10 +23,11 @@ with atheris.instrument_imports(include=["btf"]):
     for public in dir(btf):
         getattr(btf, public)
 
-from fuzz import corpus, mutate
+from fuzz import analyses, corpus, mutate
 from fuzz.operations import ALLOWED, MUTATES, OPERATIONS, Files
 from support.paths import ROOT
 
+assert analyses.__name__  # which are operations too
 STEP = 4  # bytes of a seed
 TYPES = 300  # interpreted functions are slow
 NAMES = [

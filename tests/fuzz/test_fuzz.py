@@ -67,7 +67,8 @@ def test_interpreted_functions_give_the_same() -> None:
 
 def test_every_public_function_is_used() -> None:
     """What the library offers is in some operation, by its name."""
-    used = (Path(__file__).parent / "operations.py").read_text()
+    folder = Path(__file__).parent
+    used = "".join((folder / f"{name}.py").read_text() for name in ("operations", "analyses"))
     offered = {name for name in dir(btf) if callable(getattr(btf, name)) and name.islower()}
     offered = {name for name in offered if not name.startswith("_")} - {"import_module"}
     beside = {

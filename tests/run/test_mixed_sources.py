@@ -15,8 +15,8 @@ import btf
 from pipeline.store.output import read_table
 from support import debwriter
 from support.commands import splitbtf
-from support.elfwriter import elf, modinfo
 from support.trees import small_tree
+from support.writers.elfwriter import elf, modinfo
 
 pytestmark = pytest.mark.slow
 

@@ -23,9 +23,9 @@ from pipeline.store.output import read_table
 from pipeline.work.batch import work
 from support import btfwriter
 from support.commands import splitbtf
-from support.elfwriter import elf, modinfo
 from support.paths import DEMO
 from support.trees import files_below, results_of, small_tree
+from support.writers.elfwriter import elf, modinfo
 
 pytestmark = pytest.mark.slow
 

@@ -15,9 +15,9 @@ from pipeline.sources.archive import PackagedFile
 from pipeline.sources.unpack import PackageUnpacker
 from support import debwriter
 from support.commands import PATIENCE
-from support.elfwriter import elf
 from support.packages import kernels
 from support.trees import files_below
+from support.writers.elfwriter import elf
 
 IMAGE = {
     "boot/vmlinuz-1.0": b"image",

@@ -16,8 +16,8 @@ from pipeline.sources.discover import find_kernels
 from support import btfwriter as bw
 from support import vectors
 from support.oracles import naive_btf
+from support.oracles.walker import NotTheSame, Walked, walk
 from support.paths import DEMO, DEMO_S390X
-from support.walker import NotTheSame, Walked, walk
 
 
 @pytest.mark.slow
@@ -170,8 +170,8 @@ def test_mutated_results_of_seeds_are_noticed(seed: int) -> None:
 
 def test_it_reads_bytes_by_itself() -> None:
     """No code of the library is imported by the walker or by what it reads with."""
-    import support.walker
+    import support.oracles.walker
 
-    for module in (support.walker, naive_btf):
+    for module in (support.oracles.walker, naive_btf):
         names = {getattr(value, "__module__", "") or "" for value in vars(module).values()}
         assert not {name for name in names if name.split(".")[0] in ("btf", "pipeline", "jobs")}

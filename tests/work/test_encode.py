@@ -29,10 +29,10 @@ from pipeline.work.encode import EncodeError, build_options, encode, find_encode
 from support import debwriter
 from support.commands import PATIENCE, splitbtf, wait_for
 from support.disturbing import faults
-from support.elfwriter import elf, modinfo
 from support.faulty.sitecustomize import begin_limits_when_hanging
 from support.paths import ROOT
 from support.trees import small_tree
+from support.writers.elfwriter import elf, modinfo
 
 pytestmark = pytest.mark.slow
 

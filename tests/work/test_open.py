@@ -17,8 +17,8 @@ from pipeline.merge import merge_files
 from pipeline.model.errors import SourceError
 from pipeline.work.base import load_base
 from support.debwriter import deb
-from support.elfwriter import elf
 from support.paths import DEMO
+from support.writers.elfwriter import elf
 
 NAMES: dict[str, Callable[[bytes], bytes]] = {
     "raw.btf": bytes,
