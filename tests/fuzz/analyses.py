@@ -97,7 +97,9 @@ def difference(files: Files) -> Iterator[Digest]:
     # Nobody writes these, and nobody shows them: for fingerprints they count.
     unnamed = (btf.Ptr, btf.Const, btf.Volatile, btf.Restrict, btf.Array, btf.FuncProto)
     for t in (*types, *others):
-        if (isinstance(t, btf.Fwd) and t.words[2]) or (isinstance(t, unnamed) and t.words[0]):
+        if (isinstance(t, (btf.Fwd, btf.Array)) and t.words[2]) or (
+            isinstance(t, unnamed) and t.words[0]
+        ):
             return
     ours, theirs = btf.fingerprints(types), btf.fingerprints(others)
     for a, b, found in seen:
