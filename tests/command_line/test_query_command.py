@@ -241,7 +241,10 @@ def test_what_does_not_fit_into_memory(
 ) -> None:
     """It goes to a folder for temporary files, which goes with the query, and nowhere else."""
     connect = duckdb.connect
-    little = {"memory_limit": "100MB", "threads": 1}
+    little: dict[str, str | bool | int | float | list[str]] = {
+        "memory_limit": "100MB",
+        "threads": 1,
+    }
     monkeypatch.setattr(duckdb, "connect", lambda: connect(config=little))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
     (tmp_path / "temporary").mkdir()
