@@ -9,6 +9,12 @@ without a size) is *opaque*: an array of bytes of its size, and the reason in a 
 Alignment that was asked for by attribute is not in BTF and is not guessed. What it did to offsets
 and sizes is kept by padding, so containers come out right as well.
 
+Compilers do not all align scalars larger than a pointer alike: to their size, or as a pointer. BTF
+does not say which, and BPF's compiler, which reads the headers of every machine, need not agree
+with the kernel's. What is written is therefore laid out the same by both, except on 64-bit
+little-endian machines, where all agree: ``packed`` where the larger alignment does not fit, padding
+where the smaller would not do.
+
 Bit-fields follow the rules of the System V ABIs (GCC's PCC_BITFIELD_TYPE_MATTERS): a field does
 not cross a boundary of its type; in packed structs it follows the one before, whatever its type.
 """
@@ -61,6 +67,8 @@ class Planner:
     def __init__(self, types: TypeTable) -> None:
         self._types = types
         self._layouts: dict[int, StructLayout] = {}
+        agreed = types.pointer_size == 8 and not types.big_endian
+        self._least_align = 16 if agreed else types.pointer_size  # of what may have a larger one
         self._units = [(8, "char"), (16, "short"), (32, "int")]
         if types.pointer_size == 8:
             self._units.append((64, "long"))
@@ -95,7 +103,10 @@ class Planner:
         ]
 
     def align(self, type_id: int) -> int:
-        """Return the alignment in bytes, in C as we write it, of a type that has a size."""
+        """Return the alignment in bytes, in C as we write it, of a type that has a size.
+
+        It is the largest that a compiler gives it.
+        """
         target = self._types.element(type_id)
         kind = self._types.kind(target)
         if kind == kinds.PTR:
@@ -156,15 +167,16 @@ class Planner:
         for index in order:
             member = members[index]
             align = 8 if packed else 8 * aligns[index]
+            least = min(align, 8 * self._least_align)
+            wanted = member.bit_offset
             if member.bits:
                 type_bits = 8 * (self._types.size(member.type_id) or 0)
-                natural = _place_bits(at, member.bits, type_bits, align, packed)
-                wanted = member.bit_offset
+                natural = _place_bits(at, member.bits, type_bits, least, packed)
                 if _place_bits(wanted, member.bits, type_bits, align, packed) != wanted:
                     raise _Misfit("a bit-field crosses a boundary of its type")
                 end = wanted + member.bits
             else:
-                natural, wanted = _up(at, align), member.bit_offset
+                natural = _up(at, least)
                 if wanted % align:
                     raise _Misfit("a member is not aligned")
                 end = wanted + 8 * (self._types.size(member.type_id) or 0)
@@ -174,7 +186,7 @@ class Planner:
                 layout.items += self._pad(at, wanted, layout)
             layout.items.append((index, member))
             at = end
-        natural = _whole(at, size, layout.align)
+        natural = self._whole(at, size, layout.align)
         if natural < 8 * size:
             layout.items += self._pad(at, 8 * size, layout)
         return layout
@@ -190,10 +202,19 @@ class Planner:
             bits = member.bits or 8 * (self._types.size(member.type_id) or 0)
             natural = max(natural, bits)
             layout.items.append((index, member))
-        natural = _whole(natural, size, layout.align)
+        natural = self._whole(natural, size, layout.align)
         if natural < 8 * size:
             layout.items.append(Padding("char", at=0, count=size))
         return layout
+
+    def _whole(self, end: int, size: int, align: int) -> int:
+        """The bits that the compiler makes of members ending at bit ``end``: at most those of
+        size."""
+        if size % align:
+            raise _Misfit("the size is no multiple of the alignment")
+        if end > 8 * size:
+            raise _Misfit("the members need more than the size of the whole")
+        return _up(end, 8 * min(align, self._least_align))
 
     def _pad(self, at: int, end: int, layout: StructLayout) -> list[Padding]:
         """Fill the bits from ``at`` to ``end``.
@@ -201,7 +222,7 @@ class Planner:
         Units are no larger than the struct's alignment: some ABIs (arm, arm64) let unnamed
         bit-fields align the struct that they are in.
         """
-        limit = 64 if layout.packed else 8 * layout.align
+        limit = 64 if layout.packed else 8 * min(layout.align, self._least_align)
         units = [unit for unit in self._units if unit[0] <= limit]
         lines = []
         start = at
@@ -219,15 +240,6 @@ class Planner:
         head = [Padding("char", first - start)] if first > start else []
         tail = [Padding("char", end - last)] if end > last else []
         return [*head, Padding("char", at=first // 8, count=(last - first) // 8), *tail]
-
-
-def _whole(end: int, size: int, align: int) -> int:
-    """The bits that the compiler makes of members ending at bit ``end``: at most those of size."""
-    if size % align:
-        raise _Misfit("the size is no multiple of the alignment")
-    if _up(end, 8 * align) > 8 * size:
-        raise _Misfit("the members need more than the size of the whole")
-    return _up(end, 8 * align)
 
 
 def _place_bits(at: int, bits: int, type_bits: int, align: int, packed: bool) -> int:

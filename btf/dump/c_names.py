@@ -137,17 +137,13 @@ def stand_in(types: TypeTable, type_id: int) -> str:
 
 
 def scalar_align(types: TypeTable, type_id: int) -> int:
-    """Alignment in bytes of an INT, FLOAT or enum as C has it; that of bytes if C has no such.
+    """Largest alignment in bytes that a compiler gives an INT, FLOAT or enum; that of bytes if C has
+    no such.
 
-    Scalars of 16 bytes are aligned to 16 on x86-64, arm64 and riscv64, to 8 on s390x, which is the
-    big-endian one. On 32-bit machines 8 bytes are assumed to be aligned to 4, as on i386; where
-    they are aligned to 8, the explicit padding says what the compiler would do anyway.
+    Scalars of 16 bytes are aligned to 16 on x86-64, arm64, riscv64 and BPF, to 8 on s390x; of 8
+    bytes to 8 on 32-bit machines but i386, which aligns them to 4.
     """
     size = types.third(type_id)
     if types.kind(type_id) in kinds.SCALARS and not stand_in(types, type_id):
         return 1
-    if size == 12:
-        return 4
-    if size == 16:
-        return 8 if types.big_endian else 16
-    return min(size, types.pointer_size) if size and not size & (size - 1) else 1
+    return size & -size or 1  # a long double of 12 bytes is aligned to 4
