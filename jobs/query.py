@@ -57,4 +57,6 @@ def _text(value: Any) -> str:
         return ", ".join(map(_text, value))
     if isinstance(value, dict):
         return ", ".join(f"{_text(key)}={_text(item)}" for key, item in value.items())
+    if type(value) is tuple:  # a pair of a map
+        return "=".join(map(_text, value))
     return str(value)

@@ -46,7 +46,7 @@ def _as_json(value: Any) -> Any:
     if isinstance(value, str):
         return _SURROGATES.sub(lambda found: printable(found[0]), value)
     if isinstance(value, dict):
-        return {_as_json(key if isinstance(key, str) else str(key)): _as_json(item)
+        return {_as_json(key.hex() if isinstance(key, bytes) else str(key)): _as_json(item)
                 for key, item in value.items()}  # fmt: skip
     if isinstance(value, list | tuple):
         return [_as_json(item) for item in value]

@@ -137,8 +137,8 @@ def stand_in(types: TypeTable, type_id: int) -> str:
 
 
 def scalar_align(types: TypeTable, type_id: int) -> int:
-    """Largest alignment in bytes that a compiler gives an INT, FLOAT or enum; that of bytes if C has
-    no such.
+    """Return the largest alignment in bytes that a compiler gives an INT, FLOAT or enum, which is
+    that of bytes if C has no such.
 
     Scalars of 16 bytes are aligned to 16 on x86-64, arm64, riscv64 and BPF, to 8 on s390x; of 8
     bytes to 8 on 32-bit machines but i386, which aligns them to 4.

@@ -178,15 +178,14 @@ def _as_stored(text: str) -> str:
 
 
 def _answer(data: pa.Table) -> QueryResult:
-    """Values of Python; a map as a dictionary."""
-    import pyarrow as pa
-
+    """Values of Python: maps as dictionaries, or in a column where keys of maps cannot be keys of a
+    dictionary (lists, structs, maps), as lists of pairs."""
     columns = []
     for column in data.columns:
-        values = column.to_pylist()
-        if pa.types.is_map(column.type):
-            values = [None if value is None else dict(value) for value in values]
-        columns.append(values)
+        try:
+            columns.append(column.to_pylist(maps_as_pydicts="strict"))
+        except (TypeError, KeyError):  # KeyError: keys of DuckDB that are the same in Python
+            columns.append(column.to_pylist())
     rows = zip(*columns, strict=True) if columns else ()
     return QueryResult(tuple(data.column_names), tuple(rows))
 

@@ -266,3 +266,29 @@ def test_what_does_not_fit_into_memory(
 def test_values_beyond_python_s(sql: str, out: Path) -> None:
     with Tables(str(out)) as tables, pytest.raises(QueryError, match="out of range"):
         tables.ask(sql)
+
+
+@pytest.mark.parametrize(
+    ("sql", "as_json", "in_words"),
+    [
+        ("MAP {'a': 1}", {"a": 1}, "a=1"),
+        ("MAP {'\\x01'::BLOB: 1}", {"01": 1}, "01=1"),
+        ("[MAP {'a': 1}]", [{"a": 1}], "a=1"),
+        ("{'x': MAP {1: MAP {2: 3}}}", {"x": {"1": {"2": 3}}}, "x=1=2=3"),
+        ("MAP {[1]: 2, [3]: NULL}", [[[1], 2], [[3], None]], "1=2, 3="),
+        ("MAP {[1, 2]::INT[2]: 3}", [[[1, 2], 3]], "1, 2=3"),
+        ("MAP {{'a': 1}: 2}", [[{"a": 1}, 2]], "a=1=2"),
+        ("MAP {MAP {1: 2}: 3}", [[[[1, 2]], 3]], "1=2=3"),
+        ("MAP {union_value(a := [1]): 2}", [[[1], 2]], "1=2"),
+        ("[MAP {[1]: 2}]", [[[[1], 2]]], "1=2"),
+        ("NULL::MAP(INT[], INT)", None, ""),
+    ],
+)
+def test_maps(
+    sql: str, as_json: Any, in_words: str, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever their keys are, and wherever they stand."""
+    assert main(["query", str(out), f"SELECT {sql} AS m", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == [{"m": as_json}]
+    assert main(["query", str(out), f"SELECT {sql} AS m"]) == 0
+    assert capsys.readouterr().out.splitlines()[2:] == [in_words, "(1 row)"]
