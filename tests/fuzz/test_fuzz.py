@@ -6,6 +6,7 @@ it needs.
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import signal
 from collections import Counter
@@ -103,6 +104,7 @@ class Clumsy:
 
     def run(self, mutant: list[str]) -> Iterator[bytes]:
         if "crash" in mutant:
+            faulthandler.disable()  # it is meant, and needs no traceback
             os.kill(os.getpid(), signal.SIGSEGV)
         while "hang" in mutant:
             pass
