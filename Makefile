@@ -8,12 +8,13 @@ BIN := $(VENV)/bin
 OLDEST := .venv-oldest
 DEMO := build/demo
 
-.PHONY: help demo test test-quick test-checked test-oldest lint oracle fuzz bench kernel-proof docs lock wheel clean
+.PHONY: help demo test test-quick test-long test-checked test-oldest lint oracle fuzz bench kernel-proof docs lock wheel clean
 
 help:
 	@echo "make demo          deduplicate the demo kernel into $(DEMO) and print what came of it"
 	@echo "make test          the test suite"
 	@echo "make test-quick    what of it is quick, in less than a minute"
+	@echo "make test-long     more ends and faults of whole runs, each like one in the suite"
 	@echo "make test-checked  the test suite with every index of a compiled function checked"
 	@echo "make test-oldest   a part of it with the oldest versions that are supported"
 	@echo "make lint          ruff, mypy and the order of packages (import-linter)"
@@ -37,6 +38,10 @@ test: $(VENV)/.dev
 # For the daily loop, less than a minute: without what is marked slow.
 test-quick: PYTEST_ARGS += -m "not slow" --durations=5
 test-quick: test
+
+# What takes longest of the kinds that make test has one of each: each way to end a run, on each engine.
+test-long: PYTEST_ARGS += -m long
+test-long: test
 
 # With machine code that checks each index (btf/compiled/compiler/checks.py): all rooms in which tests
 # are about BTF, not about files and processes. Of several processes, each notes what was wrong.

@@ -97,8 +97,12 @@ ON_RAY: Ends = {
 ON_LOCAL: Ends = {
     "SIGKILL of who forks": (lambda run: kill(*named(run.pid, "splitbtf:fork")), 0, ""),
 }
+# One of each kind of end is tried in every run of the suite.
+ALWAYS = {"SIGKILL of all", "SIGKILL of who forks", "SIGKILL of the GCS", "SIGTERM"}
 CASES = [
-    pytest.param(engine, *case, id=f"{engine}: {what}")
+    pytest.param(
+        engine, *case, id=f"{engine}: {what}", marks=() if what in ALWAYS else pytest.mark.long
+    )
     for engine, ends in (("local", ON_BOTH | ON_LOCAL), ("ray", ON_BOTH | ON_RAY))
     for what, case in ends.items()
 ]
@@ -126,7 +130,7 @@ def test_at_work(
     again(source, out, engine, undisturbed, temporary)
 
 
-@pytest.mark.parametrize("engine", ["local", "ray"])
+@pytest.mark.parametrize("engine", ["local", pytest.param("ray", marks=pytest.mark.long)])
 def test_while_tables_are_made(
     engine: str, source: Path, undisturbed: dict[str, bytes], temporary: Path, tmp_path: Path
 ) -> None:

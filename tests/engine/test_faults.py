@@ -124,7 +124,7 @@ def test_workers_die_and_hang(
     [
         ("local", "memory", "workers die of make_parts: out of memory"),
         ("local", "bug", "KeyError('a bug') in sitecustomize.py"),
-        ("ray", "kill", "workers die of make_parts: "),
+        pytest.param("ray", "kill", "workers die of make_parts: ", marks=pytest.mark.long),
     ],
 )
 def test_tables_of_a_kernel_cannot_be_made(
@@ -283,18 +283,26 @@ def test_disk_full(source: Path, undisturbed: dict[str, bytes], tmp_path: Path) 
         clean_up(out, undisturbed, source, "--workers", 2)
 
 
-def test_file_too_large(source: Path, undisturbed: dict[str, bytes], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("engine", "said"),
+    [
+        ("local", "a base to the workers: File too large"),
+        pytest.param("ray", "not start", marks=pytest.mark.long),
+    ],
+)
+def test_file_too_large(
+    engine: str, said: str, source: Path, undisturbed: dict[str, bytes], tmp_path: Path
+) -> None:
     """A limit that no privilege lifts, and that the memory which processes share comes up to."""
     out = tmp_path / "out"
-    for engine, said in (("local", "a base to the workers: File too large"), ("ray", "not start")):
-        limits = (resource.RLIMIT_FSIZE, (2000 << 10, 2000 << 10))
-        command = [sys.executable, "-m", "jobs.cli", "run", source, "-o", out, *ENGINES[engine]]
-        done = subprocess.run(
-            list(map(str, command)), cwd=ROOT, capture_output=True, text=True,
-            preexec_fn=partial(resource.setrlimit, *limits),
-        )  # fmt: skip
-        assert done.returncode == 2 and said in done.stderr, done.stderr
-        assert "Traceback" not in done.stderr
+    limits = (resource.RLIMIT_FSIZE, (2000 << 10, 2000 << 10))
+    command = [sys.executable, "-m", "jobs.cli", "run", source, "-o", out, *ENGINES[engine]]
+    done = subprocess.run(
+        list(map(str, command)), cwd=ROOT, capture_output=True, text=True,
+        preexec_fn=partial(resource.setrlimit, *limits),
+    )  # fmt: skip
+    assert done.returncode == 2 and said in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr
     clean_up(out, undisturbed, source, *LOCAL)
 
 

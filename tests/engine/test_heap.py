@@ -54,6 +54,7 @@ def main(folder: str) -> None:
         print(held[-1])
 
 
+@pytest.mark.long
 def test_nothing_stays_of_kernels_that_are_done(tmp_path: Path) -> None:
     """Neither a base's index nor results."""
     command = [sys.executable, __file__, str(tmp_path)]
