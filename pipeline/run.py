@@ -256,6 +256,7 @@ class _Run:
         self._wait_for_same(base.sha256)
         job = self._made(plan, base)
         self._in_work[kernel.name] = (base.sha256, threading.Event())
+        btf.release_workspaces()  # what they hold of this base would stay
         release_memory()
         return job
 

@@ -28,6 +28,8 @@ WAYS: dict[str, tuple[str, ...]] = {
     "query": ("query", "out", "FROM types"),
     "layers": ("layers", "out", "-o", "layers"),
     "verify": ("verify", "out"),
+    "diff": ("diff", "k/vmlinux.btf", "k/vmlinux.btf"),
+    "show": ("show", "int", "k/vmlinux.btf"),
     "help": ("help", "run"),
     "completion": ("completion", "bash"),
     "--version": ("--version",),
