@@ -114,7 +114,7 @@ class Declarer:
             return self._enum_step(type_id)
         target = stand_in(self._types, type_id)
         if not target:
-            target = f"struct {{ unsigned char bytes[{self._types.third(type_id)}]; }}"
+            target = f"struct {{ unsigned char bytes[{self._types.defined_size(type_id)}]; }}"
         name = self._names[type_id]
         return _unless_c23(f"typedef {target} {name};", name == "bool")
 

@@ -102,52 +102,60 @@ class Planner:
             if self._types.kind(found) in COMPOSITES and found not in self._layouts
         ]
 
-    def align(self, type_id: int) -> int:
-        """Return the alignment in bytes, in C as we write it, of a type that has a size.
+    def _align(self, element: int) -> int:
+        """Return the alignment in bytes, in C as we write it, of what is no array, modifier or name
+        and has a size.
 
         It is the largest that a compiler gives it.
         """
-        target = self._types.element(type_id)
-        kind = self._types.kind(target)
+        kind = self._types.kind(element)
         if kind == kinds.PTR:
             return self._types.pointer_size
         if kind in COMPOSITES:
-            return self.layout(target).align
-        return scalar_align(self._types, target)
+            return self.layout(element).align
+        return scalar_align(self._types, element)
 
     def _plan(self, type_id: int) -> StructLayout:
+        size = self._types.defined_size(type_id)
         members = self._types.members(type_id)
-        reason = self._impossible(members)
-        if reason:
-            return StructLayout(opaque=reason)
-        size = self._types.third(type_id)
+        elements = [self._types.element(member.type_id) for member in members]
+        sizes = [self._types.size(member.type_id) for member in members]
+        layout = StructLayout(opaque=self._impossible(members, elements, sizes))
+        if layout.opaque:
+            return layout
         plan = self._union if self._types.kind(type_id) == kinds.UNION else self._struct
+        bits = [8 * (own or 0) for own in sizes]
+        aligns = [8 * self._align(element) for element in elements]
         for packed in (False, True):
             try:
-                return plan(members, size, packed)
+                used = [8] * len(members) if packed else aligns
+                return plan(members, bits, used, size, packed)
             except _Misfit as misfit:
-                reason = str(misfit)
-        return StructLayout(opaque=reason)
+                layout.opaque = str(misfit)
+        return layout
 
-    def _impossible(self, members: list[MemberRecord]) -> str:
+    def _impossible(
+        self, members: list[MemberRecord], elements: list[int], sizes: list[int | None]
+    ) -> str:
         """Return why no struct can have these members, or ""."""
-        for member in members:
-            name = self._types.names[member.name_off] or "a member"
-            size = self._types.size(member.type_id)
-            element = self._types.element(member.type_id)
-            kind = self._types.kind(element)
+        for member, element, size in zip(members, elements, sizes, strict=True):
+            reason = ""
             if size is None:
-                return f"{name} is of a type without a size"
-            if kind in ENUMS and self._types.third(element) not in ENUM_SIZES:
-                return f"{name} is an enum of {self._types.third(element)} bytes"
-            if member.bits:
+                reason = "is of a type without a size"
+            elif self._types.kind(element) in ENUMS and (
+                self._types.third(element) not in ENUM_SIZES
+            ):
+                reason = f"is an enum of {self._types.third(element)} bytes"
+            elif member.bits:
                 width = self._width(self._types.strip(member.type_id))
                 if not width:
-                    return f"{name} is a bit-field, but no integer"
-                if member.bits > width:
-                    return f"{name} has {member.bits} bits, more than its type"
+                    reason = "is a bit-field, but no integer"
+                elif member.bits > width:
+                    reason = f"has {member.bits} bits, more than its type"
             elif member.bit_offset % 8:
-                return f"{name} is no bit-field, but begins inside a byte"
+                reason = "is no bit-field, but begins inside a byte"
+            if reason:
+                return f"{self._types.names[member.name_off] or 'a member'} {reason}"
         return ""
 
     def _width(self, type_id: int) -> int:
@@ -159,51 +167,48 @@ class Planner:
         words = spelling(self._types, type_id) or stand_in(self._types, type_id)
         return 1 if words == "_Bool" else 8 * self._types.third(type_id) * is_integer(words)
 
-    def _struct(self, members: list[MemberRecord], size: int, packed: bool) -> StructLayout:
-        aligns = [self.align(m.type_id) for m in members]
-        layout = StructLayout(align=1 if packed else max(aligns, default=1), packed=packed)
+    def _struct(
+        self, members: list[MemberRecord], bits: list[int], aligns: list[int], size: int,
+        packed: bool,
+    ) -> StructLayout:  # fmt: skip
+        """Lay out a struct of ``size`` bytes, with sizes and alignments of members in bits."""
+        layout = StructLayout(align=max(aligns, default=8) // 8, packed=packed)
         order = sorted(range(len(members)), key=lambda i: members[i].bit_offset)
         at = 0  # in bits: where the compiler is
         for index in order:
-            member = members[index]
-            align = 8 if packed else 8 * aligns[index]
+            member, align = members[index], aligns[index]
             least = min(align, 8 * self._least_align)
             wanted = member.bit_offset
             if member.bits:
-                type_bits = 8 * (self._types.size(member.type_id) or 0)
-                natural = _place_bits(at, member.bits, type_bits, least, packed)
-                if _place_bits(wanted, member.bits, type_bits, align, packed) != wanted:
+                natural = _place_bits(at, member.bits, bits[index], least, packed)
+                if _place_bits(wanted, member.bits, bits[index], align, packed) != wanted:
                     raise _Misfit("a bit-field crosses a boundary of its type")
-                end = wanted + member.bits
             else:
                 natural = _up(at, least)
                 if wanted % align:
                     raise _Misfit("a member is not aligned")
-                end = wanted + 8 * (self._types.size(member.type_id) or 0)
             if natural > wanted:
                 raise _Misfit("members overlap")
             if natural < wanted:
                 layout.items += self._pad(at, wanted, layout)
             layout.items.append((index, member))
-            at = end
+            at = wanted + (member.bits or bits[index])
         natural = self._whole(at, size, layout.align)
         if natural < 8 * size:
             layout.items += self._pad(at, 8 * size, layout)
         return layout
 
-    def _union(self, members: list[MemberRecord], size: int, packed: bool) -> StructLayout:
-        layout = StructLayout(packed=packed)
-        natural = 0
-        for index, member in enumerate(members):
-            if member.bit_offset:
-                raise _Misfit("a member of the union does not begin where the union does")
-            if not packed:
-                layout.align = max(layout.align, self.align(member.type_id))
-            bits = member.bits or 8 * (self._types.size(member.type_id) or 0)
-            natural = max(natural, bits)
-            layout.items.append((index, member))
-        natural = self._whole(natural, size, layout.align)
-        if natural < 8 * size:
+    def _union(
+        self, members: list[MemberRecord], bits: list[int], aligns: list[int], size: int,
+        packed: bool,
+    ) -> StructLayout:  # fmt: skip
+        """As ``_struct``."""
+        if any(member.bit_offset for member in members):
+            raise _Misfit("a member of the union does not begin where the union does")
+        layout = StructLayout(align=max(aligns, default=8) // 8, packed=packed)
+        layout.items += enumerate(members)
+        end = max((m.bits or own for m, own in zip(members, bits, strict=True)), default=0)
+        if self._whole(end, size, layout.align) < 8 * size:
             layout.items.append(Padding("char", at=0, count=size))
         return layout
 

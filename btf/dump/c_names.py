@@ -99,8 +99,8 @@ def spelling(types: TypeTable, type_id: int) -> str:
     """Return an INT or FLOAT in keywords, or "" when C has none of that name and size."""
     name, size = types.name(type_id), types.third(type_id)
     if types.kind(type_id) == kinds.FLOAT:
-        if name == "long double" and _FLOAT_OF_SIZE.get(size) == name:
-            return name
+        if name == "long double":
+            return name if stand_in(types, type_id) == name else ""
         return name if _FLOATS.get(name) == size else ""
     if not name:
         return stand_in(types, type_id)
@@ -122,7 +122,7 @@ def stand_in(types: TypeTable, type_id: int) -> str:
     """Return what C has of the size and signedness of an INT or FLOAT, "" when nothing."""
     size = types.third(type_id)
     if types.kind(type_id) == kinds.FLOAT:
-        if size == 12 and types.pointer_size == 8:
+        if size in (12, 16) and size != (16 if types.pointer_size == 8 else 12):
             return ""
         return _FLOAT_OF_SIZE.get(size, "")
     encoding = types.int_encoding(type_id) >> 24 & 0xF
@@ -145,5 +145,5 @@ def scalar_align(types: TypeTable, type_id: int) -> int:
     """
     size = types.third(type_id)
     if types.kind(type_id) in kinds.SCALARS and not stand_in(types, type_id):
-        return 1
+        return size if spelling(types, type_id) else 1
     return size & -size or 1  # a long double of 12 bytes is aligned to 4

@@ -52,6 +52,7 @@ class TypeTable:
         self.path = btf.path
         self.big_endian = btf.byteorder == "big"
         self.pointer_size = btf.pointer_size
+        self._unaddressable = 1 << (8 * btf.pointer_size - 1)
         self._resolver = Resolver(self)
         self._left = SMALL + MAX_GROWTH * (4 * len(self.words) + len(btf.chain_strings))
         self._members: dict[int, list[MemberRecord]] = {}
@@ -157,9 +158,18 @@ class TypeTable:
             size = self._resolver.size(type_id)
         except BtfError:
             return None
-        if size is None or self.kind(self.element(type_id)) == kinds.DATASEC:
+        if size is None or size >= self._unaddressable:
             return None
-        return size if size < 1 << (8 * self.pointer_size - 1) else None
+        return None if self.kinds[self.element(type_id)] == kinds.DATASEC else size
+
+    def defined_size(self, type_id: int) -> int:
+        """Return the bytes of a struct, union or scalar that is to be written. Raises BtfError when
+        a pointer cannot span them."""
+        size = self.size(type_id)
+        if size is None:
+            message = f"{self.third(type_id)} bytes, more than can be addressed: C has no such type"
+            raise self.error(message, type_id)
+        return size
 
     def spend(self, type_id: int, characters: int = 0) -> None:
         """Count a type that was looked at, and the characters that came of it; raises BtfError

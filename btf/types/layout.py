@@ -92,7 +92,7 @@ class Resolver:
         self._records = records
         self._through = through
         self._behind: dict[int, int] = {}  # by id; _CIRCLE
-        self._elements: dict[int, tuple[int, int]] = {}  # of arrays, by id; id _CIRCLE
+        self._elements: dict[int, tuple[int, int]] = {}  # by id; id _CIRCLE
 
     def follow(self, type_id: int) -> int:
         """Return the id of the first type behind ``type_id`` whose kind is not in ``through``.
@@ -105,17 +105,21 @@ class Resolver:
         return found
 
     def _follow(self, type_id: int) -> int:
+        found = self._behind.get(type_id)
+        if found is not None:
+            return found
         way: dict[int, None] = {}
-        while (found := self._behind.get(type_id)) is None:
-            kind, third = self._records.head(type_id)
-            if kind not in self._through:
-                found = type_id
-                break
+        while found is None:
             if type_id in way:
                 found = _CIRCLE
                 break
             way[type_id] = None
+            kind, third = self._records.head(type_id)
+            if kind not in self._through:
+                found = type_id
+                break
             type_id = third
+            found = self._behind.get(type_id)
         self._behind.update(dict.fromkeys(way, found))
         return found
 
@@ -125,8 +129,15 @@ class Resolver:
 
         Raises BtfError when types refer to each other in a circle.
         """
+        found = self._elements.get(type_id)
+        if found is None:
+            found = self._elements[type_id] = self._find_element(type_id)
+        if found[0] == _CIRCLE:
+            raise self._circle(type_id)
+        return found
+
+    def _find_element(self, type_id: int) -> tuple[int, int]:
         way: dict[int, int] = {}  # arrays, and how many elements each has
-        start = type_id
         while True:
             type_id = self._follow(type_id)
             found = self._elements.get(type_id)
@@ -140,8 +151,6 @@ class Resolver:
             type_id, way[array] = self._records.array(array)
         for array, nelems in reversed(way.items()):
             found = self._elements[array] = found[0], min(found[1] * nelems, MANY)
-        if found[0] == _CIRCLE:
-            raise self._circle(start)
         return found
 
     def size(self, type_id: int) -> int | None:

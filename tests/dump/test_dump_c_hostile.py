@@ -188,6 +188,13 @@ CANNOT: dict[str, tuple[Callable[[bw.Writer], object], str]] = {
     ),
     "enum of nothing": (lambda w: w.enum("e", 0, [("A", 1)]), "an enum of 0 bytes"),
     "huge enum": (lambda w: w.enum("e", 0xFFFFFFFF, [("A", 1)]), "an enum of 4294967295 bytes"),
+    "a struct larger than the address space": (
+        lambda w: (w.int("long int", 4), w.struct("s", 1 << 31)), "more than can be addressed",
+    ),
+    "a number larger than the address space": (
+        lambda w: (w.int("long int", 4), w.typedef("t", w.float("f", 1 << 31))),
+        "more than can be addressed",
+    ),
     "too many pointers": (
         lambda w: w.typedef("t", [w.ptr(w.next_id - 1) for _ in range(3000)][-1]), "more than 256",
     ),
@@ -220,6 +227,23 @@ def test_bit_fields_that_c_has_not_got(tmp_path: Path) -> None:
     text = dumped(w)
     assert text.count("not expressible in C") == 3
     compiles(text, tmp_path)
+
+
+@pytest.mark.parametrize("order", "<>")
+def test_bit_fields_of_types_larger_than_the_whole(order: str, tmp_path: Path) -> None:
+    w = bw.Writer(order)
+    wide, short, byte = w.int("u128", 16), w.int("short int", 2), w.int("_Bool", 1)
+    fields = [("a", wide, bw.bitfield(7, 0)), ("b", short, bw.bitfield(1, 0))]
+    w.union("u", 8, fields, kind_flag=1)
+    w.union("byte", 1, [*fields, ("c", byte, bw.bitfield(1, 0))], kind_flag=1)
+    w.struct(
+        "s", 3, [("a", wide, bw.bitfield(19, 0)), ("b", byte, bw.bitfield(1, 23))], kind_flag=1
+    )
+    text = dumped(w)
+    assert "union u {\n\tu128 a: 7;\n\tshort int b: 1;\n\tunsigned char __pad_0[8];\n} " in text
+    assert text.count("__attribute__((packed))") == 3 and "not expressible" not in text
+    if shutil.which("gcc") is not None:
+        compiles(text, tmp_path)
 
 
 # ---------------------------------------------------------------------- bounded

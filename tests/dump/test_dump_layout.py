@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import functools
 import json
+import platform
 import random
 from pathlib import Path
 
 import pytest
 
 import btf
+from support import btfwriter as bw
 from support import dumping
 
 Flat = tuple[int, tuple[tuple[str, int, int], ...]]  # size, (path, bit offset, bits)
@@ -244,3 +246,100 @@ def test_random_layouts(seed: int, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     count, _ = check_round_trip(types, tmp_path)
     assert count >= 50
+
+
+# ---------------------------------------------------------------------- layouts of no compiler
+
+SIZES = {
+    "char": 1, "_Bool": 1, "short int": 2, "int": 4, "long long int": 8, "__int128": 16, "u128": 16,
+    "u3": 3, "u5": 5, "float": 4,
+}  # fmt: skip
+
+
+class AnyLayouts:
+    """Structs and unions whose members, bit-fields and sizes are wherever the dice say."""
+
+    def __init__(self, seed: int, order: str, pointer_size: int) -> None:
+        self._dice, self._sizes = random.Random(seed), {0: 0}
+        self.writer = w = bw.Writer(order)
+        self._add(w.int("long int", pointer_size), pointer_size)
+        for name, size in SIZES.items():
+            self._add(w.int(name, size), size)
+        for size in (1, 2, 4, 8):
+            self._add(w.enum(f"e{size}", size, [(f"E{size}", 1)]), size)
+        self._scalars = range(1, w.next_id)
+        for name, size in (("double", 8), ("long double", 16), ("__float128", 16)):
+            self._add(w.float(name, size), size)
+        self._add(w.ptr(0), pointer_size)
+        for number in range(40):
+            element, count = self._dice.randrange(1, w.next_id), self._dice.randrange(4)
+            if self._dice.random() < 0.2:
+                self._add(w.array(element, 1, count), self._sizes[element] * count)
+            else:
+                self._composite(f"s{number}")
+
+    def _add(self, type_id: int, size: int) -> None:
+        self._sizes[type_id] = size
+
+    def _composite(self, name: str) -> None:
+        dice, members, at, end = self._dice, [], 0, 0
+        union, flag = dice.random() < 0.4, dice.random() < 0.5
+        for number in range(dice.randrange(6)):
+            of, bits = dice.randrange(1, self.writer.next_id), 0
+            if flag and dice.random() < 0.6:
+                of = dice.choice(self._scalars)
+                bits = min(255, dice.choice((1, 3, dice.randint(1, 8 * self._sizes[of]))))
+                at += dice.choice((0, 0, dice.randrange(70)))
+            else:
+                at = _up(at, 8 * dice.choice((1, 4, 8, 16, min(16, self._sizes[of]) or 1)))
+            at *= not union
+            members.append((f"m{number}", of, bw.bitfield(bits, at) if flag else at))
+            at += bits or 8 * self._sizes[of]
+            end = max(end, at)
+        size = _up(_up(end, 8) // 8, dice.choice((1, 2, 4, 8, 16))) + dice.choice((0, 0, 1, 8))
+        make = self.writer.union if union else self.writer.struct
+        self._add(make(name, size, members, kind_flag=flag), size)
+
+
+def _up(value: int, multiple: int) -> int:
+    return -(-value // multiple) * multiple
+
+
+def as_on_s390x(header: str) -> str:
+    """A header whose scalars of 16 bytes are aligned to 8."""
+    names = {"unsigned __int128": "u16_", "__int128": "s16_", "long double": "f16_",
+             "__float128": "g16_"}  # fmt: skip
+    defined = [f"typedef {n} __attribute__((aligned(8))) {new};\n" for n, new in names.items()]
+    for name, new in names.items():
+        header = header.replace(name, new)
+    return "".join((*defined, header))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="NOT RUN: for gcc on x86-64")
+@pytest.mark.parametrize(
+    ("order", "options"),
+    [("<", "-m64"), (">", "-m64"), (">", "s390x"), ("<", "-m32"), ("<", "-m32 -malign-double")],
+)
+def test_any_layout_comes_out_right_or_is_refused(order: str, options: str, tmp_path: Path) -> None:
+    """Whatever the compiler aligns large scalars to, see ``c_layout``."""
+    written = 0
+    for seed in range(12):
+        types = btf.parse(AnyLayouts(seed, order, 4 if "-m32" in options else 8).writer.to_bytes())
+        text = "".join(btf.dump_c(types, asserts=True))
+        header = tmp_path / "any.h"
+        header.write_text(as_on_s390x(text) if options == "s390x" else text)
+        target = ["-m64"] if options == "s390x" else options.split()
+        done = dumping.gcc("-w", *target, "-fsyntax-only", "-xc", header)
+        assert done.returncode == 0, done.stderr
+        if options == "-m64":  # bit-fields too
+            opaque = {part.partition(" {")[0] for part in text.split("\n\n") if OPAQUE in part}
+            again = Reader(dumping.encoded_by_pahole(header)).layouts()
+            for name, layouts in Reader(types).layouts().items():
+                if name.replace("STRUCT", "struct").replace("UNION", "union") not in opaque:
+                    assert again[name] == layouts
+                    written += 1
+    assert written > 200 or options != "-m64"
+
+
+OPAQUE = "not expressible in C"
