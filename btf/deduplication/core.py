@@ -30,9 +30,12 @@ from .state import (
     CROWDED,
     CURRENT_EPOCH,
     DONE,
+    ENOUGH_STEPS,
     MORE_FRAMES,
     MORE_STRINGS,
     REFERENCE_CYCLE,
+    STEPS,
+    TOO_ALIKE,
 )
 from .tables import Scratch, blank_tables, cut_to_size, new_scratch
 
@@ -169,6 +172,7 @@ class Kept(NamedTuple):
     new_ids  uint32, shape (T,): by own type of the input (0-based), its id in the result
     clash    own type of the result (0-based) that shows that the base is another kernel's, see
              ``passes.clashing_struct``; -1 for none
+    steps    of walks beyond ENOUGH_STEPS for each type: 0 for modules of compilers
     """
 
     words: np.ndarray
@@ -176,6 +180,7 @@ class Kept(NamedTuple):
     strings: np.ndarray
     new_ids: np.ndarray
     clash: int
+    steps: int
 
 
 def dedup_arrays(
@@ -226,17 +231,15 @@ def dedup_arrays(
                     scratch.own_strings[:text],
                     scratch.new_ids[:count],
                     clash,
+                    max(0, int(scratch.state[STEPS]) - ENOUGH_STEPS * count),
                 )
             if code == MORE_STRINGS:
                 workspace.widen(len(strings), path)
             elif code == MORE_FRAMES:
                 if not workspace.deepen(FRAMES_PER_TYPE * (index.type_end + count) + len(words)):
-                    raise UnsupportedError(
-                        "its types are like each other in too many ways: comparing them takes "
-                        "more memory than any module should",
-                        path,
-                        "types",
-                    )
+                    raise _too_alike("memory", path)
+            elif code == TOO_ALIKE:
+                raise _too_alike("time", path)
             else:
                 number = at - index.type_end
                 raise BtfError(
@@ -251,6 +254,11 @@ def dedup_arrays(
     except BaseException:
         release_workspaces()
         raise
+
+
+def _too_alike(resource: str, path: str | None) -> UnsupportedError:
+    message = "its types are like each other in too many ways: comparing them takes more "
+    return UnsupportedError(f"{message}{resource} than any module should", path, "types")
 
 
 _FAULTS = {

@@ -54,11 +54,12 @@ from .state import (
     BASE_UNDO_COUNT,
     CACHING,
     CURRENT_EPOCH,
-    FWD_FREE_WALK,
     HYPOT_ADJUST_CANON,
     HYPOT_COUNT,
     IDENTITY_STAMP,
+    IDENTITY_STEPS,
     TYPES,
+    UNTOUCHED_WALK,
 )
 
 IDENTITY_DEPTH = 16  # structs, arrays and prototypes that ``identical`` goes down, as in libbpf
@@ -215,6 +216,7 @@ def identical(base, own, scratch, first, second):  # type: ignore[no-untyped-def
         depth = stack[top, 2]
         steps = np.int64(0)
         while True:
+            state[IDENTITY_STEPS] += 1
             if depth <= 0:
                 return DIFFERENT
             at_a = np.int64(records[a, START])
@@ -297,7 +299,7 @@ def equivalent(base, own, scratch, first_own, candidate, canonical):  # type: ig
     hypot_list = scratch.hypot_list
     state = scratch.state
     epoch = np.uint32(state[CURRENT_EPOCH])
-    fwd_free = state[FWD_FREE_WALK] != 0
+    untouched = state[UNTOUCHED_WALK] != 0
     # Frames: where the next reference of either side is, how many are left, their distance.
     stack = scratch.frames
     top = np.int64(0)
@@ -324,7 +326,9 @@ def equivalent(base, own, scratch, first_own, candidate, canonical):  # type: ig
                 if paired != candidate:
                     same = identical(base, own, scratch, paired, candidate)
                     if same != EQUIVALENT:
-                        return same, top, canonical
+                        name = word_at(base, own, np.int64(records[candidate, START]))
+                        met_alone = name == word_at(base, own, at_canonical)
+                        return same, top, canonical if met_alone else no_conflict
             else:
                 records[canonical, EPOCH] = epoch
                 records[canonical, HYPOT_MAP] = candidate
@@ -366,7 +370,7 @@ def equivalent(base, own, scratch, first_own, candidate, canonical):  # type: ig
                     if left > 0:
                         if top == len(stack):
                             return TOO_DEEP, top, no_conflict
-                        if fwd_free:
+                        if untouched:
                             known = cached_equivalence(scratch, first_own, candidate, canonical)
                             if known == NOT_EQUAL:
                                 return DIFFERENT, top, no_conflict
@@ -387,7 +391,7 @@ def equivalent(base, own, scratch, first_own, candidate, canonical):  # type: ig
         if descend:
             continue
         # -- the next pair of references
-        if fwd_free:
+        if untouched:
             while top > 0 and stack[top - 1, 2] == 0:
                 top -= 1
         if top == 0:
@@ -398,7 +402,7 @@ def equivalent(base, own, scratch, first_own, candidate, canonical):  # type: ig
         candidate = np.int64(word_at(base, own, word_candidate))
         canonical = np.int64(word_at(base, own, word_canonical))
         stack[frame, 2] -= 1
-        if stack[frame, 2] == 0 and not fwd_free:
+        if stack[frame, 2] == 0 and not untouched:
             top = frame
         else:
             stride = stack[frame, 3]
@@ -426,10 +430,14 @@ def merge_hypot_map(base, own, scratch, first_own):  # type: ignore[no-untyped-d
         kind_canonical = kind_of(word_at(base, own, np.int64(records[canonical, START]) + 1))
         if kind_target != FWD and kind_canonical == FWD:
             map_type(records, first_own, base_map_undo, state, canonical, target)
+            if state[CACHING]:
+                note_mapped(scratch, first_own, canonical, target)
         if state[HYPOT_ADJUST_CANON]:
             continue
         if kind_target == FWD and kind_canonical != FWD:
             map_type(records, first_own, base_map_undo, state, target, canonical)
+            if state[CACHING]:
+                note_mapped(scratch, first_own, target, canonical)
         if (
             (kind_target == STRUCT or kind_target == UNION)
             and kind_canonical != FWD

@@ -6,21 +6,26 @@ their number for libbpf (exponential where an identity walk is part of it). Once
 module have taken long enough, pairs of struct, union or typedef that a walk found different, or
 equal, are entered here, and further walks end when they come to them.
 
-That changes no result, because only pairs of *fwd-free* types are entered and looked up. A type is
-fwd-free if all that it leads to is the module's own, not mapped to something else yet (but for INT,
-FLOAT and ENUM, where it does not matter), without circles, forward declarations, forward enums, and
-without a struct of whose name there is a forward declaration. Between fwd-free types:
+That changes no result, because only pairs of *untouched* types are entered and looked up. A type
+is untouched if all that it leads to is the module's own, not mapped to something else yet (but for
+INT, FLOAT and ENUM, where it does not matter, and a FWD mapped to one alike), without forward
+enums. Between untouched types:
 
-* Mapped to each other are only types whose graphs agree to the end: what lets libbpf call different
-  types equal always begins with a forward declaration.
-* How deep ``identical`` has to go for two types is, as a distance, an ultrametric: of three types
-  the two largest of their distances are the same. So the candidates of one canonical type fall
-  into classes of types that are interchangeable, and whether a walk from a pair succeeds does not
+* Nothing is equal because of what was mapped before: a walk that succeeds shows that its graphs
+  agree to the end, or to a forward declaration of what the other has; ``identical`` that they
+  agree literally, and then one may stand for the other. So a pair of which a walk has shown that
+  the graphs do not agree fails every walk that comes to it.
+* A walk also fails where a canonical type is met with two candidates that are not ``identical``.
+  How deep that has to go for two types is, as a distance, an ultrametric: of three types the two
+  largest of their distances are the same. So the candidates of one canonical type fall into
+  classes of types that are interchangeable, and whether a walk from a pair succeeds does not
   depend on the order of its steps, nor on what was paired before: if it fails from a pair, so does
-  every walk that comes to the pair, and if it succeeds, so does a walk from each of its pairs.
+  every walk that comes to the pair, and if it succeeds, so does a walk from each of its pairs. This
+  is made use of only for types without circles.
 * An entry holds until something is mapped that the pair's types lead to. All that leads to a type
   has a higher topological level: one more than the highest level that the type refers to. So it is
-  enough to know the lowest level at which something was mapped since.
+  enough to know the lowest level at which something was mapped since. Circles, and what leads to
+  one, are above all other levels, and below themselves.
 * A walk that succeeds also maps structs whose counterpart is mapped already. An equal pair may be
   taken without its walk only where none of them was: see ``note_equal``.
 
@@ -36,8 +41,6 @@ first_own  id of the first own type
 count      number of own types
 index      own type (0-based)
 candidate, canonical   ids of the two types of a pair
-names, name   table of structs by name (``hash_tables``); offset of a name in the strings
-seed          uint64: of the base's hashes, see ``format.strings.new_slots``
 """
 
 from __future__ import annotations
@@ -58,31 +61,33 @@ from ..format.kinds import (
     kind_of,
 )
 from ..format.records import reference_at, reference_count
-from ..format.strings import seed_of
-from .hash_tables import enter_name, name_slot
 from .signature import CANONICAL, HYPOT_MAP, IN_PROGRESS, START, mix, word_at
 from .state import (
     CACHED_PAIRS,
     CACHING,
     ENOUGH_STEPS,
-    FWD_FREE_WALK,
     HYPOT_COUNT,
+    IDENTITY_STEPS,
     LOWEST_MAPPED,
     LOWEST_MERGED,
     STEPS,
     STEPS_ALLOWED,
     STEPS_PER_TYPE,
+    UNTOUCHED_WALK,
 )
 
 UNKNOWN = 0
 NOT_EQUAL = 1
 EQUAL = 2
 
-# Levels. A type that is not fwd-free is higher than all others.
+# Levels. A type that is not untouched is higher than all others.
 _NOT_MEASURED = np.uint32(0)
+_CIRCULAR = np.uint32(0xFFFFFFFD)  # of a circle, and of what leads to one
 _BEING_MEASURED = np.uint32(0xFFFFFFFE)
-NOT_FWD_FREE = np.uint32(0xFFFFFFFF)
+TOUCHED = np.uint32(0xFFFFFFFF)
 
+_SWEEPS = 16
+_NEAREST = 2  # pairs of a walk that are noted where room is scarce
 _WORTH_NOTING = 12  # pairs of a walk; a shorter one is as fast as looking it up
 
 _VERDICT_BITS = np.uint64(2)
@@ -97,9 +102,10 @@ _HIGHEST = np.int64(0xFFFFFFFF)
 def start_counting(state, count):  # type: ignore[no-untyped-def]
     """Begin to count the steps of walks, before the first walk over a module."""
     state[STEPS] = 0
+    state[IDENTITY_STEPS] = 0
     state[STEPS_ALLOWED] = state[STEPS_PER_TYPE] * count
     state[CACHING] = 0
-    state[FWD_FREE_WALK] = 0
+    state[UNTOUCHED_WALK] = 0
 
 
 @noinline
@@ -108,75 +114,39 @@ def start_caching(base, own, scratch, first_own, count):  # type: ignore[no-unty
     state = scratch.state
     state[STEPS_ALLOWED] = 2 * state[STEPS] + ENOUGH_STEPS * count
     state[CACHING] = 1
-    state[CACHED_PAIRS] = 0
     state[LOWEST_MAPPED] = _HIGHEST
     state[LOWEST_MERGED] = _HIGHEST
-    for slot in range(len(scratch.cached_equiv)):
-        scratch.cached_equiv[slot] = 0
-    _name_forward_declarations(base, own, scratch, first_own, count)
-    seed = seed_of(base.string_slots)
+    _empty_cache(scratch)
     for index in range(count):
         scratch.topo_level[index] = _NOT_MEASURED
     for index in range(count):
         if scratch.topo_level[index] == _NOT_MEASURED:
-            _measure(own, scratch, len(base.words), first_own, index, seed)
+            _measure(own, scratch, len(base.words), first_own, index)
+    _measure_circles(own, scratch, len(base.words), first_own, count)
 
 
 @compiled
-def _name_forward_declarations(base, own, scratch, first_own, count):  # type: ignore[no-untyped-def]
-    """Fill ``names`` with the module's structs, id -1 for those with a forward declaration."""
-    names = scratch.names
-    seed = seed_of(base.string_slots)
-    for slot in range(len(names)):
-        names[slot] = 0
-    for index in range(count):
-        at = np.int64(scratch.records[first_own + index, START]) - len(base.words)
-        kind = kind_of(own[at + 1])
-        if kind == STRUCT or kind == UNION:
-            enter_name(names, own[at], first_own + index, seed)
-    for index in range(count):
-        at = np.int64(scratch.records[first_own + index, START]) - len(base.words)
-        if kind_of(own[at + 1]) == FWD:
-            _mark(names, own[at], seed)
-    for type_id in range(1, first_own):
-        at = np.int64(base.starts[type_id])
-        if kind_of(base.words[at + 1]) == FWD:
-            _mark(names, base.words[at], seed)
-
-
-@compiled
-def _mark(names, name, seed):  # type: ignore[no-untyped-def]
-    """Note that there is a forward declaration of a name."""
-    slot = name_slot(names, name, seed)
-    if names[slot] != 0:
-        names[slot] |= _LOW
-
-
-@compiled
-def _is_declared(names, name, seed):  # type: ignore[no-untyped-def]
-    """Whether there is a forward declaration of a struct's name."""
-    return names[name_slot(names, name, seed)] & _LOW == _LOW
-
-
-@compiled
-def _may_be_fwd_free(own, scratch, first_own, index, at, seed):  # type: ignore[no-untyped-def]
-    """Whether an own type, with first word ``at``, is fwd-free if all that it refers to is."""
-    info = own[at + 1]
+def _may_be_untouched(own, scratch, first_own, offset, index):  # type: ignore[no-untyped-def]
+    """Whether an own type is untouched if what it refers to is; ``offset``: see ``_measure``."""
+    records = scratch.records
+    info = own[np.int64(records[first_own + index, START]) - offset + 1]
     kind = kind_of(info)
     if is_scalar(kind):
         return True
     if is_enum(kind):
         return info & INFO_VLEN_MASK != 0
-    if kind == FWD or is_never_merged(kind) or kind == DECL_TAG:
+    if is_never_merged(kind) or kind == DECL_TAG:
         return False
-    if (kind == STRUCT or kind == UNION) and _is_declared(scratch.names, own[at], seed):
+    mapped = np.int64(records[first_own + index, CANONICAL])
+    if mapped >= IN_PROGRESS or mapped == first_own + index:
+        return True
+    if kind != FWD or mapped < first_own or np.int64(records[mapped, CANONICAL]) != mapped:
         return False
-    mapped = scratch.records[first_own + index, CANONICAL]
-    return mapped >= IN_PROGRESS or np.int64(mapped) == first_own + index
+    return kind_of(own[np.int64(records[mapped, START]) - offset + 1]) == FWD
 
 
 @compiled
-def _measure(own, scratch, offset, first_own, index, seed):  # type: ignore[no-untyped-def]
+def _measure(own, scratch, offset, first_own, index):  # type: ignore[no-untyped-def]
     """Find the level of an own type and of all that it leads to; ``offset``: words of the base."""
     records = scratch.records
     topo_level = scratch.topo_level
@@ -196,7 +166,7 @@ def _measure(own, scratch, offset, first_own, index, seed):  # type: ignore[no-u
         at = np.int64(records[first_own + current, START]) - offset
         info = own[at + 1]
         highest = stack[top - 1, 2]
-        if not _may_be_fwd_free(own, scratch, first_own, current, at, seed):
+        if not _may_be_untouched(own, scratch, first_own, offset, current):
             highest = _HIGHEST
         references = reference_count(info)
         while stack[top - 1, 1] < references and highest < _HIGHEST:
@@ -209,29 +179,55 @@ def _measure(own, scratch, offset, first_own, index, seed):  # type: ignore[no-u
                 if level == _NOT_MEASURED:
                     entering = referred - first_own
                     break
-                if level == _BEING_MEASURED:  # a circle
-                    highest = _HIGHEST
-                    break
+                if level == _BEING_MEASURED:
+                    level = _CIRCULAR
                 highest = max(highest, np.int64(level))
             stack[top - 1, 1] += 1
         stack[top - 1, 2] = highest
         if entering >= 0:
             continue
-        topo_level[current] = NOT_FWD_FREE if highest >= _HIGHEST else highest + 1
+        topo_level[current] = (
+            TOUCHED if highest >= _HIGHEST else min(highest + 1, np.int64(_CIRCULAR))
+        )
         top -= 1
         if top == 0:
             break
 
 
 @compiled
-def are_fwd_free(scratch, first_own, candidate, canonical):  # type: ignore[no-untyped-def]
+def _measure_circles(own, scratch, offset, first_own, count):  # type: ignore[no-untyped-def]
+    """Find circles that lead to what is not untouched, which ``_measure`` may have met too late to
+    say. After a number of sweeps there and back all that are left count as such."""
+    levels = scratch.topo_level
+    for sweep in range(_SWEEPS):
+        changed = False
+        for step in range(count):
+            index = step if sweep & 1 else count - 1 - step
+            if levels[index] != _CIRCULAR:
+                continue
+            at = np.int64(scratch.records[first_own + index, START]) - offset
+            for number in range(reference_count(own[at + 1])):
+                referred = reference_at(own, at, number)
+                if referred >= first_own and levels[referred - first_own] == TOUCHED:
+                    levels[index] = TOUCHED
+                    changed = True
+                    break
+        if not changed:
+            return
+    for index in range(count):
+        if levels[index] == _CIRCULAR:
+            levels[index] = TOUCHED
+
+
+@compiled
+def are_untouched(scratch, first_own, candidate, canonical):  # type: ignore[no-untyped-def]
     """Whether pairs may be entered and looked up on a walk from these two."""
     if candidate < first_own or canonical < first_own:
         return False
     topo_level = scratch.topo_level
     return (
-        topo_level[candidate - first_own] != NOT_FWD_FREE
-        and topo_level[canonical - first_own] != NOT_FWD_FREE
+        topo_level[candidate - first_own] != TOUCHED
+        and topo_level[canonical - first_own] != TOUCHED
     )
 
 
@@ -254,7 +250,7 @@ def _pair_of(first_own, candidate, canonical):  # type: ignore[no-untyped-def]
 
 @noinline
 def cached_equivalence(scratch, first_own, candidate, canonical):  # type: ignore[no-untyped-def]
-    """Look a pair of fwd-free types up: EQUAL, NOT_EQUAL or UNKNOWN."""
+    """Look a pair of untouched types up: EQUAL, NOT_EQUAL or UNKNOWN."""
     state = scratch.state
     if state[CACHED_PAIRS] == 0:
         return UNKNOWN
@@ -270,20 +266,28 @@ def cached_equivalence(scratch, first_own, candidate, canonical):  # type: ignor
 
 
 @compiled
+def _empty_cache(scratch):  # type: ignore[no-untyped-def]
+    """Forget all pairs."""
+    scratch.state[CACHED_PAIRS] = 0
+    for slot in range(len(scratch.cached_equiv)):
+        scratch.cached_equiv[slot] = 0
+
+
+@compiled
 def _note(scratch, first_own, candidate, canonical, verdict):  # type: ignore[no-untyped-def]
-    """Enter a pair as EQUAL or NOT_EQUAL (``verdict``), while there is room."""
+    """Enter a pair as EQUAL or NOT_EQUAL (``verdict``); for want of room forget all others."""
+    if 2 * scratch.state[CACHED_PAIRS] > len(scratch.cached_equiv):
+        _empty_cache(scratch)
     pair = _pair_of(first_own, candidate, canonical)
     slot = _slot_of(scratch.cached_equiv, pair)
     if scratch.cached_equiv[slot] == 0:
-        if 2 * scratch.state[CACHED_PAIRS] > len(scratch.cached_equiv):
-            return
         scratch.state[CACHED_PAIRS] += 1
     scratch.cached_equiv[slot] = (pair << _VERDICT_BITS) | np.uint64(verdict)
 
 
 @noinline
 def note_different(scratch, first_own, top, conflict):  # type: ignore[no-untyped-def]
-    """Enter the pairs that a failed fwd-free walk, with ``top`` frames left, shows to be different.
+    """Enter pairs that a failed walk of untouched types, with ``top`` frames left, shows to differ.
 
     conflict  the canonical type that was met with two candidates that are not identical, or -1
 
@@ -295,9 +299,16 @@ def note_different(scratch, first_own, top, conflict):  # type: ignore[no-untype
     if last < _WORTH_NOTING:
         return
     if conflict >= 0:
+        canonical = np.int64(hypot_list[0])
+        candidate = np.int64(scratch.records[canonical, HYPOT_MAP])
+        levels = scratch.topo_level
+        if max(levels[candidate - first_own], levels[canonical - first_own]) == _CIRCULAR:
+            return
         last = np.int64(0)
         while np.int64(hypot_list[last]) != conflict:
             last += 1
+    if 4 * state[CACHED_PAIRS] > len(scratch.cached_equiv):
+        top = min(top, _NEAREST)  # those that the next walks come to
     for frame in range(top):
         entry = np.int64(scratch.frame_entry[frame])
         if entry > last:
@@ -309,7 +320,7 @@ def note_different(scratch, first_own, top, conflict):  # type: ignore[no-untype
 
 @noinline
 def note_equal(base, own, scratch, first_own):  # type: ignore[no-untyped-def]
-    """Enter the pairs of a fwd-free walk that succeeded, and was merged: they are equal.
+    """Enter the pairs of a untouched walk that succeeded, and was merged: they are equal.
 
     Only if none of the canonical types is mapped but the first, which the walk was for: then a walk
     from any of them, as long as that is so, maps nothing but the type that it is for.
@@ -337,6 +348,8 @@ def note_mapped(scratch, first_own, type_id, to):  # type: ignore[no-untyped-def
     if type_id >= first_own:
         state = scratch.state
         level = np.int64(scratch.topo_level[type_id - first_own])
+        if level == np.int64(_CIRCULAR):
+            level -= 1  # it is below itself
         state[LOWEST_MAPPED] = min(state[LOWEST_MAPPED], level)
         if to != type_id:
             state[LOWEST_MERGED] = min(state[LOWEST_MERGED], level)

@@ -13,6 +13,7 @@ REFERENCE_CYCLE = 2  # pointers and modifiers that refer to each other in a circ
 MORE_FRAMES = 3  # a walk went deeper than ``frames`` allows
 MORE_STRINGS = 4  # new strings need more room
 CROWDED = 5  # so many walks are in vain that types are to be classified first, see ``classes``
+TOO_ALIKE = 6  # walks took more steps than any module should, see ``structs``
 
 _slot = count(REMAP_SLOTS)
 
@@ -34,6 +35,7 @@ PROVED = next(_slot)  # whether this module's rows of ``proved`` are in use
 REMAINING = next(_slot)  # own types that are still to be mapped: entries of ``remaining``
 FORWARDS = next(_slot)  # entries of ``forwards``
 STEPS = next(_slot)  # candidates that were tried, and pairs that walks went through
+IDENTITY_STEPS = next(_slot)  # pairs that ``identical`` went through
 STEPS_ALLOWED = next(_slot)  # beyond, types are classified; then levels measured, pairs cached
 STEPS_PER_TYPE = next(_slot)  # that walks may take until then
 CACHING = next(_slot)  # whether pairs are cached, see ``equivalence_cache``
@@ -41,7 +43,7 @@ CACHED_PAIRS = next(_slot)  # entries of ``cached_equiv``
 TYPES = next(_slot)  # of base and module, void included
 LOWEST_MAPPED = next(_slot)  # lowest level of a type mapped since levels were measured
 LOWEST_MERGED = next(_slot)  # the same, of those that were mapped to another
-FWD_FREE_WALK = next(_slot)  # whether the walk is between types of which pairs may be cached
+UNTOUCHED_WALK = next(_slot)  # whether the walk is between types of which pairs may be cached
 STATE_SLOTS = next(_slot)
 
 # Steps of walks for each type of a module, from which on they are cached. Of 5,156 modules of

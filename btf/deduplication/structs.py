@@ -30,7 +30,7 @@ from .equivalence import (
 from .equivalence_cache import (
     EQUAL,
     NOT_EQUAL,
-    are_fwd_free,
+    are_untouched,
     cached_equivalence,
     note_different,
     note_equal,
@@ -46,17 +46,25 @@ from .state import (
     CLASSIFIED,
     CROWDED,
     DONE,
-    FWD_FREE_WALK,
     HYPOT_ADJUST_CANON,
     HYPOT_COUNT,
+    IDENTITY_STEPS,
     MORE_FRAMES,
     PARITY,
     PROVED,
     REMAINING,
     STEPS,
     STEPS_ALLOWED,
+    TOO_ALIKE,
+    UNTOUCHED_WALK,
     VERDICT,
 )
+
+# Steps of walks and of ``identical`` that a module may take, and as many more for each type. Real
+# ones take two for a type. Where forward declarations leave types alike, walks are quadratic in
+# the module's size at best; for libbpf, which goes on, they are cubic.
+MOST_STEPS = 1 << 24
+MOST_STEPS_PER_TYPE = 3 << 10
 
 _LONG = 16  # pairs of a walk, from which on its typedefs are noted
 
@@ -76,6 +84,7 @@ def dedup_structs(base, own, count, first_own, scratch):  # type: ignore[no-unty
     matched = state[VERDICT] == MATCHED
     words = base.words
     start_counting(state, count)
+    most_steps = MOST_STEPS + MOST_STEPS_PER_TYPE * np.int64(count)
     for position in range(state[REMAINING]):
         index = np.int64(scratch.remaining[position])
         type_id = first_own + index
@@ -103,12 +112,14 @@ def dedup_structs(base, own, count, first_own, scratch):  # type: ignore[no-unty
             state[STEPS] += 1
             if state[STEPS] > state[STEPS_ALLOWED] and not state[CLASSIFIED]:
                 return CROWDED, type_id
+            if state[STEPS] + state[IDENTITY_STEPS] > most_steps:
+                return TOO_ALIKE, type_id
             if not same_but_references(words, own, at, np.int64(records[other, START])):
                 continue
             clear_hypot_map(state)
             if state[CACHING]:
-                state[FWD_FREE_WALK] = are_fwd_free(scratch, first_own, type_id, other)
-                if state[FWD_FREE_WALK]:
+                state[UNTOUCHED_WALK] = are_untouched(scratch, first_own, type_id, other)
+                if state[UNTOUCHED_WALK]:
                     known = cached_equivalence(scratch, first_own, type_id, other)
                     if known == NOT_EQUAL:
                         continue
@@ -122,13 +133,13 @@ def dedup_structs(base, own, count, first_own, scratch):  # type: ignore[no-unty
             if verdict == TOO_DEEP:
                 return MORE_FRAMES, type_id
             if verdict == DIFFERENT:
-                if state[FWD_FREE_WALK]:
+                if state[UNTOUCHED_WALK]:
                     note_different(scratch, first_own, top, conflict)
                 continue
             merge_hypot_map(words, own, scratch, first_own)
             if state[HYPOT_ADJUST_CANON]:
                 continue
-            if state[FWD_FREE_WALK]:
+            if state[UNTOUCHED_WALK]:
                 note_equal(words, own, scratch, first_own)
             if kind == TYPEDEF and state[HYPOT_COUNT] > _LONG:
                 start_proving(scratch, count)

@@ -17,6 +17,7 @@ import pytest
 
 import btf
 from btf.deduplication.core import Workspace, workspace_for
+from btf.deduplication.deduplicate import plain_index
 from btf.deduplication.state import STEPS, STEPS_PER_TYPE
 from support import btfwriter, hostile
 from support.oracles import naive
@@ -93,7 +94,7 @@ def test_from_the_first_step_on(seed: int, classified: list[int]) -> None:
 def test_steps_are_linear_in_the_size(make: Callable[[int], bytes], classified: list[int]) -> None:
     """Alone; and where the base is such a one too, whose types are tried first."""
     for below in (None, make(150)):
-        index = btf.BaseIndex.build(btf.parse(below) if below else None)
+        index = btf.BaseIndex.build(btf.parse(below)) if below else plain_index()
         steps = []
         for count in (200, 400, 800):
             module = btf.parse(make(count))

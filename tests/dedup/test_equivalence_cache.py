@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -336,6 +337,35 @@ def assert_same(written: bytes, per_type: int, against_naive: bool = True) -> np
     if against_naive:
         assert bytes(plain.btf.words) == naive.split_dedup(base(), written).types
     return state
+
+
+@pytest.mark.parametrize("shape", hostile.DECLARED.values(), ids=hostile.DECLARED)
+@pytest.mark.parametrize("end", ["declaration", "number"])
+def test_structs_of_a_declared_name(shape: dict[str, Any], end: str) -> None:
+    state = assert_same(hostile.structs_of_a_declared_name(60, **{**shape, "end": end}), 0)
+    assert state[STEPS]
+
+
+@pytest.mark.parametrize("shape", hostile.DECLARED.values(), ids=hostile.DECLARED)
+def test_steps_are_quadratic_where_a_name_is_declared(shape: dict[str, Any]) -> None:
+    """At most: each pair is met a few times. Walks without memory are cubic: n / 6 times each."""
+    count = 1000
+    index = btf.BaseIndex.build(btf.parse(hostile.base()))
+    module = btf.parse(hostile.structs_of_a_declared_name(count, **shape))
+    _, state = deduplicated(module, index, ENOUGH_STEPS)
+    assert count * count / 2 < state[STEPS] < 12 * count * count
+
+
+@pytest.mark.parametrize("circle", [False, True])
+def test_more_steps_than_any_module_needs(circle: bool) -> None:
+    """What is quadratic at best is refused where it is large, with nothing left behind."""
+    index = btf.BaseIndex.build(btf.parse(hostile.base()))
+    large = hostile.structs_of_a_declared_name(6000, circle=circle, holes=True)
+    with pytest.raises(btf.UnsupportedError, match="more time than any module should"):
+        btf.dedup_split(btf.parse(large), index)
+    small = btf.parse(hostile.structs_of_a_declared_name(30, circle=circle, holes=True))
+    alone = btf.dedup_split(small, btf.BaseIndex.build(btf.parse(hostile.base())))
+    assert btf.dedup_split(small, index).btf.to_bytes() == alone.btf.to_bytes()
 
 
 @pytest.mark.slow

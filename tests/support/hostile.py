@@ -6,6 +6,7 @@ measures them.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -238,6 +239,63 @@ def structs_that_hold_each_other(count: int) -> bytes:
     below = writer.int("int", 4)
     for _ in range(count - 1):
         below = writer.struct("s", 4, [("in", below, 0)])
+    return writer.to_bytes()
+
+
+def structs_of_a_declared_name(
+    count: int,
+    *,
+    members: int = 2,
+    between: str = "",
+    circle: bool = False,
+    end: str = "declaration",
+    holes: bool = False,
+) -> bytes:
+    """Each holds the one before it several times, and there is a forward declaration of their name:
+    what is declared cannot be told apart before it is walked.
+
+    members   of each struct
+    between   what leads from one to the next: "", "typedef", "array"
+    circle    whether the first holds the last, instead of the end
+    end       what the first holds: a "declaration" of its name, or a "number"
+    holes     whether the last members of some are void, without a rule; else those of the first
+    """
+    order = random.Random(count)
+    writer = Writer()
+    number = writer.int("int", 4)
+    declaration = writer.ptr(writer.fwd("t")) - 1
+    below = declaration if end == "declaration" else number
+    if circle:
+        below = writer.next_id + (count - 1) * (1 + bool(between)) + bool(between)
+    for at in range(count):
+        hole = order.random() < 0.5 if holes else at == 0
+        last = 0 if hole else below
+        fields = [("t", below, 0), *(("", last, 32 * member) for member in range(1, members))]
+        below = writer.struct("t", 4 * members, fields)
+        if between == "typedef":
+            below = writer.typedef("t", below)
+        elif between == "array":
+            below = writer.array(below, number, 1)
+    return writer.to_bytes()
+
+
+DECLARED = {
+    "twice": {},
+    "three times": {"members": 3, "holes": True, "end": "number"},
+    "typedefs between": {"between": "typedef", "holes": True, "end": "number"},
+    "arrays between": {"between": "array", "holes": True, "end": "number"},
+    "circle": {"circle": True},
+    "circle with holes": {"circle": True, "holes": True},
+}
+
+
+def typedefs_in_a_circle_of_one_name(count: int) -> bytes:
+    """Two thirds of them in a circle, of which all are equal, the others leading into void."""
+    writer = Writer()
+    circle = 2 * count // 3
+    for at in range(count):
+        writer.typedef("int", at + 2 if at < circle - 1 else 1 if at == circle - 1 else at + 2)
+    writer.typedef("int", 0)
     return writer.to_bytes()
 
 
