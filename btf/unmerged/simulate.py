@@ -30,6 +30,7 @@ from ..compiled.jit import compiled, inlined
 from ..deduplication.core import dedup_arrays
 from ..deduplication.deduplicate import DedupResult
 from ..deduplication.index import BaseIndex
+from ..errors import UnsupportedError
 from ..format.kinds import (
     ELEMENT_NAME,
     ELEMENT_WORDS,
@@ -48,6 +49,7 @@ from ..types.typebase import Reference, Type
 
 UNSEEN = 2  # of a type that ``find_gone`` has not come to yet
 MAX_TYPES = 1 << 21  # types that are deduplicated again for one module, all times taken together
+STEPS_OF_A_TYPE = 8  # of walks beyond what modules of compilers take: as slow as one more type
 
 
 class Saving(NamedTuple):
@@ -105,9 +107,13 @@ class Simulation:
         if self._resized:
             self._lay_out_as_base(words, offsets, type_id)
         strings = self._result.btf.strings
-        again = dedup_arrays(
-            self._index, freeze(words[:length]), freeze(offsets[: kept + 1]), strings, added=False
-        )
+        copies = freeze(words[:length]), freeze(offsets[: kept + 1])
+        try:
+            again = dedup_arrays(self._index, *copies, strings, added=False)
+        except UnsupportedError:  # what it had before was different enough
+            self._types_left = 0
+            return None
+        self._types_left -= again.steps // STEPS_OF_A_TYPE
         gone = np.empty(self._result.btf.type_count, np.uint8)
         was, users, dropped = np.empty((3, len(again.offsets) - 1), np.int32)
         types, size = find_gone(

@@ -11,7 +11,9 @@ import pytest
 
 import btf
 from btf.compare import reasons
+from btf.unmerged import simulate
 from btf.unmerged.find import MAX_SIMULATIONS
+from support import hostile
 from support.btfwriter import Writer
 from support.misses import check, judged, pointer_holder, small_kernel
 from support.oracles import naive_btf
@@ -151,3 +153,35 @@ def test_pairs_of_types_are_not_without_end() -> None:
         else:
             with pytest.raises(btf.UnsupportedError, match="in more than 75248 ways"):
                 btf.unmerged_types(module, result, index)
+
+
+def test_simulations_end_where_each_takes_long() -> None:
+    """Each deduplicates a circle of typedefs again, which is quadratic: with all of them this
+    would be cubic, and take an hour."""
+    index = btf.BaseIndex.build(btf.parse(hostile.base()))
+    module = btf.parse(hostile.typedefs_in_a_circle_of_one_name(6000))
+    rows = btf.unmerged_types(module, btf.dedup_split(module, index), index)
+    assert len(rows) > 2000
+    worked_out = [row for row in rows if row.root.kept_types is not None]
+    assert all(row.root.kept_types == 1 and row.sole for row in worked_out)
+    assert len(worked_out) < 20
+    assert all(row.sole is None for row in rows if row.root.kept_types is None)
+
+
+def test_simulations_end_where_dedup_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is left of them is not worked out, and the rows are there."""
+    writer = Writer()
+    writer.struct("s", 4, [("v", writer.int("int", 4), 0)])
+    base = writer.to_bytes()
+    writer = Writer()
+    number = writer.int("int", 4)
+    writer.struct("s", 8, [("v", number, 0), ("w", number, 32)])
+    index, module = btf.BaseIndex.build(btf.parse(base)), btf.parse(writer.to_bytes())
+    result = btf.dedup_split(module, index)
+
+    def refusing(*_: object, **__: object) -> None:
+        raise btf.UnsupportedError("its types are like each other in too many ways", None, "types")
+
+    monkeypatch.setattr(simulate, "dedup_arrays", refusing)
+    (row,) = btf.unmerged_types(module, result, index)
+    assert (row.root.kept_types, row.sole) == (None, None)
