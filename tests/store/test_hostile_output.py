@@ -337,7 +337,8 @@ def test_a_table_is_not_believed(
         said = capsys.readouterr()
         assert code in (0, 1, 2), command
         assert "a bug" not in said.err and "Traceback" not in said.err + said.out
-        assert said.err.count("\n") <= 3 + said.err.count("LINE"), said.err
+        # DuckDB's own lines, of which older versions have one more, show where in a query it is.
+        assert said.err.count("\n") <= 3 + 2 * said.err.count("LINE"), said.err
         assert files_below(there / "outside") == outside
     assert code == 0
     shutil.rmtree(there / "layers", ignore_errors=True)
