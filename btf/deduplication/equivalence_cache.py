@@ -197,7 +197,10 @@ def _measure(own, scratch, offset, first_own, index):  # type: ignore[no-untyped
 @compiled
 def _measure_circles(own, scratch, offset, first_own, count):  # type: ignore[no-untyped-def]
     """Find circles that lead to what is not untouched, which ``_measure`` may have met too late to
-    say. After a number of sweeps there and back all that are left count as such."""
+    say. After a number of sweeps there and back all that are left count as such.
+
+    ``offset`` is what the records' START columns are ahead of positions in ``own``.
+    """
     levels = scratch.topo_level
     for sweep in range(_SWEEPS):
         changed = False
