@@ -66,15 +66,13 @@ def _to_arrow(rows: Mapping[str, pa.Array], objects: Objects) -> Mapping[str, An
     object_id, kind = objects.of_rows(), rows["kind"].to_numpy()
     enumerator = np.isin(kind, _ENUM_KINDS)
     no_place = enumerator | (kind == btf.kinds.FUNC_PROTO)
-    type_id = rows["type_id"].to_numpy()
-    # What has an id below those of the object is the base's, or void.
-    holder = np.where(type_id >= objects.start_id, object_id, 0)
+    type_id = objects.global_ids_of(rows["type_id"].to_numpy())
     return {
         **rows,
         "global_id": global_ids(object_id, rows["owner"].to_numpy()),
         "kind": kind_words(rows["kind"]),
         "name": filled(rows["name"]),
-        "type_global_id": without(enumerator, global_ids(holder, type_id)),
+        "type_global_id": without(enumerator, type_id),
         "bit_offset": without(no_place, rows["bit_offset"]),
         "bitfield_size": without(rows["bitfield_size"].to_numpy() == 0, rows["bitfield_size"]),
         "value": _decimals(rows["value"].to_numpy(), rows["negative"].to_numpy(), enumerator),

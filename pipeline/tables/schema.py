@@ -119,6 +119,11 @@ class Objects:
         firsts = np.cumsum(self.counts, dtype=np.int64) - self.counts
         return np.arange(int(self.counts.sum()), dtype=np.int64) - np.repeat(firsts, self.counts)
 
+    def global_ids_of(self, type_id: NDArray[Any]) -> NDArray[np.int64]:
+        """The global id of the type that each row refers to, by its id in the row's object: what
+        has an id below those of the object is the base's, or void."""
+        return global_ids(np.where(type_id >= self.start_id, self.of_rows(), 0), type_id)
+
 
 Rows = tuple[NDArray[np.int64], pa.StructArray]  # rows of each object, and all of them
 

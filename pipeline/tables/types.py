@@ -92,9 +92,7 @@ def _hashes(values: NDArray[np.uint64]) -> pa.FixedSizeBinaryArray:
 def _to_arrow(rows: Mapping[str, pa.Array], objects: Objects) -> Mapping[str, Any]:
     object_id, kind = objects.of_rows(), rows["kind"].to_numpy()
     type_id = objects.positions() + objects.start_id
-    target = rows["target"].to_numpy()
-    # What has an id below those of the object is the base's, or void.
-    holder = np.where(target >= objects.start_id, object_id, 0)
+    target = objects.global_ids_of(rows["target"].to_numpy())
     module = pa.array(object_id.astype(np.int32), mask=object_id == 0)
     return {
         **rows,
@@ -106,7 +104,7 @@ def _to_arrow(rows: Mapping[str, pa.Array], objects: Objects) -> Mapping[str, An
         "name": filled(rows["name"]),
         "size": without(HAS_SIZE[kind] == 0, rows["size"]),
         "vlen": without(ELEMENT_WORDS[kind] == 0, rows["vlen"]),
-        "target_global_id": without(TARGET_AT[kind] == 0, global_ids(holder, target)),
+        "target_global_id": without(TARGET_AT[kind] == 0, target),
         "nelems": without(kind != btf.kinds.ARRAY, rows["nelems"]),
         "linkage": _worded(rows["linkage"], _LINKAGES, ~np.isin(kind, _LINKED)),
         "encoding": _worded(rows["encoding"], _ENCODINGS, ~np.isin(kind, _ENCODED)),
