@@ -12,7 +12,7 @@ from ..types.typebase import Reference, Type, spell
 from .text import c_text
 
 CACHE_LINE = 64  # bytes, of nearly all machines that Linux runs on
-MAX_LINES = 100_000  # of one type
+MAX_LINES = 20_000  # of one type: the largest that Linux has, amdgpu_device, comes to 4,072
 _MAX_NESTED = 32
 _COMMENT_AT = 56  # column
 

@@ -12,6 +12,7 @@ import btf
 from btf.changes.details import details
 from btf.changes.diff import ObjectDiff, diff_objects
 from btf.changes.named import SideOfDiff
+from btf.declaration.show import MAX_LINES
 from btf.declaration.text import MAX_TEXT, c_text
 from support import btfwriter as bw
 from support.commands import splitbtf
@@ -400,3 +401,19 @@ def test_show_side_by_side(files: tuple[Path, Path]) -> None:
 def test_show_names_what_is_near(files: tuple[Path, Path]) -> None:
     done = splitbtf("show", "struct outre", files[0])
     assert done.code == 1 and "outer" in done.err
+
+
+def test_what_would_be_too_much_to_write_out_is_refused(tmp_path: Path) -> None:
+    """A file of some hundred bytes, of structs that each hold the one before twice."""
+
+    def make(w: bw.Writer) -> None:
+        inner = INT
+        for size in range(3, 23):
+            bits = 1 << (size + 2)
+            inner = w.struct(f"s{size}", bits >> 2, [("a", inner, 0), ("b", inner, bits)])
+
+    path = tmp_path / "vmlinux.btf"
+    path.write_bytes(written(make))
+    done = splitbtf("show", "s22", path, "--expand")
+    assert done.code == 2 and f"more than {MAX_LINES} members" in done.err
+    assert splitbtf("show", "s22", path).code == 0

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import io
+import re
+import tempfile
 from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 
 import btf
+from btf.changes.details import details
+from btf.changes.diff import diff_objects
+from btf.changes.named import KINDS, SideOfDiff
+from btf.declaration.show import layout_of, show
 from btf.layers.chains import chain
 from btf.layers.shared import share
 from fuzz.operations import (
@@ -18,11 +28,13 @@ from fuzz.operations import (
     expect,
     fingerprinted,
     indexed,
+    known,
     naively,
     of,
     operation,
 )  # fmt: skip
-from support.oracles import naive_btf, naive_classes, naive_distill
+from jobs import cli
+from support.oracles import naive_btf, naive_classes, naive_declared, naive_distill
 
 
 @operation("module")
@@ -83,6 +95,117 @@ def declarations(files: Files) -> Iterator[Digest]:
     ids = np.array(mixed.id_map[split.start_id :], np.int64) - split.start_id
     expect(np.array_equal(found.declaration, other.declaration[ids]), "in another order: others")
     expect(np.array_equal(found.layout, other.layout[ids]), "in another order: other layouts")
+    if known(split):
+        naive = naively_declared(files.split, files.base)
+        rows = range(split.start_id, len(naive.types))
+        pairs = [(bytes(row), naive.layout[i]) for i, row in zip(rows, found.layout, strict=True)]
+        expect(naive_declared.same_partition(pairs), "other layouts than the reference's")
+        pairs = [
+            (bytes(row), naive.declaration(i))
+            for i, row in zip(rows, found.declaration, strict=True)
+            if naive_btf.kind_of(naive.types[i]) in naive_declared.KINDS
+        ]
+        expect(naive_declared.same_partition(pairs), "other declarations than the reference's")
+
+
+def naively_declared(split: bytes, base: bytes) -> naive_declared.Declared:
+    """Split BTF as the tests' own comparison has it."""
+    return naive_declared.Declared(naive_btf.parse(split, naively(base)))
+
+
+def compared(data: bytes) -> SideOfDiff:
+    """A file, as ``diff`` compares it."""
+    types = btf.parse(data)
+    return SideOfDiff(types, btf.declarations(types), None, btf.fingerprints(types))
+
+
+@operation("module")
+def changes(files: Files) -> Iterator[Digest]:
+    """Between a mutant and what it was made of or another file, in either direction."""
+    sides = [compared(files.module), compared(files.other)]
+    data = [files.module, files.other]
+    if files.seed & 1:
+        sides.reverse()
+        data.reverse()
+    found = diff_objects(*sides)
+    said = [(change, *details(change, *sides)) for change in found.changes]
+    yield digest(found.kinds, *((c.kind, c.name, [d.text for d in rest]) for c, *rest in said))
+    for change, *rest in said:
+        expect(rest or change.change == "embedded", f"{change}: and no word of what")
+    if known(sides[0].btf, sides[1].btf):
+        plain = [naive_declared.Declared(naive_btf.parse(one)) for one in data]
+        ours = {kind: asdict(count) for kind, count in found.kinds.items()}
+        for count in ours.values():
+            count.pop("reached")
+        expect(ours == naive_declared.counts(*plain), "other counts than the reference's")
+    for one in sides:
+        expect(not diff_objects(one, one).changes, "it differs from itself")
+
+
+@operation("split")
+def show_types(files: Files) -> Iterator[Digest]:
+    """As ``show`` prints them, one of them with all that it embeds."""
+    split = btf.parse(files.split, indexed(files.base).base)
+    named = [t for t in split if t.name and t.kind in KINDS]
+    chosen = files.roll.sample(named, min(len(named), 12))
+    seen: list[object] = []
+    for t in chosen:
+        try:
+            seen += show(t, expand=t is chosen[0])
+        except btf.BtfError as error:
+            seen.append(str(error))
+    yield digest(*seen)
+    for t in chosen:
+        with contextlib.suppress(btf.BtfError):
+            if isinstance(t, btf.Composite):
+                fields, lines = list(layout_of(t).walk()), list(show(t))
+                expect(len(lines) > len(fields), f"{t}: fewer lines than members")
+                own = [field for field in fields if field.depth == 0]
+                places = [member.bit_offset for member in t.members]
+                expect([field.bit_offset for field in own] == places, f"{t}: members elsewhere")
+
+
+COMMANDS = (
+    ("diff", "other", "module"), ("diff", "module", "other", "--json"),
+    ("diff", "module", "other", "--format=markdown", "--fail-on=layout"),
+    ("diff", "module", "other", "--symbols=names"), ("diff", "base", "module"),
+    ("show", "NAME", "module"), ("show", "NAME", "module", "other", "--expand"),
+    ("show", "NAME", "split", "-Bbase", "--json"), ("dedup", "module", "-Bbase", "-oout"),
+    ("dump", "module"), ("dump", "split", "-Bbase", "--format=json"),
+    ("merge", "module", "other", "-oout"),
+)  # fmt: skip
+
+
+@operation("module")
+def command(files: Files) -> Iterator[Digest]:
+    """The command line: whatever a file is, a status and words that a terminal can take."""
+    roll = files.roll
+    with tempfile.TemporaryDirectory(prefix="splitbtf-fuzz-", dir="/dev/shm") as folder:
+        for name in ("module", "other", "base", "split"):
+            Path(folder, f"{name}.btf").write_bytes(getattr(files, name))
+        names = [t.name for t in btf.parse(files.other) if t.name] or ["x"]
+        Path(folder, "names").write_text("\n".join(names[:9]))
+        words = []
+        for word in roll.choice(COMMANDS):
+            word = word.replace("NAME", roll.choice(names)).replace("=names", f"={folder}/names")
+            if word.removeprefix("-B") in ("module", "other", "base", "split"):
+                flag = "-B" * word.startswith("-B")
+                word = f"{flag}{folder}/{word.removeprefix('-B')}.btf"
+            words.append(word.replace("-oout", f"-o{folder}/out"))
+        out, err = io.TextIOWrapper(io.BytesIO(), "utf-8"), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            try:
+                status = cli.main(words)
+            except SystemExit as exit:
+                status = exit.code
+        out.seek(0)
+        said = (out.read() + err.getvalue()).replace(folder, "")
+    yield digest(status, re.sub(r"took .*", "", said))
+    expect(status in (0, 1, 2), f"{words}: exit status {status}")
+    expect(status != 2 or err.getvalue(), f"{words}: status 2, and no word why")
+    expect("a bug in splitbtf" not in said, f"{words}: {said}")
+    odd = {c for c in said if ord(c) < 32 and c not in "\n\t"}
+    expect(not odd, f"{words}: control characters {odd}")
 
 
 @operation("module")

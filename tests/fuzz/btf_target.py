@@ -38,6 +38,8 @@ class BtfTarget:
         subjects = corpus.subjects()
         subject = roll.choice(subjects)
         other = roll.choice([s for s in subjects if s.module[:2] == subject.module[:2]]).module
+        if roll.random() < 0.3:  # what the mutant was
+            other = subject.module
         ext = subject.ext
         files = Files(subject.base, subject.module, subject.split, other, ext, seed)
         match MUTATES[operation]:
