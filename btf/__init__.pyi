@@ -13,6 +13,7 @@ from .declaration.fingerprints import declarations as declarations
 from .deduplication.deduplicate import DedupResult as DedupResult
 from .deduplication.deduplicate import dedup as dedup
 from .deduplication.deduplicate import dedup_split as dedup_split
+from .deduplication.deduplicate import kernel_form as kernel_form
 from .deduplication.index import BaseIndex as BaseIndex
 from .deduplication.merge import MergeResult as MergeResult
 from .deduplication.merge import merge as merge
@@ -35,6 +36,7 @@ from .edit.ext import FuncInfo as FuncInfo
 from .edit.ext import LineInfo as LineInfo
 from .edit.ext import parse_ext as parse_ext
 from .edit.permute import Renumbered as Renumbered
+from .edit.permute import is_sorted_by_name as is_sorted_by_name
 from .edit.permute import permute as permute
 from .edit.permute import sort_by_name as sort_by_name
 from .errors import BtfError as BtfError

@@ -29,6 +29,7 @@ from .compiled.target import INTERPRETED
 from .deduplication.core import prepare
 from .deduplication.index import BaseIndex
 from .deduplication.module import make_ready
+from .edit.permute import is_sorted_by_name, sort_by_name
 from .files.open import open_module
 from .format import kinds
 from .format.header import pack
@@ -221,6 +222,7 @@ def _module() -> tuple[BaseIndex, BTF]:
     own_struct = struct_of_int(len(base_strings), 12)
     split = open_module(pack(NATIVE, 0, own_struct, b"s\0"), index).btf
     check_name_bytes(split)
+    is_sorted_by_name(sort_by_name(split).btf)
     return index, split
 
 
@@ -243,16 +245,13 @@ def _compile_declarations() -> None:
 def _compile_rows() -> None:
     from .compare import alike
     from .edit.concat import concat_split
-    from .edit.fields import fields
-    from .types.columns import both_kind_totals, columns, kind_totals, type_names
+    from .types.columns import both_kind_totals, columns, kind_totals
     from .types.members import members
 
     split = _module()[1]
     columns(split)
-    fields(split.words, split.offsets[:-1], split.offsets[1:])
     kind_totals(split)
     both_kind_totals(split, split)
-    type_names(split)
     members(split)
     concat_split([split, split])
     alike.prepare()

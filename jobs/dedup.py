@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from pipeline.model.options import FORM_AUTO, FORM_CHOICES
+
 from .text import Reporter, print_json, say, size, summary_lines
 
 DESCRIPTION = """\
@@ -28,8 +30,20 @@ def add_to(commands: argparse._SubParsersAction[Any]) -> None:
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("-o", "--output", metavar="OUTDIR", help="folder for the split BTF files")
     where.add_argument("--no-output", action="store_true", help="work, but write nothing")
+    add_form(parser)
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
     parser.set_defaults(command=main)
+
+
+def add_form(parser: argparse.ArgumentParser) -> None:
+    """Add the argument that says in which form split BTF is written."""
+    parser.add_argument(
+        "--form",
+        choices=FORM_CHOICES,
+        default=FORM_AUTO,
+        help="of the split BTF: dedup, as libbpf's dedup leaves it; kernel, sorted by name, as "
+        "builds of Linux 7.0 and later do; auto, sorted where the base is (default: auto)",
+    )
 
 
 def main(options: argparse.Namespace) -> int:
@@ -41,6 +55,7 @@ def main(options: argparse.Namespace) -> int:
             options.base,
             options.file,
             options.output,
+            form=options.form,
             announce=reporter.announce,
             progress=lambda done, failed, of: reporter.progress("dedup", done, failed, of),
         )

@@ -14,6 +14,7 @@ from pipeline.model.options import (
     MODULE_SECONDS,
 )
 
+from .dedup import add_form
 from .text import Reporter, complain, plural, print_json, say, size, summary_lines
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ def add_to(commands: argparse._SubParsersAction[Any]) -> None:
         metavar="S",
         help=f"how long the rest may take for a module (default: {MODULE_SECONDS:.0f})",
     )
+    add_form(parser)
     parser.add_argument(
         "--retry",
         action="store_true",
@@ -134,6 +136,7 @@ def main(options: argparse.Namespace) -> int:
                 module_seconds=options.module_seconds,
                 retry=options.retry,
                 work_folder=options.work_folder,
+                form=options.form,
             ),
             announce=reporter.announce,
             progress=reporter.progress,

@@ -15,7 +15,7 @@ import btf
 from .files.storage import publish_file
 from .model.base import Announce
 from .model.errors import InternalError, OutputError, SourceError, explain
-from .model.options import ENCODE_NONE, KernelContext, RunOptions
+from .model.options import ENCODE_NONE, FORM_AUTO, KernelContext, RunOptions
 from .model.records import CRASHED, Failure, ModuleInput, ModuleRecord
 from .model.summary import WorkSummary, summarize
 from .sources.discover import find_modules
@@ -41,10 +41,13 @@ def dedup_files(
     files: Sequence[str],
     output_folder: str | None,
     *,
+    form: str = FORM_AUTO,
     announce: Announce | None = None,
     progress: Progress | None = None,
 ) -> DedupReport:
     """Deduplicate files and folders of modules against one base.
+
+    form  of the split BTF: one of ``FORM_CHOICES``
 
     Raises SourceError, BaseError or OutputError when nothing can be done.
     """
@@ -60,8 +63,10 @@ def dedup_files(
             raise OutputError(f"cannot make {output_folder}: {error.strerror}") from error
         for module in modules:
             _check_apart(module, f"{output_folder}/{module.name}.btf")
-    options = RunOptions(tuple(files), output_folder or "", base_path, encode=ENCODE_NONE)
-    context = KernelContext(options, base.release)
+    options = RunOptions(
+        tuple(files), output_folder or "", base_path, encode=ENCODE_NONE, form=form
+    )
+    context = KernelContext(options, base.release, by_name=options.sorts(base.is_sorted))
     records: list[ModuleRecord] = []
     failures = 0
     gc.freeze()  # what is there now stays: not to be looked through again and again

@@ -113,7 +113,10 @@ class KernelJob(_Job):
         self._kernel = kernel
         self._no_base = error
         self._cached = cached
-        self._context = context = kernel_context(run.options, kernel, base_memory(base))
+        self._context = context = replace(
+            kernel_context(run.options, kernel, base_memory(base)),
+            by_name=run.options.sorts(base is not None and base.is_sorted),
+        )
         # Of encoding, of a module's own file and one with debug information, see module_seconds.
         longest = run.options.module_seconds + 2 * run.options.encode_seconds
         self.stall_seconds = 2 * longest + _GRACE_SECONDS

@@ -31,6 +31,7 @@ def kernel_context(
         base.sha256 if base is not None else "",
         release or "",
         options.encode,
+        options.form,
     )
     digest = hashlib.sha256("\0".join(decisive).encode()).hexdigest()
     return KernelContext(options, release, digest)

@@ -17,8 +17,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..arguments import takes
+from ..arguments import integers, takes
 from ..edit.ext import BtfExt
+from ..edit.permute import sort_by_name
 from ..errors import BtfError, WrongBaseError
 from ..types.btf import BTF, freeze, unknown_kind_error
 from .core import dedup_arrays
@@ -105,6 +106,19 @@ def _with_ext(result: DedupResult, source: BTF, ext: BtfExt | None) -> DedupResu
         return result
     moved = ext.moved_from(source, result.btf, result.id_map)
     return DedupResult(moved.btf, result.id_map, moved)
+
+
+@takes(result=DedupResult)
+def kernel_form(result: DedupResult) -> DedupResult:
+    """Sort the types of a result by name, as the kernel's build does with what dedup left.
+
+    Since Linux 7.0 ``resolve_btfids`` sorts the BTF of vmlinux and of modules; kernel and libbpf
+    search a name in it by bisection then. The id map and ``.BTF.ext`` follow. Raises as
+    ``sort_by_name``, and ValueError where the id map is of another BTF.
+    """
+    id_map = integers(result.id_map, "the id map", result.btf.type_end)
+    renumbered = sort_by_name(result.btf, ext=result.ext)
+    return DedupResult(renumbered.btf, renumbered.id_map[id_map], renumbered.ext)
 
 
 def deduplicated(

@@ -16,8 +16,9 @@ Announce = Callable[[str], None]
 class IndexedBase:
     """A base, its index, and what making the index took.
 
-    ``release`` is known of a vmlinux. ``file`` is the input that was used, of those that a
-    kernel has. ``encoder`` made its BTF where it had none.
+    ``is_sorted`` says whether its types are sorted by name. ``release`` is known of a vmlinux.
+    ``file`` is the input that was used, of those that a kernel has. ``encoder`` made its BTF where
+    it had none.
     """
 
     types: btf.BTF
@@ -25,6 +26,7 @@ class IndexedBase:
     content: bytes
     sha256: str
     index_seconds: float
+    is_sorted: bool = False
     release: str | None = None
     file: FileInput | None = None
     encoder: str | None = None

@@ -9,6 +9,11 @@ ENCODE_MISSING = "missing"  # of those that have no BTF of use
 ENCODE_ALL = "all"
 ENCODE_NONE = "none"
 ENCODE_CHOICES = (ENCODE_MISSING, ENCODE_ALL, ENCODE_NONE)
+# In which form split BTF is written.
+FORM_DEDUP = "dedup"  # as libbpf's dedup leaves it
+FORM_KERNEL = "kernel"  # sorted by name, as builds of Linux 7.0 and later do it afterwards
+FORM_AUTO = "auto"  # sorted where the base is
+FORM_CHOICES = (FORM_AUTO, FORM_DEDUP, FORM_KERNEL)
 ENCODE_SECONDS = 300.0  # a large module takes one, on a quiet machine
 MODULE_SECONDS = 600.0  # beside encoding: a large module takes a hundredth of one
 DEFAULT_ENGINE = "ray"
@@ -30,6 +35,7 @@ class RunOptions:
     module_seconds  how long the rest may take for a module; then its worker is killed
     retry           whether to try again what failed because a worker died or took too long
     work_folder     where packages are unpacked; None: in the output folder
+    form            of the split BTF that is written: one of ``FORM_CHOICES``
     """
 
     sources: tuple[str, ...]
@@ -44,6 +50,11 @@ class RunOptions:
     module_seconds: float = MODULE_SECONDS
     retry: bool = False
     work_folder: str | None = None
+    form: str = FORM_AUTO
+
+    def sorts(self, base_is_sorted: bool) -> bool:
+        """Whether split BTF on a base is sorted by name."""
+        return self.form == FORM_KERNEL or (self.form == FORM_AUTO and base_is_sorted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +63,10 @@ class KernelContext:
 
     release  of the base's kernel, where known: a module that says another is refused
     digest   stands for all that results depend on beside the module: program, base, options
+    by_name  whether split BTF is sorted by name
     """
 
     options: RunOptions
     release: str | None = None
     digest: str = ""
+    by_name: bool = False

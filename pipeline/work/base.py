@@ -97,4 +97,5 @@ def _index(types: btf.BTF, announce: Announce | None, **facts: Any) -> IndexedBa
     seconds = time.perf_counter() - began
     content = types.to_bytes()
     digest = hashlib.sha256(content).hexdigest()
-    return IndexedBase(types, index, content, digest, seconds, **facts)
+    is_sorted = btf.is_sorted_by_name(types)
+    return IndexedBase(types, index, content, digest, seconds, is_sorted, **facts)

@@ -190,10 +190,16 @@ def _deduplicate(
     if done is None:
         return _open_and_deduplicate(facts, name, module, data, index, context, describer)
     split: btf.BTF | None = None
+    content = done.content
     described: Mapping[str, Any] = {}
-    if describer is not None:
-        split = done.result.btf
-        described = _describe(facts, done.source, done.result, done.content, describer)
+    if describer is not None or context.by_name:
+        result = done.result
+        if context.by_name:
+            result = btf.kernel_form(result)
+            content = result.btf.to_bytes()
+        split = result.btf
+        if describer is not None:
+            described = _describe(facts, done.source, result, content, describer)
     facts.update(
         form=btf.STANDALONE,
         module_name=name,
@@ -203,12 +209,12 @@ def _deduplicate(
         type_bytes_in=done.type_bytes_in,
         string_bytes_in=done.string_bytes_in,
         status=DONE,
-        bytes_out=len(done.content),
+        bytes_out=len(content),
         types_out=done.types_out,
         type_bytes_out=done.type_bytes_out,
         string_bytes_out=done.string_bytes_out,
     )
-    return done.content, split, described
+    return content, split, described
 
 
 def _open_and_deduplicate(
@@ -238,6 +244,8 @@ def _open_and_deduplicate(
     if found.name is not None and not names.MODULE_NAME.fullmatch(found.name):
         raise _BadNameError(found.name)
     result = btf.dedup_module(found, index)
+    if context.by_name:
+        result = btf.kernel_form(result)
     split = result.btf
     content = split.to_bytes()
     described: Mapping[str, Any] = {}

@@ -76,6 +76,8 @@ CALLS: dict[str, Callable[[], tuple[tuple[Any, ...], dict[str, Any]]]] = {
     "parse_ext": lambda: ((EXT, BASE), {"path": None}),
     "permute": lambda: ((BASE, list(range(1, len(BASE)))), {"ext": None}),
     "sort_by_name": lambda: ((BASE,), {"ext": None}),
+    "is_sorted_by_name": lambda: ((BASE,), {}),
+    "kernel_form": lambda: ((SPLIT,), {}),
     "load_base": lambda: ((written(),), {"path": None}),
     "open_module": lambda: ((written(1), INDEX), {"path": None, "release": None}),
     "detect_form": lambda: ((written(), None), {}),
