@@ -116,9 +116,9 @@ class NamedTypes:
             kinds=kind[rows[new]],
             first=first,
             type_ids=rows + btf.start_id,
-            declaration=_of_sets(first, own.declaration[rows]),
-            layout=_of_sets(first, own.layout[rows]),
-            deep=None if deep is None else _of_sets(first, deep[rows]),
+            declaration=of_sets(first, own.declaration[rows]),
+            layout=of_sets(first, own.layout[rows]),
+            deep=None if deep is None else of_sets(first, deep[rows]),
         )
 
     def ids(self, number: int) -> list[int]:
@@ -133,7 +133,7 @@ def nameless(btf: BTF, name_off: np.ndarray) -> np.ndarray:
     return np.asarray(strings[name_off] == 0)
 
 
-def _of_sets(first: np.ndarray, values: np.ndarray) -> np.ndarray:
+def of_sets(first: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Add up the distinct values of each name, modulo 2**64: the same for the same set.
 
     first    int64 (N + 1,): where the values of each name begin

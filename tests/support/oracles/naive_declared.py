@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable
 from functools import cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from . import naive_btf as nb
@@ -282,9 +283,10 @@ def named(declared: Declared) -> dict[Name, tuple[set[str], set[str]]]:
     return found
 
 
-def counts(old: Declared, new: Declared) -> dict[str, dict[str, int]]:
-    """By kind, how many names are in both, added, removed, changed, embedding what changed."""
-    before, after = named(old), named(new)
+def counts(old: Declared | None, new: Declared | None) -> dict[str, dict[str, int]]:
+    """By kind, how many names are in both, added, removed, changed, embedding what changed. None:
+    only one kernel has the object."""
+    before, after = (named(side) if side is not None else {} for side in (old, new))
     found = {}
     for kind in dict.fromkeys(KINDS.values()):
         one, other = ({name for name in names if name[0] == kind} for names in (before, after))
@@ -305,3 +307,20 @@ def same_partition(pairs: Iterable[tuple[object, object]]) -> bool:
     there: dict[object, object] = {}
     back: dict[object, object] = {}
     return all(there.setdefault(a, b) == b and back.setdefault(b, a) == a for a, b in pairs)
+
+
+def objects_of(folder: Path) -> dict[str, Declared]:
+    """What each BTF file of a kernel in an output folder declares, by name; vmlinux is the base."""
+    base = Declared(nb.parse((folder / "vmlinux.btf").read_bytes()))
+    found = {"vmlinux": base}
+    for path in sorted(folder.iterdir()):
+        if path.name != "vmlinux.btf":
+            found[path.stem] = Declared(nb.parse(path.read_bytes(), base.btf), base)
+    return found
+
+
+def counts_of_objects(
+    old: dict[str, Declared], new: dict[str, Declared]
+) -> dict[str, dict[str, dict[str, int]]]:
+    """``counts`` of each object of two kernels."""
+    return {name: counts(old.get(name), new.get(name)) for name in sorted(old | new)}

@@ -1,0 +1,1 @@
+"""What changed between kernels, out of the tables of an output folder."""

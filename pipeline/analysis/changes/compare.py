@@ -1,0 +1,245 @@
+"""Two kernels compared: which names of which object changed, and how.
+
+Objects are vmlinux and the modules, matched by name. Every name that an object has in both kernels
+is of one of these, the first that fits:
+
+changed    its set of declarations is another one
+embedded   its declarations are the same, but what they lay out in memory is not: it embeds a change
+reached    only the deep fingerprint differs: pointers lead from it to a change
+the same
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from btf.changes.diff import ADDED, CHANGED, EMBEDDED, REMOVED, KindCounts
+
+from .names import KIND_WORDS, NamedTypes, key_of, parts_of, without_object
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+BOTH = "both"
+_COUNTED = ("both", ADDED, REMOVED, CHANGED, EMBEDDED, "reached")
+_STATES = ("", CHANGED, EMBEDDED, "reached")
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectCounts:
+    """An object, how many names of each kind it has, and how many of them changed.
+
+    status  BOTH, ADDED or REMOVED: of an object that only one of the kernels has, all names were
+            added or removed
+    """
+
+    object: str
+    status: str
+    kinds: dict[str, KindCounts]
+
+    @property
+    def differs(self) -> bool:
+        """Whether something was added, removed, changed, or embeds a change."""
+        rows = self.kinds.values()
+        return any(row.added or row.removed or row.changed or row.embedded for row in rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What became of a name of an object.
+
+    kind      one of KIND_WORDS
+    change    ADDED, REMOVED, CHANGED or EMBEDDED
+    old_ids   global ids of the types of that name in OLD
+    new_ids   and in NEW
+    layout    whether what lies in memory is another; of a name that both have
+    moved     where a name went that was removed here, or came from that was added: other objects
+    """
+
+    object: str
+    kind: str
+    name: str
+    change: str
+    old_ids: tuple[int, ...] = ()
+    new_ids: tuple[int, ...] = ()
+    layout: bool = False
+    moved: tuple[str, ...] = ()
+
+
+Wanted = Callable[[str, str, str], bool]  # whether an object, kind and name count
+
+
+class Comparison:
+    """What changed between two kernels. Lists are made when they are asked for.
+
+    objects   names of all objects, vmlinux first, then the modules by name
+    """
+
+    def __init__(self, old: NamedTypes, new: NamedTypes) -> None:
+        self._old, self._new = old, new
+        self.objects, of_old, of_new = _matched(old.objects, new.objects)
+        numbers = np.arange(len(self.objects))
+        self._in_old, self._in_new = np.isin(numbers, of_old), np.isin(numbers, of_new)
+        codes, self._names = _same_codes(old.names, new.names)
+        # Keys of both, with numbers of objects as in ``objects`` and codes as in ``_names``.
+        object_id, kind, name = parts_of(old.keys)
+        self._before = key_of(of_old[object_id], kind, codes[name])
+        object_id, kind, name = parts_of(new.keys)
+        self._after = key_of(of_new[object_id], kind, name)
+        self._first, self._second, self._removed, self._added = _paired(self._before, self._after)
+        changed, laid_out, reached = (
+            np.any(ours[self._first] != theirs[self._second], axis=1)
+            for ours, theirs in (
+                (old.declaration, new.declaration),
+                (old.layout, new.layout),
+                (old.deep, new.deep),
+            )
+        )
+        self._layout = laid_out
+        self._state = np.select([changed, laid_out, reached], [1, 2, 3], 0)  # in _STATES
+
+    @cached_property
+    def counts(self) -> list[ObjectCounts]:
+        """How many names of each object changed."""
+        counts = np.zeros((len(_COUNTED), len(self.objects), len(KIND_WORDS)), np.int64)
+        kept = self._before[self._first]
+        those = [kept, self._after[self._added], self._before[self._removed]]
+        those += [kept[self._state == state] for state in range(1, len(_STATES))]
+        for column, keys in enumerate(those):
+            object_id, kind, _ = parts_of(keys)
+            np.add.at(counts[column], (object_id, kind), 1)
+        found = []
+        for number, name in enumerate(self.objects):
+            rows = counts[:, number].T.tolist()
+            kinds = {word: KindCounts(*row) for word, row in zip(KIND_WORDS, rows, strict=True)}
+            status = BOTH if self._in_old[number] else ADDED
+            if not self._in_new[number]:
+                status = REMOVED
+            found.append(ObjectCounts(name, status, kinds))
+        return found
+
+    def changes(self, wanted: Wanted | None = None) -> list[Change]:
+        """What was added, removed, changed, or embeds a change: by object, kind and name.
+
+        wanted  whether an object, kind and name count; all when None
+        """
+        import pyarrow as pa
+
+        some = (self._state == 1) | (self._state == 2)
+        first, second = self._first[some], self._second[some]
+        removed, added = self._removed, self._added
+        absent = np.full(max(len(removed), len(added)), -1)
+        keys = [self._before[first], self._before[removed], self._after[added]]
+        old = np.concatenate([first, removed, absent[: len(added)]])
+        new = np.concatenate([second, absent[: len(removed)], added])
+        object_id, kind, code = parts_of(np.concatenate(keys))
+        words = [_STATES[state] for state in self._state[some].tolist()]
+        words += [REMOVED] * len(removed) + [ADDED] * len(added)
+        layout = [*self._layout[some].tolist(), *[False] * (len(removed) + len(added))]
+        names = self._names.take(pa.array(code)).to_pylist()
+        rows = sorted(
+            zip(
+                object_id.tolist(), kind.tolist(), names, words,
+                old.tolist(), new.tolist(), layout, code.tolist(), strict=True,
+            )
+        )  # fmt: skip
+        moved = self._moved
+        found = []
+        for object_id, kind, name, word, old_row, new_row, other_layout, code in rows:
+            label, kind_word = self.objects[object_id], KIND_WORDS[kind]
+            if wanted is not None and not wanted(label, kind_word, name):
+                continue
+            found.append(
+                Change(
+                    label,
+                    kind_word,
+                    name,
+                    word,
+                    self._old.ids(old_row) if old_row >= 0 else (),
+                    self._new.ids(new_row) if new_row >= 0 else (),
+                    other_layout,
+                    moved.get((kind, code, word), ()),
+                )
+            )
+        return found
+
+    @cached_property
+    def _moved(self) -> dict[tuple[int, int, str], tuple[str, ...]]:
+        """Of names that moved, by kind and code: if ``removed`` the objects that they were added
+        to, if ``added`` those that they were removed from.
+
+        A name moved if no object has it in both kernels, and all that had it and have it declare
+        the same. Functions and variables of one name need not be the same one: of these only one
+        object may have had it, and one have it.
+        """
+        of_removed, of_added = self._before[self._removed], self._after[self._added]
+        shared = np.intersect1d(without_object(of_removed), without_object(of_added))
+        shared = np.setdiff1d(shared, without_object(self._before[self._first]))
+        places: dict[int, tuple[list[int], list[int]]] = defaultdict(lambda: ([], []))
+        for side, rows, keys in ((0, self._removed, of_removed), (1, self._added, of_added)):
+            those = np.isin(without_object(keys), shared)
+            names = without_object(keys[those]).tolist()
+            for name, row in zip(names, rows[those].tolist(), strict=True):
+                places[name][side].append(row)
+        found = {}
+        for key, (old_rows, new_rows) in places.items():
+            _, kind, code = parts_of(np.array(key))
+            declared = {self._old.declaration[row].tobytes() for row in old_rows}
+            declared |= {self._new.declaration[row].tobytes() for row in new_rows}
+            several = len(old_rows) + len(new_rows) > 2
+            if len(declared) > 1 or (several and KIND_WORDS[kind] in ("func", "var")):
+                continue
+            others = (REMOVED, self._after[new_rows]), (ADDED, self._before[old_rows])
+            for word, keys in others:
+                numbers = sorted(parts_of(keys)[0].tolist())
+                found[int(kind), int(code), word] = tuple(self.objects[n] for n in numbers)
+        return found
+
+
+def _matched(
+    old: Sequence[str], new: Sequence[str]
+) -> tuple[list[str], NDArray[np.int64], NDArray[np.int64]]:
+    """Objects of one name, however it is written: names of all, the first one first, then sorted;
+    and for each object of both kernels its number among these; 0 for ids that no object has."""
+    names = {_plain(name): name for name in (*old[1:], *new[1:]) if name}
+    number = {plain: at for at, plain in enumerate(sorted(names), 1)}
+    of_old, of_new = (
+        np.array([0, *(number.get(_plain(name), 0) for name in side[1:])], np.int64)
+        for side in (old, new)
+    )
+    return [new[0], *(names[plain] for plain in number)], of_old, of_new
+
+
+def _plain(module: str) -> str:
+    return module.replace("-", "_")
+
+
+def _same_codes(
+    old: pa.StringArray, new: pa.StringArray
+) -> tuple[NDArray[np.int64], pa.StringArray]:
+    """The codes of the old names among the new ones, with what these lack behind them."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    code = pc.index_in(old, value_set=new).fill_null(-1).to_numpy().astype(np.int64)
+    absent = np.flatnonzero(code < 0)
+    code[absent] = np.arange(len(absent)) + len(new)
+    return code, pa.concat_arrays([new, old.take(pa.array(absent))])
+
+
+def _paired(before: NDArray[np.int64], after: NDArray[np.int64]) -> tuple[NDArray[np.int64], ...]:
+    """Positions of keys that are in both, in ``before`` and ``after``; of those that are in one."""
+    order = np.argsort(after)
+    place = np.searchsorted(after, before, sorter=order)
+    place = np.append(order, 0)[place]
+    same = np.append(after, -1)[place] == before if len(after) else np.zeros(len(before), np.bool_)
+    is_added = np.ones(len(after), np.bool_)
+    is_added[place[same]] = False
+    return np.flatnonzero(same), place[same], np.flatnonzero(~same), np.flatnonzero(is_added)

@@ -1,0 +1,391 @@
+"""A change in C's terms: ``member added: `int cpu` at 16``, ``parameter 2: `int` → `long```."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from itertools import groupby, islice, zip_longest
+from typing import NamedTuple
+
+from .compare import CHANGED, EMBEDDED, Change
+from .names import KINDS
+from .rows import VOID, MemberRow, Rows, TypeRow
+from .spelled import CUT, declared, written_out
+
+MAX_DETAILS = 10_000  # of one name
+_MAX_NESTED = 8
+_MAX_EMBEDDED = 1000  # pairs of types that are looked at for what is embedded
+_COMPOSITES = ("STRUCT", "UNION")
+_ENUMS = ("ENUM", "ENUM64")
+_REFERENCES = ("ARRAY", "TYPEDEF", "CONST", "VOLATILE", "RESTRICT", "TYPE_TAG", "FUNC", "VAR")
+
+
+@dataclass(frozen=True, slots=True)
+class Detail:
+    """One thing that changed.
+
+    what      ``size``, ``member added``, ``member removed``, ``member moved``, ``member retyped``,
+              ``bit field``, ``order``, ``enumerator added``, ``enumerator removed``,
+              ``enumerator value``, ``parameter added``, ``parameter removed``,
+              ``parameter retyped``, ``returns``, ``target``, ``declaration added``,
+              ``declaration removed``, ``embeds``
+    subject   the member, enumerator or type that it is about; of parameters the number
+    old, new  what it was and is; empty where there is none
+    until     of several members in a row that moved alike, the last one
+    members   and how many these are
+    """
+
+    what: str
+    subject: str
+    old: str
+    new: str
+    until: str = ""
+    members: int = 1
+
+    @property
+    def text(self) -> str:
+        """The same as words."""
+        if self.what == "order":
+            return f"members{f' of `{self.subject}`' if self.subject else ''} in another order"
+        if self.what == "embeds":
+            return f"embeds {self.subject}, which changed"
+        if self.what.startswith(("member added", "member removed")):  # its text has the name
+            return f"{self.what}: {self.old or self.new}"
+        subject = f" `{self.subject}`" if self.subject else ""
+        if self.until:
+            subject += f" … `{self.until}` ({self.members} members)"
+        if self.old and self.new:
+            return f"{self.what}{subject}: {self.old} → {self.new}"
+        return f"{self.what}{subject}: {self.old or self.new}"
+
+
+def details(changes: Sequence[Change], old: Rows, new: Rows) -> list[list[Detail]]:
+    """What changed in each of some names; of those that were added or removed, what they declare.
+
+    old, new  where the types of the changes are found
+    """
+    _look_up(old, [(change.change, change.old_ids) for change in changes])
+    _look_up(new, [(change.change, change.new_ids) for change in changes])
+    sides = Sides(old, new)
+    return [list(islice(_details(change, sides), MAX_DETAILS)) for change in changes]
+
+
+def _look_up(rows: Rows, changes: Sequence[tuple[str, Sequence[int]]]) -> None:
+    """Read all at once what nearly all details are made of; the rest is read when it is needed."""
+    rows.types(type_id for _, ids in changes for type_id in ids)
+    changed = [
+        rows.type(type_id) for change, ids in changes if change == CHANGED for type_id in ids
+    ]
+    targets = rows.types(found.target_global_id for found in changed)
+    protos = [targets[found.target_global_id] for found in changed if found.kind == "FUNC"]
+    rows.types(found.target_global_id for found in protos)
+    rows.members(found.global_id for found in protos)
+    inner = [found.global_id for found in changed if found.kind in (*_COMPOSITES, *_ENUMS)]
+    for _ in range(_MAX_NESTED):
+        members = rows.members(inner)
+        inner = [
+            member.type_global_id
+            for type_id in inner
+            for member in members[type_id]
+            if written_out(member.type)
+        ]
+        rows.types(inner)
+    read_by_value(rows, [type_id for what, ids in changes if what == EMBEDDED for type_id in ids])
+
+
+def read_by_value(rows: Rows, ids: Iterable[int]) -> set[int]:
+    """Read types and all that they hold by value; returns their ids."""
+    found: set[int] = set()
+    todo = set(ids)
+    while todo:
+        found |= todo
+        types, members = rows.types(todo), rows.members(todo)
+        inner = (by_value(types[type_id], members[type_id]) for type_id in todo)
+        todo = {type_id for ids in inner for type_id in ids} - found
+    return found
+
+
+def by_value(found: TypeRow, members: Sequence[MemberRow]) -> list[int]:
+    """Ids of what a type embeds, in the order of its record."""
+    if found.kind in _COMPOSITES:
+        return [member.type_global_id for member in members]
+    if found.kind == "FUNC_PROTO":
+        return [found.target_global_id, *(member.type_global_id for member in members)]
+    return [found.target_global_id] if found.kind in _REFERENCES else []
+
+
+class Sides(NamedTuple):
+    """The two kernels that are compared."""
+
+    old: Rows
+    new: Rows
+
+    def alike(self, one: MemberRow, other: MemberRow) -> bool:
+        """Whether the types of two members are spelled alike."""
+        if one.type != other.type or not one.type.endswith(CUT):
+            return one.type == other.type
+        ours, theirs = self.old.type(one.type_global_id), self.new.type(other.type_global_id)
+        return ours.declaration_fingerprint == theirs.declaration_fingerprint
+
+
+def _details(change: Change, sides: Sides) -> Iterator[Detail]:
+    before = [sides.old.type(type_id) for type_id in change.old_ids]
+    after = [sides.new.type(type_id) for type_id in change.new_ids]
+    if change.change == EMBEDDED:
+        yield from _embedded(before, after, sides)
+        return
+    ours, theirs = _lacking(before, after), _lacking(after, before)
+    if change.change == CHANGED and len(ours) == len(theirs) == 1:
+        yield from _differences(ours[0], theirs[0], sides)
+        return
+    for found in ours:
+        yield Detail("declaration removed", "", declaration(found, sides.old), "")
+    for found in theirs:
+        yield Detail("declaration added", "", "", declaration(found, sides.new))
+
+
+def _lacking(types: Sequence[TypeRow], others: Sequence[TypeRow]) -> list[TypeRow]:
+    """One type of each declaration that ``others`` lack."""
+    theirs = {found.declaration_fingerprint for found in others}
+    ours = {found.declaration_fingerprint: found for found in reversed(types)}
+    return [found for key, found in reversed(ours.items()) if key not in theirs]
+
+
+def declaration(found: TypeRow, rows: Rows) -> str:
+    """A named type on one line: with its size where it has one."""
+    if found.kind in (*_COMPOSITES, *_ENUMS):
+        what = "values" if found.kind in _ENUMS else "members"
+        return f"`{found.spelling}` of {found.size} bytes, {what}: {found.vlen}"
+    if found.kind == "TYPEDEF":
+        return f"`{declared(rows.type(found.target_global_id).spelling, found.name)}`"
+    return f"`{found.spelling}`"
+
+
+def _differences(old: TypeRow, new: TypeRow, sides: Sides) -> Iterator[Detail]:
+    if old.kind in _COMPOSITES:
+        yield from _sizes(old, new)
+        yield from _composites(old, new, sides)
+    elif old.kind in _ENUMS:
+        yield from _sizes(old, new)
+        yield from _enums(sides.old.members_of(old.global_id), sides.new.members_of(new.global_id))
+    else:
+        ours, theirs = (
+            rows.type(found.target_global_id)
+            for rows, found in ((sides.old, old), (sides.new, new))
+        )
+        if ours.kind == theirs.kind == "FUNC_PROTO" and old.kind == "FUNC":
+            yield from _prototypes(ours, theirs, sides)
+        else:
+            yield Detail("target", "", f"`{ours.spelling}`", f"`{theirs.spelling}`")
+
+
+def _sizes(old: TypeRow, new: TypeRow) -> Iterator[Detail]:
+    if old.size != new.size:
+        yield Detail("size", "", f"{old.size}", f"{new.size} bytes")
+
+
+# -- structs and unions
+
+
+class Within(NamedTuple):
+    """Where the members lie that are told of: in the type itself, or in what is written out there.
+
+    path      what C says before their names
+    old, new  bit offset of the type that they are members of
+    depth     how many written-out types are around them
+    """
+
+    path: str = ""
+    old: int = 0
+    new: int = 0
+    depth: int = 0
+
+    def inside(self, one: MemberRow, other: MemberRow) -> Within:
+        """The members of a member."""
+        path = f"{self.path}{one.name}." if one.name else self.path
+        old, new = self.old + one.bit_offset, self.new + other.bit_offset
+        return Within(path, old, new, self.depth + 1)
+
+
+_WHOLE = Within()
+
+
+def place(member: MemberRow, outer: int = 0) -> str:
+    """Where a member lies: ``16``, of what begins inside a byte ``16:3``; ``outer`` is the bit
+    offset of the type that it is a member of."""
+    whole, bits = divmod(outer + member.bit_offset, 8)
+    return f"{whole}:{bits}" if bits or member.bitfield_size else str(whole)
+
+
+def _text(member: MemberRow, path: str) -> str:
+    bits = f" : {member.bitfield_size}" if member.bitfield_size else ""
+    return f"`{declared(member.type, path + member.name)}{bits}`"
+
+
+Pair = tuple[MemberRow | None, MemberRow | None]
+
+
+def _matched(old: Sequence[MemberRow], new: Sequence[MemberRow]) -> list[Pair]:
+    """Members of one name; those without a name by their type's spelling, then in their order. In
+    the order of the old ones, then those that only the new ones have."""
+    after: dict[tuple[str, str], deque[MemberRow]] = {}
+    for member in new:
+        after.setdefault(_key(member), deque()).append(member)
+    pairs: list[list[MemberRow | None]] = []
+    for member in old:
+        same = after.get(_key(member))
+        pairs.append([member, same.popleft() if same else None])
+    left = {id(member): member for members in after.values() for member in members}
+    unnamed = deque(member for member in new if id(member) in left and not member.name)
+    for pair in pairs:
+        if pair[0] is not None and not pair[0].name and pair[1] is None and unnamed:
+            pair[1] = unnamed.popleft()
+            del left[id(pair[1])]
+    return [*((one, other) for one, other in pairs), *((None, member) for member in left.values())]
+
+
+def _key(member: MemberRow) -> tuple[str, str]:
+    return (member.name, "") if member.name else ("", member.type)
+
+
+def _composites(
+    old: TypeRow, new: TypeRow, sides: Sides, within: Within = _WHOLE
+) -> Iterator[Detail]:
+    path = within.path
+    after = sides.new.members_of(new.global_id)
+    pairs = _matched(sides.old.members_of(old.global_id), after)
+    for one, other in pairs:
+        if one is not None and other is None:
+            text = f"{_text(one, path)} at {place(one, within.old)}"
+            yield Detail("member removed", path + one.name, text, "")
+        if one is None and other is not None:
+            text = f"{_text(other, path)} at {place(other, within.new)}"
+            yield Detail("member added", path + other.name, "", text)
+    kept = [(one, other) for one, other in pairs if one is not None and other is not None]
+    for one, other in kept:
+        if not sides.alike(one, other):
+            yield from _retyped(one, other, sides, within)
+        if one.bitfield_size != other.bitfield_size:
+            yield Detail("bit field", path + _called(one), _bits(one), _bits(other))
+    yield from _moved(kept, within)
+    position = {id(member): at for at, member in enumerate(after)}
+    order = [position[id(other)] for _, other in kept]
+    if order != sorted(order):
+        yield Detail("order", path.rstrip("."), "", "")
+
+
+def _retyped(one: MemberRow, other: MemberRow, sides: Sides, within: Within) -> Iterator[Detail]:
+    """A member of another type; of a type that is written out, what changed in it."""
+    words = {written_out(one.type), written_out(other.type)}
+    if words in ({"struct"}, {"union"}) and within.depth < _MAX_NESTED:
+        first = sides.old.type(one.type_global_id)
+        second = sides.new.type(other.type_global_id)
+        yield from _composites(first, second, sides, within.inside(one, other))
+        return
+    texts = f"`{one.type}`", f"`{other.type}`"
+    yield Detail("member retyped", within.path + _called(one), *texts)
+
+
+def _bits(member: MemberRow) -> str:
+    bits = member.bitfield_size
+    return f"{bits} bit{'s' * (bits > 1)}" if bits else "no bit field"
+
+
+def _moved(kept: Sequence[tuple[MemberRow, MemberRow]], within: Within) -> Iterator[Detail]:
+    """Members that lie elsewhere in their type; those in a row that moved by the same are told
+    together."""
+    moved = [pair for pair in kept if _distance(pair)]
+    for _, row in groupby(moved, _distance):
+        pairs = list(row)
+        one, other = pairs[0]
+        last = _called(pairs[-1][0]) if len(pairs) > 1 else ""
+        places = place(one, within.old), place(other, within.new)
+        yield Detail("member moved", within.path + _called(one), *places, last, len(pairs))
+
+
+def _distance(pair: tuple[MemberRow, MemberRow]) -> int:
+    return pair[1].bit_offset - pair[0].bit_offset
+
+
+def _called(member: MemberRow) -> str:
+    return member.name or f"anonymous {written_out(member.type) or 'member'}"
+
+
+# -- enums, prototypes
+
+
+def _enums(old: Sequence[MemberRow], new: Sequence[MemberRow]) -> Iterator[Detail]:
+    before = {value.name: value.value for value in old}
+    after = {value.name: value.value for value in new}
+    for name, value in before.items():
+        if name not in after:
+            yield Detail("enumerator removed", name, str(value), "")
+    for name, value in after.items():
+        if name not in before:
+            yield Detail("enumerator added", name, "", str(value))
+    for name, value in before.items():
+        if name in after and after[name] != value:
+            yield Detail("enumerator value", name, str(value), str(after[name]))
+
+
+def _prototypes(old: TypeRow, new: TypeRow, sides: Sides) -> Iterator[Detail]:
+    returned = (
+        rows.type(found.target_global_id).spelling
+        for rows, found in ((sides.old, old), (sides.new, new))
+    )
+    one, other = returned
+    if one != other:
+        yield Detail("returns", "", f"`{one}`", f"`{other}`")
+    ours, theirs = (
+        _parameters(rows.members_of(found.global_id))
+        for rows, found in ((sides.old, old), (sides.new, new))
+    )
+    for tag, i, end, j, stop in SequenceMatcher(None, ours, theirs, False).get_opcodes():
+        if tag == "equal":
+            continue
+        for number, (one, other) in enumerate(zip_longest(ours[i:end], theirs[j:stop]), 1):
+            what = "removed" if other is None else "added" if one is None else "retyped"
+            at = number + (i if other is None else j)
+            yield Detail(f"parameter {what}", str(at), one or "", other or "")
+
+
+def _parameters(members: Sequence[MemberRow]) -> list[str]:
+    texts = [f"`{member.type}`" for member in members]
+    if members and members[-1].type_global_id == VOID and not members[-1].name:
+        texts[-1] = "`...`"
+    return texts
+
+
+# -- what embeds a change
+
+
+def _embedded(
+    before: Sequence[TypeRow], after: Sequence[TypeRow], sides: Sides
+) -> Iterator[Detail]:
+    """The types that a type embeds, by value, and that changed themselves: nearest first."""
+    found: set[str] = set()
+    seen: set[tuple[int, int]] = set()
+    todo = deque(zip(before, after, strict=False))
+    while todo and len(seen) < _MAX_EMBEDDED:
+        one, other = todo.popleft()
+        pair = one.global_id, other.global_id
+        if pair in seen or one.layout_fingerprint == other.layout_fingerprint:
+            continue
+        seen.add(pair)
+        named = one.name and one.kind in KINDS and one.kind not in ("FUNC", "VAR")
+        inner: list[tuple[int, int]] = []
+        if not named or one.declaration_fingerprint == other.declaration_fingerprint:
+            ours, theirs = (
+                by_value(part, rows.members_of(part.global_id))
+                for rows, part in ((sides.old, one), (sides.new, other))
+            )
+            inner = list(zip(ours, theirs, strict=False))
+        if not inner:  # a name that changed itself; an integer, a pointer
+            word = "typedef " if one.kind == "TYPEDEF" else ""
+            text = f"{word}{one.spelling}"
+            if text not in found:
+                found.add(text)
+                yield Detail("embeds", text, "", "")
+        todo.extend((sides.old.type(a), sides.new.type(b)) for a, b in inner)

@@ -1,0 +1,130 @@
+"""The named types of a kernel's objects: each name with all that an object declares under it.
+
+A name can have several declarations in one object: they are a set. A forward declaration, and an
+enum without enumerators, is none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from btf.changes.named import of_sets
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+VMLINUX = "vmlinux"
+#: What is compared, by the BTF kind as tables have it; the order is that of all lists.
+KINDS = {
+    "STRUCT": "struct",
+    "UNION": "union",
+    "ENUM": "enum",
+    "ENUM64": "enum",
+    "TYPEDEF": "typedef",
+    "FUNC": "func",
+    "VAR": "var",
+}
+KIND_WORDS = tuple(dict.fromkeys(KINDS.values()))
+_KIND_BITS, _NAME_BITS = 3, 36
+
+
+@dataclass(frozen=True, eq=False)
+class NamedTypes:
+    """N different (object, kind, name), ordered by these.
+
+    objects      names of the objects by object id
+    names        pa.StringArray: names by code
+    keys         int64 (N,), ascending: object, kind and code of the name, see ``key_of``
+    first        int64 (N + 1,): where in ``global_ids`` those of each name begin
+    global_ids   int64: the types of each name
+    declaration, layout, deep   uint64 (N, 2): of the set of fingerprints
+    """
+
+    objects: Sequence[str]
+    names: pa.StringArray
+    keys: NDArray[np.int64]
+    first: NDArray[np.int64]
+    global_ids: NDArray[np.int64]
+    declaration: NDArray[np.uint64]
+    layout: NDArray[np.uint64]
+    deep: NDArray[np.uint64]
+
+    COLUMNS = (
+        "global_id", "kind", "name", "vlen",
+        "declaration_fingerprint", "layout_fingerprint", "fingerprint",
+    )  # fmt: skip
+
+    @classmethod
+    def of(cls, types: pa.Table, objects: Sequence[str]) -> NamedTypes:
+        """Group rows of the table ``types``, of which there are COLUMNS."""
+        import pyarrow as pa
+
+        names = types["name"].unify_dictionaries().combine_chunks()
+        if isinstance(names, pa.ChunkedArray):  # of no chunks
+            names = pa.array([], pa.dictionary(pa.int32(), pa.string()))
+        code = names.indices.fill_null(-1).to_numpy()
+        kind = _kind_numbers(types["kind"])
+        vlen = types["vlen"].combine_chunks().fill_null(1).to_numpy()
+        empty_enum = (kind == KIND_WORDS.index("enum")) & (vlen == 0)
+        rows = np.flatnonzero((kind >= 0) & (code >= 0) & ~empty_enum)
+        global_ids = types["global_id"].combine_chunks().to_numpy()[rows]
+        keys = key_of(global_ids >> 32, kind[rows], code[rows])
+        order = np.argsort(keys, kind="stable")
+        rows, keys = rows[order], keys[order]
+        new = np.ones(len(rows), np.bool_)
+        new[1:] = keys[1:] != keys[:-1]
+        first = np.append(np.flatnonzero(new), len(rows))
+        sets = [
+            of_sets(first, _hashes(types[f"{which}fingerprint"])[rows])
+            for which in ("declaration_", "layout_", "")
+        ]
+        return cls(objects, names.dictionary, keys[new], first, global_ids[order], *sets)
+
+    def ids(self, number: int) -> tuple[int, ...]:
+        """Global ids of the types of a name."""
+        return tuple(self.global_ids[self.first[number] : self.first[number + 1]].tolist())
+
+
+def key_of(
+    object_id: NDArray[np.int64], kind: NDArray[np.int64], name: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """A number for each object, kind and name, which orders as these do."""
+    high = np.asarray(object_id, np.int64) << (_KIND_BITS + _NAME_BITS)
+    return high | np.asarray(kind, np.int64) << _NAME_BITS | np.asarray(name, np.int64)
+
+
+def parts_of(
+    keys: NDArray[np.int64],
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Object, kind and name of such numbers."""
+    name = keys & ((1 << _NAME_BITS) - 1)
+    return keys >> (_KIND_BITS + _NAME_BITS), without_object(keys) >> _NAME_BITS, name
+
+
+def without_object(keys: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Kind and name alone."""
+    return keys & ((1 << (_KIND_BITS + _NAME_BITS)) - 1)
+
+
+def _kind_numbers(column: pa.ChunkedArray) -> NDArray[np.int64]:
+    """Positions in KIND_WORDS; -1 for kinds that are not compared."""
+    pieces = [np.empty(0, np.int64)]
+    for chunk in column.chunks:
+        words = [KINDS.get(word) for word in chunk.dictionary.to_pylist()]
+        numbers = [KIND_WORDS.index(word) if word is not None else -1 for word in words]
+        pieces.append(np.array(numbers, np.int64)[chunk.indices.to_numpy()])
+    return np.concatenate(pieces)
+
+
+def _hashes(column: pa.ChunkedArray) -> NDArray[np.uint64]:
+    """Hashes of 16 bytes as two numbers each, which say nothing but whether two are the same."""
+    pieces = [np.empty((0, 2), np.uint64)]
+    for chunk in column.chunks:
+        words = np.frombuffer(chunk.buffers()[1] or b"", np.uint64).reshape(-1, 2)
+        pieces.append(words[chunk.offset : chunk.offset + len(chunk)])
+    return np.concatenate(pieces)

@@ -1,0 +1,137 @@
+"""Rows of the tables ``types`` and ``members`` by global id: only what is asked for is read.
+
+Both tables are ordered by global id, and a Parquet file says of each of its row groups which ids
+it holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+VOID = 0  # its global id
+
+
+@dataclass(frozen=True, slots=True)
+class TypeRow:
+    """A row of ``types``; see there. ``name`` is empty, numbers are 0 where there is none."""
+
+    global_id: int
+    kind: str
+    name: str
+    size: int
+    vlen: int
+    target_global_id: int
+    spelling: str
+    layout_fingerprint: bytes
+    declaration_fingerprint: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class MemberRow:
+    """A row of ``members``; see there. ``name`` is empty, numbers are 0 where there is none."""
+
+    global_id: int
+    name: str
+    type_global_id: int
+    type: str
+    bit_offset: int
+    bitfield_size: int
+    value: int
+
+
+@dataclass(slots=True)
+class Block:
+    """Rows that are read together: those of the types from ``first`` to ``last``."""
+
+    first: int
+    last: int
+    read: Callable[[], pa.Table]
+
+
+TYPE_COLUMNS = tuple(TypeRow.__dataclass_fields__)
+MEMBER_COLUMNS = tuple(MemberRow.__dataclass_fields__)
+_VOID = TypeRow(VOID, "VOID", "", 0, 0, VOID, "void", b"", b"")
+
+
+class Rows:
+    """Types and members of a kernel by global id. What was read is kept."""
+
+    def __init__(self, types: Sequence[Block], members: Sequence[Block]) -> None:
+        self._types, self._members = _Column(types), _Column(members)
+        self._known: dict[int, TypeRow] = {VOID: _VOID}
+        self._members_of: dict[int, tuple[MemberRow, ...]] = {}
+
+    def types(self, ids: Iterable[int]) -> dict[int, TypeRow]:
+        """Look types up; returns all that were ever looked up."""
+        missing = sorted(set(ids) - self._known.keys())
+        for row in self._types.rows(missing, TYPE_COLUMNS):
+            self._known[row[0]] = TypeRow(*row)
+        return self._known
+
+    def members(self, ids: Iterable[int]) -> dict[int, tuple[MemberRow, ...]]:
+        """Look the members, parameters and enumerators of types up; returns all that were ever
+        looked up."""
+        missing = sorted(set(ids) - self._members_of.keys())
+        found: dict[int, list[MemberRow]] = {global_id: [] for global_id in missing}
+        for row in self._members.rows(missing, MEMBER_COLUMNS):
+            found[row[0]].append(MemberRow(*row))
+        self._members_of.update({global_id: tuple(those) for global_id, those in found.items()})
+        return self._members_of
+
+    def type(self, global_id: int) -> TypeRow:
+        """Look one type up."""
+        return self._known.get(global_id) or self.types([global_id])[global_id]
+
+    def members_of(self, global_id: int) -> tuple[MemberRow, ...]:
+        """Look the members of one type up."""
+        found = self._members_of.get(global_id)
+        return self.members([global_id])[global_id] if found is None else found
+
+
+class _Column:
+    """A table in blocks, each of which is read when it is needed for the first time."""
+
+    def __init__(self, blocks: Sequence[Block]) -> None:
+        self._blocks = blocks
+        self._read: dict[int, tuple[np.ndarray, pa.Table]] = {}
+
+    def rows(self, ids: Sequence[int], columns: Sequence[str]) -> list[tuple[Any, ...]]:
+        """The rows with these ids, which ascend."""
+        wanted = np.array(ids, np.int64)
+        found: list[tuple[Any, ...]] = []
+        for number, block in enumerate(self._blocks):
+            low, high = np.searchsorted(wanted, [block.first, block.last + 1])
+            if low == high:
+                continue
+            if number not in self._read:
+                table = block.read().select(columns).combine_chunks()
+                self._read[number] = table["global_id"].to_numpy(), table
+            known, table = self._read[number]
+            begin = np.searchsorted(known, wanted[low:high], "left")
+            counts = np.searchsorted(known, wanted[low:high], "right") - begin
+            ends = np.cumsum(counts)
+            place = np.repeat(begin - (ends - counts), counts) + np.arange(ends[-1])
+            found += zip(*(_values(table[name].take(place)) for name in columns), strict=True)
+        return found
+
+
+def _values(column: pa.ChunkedArray) -> list[Any]:
+    """As Python has them, null as the empty value of their type."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if pa.types.is_decimal(column.type):
+        return [int(value or 0) for value in column.to_pylist()]
+    if column.null_count:
+        column = pc.fill_null(column, "" if pa.types.is_string(column.type) else 0)
+    values: list[Any] = column.to_pylist()
+    return values

@@ -1,0 +1,38 @@
+"""C's spelling of a type, taken apart and put together."""
+
+from __future__ import annotations
+
+import re
+
+CUT = "…"  # ends what is too long to be spelled in full
+_ANONYMOUS = re.compile(r"(struct|union|enum) \{")
+_QUALIFIED = re.compile(r"(?:[*\s]|const\b|volatile\b|restrict\b)*")
+_BRACKETS = {"{": 1, "<": 1, "}": -1, ">": -1}
+
+
+def written_out(spelling: str) -> str | None:
+    """The keyword of a struct, union or enum without a name, whose members the spelling writes out;
+    None of all other types, such as pointers to one."""
+    match = _ANONYMOUS.match(spelling)
+    return match[1] if match and _specifier_end(spelling) == len(spelling) else None
+
+
+def declared(spelling: str, name: str) -> str:
+    """Declare ``name`` as of a type: ``char[16]`` and ``comm`` give ``char comm[16]``."""
+    at = _QUALIFIED.match(spelling, _specifier_end(spelling)).end()  # type: ignore[union-attr]
+    while spelling.startswith("(*", at):
+        at = _QUALIFIED.match(spelling, at + 1).end()  # type: ignore[union-attr]
+    if not name:
+        return spelling
+    space = "" if spelling[:at].endswith(("*", "(", " ")) else " "
+    return f"{spelling[:at]}{space}{name}{spelling[at:]}"
+
+
+def _specifier_end(spelling: str) -> int:
+    """Where the pointers, brackets and lengths begin that follow a type's name."""
+    depth = 0
+    for at, mark in enumerate(spelling):
+        depth += _BRACKETS.get(mark, 0)
+        if depth == 0 and mark in "*([":
+            return at
+    return len(spelling)

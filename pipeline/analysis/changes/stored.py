@@ -1,0 +1,105 @@
+"""The kernels of an output folder, and rows of their tables, read straight from Parquet."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any
+
+from ...files.storage import Storage, open_storage
+from ...model.errors import OutputError
+from ...store.manifest import Manifest
+from ..query import committed_kernels
+from .names import VMLINUX, NamedTypes
+from .rows import MEMBER_COLUMNS, TYPE_COLUMNS, Block, Rows
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_AS_DICTIONARIES = ("name", "spelling", "type")  # text in which a value is likely to come again
+
+
+@dataclass(eq=False)
+class StoredKernel:
+    """A committed kernel. What was read of its tables is kept."""
+
+    manifest: Manifest
+    storage: Storage = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        """What it is called in the output folder."""
+        return self.manifest.kernel
+
+    def read(self, table: str, columns: Sequence[str]) -> pa.Table:
+        """Read some columns of a table. Raises OutputError."""
+        import pyarrow as pa
+
+        from ...tables.registry import all_tables
+
+        parts = []
+        for part in self.manifest.tables.get(table, ()):
+            with self._opened(part.path, columns) as file:
+                parts.append(file.read(list(columns)))
+        if not parts:
+            schema = all_tables()[table].schema
+            return pa.schema([schema.field(name) for name in columns]).empty_table()
+        return pa.concat_tables(parts)
+
+    @cached_property
+    def object_names(self) -> list[str]:
+        """Names of its objects by object id; that of the base, 0, is VMLINUX."""
+        rows = self.read("modules", ["object_id", "module"])
+        names = dict(zip(rows["object_id"].to_pylist(), rows["module"].to_pylist(), strict=True))
+        return [VMLINUX, *(names.get(number, "") for number in range(1, max(names, default=0) + 1))]
+
+    @cached_property
+    def named_types(self) -> NamedTypes:
+        """All that its objects declare, by name."""
+        return NamedTypes.of(self.read("types", NamedTypes.COLUMNS), self.object_names)
+
+    @cached_property
+    def rows(self) -> Rows:
+        """Its types and their members by global id."""
+        return Rows(self._blocks("types", TYPE_COLUMNS), self._blocks("members", MEMBER_COLUMNS))
+
+    def _blocks(self, table: str, columns: Sequence[str]) -> list[Block]:
+        """The row groups of a table that is ordered by global id."""
+        found = []
+        for part in self.manifest.tables.get(table, ()):
+            with self._opened(part.path, ()) as file:
+                at = file.schema_arrow.get_field_index("global_id")
+                for number in range(file.num_row_groups):
+                    ids = file.metadata.row_group(number).column(at).statistics
+                    read = partial(self._read_group, part.path, number, columns)
+                    found.append(Block(ids.min, ids.max, read))
+        return found
+
+    def _read_group(self, path: str, number: int, columns: Sequence[str]) -> pa.Table:
+        with self._opened(path, columns) as file:
+            return file.read_row_group(number, list(columns))
+
+    @contextlib.contextmanager
+    def _opened(self, path: str, columns: Sequence[str]) -> Iterator[Any]:
+        """A part, as Parquet, of which these columns are to be read. Raises OutputError, also for
+        what is wrong when it is read."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            repeated = [name for name in columns if name in _AS_DICTIONARIES]
+            with pq.ParquetFile(self.storage.open(path), read_dictionary=repeated) as file:
+                yield file
+        except (OSError, pa.ArrowException, KeyError, AttributeError, ValueError) as error:
+            where = f"{self.storage.place}/{path}"
+            raise OutputError(
+                f"cannot read {where}: {error}; `splitbtf verify` says what is damaged"
+            ) from error
+
+
+def stored_kernels(out: str) -> dict[str, StoredKernel]:
+    """The committed kernels of an output folder, by name. Raises OutputError."""
+    storage = open_storage(out)
+    return {one.kernel: StoredKernel(one, storage) for one in committed_kernels(out)}

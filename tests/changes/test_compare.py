@@ -1,0 +1,106 @@
+"""Protects what two kernels of an output folder are said to differ in: counts and names."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from pipeline.analysis.changes.compare import Comparison
+from pipeline.analysis.changes.stored import stored_kernels
+from support import btfwriter as bw
+from support.oracles import naive_declared
+from support.paths import DEMO, DEMO_S390X
+from support.runs import run_on
+
+Make = Callable[[bw.Writer], object]
+INT, LONG = 1, 2
+
+
+def kernel(folder: Path, modules: Mapping[str, Make], base: Make) -> Path:
+    """A folder with the BTF of a kernel, modules standalone."""
+    folder.mkdir(parents=True)
+    for name, make in {"vmlinux": base, **modules}.items():
+        w = bw.Writer()
+        w.int("int", 4)
+        w.int("long", 8)
+        make(w)
+        (folder / f"{name}.btf").write_bytes(w.to_bytes())
+    return folder
+
+
+def compared(out: Path, old: str, new: str) -> Comparison:
+    kernels = stored_kernels(str(out))
+    return Comparison(kernels[old].named_types, kernels[new].named_types)
+
+
+def counts(found: Comparison) -> dict[str, dict[str, dict[str, int]]]:
+    return {
+        one.object: {
+            kind: {k: v for k, v in dataclasses.asdict(row).items() if k != "reached"}
+            for kind, row in one.kinds.items()
+        }
+        for one in found.counts
+    }
+
+
+def test_objects_are_matched_by_name_and_types_that_moved_are_told(tmp_path: Path) -> None:
+    def moving(w: bw.Writer) -> None:
+        w.struct("moving", 4, [("a", INT, 0)])
+
+    def private(size: int) -> Make:
+        return lambda w: (
+            w.struct("priv", size, [("a", INT, 0)]),
+            w.func("probe", w.func_proto(INT, [("x", INT)])),
+        )
+
+    def nothing(w: bw.Writer) -> None:
+        w.int("char", 1)
+
+    old = {"snd-one": moving, "two": moving, "gone": private(8), "bare": nothing}
+    new = {"snd_one": nothing, "two": nothing, "fresh": private(16), "bare": private(4)}
+    kernel(tmp_path / "old", old, nothing)
+    kernel(tmp_path / "new", new, moving)
+    out = tmp_path / "out"
+    run_on(tmp_path / "old", out)
+    run_on(tmp_path / "new", out)
+    found = compared(out, "old", "new")
+    assert {one.object: one.status for one in found.counts} == {
+        "vmlinux": "both", "bare": "both", "fresh": "added", "gone": "removed",
+        "snd_one": "both", "two": "both",
+    }  # fmt: skip
+    assert found.counts[0].object == "vmlinux"
+    moved = [(c.object, c.kind, c.name, c.change, c.moved) for c in found.changes() if c.moved]
+    # What several objects have need not be the same function, nor what is declared otherwise.
+    assert moved == [
+        ("vmlinux", "struct", "moving", "added", ("snd_one", "two")),
+        ("snd_one", "struct", "moving", "removed", ("vmlinux",)),
+        ("two", "struct", "moving", "removed", ("vmlinux",)),
+    ]
+    only = found.changes(lambda object_name, kind, name: object_name == "gone" and kind == "func")
+    assert [(c.name, c.change, len(c.old_ids), c.new_ids) for c in only] == [
+        ("probe", "removed", 1, ())
+    ]
+
+
+@pytest.mark.slow
+def test_counts_of_whole_kernels(tmp_path: Path) -> None:
+    """Of two machines' kernels of one version, and modules: those of an own computation."""
+    folders = []
+    for source in (DEMO, DEMO_S390X):
+        folder = tmp_path / source.name
+        (folder / "modules").mkdir(parents=True)
+        shared = {path.name for path in (DEMO / "modules").iterdir()}
+        shared &= {path.name for path in (DEMO_S390X / "modules").iterdir()}
+        one = min(path.name for path in (source / "modules").iterdir() if path.name not in shared)
+        for name in ("vmlinux.btf.zst", *(f"modules/{name}" for name in (*shared, one))):
+            (folder / name).symlink_to(source / name)
+        run_on(folder, tmp_path / "out")
+        folders.append(tmp_path / f"out/btf/kernel={source.name}")
+    naive = [naive_declared.objects_of(folder) for folder in folders]
+    found = compared(tmp_path / "out", DEMO.name, DEMO_S390X.name)
+    assert counts(found) == naive_declared.counts_of_objects(*naive)
+    assert {one.status for one in found.counts} == {"both", "added", "removed"}
+    assert all(one.differs for one in found.counts)
