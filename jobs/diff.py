@@ -80,7 +80,8 @@ def main(options: argparse.Namespace) -> int:
         options.parser.error("-B more than twice: there are only OLD's base and NEW's")
     if options.json and options.format not in (None, "json"):
         options.parser.error(f"--json and --format {options.format} are two formats")
-    from pipeline.analysis.diff import Filters, Name, diff_files, read_symbols
+    from pipeline.analysis.diff import Filters, diff_files, read_symbols
+    from pipeline.sources.lookup import Name
 
     filters = Filters(
         kinds=options.kind,

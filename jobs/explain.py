@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from .text import nearest_names, number, plural, print_json, say, size
+from btf.nearest import hint
+
+from .text import complain, number, plural, print_json, say, size
 
 if TYPE_CHECKING:
     from pipeline.analysis.explain import (
         Cause,
+        Explanation,
         KernelAnswer,
         ModuleAnswer,
         TypeAnswer,
@@ -20,8 +24,8 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """\
 Say why types stayed in modules although vmlinux has a type of their name: what differs, in which
-type, how one gets there, and what would go without that. Of the kernel in OUT, of one of its
-modules, or of one type of a module. `splitbtf help explain` says how to read it.
+type, how one gets there, and what would go without that. Of the kernels in OUT, of a module of
+theirs, or of one type of a module. `splitbtf help explain` says how to read it.
 """
 
 SHOWN = 40  # root causes of a kernel
@@ -34,7 +38,7 @@ def add_to(commands: argparse._SubParsersAction[Any]) -> None:
         "explain", help="why types stay in modules", description=DESCRIPTION
     )
     parser.add_argument("out", metavar="OUT", help="what splitbtf run has written")
-    parser.add_argument("--kernel", metavar="K", help="which kernel, if OUT has several")
+    parser.add_argument("--kernel", metavar="K", help="only this kernel")
     parser.add_argument("--module", metavar="M", help="only this module")
     parser.add_argument(
         "--type",
@@ -50,33 +54,58 @@ def main(options: argparse.Namespace) -> int:
     """Run the command."""
     if options.type and not options.module:
         options.parser.error("--type needs --module")
-    from pipeline.analysis.explain import Explanations
+    from pipeline.analysis.explain import Explanations, TypeAnswers
+    from pipeline.model.errors import QueryError
 
-    with Explanations(options.out, options.kernel, options.module) as explanations:
-        if options.type:
-            return _say_types(explanations.of_type(options.module, options.type), options)
-        answer: Any
-        if options.module:
-            answer = explanations.of_module(options.module)
-        else:
-            answer = explanations.of_kernel()
-    lines = module_lines(answer) if options.module else kernel_lines(answer)
+    answers: list[Any] = []
+    refused: list[QueryError] = []
+    with Explanations(options.out) as explanations:
+        meant = explanations.of(options.kernel, options.module)
+        for one in meant:
+            try:
+                answers.append(_answer(one, options))
+            except QueryError as error:  # of the others something can be said
+                refused.append(error)
+    if not answers:
+        raise refused[0]
+    for why in refused:
+        complain(str(why))
+    if options.type:
+        found = tuple(answer for answers in answers for answer in answers.found)
+        nearest = next((answers.nearest for answers in answers if not found), ())
+        return max(_say_types(TypeAnswers(found, nearest), options), len(refused) > 0)
     if options.json:
-        print_json(asdict(answer))
+        facts = [asdict(answer) for answer in answers]
+        print_json(facts if len(meant) > 1 else facts[0])
     else:
-        say(lines)
-    return 0
+        word = module_lines if options.module else kernel_lines
+        blocks = [word(answer) for answer in answers]
+        if options.module and len(meant) > 1:
+            for answer, lines in zip(answers, blocks, strict=True):
+                lines[0] = f"{answer.kernel}: {lines[0]}"
+        say(_blocks(blocks))
+    return 1 if refused else 0
+
+
+def _answer(one: Explanation, options: argparse.Namespace) -> Any:
+    if options.type:
+        return one.of_type(options.type)
+    return one.of_module() if options.module else one.of_kernel()
+
+
+def _blocks(blocks: Sequence[Sequence[str]]) -> list[str]:
+    """Lines, an empty one between two blocks of them."""
+    return [line for block in blocks for line in ("", *block)][1:]
 
 
 def _say_types(answers: TypeAnswers, options: argparse.Namespace) -> int:
     if options.json:
         print_json(asdict(answers))
     elif answers.found:
-        blocks = [["", *type_lines(answer)] for answer in answers.found]
-        say([line for block in blocks for line in block][1:])
+        say(_blocks([type_lines(answer) for answer in answers.found]))
     else:
         missing = f"no type {options.type!r} in {options.module} or vmlinux"
-        say([f"{missing}{nearest_names(answers.nearest)}"])
+        say([f"{missing}{hint(answers.nearest)}"])
     return 0 if answers.found else 1
 
 

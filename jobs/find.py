@@ -6,7 +6,9 @@ import argparse
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from .text import nearest_names, plural, print_json, say
+from btf.nearest import hint
+
+from .text import plural, print_json, say
 
 if TYPE_CHECKING:
     from pipeline.analysis.find import FoundType
@@ -30,7 +32,7 @@ def add_to(commands: argparse._SubParsersAction[Any]) -> None:
     parser = commands.add_parser(
         "find", help="find a type by name in vmlinux and all modules", description=DESCRIPTION
     )
-    parser.add_argument("name", metavar="NAME", help="the name, as BTF has it: without `struct`")
+    parser.add_argument("name", metavar="NAME", help="`task_struct`, `struct task_struct`, `tcp_*`")
     parser.add_argument("out", nargs="+", metavar="OUT", help="what splitbtf run has written")
     parser.add_argument("--kind", type=str.lower, choices=KINDS, help="only types of this kind")
     parser.add_argument(
@@ -67,9 +69,11 @@ def main(options: argparse.Namespace) -> int:
 
 def _nothing(options: argparse.Namespace, nearest: tuple[str, ...]) -> str:
     what = f"no {options.kind or 'type'} is called {options.name!r}"
-    if options.module:
+    if options.module == "vmlinux":
+        what += " in vmlinux"
+    elif options.module:
         what += f" in {options.module} or vmlinux"
-    return f"{what}{nearest_names(nearest)}"
+    return f"{what}{hint(nearest)}"
 
 
 def _lines(found: tuple[FoundType, ...]) -> list[str]:
@@ -79,7 +83,9 @@ def _lines(found: tuple[FoundType, ...]) -> list[str]:
     width = max(len(one.module or "vmlinux") for one in found)
     lines = []
     if meanings > 1:
-        lines.append(f"{plural(meanings, 'different declaration')} of that name:")
+        names = len({one.name for one in found})
+        these = f"of {names:,} names" if names > 1 else "of that name"
+        lines.append(f"{plural(meanings, 'different declaration')} {these}:")
     by_meaning: list[list[FoundType]] = [[] for _ in range(meanings)]
     for one in found:
         by_meaning[one.meaning - 1].append(one)

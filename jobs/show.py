@@ -9,7 +9,9 @@ from dataclasses import asdict
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
-from .text import Reporter, complain, nearest_names, plural, print_json, say, table
+from btf.nearest import hint
+
+from .text import Reporter, complain, plural, print_json, say, table
 
 if TYPE_CHECKING:
     from pipeline.analysis.show import Field, Shown, ShownFile
@@ -48,8 +50,8 @@ def main(options: argparse.Namespace) -> int:
     """Run the command."""
     if len(options.base) not in (0, 1, len(options.file)):
         options.parser.error("-B: give one base for all FILEs, or one for each of them")
-    from pipeline.analysis.diff import Name
     from pipeline.analysis.show import show_files
+    from pipeline.sources.lookup import Name
 
     name = Name.of(options.name)
     if not name.name:
@@ -66,7 +68,7 @@ def main(options: argparse.Namespace) -> int:
     else:
         for file in files:
             if not file.found:
-                complain(f"{file.path}: no {options.name!r}{nearest_names(file.nearest)}")
+                complain(f"{file.path}: no {options.name!r}{hint(file.nearest)}")
         say(_lines([file for file in files if file.found]))
     return 0 if all(file.found for file in files) else 1
 

@@ -83,11 +83,6 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
-def nearest_names(names: Sequence[str]) -> str:
-    """The end of a message about a name that was not found."""
-    return f"; the nearest names: {', '.join(names)}" if names else ""
-
-
 def table(
     rows: Sequence[Sequence[str]], to_the_right: Sequence[bool], *, rule: bool = False
 ) -> list[str]:

@@ -6,7 +6,6 @@ import os
 import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 
 import btf
 from btf.changes.details import Detail, by_value, details
@@ -18,42 +17,23 @@ from ..model.base import Announce
 from ..model.errors import SourceError
 from ..sources import names
 from ..sources.discover import find_one
+from ..sources.lookup import Name
 from ..sources.names import printable
 from ..sources.unpack import unpacked
 from ..work.base import load_base
 from ..work.open import open_types
 
-KIND_WORDS = tuple(dict.fromkeys(KINDS.values()))
 BOTH = "both"
 VMLINUX = "vmlinux"
 
 _SYMVERS = re.compile(r"0x[0-9a-fA-F]+\s+(\S+)\s+\S+")  # checksum, symbol, module, …
-_SPELLED = re.compile(rf"({'|'.join(KIND_WORDS)})\s+(.*)")
-
-
-@dataclass(frozen=True, slots=True)
-class Name:
-    """A name as people type it: ``task_struct``, ``struct task_struct``, ``tcp_*``."""
-
-    name: str
-    kind: str | None = None
-
-    @classmethod
-    def of(cls, text: str) -> Name:
-        """Take the kind off, where it is said."""
-        match = _SPELLED.fullmatch(text.strip())
-        return cls(match[2], match[1]) if match else cls(text.strip())
-
-    def fits(self, kind: str, name: str) -> bool:
-        """Whether a name is meant, which may be given with wildcards."""
-        return self.kind in (None, kind) and fnmatchcase(name, self.name)
 
 
 @dataclass(frozen=True, slots=True)
 class Filters:
     """What is asked about; all where it is empty.
 
-    kinds    of ``KIND_WORDS``
+    kinds    of ``sources.lookup.KIND_WORDS``
     names    names with wildcards
     symbols  names of functions, variables and types: these, and what they reach by value
     """

@@ -12,12 +12,15 @@ from itertools import islice
 from typing import Any
 
 import btf
+from btf.changes.named import KINDS
 from btf.compare.paths import way_to
 
 from ..files.storage import open_storage
 from ..model.errors import OutputError, QueryError
-from .find import find
-from .query import Tables, check_kernel, committed_kernels
+from ..sources.lookup import Name
+from ..sources.names import RESERVED as VMLINUX
+from .find import find, meant_by
+from .query import Tables, committed_kernels
 
 # What became of a type that was asked for.
 STAYED = "stayed"  # although vmlinux has a type of its name
@@ -137,28 +140,32 @@ class TypeAnswers:
 
 
 class Explanations(Tables):
-    """The tables of an output folder, to explain one of its kernels. A context manager."""
+    """The tables of an output folder, to explain its kernels. A context manager."""
 
-    def __init__(self, out: str, kernel: str | None = None, module: str | None = None) -> None:
-        """Raises OutputError for a folder without kernels; QueryError when it is not clear which
-        kernel is meant, or it has no such module."""
-        super().__init__(out)
-        self._out = out
-        self.kernel = self._the_kernel(kernel, module)
+    def of(self, kernel: str | None = None, module: str | None = None) -> list[Explanation]:
+        """Those of the kernels that are meant; None: all, or all that have the module.
 
-    def _the_kernel(self, kernel: str | None, module: str | None) -> str:
-        check_kernel(kernel, self.kernels)
-        having = self.kernels
-        if module is not None:
-            rows = self._rows(
-                "SELECT DISTINCT kernel FROM modules WHERE module = $1 ORDER BY kernel", module
-            )
-            having = [row[0] for row in rows]
-            if not having or (kernel is not None and kernel not in having):
-                raise QueryError(f"no module {module!r} in {kernel or ', '.join(self.kernels)}")
-        if kernel is None and len(having) > 1:
-            raise QueryError(f"which kernel? Name one with --kernel: {', '.join(having)}")
-        return kernel or having[0]
+        Raises QueryError when it is not clear which kernel or module is meant, or there is none.
+        """
+        (meant,) = meant_by([self], kernel, module)
+        return [Explanation(self, at, name) for at, name in meant.items()]
+
+
+class Explanation:
+    """A kernel, or a module of it, to be explained."""
+
+    def __init__(self, tables: Tables, kernel: str, module: str | None) -> None:
+        self.kernel = kernel
+        self._tables = tables
+        self._module = module
+
+    @property
+    def module(self) -> str:
+        """The module that was asked for. Raises QueryError for vmlinux."""
+        assert self._module is not None
+        if self._module == VMLINUX:
+            raise QueryError("vmlinux is what modules are compared with: name one of them")
+        return self._module
 
     def of_kernel(self) -> KernelAnswer:
         """All root causes of the kernel."""
@@ -189,26 +196,29 @@ class Explanations(Tables):
         )
         return KernelAnswer(self.kernel, modules, type_bytes, causes)
 
-    def of_module(self, module: str) -> ModuleAnswer:
-        """All root causes of a module. Raises QueryError if it could not be deduplicated."""
+    def of_module(self) -> ModuleAnswer:
+        """All root causes of the module. Raises QueryError if it could not be deduplicated."""
+        module = self.module
         types, type_bytes = self._sizes(module)
         causes = self._causes(module)
         return ModuleAnswer(self.kernel, module, types, type_bytes, causes)
 
-    def of_type(self, module: str, wanted: str) -> TypeAnswers:
+    def of_type(self, wanted: str) -> TypeAnswers:
         """What became of the types that ``wanted`` means: ``foo``, ``struct foo``, or a type id.
 
         Raises QueryError for an id that there is not, or a module that was not deduplicated.
         """
+        module = self.module
         _, type_bytes = self._sizes(module)
         split = self._open(module)
-        kind, name = _kind_and_name(wanted)
-        if name.isdecimal() and not kind:
-            return TypeAnswers((self._answer(module, split, type_bytes, _by_id(split, int(name))),))
-        meant = [found for found in split.find_all(name) if not kind or _is(found, kind)]
+        name = Name.of(wanted)
+        if name.name.isdecimal() and not name.kind:
+            found = _by_id(split, int(name.name))
+            return TypeAnswers((self._answer(module, split, type_bytes, found),))
+        meant = [one for one in split.find_all(name.name) if name.kind in (None, _c_kind(one))]
         own = [found for found in meant if found.id >= split.start_id]
         if not meant:
-            return TypeAnswers((), find(name, [self._out], kernel=self.kernel).nearest or ())
+            return TypeAnswers((), find(wanted, [self._tables.out], kernel=self.kernel).nearest)
         return TypeAnswers(
             tuple(self._answer(module, split, type_bytes, found) for found in own or meant)
         )
@@ -290,12 +300,12 @@ class Explanations(Tables):
             module,
         )
         if status != "done":
-            raise QueryError(f"{module} could not be deduplicated: {error}")
+            raise QueryError(f"{self.kernel}: {module} could not be deduplicated: {error}")
         return types, size
 
     def _open(self, module: str) -> btf.BTF:
-        folders = {m.kernel: m.btf_folder for m in committed_kernels(self._out)}
-        storage, split = open_storage(self._out), None
+        folders = {m.kernel: m.btf_folder for m in committed_kernels(self._tables.out)}
+        storage, split = open_storage(self._tables.out), None
         try:
             for name in ("vmlinux", module):
                 path = f"{folders[self.kernel]}/{name}.btf"
@@ -308,29 +318,14 @@ class Explanations(Tables):
             raise OutputError(str(error)) from error
 
     def _rows(self, sql: str, *values: Any) -> tuple[tuple[Any, ...], ...]:
-        return self.ask(sql, values).rows
+        return self._tables.ask(sql, values).rows
 
 
-_WORDS = {
-    "struct": (btf.kinds.STRUCT,),
-    "union": (btf.kinds.UNION,),
-    "enum": tuple(btf.kinds.ENUMS),
-    "typedef": (btf.kinds.TYPEDEF,),
-}
-
-
-def _kind_and_name(wanted: str) -> tuple[str, str]:
-    """``("struct", "foo")`` of ``struct foo``; the kind is empty where none is said."""
-    word, _, name = wanted.strip().partition(" ")
-    if name and word in _WORDS:
-        return word, name.strip()
-    return "", wanted.strip()
-
-
-def _is(found: btf.Type, kind: str) -> bool:
+def _c_kind(found: btf.Type) -> str | None:
+    """The word for its kind; of a forward declaration that of what it declares."""
     if isinstance(found, btf.Fwd):
-        return kind == ("union" if found.is_union else "struct")
-    return found.kind in _WORDS[kind]
+        return "union" if found.is_union else "struct"
+    return KINDS.get(found.kind)
 
 
 def _by_id(split: btf.BTF, type_id: int) -> btf.Type:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..model.errors import QueryError
-from .query import Tables, check_kernel
+from btf.nearest import hint_of, listed, nearest_names
 
-NEAREST = 5
+from ..model.errors import QueryError
+from ..sources.lookup import Name, resolve_kernel, resolve_module
+from ..sources.names import RESERVED as VMLINUX
+from .query import Tables
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,77 +59,111 @@ def find(
 ) -> Search:
     """Look ``name`` up in all kernels of all output folders.
 
+    name    also with the word for its kind in front, also with wildcards
     kind    only this BTF kind
     module  a hint: what this module sees by that name: its own types, else those of vmlinux
     kernel  only this kernel
 
-    Raises OutputError for a folder without kernels; QueryError when no kernel is called
-    ``kernel``, or none has that module.
+    Raises OutputError for a folder without kernels; QueryError when it is not clear which kernel
+    or module is meant, or there is none.
     """
+    wanted = Name.of(name)
+    kinds = _KINDS_OF.get(wanted.kind or "", ())
+    if kind is not None:
+        if kinds and kind not in kinds:
+            raise QueryError(f"{name!r} is not of the kind {kind.lower()}")
+        kinds = (kind,)
     with contextlib.ExitStack() as stack:
-        opened = [(out, stack.enter_context(Tables(out))) for out in outs]
-        _check(opened, kernel, module)
+        opened = [stack.enter_context(Tables(out)) for out in outs]
+        meant = meant_by(opened, kernel, module)
         rows: list[Any] = [
-            (out, *row) for out, tables in opened for row in _rows(tables, name, kernel)
+            (out, *row)
+            for out, tables, kernels in zip(outs, opened, meant, strict=True)
+            for row in _seen_from(kernels, _rows(tables, wanted, kinds, list(kernels)))
         ]
-        if kind is not None:
-            rows = [row for row in rows if row[3] == kind]
-        if module is not None:
-            rows = _seen_from(module, rows)
-        meanings: dict[bytes, int] = {}
+        meanings: dict[tuple[Any, ...], int] = {}
         found = []
         for row in rows:
-            meaning = meanings.setdefault(row[-1], len(meanings) + 1)
+            meaning = meanings.setdefault((row[3], row[4], row[-1]), len(meanings) + 1)
             facts: list[Any] = [v.hex() if isinstance(v, bytes) else v for v in row]
             found.append(FoundType(*[*facts, meaning]))
-        return Search(tuple(found), () if found else _nearest(opened, name, kind, kernel))
+        if found or wanted.is_pattern:
+            return Search(tuple(found), ())
+        names = {
+            row[0]
+            for tables, kernels in zip(opened, meant, strict=True)
+            for row in tables.ask(_NAMES, [list(kernels), list(kinds)]).rows
+        }
+        return Search((), nearest_names(wanted.name, names))
 
 
 _COLUMNS = (
     "kernel, coalesce(module, ''), kind, name, type_id, global_id, size, bytes, "
     "fingerprint, layout_fingerprint, declaration_fingerprint"
 )
-_Opened = Sequence[tuple[str, Tables]]
+_FILTER = "kernel IN (SELECT unnest($1)) AND (len($2) = 0 OR kind IN (SELECT unnest($2)))"
+_MODULES = "SELECT kernel, module, module_name FROM modules WHERE module IS NOT NULL"
+_NAMES = f"SELECT DISTINCT name FROM types WHERE name IS NOT NULL AND {_FILTER}"
+_KINDS_OF = {
+    "struct": ("STRUCT",),
+    "union": ("UNION",),
+    "enum": ("ENUM", "ENUM64"),
+    "typedef": ("TYPEDEF",),
+    "func": ("FUNC",),
+    "var": ("VAR",),
+}
 
 
-def _check(opened: _Opened, kernel: str | None, module: str | None) -> None:
-    kernels = sorted(kernel for _, tables in opened for kernel in tables.kernels)
-    check_kernel(kernel, kernels)
-    if module is not None:
-        asked = "SELECT count(*) FROM modules WHERE module = $1 AND ($2 IS NULL OR kernel = $2)"
-        if not any(tables.ask(asked, [module, kernel]).rows[0][0] for _, tables in opened):
-            raise QueryError(f"no module {module!r} in {kernel or ', '.join(kernels)}")
+def meant_by(
+    opened: Sequence[Tables], kernel: str | None, module: str | None
+) -> list[dict[str, str | None]]:
+    """Which kernels and modules names that people type mean.
+
+    kernel  None: all
+    module  None: none, and the values are None
+
+    Returns for each folder the kernels that are meant, of those that have such a module, each with
+    the module's name in the tables. Raises QueryError if there is none, or it is not clear which.
+    """
+    there = sorted({name for tables in opened for name in tables.kernels})
+    kernels = there if kernel is None else [resolve_kernel(kernel, there)]
+    meant: list[dict[str, str | None]] = []
+    names = {VMLINUX}
+    for tables in opened:
+        if module is None:
+            meant.append(dict.fromkeys(name for name in tables.kernels if name in kernels))
+            continue
+        known: dict[str, dict[str, str | None]] = {}
+        for at, name, own in tables.ask(_MODULES).rows:
+            if at in kernels:
+                known.setdefault(at, {VMLINUX: None})[name] = own
+        found = {at: resolve_module(module, modules) for at, modules in known.items()}
+        meant.append({at: name for at, name in found.items() if name is not None})
+        names.update(name for modules in known.values() for name in modules)
+    if not any(meant):
+        raise QueryError(f"no module {module!r} in {listed(kernels)}{hint_of(module or '', names)}")
+    return meant
 
 
-def _rows(tables: Tables, name: str, kernel: str | None) -> tuple[tuple[Any, ...], ...]:
+def _rows(
+    tables: Tables, wanted: Name, kinds: Sequence[str], kernels: Sequence[str]
+) -> tuple[tuple[Any, ...], ...]:
+    fits = "name = $3" if not wanted.is_pattern else "(name = $3 OR name GLOB $3)"
     return tables.ask(
-        f"SELECT {_COLUMNS} "
-        "FROM types WHERE name = $1 AND ($2 IS NULL OR kernel = $2) ORDER BY kernel, global_id",
-        [name, kernel],
+        f"SELECT {_COLUMNS} FROM types WHERE {fits} AND {_FILTER} ORDER BY name, kernel, global_id",
+        [list(kernels), list(kinds), wanted.name],
     ).rows
 
 
-def _seen_from(module: str, rows: list[Any]) -> list[Any]:
-    """Of each kernel and kind the module's own types, else the base's."""
-    own = {(row[0], row[1], row[3]) for row in rows if row[2] == module}
+def _seen_from(
+    kernels: Mapping[str, str | None], rows: Sequence[tuple[Any, ...]]
+) -> Sequence[tuple[Any, ...]]:
+    """Of each kernel, kind and name the module's own types, else the base's."""
+    own = {(row[0], row[2], row[3]) for row in rows if row[1] == kernels[row[0]]}
     return [
         row
         for row in rows
-        if row[2] == module or (row[2] == "" and (row[0], row[1], row[3]) not in own)
+        if (module := kernels[row[0]]) is None
+        or row[1] == module
+        or (row[1] == "" and (row[0], row[2], row[3]) not in own)
     ]
-
-
-def _nearest(opened: _Opened, name: str, kind: str | None, kernel: str | None) -> tuple[str, ...]:
-    """Names that are spelled much like ``name``: the same but for case first."""
-    scores: dict[str, tuple[bool, int, str]] = {}
-    for _, tables in opened:
-        answer = tables.ask(
-            "SELECT name, damerau_levenshtein(lower(name), lower($1)) AS distance "
-            "FROM (SELECT DISTINCT name FROM types WHERE name IS NOT NULL "
-            "AND ($2 IS NULL OR kind = $2) AND ($3 IS NULL OR kernel = $3) "
-            "AND abs(len(name) - len($1)) <= 2 + len($1) // 2) "
-            "ORDER BY distance, name LIMIT $4",
-            [name, kind, kernel, NEAREST],
-        )
-        scores |= {other: (distance, other) for other, distance in answer.rows}
-    return tuple(sorted(scores, key=lambda other: scores[other])[:NEAREST])

@@ -25,10 +25,11 @@ from btf.layers.shared import SharedLayer, share
 from ..files.remote import is_uri
 from ..files.storage import Stored, open_storage, publish_folder
 from ..model.errors import OutputError, SourceError
+from ..sources.lookup import resolve_kernel
 from ..sources.names import safe
 from ..store.manifest import Manifest
 from ..store.output import read_table
-from .query import check_kernel, committed_kernels
+from .query import committed_kernels
 
 FORMAT = 1
 BASE, SHARED, DESCRIPTION = "vmlinux.btf", "shared.btf", "layers.json"
@@ -92,9 +93,10 @@ def layer_kernels(
         raise OutputError(f"{target}: layers are written to a folder of this machine only")
     names = loaded_modules(loaded) if loaded is not None else None
     manifests = committed_kernels(out)
-    check_kernel(kernel, [manifest.kernel for manifest in manifests])
-    wanted = [manifest for manifest in manifests if kernel in (None, manifest.kernel)]
-    return [_LayeredKernel(out, m, min_modules).write(target, by, names) for m in wanted]
+    if kernel is not None:
+        name = resolve_kernel(kernel, [manifest.kernel for manifest in manifests])
+        manifests = [manifest for manifest in manifests if manifest.kernel == name]
+    return [_LayeredKernel(out, m, min_modules).write(target, by, names) for m in manifests]
 
 
 def loaded_modules(path: str) -> list[str]:

@@ -46,12 +46,6 @@ def committed_kernels(out: str) -> list[Manifest]:
     return list(manifests)
 
 
-def check_kernel(kernel: str | None, known: Sequence[str]) -> None:
-    """Raise QueryError if there is no kernel of that name; None means any."""
-    if kernel is not None and kernel not in known:
-        raise QueryError(f"no kernel {kernel!r}; there are: {', '.join(known)}")
-
-
 class Tables:
     """The tables of an output folder, open for queries. A context manager."""
 
@@ -59,7 +53,7 @@ class Tables:
         """Raises OutputError when there is no committed kernel in ``out``."""
         import duckdb  # late: it takes a while to import
 
-        self._out = out
+        self.out = out
         self._error = duckdb.Error
         self._registered = 0
         manifests = committed_kernels(out)
@@ -147,7 +141,7 @@ class Tables:
         for name in there.keys() & wanted.keys():
             if there[name] != wanted[name]:
                 raise OutputError(
-                    f"{self._out}: {name} in the table {table.name} is {there[name]}, not "
+                    f"{self.out}: {name} in the table {table.name} is {there[name]}, not "
                     f"{wanted[name]}: no run of splitbtf has written that"
                 )
 

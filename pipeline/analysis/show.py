@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,13 +9,12 @@ import btf
 from btf.changes.named import KINDS
 from btf.declaration.show import Field as Field
 from btf.declaration.show import Layout, layout_of, show
+from btf.nearest import nearest_names
 
 from ..model.base import Announce
 from ..model.errors import SourceError
-from .diff import Name, open_object
-
-NEAREST = 5
-_ALIKE = 0.6  # of difflib
+from ..sources.lookup import Name
+from .diff import open_object
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,15 +97,12 @@ def _shown(found: btf.Type, expand: bool) -> Shown:
 
 
 def _nearest(types: btf.BTF, name: Name) -> tuple[str, ...]:
-    """Names like the one that is not there: those of its length or so, that begin alike."""
-    own: set[str] = set()
+    names: set[str] = set()
     for level in types.levels:
         ends, text = btf.type_names(level)
         whole = text.tobytes()
-        own.update(
+        names.update(
             whole[start:end].decode("utf-8", "backslashreplace")
             for start, end in zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True)
-            if abs(end - start - len(name.name)) <= 3 and end > start
         )
-    like = [one for one in own if one[0] == name.name[:1]]
-    return tuple(difflib.get_close_matches(name.name, like, NEAREST, _ALIKE))
+    return nearest_names(name.name, names)

@@ -86,10 +86,11 @@ def test_types_of_another_fate(out: Path) -> None:
     others = "vmlinux has no type of that name; 2 other modules keep the same"
     assert others in said("ip_vs_service")
     assert "vmlinux has no type of that name" in said("btrfs_inode", "btrfs")
-    with Explanations(str(out), module="ip_vs_dh") as explanations:  # not a process for each
+    with Explanations(str(out)) as explanations:  # not a process for each
+        (explanation,) = explanations.of(None, "ip_vs_dh")
         query = "SELECT type_id FROM types WHERE module = 'ip_vs_dh' AND kind = 'PTR' ORDER BY 1"
         ids = [row["type_id"] for row in splitbtf("query", out, query, "--json").json]
-        answers = {i: explanations.of_type("ip_vs_dh", str(i)).found for i in ids}
+        answers = {i: explanation.of_type(str(i)).found for i in ids}
     pointers = {i: "\n".join(type_lines(answer)) for i, (answer,) in answers.items()}
     (to_root,) = [i for i, text in pointers.items() if "that stayed: struct netns_ipvs" in text]
     assert "struct netns_ipvs [95081]:" in pointers[to_root]
@@ -125,7 +126,8 @@ def test_none_of_that_name(out: Path) -> None:
     ("arguments", "message"),
     [
         (("--type", "module"), "--type needs --module"),
-        (("--module", "missing"), "no module 'missing' in demo"),
+        (("--module", "missing"), "no module 'missing' in demo; there are: "),
+        (("--module", "vmlinux"), "vmlinux is what modules are compared with"),
         (("--kernel", "missing"), "no kernel 'missing'; there are: demo"),
         (("--module", "ip_vs_dh", "--type", "999999"), "no type [999999]"),
     ],
@@ -161,14 +163,24 @@ def test_several_kernels_and_a_failed_module(tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert splitbtf("run", tmp_path / "src", "-o", out, "--engine", "local").code == 1
     several = explain(out, "--module", "driver")
-    assert several.code == 2 and "Name one with --kernel: one, two" in several.err
+    alone = [explain(out, "--module", "driver", "--kernel", name).out for name in ("one", "two")]
+    assert several.code == 0 and several.out == f"one: {alone[0]}\ntwo: {alone[1]}"
+    both = explain(out, "--module", "driver", "--json").json
+    assert [answer["kernel"] for answer in both] == ["one", "two"]
+    assert explain(out, "--kernel", "two", "--module", "driver", "--json").json == both[1]
+    assert [answer["kernel"] for answer in explain(out, "--json").json] == ["one", "two"]
+    assert explain(out).out == f"{explain(out, '--kernel', 'one').out}\n" + (
+        explain(out, "--kernel", "two").out
+    )
     done = explain(out, "--kernel", "one", "--module", "driver", "--type", "sk_buff")
     path = "sk_buff.dev → net_device.foo[] → ops.bar → struct bar"
     assert f"  {path}: 48 bytes in vmlinux, 16 in the module" in done.out.splitlines()
     assert "  The module's struct bar [10] is used by: ops.bar" in done.out.splitlines()
     assert "That would save 8 types, 156 bytes in driver" in done.out
     broken = explain(out, "--module", "broken")
-    assert broken.code == 2 and "broken could not be deduplicated: " in broken.err
+    assert broken.code == 2 and "two: broken could not be deduplicated: " in broken.err
+    only = explain(out, "--module", "driver", "--type", "999999")
+    assert only.code == 2 and only.err.count("999999") == 1
 
 
 def test_the_examples_of_the_docs(out: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 from pyarrow.fs import LocalFileSystem
 
 from jobs.cli import main
+from pipeline.analysis.find import find
 from pipeline.analysis.query import Tables, sql_type
 from pipeline.files.remote import RemoteFolder
 from pipeline.model.errors import QueryError
@@ -72,6 +73,28 @@ def test_module_is_a_hint(out: Path) -> None:
     assert seen == [("first", "three", 1), ("second", "three", 1)]
     seen = found(splitbtf("find", "int", out, "--module", "one", "--kernel", "first", "--json"))
     assert seen == [("first", "", 1)], "what a module does not define it has from vmlinux"
+
+
+def test_names_as_people_type_them(out: Path) -> None:
+    def names(name: str, **more: str) -> list[tuple[str, str, str, str]]:
+        seen = find(name, [str(out)], **more).found
+        return [(one.kernel, one.module, one.kind, one.name) for one in seen]
+
+    assert names("struct driver") == names("driver") == names(" struct  driver", kind="STRUCT")
+    assert names("union driver") == [] and names("func start") == names("start")
+    assert names("driver", module="three.ko", kernel="sec") == [
+        ("second", "three", "STRUCT", "driver")
+    ]
+    assert {one[1] for one in names("driver", module="vmlinux")} == {""}
+    several = names("s*r*")
+    assert [one[3] for one in several] == sorted(one[3] for one in several)
+    assert set(names("start")) < set(several) and set(names("struct s*r*")) < set(several)
+    done = splitbtf("find", "s*r*", out)
+    assert re.match(r"\d+ different declarations of \d+ names:\n", done.out)
+    with pytest.raises(QueryError, match="'struct driver' is not of the kind union"):
+        names("struct driver", kind="UNION")
+    search = find("func sturct", [str(out)])
+    assert not search.found and "struct" not in search.nearest
 
 
 def test_kind_and_kernel(out: Path) -> None:

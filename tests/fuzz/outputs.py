@@ -49,8 +49,9 @@ def _query(out: Path, source: Path) -> object:
 
 
 def _explain(out: Path, source: Path) -> object:
-    with Explanations(str(out)) as found:
-        return [found.of_kernel(), found.of_module("one"), found.of_type("one", "struct driver")]
+    with Explanations(str(out)) as explanations:
+        (found,) = explanations.of(None, "one")
+        return [found.of_kernel(), found.of_module(), found.of_type("struct driver")]
 
 
 def _read(out: Path, source: Path) -> object:

@@ -134,8 +134,9 @@ def readers(out: str, tmp_path: Path) -> None:
     assert names == ["four", "one", "three"]
     found = find("driver", [out], kernel=NAME).found
     assert {(one.out, one.module) for one in found} == {(out, "one"), (out, "three")}
-    with Explanations(out, NAME) as explanations:
-        assert explanations.of_type("four", "struct shared").found
+    with Explanations(out) as explanations:
+        (explanation,) = explanations.of(NAME, "four")
+        assert explanation.of_type("struct shared").found
     (layers,) = layer_kernels(out, str(tmp_path / "layers"), kernel=NAME)
     assert layers.modules == 3
     assert (tmp_path / "layers" / f"kernel={NAME}" / "modules" / "four.btf").exists()
