@@ -15,7 +15,7 @@ equivalent  equal for dedup: same graph, where a forward declaration agrees with
 identical   the same literally
 fingerprint 128 bits that are equal exactly for types that no walk tells apart, in whatever files
 
-Nothing here knows of Ray, Parquet, the command line or where files live.
+Nothing here knows of Ray, Parquet or the command line. ``open`` alone reads files.
 """
 
 from __future__ import annotations

@@ -52,6 +52,7 @@ from .files.open import Module as Module
 from .files.open import detect_form as detect_form
 from .files.open import load_base as load_base
 from .files.open import open_module as open_module
+from .files.path import open as open
 from .fingerprint.fingerprints import BaseFingerprints as BaseFingerprints
 from .fingerprint.fingerprints import both_fingerprints as both_fingerprints
 from .fingerprint.fingerprints import fingerprints as fingerprints

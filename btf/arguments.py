@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Any, TypeVar
 
 import numpy as np
@@ -83,3 +84,19 @@ def integers(values: Any, name: str, end: int, count: int | None = None) -> np.n
         wrong = int(given.min()) if int(given.min()) < 0 else int(given.max())
         raise ValueError(f"{name} is to be from 0 to {end - 1}, not {wrong}")
     return np.ascontiguousarray(given, np.int64)
+
+
+def brief_repr(record: Any) -> str:
+    """Represent a dataclass that holds arrays: how large they are, not what is in them."""
+    shown = (f"{f.name}={_brief(getattr(record, f.name))}" for f in fields(record) if f.repr)
+    return f"{type(record).__name__}({', '.join(shown)})"
+
+
+def _brief(value: Any) -> str:
+    if isinstance(value, np.ndarray):
+        return f"<{value.dtype} {value.shape}>"
+    if isinstance(value, bytes | memoryview):
+        return f"<{len(value)} bytes>"
+    if isinstance(value, tuple | list):
+        return f"<{len(value)} of {type(value).__name__}>"
+    return repr(value)

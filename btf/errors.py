@@ -6,6 +6,11 @@ processes with all it knows.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
+from .nearest import hint
+
 
 class BtfError(Exception):
     """BTF that cannot be used as given: bad input, not a bug and not worth a retry.
@@ -64,7 +69,42 @@ class UnsupportedError(BtfError):
 
 
 class NotFoundError(BtfError, LookupError):
-    """There is no type of that name."""
+    """There is no type of that name.
+
+    ``nearest`` are the names that are spelled much like it, looked for when somebody reads them:
+    who only asks whether there is such a type does not wait for it.
+    """
+
+    _look: Callable[[], tuple[str, ...]] = tuple
+
+    def with_nearest(self, look: Callable[[], tuple[str, ...]]) -> NotFoundError:
+        """The same error, with what finds the nearest names."""
+        self._look = look
+        return self
+
+    @property
+    def nearest(self) -> tuple[str, ...]:
+        """Names that may have been meant, the likest first."""
+        found = self._look()
+        self._look = lambda: found
+        return found
+
+    def at(self, path: str | None) -> BtfError:
+        found = super().at(path)
+        assert isinstance(found, NotFoundError)
+        return found.with_nearest(self._look)
+
+    def __str__(self) -> str:
+        return f"{super().__str__()}{hint(self.nearest)}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _not_found, (type(self), self.args, self.nearest)
+
+
+def _not_found(
+    kind: type[NotFoundError], arguments: tuple[Any, ...], nearest: tuple[str, ...]
+) -> NotFoundError:
+    return kind(*arguments).with_nearest(lambda: nearest)
 
 
 class NoSuchIdError(NotFoundError, IndexError):

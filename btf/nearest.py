@@ -10,6 +10,7 @@ NEAREST = 5
 _ALIKE = 0.6  # of difflib's ratio, as there
 _COMPARED = 50
 _LISTED = 10
+MAX_CHARACTERS = 512  # of names that are compared, which takes the square: the kernel's are shorter
 
 
 def nearest_names(wanted: str, known: Iterable[str], at_most: int = NEAREST) -> tuple[str, ...]:
@@ -18,6 +19,8 @@ def nearest_names(wanted: str, known: Iterable[str], at_most: int = NEAREST) -> 
     Case, and ``-`` for ``_``, do not count. Of many names those with most pairs of characters in
     common with the wanted one are compared in full.
     """
+    if not 0 < len(wanted) <= MAX_CHARACTERS:
+        return ()
     plain = _plain(wanted)
     pairs = {plain[at : at + 2] for at in range(len(plain) - 1)} or {plain}
     likely = heapq.nsmallest(
@@ -25,7 +28,7 @@ def nearest_names(wanted: str, known: Iterable[str], at_most: int = NEAREST) -> 
         (
             (-sum(map(_plain(name).__contains__, pairs)) / (len(plain) + len(name)), name)
             for name in set(known)
-            if 0 < len(name) <= 3 * len(plain)
+            if 0 < len(name) <= min(3 * len(plain), MAX_CHARACTERS)
         ),
     )
     matcher = difflib.SequenceMatcher(b=plain, autojunk=False)

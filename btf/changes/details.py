@@ -9,8 +9,8 @@ from difflib import SequenceMatcher
 from itertools import groupby, islice, zip_longest
 from typing import NamedTuple
 
-from ..declaration.text import c_text
 from ..format import kinds
+from ..types.c_text import c_text
 from ..types.objects import AnyEnum, Array, Composite, Func, FuncProto, Member
 from ..types.typebase import Reference, Type, spell, type_at
 from .diff import CHANGED, EMBEDDED, Change

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..arguments import takes
+from ..arguments import brief_repr, takes
 from ..errors import WrongBaseError
 from ..fingerprint.fingerprints import work_memory
 from ..types.btf import BTF, freeze, unknown_kind_error
@@ -36,6 +36,8 @@ class Declarations:
     values   a row for each type id of plain BTF, void included; for each own type of split BTF
     str_end  of the BTF, to tell another one
     """
+
+    __repr__ = brief_repr
 
     values: Values
     str_end: int

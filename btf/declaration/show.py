@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from ..errors import BtfError
 from ..format import kinds
+from ..types.c_text import c_text
 from ..types.objects import AnyEnum, Array, Composite, Func, Member
 from ..types.typebase import Reference, Type, spell
-from .text import c_text
 
 CACHE_LINE = 64  # bytes, of nearly all machines that Linux runs on
 MAX_LINES = 20_000  # of one type: the largest that Linux has, amdgpu_device, comes to 4,072

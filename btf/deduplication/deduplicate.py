@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..arguments import integers, takes
+from ..arguments import brief_repr, integers, takes
 from ..edit.ext import BtfExt
 from ..edit.permute import sort_by_name
 from ..errors import BtfError, WrongBaseError
@@ -34,6 +34,8 @@ class DedupResult:
              the id in ``btf``: of the type itself, or of the one it was merged into
     ext      the ``.BTF.ext`` that was given, with the ids and string offsets of ``btf``
     """
+
+    __repr__ = brief_repr
 
     btf: BTF
     id_map: np.ndarray

@@ -119,6 +119,9 @@ class BaseIndex:
     byteorder: str
     level_types: tuple[int, ...]
 
+    def __repr__(self) -> str:
+        return f"BaseIndex(base={self.base!r})"
+
     @classmethod
     @takes(base=(BTF, type(None)))
     def build(cls, base: BTF | None) -> BaseIndex:

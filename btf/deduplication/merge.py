@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..arguments import require
+from ..arguments import brief_repr, require
 from ..edit.append import StringPool, check_addable
 from ..edit.ext import BtfExt
 from ..errors import BtfError
@@ -30,6 +30,8 @@ class MergeResult:
               types included), the id in ``btf``
     exts      the ``.BTF.ext`` of each input, as given, with the ids and string offsets of ``btf``
     """
+
+    __repr__ = brief_repr
 
     btf: BTF
     id_maps: tuple[np.ndarray, ...]

@@ -13,7 +13,7 @@ from functools import cached_property
 
 import numpy as np
 
-from ..arguments import octets, require, takes
+from ..arguments import brief_repr, octets, require, takes
 from ..errors import BtfError, WrongBaseError
 from ..files.open import DISTILLED, SPLIT, Module, open_module
 from ..format.header import SHORT_HEADER, pack, parse_header
@@ -62,6 +62,8 @@ class SplitBytes:
 
     ``source`` and ``result`` are made when asked for, without reading or copying anything again.
     """
+
+    __repr__ = brief_repr
 
     content: bytes
     id_map: np.ndarray

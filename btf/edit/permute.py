@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..arguments import integers, takes
+from ..arguments import brief_repr, integers, takes
 from ..compiled.jit import compiled
 from ..format.records import reference_count, reference_word
 from ..types.btf import BTF, freeze
@@ -27,6 +27,8 @@ class Renumbered:
     id_map   uint32: by old id (void and the base's types included), the new id
     ext      the ``.BTF.ext`` that was given, with the new ids
     """
+
+    __repr__ = brief_repr
 
     btf: BTF
     id_map: np.ndarray

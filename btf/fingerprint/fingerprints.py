@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..arguments import takes
+from ..arguments import brief_repr, takes
 from ..compiled.huge_pages import power_of_two
 from ..compiled.target import CHECKED
 from ..compiled.workspaces import per_thread
@@ -53,6 +53,8 @@ class BaseFingerprints:
     keys, labels, next   tables of the types that are in cycles, see ``state.CyclicTypes``
     str_end bytes of the base's strings, to tell another base
     """
+
+    __repr__ = brief_repr
 
     values: np.ndarray
     keys: np.ndarray

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator, Set
 from dataclasses import InitVar, dataclass, field, fields
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, overload
 
 import numpy as np
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 NATIVE = sys.byteorder
 
 T = TypeVar("T", bound="Type")
+Kind: TypeAlias = "int | str | type[Type] | None"
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,13 +200,18 @@ class BTF:
         """Go through all types in order of id, beginning with void."""
         return (self[type_id] for type_id in range(self.type_end))
 
-    def __getitem__(self, type_id: int) -> Type:
-        """Return the type with this id. Raises an IndexError, which is a BtfError too."""
+    def __getitem__(self, wanted: int | str | bytes) -> Type:
+        """Return the type with this id, or of this name, see ``find``.
+
+        Raises NotFoundError; for an id it is an IndexError too.
+        """
         from .objects import type_at
 
-        if type(type_id) is not int:
-            type_id = number(type_id, "a type id")
-        return type_at(self, type_id)
+        if isinstance(wanted, (str, bytes)):
+            return self.find(wanted)
+        if type(wanted) is not int:
+            wanted = number(wanted, "a type id")
+        return type_at(self, wanted)
 
     def _type(self, of: int | Type) -> Type:
         from .typebase import Type
@@ -219,32 +225,36 @@ class BTF:
     @overload
     def find(self, name: str | bytes, kind: type[T]) -> T: ...
     @overload
-    def find(self, name: str | bytes, kind: int | None = None) -> Type: ...
+    def find(self, name: str | bytes, kind: Kind = None) -> Type: ...
 
-    def find(self, name: str | bytes, kind: int | type[Type] | None = None) -> Any:
+    def find(self, name: str | bytes, kind: Kind = None) -> Any:
         """The type called ``name``; of several the one with the lowest id, so the base's first.
 
-        kind   a class (``btf.Struct``; ``btf.Composite`` for struct or union), or a kind's number
-               from ``btf.kinds``; any kind when None
+        kind   a class (``btf.Struct``; ``btf.Composite`` for struct or union), a kind's name in
+               upper or lower case (``"struct"``), or its number from ``btf.kinds``; any when None
 
-        Raises NotFoundError. ``find_all`` tells whether there are several.
+        Raises NotFoundError, which knows the nearest names. ``find_all`` tells whether there are
+        several.
         """
         found = self.find_all(name, kind)
         if not found:
+            from .names import names_like
             from .typebase import kinds_of
 
-            other = [t.kind_name for t in self.find_all(name)] if kinds_of(kind) else []
-            hint = f", only as {', '.join(sorted(set(other)))}" if other else ""
             shown = name if isinstance(name, str) else name.decode("utf-8", "backslashreplace")
-            raise NotFoundError(f"there is no type {shown!r}{hint}", self.path, "types")
+            wanted = kinds_of(kind)
+            other = sorted({t.kind_name for t in self.find_all(name)})
+            hint = f", only as {', '.join(other)}" if other else ""
+            error = NotFoundError(f"there is no type {shown!r}{hint}", self.path, "types")
+            raise error if other else error.with_nearest(lambda: names_like(self, shown, wanted))
         return found[0]
 
     @overload
     def find_all(self, name: str | bytes, kind: type[T]) -> list[T]: ...
     @overload
-    def find_all(self, name: str | bytes, kind: int | None = None) -> list[Type]: ...
+    def find_all(self, name: str | bytes, kind: Kind = None) -> list[Type]: ...
 
-    def find_all(self, name: str | bytes, kind: int | type[Type] | None = None) -> list[Type]:  # type: ignore[misc]
+    def find_all(self, name: str | bytes, kind: Kind = None) -> list[Type]:  # type: ignore[misc]
         """Find all types called ``name``, in order of id, the bases' included; see ``find``.
 
         The name "" gives the types that have none.
@@ -285,6 +295,20 @@ class BTF:
 
         return align_of(self._type(of))
 
+    def c_of(self, of: int | Type) -> str:
+        """Return the type as C defines it, or spells it where C has no definition: a struct with
+        its members, a function's prototype, ``struct file *``. Empty for sections and tags of
+        declarations."""
+        from .c_text import c_definition
+
+        return c_definition(self._type(of))
+
+    def html_of(self, of: int | Type) -> str:
+        """Return the type as HTML, as notebooks show it: of a struct a table of its members."""
+        from .html import type_html
+
+        return type_html(self._type(of))
+
     @cached_property
     def pointer_size(self) -> int:
         """Bytes of a pointer: those of C's ``long`` in this BTF; 8 when it has none."""
@@ -321,6 +345,11 @@ class BTF:
     def __repr__(self) -> str:
         base = f", base of {self.start_id} types" if self.base is not None else ""
         return f"<BTF {self.type_count} types, {len(self.strings)} bytes of strings{base}>"
+
+    def _repr_html_(self) -> str:
+        from .html import btf_html
+
+        return btf_html(self)
 
 
 class HasBase(Protocol):

@@ -16,6 +16,7 @@ import numpy as np
 
 from ..format import kinds
 from ..format.strings import count_strings, find_text, index_strings, new_slots
+from ..nearest import MAX_CHARACTERS, nearest_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -135,6 +136,19 @@ def ids_by_name(btf: BTF, name: str | bytes, wanted: Iterable[int] | None = None
             own = own[allowed[_kinds(level, own)]]
         found += (own + level.start_id).tolist()
     return found
+
+
+def names_like(btf: BTF, name: str, wanted: Iterable[int] | None = None) -> tuple[str, ...]:
+    """Return names of types spelled much like ``name``; ``wanted`` as in ``ids_by_name``."""
+    allowed = np.full(kinds.KIND_COUNT, wanted is None)
+    if wanted is not None:
+        allowed[list(wanted)] = True
+    text, offsets = btf.chain_strings.tobytes(), set[int]()
+    for level in btf.levels:
+        offsets.update(level.words[level.offsets[:-1][allowed[level.own_kinds]]].tolist())
+    ends = ((at, text.find(b"\0", at, at + MAX_CHARACTERS + 1)) for at in offsets)
+    names = (text[at:end] for at, end in ends if end > at)
+    return nearest_names(name, {one.decode("utf-8", "backslashreplace") for one in names})
 
 
 _NONE = np.zeros(0, np.int64)

@@ -13,10 +13,14 @@ What does not live here: what all classes share (``typebase``), how records are 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from ..arguments import require
 from ..format import kinds
+from ..format.text import printable
+from ..nearest import hint, nearest_names
 from .typebase import Encoding, Linkage, Reference, Type, enum_values, signed, type_at
 
 if TYPE_CHECKING:
@@ -190,6 +194,12 @@ class Func(_Linked):
     __slots__ = ()
     KIND = kinds.FUNC
 
+    @property
+    def params(self) -> tuple[Param, ...]:
+        """The parameters of its FuncProto."""
+        proto = self.type
+        return proto.params if isinstance(proto, FuncProto) else ()
+
     def _spell(self, depth: int) -> str:
         return f"{self.name}()" if depth else self.name or "..."
 
@@ -276,7 +286,7 @@ class Member(_NamedRef):
         where = f"offset {self.byte_offset}"
         if self.bitfield_size:
             where = f"bits {self.bit_offset}..{self.bit_offset + self.bitfield_size - 1}"
-        return f"<Member {self.name or '(anon)'} {self.type.brief()}, {where}>"
+        return printable(f"<Member {self.name or '(anon)'} {self.type.brief()}, {where}>")
 
 
 class Composite(_Sized, Type):
@@ -304,10 +314,42 @@ class Composite(_Sized, Type):
         )
 
     def member(self, name: str) -> Member:
-        """Find the member of a name, also inside anonymous structs and unions.
+        """Find the member of a name, also inside anonymous structs and unions; with dots, as
+        ``se.load.weight``, a member of a member.
 
-        The member's ``bit_offset`` is from the beginning of this type. Raises KeyError.
+        The ``bit_offset`` of what is returned is from the beginning of this type. Raises KeyError,
+        which names the nearest members.
         """
+        require(name, str, "name")
+        outer: Composite = self
+        start, rest = 0, name
+        while True:
+            found, tail = outer._member(rest), ""
+            if found is None:
+                first, _, tail = rest.partition(".")
+                found = outer._member(first) if tail else None
+                if found is None:
+                    raise KeyError(outer._no_member(first))
+            start += found.bit_offset
+            if not tail:
+                return replace(found, bit_offset=start)
+            within = found.type.resolve()
+            if not isinstance(within, Composite):
+                raise KeyError(f"{found!r} has no members, so no {tail!r}")
+            outer, rest = within, tail
+
+    def _member(self, name: str) -> Member | None:
+        for found, at in self._reached():
+            if found.name == name:
+                return replace(found, bit_offset=at)
+        return None
+
+    def _no_member(self, name: str) -> str:
+        like = nearest_names(name, (member.name for member, _ in self._reached()))
+        return f"{self!r} has no member {name!r}{hint(like)}"
+
+    def _reached(self) -> Iterator[tuple[Member, int]]:
+        """Go through the members, also those inside anonymous ones, with their bit offsets."""
         todo: list[tuple[Composite, int]] = [(self, 0)]
         seen: set[tuple[int, int]] = set()
         while todo:
@@ -317,13 +359,11 @@ class Composite(_Sized, Type):
             seen.add((outer.id, start))
             for inner in outer.members:
                 at = start + inner.bit_offset
-                if inner.name == name:
-                    return Member(name, inner.type_id, at, inner.bitfield_size, btf=inner.btf)
+                yield inner, at
                 if not inner.name:
                     behind = inner.type.resolve()
                     if isinstance(behind, Composite):
                         todo.append((behind, at))
-        raise KeyError(f"{self!r} has no member {name!r}")
 
     def _details(self) -> str:
         return f"size={self.size}, {_count(self.vlen, 'member')}"

@@ -19,6 +19,7 @@ from ..format.kinds import (
     INFO_KIND_SHIFT,
     INFO_VLEN_MASK,
 )
+from ..format.text import printable
 
 if TYPE_CHECKING:
     from .btf import BTF
@@ -131,6 +132,11 @@ class Type:
         """Return what is behind typedefs and modifiers: see ``btf.BTF.resolve``."""
         return self.btf.resolve(self)
 
+    @property
+    def c(self) -> str:
+        """The type as C text: see ``btf.BTF.c_of``."""
+        return self.btf.c_of(self)
+
     def brief(self) -> str:
         """Return the type in a line about another one: ``[7] struct list_head``."""
         return f"[{self.id}] {spell(self)}"
@@ -159,7 +165,10 @@ class Type:
 
     def __repr__(self) -> str:
         words = [f"<{type(self).__name__} [{self.id}]", self.name, self._details()]
-        return " ".join(word for word in words if word) + ">"
+        return printable(" ".join(word for word in words if word) + ">")
+
+    def _repr_html_(self) -> str:
+        return self.btf.html_of(self)
 
 
 class Reference(Type):
@@ -244,10 +253,15 @@ def enum_values(
         yield words[at], signed(value, bits) if kind_flag else value
 
 
-def kinds_of(wanted: int | type[Type] | None) -> tuple[int, ...] | None:
-    """Return the kind numbers that a class or a number stands for; None for all."""
+def kinds_of(wanted: int | str | type[Type] | None) -> tuple[int, ...] | None:
+    """Return the kind numbers that a class, a name or a number stands for; None for all."""
     if wanted is None:
         return None
+    if isinstance(wanted, str):
+        if wanted.upper() not in kinds.KIND_NAMES:
+            names = ", ".join(map(str.lower, kinds.KIND_NAMES))
+            raise ValueError(f"{wanted!r} is no kind: kinds are {names}")
+        return (kinds.KIND_NAMES.index(wanted.upper()),)
     if isinstance(wanted, int):
         if isinstance(wanted, bool) or not 0 <= wanted < kinds.KIND_COUNT:
             raise ValueError(f"{wanted!r} is no kind: see btf.kinds")

@@ -15,7 +15,7 @@ from functools import cached_property
 
 import numpy as np
 
-from ..arguments import takes
+from ..arguments import brief_repr, takes
 from ..compiled.jit import compiled
 from ..deduplication.index import BaseIndex
 from ..format.kinds import NAME_SPACE, NameSpace, kind_of
@@ -34,6 +34,8 @@ class BaseNames:
             has a string twice, the offset under which modules know it
     ids     uint32: the types
     """
+
+    __repr__ = brief_repr
 
     keys: np.ndarray
     ids: np.ndarray

@@ -2,12 +2,16 @@
 
 Every table is a view over all kernels, with the column ``kernel`` in front. Nothing can be written:
 queries only read, and DuckDB may open no other file than the parts that the manifests list.
+
+Besides the tables there are the view ``pairs`` (old_kernel, new_kernel): the kernels that a query
+is to compare; and the function ``subsystem(source)``: ``drivers/net`` of a module's path.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
@@ -82,16 +86,37 @@ class Tables:
 
     def ask(self, sql: str, values: Sequence[Any] = ()) -> QueryResult:
         """The answer to one query. Raises QueryError, also where it would write something."""
+        with self._wording():
+            return _answer(self._relation(sql, values).to_arrow_table())
+
+    def stream(self, sql: str) -> Iterator[pa.RecordBatch]:
+        """The same bit by bit: at least one batch. No two columns have the same name, as DuckDB
+        does it in a subquery."""
+        import pyarrow as pa
+
+        with self._wording():
+            reader = pa.RecordBatchReader.from_stream(self._relation(sql))
+            names = _distinct(reader.schema.names)
+            yield pa.RecordBatch.from_pylist([], reader.schema).rename_columns(names)
+            for batch in reader:
+                yield batch.rename_columns(names)
+
+    @contextlib.contextmanager
+    def _wording(self) -> Iterator[None]:
+        """Have whatever goes wrong with a query be a QueryError."""
         try:
-            statements = self._connection.extract_statements(_as_stored(sql))
-            if len(statements) != 1:
-                raise QueryError(f"one query is wanted, these are {len(statements)}")
-            self._refuse_all_but_reading(statements[0])
-            given = [_as_stored(value) if isinstance(value, str) else value for value in values]
-            result = self._connection.sql(statements[0], params=given)
-            return _answer(result.to_arrow_table())
-        except (self._error, ValueError, OverflowError) as error:  # the latter: values beyond
-            raise QueryError(str(error)) from error  # what Python has, as the year 10,000
+            yield
+        except (self._error, ValueError, OverflowError, OSError) as error:
+            # OverflowError: values beyond what Python has, as the year 10,000; OSError: of Arrow
+            raise QueryError(str(error)) from error
+
+    def _relation(self, sql: str, values: Sequence[Any] = ()) -> duckdb.DuckDBPyRelation:
+        statements = self._connection.extract_statements(_as_stored(sql))
+        if len(statements) != 1:
+            raise QueryError(f"one query is wanted, these are {len(statements)}")
+        self._refuse_all_but_reading(statements[0])
+        given = [_as_stored(value) if isinstance(value, str) else value for value in values]
+        return self._connection.sql(statements[0], params=given)
 
     def _refuse_all_but_reading(self, statement: duckdb.Statement) -> None:
         import duckdb
@@ -171,7 +196,22 @@ def _as_stored(text: str) -> str:
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def _answer(data: pa.Table) -> QueryResult:
+def _distinct(names: Sequence[str]) -> list[str]:
+    """``a``, ``a_1``: names of columns that are a name's only ones, whatever their case."""
+    taken = {name.lower() for name in names}
+    found: list[str] = []
+    seen: set[str] = set()
+    for name in names:
+        free, number = name, 0
+        while free.lower() in seen or (number and free.lower() in taken):
+            number += 1
+            free = f"{name}_{number}"
+        seen.add(free.lower())
+        found.append(free)
+    return found
+
+
+def python_columns(data: pa.Table | pa.RecordBatch) -> list[list[Any]]:
     """Values of Python: maps as dictionaries, or in a column where keys of maps cannot be keys of a
     dictionary (lists, structs, maps), as lists of pairs."""
     columns = []
@@ -180,6 +220,11 @@ def _answer(data: pa.Table) -> QueryResult:
             columns.append(column.to_pylist(maps_as_pydicts="strict"))
         except (TypeError, KeyError):  # KeyError: keys of DuckDB that are the same in Python
             columns.append(column.to_pylist())
+    return columns
+
+
+def _answer(data: pa.Table) -> QueryResult:
+    columns = python_columns(data)
     rows = zip(*columns, strict=True) if columns else ()
     return QueryResult(tuple(data.column_names), tuple(rows))
 

@@ -9,7 +9,7 @@ import btf
 from btf.changes.named import KINDS
 from btf.declaration.show import Field as Field
 from btf.declaration.show import Layout, layout_of, show
-from btf.nearest import nearest_names
+from btf.types.names import names_like
 
 from ..model.base import Announce
 from ..model.errors import SourceError
@@ -67,7 +67,7 @@ def show_files(
             shown = tuple(_shown(one, expand) for one in _distinct(types, name))
         except btf.BtfError as error:
             raise SourceError(str(error)) from error
-        found.append(ShownFile(path, label, shown, () if shown else _nearest(types, name)))
+        found.append(ShownFile(path, label, shown, () if shown else names_like(types, name.name)))
     return found
 
 
@@ -94,15 +94,3 @@ def _shown(found: btf.Type, expand: bool) -> Shown:
         tuple(show(found, expand=expand)),
         layout_of(found, expand=expand) if isinstance(found, btf.Composite) else None,
     )
-
-
-def _nearest(types: btf.BTF, name: Name) -> tuple[str, ...]:
-    names: set[str] = set()
-    for level in types.levels:
-        ends, text = btf.type_names(level)
-        whole = text.tobytes()
-        names.update(
-            whole[start:end].decode("utf-8", "backslashreplace")
-            for start, end in zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True)
-        )
-    return nearest_names(name.name, names)

@@ -13,7 +13,7 @@ from btf.changes.details import details
 from btf.changes.diff import ObjectDiff, diff_objects
 from btf.changes.named import SideOfDiff
 from btf.declaration.show import MAX_LINES
-from btf.declaration.text import MAX_TEXT, c_text
+from btf.types.c_text import MAX_TEXT, c_text
 from support import btfwriter as bw
 from support.commands import splitbtf
 from support.dumping import unpacked
@@ -120,7 +120,7 @@ def changes_of(old: Make, new: Make) -> list[str]:
         (
             lambda w: w.typedef("t", w.array(INT, INT, 3)),
             lambda w: w.typedef("t", w.array(INT, INT, 4)),
-            ["typedef t changed", "target: `int [3]` → `int [4]`"],
+            ["typedef t changed", "target: `int[3]` → `int[4]`"],
         ),
         (
             lambda w: w.var("v", INT),

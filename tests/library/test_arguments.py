@@ -21,6 +21,7 @@ import pytest
 
 import btf
 from support.btfwriter import Writer
+from support.paths import DATA
 
 ALLOWED = (TypeError, ValueError, btf.BtfError)
 
@@ -90,6 +91,7 @@ CALLS: dict[str, Callable[[], tuple[tuple[Any, ...], dict[str, Any]]]] = {
     "columns": lambda: ((BASE,), {}),
     "texts": lambda: ((BASE, [1]), {}),
     "printable": lambda: (("x",), {}),
+    "open": lambda: ((str(DATA / "objects/watch.bpfel.o"),), {"base": None}),
     "type_names": lambda: ((BASE,), {}),
     "members": lambda: ((BASE,), {}),
     "unmerged_types": lambda: ((OTHER, SPLIT, INDEX, None), {}),
@@ -150,6 +152,8 @@ def attempt(name: str, function: Callable[..., Any], args: Any, named: Any) -> N
         consumed(function(*args, **named))
     except ALLOWED:
         pass
+    except OSError:
+        assert name == "open"
     except Exception as error:
         shown = f"{[repr(a)[:60] for a in args]}, { {k: repr(v)[:60] for k, v in named.items()} }"
         raise AssertionError(f"{name}({shown}): {type(error).__name__}: {error}") from error
@@ -199,7 +203,9 @@ def test_ids_and_offsets() -> None:
             BASE.string_bytes(wrong)
         with pytest.raises((btf.BtfError, ValueError, TypeError)):
             btf.texts(BASE, [wrong])  # type: ignore[arg-type]
-    for no_id in (True, 1.0, "1", None):
+    with pytest.raises(btf.NotFoundError):
+        BASE["1"]  # a name
+    for no_id in (True, 1.0, None):
         with pytest.raises(TypeError):
             BASE[no_id]  # type: ignore[index]
     assert BASE[np.int64(2)] == BASE[2]  # type: ignore[index]
