@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
-import heapq
 from collections.abc import Collection, Iterable
 
 NEAREST = 5
 _ALIKE = 0.6  # of difflib's ratio, as there
 _COMPARED = 50
-_LISTED = 10
+_LISTED = 20
 MAX_CHARACTERS = 512  # of names that are compared, which takes the square: the kernel's are shorter
 
 
@@ -21,6 +19,9 @@ def nearest_names(wanted: str, known: Iterable[str], at_most: int = NEAREST) -> 
     """
     if not 0 < len(wanted) <= MAX_CHARACTERS:
         return ()
+    import difflib  # late: of use when something is wrong
+    import heapq
+
     plain = _plain(wanted)
     pairs = {plain[at : at + 2] for at in range(len(plain) - 1)} or {plain}
     likely = heapq.nsmallest(

@@ -15,8 +15,6 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
-from pipeline.sources.names import printable
-
 from . import (
     completion,
     dedup,
@@ -34,33 +32,35 @@ from . import (
     verify,
 )
 from .streams import OUTPUT, open_streams
-from .text import complain
+from .text import Reporter, complain
+from .usage import Parser, add_detail
 
 NOTHING_DONE = 2
+_AT_ONCE = ("help", "completion")
 _ENDING = (signal.SIGTERM, signal.SIGHUP)
 COMMANDS = (run, dedup, merge, dump, diff, show, fetch, find, explain, query, layers, verify, help)
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        super().error(printable(message))
 
 
 def parser() -> argparse.ArgumentParser:
     """The whole command line."""
     from pipeline import __version__
 
-    top = _Parser(
+    top = Parser(
         prog="splitbtf",
         description="Deduplicate the BTF of Linux kernel modules against their vmlinux.",
         epilog="`splitbtf help` prints all there is to know of a command or a topic. "
         "Exit status: 0 done, 1 done with failed inputs, 2 nothing could be done",
     )
     top.add_argument("--version", action="version", version=f"splitbtf {__version__}")
-    commands = top.add_subparsers(metavar="COMMAND", required=True)
+    top.set_defaults(command=None, parser=top)
+    commands = top.add_subparsers(metavar="COMMAND")
     for command in COMMANDS:
         command.add_to(commands)
     completion.add_to(commands, top)
+    for name, parser in commands.choices.items():
+        parser.set_defaults(parser=parser)
+        if name not in _AT_ONCE:
+            add_detail(parser)
     return top
 
 
@@ -113,8 +113,18 @@ def _ended_by_signals(received: list[signal.Signals]) -> Iterator[None]:
 
 def _run(arguments: Sequence[str] | None) -> int:
     try:
-        options = parser().parse_args(arguments)
-        code: int = options.command(options)
+        options, unknown = parser().parse_known_args(arguments)
+        if unknown:
+            options.parser.refuse(unknown)
+        for name, value in vars(options).items():
+            if value == "" or (isinstance(value, list) and "" in value):
+                options.parser.error(f"{options.parser.called(name)} is empty")
+        if options.command is None:
+            options.parser.print_help()
+            return 0
+        detail = getattr(options, "verbose", False) - getattr(options, "quiet", False)
+        with Reporter(detail) as options.reporter:
+            code: int = options.command(options)
         return code
     finally:
         sys.stdout.flush()

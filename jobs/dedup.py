@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline.model.options import FORM_AUTO, FORM_CHOICES
 
-from .text import Reporter, print_json, say, size, summary_lines
+from .text import print_json, say, size, summary_lines
 
 DESCRIPTION = """\
 Deduplicate modules' BTF against a base and write OUTDIR/MODULE.btf for each. A FILE is raw BTF
@@ -50,15 +50,15 @@ def main(options: argparse.Namespace) -> int:
     """Run the command."""
     from pipeline.dedup import dedup_files
 
-    with Reporter() as reporter:
-        report = dedup_files(
-            options.base,
-            options.file,
-            options.output,
-            form=options.form,
-            announce=reporter.announce,
-            progress=lambda done, failed, of: reporter.progress("dedup", done, failed, of),
-        )
+    reporter = options.reporter
+    report = dedup_files(
+        options.base,
+        options.file,
+        options.output,
+        form=options.form,
+        announce=reporter.announce,
+        progress=lambda done, failed, of: reporter.progress("dedup", done, failed, of),
+    )
     if options.json:
         facts = {
             **report.summary.as_json(),

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from .text import Reporter, number, plural, print_json, say, table
+from .text import number, plural, print_json, say, table
 
 if TYPE_CHECKING:
     from pipeline.analysis.diff import Diff, NamedChange
@@ -49,7 +49,8 @@ def add_to(commands: argparse._SubParsersAction[Any]) -> None:
         action="append",
         default=[],
         choices=KIND_CHOICES,
-        help="only names of this kind; may be given several times",
+        metavar="KIND",
+        help=f"only names of this kind ({', '.join(KIND_CHOICES)}); may be given several times",
     )
     parser.add_argument(
         "--name",
@@ -71,7 +72,7 @@ def add_to(commands: argparse._SubParsersAction[Any]) -> None:
     )
     parser.add_argument("--format", choices=FORMATS, help="what to print (default: text)")
     parser.add_argument("--json", action="store_true", help="the same as --format json")
-    parser.set_defaults(command=main, parser=parser)
+    parser.set_defaults(command=main)
 
 
 def main(options: argparse.Namespace) -> int:
@@ -88,7 +89,7 @@ def main(options: argparse.Namespace) -> int:
         names=[Name.of(text) for text in options.name],
         symbols=read_symbols(options.symbols) if options.symbols else None,
     )
-    found = diff_files(options.old, options.new, options.base, filters, Reporter().announce)
+    found = diff_files(options.old, options.new, options.base, filters, options.reporter.announce)
     if options.json or options.format == "json":
         print_json(as_json(found))
     elif options.format == "markdown":

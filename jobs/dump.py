@@ -6,8 +6,6 @@ import argparse
 import sys
 from typing import Any
 
-from .text import Reporter
-
 DESCRIPTION = """\
 Print the types of one file. FILE is raw BTF (.btf), an ELF file with a .BTF section (.ko, vmlinux),
 either of them perhaps compressed with zstd, xz or gzip, a kernel image (vmlinuz), or a package with
@@ -38,7 +36,7 @@ def add_to(commands: argparse._SubParsersAction[Any]) -> None:
         action="store_true",
         help="with --format c: let the header assert every size and offset when it is compiled",
     )
-    parser.set_defaults(command=main, parser=parser)
+    parser.set_defaults(command=main)
 
 
 def main(options: argparse.Namespace) -> int:
@@ -52,8 +50,9 @@ def main(options: argparse.Namespace) -> int:
         options.base,
         options.format,
         asserts=options.asserts,
-        announce=Reporter().announce,
+        announce=options.reporter.announce,
     )
     for chunk in chunks:
+        options.reporter.clear()
         sys.stdout.buffer.write(chunk.encode())
     return 0

@@ -47,7 +47,7 @@ def add_to(commands: argparse._SubParsersAction[Any]) -> None:
         "need be, or a type id",
     )
     parser.add_argument("--json", action="store_true", help="print the same facts as JSON")
-    parser.set_defaults(command=main, parser=parser)
+    parser.set_defaults(command=main)
 
 
 def main(options: argparse.Namespace) -> int:

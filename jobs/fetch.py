@@ -7,7 +7,7 @@ import os
 from dataclasses import asdict
 from typing import Any
 
-from .text import Reporter, complain, plural, print_json, say, size
+from .text import complain, plural, print_json, say, size
 
 DESCRIPTION = """\
 Download the packages of public kernels with this machine's apt, and check their SHA-256. A NAME is
@@ -40,7 +40,7 @@ def add_to(commands: argparse._SubParsersAction[Any]) -> None:
         "--list", action="store_true", help="list the kernels, and download nothing"
     )
     parser.add_argument("--json", action="store_true", help="print what was done as JSON")
-    parser.set_defaults(command=main, parser=parser)
+    parser.set_defaults(command=main)
 
 
 def main(options: argparse.Namespace) -> int:
@@ -53,17 +53,19 @@ def main(options: argparse.Namespace) -> int:
     from pipeline.sources.manifests import find
 
     manifests = [find(name) for name in options.name]  # all are sound before one is fetched
-    reporter = Reporter()
     done: dict[str, list[Any]] = {}
     failed: dict[str, str] = {}
     for manifest in manifests:
         try:
             done[manifest.name] = fetch(
-                manifest, options.output, debug=options.debug, announce=reporter.announce
+                manifest, options.output, debug=options.debug, announce=options.reporter.announce
             )
         except FetchError as error:
             failed[manifest.name] = str(error)
             complain(f"{manifest.name}: {error}")
+        except KeyboardInterrupt:
+            options.reporter.announce("the same command again goes on from there")
+            raise
     if options.json:
         fetched = {name: [asdict(file) for file in files] for name, files in done.items()}
         print_json({"fetched": fetched, "failed": failed})

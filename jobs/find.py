@@ -34,18 +34,24 @@ def add_to(commands: argparse._SubParsersAction[Any]) -> None:
     )
     parser.add_argument("name", metavar="NAME", help="`task_struct`, `struct task_struct`, `tcp_*`")
     parser.add_argument("out", nargs="+", metavar="OUT", help="what splitbtf run has written")
-    parser.add_argument("--kind", type=str.lower, choices=KINDS, help="only types of this kind")
+    parser.add_argument(
+        "--kind",
+        type=str.lower,
+        choices=KINDS,
+        metavar="KIND",
+        help=f"only types of this kind: {', '.join(KINDS)}",
+    )
     parser.add_argument(
         "--module", metavar="M", help="what this module sees: its own types, else those of vmlinux"
     )
     parser.add_argument("--kernel", metavar="K", help="only this kernel")
     parser.add_argument("--json", action="store_true", help="print what was found as JSON")
-    parser.set_defaults(command=main, parser=parser)
+    parser.set_defaults(command=main)
 
 
 def main(options: argparse.Namespace) -> int:
     """Run the command."""
-    if not options.name:
+    if not options.name.strip():
         options.parser.error("NAME is empty: types without a name cannot be found by it")
     from pipeline.analysis.find import find
 

@@ -25,18 +25,21 @@ def add_to(commands: argparse._SubParsersAction[Any]) -> None:
         "help", help="print the long text on a command or a topic", description=DESCRIPTION
     )
     parser.add_argument("topic", nargs="?", metavar="TOPIC", help="a command or a topic")
-    parser.set_defaults(command=main, parser=parser)
+    parser.set_defaults(command=main)
 
 
 def main(options: argparse.Namespace) -> int:
     """Run the command."""
+    from btf.nearest import hint, nearest_names
+
     pages = read_pages()
     if options.topic is None:
         text = "\n".join(_contents(pages))
     else:
         text = text_on(options.topic, pages)
         if not text:
-            options.parser.error(f"nothing on {options.topic!r}; `splitbtf help` lists all")
+            near = hint(nearest_names(options.topic, {*pages, *sections(pages)}))
+            options.parser.error(f"nothing on {options.topic!r}{near}; `splitbtf help` lists all")
     if sys.stdout.isatty():
         import pydoc
 

@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 from typing import Any
 
-from .text import Reporter, plural, print_json, say, size
+from .text import plural, print_json, say, size
 
 DESCRIPTION = """\
 Merge BTF into one file that holds each type once: vmlinux and all its modules as a single blob,
@@ -39,9 +39,8 @@ def main(options: argparse.Namespace) -> int:
     """Run the command."""
     from pipeline.merge import merge_files
 
-    reporter = Reporter()
     report = merge_files(
-        options.file, options.output, base_path=options.base, announce=reporter.announce
+        options.file, options.output, base_path=options.base, announce=options.reporter.announce
     )
     if options.json:
         facts = dataclasses.asdict(report)

@@ -15,7 +15,7 @@ from pipeline.model.options import (
 )
 
 from .dedup import add_form
-from .text import Reporter, complain, plural, print_json, say, size, summary_lines
+from .text import complain, plural, print_json, say, size, summary_lines
 
 if TYPE_CHECKING:
     from pipeline.commit import KernelReport
@@ -96,7 +96,7 @@ def add_to(commands: argparse._SubParsersAction[Any]) -> None:
         help="where packages are unpacked for a while (default: a hidden folder in OUT)",
     )
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
-    parser.set_defaults(command=main, parser=parser)
+    parser.set_defaults(command=main)
 
 
 def _workers(text: str) -> int:
@@ -121,7 +121,8 @@ def main(options: argparse.Namespace) -> int:
     from pipeline.model.options import RunOptions
     from pipeline.run import run
 
-    with Reporter() as reporter:
+    reporter = options.reporter
+    try:
         report = run(
             RunOptions(
                 sources=tuple(options.source),
@@ -141,6 +142,9 @@ def main(options: argparse.Namespace) -> int:
             announce=reporter.announce,
             progress=reporter.progress,
         )
+    except KeyboardInterrupt:
+        reporter.announce("what is done is kept: the same command again goes on from there")
+        raise
     lost = [kernel for kernel in report.kernels if kernel.problem is not None]
     for kernel in lost:
         complain(

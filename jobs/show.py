@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from btf.nearest import hint
 
-from .text import Reporter, complain, plural, print_json, say, table
+from .text import complain, plural, print_json, say, table
 
 if TYPE_CHECKING:
     from pipeline.analysis.show import Field, Shown, ShownFile
@@ -43,7 +43,7 @@ def add_to(commands: argparse._SubParsersAction[Any]) -> None:
         "--expand", action="store_true", help="write out embedded structs and unions, too"
     )
     parser.add_argument("--json", action="store_true", help="print the same as JSON")
-    parser.set_defaults(command=main, parser=parser)
+    parser.set_defaults(command=main)
 
 
 def main(options: argparse.Namespace) -> int:
@@ -61,7 +61,7 @@ def main(options: argparse.Namespace) -> int:
         options.file,
         options.base,
         expand=options.expand,
-        announce=Reporter().announce,
+        announce=options.reporter.announce,
     )
     if options.json:
         print_json(_as_json(options.name, files))

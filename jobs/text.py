@@ -10,14 +10,18 @@ import datetime
 import decimal
 import json
 import math
+import os
 import re
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from typing import Any, Self, TextIO
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TextIO
 
 from pipeline.model.summary import FailedInput, ModuleSize, WorkSummary
 from pipeline.sources.names import printable
+
+if TYPE_CHECKING:
+    from logging import LogRecord
 
 MAX_FAILURES_SHOWN = 20
 
@@ -27,17 +31,22 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 
 def say(lines: Iterable[str]) -> None:
     """Print lines on stdout."""
-    print("\n".join(map(printable, lines)))
+    text = "\n".join(map(printable, lines))
+    _clear()
+    print(text)
 
 
 def complain(*lines: str) -> None:
     """Print an error, which may go on after its first line, on stderr."""
+    _clear()
     print("splitbtf: error:", "\n".join(map(printable, lines)), file=sys.stderr)
 
 
 def print_json(facts: Any) -> None:
     """Print what ``--json`` asks for: JSON in ASCII."""
-    print(json.dumps(_as_json(facts), indent=1, allow_nan=False))
+    text = json.dumps(_as_json(facts), indent=1, allow_nan=False)
+    _clear()
+    print(text)
 
 
 def _as_json(value: Any) -> Any:
@@ -81,6 +90,14 @@ def size(count: float | None) -> str:
 def plural(count: int, noun: str) -> str:
     """``1 module``, ``1,121 modules``."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def duration(seconds: float) -> str:
+    """``45 s``, ``12 min``, ``3 h 5 min``."""
+    if seconds < 99:
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
 
 
 def table(
@@ -160,43 +177,95 @@ def _failures(failures: Sequence[FailedInput]) -> list[str]:
 
 
 class Reporter:
-    """Progress on stderr: one line that changes on a terminal, else a line now and then."""
+    """Progress on stderr: one line that changes on a terminal, else a line now and then.
 
-    def __init__(self, stream: TextIO | None = None) -> None:
+    The steps of a command are what the pipeline logs: on a terminal the line shows each, elsewhere
+    those of weight (INFO) are lines. One line with five figures needs no library: those that draw
+    bars take longer to import than ``dedup`` takes for a module.
+    """
+
+    active: ClassVar[Reporter | None] = None
+
+    def __init__(self, detail: int = 0, stream: TextIO | None = None) -> None:
+        """``detail``: 1 has every step be a line, -1 is silence."""
+        self._detail = detail
         self._stream = stream or sys.stderr
-        self._terminal = self._stream.isatty()
+        self._terminal = self._stream.isatty() and os.environ.get("TERM") != "dumb"
         self._interval_seconds = 0.1 if self._terminal else 5.0
-        self._last = time.monotonic()
+        self._began = self._last = time.monotonic()
         self._drawn = False
+        self._first: dict[str, tuple[float, int]] = {}  # of each label when, and done by then
 
     def __enter__(self) -> Self:
+        import logging  # late: not for --help
+
+        from pipeline.model.steps import STEPS
+
+        self._handler = logging.Handler()
+        self._handler.emit = self._step  # type: ignore[method-assign]
+        STEPS.addHandler(self._handler)
+        STEPS.setLevel(logging.DEBUG)
+        Reporter.active = self
         return self
 
     def __exit__(self, *_: object) -> None:
         self.clear()
+        from pipeline.model.steps import STEPS
+
+        STEPS.removeHandler(self._handler)
+        Reporter.active = None
 
     def announce(self, message: str) -> None:
         """Say something now."""
-        self.clear()
-        print(f"splitbtf: {printable(message)}", file=self._stream, flush=True)
+        if self._detail >= 0:
+            self.clear()
+            print(f"splitbtf: {printable(message)}", file=self._stream, flush=True)
 
-    def progress(self, label: str, done: int, failed: int, of: int) -> None:
-        """Say how far it is, unless that was just said."""
+    def _step(self, record: LogRecord) -> None:
+        step = record.getMessage()
+        if self._detail > 0:
+            self.announce(f"{time.monotonic() - self._began:.1f} s: {step}")
+        elif not self._terminal and record.levelname == "INFO":
+            self.announce(step)
+        self._draw(printable(step))
+
+    def progress(self, label: str, done: int, failed: int, of: int, later: int = 0) -> None:
+        """Say how far it is, unless that was just said; ``later``: modules that are to come."""
         now = time.monotonic()
+        began, first = self._first.setdefault(label, (now, done))
         if now - self._last < self._interval_seconds and not (self._terminal and done == of):
             return
-        self._last = now
         text = f"{printable(label)}: {done:,} of {plural(of, 'module')}"
         if failed:
             text += f", {failed:,} failed"
+        if now - began >= 1 and done > first:
+            rate = (done - first) / (now - began)
+            text += f", {rate:.3g}/s" if rate < 100 else f", {rate:,.0f}/s"
+            if rest := of - done + later:
+                text += f", {duration(rest / rate)} left"
         if self._terminal:
-            print(f"\r\033[K{text}", end="", file=self._stream, flush=True)
-            self._drawn = True
-        else:
+            self._draw(text)
+        elif self._detail >= 0:
             print(text, file=self._stream, flush=True)
+        self._last = now
+
+    def _draw(self, text: str) -> None:
+        if self._terminal and self._detail >= 0:
+            try:
+                width = os.get_terminal_size(self._stream.fileno()).columns or 80
+            except (OSError, ValueError):
+                width = 80
+            print(f"\r\033[K{text[: width - 1]}", end="", file=self._stream, flush=True)
+            self._drawn = True
 
     def clear(self) -> None:
         """Remove the line that changes."""
         if self._drawn:
             print("\r\033[K", end="", file=self._stream, flush=True)
             self._drawn = False
+
+
+def _clear() -> None:
+    """Make room for what is printed now."""
+    if Reporter.active is not None:
+        Reporter.active.clear()

@@ -17,6 +17,7 @@ from .model.base import IndexedBase
 from .model.errors import OutputError, explain
 from .model.options import KernelContext, RunOptions
 from .model.records import KernelInput
+from .model.steps import STEPS
 from .model.summary import WorkSummary
 from .plan import Plan, base_memory
 from .store.assemble import KernelTables
@@ -130,6 +131,7 @@ def commit_kernel(run: RunContext, work: KernelWork, tables: KernelTables) -> No
     """
     from .tables.registry import all_tables  # late: Arrow
 
+    STEPS.debug("writing the tables of %s", work.kernel.name)
     began = time.perf_counter()
     out, kernel, base = run.out, work.kernel, work.base
     parts, summary = tables.finish()

@@ -12,6 +12,7 @@ from .files.storage import publish_file
 from .model.base import Announce, IndexedBase
 from .model.errors import SourceError
 from .model.records import FileInput
+from .model.steps import STEPS
 from .sources.discover import best_bases, file_input
 from .sources.listing import absolute, find_files
 from .sources.names import printable
@@ -88,6 +89,7 @@ class _CountedInputs:
     def each(self, inputs: Iterable[FileInput], base: IndexedBase | None) -> Iterator[btf.BTF]:
         """The BTF of each input. Raises SourceError."""
         for file in inputs:
+            STEPS.debug("merging %s", file.path)
             began = time.perf_counter()
             types = open_types(file, base)
             if base is None and types.base is not None:

@@ -13,6 +13,7 @@ from .model.base import IndexedBase
 from .model.options import KernelContext, RunOptions
 from .model.program import program_sha256
 from .model.records import UNREADABLE, KernelInput, ModuleInput
+from .model.steps import STEPS
 from .store.cached_results import is_valid
 from .store.check import Fault, check_kernel
 from .store.input_cache import BaseMemory, Inputs, StatSignature, inputs_digest, read_memory, reason
@@ -62,6 +63,7 @@ class Plan:
         """Whether what is committed is what would come of the inputs, and is there as it was
         written. Raises OutputError."""
         if self.manifest is not None:
+            STEPS.debug("looking for what has changed in %s", self.kernel.name)
             here = self._storage.local is not None  # elsewhere it would all be sent here
             try:
                 checked = check_kernel(self._storage, self.manifest, contents=here)

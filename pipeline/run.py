@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 import btf
 
 from . import __version__
-from .commit import KernelReport, Progress, RunContext, lost_report
+from .commit import KernelReport, RunContext, lost_report
 from .engine.malloc import release_memory, use_system_pool
 from .engine.registry import ENGINES
 from .engine.scheduler import run_jobs
@@ -35,6 +35,7 @@ from .model.errors import BaseError, CommandError
 from .model.options import ENCODE_NONE, RunOptions
 from .model.program import versions
 from .model.records import KernelInput
+from .model.steps import STEPS
 from .plan import Plan, base_memory, kernel_context
 from .sources.discover import find_kernels
 from .sources.unpack import PackageUnpacker
@@ -48,6 +49,8 @@ BASE_ENCODE_FACTOR = 10  # a vmlinux holds that much more than a large module, a
 
 Job = KernelJob | UnchangedJob
 T = TypeVar("T")
+# Label of a kernel, its modules: done, failed, of; modules of kernels that are to come.
+Overall = Callable[[str, int, int, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,15 +67,19 @@ class RunReport:
 
 
 def run(
-    options: RunOptions, *, announce: Announce | None = None, progress: Progress | None = None
+    options: RunOptions, *, announce: Announce | None = None, progress: Overall | None = None
 ) -> RunReport:
     """Do it. Raises CommandError if nothing could be done, or the output cannot be written."""
     began = time.perf_counter()
+    first, more = options.sources[0], len(options.sources) - 1
+    STEPS.info("reading %s%s", first, f" and {more} more" if more else "")
     use_system_pool()  # before there are workers, which then do the same
     started_at = datetime.datetime.now(datetime.UTC)
     kernels = find_kernels(
         options.sources, base=options.base, kernel=options.kernel, skip_folder=options.out
     )
+    modules = sum(len(kernel.modules) for kernel in kernels)
+    STEPS.debug("kernels found: %d, modules: %d", len(kernels), modules)
     remove_abandoned()
     out = OutputFolder(options.out)
     try:
@@ -146,7 +153,7 @@ class _Run:
         began: float,
         started_at: datetime.datetime,
         announce: Announce | None,
-        progress: Progress | None,
+        progress: Overall | None,
     ) -> None:
         self.run_id = f"{started_at:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}"
         self.engine = _Engine(options, began, announce)
@@ -168,8 +175,10 @@ class _Run:
             run_row=self._run_row,
             note=self._note,
             check=self._written.append,
-            progress=progress,
+            progress=self._progress if progress is not None else None,
         )
+        self._show = progress
+        self._changed: list[KernelInput] = []
         signatures = remote_signatures(kernels)
         self._plans = [Plan(kernel, out, options, signatures) for kernel in kernels]
         self._unusable: list[tuple[Plan, BaseError]] = []
@@ -178,14 +187,14 @@ class _Run:
 
     def work(self) -> dict[str, KernelReport]:
         """All kernels, and then what is left over of others is removed."""
-        changed = False
         for plan in self._plans:
             unchanged = self._try(plan, plan.is_unchanged)
             if unchanged is not None:
                 make = partial(UnchangedJob, self._context) if unchanged else self._job
                 self._queue.append((plan, partial(make, plan)))
-                changed |= not unchanged
-        if changed:
+                if not unchanged:
+                    self._changed.append(plan.kernel)
+        if self._changed:
             self.engine.start()
         self._prepare_next()
         run_jobs(self.engine.get, self)
@@ -248,6 +257,10 @@ class _Run:
     def _job(self, plan: Plan) -> Job | None:
         """Prepare a kernel; None if it has no base: then it comes last."""
         kernel = plan.kernel
+        STEPS.info(
+            "kernel %s of %d: %s, %s modules",
+            self._place(kernel.name), len(self._changed), kernel.name, f"{len(kernel.modules):,}",
+        )  # fmt: skip
         self._staging.prepare(kernel)
         base = self._load(kernel)
         if isinstance(base, BaseError):
@@ -280,6 +293,17 @@ class _Run:
         context = kernel_context(self._options, plan.kernel, base_memory(base))
         cached = find_cached(self._out, context)
         return KernelJob(self._context, plan, self._staging.modules(plan.kernel), base, cached)
+
+    def _place(self, name: str) -> int:
+        """Which of the kernels that are worked on it is, from 1 on."""
+        return next(at for at, kernel in enumerate(self._changed, 1) if kernel.name == name)
+
+    def _progress(self, name: str, done: int, failed: int, of: int) -> None:
+        assert self._show is not None
+        at, kernels = self._place(name), len(self._changed)
+        label = f"{name} ({at} of {kernels})" if kernels > 1 else name
+        later = sum(len(kernel.modules) for kernel in self._changed[at:])
+        self._show(label, done, failed, of, later)
 
     def _none_usable(self) -> BaseError:
         """What to say where of no kernel anything can be done."""

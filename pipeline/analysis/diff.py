@@ -15,6 +15,7 @@ from btf.changes.named import KINDS, SideOfDiff
 from ..files.read import ReadError, read_input
 from ..model.base import Announce
 from ..model.errors import SourceError
+from ..model.steps import STEPS
 from ..sources import names
 from ..sources.discover import find_one
 from ..sources.lookup import Name
@@ -113,6 +114,7 @@ def open_side(path: str, base_path: str | None) -> tuple[SideOfDiff, str]:
 
 def open_object(path: str, base_path: str | None) -> tuple[btf.BTF, str]:
     """Read a file; returns also the object's name. Raises SourceError or BaseError."""
+    STEPS.debug("reading %s", path)
     base = load_base(base_path) if base_path is not None else None
     with unpacked([find_one(path)]) as (file,):
         types = open_types(file, base)

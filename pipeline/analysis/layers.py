@@ -25,6 +25,7 @@ from btf.layers.shared import SharedLayer, share
 from ..files.remote import is_uri
 from ..files.storage import Stored, open_storage, publish_folder
 from ..model.errors import OutputError, SourceError
+from ..model.steps import STEPS
 from ..sources.lookup import resolve_kernel
 from ..sources.names import safe
 from ..store.manifest import Manifest
@@ -127,6 +128,7 @@ class _LayeredKernel:
 
     def __init__(self, out: str, manifest: Manifest, min_modules: int) -> None:
         self.name = manifest.kernel
+        STEPS.debug("reading the modules of %s", self.name)
         self.min_modules = min_modules
         rows = read_table(out, "modules", self.name)
         columns = rows.select(["module", "module_name", "depends", "release", "status"]).to_pylist()

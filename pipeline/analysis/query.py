@@ -19,6 +19,7 @@ from ..files.remote import RemoteFolder
 from ..files.scratch import ScratchFolder
 from ..files.storage import Storage, open_storage
 from ..model.errors import OutputError, QueryError
+from ..model.steps import STEPS
 from ..store.manifest import Manifest, no_kernel
 from ..store.output import read_manifests
 
@@ -60,6 +61,7 @@ class Tables:
         self.out = out
         self._error = duckdb.Error
         self._registered = 0
+        STEPS.debug("opening the tables of %s", out)
         manifests = committed_kernels(out)
         self.kernels = sorted(manifest.kernel for manifest in manifests)
         self._connection = duckdb.connect()

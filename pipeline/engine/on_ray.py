@@ -27,6 +27,7 @@ from ..model.engine import Item, Outcome, Raised, WorkerDied, WorkFunction
 from ..model.errors import EngineError
 from ..model.options import RunOptions
 from ..model.program import program_sha256
+from ..model.steps import STEPS
 from . import ray_node
 from .isolation import attempt
 from .malloc import use_system_pool
@@ -74,6 +75,7 @@ class OnRay:
             os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
         elif _is_there(address) and address.startswith(("127.", "localhost:")):
             os.environ[_LOOPBACK] = "0"  # else it looks for the cluster on the outside address
+        STEPS.info("starting Ray" if address is None else f"connecting to Ray at {address}")
         import ray  # late: slow to import, and its environment must be set before
 
         self._ray = ray

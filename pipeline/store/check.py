@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from ..files.storage import NO_FILE, Storage, cannot_read, open_storage
 from ..model.errors import OutputError
+from ..model.steps import STEPS
 from .manifest import FOLDER, Manifest, load_manifest, no_kernel
 from .output import TABLES, VERSIONS, kernel_of
 
@@ -74,6 +75,7 @@ def _check_output(storage: Storage) -> Checked:
                 Fault(path, CHANGED, str(error).removeprefix(f"{storage.place}/{path}: "))
             )
             continue
+        STEPS.debug("comparing the files of %s", manifest.kernel)
         found = check_kernel(storage, manifest)
         kernels += 1
         files, size = files + found.files + 1, size + found.bytes

@@ -14,6 +14,7 @@ from ..files.read import ReadError
 from ..model.base import Announce, IndexedBase
 from ..model.errors import BaseError
 from ..model.records import FileInput
+from ..model.steps import STEPS
 from ..sources.discover import file_input
 from ..sources.formats import is_package
 from ..sources.listing import find_base
@@ -59,6 +60,7 @@ def load_first(
         if base.problem is not None:
             reasons.append(f"{shown}: {base.problem}")
             continue
+        STEPS.debug("reading %s", shown)
         try:
             found = open_path(base.content_path, shown=shown)
             if found.form != btf.STANDALONE:
@@ -91,6 +93,7 @@ def load_first(
 def _index(types: btf.BTF, announce: Announce | None, **facts: Any) -> IndexedBase:
     """Index a base. ``facts``: other fields of IndexedBase. Raises BtfError."""
     btf.warm_up(announce)
+    STEPS.debug("indexing it")
     btf.check_name_bytes(types)
     began = time.perf_counter()
     index = btf.BaseIndex.build(types)

@@ -18,8 +18,8 @@ pytestmark = pytest.mark.slow
 
 # Ways to call each command so that it prints something.
 WAYS: dict[str, tuple[str, ...]] = {
-    "run": ("run", "k", "-o", "out", "--engine", "local"),
-    "dedup": ("dedup", "-B", "k/vmlinux.btf", "--no-output", "k/one.btf"),
+    "run": ("run", "k", "-o", "out", "--engine", "local", "-q"),
+    "dedup": ("dedup", "-B", "k/vmlinux.btf", "--no-output", "k/one.btf", "-q"),
     "merge": ("merge", "k/one.btf", "-o", "merged.btf"),
     "dump": ("dump", "k/one.btf"),
     "fetch": ("fetch", "--list"),

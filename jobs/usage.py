@@ -1,0 +1,59 @@
+"""The parser of the command line: what it says where it was called wrongly."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from pipeline.sources.names import printable
+
+_FEW = 8  # choices that are all named
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong, the nearest names, and how to get help, in place of the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        """End with status 2."""
+        said = f"{self.prog}: error: {printable(message)}"
+        self.exit(2, f"{said}\n  `{self.prog} --help` says how to use it\n")
+
+    def refuse(self, unknown: Sequence[str]) -> NoReturn:
+        """End because of arguments that mean nothing here."""
+        from btf.nearest import hint, nearest_names
+
+        shown = " ".join(unknown)
+        options = [one.partition("=")[0] for one in unknown if one.startswith("-")]
+        if not options:
+            self.error(f"too many arguments: {shown}")
+        known = [name for name in self._option_string_actions if name.startswith("--")]
+        near = (name for option in options for name in nearest_names(option, known))
+        self.error(f"no such option: {shown}{hint(list(dict.fromkeys(near))[:3])}")
+
+    def called(self, dest: str) -> str:
+        """What users know an argument by."""
+        (action,) = [action for action in self._actions if action.dest == dest]
+        return "/".join(action.option_strings) or str(action.metavar or dest)
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is None or value in action.choices:
+            return
+        from btf.nearest import hint, hint_of, nearest_names
+
+        names = list(map(str, action.choices))
+        if isinstance(action, argparse._SubParsersAction):
+            raise argparse.ArgumentError(None, f"no command {value!r}{hint_of(value, names)}")
+        near = hint(nearest_names(value, names)) if len(names) > _FEW else ""
+        raise argparse.ArgumentError(action, f"{value!r} is none of {', '.join(names)}{near}")
+
+
+def add_detail(parser: argparse.ArgumentParser) -> None:
+    """Add what all commands have that take a while."""
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument(
+        "-q", "--quiet", action="store_true", help="print results and errors, and nothing else"
+    )
+    how.add_argument(
+        "-v", "--verbose", action="store_true", help="say each step, and after how many seconds"
+    )
