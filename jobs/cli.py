@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
 from . import (
+    audit,
     completion,
     dedup,
     diff,
@@ -38,7 +39,22 @@ from .usage import Parser, add_detail
 NOTHING_DONE = 2
 _AT_ONCE = ("help", "completion")
 _ENDING = (signal.SIGTERM, signal.SIGHUP)
-COMMANDS = (run, dedup, merge, dump, diff, show, fetch, find, explain, query, layers, verify, help)
+COMMANDS = (
+    run,
+    dedup,
+    merge,
+    dump,
+    diff,
+    show,
+    fetch,
+    find,
+    explain,
+    query,
+    layers,
+    audit,
+    verify,
+    help,
+)
 
 
 def parser() -> argparse.ArgumentParser:

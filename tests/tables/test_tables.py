@@ -102,7 +102,8 @@ def test_kernels_are_the_sums(out: Path) -> None:
 def test_any_reader_of_hive_partitions_sees_the_kernel(out: Path) -> None:
     for table in all_tables():
         found = pq.read_table(out / "tables" / table)
-        assert set(found["kernel"].to_pylist()) == {"small"}
+        assert "kernel" in found.column_names
+        assert set(found["kernel"].to_pylist()) == ({"small"} if table != "leftovers" else set())
 
 
 def test_every_run_has_a_row(small: Path, tmp_path: Path) -> None:
