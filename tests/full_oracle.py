@@ -94,9 +94,11 @@ def contract(table: Path, generator: Path) -> Iterator[Outcome]:
 
 
 def golden(table: Path, base: bytes, modules: Iterable[tuple[str, bytes]]) -> Iterator[Outcome]:
+    """Every module of a table. What is no BTF by itself is split on the base, as builds ship it."""
     with table.open(newline="") as file:
         rows = {row["module"]: row for row in csv.DictReader(file, delimiter="\t")}
-    index = btf.BaseIndex.build(btf.parse(base))
+    vmlinux = btf.parse(base)
+    index = btf.BaseIndex.build(vmlinux)
     missing = set(rows)
     for name, data in modules:
         row = rows.get(name)
@@ -104,14 +106,17 @@ def golden(table: Path, base: bytes, modules: Iterable[tuple[str, bytes]]) -> It
             continue
         missing.remove(name)
         same_input = hashlib.sha256(data).hexdigest() == row["input_sha256"]
-        got = attempt(btf.dedup_split, btf.parse(data), index)
+        try:
+            got = attempt(btf.dedup_split, btf.parse(data), index)
+        except btf.BtfError:
+            got = attempt(btf.dedup, btf.parse(data, vmlinux), index)
         yield name, same_input and got == tuple(row[fact] for fact in FACTS)
     for name in sorted(missing):
         yield f"{name} (file missing)", False
 
 
 def demo_modules(folder: Path) -> Iterator[tuple[str, bytes]]:
-    for path in sorted(folder.glob("*.btf.zst")):
+    for path in sorted(folder.rglob("*.btf.zst")):
         yield path.name.removesuffix(".btf.zst"), unpacked(path)
 
 
@@ -166,7 +171,7 @@ def main(argv: list[str] | None = None) -> int:
     sound = [report("vectors", frozen_vectors())]
     for folder in sorted(DATASETS.glob("demo*")):
         base = unpacked(folder / "vmlinux.btf.zst")
-        outcomes = golden(folder / "golden.tsv", base, demo_modules(folder / "modules"))
+        outcomes = golden(folder / "golden.tsv", base, demo_modules(folder))
         sound.append(report(f"datasets/{folder.name}", outcomes))
     if given.contract:
         sound.append(report("contract", contract(given.contract, given.generator)))

@@ -9,4 +9,5 @@ ROOT = TESTS.parent
 DATA = TESTS / "data"
 DATASETS = ROOT / "datasets"
 DEMO = DATASETS / "demo"
+DEMO_LATER = DATASETS / "demo-6.12"
 DEMO_S390X = DATASETS / "demo-s390x"
