@@ -239,7 +239,7 @@ def _compile_fingerprints() -> None:
 def _compile_declarations() -> None:
     from .declaration.fingerprints import declarations
 
-    declarations(_module()[1])
+    declarations(_module()[1], spell=True).spellings()
 
 
 def _compile_rows() -> None:

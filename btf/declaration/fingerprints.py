@@ -12,6 +12,8 @@ Three questions are asked of two types of one name, and each has a fingerprint o
 A type whose declaration changed is a cause; one that only its layout tells apart embeds a cause;
 one that only the deep fingerprint tells apart leads to one by pointers. Type ids, the order of
 types, byte order and what else is in the file do not count.
+
+The spellings themselves are written where asked for, see ``written``.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from ..types.btf import BTF, freeze, unknown_kind_error
 from .laid_out import declare_types
 from .spelled import spell_types
 from .values import VOID, Values
+from .written import Texts, in_order, write_texts
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,12 +38,14 @@ class Declarations:
 
     values   a row for each type id of plain BTF, void included; for each own type of split BTF
     str_end  of the BTF, to tell another one
+    texts    how C spells each of them, if that was asked for
     """
 
     __repr__ = brief_repr
 
     values: Values
     str_end: int
+    texts: Texts | None = None
 
     @property
     def declaration(self) -> np.ndarray:
@@ -55,39 +60,62 @@ class Declarations:
     @property
     def nbytes(self) -> int:
         """Bytes of all arrays: what sharing them costs once per machine."""
-        return sum(column.nbytes for column in self.values)
+        return sum(column.nbytes for column in (*self.values, *(self.texts or ())))
+
+    def spellings(self) -> tuple[np.ndarray, np.ndarray]:
+        """How C spells each type, in Arrow's layout: (ends int32 (n + 1,), data uint8).
+
+        Of a function its whole prototype, of a variable its declaration, with names; a longer text
+        than ``MAX_SPELLING_BYTES`` is cut there and ends in ``…``. Empty for sections and tags of
+        declarations. Raises ValueError where they were not asked for.
+        """
+        if self.texts is None:
+            raise ValueError("these were made without spellings: declarations(btf, spell=True)")
+        return in_order(self.texts)
 
 
-@takes(btf=BTF, base=(Declarations, type(None)))
-def declarations(btf: BTF, base: Declarations | None = None) -> Declarations:
+@takes(btf=BTF, base=(Declarations, type(None)), spell=bool)
+def declarations(
+    btf: BTF, base: Declarations | None = None, *, spell: bool = False
+) -> Declarations:
     """Fingerprint declarations and layouts of the types that a BTF itself holds.
 
     base   of all levels that ``btf`` continues: ``declarations(btf.base.flat)``; made here, and
            thrown away, when None
+    spell  whether to write how C spells each of them; ``base``, if given, has that too then
 
     Raises UnsupportedError when there are kinds that only a layout section describes,
-    WrongBaseError when ``base`` is not that of ``btf``.
+    WrongBaseError when ``base`` is not that of ``btf``, BtfError for spellings of more than 2 GB.
     """
     for level in btf.levels:
         if level.has_unknown_kinds:
             raise unknown_kind_error(level)
+    flat = btf if btf.base is None else btf.base.flat
     if btf.base is None:
         values = Values.of(btf.type_count + 1)
         below, own, base_strings = _with_void(values), values.rows(1), btf.strings[:0]
+        base_texts: Texts | None = Texts.of_void()
     else:
-        known = base or declarations(btf.base.flat)
+        known = base or declarations(flat, spell=spell)
         if (len(known.values.marks), known.str_end) != (btf.start_id, btf.start_str_off):
             raise WrongBaseError(
                 "the fingerprints are not those of the base that this BTF was read on", btf.path
             )
         below, values = known.values, Values.of(btf.type_count)
-        own, base_strings = values, btf.base.chain_strings
+        own, base_strings, base_texts = values, flat.strings, known.texts
     # No record has more references than words after the second.
     graph = work_memory(btf.type_count, len(btf.words) - 2 * btf.type_count).graph
     source = btf.words, btf.offsets, freeze(base_strings), btf.strings
-    spell_types(below, own, btf.start_id, btf.type_count, graph, *source)
+    ordered = spell_types(below, own, btf.start_id, btf.type_count, graph, *source)
+    texts = None
+    if spell:
+        if base_texts is None:
+            raise ValueError(
+                "the base's were made without spellings: declarations(base, spell=True)"
+            )
+        texts = write_texts(btf, flat, below, own, base_texts, graph, ordered)
     declare_types(below, own, btf.start_id, btf.type_count, graph, *source)
-    return Declarations(values, btf.str_end)
+    return Declarations(values, btf.str_end, texts)
 
 
 def _with_void(values: Values) -> Values:

@@ -152,7 +152,7 @@ def part_of(graph, start_id, ordered, v, type_id):  # type: ignore[no-untyped-de
 
 
 @inlined
-def _parts(words, at, base_strings, own_strings):  # type: ignore[no-untyped-def]
+def parts_spelled(words, at, base_strings, own_strings):  # type: ignore[no-untyped-def]
     """How many of a type's references, from the first on, its spelling contains."""
     info = words[at + 1]
     kind = kind_of(info)
@@ -167,13 +167,13 @@ def _parts(words, at, base_strings, own_strings):  # type: ignore[no-untyped-def
 
 
 @noinline
-def _find_circles(graph, start_id, count, words, offsets, base_strings, own_strings):  # type: ignore[no-untyped-def]
+def find_circles(graph, start_id, count, words, offsets, base_strings, own_strings):  # type: ignore[no-untyped-def]
     """Order all types, what is referred to first, and give those of a circle one component."""
     used = 0
     for v in range(count):
         at = np.int64(offsets[v])
         graph.first[v] = used
-        for number in range(_parts(words, at, base_strings, own_strings)):
+        for number in range(parts_spelled(words, at, base_strings, own_strings)):
             graph.children[used] = reference_at(words, at, number)
             used += 1
     graph.first[count] = used
@@ -287,7 +287,9 @@ def _spell(base, own, start_id, graph, ordered, v, words, at, base_strings, own_
 @compiled
 def spell_types(base, own, start_id, count, graph, words, offsets, base_strings, own_strings):  # type: ignore[no-untyped-def]
     """Fill ``spelled``, ``inner``, ``length`` and ``marks`` of the own types, and of those that
-    are no wrappers ``element`` and ``many``."""
+    are no wrappers ``element`` and ``many``. Returns whether that took an order of the types, and
+    ``part_of`` tells circles."""
+    ordered = False
     for v in range(count):
         graph.members[v] = v
         graph.composite[v] = 0
@@ -295,7 +297,7 @@ def spell_types(base, own, start_id, count, graph, words, offsets, base_strings,
     for sweep in range(SWEEPS + 1):
         ordered = sweep == SWEEPS
         if ordered:
-            _find_circles(graph, start_id, count, words, offsets, base_strings, own_strings)
+            find_circles(graph, start_id, count, words, offsets, base_strings, own_strings)
             waiting = count
         left = 0
         for i in range(waiting):
@@ -309,3 +311,4 @@ def spell_types(base, own, start_id, count, graph, words, offsets, base_strings,
         waiting = left
         if waiting == 0:
             break
+    return ordered

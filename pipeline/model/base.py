@@ -45,5 +45,6 @@ class SharedBase:
     def of(cls, base: IndexedBase) -> SharedBase:
         """Work out the rest."""
         known = btf.BaseFingerprints.build(base.types)
-        names, declared = btf.BaseNames.build(base.index), btf.declarations(base.types.flat)
+        names = btf.BaseNames.build(base.index)
+        declared = btf.declarations(base.types.flat, spell=True)
         return cls(base.index, known, names, declared)

@@ -18,7 +18,7 @@ from ..model.summary import WorkSummary
 from ..sources.names import safe
 from ..tables.parquet import Part
 
-FORMAT = 3
+FORMAT = 4
 FOLDER = "manifests"
 
 
@@ -70,7 +70,9 @@ def load_manifest(storage: Storage, path: str) -> Manifest:
             raise ValueError("no format")
         if raw["format"] != FORMAT:
             raise OutputError(
-                f"{where}: format {raw['format']}; this splitbtf knows {FORMAT}: use another folder"
+                f"{where}: its tables are of {'an older' if raw['format'] < FORMAT else 'a newer'} "
+                f"layout (format {raw['format']}) than this splitbtf reads (format {FORMAT}): run "
+                "it on the sources again, and use another folder for that"
             )
         manifest: Manifest = from_json(Manifest, raw)
         _check(manifest, path)

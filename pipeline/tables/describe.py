@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import btf
+from btf.declaration.written import SHORT_SPELLING_BYTES, SMALL_SPELLING_BYTES
 from btf.edit.concat import concat_split
 
 from ..model.base import SharedBase
@@ -74,11 +75,39 @@ class ModuleGroup:
         before = np.cumsum(self.counts) - self.counts
         return np.repeat(before.astype(np.uint32), self.counts)
 
+    def spellings(self, declared: btf.Declarations) -> pa.StringArray:
+        """How C spells the types of ``whole``, of which these are the declarations.
+
+        Each module's are what they would be by themselves: how long a text may be depends on how
+        many bytes all of its module have.
+        """
+        import pyarrow as pa
+
+        from .schema import strings
+
+        ends, data = declared.spellings()
+        if len(self._splits) == 1:
+            return strings(ends, data)
+        edges = np.cumsum(np.append(0, self.counts))
+        most = int(np.diff(ends[edges]).max())
+        if most <= SMALL_SPELLING_BYTES and int(np.diff(ends).max()) > SHORT_SPELLING_BYTES:
+            return strings(ends, data)
+        assert self.base is not None
+        known = self.base.declarations
+        each = (btf.declarations(split, known, spell=True) for split in self._splits)
+        return pa.concat_arrays([strings(*one.spellings()) for one in each])
+
 
 class BaseGroup(ModuleGroup):
     """A base, described as if it were a module."""
 
     is_base = True
+
+    def spellings(self, declared: btf.Declarations) -> pa.StringArray:
+        """How C spells the base's types: void is none of them."""
+        from .schema import strings
+
+        return strings(*declared.spellings()).slice(1)
 
     def __init__(self, base: SharedBase) -> None:
         types = base.index.base

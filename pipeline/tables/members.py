@@ -66,13 +66,17 @@ def _to_arrow(rows: Mapping[str, pa.Array], objects: Objects) -> Mapping[str, An
     object_id, kind = objects.of_rows(), rows["kind"].to_numpy()
     enumerator = np.isin(kind, _ENUM_KINDS)
     no_place = enumerator | (kind == btf.kinds.FUNC_PROTO)
-    type_id = objects.global_ids_of(rows["type_id"].to_numpy())
+    global_id = global_ids(object_id, rows["owner"].to_numpy())
+    type_id, name = rows["type_id"].to_numpy(), filled(rows["name"])
+    variadic = (kind == btf.kinds.FUNC_PROTO) & (type_id == 0) & np.asarray(name.is_null())
+    variadic[:-1] &= np.diff(global_id) != 0  # only as the last one
     return {
         **rows,
-        "global_id": global_ids(object_id, rows["owner"].to_numpy()),
+        "global_id": global_id,
         "kind": kind_words(rows["kind"]),
-        "name": filled(rows["name"]),
-        "type_global_id": without(enumerator, type_id),
+        "name": name,
+        "type": objects.spellings_of(type_id, variadic, absent=enumerator),
+        "type_global_id": without(enumerator, objects.global_ids_of(type_id)),
         "bit_offset": without(no_place, rows["bit_offset"]),
         "bitfield_size": without(rows["bitfield_size"].to_numpy() == 0, rows["bitfield_size"]),
         "value": _decimals(rows["value"].to_numpy(), rows["negative"].to_numpy(), enumerator),
@@ -104,6 +108,7 @@ TABLE = ModuleTable(
         Column("position", I64, "", "place among the members, from 0"),
         Column("kind", WORDS, "", "kind of that type: STRUCT, UNION, FUNC_PROTO, ENUM or ENUM64"),
         Column("name", TEXT, "", "name; null for anonymous members and parameters"),
+        Column("type", TEXT, "", "how C spells the type of a member or parameter, see `types`"),
         Column(
             "type_global_id",
             I64,

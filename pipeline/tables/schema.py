@@ -10,6 +10,7 @@ run      gets a row per run.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -93,6 +94,20 @@ class Table:
 
 
 @dataclass(frozen=True, slots=True)
+class Spelled:
+    """How C spells the types of some objects that follow one another.
+
+    base    of their base by type id, void included; of a base itself void alone
+    own     of the objects' own types, one object after the other
+    counts  own types of each object
+    """
+
+    base: pa.StringArray
+    own: pa.StringArray
+    counts: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
 class Objects:
     """The objects that some rows belong to, in the order of the rows.
 
@@ -102,6 +117,7 @@ class Objects:
     names     names of all objects of the kernel, by id, for all parts of a table alike: many
               readers cannot put parts with different dictionaries together
     start_id  first type id of each object's own types
+    spelled   how C spells their types
     """
 
     ids: NDArray[np.uint32]
@@ -109,6 +125,7 @@ class Objects:
     sources: Sequence[str]
     names: pa.StringArray
     start_id: int
+    spelled: Spelled
 
     def of_rows(self) -> NDArray[np.uint32]:
         """The object of each row."""
@@ -123,6 +140,26 @@ class Objects:
         """The global id of the type that each row refers to, by its id in the row's object: what
         has an id below those of the object is the base's, or void."""
         return global_ids(np.where(type_id >= self.start_id, self.of_rows(), 0), type_id)
+
+    def spellings_of(
+        self, type_id: NDArray[Any], variadic: NDArray[np.bool_], absent: NDArray[np.bool_]
+    ) -> pa.DictionaryArray:
+        """How C spells the type that each row refers to, by its id in the row's object: `...`
+        where ``variadic``, null where ``absent``, and for ids that no type has. The dictionary may
+        hold a text twice."""
+        base, own = self.spelled.base, self.spelled.own
+        firsts = np.repeat(np.cumsum(self.spelled.counts) - self.spelled.counts, self.counts)
+        place = np.where(type_id >= self.start_id, type_id + firsts, type_id)
+        end = len(base) + len(own)
+        unknown = place >= end
+        place[variadic | unknown] = end
+        used = np.zeros(end + 1, np.bool_)
+        used[place] = True
+        number = np.cumsum(used, dtype=np.int32) - 1
+        of_base, of_own = (pa.array(np.flatnonzero(u)) for u in np.split(used[:-1], [len(base)]))
+        words = [base.take(of_base), own.take(of_own), pa.array(["..."] * int(used[-1]), TEXT)]
+        index = pa.array(number[place], mask=absent | unknown)
+        return pa.DictionaryArray.from_arrays(index, pa.concat_arrays(words))
 
 
 Rows = tuple[NDArray[np.int64], pa.StructArray]  # rows of each object, and all of them
@@ -214,8 +251,12 @@ def strings(ends: NDArray[np.int32], content: NDArray[np.uint8]) -> pa.StringArr
     """Strings in Arrow's layout, see ``btf.texts``. BTF does not promise UTF-8, Parquet does: other
     bytes are written as \\xNN."""
     buffers = pa.py_buffer(ends), pa.py_buffer(content)
+    found = pa.StringArray.from_buffers(len(ends) - 1, *buffers)
     if not (content & 0x80).any():
-        return pa.StringArray.from_buffers(len(ends) - 1, *buffers)
+        return found
+    with contextlib.suppress(pa.ArrowInvalid):
+        found.validate(full=True)
+        return found
     raw = pa.BinaryArray.from_buffers(pa.binary(), len(ends) - 1, [None, *buffers])
     return pa.array(
         [value.decode("utf-8", "backslashreplace") for value in raw.to_pylist()], pa.string()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -28,7 +28,7 @@ from .results import DamagedError, Entry, Results
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from .schema import ModuleTable
+    from .schema import Rows
 
 MODULES_PER_SLICE = 512
 _MODULES_AT_ONCE = 32  # whose rows become one piece of a table
@@ -143,9 +143,14 @@ class _Parts:
     def __init__(self, base: SharedBase | None, task: Slice, parts: NewParts) -> None:
         import pyarrow as pa  # late
 
+        from .schema import strings
+
         self._base = base
         self._parts = parts
         self._names = pa.array(task.names, pa.string())
+        self._spelled_below = pa.array(["void"])  # by a base's own types
+        if base is not None and task.modules:
+            self._spelled_below = strings(*base.declarations.spellings())
 
     def add(
         self, modules: Sequence[ModuleResultRef], pieces: Sequence[pa.RecordBatch]
@@ -158,13 +163,11 @@ class _Parts:
 
         whole = pa.Table.from_batches(pieces).combine_chunks()
         ids = np.array([module.object_id for module in modules], np.uint32)
-        sources = [module.source for module in modules]
-        for table in module_tables():
-            lists = whole[table.name].chunk(0)
-            rows = _columns(lists.flatten())
-            made = self._write(table, rows, ids, lists.value_lengths().to_numpy(), sources)
-            if table.name == "modules":
-                records = records_of(made, rows["path"])
+        lists = {table.name: whole[table.name].chunk(0) for table in module_tables()}
+        rows = {name: (of.value_lengths().to_numpy(), of.flatten()) for name, of in lists.items()}
+        for name, made in self._write(rows, ids, [module.source for module in modules]):
+            if name == "modules":
+                records = records_of(made, rows[name][1].field("path"))
         return records
 
     def add_base(self) -> None:
@@ -173,28 +176,29 @@ class _Parts:
 
         assert self._base is not None
         group = BaseGroup(self._base)
-        for table in module_tables():
-            if table.of_base:
-                counts, rows = table.rows(group)
-                self._write(table, _columns(rows), np.zeros(1, np.uint32), counts, [""])
+        rows = {table.name: table.rows(group) for table in module_tables() if table.of_base}
+        for _ in self._write(rows, np.zeros(1, np.uint32), [""]):
+            pass
 
     def _write(
-        self,
-        table: ModuleTable,
-        rows: Mapping[str, pa.Array],
-        ids: np.ndarray,
-        counts: np.ndarray,
-        sources: Sequence[str],
-    ) -> pa.Table:
-        from .schema import Objects
+        self, found: Mapping[str, Rows], ids: np.ndarray, sources: Sequence[str]
+    ) -> Iterator[tuple[str, pa.Table]]:
+        """Add the rows of some objects to their tables; yields what was added, by table."""
+        from .registry import module_tables
+        from .schema import Objects, Spelled
 
         # Without a base all modules failed, and none has a type.
         start_id = self._base.index.type_end if self._base is not None and ids.any() else 1
-        objects = Objects(ids, counts, sources, self._names, start_id)
-        made = table.of(table.to_arrow(rows, objects))
-        if len(made):
-            self._parts.add(table.name, made)
-        return made
+        of_types, types = found["types"]
+        spelled = Spelled(self._spelled_below, types.field("spelling"), of_types)
+        for table in module_tables():
+            if table.name in found:
+                counts, rows = found[table.name]
+                objects = Objects(ids, counts, sources, self._names, start_id, spelled)
+                made = table.of(table.to_arrow(_columns(rows), objects))
+                if len(made):
+                    self._parts.add(table.name, made)
+                yield table.name, made
 
 
 def _columns(rows: pa.StructArray) -> dict[str, pa.Array]:

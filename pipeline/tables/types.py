@@ -44,7 +44,7 @@ _ENCODINGS = pa.array(
 # Ids are those in the module's own BTF.
 _RESULT = (
     *required(kind=U8, name=TEXT, size=U32, bytes=U32, vlen=U32, target=U32, nelems=U32),
-    *required(linkage=U32, encoding=U8),
+    *required(linkage=U32, encoding=U8, spelling=TEXT),
     *required(fingerprint=HASH, layout_fingerprint=HASH, declaration_fingerprint=HASH),
     pa.field("own_fingerprint", HASH),
 )
@@ -60,7 +60,7 @@ def _rows(group: ModuleGroup) -> Rows:
         fingerprint, declared, first = base.values[1:], group.base.declarations, 1
     else:
         fingerprint, own = btf.both_fingerprints(whole, base)
-        declared, first = btf.declarations(whole, group.base.declarations), 0
+        declared, first = btf.declarations(whole, group.base.declarations, spell=True), 0
     columns = btf.columns(whole)
     target, start_id = columns["target"], np.uint32(whole.start_id)
     ours = target >= start_id
@@ -75,6 +75,7 @@ def _rows(group: ModuleGroup) -> Rows:
         pa.array(columns["nelems"]),
         pa.array(columns["linkage"]),
         pa.array(columns["encoding"]),
+        group.spellings(declared),
         _hashes(fingerprint),
         _hashes(declared.layout[first:]),
         _hashes(declared.declaration[first:]),
@@ -102,6 +103,7 @@ def _to_arrow(rows: Mapping[str, pa.Array], objects: Objects) -> Mapping[str, An
         "module": pa.DictionaryArray.from_arrays(module, objects.names),
         "kind": kind_words(rows["kind"]),
         "name": filled(rows["name"]),
+        "spelling": filled(rows["spelling"]),
         "size": without(HAS_SIZE[kind] == 0, rows["size"]),
         "vlen": without(ELEMENT_WORDS[kind] == 0, rows["vlen"]),
         "target_global_id": without(TARGET_AT[kind] == 0, target),
@@ -129,6 +131,15 @@ TABLE = ModuleTable(
         Column("module", WORDS, "", "the module; null for the base"),
         Column("kind", WORDS, "", "BTF kind: INT, PTR, ARRAY, STRUCT, …"),
         Column("name", TEXT, "", "name; null for anonymous types"),
+        Column(
+            "spelling",
+            TEXT,
+            "",
+            "how C spells it where it is referred to; of a FUNC its prototype, of a VAR its "
+            "declaration, with names; null for DATASEC and DECL_TAG; what has no name is written "
+            "out; arrays of arrays count as one with the product of their lengths; `…` stands "
+            "where a type contains itself, and ends what is cut at 1,024 bytes",
+        ),
         Column("size", I64, "bytes", "size of the C type; null for kinds that have none"),
         Column("bytes", I64, "bytes", "size of the type's record in the type section"),
         Column("vlen", I64, "", "members, enumerators, parameters or variables; else null"),

@@ -6,6 +6,8 @@ same function of a type in each of them.
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +15,20 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 import btf
+from btf.declaration.written import MAX_SPELLING_BYTES
 from support import btfwriter as bw
 from support import vectors
 from support.dumping import unpacked
 from support.graphs import GRAPHS, ORDERS, STRINGS
-from support.oracles import naive_btf, naive_declared
+from support.oracles import naive_btf, naive_declared, naive_spelled
 from support.paths import DEMO, DEMO_S390X
 from support.vectors import Node
+
+
+def texts(found: btf.Declarations) -> list[bytes]:
+    """How C spells each type."""
+    ends, data = found.spellings()
+    return [data[start:end].tobytes() for start, end in itertools.pairwise(ends)]
 
 
 class World:
@@ -27,27 +36,38 @@ class World:
 
     def __init__(self, base: bytes) -> None:
         self.base = btf.parse(base)
-        self.known = btf.declarations(self.base)
+        self.known = btf.declarations(self.base, spell=True)
         self.naive_base = naive_btf.parse(base)
         self.spelled: list[tuple[object, object]] = []
         self.declared: list[tuple[object, object]] = []
         self.laid_out: list[tuple[object, object]] = []
-        self._add(self.known, naive_declared.Declared(self.naive_base), 0)
+        naive = naive_declared.Declared(self.naive_base)
+        self.naive_spelled = naive_spelled.Spelled(naive)
+        self._add(self.known, naive, self.naive_spelled, 0)
 
     def add_split(self, data: bytes) -> None:
         split = btf.parse(data, self.base)
-        found = btf.declarations(split, self.known)
+        found = btf.declarations(split, self.known, spell=True)
         alone = btf.declarations(split)
         assert np.array_equal(found.declaration, alone.declaration)
         assert np.array_equal(found.layout, alone.layout)
         naive = naive_declared.Declared(naive_btf.parse(data, self.naive_base))
-        self._add(found, naive, split.start_id)
+        spelled = naive_spelled.Spelled(naive, self.naive_spelled)
+        self._add(found, naive, spelled, split.start_id)
 
     def add_plain(self, data: bytes) -> None:
         naive = naive_declared.Declared(naive_btf.parse(data))
-        self._add(btf.declarations(btf.parse(data)), naive, 0)
+        found = btf.declarations(btf.parse(data), spell=True)
+        self._add(found, naive, naive_spelled.Spelled(naive), 0)
 
-    def _add(self, found: btf.Declarations, naive: naive_declared.Declared, first_id: int) -> None:
+    def _add(
+        self,
+        found: btf.Declarations,
+        naive: naive_declared.Declared,
+        spelled: naive_spelled.Spelled,
+        first_id: int,
+    ) -> None:
+        assert texts(found) == spelled.texts[first_id:]
         for type_id in range(first_id, len(naive.types)):
             row = type_id - first_id
             self.spelled.append((bytes(found.values.spelled[row]), naive.spelling(type_id)))
@@ -215,6 +235,67 @@ def test_negative_and_large_enumerators_differ() -> None:
     )
 
 
+# ------------------------------------------------------------------ in words
+
+SPELLED = [
+    (lambda w: w.array(w.ptr(INT), INT, 4), "int *[4]"),
+    (lambda w: w.ptr(w.array(w.ptr(INT), INT, 4)), "int *(*)[4]"),
+    (lambda w: w.array(w.array(INT, INT, 2), INT, 3), "int[6]"),
+    (
+        lambda w: w.ptr(w.func_proto(INT, [("f", w.ptr(w.struct("file", 4)))])),
+        "int (*)(struct file *)",
+    ),
+    (lambda w: w.func_proto(0, [("n", INT)], variadic=True), "void (int, ...)"),
+    (lambda w: w.func_proto(w.ptr(INT), []), "int *(void)"),
+    (lambda w: w.func_proto(w.ptr(w.array(INT, INT, 4)), []), "int (*(void))[4]"),
+    (lambda w: w.array(w.ptr(w.func_proto(INT, [])), INT, 2), "int (*[2])(void)"),
+    (lambda w: w.ptr(w.const(w.ptr(w.const(UNSIGNED)))), "const unsigned int *const *"),
+    (lambda w: w.volatile(w.const(w.array(INT, INT, 2))), "const volatile int[2]"),
+    (lambda w: w.const(w.ptr(w.func_proto(0, []))), "void (*const)(void)"),
+    (lambda w: w.ptr(w.type_tag("rcu", w.fwd("u", union=True))), "union u *"),
+    (
+        lambda w: w.struct(
+            "",
+            8,
+            [("a", w.array(INT, INT, 1), 0), ("", w.enum("", 4, [("A", -1)], signed=True), 32)],
+        ),
+        "struct { int a[1]; enum { A = -1 }; }",
+    ),
+    (
+        lambda w: w.struct("", 4, [("b", UNSIGNED, bw.bitfield(3, 0))], kind_flag=1),
+        "struct { unsigned int b : 3; }",
+    ),
+    (lambda w: w.union("", 0, []), "union { }"),
+    (
+        lambda w: w.func("f", w.func_proto(w.ptr(INT), [("a", INT), ("", w.ptr(INT))])),
+        "int *f(int a, int *)",
+    ),
+    (lambda w: w.var("v", w.array(INT, INT, 3)), "int v[3]"),
+    (lambda w: w.ptr(w.next_id), "… *"),
+]
+
+
+@pytest.mark.parametrize(("make", "text"), SPELLED, ids=[text for _, text in SPELLED])
+def test_spelling(make: Callable[[bw.Writer], int], text: str) -> None:
+    w = bw.Writer()
+    w.int("int", 4)
+    w.int("unsigned int", 4, encoding=0)
+    made = make(w)
+    known = btf.declarations(btf.parse(w.to_bytes()), spell=True)
+    assert texts(known)[made].decode() == text
+
+
+def test_spellings_have_to_be_asked_for() -> None:
+    base = bw.Writer()
+    base.int("int", 4)
+    types = btf.parse(base.to_bytes())
+    without = btf.declarations(types)
+    with pytest.raises(ValueError, match="spell=True"):
+        without.spellings()
+    with pytest.raises(ValueError, match="spell=True"):
+        btf.declarations(btf.parse(bw.Writer(base=base).to_bytes(), types), without, spell=True)
+
+
 # ------------------------------------------------------------------ hostile input
 
 
@@ -234,7 +315,8 @@ def test_long_chains_in_the_worst_order(wrap: str, length: int) -> None:
         else:
             getattr(w, wrap)(below)
     w.int("int", 4)
-    known = btf.declarations(btf.parse(w.to_bytes()))
+    known = btf.declarations(btf.parse(w.to_bytes()), spell=True)
+    assert max(map(len, texts(known))) <= MAX_SPELLING_BYTES
     distinct = len({row.tobytes() for row in known.values.spelled})
     # Arrays of arrays have a product of lengths that 64 bits can hold at first.
     assert distinct == {"ptr": length + 2, "const": 3, "typedef": 3, "struct": length + 2}.get(

@@ -6,6 +6,7 @@ our fingerprints nor our tables.
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -154,7 +155,9 @@ def test_members(tmp_path: Path) -> None:
     assert low["bit_offset"] is None and low["bitfield_size"] is None
     assert found["two", "ENUM64", "wide"][0]["value"] == (1 << 64) - 1
     assert found["two", "ENUM64", "least"][0]["value"] == -(1 << 63)
+    assert (a["type"], flag["type"], low["type"]) == ("int", "int", None)
     (parameter,) = found["two", "FUNC_PROTO", None]
+    assert parameter["type"] == "int"
     assert (parameter["name"], parameter["type_global_id"]) == ("flags", integer)
 
 
@@ -189,6 +192,14 @@ def test_members_are_those_of_the_files(demo: Path) -> None:
             ]
     keys = ("global_id", "position", "name", "bit_offset", "bitfield_size", "value")
     assert [tuple(row[key] for key in keys) for row in found] == expected
+    types = read_table(demo, "types").select(["global_id", "spelling"]).to_pylist()
+    spellings = {row["global_id"]: row["spelling"] for row in types} | {0: "void", None: None}
+    assert any(row["type"] == "..." for row in found)
+    for row in found:
+        if row["type"] != "...":
+            assert row["type"] == spellings[row["type_global_id"]]
+        else:
+            assert (row["kind"], row["name"], row["type_global_id"]) == ("FUNC_PROTO", None, 0)
 
 
 def test_types_are_those_of_the_files(demo: Path) -> None:
@@ -196,10 +207,10 @@ def test_types_are_those_of_the_files(demo: Path) -> None:
     what a kind does not have is null."""
     base = btf.parse((demo / "btf/kernel=demo/vmlinux.btf").read_bytes())
     modules = {row["object_id"]: row["module"] for row in rows(demo, "modules")}
-    known = btf.declarations(base)
+    known = btf.declarations(base, spell=True)
     keys = (
-        "global_id", "name", "size", "vlen", "target_global_id", "nelems", "linkage", "encoding",
-        "layout_fingerprint", "declaration_fingerprint",
+        "global_id", "name", "spelling", "size", "vlen", "target_global_id", "nelems", "linkage",
+        "encoding", "layout_fingerprint", "declaration_fingerprint",
     )  # fmt: skip
     table = read_table(demo, "types").select(keys).to_pylist()
     for number in (0, 1, 20, max(modules)):
@@ -207,16 +218,19 @@ def test_types_are_those_of_the_files(demo: Path) -> None:
         if number:
             path = demo / f"btf/kernel=demo/{modules[number]}.btf"
             opened = btf.parse(path.read_bytes(), base)
-            declared, first = btf.declarations(opened, known), 0
+            declared, first = btf.declarations(opened, known, spell=True), 0
         found = [row for row in table if row["global_id"] >> 32 == number]
         assert len(found) == opened.type_count
         hashes = [
             values[first:].astype(">u8") for values in (declared.layout, declared.declaration)
         ]
-        for row, one, layout, declaration in zip(found, opened.own_types(), *hashes, strict=True):
+        ends, data = declared.spellings()
+        spellings = [data[a:b].tobytes().decode() for a, b in itertools.pairwise(ends[first:])]
+        each = zip(found, opened.own_types(), spellings, *hashes, strict=True)
+        for row, one, spelling, layout, declaration in each:
             assert tuple(row.values()) == (
-                number << 32 | one.id, one.name or None, *facts_of(one, number, opened.start_id),
-                layout.tobytes(), declaration.tobytes(),
+                number << 32 | one.id, one.name or None, spelling or None,
+                *facts_of(one, number, opened.start_id), layout.tobytes(), declaration.tobytes(),
             )  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import resource
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -27,7 +28,7 @@ from pipeline.tables.members import TABLE as MEMBERS
 from pipeline.tables.misses import TABLE as MISSES
 from pipeline.tables.parquet import PartWriter
 from pipeline.tables.registry import all_tables, markdown, module_tables
-from pipeline.tables.schema import ModuleTable, Objects
+from pipeline.tables.schema import ModuleTable, Objects, Spelled
 from pipeline.tables.types import TABLE as TYPES
 from support import btfwriter
 from support.paths import ROOT
@@ -127,9 +128,18 @@ def table_of(table: ModuleTable, group: ModuleGroup, names: list[str], first: in
     ids = np.arange(first, first + len(counts), dtype=np.uint32)
     assert group.base is not None
     start_id = 1 if group.is_base else group.base.index.type_end
-    objects = Objects(ids, counts, [""] * len(ids), pa.array(names, pa.string()), start_id)
+    below = ["void"] if group.is_base else spelled(group.base.declarations)
+    of_types, types = TYPES.rows(group)
+    spellings = Spelled(pa.array(below), types.field("spelling"), of_types)
+    named = pa.array(names, pa.string())
+    objects = Objects(ids, counts, [""] * len(ids), named, start_id, spellings)
     columns = {field.name: rows.field(number) for number, field in enumerate(rows.type)}
     return table.of(table.to_arrow(columns, objects))
+
+
+def spelled(declared: btf.Declarations) -> list[str]:
+    ends, data = declared.spellings()
+    return [data[start:end].tobytes().decode() for start, end in itertools.pairwise(ends)]
 
 
 def group_of(base: SharedBase, splits: Sequence[btf.BTF | None]) -> ModuleGroup:
@@ -184,6 +194,30 @@ def test_modules_taken_together(
         rows.append(pa.Table.from_batches(batches).combine_chunks())
     assert rows[0].equals(rows[1]) and rows[1].equals(rows[2])
     assert rows[0].column_names == [table.name for table in module_tables()]
+
+
+@pytest.mark.parametrize("with_room", [False, True])  # for all the text, among all of them
+def test_spellings_are_those_of_each_module_by_itself(with_room: bool) -> None:
+    """Where one of those that are described together has far more text than its types have bytes,
+    as no compiler writes it: its texts are short, those of others are not."""
+    base = btfwriter.Writer()
+    base.int("int", 4)
+    kept = shared_base(btf.parse(base.to_bytes()))
+    small, large = btfwriter.Writer(base=base), btfwriter.Writer(base=base)
+    small.struct("s" * 40, 4, [("a", 1, 0)])
+    named = large.struct("l" * 900, 4, [("a", 1, 0)])
+    for _ in range(3000):
+        large.ptr(named)
+    filler = btfwriter.Writer(base=base)
+    for _ in range(20_000 * with_room):
+        filler.int("x", 4)
+    parsed = [btf.parse(w.to_bytes(), kept.index.base) for w in (small, large, filler)]
+    splits: list[btf.BTF | None] = [parsed[0], None, *parsed[1:]]
+    found = table_of(TYPES, group_of(kept, splits), ["", "a", "b", "c", "d"])
+    spellings = found["spelling"].to_pylist()
+    assert spellings[0] == "struct " + "s" * 40
+    assert spellings[1] == spellings[3000] == "struct " + "l" * 22 + "…"
+    assert spellings[3002:] == ["x"] * (20_000 * with_room)
 
 
 def test_a_part_without_rows(tmp_path: Path) -> None:
