@@ -1,49 +1,228 @@
-"""``splitbtf query``: SQL over the tables."""
+"""``splitbtf query``: SQL over the tables, and questions that have a name."""
 
 from __future__ import annotations
 
 import argparse
+import csv
 import decimal
-from collections.abc import Sequence
-from typing import Any
+import io
+import json
+import mmap
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from .text import plural, print_json, say, table
+from pipeline.sources.names import printable
+
+from .text import as_json, json_value, plural, print_json, say, table
+
+if TYPE_CHECKING:
+    from pipeline.analysis.query import Tables
 
 DESCRIPTION = """\
-Answer one SQL query (DuckDB's SQL) over the tables of all kernels in OUT; `splitbtf help tables`
-says what they hold. Each has the column `kernel`. Nothing can be written.
+Answer a query in DuckDB's SQL, or a question that has a name, over the tables of all kernels in
+OUT; `splitbtf help tables` says what they hold. Each has the column `kernel`. Nothing in OUT can be
+written. --list lists the questions, --show prints one as SQL.
 """
+
+FORMATS = ("table", "csv", "json", "parquet")
+STDIN = "-"
 
 
 def add_to(commands: argparse._SubParsersAction[Any]) -> None:
     """Add this command's arguments."""
-    parser = commands.add_parser("query", help="SQL over the tables", description=DESCRIPTION)
-    parser.add_argument("out", metavar="OUT", help="what splitbtf run has written")
-    parser.add_argument("sql", metavar="SQL", help="the query")
-    parser.add_argument("--json", action="store_true", help="print a JSON array, an object a row")
-    parser.set_defaults(command=main)
+    parser = commands.add_parser(
+        "query", help="SQL over the tables, and questions with a name", description=DESCRIPTION
+    )
+    out = parser.add_argument("out", metavar="OUT", help="what splitbtf run has written")
+    query = parser.add_argument(
+        "query", metavar="QUERY", help="SQL, a question's name, or - for standard input"
+    )
+    parser.add_argument(
+        "-f", "--file", action=_Instead, of=[query], metavar="FILE", help="read the SQL from FILE"
+    )
+    parser.add_argument(
+        "--list",
+        action=_Instead,
+        of=[out, query],
+        nargs=0,
+        help="list the questions that have a name",
+    )
+    parser.add_argument(
+        "--show",
+        action=_Instead,
+        of=[out, query],
+        metavar="NAME",
+        help="print the SQL of a question",
+    )
+    parser.add_argument(
+        "--from", dest="old", metavar="K", help="compare with this kernel: the older one"
+    )
+    parser.add_argument("--to", dest="new", metavar="K", help="the newer kernel")
+    parser.add_argument("--kernel", metavar="K", help="only this kernel")
+    parser.add_argument(
+        "--format", choices=FORMATS, help="what to write (default: by FILE's name, else table)"
+    )
+    parser.add_argument("-o", "--output", metavar="FILE", help="write to FILE")
+    parser.add_argument("--json", action="store_true", help="the same as --format json")
+    parser.set_defaults(command=main, parser=parser)
+
+
+class _Instead(argparse.Action):
+    """An option that takes the place of positional arguments.
+
+    These cannot be optional: argparse would take them for absent where an option stands in between.
+    """
+
+    def __init__(self, *, of: Sequence[argparse.Action], **named: Any) -> None:
+        super().__init__(**named)
+        self._of = of
+
+    def __call__(
+        self, _: object, namespace: argparse.Namespace, values: Any, option: str | None = None
+    ) -> None:
+        setattr(namespace, self.dest, self.nargs == 0 or values)
+        for action in self._of:
+            action.required = False
 
 
 def main(options: argparse.Namespace) -> int:
     """Run the command."""
-    from pipeline.analysis.query import Tables
+    from pipeline.analysis.questions import is_name, question
 
-    with Tables(options.out) as tables:
-        answer = tables.ask(options.sql)
-    if options.json:
-        print_json(answer.as_records())
-    else:
-        say(_lines(answer.columns, answer.rows))
+    if options.list:
+        return _list(options)
+    if options.show is not None:
+        print(question(options.show).sql, end="")
+        return 0
+    sql, style = _sql(options), _style(options)
+    asked = question(sql.strip()) if is_name(sql) else None
+    compares = options.old is not None or options.new is not None
+    if options.kernel is not None and compares:
+        options.parser.error("--kernel is one kernel, --from and --to are two")
+    if asked is not None and asked.compares and options.kernel is not None:
+        options.parser.error(f"{asked.name} compares kernels: --from and --to name them")
+    if asked is not None and compares and not asked.compares:
+        options.parser.error(f"{asked.name} compares no kernels: --kernel names one")
+    from pipeline.analysis.query import Tables
+    from pipeline.model.errors import QueryError
+
+    with Tables(options.out, kernel=options.kernel, old=options.old, new=options.new) as tables:
+        if asked is not None and asked.compares and not tables.pairs:
+            raise QueryError(
+                f"{asked.name} compares kernels of one architecture and flavour; in {options.out} "
+                f"there are: {', '.join(tables.kernels)}. --from and --to name any two"
+            )
+        _answer(tables, asked.sql if asked is not None else sql, style, options.output)
     return 0
 
 
-def _lines(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:
+def _list(options: argparse.Namespace) -> int:
+    from pipeline.analysis.questions import questions
+
+    if options.json:
+        print_json([
+            {"name": one.name, "question": one.asked, "compares": one.compares}
+            for one in questions().values()
+        ])  # fmt: skip
+    else:
+        rows = [(one.name, one.asked) for one in questions().values()]
+        say(line.rstrip() for line in table(rows, (False, False)))
+    return 0
+
+
+def _sql(options: argparse.Namespace) -> str:
+    """What is asked: SQL, or a question's name."""
+    if options.query is not None and options.file is not None:
+        options.parser.error(f"two queries: {options.query!r} and -f {options.file}")
+    query = options.file if options.file is not None else options.query
+    if query == STDIN:
+        return sys.stdin.read() if sys.stdin is not None else ""
+    if options.file is not None:
+        return Path(query).read_text("utf-8", "surrogateescape")
+    return str(query)
+
+
+def _style(options: argparse.Namespace) -> str:
+    """One of FORMATS."""
+    if options.json and options.format not in (None, "json"):
+        options.parser.error(f"--json and --format {options.format} are two formats")
+    ending = os.path.splitext(options.output or "")[1].removeprefix(".").lower()
+    by_name = ending if ending in FORMATS else "table"
+    style: str = "json" if options.json else options.format or by_name
+    if style == "parquet" and options.output is None:
+        options.parser.error("Parquet is no text: -o FILE says where it goes")
+    return style
+
+
+def _answer(tables: Tables, sql: str, style: str, output: str | None) -> None:
+    if output is None:
+        sys.stdout.writelines(_pieces(tables, sql, style, on_terminal=sys.stdout.isatty()))
+        return
+    from pipeline.files.storage import publish_file
+
+    with tempfile.TemporaryFile() as file:
+        if style == "parquet":
+            tables.write_parquet(sql, file)
+        else:
+            pieces = _pieces(tables, sql, style)
+            file.writelines(text.encode("utf-8", "backslashreplace") for text in pieces)
+        file.flush()
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            publish_file(output, content)
+
+
+def _pieces(tables: Tables, sql: str, style: str, *, on_terminal: bool = False) -> Iterator[str]:
+    """The answer as text."""
+    if style == "csv":
+        yield from _csv(tables.stream(sql), escaped=on_terminal)
+    elif style == "json":
+        yield as_json(tables.ask(sql).as_records()) + "\n"
+    else:
+        yield from (f"{printable(line)}\n" for line in _lines(tables, sql))
+
+
+def _csv(batches: Iterator[Any], *, escaped: bool = False) -> Iterator[str]:
+    """Lines of CSV, the names of columns first; ``escaped``: as a terminal may show them."""
+    from pipeline.analysis.query import python_columns
+
+    written = io.StringIO()
+    writer = csv.writer(written, lineterminator="\n")
+    for number, batch in enumerate(batches):
+        if not number:
+            writer.writerow(batch.schema.names)
+        for row in zip(*python_columns(batch), strict=True):
+            cells = (_cell(value) for value in row)
+            writer.writerow(map(printable, cells) if escaped else cells)
+        yield written.getvalue()
+        written.seek(0)
+        written.truncate()
+
+
+def _cell(value: Any) -> str:
+    """A value in CSV: nothing for null, JSON for what is no single value."""
+    if value is None:
+        return ""
+    if isinstance(value, decimal.Decimal):
+        return format(value, "f")
+    if isinstance(value, list | dict | bool):
+        return json.dumps(json_value(value))
+    value = json_value(value)
+    return "" if value is None else str(value)
+
+
+def _lines(tables: Tables, sql: str) -> list[str]:
     """Columns side by side, numbers to the right; then how many rows there are."""
+    answer = tables.ask(sql)
+    columns, rows = answer.columns, answer.rows
     numeric = [
         bool(rows) and all(isinstance(row[at], int | float | decimal.Decimal) for row in rows)
         for at in range(len(columns))
     ]
-    cells = [columns, *([_text(value) for value in row] for row in rows)]
+    cells: list[Sequence[str]] = [columns, *([_text(value) for value in row] for row in rows)]
     lines = [line.rstrip() for line in table(cells, numeric, rule=True)]
     return [*lines, f"({plural(len(rows), 'row')})"]
 

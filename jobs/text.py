@@ -43,22 +43,27 @@ def complain(*lines: str) -> None:
 
 
 def print_json(facts: Any) -> None:
-    """Print what ``--json`` asks for: JSON in ASCII."""
-    text = json.dumps(_as_json(facts), indent=1, allow_nan=False)
+    """Print what ``--json`` asks for."""
+    text = as_json(facts)
     _clear()
     print(text)
 
 
-def _as_json(value: Any) -> Any:
+def as_json(facts: Any) -> str:
+    """Write JSON in ASCII."""
+    return json.dumps(json_value(facts), indent=1, allow_nan=False)
+
+
+def json_value(value: Any) -> Any:
     """``value``, and all in it, as JSON has it: hashes as hexadecimal digits, whole numbers as
     such, null for what is no number, and of text that is no Unicode the escapes."""
     if isinstance(value, str):
         return _SURROGATES.sub(lambda found: printable(found[0]), value)
     if isinstance(value, dict):
-        return {_as_json(key.hex() if isinstance(key, bytes) else str(key)): _as_json(item)
+        return {json_value(key.hex() if isinstance(key, bytes) else str(key)): json_value(item)
                 for key, item in value.items()}  # fmt: skip
     if isinstance(value, list | tuple):
-        return [_as_json(item) for item in value]
+        return [json_value(item) for item in value]
     if value is None or isinstance(value, int):
         return value
     if isinstance(value, float | decimal.Decimal):

@@ -3,8 +3,8 @@
 Every table is a view over all kernels, with the column ``kernel`` in front. Nothing can be written:
 queries only read, and DuckDB may open no other file than the parts that the manifests list.
 
-Besides the tables there are the view ``pairs`` (old_kernel, new_kernel): the kernels that a query
-is to compare; and the function ``subsystem(source)``: ``drivers/net`` of a module's path.
+Besides the tables there are the view ``pairs`` (pair, old_kernel, new_kernel): the kernels that a
+query is to compare; and the function ``subsystem(source)``: ``drivers/net`` of a module's path.
 """
 
 from __future__ import annotations
@@ -13,13 +13,15 @@ import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from functools import cached_property
+from typing import IO, TYPE_CHECKING, Any, Self
 
 from ..files.remote import RemoteFolder
 from ..files.scratch import ScratchFolder
 from ..files.storage import Storage, open_storage
 from ..model.errors import OutputError, QueryError
 from ..model.steps import STEPS
+from ..sources.lookup import resolve_kernel
 from ..store.manifest import Manifest, no_kernel
 from ..store.output import read_manifests
 
@@ -54,8 +56,17 @@ def committed_kernels(out: str) -> list[Manifest]:
 class Tables:
     """The tables of an output folder, open for queries. A context manager."""
 
-    def __init__(self, out: str) -> None:
-        """Raises OutputError when there is no committed kernel in ``out``."""
+    def __init__(
+        self, out: str, *, kernel: str | None = None, old: str | None = None, new: str | None = None
+    ) -> None:
+        """Open the tables of all kernels, or of ``kernel`` only.
+
+        old, new  which kernels the view ``pairs`` has: with both, these two, and no others are
+                  opened; with one, the kernel after or before it; without, each and the next one
+
+        Kernels are named as people type them. Raises OutputError when there is no committed kernel
+        in ``out``, QueryError when it is not clear which one is meant.
+        """
         import duckdb  # late: it takes a while to import
 
         self.out = out
@@ -63,11 +74,16 @@ class Tables:
         self._registered = 0
         STEPS.debug("opening the tables of %s", out)
         manifests = committed_kernels(out)
+        named = {"kernel": kernel, "old": old, "new": new}
+        known = [manifest.kernel for manifest in manifests]
+        meant = {of: resolve_kernel(name, known) for of, name in named.items() if name is not None}
+        if {"kernel"} <= meant.keys() or {"old", "new"} <= meant.keys():  # the others are not read
+            manifests = [found for found in manifests if found.kernel in meant.values()]
         self.kernels = sorted(manifest.kernel for manifest in manifests)
         self._connection = duckdb.connect()
         self._spilled = ScratchFolder()
         try:
-            self._make_views(open_storage(out), manifests)
+            self._make_views(open_storage(out), manifests, meant.get("old"), meant.get("new"))
         except (OSError, duckdb.Error) as error:
             self.close()
             raise OutputError(f"cannot read the tables in {out}: {error}") from error
@@ -103,6 +119,19 @@ class Tables:
             for batch in reader:
                 yield batch.rename_columns(names)
 
+    def write_parquet(self, sql: str, file: IO[bytes]) -> None:
+        """Write the same as Parquet. Raises QueryError, also for types that it has not."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        batches = self.stream(sql)
+        try:
+            with pq.ParquetWriter(file, next(batches).schema) as writer:
+                for batch in batches:
+                    writer.write_batch(batch)
+        except pa.ArrowException as error:
+            raise QueryError(f"this cannot be written as Parquet: {error}") from error
+
     @contextlib.contextmanager
     def _wording(self) -> Iterator[None]:
         """Have whatever goes wrong with a query be a QueryError."""
@@ -131,7 +160,14 @@ class Tables:
                 f"{statement.type.name}"
             )
 
-    def _make_views(self, storage: Storage, manifests: Sequence[Manifest]) -> None:
+    @cached_property
+    def pairs(self) -> tuple[tuple[str, str], ...]:
+        """The kernels that are compared: (old, new)."""
+        return self.ask("SELECT old_kernel, new_kernel FROM pairs ORDER BY pair").rows
+
+    def _make_views(
+        self, storage: Storage, manifests: Sequence[Manifest], old: str | None, new: str | None
+    ) -> None:
         from ..tables.registry import all_tables
 
         paths: list[str] = []
@@ -148,6 +184,8 @@ class Tables:
             view = " UNION ALL BY NAME ".join(selects)
             self._connection.execute(f"CREATE VIEW {table.name} AS {view}")
             self._check(table)
+        self._connection.execute(f"CREATE VIEW pairs AS {_pairs(old, new)}")
+        self._connection.execute(f"CREATE MACRO subsystem(source) AS {_SUBSYSTEM}")
         for setting in (
             f"temp_directory = {_quoted(self._spilled.path)}",
             f"allowed_paths = [{', '.join(map(_quoted, paths))}]",
@@ -193,6 +231,30 @@ class Tables:
         return f"read_parquet([{', '.join(map(_quoted, here))}], hive_partitioning = false)"
 
 
+# Of kernels of one architecture and flavour each and the next one, by release.
+_NEIGHBOURS = """
+SELECT row_number() OVER (ORDER BY byteorder, release, kernel) AS pair, *
+FROM (
+    SELECT lag(kernel) OVER (
+               PARTITION BY byteorder ORDER BY release, kernel
+           ) AS old_kernel,
+           kernel AS new_kernel, byteorder, release, kernel
+    FROM kernels
+)
+WHERE old_kernel IS NOT NULL
+"""
+_SUBSYSTEM = r"regexp_extract(source, '(?:^|/)kernel/(drivers/[^/]+|[^/]+)/', 1)"
+
+
+def _pairs(old: str | None, new: str | None) -> str:
+    """The view ``pairs`` as SQL."""
+    if old is not None and new is not None:
+        return f"SELECT 1 AS pair, {_quoted(old)} AS old_kernel, {_quoted(new)} AS new_kernel"
+    side, kernel = ("old_kernel", old) if old is not None else ("new_kernel", new)
+    chosen = f"WHERE {side} = {_quoted(kernel)}" if kernel is not None else ""
+    return f"SELECT pair, old_kernel, new_kernel FROM ({_NEIGHBOURS}) {chosen}"
+
+
 def _as_stored(text: str) -> str:
     """Text of a command line as tables have it, where bytes that are no UTF-8 are escaped."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
@@ -228,7 +290,7 @@ def python_columns(data: pa.Table | pa.RecordBatch) -> list[list[Any]]:
 def _answer(data: pa.Table) -> QueryResult:
     columns = python_columns(data)
     rows = zip(*columns, strict=True) if columns else ()
-    return QueryResult(tuple(data.column_names), tuple(rows))
+    return QueryResult(tuple(_distinct(data.column_names)), tuple(rows))
 
 
 def sql_type(data_type: Any) -> str:

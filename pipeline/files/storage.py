@@ -149,7 +149,7 @@ def write_all(descriptor: int, data: bytes | memoryview | mmap.mmap) -> None:
         view = view[os.write(descriptor, view) :]
 
 
-def publish_file(path: str, data: bytes) -> None:
+def publish_file(path: str, data: bytes | mmap.mmap) -> None:
     """Replace a file of this machine in one step. Raises OutputError; then it is as before.
 
     A pipe or a device, as /dev/null and what /dev/stdout leads to, is written to.

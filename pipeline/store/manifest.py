@@ -6,11 +6,16 @@ that are read, linked and removed. So only the names that ``output`` gives are t
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
+from btf.nearest import hint, nearest_names
+
+from ..files.remote import is_uri
 from ..files.storage import Storage, cannot_read
 from ..model.errors import OutputError
 from ..model.from_json import from_json
@@ -87,7 +92,14 @@ def load_manifest(storage: Storage, path: str) -> Manifest:
 
 
 def no_kernel(out: str) -> OutputError:
-    """The message for a folder in which nothing is committed."""
+    """The message for a folder in which nothing is committed, or that is not there."""
+    path = os.path.abspath(out)
+    if not (is_uri(out) or os.path.lexists(path)):
+        with contextlib.suppress(OSError):
+            beside = os.listdir(os.path.dirname(path))
+            near = nearest_names(os.path.basename(path), beside)
+            shown = hint(os.path.join(os.path.dirname(out), name) for name in near)
+            return OutputError(f"{out}: no such folder{shown}")
     return OutputError(
         f"{out}: no kernel there; `splitbtf run -o {out}` puts some into this folder"
     )

@@ -25,13 +25,16 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from btf.nearest import hint_of
+
 from ..files.scratch import ScratchFolder
 from ..files.storage import LocalFolder, Storage, cannot_read, open_storage
-from ..model.errors import OutputError
+from ..model.errors import OutputError, QueryError
+from ..sources.lookup import resolve_kernel
 from ..tables.parquet import Part
 from ..tables.parts import new_parts, writing
 from .manifest import FOLDER as MANIFESTS
-from .manifest import Manifest, load_manifests
+from .manifest import Manifest, load_manifests, no_kernel
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -51,7 +54,15 @@ def read_manifests(out: str | os.PathLike[str]) -> list[Manifest]:
 
 
 def read_table(out: str | os.PathLike[str], table: str, kernel: str | None = None) -> pa.Table:
-    """A whole table over the committed kernels, with the column ``kernel`` in front."""
+    """A whole table over the committed kernels, with the column ``kernel`` in front.
+
+    out     what ``splitbtf run`` has written, a path or a URI
+    table   ``types``, ``modules``, …: see docs/tables.md
+    kernel  only this kernel, named as people type it; all when None
+
+    Raises OutputError for a folder without kernels or with damage in it, QueryError for a table or
+    a kernel that there is not; both name what may have been meant.
+    """
     for attempt in range(3):
         try:
             return _read_table(open_storage(out), table, kernel)
@@ -70,9 +81,16 @@ def _read_table(storage: Storage, table: str, kernel: str | None) -> pa.Table:
 
     from ..tables.registry import all_tables
 
-    schema = all_tables()[table].schema
-    parts = []
-    for manifest in load_manifests(storage).values():
+    tables = all_tables()
+    if table not in tables:
+        raise QueryError(f"there is no table {table!r}{hint_of(table, tables)}")
+    manifests = load_manifests(storage)
+    if not manifests:
+        raise no_kernel(storage.place)
+    if kernel is not None:
+        kernel = resolve_kernel(kernel, manifests)
+    schema, parts = tables[table].schema, []
+    for manifest in manifests.values():
         if kernel is not None and manifest.kernel != kernel:
             continue
         for part in manifest.tables.get(table, ()):

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import csv
+import io
 import json
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from pyarrow.fs import LocalFileSystem
 
@@ -323,3 +329,155 @@ def test_maps(
     assert json.loads(capsys.readouterr().out) == [{"m": as_json}]
     assert main(["query", str(out), f"SELECT {sql} AS m"]) == 0
     assert capsys.readouterr().out.splitlines()[2:] == [in_words, "(1 row)"]
+
+
+def here(*arguments: object) -> Finished:
+    """The command line in this process, which spares starting one for each query."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            code = main([*map(str, arguments)])
+        except SystemExit as ended:
+            assert isinstance(ended.code, int)
+            code = ended.code
+    return Finished(code, out.getvalue(), err.getvalue())
+
+
+KINDS_OF_VALUES = """
+    SELECT 'a"b,c' AS text, NULL AS absent, 1.50::DECIMAL(4,2) AS price, true AS yes,
+           '\\xff'::BLOB AS hash, [1, 2] AS list, MAP {'k': 1} AS map, '' AS empty,
+           DATE '2026-11-26' AS day, 5::HUGEINT AS large, 'x' AS text"""
+
+
+def test_csv(out: Path, tmp_path: Path) -> None:
+    for arguments in ((), ("-o", tmp_path / "answer.csv")):
+        done = here("query", out, KINDS_OF_VALUES, "--format", "csv", *arguments)
+        assert done.code == 0, done.err
+        written = (tmp_path / "answer.csv").read_text() if arguments else done.out
+        assert list(csv.reader(io.StringIO(written))) == [
+            [
+                "text",
+                "absent",
+                "price",
+                "yes",
+                "hash",
+                "list",
+                "map",
+                "empty",
+                "day",
+                "large",
+                "text_1",
+            ],
+            ['a"b,c', "", "1.50", "true", "ff", "[1, 2]", '{"k": 1}', "", "2026-11-26", "5", "x"],
+        ]
+    done = here("query", out, "SELECT chr(27) || '[31m' || chr(10) AS x", "--format", "csv")
+    assert done.out == 'x\n"\x1b[31m\n"\n', "for programs: as it is, and quoted"
+    done = here("query", out, "SELECT 1 AS x WHERE false", "--format", "csv")
+    assert done.out == "x\n"
+
+
+def test_what_is_larger_than_a_batch(out: Path, tmp_path: Path) -> None:
+    path = tmp_path / "many.csv"
+    sql = "SELECT range AS number, 'n' || range AS name FROM range(300000)"
+    assert here("query", out, sql, "-o", path).code == 0
+    with path.open() as file:
+        rows = list(csv.reader(file))
+    assert rows[0] == ["number", "name"] and rows[-1] == ["299999", "n299999"]
+    assert len(rows) == 300_001
+    assert here("query", out, sql, "-o", tmp_path / "many.parquet").code == 0
+    assert pq.read_table(tmp_path / "many.parquet")["number"].to_pylist() == list(range(300_000))
+
+
+def test_parquet_has_the_types_of_the_answer(out: Path, tmp_path: Path) -> None:
+    path = tmp_path / "answer.parquet"
+    done = here("query", out, "SELECT union_value(a := 1) AS x, INTERVAL 1 MONTH AS y", "-o", path)
+    assert done.code == 2 and "cannot be written as Parquet" in done.err and not path.exists()
+    assert here("query", out, KINDS_OF_VALUES, "-o", path).code == 0
+    answer = pq.read_table(path)
+    assert answer.column_names[-1] == "text_1" and str(answer.schema.field("hash").type) == "binary"
+    assert answer.to_pylist()[0]["list"] == [1, 2]
+    assert here("query", out, "FROM types", "-o", path).code == 0
+    assert len(pq.read_table(path)) == len(read_table(out, "types"))
+    done = here("query", out, "SELECT nothing", "-o", path)
+    assert done.code == 2 and len(pq.read_table(path)) > 1, "as it was"
+    done = here("query", out, "SELECT 1", "--format", "parquet")
+    assert done.code == 2 and "-o FILE says where it goes" in done.err
+
+
+def test_json_and_tables_in_files(out: Path, tmp_path: Path) -> None:
+    sql = "SELECT kernel, modules FROM kernels ORDER BY kernel"
+    for name, arguments in (("a.json", ()), ("b", ("--format", "json")), ("c", ("--json",))):
+        assert here("query", out, sql, "-o", tmp_path / name, *arguments).out == ""
+        assert (tmp_path / name).read_text() == here("query", out, sql, "--json").out
+    assert here("query", out, sql, "-o", tmp_path / "d.txt").code == 0
+    assert (tmp_path / "d.txt").read_text() == here("query", out, sql).out
+    done = here("query", out, sql, "-o", tmp_path / "nowhere" / "x.csv")
+    assert done.code == 2 and "cannot write" in done.err
+
+
+def test_columns_of_one_name_are_all_there(out: Path) -> None:
+    done = here("query", out, "SELECT 1 AS a, 2 AS A, 3 AS a_1, 4 AS b", "--json")
+    assert done.json == [{"a": 1, "A_2": 2, "a_1": 3, "b": 4}]
+
+
+def test_sql_of_a_file_and_of_standard_input(out: Path, tmp_path: Path) -> None:
+    path = tmp_path / "query.sql"
+    path.write_text("-- how many\nSELECT count(*) AS kernels FROM kernels;\n")
+    command = [sys.executable, "-m", "jobs", "query", str(out), "--json"]
+    for arguments, given in ((["-f", str(path)], ""), (["-"], path.read_text()),
+                             (["-f", "-"], path.read_text())):  # fmt: skip
+        ended = subprocess.run(
+            [*command, *arguments], input=given, capture_output=True, text=True, cwd=ROOT
+        )
+        assert json.loads(ended.stdout) == [{"kernels": 2}], ended.stderr
+    done = here("query", out, "-f", tmp_path / "none.sql")
+    assert done.code == 2 and "none.sql: No such file" in done.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("OUT",), "the following arguments are required: QUERY"),
+        (("OUT", "SELECT 1", "-f", "x"), "two queries: 'SELECT 1' and -f x"),
+        (
+            ("OUT", "size-per-kernl"),
+            "no question is called 'size-per-kernl'; the nearest names: size-",
+        ),
+        (("--show", "modules-grew"), "the nearest names: modules-that-grew"),
+        (("OUT", "size-per-kernel", "--from", "first"), "compares no kernels: --kernel names one"),
+        (("OUT", "layouts-changed", "--kernel", "first"), "--from and --to name them"),
+        (("OUT", "SELECT 1", "--kernel", "first", "--to", "second"), "--kernel is one kernel"),
+        (("OUT", "SELECT 1", "--kernel", "frist"), "no kernel 'frist'; the nearest names: first"),
+        (("OUT", "SELECT 1", "--json", "--format", "csv"), "two formats"),
+    ],
+)
+def test_what_is_asked_wrongly(arguments: tuple[str, ...], said: str, out: Path) -> None:
+    done = here("query", *(out if word == "OUT" else word for word in arguments))
+    assert done.code == 2 and said in done.err, done.err
+
+
+def test_kernels_that_are_compared(out: Path) -> None:
+    def pairs(*arguments: str) -> list[tuple[str, str]]:
+        done = here("query", out, "FROM pairs ORDER BY pair", "--json", *arguments)
+        return [(row["old_kernel"], row["new_kernel"]) for row in done.json]
+
+    assert pairs() == [("first", "second")]
+    assert pairs("--from", "second", "--to", "first") == [("second", "first")]
+    assert pairs("--from", "first") == pairs("--to", "second") == [("first", "second")]
+    assert pairs("--from", "second") == pairs("--kernel", "first") == []
+    done = here("query", out, "layouts-changed", "--from", "second")
+    assert done.code == 2 and "--from and --to name any two" in done.err
+    done = here("query", out, "SELECT DISTINCT kernel FROM types", "--kernel", "fir", "--json")
+    assert done.json == [{"kernel": "first"}]
+
+
+@pytest.mark.parametrize("source, expected", [
+    ("lib/modules/6.1.0/kernel/drivers/net/ethernet/intel/e1000.ko", "drivers/net"),
+    ("kernel/fs/xfs/xfs.ko.xz", "fs"),
+    ("usr/lib/modules/6.1/kernel/kernel/torture.ko", "kernel"),
+    ("modules/xfs.btf", ""),
+    ("6.1/kernel/sound/soundcore.ko", "sound"),
+])  # fmt: skip
+def test_subsystem(source: str, expected: str, out: Path) -> None:
+    with Tables(str(out)) as tables:
+        assert tables.ask("SELECT subsystem($1)", [source]).rows == ((expected,),)

@@ -17,7 +17,7 @@ import pytest
 
 import btf
 from pipeline.model.base import IndexedBase, SharedBase
-from pipeline.model.errors import OutputError
+from pipeline.model.errors import OutputError, QueryError
 from pipeline.model.options import RunOptions
 from pipeline.model.records import DONE, ModuleRecord
 from pipeline.run import run
@@ -273,9 +273,25 @@ def test_docs_tables_is_what_the_schemas_say() -> None:
     assert (ROOT / "docs/tables.md").read_text() == markdown(), "run: make docs"
 
 
-def test_read_table_of_one_kernel(out: Path, demo_btf: Callable[[str], bytes]) -> None:
+def test_read_table_of_one_kernel(out: Path) -> None:
     assert len(read_table(out, "modules", "small")) == len(SMALL)
-    assert len(read_table(out, "modules", "other")) == 0
+    assert read_table(out, "modules", "sma").equals(read_table(out, "modules"))
+
+
+def test_read_table_says_what_is_wrong(out: Path, tmp_path: Path) -> None:
+    for table, kernel, said in (
+        ("typs", None, r"no table 'typs'; the nearest names: types$"),
+        ("x", None, r"no table 'x'; there are: conflicts, duplicates, kernels, "),
+        ("types", "smalll", r"no kernel 'smalll'; the nearest names: small$"),
+        ("types", "other", r"no kernel 'other'; there are: small$"),
+    ):
+        with pytest.raises(QueryError, match=said):
+            read_table(out, table, kernel)
+    with pytest.raises(OutputError, match=r"no kernel there; `splitbtf run -o"):
+        read_table(tmp_path, "types")
+    (tmp_path / "output").mkdir()
+    with pytest.raises(OutputError, match=r"ouput: no such folder; the nearest names: .*/output$"):
+        read_table(tmp_path / "ouput", "types")
 
 
 def test_a_full_disk_is_told_with_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
