@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import argparse
-import textwrap
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from .text import number, plural, print_json, say, table
+from .text import number, plural, print_json, say, table, wrapped
 
 if TYPE_CHECKING:
-    from pipeline.analysis.diff import Diff, NamedChange
+    from pipeline.analysis.changes.compare import Change, ObjectCounts
+    from pipeline.analysis.diff import Diff
 
 DESCRIPTION = """\
-Compare the types of two files, OLD and NEW: raw BTF (.btf), ELF files with BTF, kernel images, or
-packages with one of these; of vmlinux or of a module. Each name counts once: as changed when its
-own declaration changed as C reads it; as embedding when only what it holds by value did, so that
-its layout is another; as reaching when only pointers lead from it to a change.
+Compare the types of two kernels of an output folder (--in OUT), vmlinux and modules, or of two
+files: raw BTF (.btf), ELF files with BTF, kernel images, or packages with one of these; of vmlinux
+or of a module. Each name of an object counts once: as changed when its own declaration changed as C
+reads it; as embedding when only what it holds by value did, so that its layout is another; as
+reaching when only pointers lead from it to a change.
 """
 
-WIDTH = 80
 KIND_CHOICES = ("struct", "union", "enum", "typedef", "func", "var")
 LISTED_AT_MOST = 60  # names in a line of text about what was added, removed or embeds a change
 FORMATS = ("text", "json", "markdown")
@@ -34,8 +34,15 @@ def add_to(commands: argparse._SubParsersAction[Any]) -> None:
     parser = commands.add_parser(
         "diff", help="say what changed between two kernels' types", description=DESCRIPTION
     )
-    parser.add_argument("old", metavar="OLD", help="a file with BTF")
-    parser.add_argument("new", metavar="NEW", help="a file with BTF")
+    parser.add_argument("old", metavar="OLD", help="a file with BTF; with --in a kernel")
+    parser.add_argument("new", metavar="NEW", help="the same")
+    parser.add_argument(
+        "--in",
+        dest="out",
+        metavar="OUT",
+        help="what splitbtf run has written; OLD and NEW are kernels in it, also shortened: "
+        "`6.12.117`",
+    )
     parser.add_argument(
         "-B",
         "--base",
@@ -60,6 +67,13 @@ def add_to(commands: argparse._SubParsersAction[Any]) -> None:
         help="only such names: `task_struct`, `struct task_struct`, `tcp_*`; several times",
     )
     parser.add_argument(
+        "--module",
+        action="append",
+        default=[],
+        metavar="GLOB",
+        help="with --in: only such modules, or `vmlinux`; several times",
+    )
+    parser.add_argument(
         "--symbols",
         metavar="FILE",
         help="only the functions, variables and types that FILE names, one a line or as in "
@@ -81,33 +95,41 @@ def main(options: argparse.Namespace) -> int:
         options.parser.error("-B more than twice: there are only OLD's base and NEW's")
     if options.json and options.format not in (None, "json"):
         options.parser.error(f"--json and --format {options.format} are two formats")
-    from pipeline.analysis.diff import Filters, diff_files, read_symbols
+    if options.out is not None and options.base:
+        options.parser.error("-B is for files: in OUT every kernel has its base")
+    if options.out is None and options.module:
+        options.parser.error("--module is for kernels: say in which OUT with --in")
+    from pipeline.analysis.changes.chosen import Filters, read_symbols
+    from pipeline.analysis.diff import diff_files, diff_kernels
     from pipeline.sources.lookup import Name
 
     filters = Filters(
         kinds=options.kind,
         names=[Name.of(text) for text in options.name],
+        objects=options.module,
         symbols=read_symbols(options.symbols) if options.symbols else None,
     )
-    found = diff_files(options.old, options.new, options.base, filters, options.reporter.announce)
+    if options.out is not None:
+        found = diff_kernels(options.out, options.old, options.new, filters)
+    else:
+        announce = options.reporter.announce
+        found = diff_files(options.old, options.new, options.base, filters, announce)
     if options.json or options.format == "json":
         print_json(as_json(found))
     elif options.format == "markdown":
-        say(_markdown(found))
+        say(_markdown(_parts(found, bool(options.module or options.name))))
     else:
-        say(line for text in _text(found) for line in _wrapped(text))
+        say(_text(_parts(found, bool(options.module or options.name))))
     return int(options.fail_on is not None and _fails(found, options.fail_on))
 
 
 def _fails(found: Diff, gate: str) -> bool:
     """Whether something changed that the gate is to stop."""
     return any(
-        one.change.change == "removed"
-        or (
-            (one.change.change != "added" and (gate == "declaration" or one.change.layout))
-            and (gate == "layout" or one.change.change == "changed")
-        )
-        for one in found.changes
+        change.change == "removed"
+        or (gate == "declaration" and change.change == "changed")
+        or (gate == "layout" and change.layout)
+        for change in found.changes
     )
 
 
@@ -126,120 +148,182 @@ def as_json(found: Diff) -> dict[str, Any]:
         ],
         "changes": [
             {
-                "object": one.object,
-                "kind": one.change.kind,
-                "name": one.change.name,
-                "change": one.change.change,
-                "layout": one.change.layout,
-                "details": [{**asdict(detail), "text": detail.text} for detail in one.details],
+                "object": change.object,
+                "kind": change.kind,
+                "name": change.name,
+                "change": change.change,
+                "layout": change.layout,
+                "moved_to": change.moved if change.change == "removed" else [],
+                "moved_from": change.moved if change.change == "added" else [],
+                "details": [{**asdict(detail), "text": detail.text} for detail in details],
             }
-            for one in found.changes
+            for change, details in zip(found.changes, found.details(found.changes), strict=True)
         ],
         "unknown_symbols": list(found.unknown_symbols),
     }
 
 
-def _counts(found: Diff) -> Iterator[tuple[str, list[list[str]]]]:
-    """Of each object its name, and a table of counts with a head."""
+# -- text and Markdown: headings, tables and lines
+
+
+@dataclass
+class _Part:
+    """A heading and what stands under it.
+
+    level  of the heading, from 1
+    rows   of a table with a head, of which all columns but the first are numbers
+    lines  those that are further in say more of the one before them
+    """
+
+    level: int
+    heading: str
+    rows: Sequence[Sequence[str]] = ()
+    lines: Sequence[str] = ()
+
+
+def _parts(found: Diff, all_names: bool) -> Iterator[_Part]:
+    """``all_names``: of modules, too, what was added and removed is listed."""
+    yield _Part(1, f"{found.old} → {found.new}")
+    modules = [one for one in found.objects if one.object != "vmlinux"]
     for one in found.objects:
-        rows = [["kind", *_COLUMNS]]
-        for kind, counts in one.kinds.items():
-            row = [getattr(counts, column) for column in _COLUMNS]
-            if any(row):
-                rows.append([kind, *map(number, row)])
-        yield one.object, rows
-
-
-def _text(found: Diff) -> Iterator[str]:
-    yield f"{found.old} → {found.new}"
-    for name, rows in _counts(found):
-        yield ""
-        yield name
-        yield from table(rows, [False] + [True] * len(_COLUMNS))
-    for heading, lines in _sections(found):
-        yield ""
-        yield heading
-        yield from lines
-
-
-def _sections(found: Diff) -> Iterator[tuple[str, list[str]]]:
-    """(heading, lines) of what changed itself, what embeds it, and what is new or gone."""
-    changed = [one for one in found.changes if one.change.change == "changed"]
-    if changed:
-        lines = []
-        for one in changed:
-            lines.append(f"  {one.change.kind} {one.change.name}")
-            lines += [f"    {detail.text}" for detail in one.details]
-        yield "changed", lines
-    embedded: dict[str, list[NamedChange]] = defaultdict(list)
-    for one in found.changes:
-        if one.change.change == "embedded":
-            causes = ", ".join(detail.subject for detail in one.details) or "something changed"
-            embedded[causes].append(one)
-    if embedded:
-        lines = []
-        for causes, those in embedded.items():
-            names = [f"{one.change.kind} {one.change.name}" for one in those]
-            lines.append(f"  {causes}: {_listed(names)}")
-        yield "only their layout changed, because they hold", lines
-    for change in ("removed", "added"):
-        lines = []
-        for kind in KIND_CHOICES:
-            names = [
-                one.change.name
-                for one in found.changes
-                if (one.change.change, one.change.kind) == (change, kind)
-            ]
-            if names:
-                lines.append(f"  {kind}: {_listed(names)}")
-        if lines:
-            yield change, lines
+        if one.object == "vmlinux" or len(modules) == 1:
+            yield _Part(2, one.object, _by_kind([one]))
+            those = [change for change in found.changes if change.object == one.object]
+            yield from _sections(found, those)
+    if len(modules) > 1:
+        yield from _of_modules(found, modules, all_names)
     if found.unknown_symbols:
         what = plural(len(found.unknown_symbols), "symbol")
-        yield f"{what} in neither", [f"  {_listed(found.unknown_symbols)}"]
+        yield _Part(2, f"{what} in neither", (), [f"  {_listed(found.unknown_symbols)}"])
 
 
-def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:LISTED_AT_MOST])
-    more = len(names) - LISTED_AT_MOST
-    return f"{shown} and {more:,} more (--json lists all)" if more > 0 else shown
+def _of_modules(found: Diff, modules: Sequence[ObjectCounts], all_names: bool) -> Iterator[_Part]:
+    by_status = defaultdict(list)
+    for one in modules:
+        by_status[one.status].append(one)
+    lines = [
+        f"  {status}: {_listed([one.object for one in by_status[status]])}"
+        for status in ("removed", "added")
+        if by_status[status]
+    ]
+    kept = by_status["both"]
+    yield _Part(2, f"{plural(len(kept), 'module')} in both", _by_kind(kept), lines)
+    rows = []
+    for one in kept:
+        sums = [sum(getattr(row, column) for row in one.kinds.values()) for column in _COLUMNS[1:]]
+        if one.differs:
+            rows.append([one.object, *map(number, sums)])
+    if rows:
+        yield _Part(3, f"{len(rows):,} of them differ", [["module", *_COLUMNS[1:]], *rows])
+    names = {one.object for one in modules}
+    yield from _sections(found, [c for c in found.changes if c.object in names], all_names)
 
 
-def _wrapped(line: str) -> list[str]:
-    """A line as several that fit a terminal, those after the first further in."""
-    if len(line) <= WIDTH:
-        return [line]
-    indent = " " * (len(line) - len(line.lstrip()))
-    return textwrap.wrap(
-        line.strip(),
-        WIDTH,
-        initial_indent=indent,
-        subsequent_indent=f"{indent}  ",
-        break_on_hyphens=False,
-    )
+def _by_kind(objects: Sequence[ObjectCounts]) -> list[list[str]]:
+    """Counts of some objects together, by kind; with a head."""
+    rows = [["kind", *_COLUMNS]]
+    for kind in KIND_CHOICES:
+        sums = [sum(getattr(one.kinds[kind], column) for one in objects) for column in _COLUMNS]
+        if any(sums):
+            rows.append([kind, *map(number, sums)])
+    return rows
 
 
-def _markdown(found: Diff) -> Iterator[str]:
-    yield f"# {_quoted(found.old)} → {_quoted(found.new)}"
-    for name, rows in _counts(found):
-        yield ""
-        yield f"## {_quoted(name)}"
-        yield ""
-        yield f"| {' | '.join(rows[0])} |"
-        yield f"|---|{'---:|' * len(_COLUMNS)}"
-        yield from (f"| {' | '.join(row)} |" for row in rows[1:])
-    for heading, lines in _sections(found):
-        yield ""
-        yield f"## {heading[0].upper()}{heading[1:]}"
-        yield ""
-        for line in lines:
-            nested = line.startswith("    ")
-            text = line.strip()
-            yield f"  - {_escaped(text)}" if nested else f"- {_escaped(text)}"
+def _sections(found: Diff, changes: Sequence[Change], all_names: bool = True) -> Iterator[_Part]:
+    """What changed itself, what embeds it, what moved, and what is new or gone."""
+    several = len({change.object for change in changes}) > 1
+    told = [change for change in changes if change.change in ("changed", "embedded")]
+    alike: dict[tuple[str, str, str, tuple[str, ...]], list[str]] = defaultdict(list)
+    causes: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for change, details in zip(told, found.details(told), strict=True):
+        name = f"{change.kind} {change.name}"
+        if change.change == "changed":
+            texts = tuple(detail.text for detail in details)
+            alike[change.kind, change.name, name, texts].append(change.object)
+        else:
+            cause = ", ".join(detail.subject for detail in details) or "something changed"
+            causes[cause][name].append(change.object)
+    if alike:
+        lines = []
+        for (_, _, name, texts), objects in alike.items():
+            lines.append(f"  {name}{_in(objects, several)}")
+            lines += [f"    {text}" for text in texts]
+        yield _Part(3, "changed", (), lines)
+    if causes:
+        lines = [
+            f"  {cause}: {_listed([f'{n}{_in(objects, several)}' for n, objects in those.items()])}"
+            for cause, those in causes.items()
+        ]
+        yield _Part(3, "only their layout changed, because they hold", (), lines)
+    ways: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for change in changes:
+        if change.moved and change.change == "added":
+            ways[*change.moved, "", change.object].append(f"{change.kind} {change.name}")
+    if ways:
+        yield _Part(3, "moved here from another object", (), _ways(ways))
+    for word in ("removed", "added"):
+        those = [c for c in changes if c.change == word and not (c.moved and word == "added")]
+        if all_names:
+            yield from _names(word, those, several)
+        elif those:
+            line = "  names: see --module, --name or --json"
+            yield _Part(3, f"{plural(len(those), 'name')} {word}", (), [line])
 
 
-def _quoted(text: str) -> str:
-    return f"`{text.replace('`', chr(39))}`"
+def _ways(ways: dict[tuple[str, ...], list[str]]) -> list[str]:
+    """From which objects to which, and what."""
+    lines = []
+    for (*origins, _, to), names in ways.items():
+        lines.append(f"  {_listed(origins, 5)} → {to}: {_listed(names)}")
+    return lines
+
+
+def _names(word: str, changes: Sequence[Change], several: bool) -> Iterator[_Part]:
+    lines = []
+    for name in dict.fromkeys(change.object for change in changes):
+        for kind in KIND_CHOICES:
+            names = [c.name for c in changes if (c.object, c.kind) == (name, kind)]
+            if names:
+                lines.append(f"  {f'{name} ' if several else ''}{kind}: {_listed(names)}")
+    if lines:
+        yield _Part(3, word, (), lines)
+
+
+def _in(objects: Sequence[str], several: bool) -> str:
+    return f" ({_listed(objects, 5)})" if several else ""
+
+
+def _listed(names: Sequence[str], most: int = LISTED_AT_MOST) -> str:
+    shown = ", ".join(names[:most])
+    more = len(names) - most
+    return f"{shown} and {more:,} more" if more > 0 else shown
+
+
+def _text(parts: Iterator[_Part]) -> Iterator[str]:
+    for part in parts:
+        if part.level > 1:
+            yield ""
+        yield from wrapped(part.heading)
+        if part.rows:
+            yield from table(part.rows, [False] + [True] * (len(part.rows[0]) - 1))
+        for line in part.lines:
+            yield from wrapped(line)
+
+
+def _markdown(parts: Iterator[_Part]) -> Iterator[str]:
+    for part in parts:
+        if part.level > 1:
+            yield ""
+        yield f"{'#' * part.level} {_escaped(part.heading)}"
+        if part.rows:
+            yield ""
+            yield f"| {' | '.join(part.rows[0])} |"
+            yield f"|---|{'---:|' * (len(part.rows[0]) - 1)}"
+            yield from (f"| {' | '.join(map(_escaped, row))} |" for row in part.rows[1:])
+        if part.lines:
+            yield ""
+        for line in part.lines:
+            yield f"{'  ' * line.startswith('    ')}- {_escaped(line.strip())}"
 
 
 def _escaped(text: str) -> str:

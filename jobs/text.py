@@ -13,6 +13,7 @@ import math
 import os
 import re
 import sys
+import textwrap
 import time
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TextIO
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from logging import LogRecord
 
 MAX_FAILURES_SHOWN = 20
+WIDTH = 80  # characters of a line that is wrapped
 
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
@@ -120,6 +122,20 @@ def table(
         )
         for row in rows
     ]
+
+
+def wrapped(line: str) -> list[str]:
+    """A line as several that fit a terminal, those after the first further in."""
+    if len(line) <= WIDTH:
+        return [line]
+    indent = " " * (len(line) - len(line.lstrip()))
+    return textwrap.wrap(
+        line.strip(),
+        WIDTH,
+        initial_indent=indent,
+        subsequent_indent=f"{indent}  ",
+        break_on_hyphens=False,
+    )
 
 
 def failure_line(failed: FailedInput) -> str:

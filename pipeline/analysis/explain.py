@@ -12,12 +12,11 @@ from itertools import islice
 from typing import Any
 
 import btf
-from btf.changes.named import KINDS
 from btf.compare.paths import way_to
 
 from ..files.storage import open_storage
 from ..model.errors import OutputError, QueryError
-from ..sources.lookup import Name
+from ..sources.lookup import KIND_WORD_OF, Name
 from ..sources.names import RESERVED as VMLINUX
 from .find import find, meant_by
 from .query import Tables, committed_kernels
@@ -325,7 +324,7 @@ def _c_kind(found: btf.Type) -> str | None:
     """The word for its kind; of a forward declaration that of what it declares."""
     if isinstance(found, btf.Fwd):
         return "union" if found.is_union else "struct"
-    return KINDS.get(found.kind)
+    return KIND_WORD_OF.get(found.kind)
 
 
 def _by_id(split: btf.BTF, type_id: int) -> btf.Type:

@@ -6,15 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import btf
-from btf.changes.named import KINDS
 from btf.declaration.show import Field as Field
 from btf.declaration.show import Layout, layout_of, show
 from btf.types.names import names_like
 
 from ..model.base import Announce
 from ..model.errors import SourceError
-from ..sources.lookup import Name
-from .diff import open_object
+from ..sources.lookup import KIND_WORD_OF, Name
+from .changes.opened import open_object
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +75,7 @@ def _distinct(types: btf.BTF, name: Name) -> list[btf.Type]:
     found = [
         one
         for one in types.find_all(name.name)
-        if name.kind is None or KINDS.get(one.kind) == name.kind
+        if name.kind is None or KIND_WORD_OF.get(one.kind) == name.kind
     ]
     defined = [one for one in found if not isinstance(one, btf.Fwd)]
     once: dict[tuple[str, ...], btf.Type] = {}
@@ -87,7 +86,7 @@ def _distinct(types: btf.BTF, name: Name) -> list[btf.Type]:
 
 def _shown(found: btf.Type, expand: bool) -> Shown:
     return Shown(
-        KINDS.get(found.kind, found.kind_name.lower()),
+        KIND_WORD_OF.get(found.kind, found.kind_name.lower()),
         found.name,
         getattr(found, "size", None),
         found.id,

@@ -7,13 +7,23 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+from btf.format import kinds
 from btf.nearest import NEAREST, hint, hint_of, listed, nearest_names
 
 from ..model.errors import QueryError
 from .names import kernel_name
 
-#: The words for kinds that may stand in front of a type's name.
-KIND_WORDS = ("struct", "union", "enum", "typedef", "func", "var")
+#: The words that may stand in front of a type's name, by kind of BTF.
+KIND_WORD_OF = {
+    kinds.STRUCT: "struct",
+    kinds.UNION: "union",
+    kinds.ENUM: "enum",
+    kinds.ENUM64: "enum",
+    kinds.TYPEDEF: "typedef",
+    kinds.FUNC: "func",
+    kinds.VAR: "var",
+}
+KIND_WORDS = tuple(dict.fromkeys(KIND_WORD_OF.values()))
 _WITH_KIND = re.compile(rf"({'|'.join(KIND_WORDS)})\s+(.*)", re.DOTALL)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -11,24 +10,10 @@ import pytest
 from pipeline.analysis.changes.compare import Comparison
 from pipeline.analysis.changes.stored import stored_kernels
 from support import btfwriter as bw
+from support.kernels import INT, Make, kernel
 from support.oracles import naive_declared
 from support.paths import DEMO, DEMO_S390X
 from support.runs import run_on
-
-Make = Callable[[bw.Writer], object]
-INT, LONG = 1, 2
-
-
-def kernel(folder: Path, modules: Mapping[str, Make], base: Make) -> Path:
-    """A folder with the BTF of a kernel, modules standalone."""
-    folder.mkdir(parents=True)
-    for name, make in {"vmlinux": base, **modules}.items():
-        w = bw.Writer()
-        w.int("int", 4)
-        w.int("long", 8)
-        make(w)
-        (folder / f"{name}.btf").write_bytes(w.to_bytes())
-    return folder
 
 
 def compared(out: Path, old: str, new: str) -> Comparison:
@@ -72,14 +57,14 @@ def test_objects_are_matched_by_name_and_types_that_moved_are_told(tmp_path: Pat
         "snd_one": "both", "two": "both",
     }  # fmt: skip
     assert found.counts[0].object == "vmlinux"
-    moved = [(c.object, c.kind, c.name, c.change, c.moved) for c in found.changes() if c.moved]
+    moved = [(c.object, c.kind, c.name, c.change, c.moved) for c in found.changes if c.moved]
     # What several objects have need not be the same function, nor what is declared otherwise.
     assert moved == [
         ("vmlinux", "struct", "moving", "added", ("snd_one", "two")),
         ("snd_one", "struct", "moving", "removed", ("vmlinux",)),
         ("two", "struct", "moving", "removed", ("vmlinux",)),
     ]
-    only = found.changes(lambda object_name, kind, name: object_name == "gone" and kind == "func")
+    only = [c for c in found.changes if (c.object, c.kind) == ("gone", "func")]
     assert [(c.name, c.change, len(c.old_ids), c.new_ids) for c in only] == [
         ("probe", "removed", 1, ())
     ]

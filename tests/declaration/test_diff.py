@@ -2,53 +2,34 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import btf
-from btf.changes.details import details
-from btf.changes.diff import ObjectDiff, diff_objects
-from btf.changes.named import SideOfDiff
 from btf.declaration.show import MAX_LINES
 from btf.types.c_text import MAX_TEXT, c_text
+from pipeline.analysis.changes.compare import Comparison, ObjectCounts
+from pipeline.analysis.changes.details import details
+from pipeline.analysis.changes.opened import OpenedFiles
 from support import btfwriter as bw
 from support.commands import splitbtf
-from support.dumping import unpacked
-from support.oracles import naive_btf, naive_declared
-from support.paths import DEMO, DEMO_S390X
-
-Make = Callable[[bw.Writer], object]
+from support.kernels import INT, LONG, Make, written
 
 
-def side(data: bytes, base: SideOfDiff | None = None) -> SideOfDiff:
-    types = btf.parse(data, base.btf if base else None)
-    below = base.known if base else None
-    return SideOfDiff(types, btf.declarations(types, below), below, btf.fingerprints(types))
-
-
-def written(make: Make, order: str = "<") -> bytes:
-    w = bw.Writer(order)
-    w.int("int", 4)  # [1]
-    w.int("long", 8)  # [2]
-    make(w)
-    return w.to_bytes()
-
-
-def compared(old: Make, new: Make) -> tuple[ObjectDiff, list[str]]:
+def compared(old: Make, new: Make) -> tuple[ObjectCounts, list[str]]:
     """What changed, and the words for it."""
-    before, after = side(written(old)), side(written(new, ">"))
-    found = diff_objects(before, after)
+    before, after = (
+        OpenedFiles(btf.parse(written(make, order)), ["vmlinux"])
+        for make, order in ((old, "<"), (new, ">"))
+    )
+    found = Comparison(before.named_types, after.named_types)
     said = []
-    for change in found.changes:
+    told = details(found.changes, before.rows, after.rows)
+    for change, rest in zip(found.changes, told, strict=True):
         said.append(f"{change.kind} {change.name} {change.change}")
-        said += [detail.text for detail in details(change, before, after)]
-    return found, said
-
-
-INT, LONG = 1, 2
+        said += [detail.text for detail in rest]
+    return found.counts[0], said
 
 
 def changes_of(old: Make, new: Make) -> list[str]:
@@ -121,6 +102,21 @@ def changes_of(old: Make, new: Make) -> list[str]:
             lambda w: w.typedef("t", w.array(INT, INT, 3)),
             lambda w: w.typedef("t", w.array(INT, INT, 4)),
             ["typedef t changed", "target: `int[3]` → `int[4]`"],
+        ),
+        (
+            lambda w: w.typedef("t", w.struct("", 4, [("a", INT, 0)])),
+            lambda w: w.typedef("t", w.struct("", 8, [("a", INT, 0), ("b", INT, 32)])),
+            ["typedef t changed", "size: 4 → 8 bytes", "member added: `int b` at 4"],
+        ),
+        (
+            lambda w: w.var("v", w.ptr(w.enum("", 4, [("A", 1)]))),
+            lambda w: w.var("v", w.ptr(w.enum("", 4, [("B", 1)]))),
+            ["var v changed", "target: `enum { A = 1 } *` → `enum { B = 1 } *`"],
+        ),
+        (
+            lambda w: w.struct("s", 4, [("m", w.enum("", 4, [("A", 1)]), 0)]),
+            lambda w: w.struct("s", 4, [("m", w.enum("", 4, [("A", 1), ("B", 2)]), 0)]),
+            ["struct s changed", "enumerator added `B`: 2"],
         ),
         (
             lambda w: w.var("v", INT),
@@ -200,31 +196,6 @@ def test_a_forward_declaration_is_none() -> None:
     assert [line.split(":")[0] for line in changes_of(declared, defined)] == [
         "struct s added", "declaration added", "enum e added", "declaration added",
     ]  # fmt: skip
-
-
-@pytest.mark.slow
-def test_counts_of_real_kernels() -> None:
-    """Two machines' kernels of one version, in the two byte orders, and a module of both."""
-    data = [unpacked(folder / "vmlinux.btf.zst") for folder in (DEMO, DEMO_S390X)]
-    naive = [naive_declared.Declared(naive_btf.parse(one)) for one in data]
-    before, after = side(data[0]), side(data[1])
-    assert counts(diff_objects(before, after)) == naive_declared.counts(*naive)
-    names = [
-        {path.name for path in (folder / "modules").iterdir()} for folder in (DEMO, DEMO_S390X)
-    ]
-    name = min(names[0] & names[1])
-    splits, naive_splits = [], []
-    for folder, base, known in zip((DEMO, DEMO_S390X), (before, after), naive, strict=True):
-        module = btf.parse(unpacked(folder / "modules" / name))
-        split = btf.dedup_split(module, btf.BaseIndex.build(base.btf)).btf.to_bytes()
-        splits.append(side(split, base))
-        naive_splits.append(naive_declared.Declared(naive_btf.parse(split, known.btf), known))
-    assert counts(diff_objects(splits[0], splits[1])) == naive_declared.counts(*naive_splits)
-
-
-def counts(found: ObjectDiff) -> dict[str, dict[str, int]]:
-    rows = {kind: dataclasses.asdict(row) for kind, row in found.kinds.items()}
-    return {kind: {k: v for k, v in row.items() if k != "reached"} for kind, row in rows.items()}
 
 
 # ------------------------------------------------------------------ text

@@ -14,9 +14,6 @@ from pathlib import Path
 import numpy as np
 
 import btf
-from btf.changes.details import details
-from btf.changes.diff import diff_objects
-from btf.changes.named import KINDS, SideOfDiff
 from btf.declaration.show import layout_of, show
 from btf.layers.chains import chain
 from btf.layers.shared import share
@@ -34,6 +31,10 @@ from fuzz.operations import (
     operation,
 )  # fmt: skip
 from jobs import cli
+from pipeline.analysis.changes.compare import Comparison
+from pipeline.analysis.changes.details import details
+from pipeline.analysis.changes.opened import OpenedFiles
+from pipeline.sources.lookup import KIND_WORD_OF
 from support.oracles import naive_btf, naive_classes, naive_declared, naive_distill
 
 
@@ -113,40 +114,36 @@ def naively_declared(split: bytes, base: bytes) -> naive_declared.Declared:
     return naive_declared.Declared(naive_btf.parse(split, naively(base)))
 
 
-def compared(data: bytes) -> SideOfDiff:
-    """A file, as ``diff`` compares it."""
-    types = btf.parse(data)
-    return SideOfDiff(types, btf.declarations(types), None, btf.fingerprints(types))
-
-
 @operation("module")
 def changes(files: Files) -> Iterator[Digest]:
     """Between a mutant and what it was made of or another file, in either direction."""
-    sides = [compared(files.module), compared(files.other)]
     data = [files.module, files.other]
     if files.seed & 1:
-        sides.reverse()
         data.reverse()
-    found = diff_objects(*sides)
-    said = [(change, *details(change, *sides)) for change in found.changes]
-    yield digest(found.kinds, *((c.kind, c.name, [d.text for d in rest]) for c, *rest in said))
-    for change, *rest in said:
+    types = [btf.parse(one) for one in data]
+    old, new = (OpenedFiles(one, ["vmlinux"]) for one in types)
+    found = Comparison(old.named_types, new.named_types)
+    said = list(zip(found.changes, details(found.changes, old.rows, new.rows), strict=True))
+    (counts,) = found.counts
+    yield digest(counts.kinds, *((c.kind, c.name, [d.text for d in rest]) for c, rest in said))
+    for change, rest in said:
         expect(rest or change.change == "embedded", f"{change}: and no word of what")
-    if known(sides[0].btf, sides[1].btf):
+    if known(*types):
         plain = [naive_declared.Declared(naive_btf.parse(one)) for one in data]
-        ours = {kind: asdict(count) for kind, count in found.kinds.items()}
+        ours = {kind: asdict(count) for kind, count in counts.kinds.items()}
         for count in ours.values():
             count.pop("reached")
         expect(ours == naive_declared.counts(*plain), "other counts than the reference's")
-    for one in sides:
-        expect(not diff_objects(one, one).changes, "it differs from itself")
+    for one in (old, new):
+        alone = Comparison(one.named_types, one.named_types)
+        expect(not alone.changes, "it differs from itself")
 
 
 @operation("split")
 def show_types(files: Files) -> Iterator[Digest]:
     """As ``show`` prints them, one of them with all that it embeds."""
     split = btf.parse(files.split, indexed(files.base).base)
-    named = [t for t in split if t.name and t.kind in KINDS]
+    named = [t for t in split if t.name and t.kind in KIND_WORD_OF]
     chosen = files.roll.sample(named, min(len(named), 12))
     seen: list[object] = []
     for t in chosen:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from btf.changes.named import KINDS
 from btf.nearest import hint_of, listed, nearest_names
 from pipeline.model.errors import QueryError
-from pipeline.sources.lookup import KIND_WORDS, Name, resolve_kernel, resolve_module
+from pipeline.sources.lookup import Name, resolve_kernel, resolve_module
 
 KERNELS = (
     "debian-6.1.0-50-amd64",
@@ -92,7 +91,6 @@ def test_modules() -> None:
 
 
 def test_types() -> None:
-    assert set(KIND_WORDS) == set(KINDS.values())
     assert Name.of(" struct  tcp_* ") == Name("tcp_*", "struct") and Name.of("tcp_*").is_pattern
     assert Name.of("unsigned int") == Name("unsigned int") and not Name.of("int").is_pattern
     assert Name.of("struct") == Name("struct"), "a name, too"

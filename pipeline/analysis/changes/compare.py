@@ -12,24 +12,40 @@ the same
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from btf.changes.diff import ADDED, CHANGED, EMBEDDED, REMOVED, KindCounts
-
-from .names import KIND_WORDS, NamedTypes, key_of, parts_of, without_object
+from ...sources.lookup import KIND_WORDS
+from ...sources.names import RESERVED as VMLINUX
+from ...sources.names import kernel_name
+from .names import NamedTypes, key_of, parts_of, without_object
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-BOTH = "both"
-_COUNTED = ("both", ADDED, REMOVED, CHANGED, EMBEDDED, "reached")
+ADDED, REMOVED, CHANGED, EMBEDDED, BOTH = "added", "removed", "changed", "embedded", "both"
+_COUNTED = (BOTH, ADDED, REMOVED, CHANGED, EMBEDDED, "reached")
 _STATES = ("", CHANGED, EMBEDDED, "reached")
+
+
+@dataclass(frozen=True, slots=True)
+class KindCounts:
+    """How many names of one kind there are.
+
+    both      in either object; of these ``changed``, ``embedded`` and ``reached``
+    """
+
+    both: int
+    added: int
+    removed: int
+    changed: int
+    embedded: int
+    reached: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +89,7 @@ class Change:
     moved: tuple[str, ...] = ()
 
 
-Wanted = Callable[[str, str, str], bool]  # whether an object, kind and name count
+Chosen = tuple["NDArray[np.bool_]", "NDArray[np.bool_]"]  # names of OLD and of NEW
 
 
 class Comparison:
@@ -82,11 +98,16 @@ class Comparison:
     objects   names of all objects, vmlinux first, then the modules by name
     """
 
-    def __init__(self, old: NamedTypes, new: NamedTypes) -> None:
+    def __init__(self, old: NamedTypes, new: NamedTypes, chosen: Chosen | None = None) -> None:
+        """``chosen``: the names that count, those of which one of the kernels says so; all when
+        None."""
         self._old, self._new = old, new
         self.objects, of_old, of_new = _matched(old.objects, new.objects)
         numbers = np.arange(len(self.objects))
-        self._in_old, self._in_new = np.isin(numbers, of_old), np.isin(numbers, of_new)
+        self._in_old, self._in_new = (
+            np.isin(numbers, of_side[[bool(name) for name in names]])
+            for of_side, names in ((of_old, old.objects), (of_new, new.objects))
+        )
         codes, self._names = _same_codes(old.names, new.names)
         # Keys of both, with numbers of objects as in ``objects`` and codes as in ``_names``.
         object_id, kind, name = parts_of(old.keys)
@@ -104,6 +125,14 @@ class Comparison:
         )
         self._layout = laid_out
         self._state = np.select([changed, laid_out, reached], [1, 2, 3], 0)  # in _STATES
+        self._moved = self._find_moved()
+        if chosen is not None:
+            ours, theirs = chosen
+            some = ours[self._first] | theirs[self._second]
+            self._first, self._second = self._first[some], self._second[some]
+            self._layout, self._state = self._layout[some], self._state[some]
+            self._removed = self._removed[ours[self._removed]]
+            self._added = self._added[theirs[self._added]]
 
     @cached_property
     def counts(self) -> list[ObjectCounts]:
@@ -125,11 +154,9 @@ class Comparison:
             found.append(ObjectCounts(name, status, kinds))
         return found
 
-    def changes(self, wanted: Wanted | None = None) -> list[Change]:
-        """What was added, removed, changed, or embeds a change: by object, kind and name.
-
-        wanted  whether an object, kind and name count; all when None
-        """
+    @cached_property
+    def changes(self) -> list[Change]:
+        """What was added, removed, changed, or embeds a change: by object, kind and name."""
         import pyarrow as pa
 
         some = (self._state == 1) | (self._state == 2)
@@ -150,28 +177,21 @@ class Comparison:
                 old.tolist(), new.tolist(), layout, code.tolist(), strict=True,
             )
         )  # fmt: skip
-        moved = self._moved
-        found = []
-        for object_id, kind, name, word, old_row, new_row, other_layout, code in rows:
-            label, kind_word = self.objects[object_id], KIND_WORDS[kind]
-            if wanted is not None and not wanted(label, kind_word, name):
-                continue
-            found.append(
-                Change(
-                    label,
-                    kind_word,
-                    name,
-                    word,
-                    self._old.ids(old_row) if old_row >= 0 else (),
-                    self._new.ids(new_row) if new_row >= 0 else (),
-                    other_layout,
-                    moved.get((kind, code, word), ()),
-                )
+        return [
+            Change(
+                self.objects[object_id],
+                KIND_WORDS[kind],
+                name,
+                word,
+                self._old.ids(old_row) if old_row >= 0 else (),
+                self._new.ids(new_row) if new_row >= 0 else (),
+                other_layout,
+                self._moved.get((kind, code, word), ()),
             )
-        return found
+            for object_id, kind, name, word, old_row, new_row, other_layout, code in rows
+        ]
 
-    @cached_property
-    def _moved(self) -> dict[tuple[int, int, str], tuple[str, ...]]:
+    def _find_moved(self) -> dict[tuple[int, int, str], tuple[str, ...]]:
         """Of names that moved, by kind and code: if ``removed`` the objects that they were added
         to, if ``added`` those that they were removed from.
 
@@ -206,19 +226,15 @@ class Comparison:
 def _matched(
     old: Sequence[str], new: Sequence[str]
 ) -> tuple[list[str], NDArray[np.int64], NDArray[np.int64]]:
-    """Objects of one name, however it is written: names of all, the first one first, then sorted;
-    and for each object of both kernels its number among these; 0 for ids that no object has."""
-    names = {_plain(name): name for name in (*old[1:], *new[1:]) if name}
-    number = {plain: at for at, plain in enumerate(sorted(names), 1)}
+    """Objects of one name, however it is written: names of all, VMLINUX first, then sorted; and for
+    each object of both kernels its number among these; 0 for those without a name."""
+    names = {kernel_name(name): name for name in (*old, *new) if name}
+    number = {name: at for at, name in enumerate(sorted(names, key=lambda n: (n != VMLINUX, n)))}
     of_old, of_new = (
-        np.array([0, *(number.get(_plain(name), 0) for name in side[1:])], np.int64)
+        np.array([number.get(kernel_name(name), 0) if name else 0 for name in side], np.int64)
         for side in (old, new)
     )
-    return [new[0], *(names[plain] for plain in number)], of_old, of_new
-
-
-def _plain(module: str) -> str:
-    return module.replace("-", "_")
+    return [names[plain] for plain in number], of_old, of_new
 
 
 def _same_codes(

@@ -74,7 +74,9 @@ def details(changes: Sequence[Change], old: Rows, new: Rows) -> list[list[Detail
 
 def _look_up(rows: Rows, changes: Sequence[tuple[str, Sequence[int]]]) -> None:
     """Read all at once what nearly all details are made of; the rest is read when it is needed."""
-    rows.types(type_id for _, ids in changes for type_id in ids)
+    found = rows.types(type_id for _, ids in changes for type_id in ids)
+    named = (found[type_id] for _, ids in changes for type_id in ids)
+    rows.types(one.target_global_id for one in named if one.kind == "TYPEDEF")
     changed = [
         rows.type(type_id) for change, ids in changes if change == CHANGED for type_id in ids
     ]
@@ -82,7 +84,11 @@ def _look_up(rows: Rows, changes: Sequence[tuple[str, Sequence[int]]]) -> None:
     protos = [targets[found.target_global_id] for found in changed if found.kind == "FUNC"]
     rows.types(found.target_global_id for found in protos)
     rows.members(found.global_id for found in protos)
-    inner = [found.global_id for found in changed if found.kind in (*_COMPOSITES, *_ENUMS)]
+    inner = [
+        found.global_id
+        for found in (*changed, *(targets[found.target_global_id] for found in changed))
+        if found.kind in (*_COMPOSITES, *_ENUMS)
+    ]
     for _ in range(_MAX_NESTED):
         members = rows.members(inner)
         inner = [
@@ -134,10 +140,10 @@ def _details(change: Change, sides: Sides) -> Iterator[Detail]:
     before = [sides.old.type(type_id) for type_id in change.old_ids]
     after = [sides.new.type(type_id) for type_id in change.new_ids]
     if change.change == EMBEDDED:
-        yield from _embedded(before, after, sides)
+        yield from embeds(before, after, sides)
         return
     ours, theirs = _lacking(before, after), _lacking(after, before)
-    if change.change == CHANGED and len(ours) == len(theirs) == 1:
+    if len(ours) == len(theirs) == 1:
         yield from _differences(ours[0], theirs[0], sides)
         return
     for found in ours:
@@ -148,6 +154,8 @@ def _details(change: Change, sides: Sides) -> Iterator[Detail]:
 
 def _lacking(types: Sequence[TypeRow], others: Sequence[TypeRow]) -> list[TypeRow]:
     """One type of each declaration that ``others`` lack."""
+    if len(types) == 1 and not others:
+        return list(types)
     theirs = {found.declaration_fingerprint for found in others}
     ours = {found.declaration_fingerprint: found for found in reversed(types)}
     return [found for key, found in reversed(ours.items()) if key not in theirs]
@@ -177,8 +185,15 @@ def _differences(old: TypeRow, new: TypeRow, sides: Sides) -> Iterator[Detail]:
         )
         if ours.kind == theirs.kind == "FUNC_PROTO" and old.kind == "FUNC":
             yield from _prototypes(ours, theirs, sides)
+        elif written_out(ours.spelling) and _keyword(ours) == _keyword(theirs):
+            yield from _differences(ours, theirs, sides)
         else:
             yield Detail("target", "", f"`{ours.spelling}`", f"`{theirs.spelling}`")
+
+
+def _keyword(found: TypeRow) -> str | None:
+    """What C calls a struct, union or enum without a name; None for all else."""
+    return None if found.name else KINDS.get(found.kind)
 
 
 def _sizes(old: TypeRow, new: TypeRow) -> Iterator[Detail]:
@@ -268,7 +283,7 @@ def _composites(
         if not sides.alike(one, other):
             yield from _retyped(one, other, sides, within)
         if one.bitfield_size != other.bitfield_size:
-            yield Detail("bit field", path + _called(one), _bits(one), _bits(other))
+            yield Detail("bit field", path + _called(one), bits_of(one), bits_of(other))
     yield from _moved(kept, within)
     position = {id(member): at for at, member in enumerate(after)}
     order = [position[id(other)] for _, other in kept]
@@ -278,17 +293,21 @@ def _composites(
 
 def _retyped(one: MemberRow, other: MemberRow, sides: Sides, within: Within) -> Iterator[Detail]:
     """A member of another type; of a type that is written out, what changed in it."""
-    words = {written_out(one.type), written_out(other.type)}
-    if words in ({"struct"}, {"union"}) and within.depth < _MAX_NESTED:
+    word = written_out(one.type)
+    if word and word == written_out(other.type) and within.depth < _MAX_NESTED:
         first = sides.old.type(one.type_global_id)
         second = sides.new.type(other.type_global_id)
-        yield from _composites(first, second, sides, within.inside(one, other))
+        if word == "enum":
+            ours = sides.old.members_of(first.global_id)
+            yield from _enums(ours, sides.new.members_of(second.global_id))
+        else:
+            yield from _composites(first, second, sides, within.inside(one, other))
         return
     texts = f"`{one.type}`", f"`{other.type}`"
     yield Detail("member retyped", within.path + _called(one), *texts)
 
 
-def _bits(member: MemberRow) -> str:
+def bits_of(member: MemberRow) -> str:
     bits = member.bitfield_size
     return f"{bits} bit{'s' * (bits > 1)}" if bits else "no bit field"
 
@@ -361,9 +380,7 @@ def _parameters(members: Sequence[MemberRow]) -> list[str]:
 # -- what embeds a change
 
 
-def _embedded(
-    before: Sequence[TypeRow], after: Sequence[TypeRow], sides: Sides
-) -> Iterator[Detail]:
+def embeds(before: Sequence[TypeRow], after: Sequence[TypeRow], sides: Sides) -> Iterator[Detail]:
     """The types that a type embeds, by value, and that changed themselves: nearest first."""
     found: set[str] = set()
     seen: set[tuple[int, int]] = set()

@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from btf.changes.named import of_sets
+from ...sources.lookup import KIND_WORDS
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-VMLINUX = "vmlinux"
-#: What is compared, by the BTF kind as tables have it; the order is that of all lists.
+#: What is compared: words for kinds as tables have them.
 KINDS = {
     "STRUCT": "struct",
     "UNION": "union",
@@ -29,7 +28,6 @@ KINDS = {
     "FUNC": "func",
     "VAR": "var",
 }
-KIND_WORDS = tuple(dict.fromkeys(KINDS.values()))
 _KIND_BITS, _NAME_BITS = 3, 36
 
 
@@ -64,9 +62,10 @@ class NamedTypes:
         """Group rows of the table ``types``, of which there are COLUMNS."""
         import pyarrow as pa
 
-        names = types["name"].unify_dictionaries().combine_chunks()
-        if isinstance(names, pa.ChunkedArray):  # of no chunks
-            names = pa.array([], pa.dictionary(pa.int32(), pa.string()))
+        names = types["name"]
+        if not pa.types.is_dictionary(names.type):
+            names = names.dictionary_encode()
+        names = names.unify_dictionaries().combine_chunks()
         code = names.indices.fill_null(-1).to_numpy()
         kind = _kind_numbers(types["kind"])
         vlen = types["vlen"].combine_chunks().fill_null(1).to_numpy()
@@ -80,7 +79,7 @@ class NamedTypes:
         new[1:] = keys[1:] != keys[:-1]
         first = np.append(np.flatnonzero(new), len(rows))
         sets = [
-            of_sets(first, _hashes(types[f"{which}fingerprint"])[rows])
+            _of_sets(first, _hashes(types[f"{which}fingerprint"])[rows])
             for which in ("declaration_", "layout_", "")
         ]
         return cls(objects, names.dictionary, keys[new], first, global_ids[order], *sets)
@@ -128,3 +127,24 @@ def _hashes(column: pa.ChunkedArray) -> NDArray[np.uint64]:
         words = np.frombuffer(chunk.buffers()[1] or b"", np.uint64).reshape(-1, 2)
         pieces.append(words[chunk.offset : chunk.offset + len(chunk)])
     return np.concatenate(pieces)
+
+
+def _of_sets(first: NDArray[np.int64], values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Add up the distinct values of each name, modulo 2**64: the same for the same set.
+
+    first    int64 (N + 1,): where the values of each name begin
+    values   uint64 (n, 2): hashes
+    """
+    out = values[first[:-1]]
+    count = np.diff(first)
+    several = np.flatnonzero(count > 1)
+    if len(several):
+        name = np.repeat(np.arange(len(count)), count)
+        rows = np.flatnonzero(count[name] > 1)
+        rows = rows[np.lexsort((values[rows, 1], values[rows, 0], name[rows]))]
+        name, values = name[rows], values[rows]
+        starts = np.append(True, name[1:] != name[:-1])
+        distinct = starts.copy()
+        distinct[1:] |= np.any(values[1:] != values[:-1], axis=1)
+        out[several] = np.add.reduceat(values[distinct], np.flatnonzero(starts[distinct]), axis=0)
+    return out

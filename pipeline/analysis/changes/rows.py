@@ -6,9 +6,10 @@ it holds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from itertools import islice
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -18,8 +19,7 @@ if TYPE_CHECKING:
 VOID = 0  # its global id
 
 
-@dataclass(frozen=True, slots=True)
-class TypeRow:
+class TypeRow(NamedTuple):
     """A row of ``types``; see there. ``name`` is empty, numbers are 0 where there is none."""
 
     global_id: int
@@ -32,9 +32,14 @@ class TypeRow:
     layout_fingerprint: bytes
     declaration_fingerprint: bytes
 
+    @classmethod
+    def of(cls, values: Iterable[Any]) -> TypeRow:
+        """Make one of values as the table has them, null for what there is not."""
+        pairs = zip(_EMPTY, values, strict=True)
+        return cls._make(empty if value is None else value for empty, value in pairs)
 
-@dataclass(frozen=True, slots=True)
-class MemberRow:
+
+class MemberRow(NamedTuple):
     """A row of ``members``; see there. ``name`` is empty, numbers are 0 where there is none."""
 
     global_id: int
@@ -55,8 +60,8 @@ class Block:
     read: Callable[[], pa.Table]
 
 
-TYPE_COLUMNS = tuple(TypeRow.__dataclass_fields__)
-MEMBER_COLUMNS = tuple(MemberRow.__dataclass_fields__)
+TYPE_COLUMNS, MEMBER_COLUMNS = TypeRow._fields, MemberRow._fields
+_EMPTY = (0, "", "", 0, 0, 0, "", b"", b"")
 _VOID = TypeRow(VOID, "VOID", "", 0, 0, VOID, "void", b"", b"")
 
 
@@ -66,30 +71,32 @@ class Rows:
     def __init__(self, types: Sequence[Block], members: Sequence[Block]) -> None:
         self._types, self._members = _Column(types), _Column(members)
         self._known: dict[int, TypeRow] = {VOID: _VOID}
-        self._members_of: dict[int, tuple[MemberRow, ...]] = {}
+        self._members_of: dict[int, Sequence[MemberRow]] = {}
 
     def types(self, ids: Iterable[int]) -> dict[int, TypeRow]:
         """Look types up; returns all that were ever looked up."""
-        missing = sorted(set(ids) - self._known.keys())
-        for row in self._types.rows(missing, TYPE_COLUMNS):
-            self._known[row[0]] = TypeRow(*row)
+        missing = sorted(set(ids).difference(self._known))
+        for _, rows in self._types.rows(missing, TYPE_COLUMNS):
+            self._known.update((row[0], TypeRow._make(row)) for row in rows)
         return self._known
 
-    def members(self, ids: Iterable[int]) -> dict[int, tuple[MemberRow, ...]]:
+    def members(self, ids: Iterable[int]) -> dict[int, Sequence[MemberRow]]:
         """Look the members, parameters and enumerators of types up; returns all that were ever
         looked up."""
-        missing = sorted(set(ids) - self._members_of.keys())
-        found: dict[int, list[MemberRow]] = {global_id: [] for global_id in missing}
-        for row in self._members.rows(missing, MEMBER_COLUMNS):
-            found[row[0]].append(MemberRow(*row))
-        self._members_of.update({global_id: tuple(those) for global_id, those in found.items()})
+        missing = sorted(set(ids).difference(self._members_of))
+        self._members_of.update(dict.fromkeys(missing, ()))
+        for counts, rows in self._members.rows(missing, MEMBER_COLUMNS):
+            found = map(MemberRow._make, rows)
+            for count in counts:
+                those = list(islice(found, count))
+                self._members_of[those[0].global_id] = those
         return self._members_of
 
     def type(self, global_id: int) -> TypeRow:
         """Look one type up."""
         return self._known.get(global_id) or self.types([global_id])[global_id]
 
-    def members_of(self, global_id: int) -> tuple[MemberRow, ...]:
+    def members_of(self, global_id: int) -> Sequence[MemberRow]:
         """Look the members of one type up."""
         found = self._members_of.get(global_id)
         return self.members([global_id])[global_id] if found is None else found
@@ -102,10 +109,12 @@ class _Column:
         self._blocks = blocks
         self._read: dict[int, tuple[np.ndarray, pa.Table]] = {}
 
-    def rows(self, ids: Sequence[int], columns: Sequence[str]) -> list[tuple[Any, ...]]:
-        """The rows with these ids, which ascend."""
+    def rows(
+        self, ids: Sequence[int], columns: Sequence[str]
+    ) -> Iterator[tuple[list[int], Iterator[tuple[Any, ...]]]]:
+        """The rows with these ids, which ascend, block by block: how many each of the ids has, of
+        those that have any, and all of them."""
         wanted = np.array(ids, np.int64)
-        found: list[tuple[Any, ...]] = []
         for number, block in enumerate(self._blocks):
             low, high = np.searchsorted(wanted, [block.first, block.last + 1])
             if low == high:
@@ -118,8 +127,8 @@ class _Column:
             counts = np.searchsorted(known, wanted[low:high], "right") - begin
             ends = np.cumsum(counts)
             place = np.repeat(begin - (ends - counts), counts) + np.arange(ends[-1])
-            found += zip(*(_values(table[name].take(place)) for name in columns), strict=True)
-        return found
+            values = [_values(table[name].take(place)) for name in columns]
+            yield counts[counts > 0].tolist(), zip(*values, strict=True)
 
 
 def _values(column: pa.ChunkedArray) -> list[Any]:

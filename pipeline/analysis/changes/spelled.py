@@ -7,6 +7,7 @@ import re
 CUT = "…"  # ends what is too long to be spelled in full
 _ANONYMOUS = re.compile(r"(struct|union|enum) \{")
 _QUALIFIED = re.compile(r"(?:[*\s]|const\b|volatile\b|restrict\b)*")
+_MARK = re.compile(r"[*(\[{}<>]")
 _BRACKETS = {"{": 1, "<": 1, "}": -1, ">": -1}
 
 
@@ -31,8 +32,8 @@ def declared(spelling: str, name: str) -> str:
 def _specifier_end(spelling: str) -> int:
     """Where the pointers, brackets and lengths begin that follow a type's name."""
     depth = 0
-    for at, mark in enumerate(spelling):
-        depth += _BRACKETS.get(mark, 0)
-        if depth == 0 and mark in "*([":
-            return at
+    for mark in _MARK.finditer(spelling):
+        if depth == 0 and mark[0] in "*([":
+            return mark.start()
+        depth += _BRACKETS.get(mark[0], 0)
     return len(spelling)

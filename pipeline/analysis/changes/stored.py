@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 from ...files.storage import Storage, open_storage
 from ...model.errors import OutputError
+from ...sources.names import RESERVED as VMLINUX
 from ...store.manifest import Manifest
 from ..query import committed_kernels
-from .names import VMLINUX, NamedTypes
+from .names import NamedTypes
 from .rows import MEMBER_COLUMNS, TYPE_COLUMNS, Block, Rows
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+FACTS = ("release", "release_key", "flavour", "architecture")
 _AS_DICTIONARIES = ("name", "spelling", "type")  # text in which a value is likely to come again
 
 
@@ -32,6 +34,22 @@ class StoredKernel:
     def name(self) -> str:
         """What it is called in the output folder."""
         return self.manifest.kernel
+
+    @cached_property
+    def facts(self) -> dict[str, Any]:
+        """Its row of the table ``kernels``."""
+        rows: list[dict[str, Any]] = self.read("kernels", FACTS).to_pylist()
+        return rows[0] if rows else dict.fromkeys(FACTS)
+
+    @property
+    def release_key(self) -> str:
+        """Sorts as releases do."""
+        return self.facts["release_key"] or ""
+
+    @property
+    def configuration(self) -> tuple[str, str]:
+        """Flavour and architecture, as far as they are known."""
+        return self.facts["flavour"] or "", self.facts["architecture"] or ""
 
     def read(self, table: str, columns: Sequence[str]) -> pa.Table:
         """Read some columns of a table. Raises OutputError."""

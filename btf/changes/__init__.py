@@ -1,1 +1,0 @@
-"""What changed between two objects: which names, and in C's terms."""

@@ -1,0 +1,138 @@
+"""Which names of a kernel are asked about."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase, translate
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ...files.read import ReadError, read_input
+from ...model.errors import SourceError
+from ...sources.lookup import KIND_WORDS, Name
+from ...sources.names import kernel_name, printable
+from .details import read_by_value
+from .names import NamedTypes, parts_of
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from .rows import Rows
+
+_SYMVERS = re.compile(r"0x[0-9a-fA-F]+\t(\S+)\t(\S+)\t")  # checksum, symbol, module, …
+
+
+@dataclass(frozen=True, slots=True)
+class Symbol:
+    """A function, variable or type that is asked about.
+
+    object  of an exported symbol: the module that exports it, or VMLINUX
+    """
+
+    name: Name
+    object: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """What is asked about; all where it is empty.
+
+    kinds    of KIND_WORDS
+    names    names with wildcards
+    objects  names of modules, or VMLINUX, with wildcards
+    symbols  names of functions, variables and types: these, and what they hold by value
+    """
+
+    kinds: Collection[str] = ()
+    names: Sequence[Name] = ()
+    objects: Sequence[str] = ()
+    symbols: Sequence[Symbol] | None = None
+
+    @property
+    def empty(self) -> bool:
+        """Whether all is asked about."""
+        return not (self.kinds or self.names or self.objects) and self.symbols is None
+
+    def has_object(self, name: str) -> bool:
+        """Whether an object is asked about."""
+        plain = kernel_name(name)
+        return not self.objects or any(fnmatchcase(plain, kernel_name(g)) for g in self.objects)
+
+
+def chosen(
+    filters: Filters, types: NamedTypes, rows: Rows, unknown: set[Symbol]
+) -> NDArray[np.bool_]:
+    """Of each name whether it is asked about.
+
+    unknown  symbols that no kernel has so far: those that this one has are taken out
+    """
+    object_id, kind, code = parts_of(types.keys)
+    some = np.ones(len(types.keys), np.bool_)
+    if filters.kinds:
+        some &= np.isin(kind, [KIND_WORDS.index(word) for word in filters.kinds])
+    if filters.objects:
+        fit = [filters.has_object(name) for name in types.objects]
+        some &= np.array(fit, np.bool_)[object_id]
+    if filters.names:
+        fits = np.zeros(len(some), np.bool_)
+        texts = types.names.to_pylist()
+        for name in filters.names:
+            match = re.compile(translate(name.name)).match
+            those = np.array([match(text) is not None for text in texts], np.bool_)[code]
+            fits |= those if name.kind is None else those & (kind == KIND_WORDS.index(name.kind))
+        some &= fits
+    if filters.symbols is not None:
+        some &= _held(filters.symbols, types, rows, unknown)
+    return some
+
+
+def _held(
+    symbols: Sequence[Symbol], types: NamedTypes, rows: Rows, unknown: set[Symbol]
+) -> NDArray[np.bool_]:
+    """The names of symbols, and of all that they hold by value."""
+    object_id, kind, code = parts_of(types.keys)
+    number = {text: at for at, text in enumerate(types.names.to_pylist())}
+    objects = {kernel_name(name): at for at, name in enumerate(types.objects) if name}
+    by_name = np.argsort(code, kind="stable")
+    ordered = code[by_name]
+    roots = []
+    for symbol in symbols:
+        at = number.get(symbol.name.name)
+        if at is None:
+            continue
+        low, high = np.searchsorted(ordered, [at, at + 1])
+        those = by_name[low:high]
+        if symbol.name.kind is not None:
+            those = those[kind[those] == KIND_WORDS.index(symbol.name.kind)]
+        if symbol.object is not None:
+            exported = np.isin(kind[those], [KIND_WORDS.index("func"), KIND_WORDS.index("var")])
+            those = those[
+                exported & (object_id[those] == objects.get(kernel_name(symbol.object), -1))
+            ]
+        if len(those):
+            unknown.discard(symbol)
+            roots += those.tolist()
+    held = read_by_value(rows, [type_id for row in roots for type_id in types.ids(row)])
+    is_held = np.isin(types.global_ids, list(held))
+    return np.logical_or.reduceat(is_held, types.first[:-1]) if len(types.keys) else is_held
+
+
+def read_symbols(path: str) -> list[Symbol]:
+    """Names out of a file: one a line, or a ``Module.symvers``. Raises SourceError."""
+    try:
+        text = read_input(path).decode("utf-8", "surrogateescape")
+    except ReadError as error:
+        raise SourceError(f"{printable(path)}: {error.message}") from error
+    found = []
+    for line in text.splitlines():
+        match = _SYMVERS.match(line)
+        if match:
+            found.append(Symbol(Name(match[1]), match[2].rpartition("/")[2]))
+        elif name := line.partition("#")[0].strip():
+            found.append(Symbol(Name.of(name)))
+    if not found:
+        raise SourceError(f"{printable(path)}: no names in it: write one a line")
+    return found

@@ -1,0 +1,116 @@
+"""Protects ``splitbtf diff --in OUT``: two kernels of an output folder, vmlinux and modules."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from support import btfwriter as bw
+from support.commands import splitbtf
+from support.kernels import INT, LONG, Make, kernel
+from support.runs import run_on
+
+OLD, NEW = "6.1.0-50-cloud", "6.12.111-cloud"
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("kernels")
+
+    def base(size: int) -> Make:
+        def types(w: bw.Writer) -> None:
+            w.struct("inner", size, [("a", INT, 0)])
+            w.struct("outer", 16, [("m", w.next_id - 1, 0)])
+            w.func("in_vmlinux", w.func_proto(0, [("x", w.next_id - 1)]))
+            w.func("static_one", w.func_proto(0, [("x", INT)]))
+
+        return types
+
+    def module(prototype: int, *, moves: bool = False) -> Make:
+        def types(w: bw.Writer) -> None:
+            w.func("exported", w.func_proto(0, [("x", prototype)]))
+            w.func("static_one", w.func_proto(prototype, []))
+            if moves:
+                w.struct("wanderer", 4, [("a", INT, 0)])
+
+        return types
+
+    old = {"snd-one": module(INT, moves=True), "two": module(INT), "gone": module(INT)}
+    new = {"snd_one": module(LONG), "two": module(LONG, moves=True), "fresh": module(INT)}
+    kernel(folder / OLD, old, base(4))
+    kernel(folder / NEW, new, base(8))
+    for name in (OLD, NEW):
+        run_on(folder / name, folder / "out")
+    return folder / "out"
+
+
+def test_text_of_all_objects(out: Path) -> None:
+    done = splitbtf("diff", "--in", out, "6.1", "6.12.111")
+    lines = done.out.splitlines()
+    assert done.code == 0 and max(map(len, lines)) <= 80
+    assert lines[0] == f"{OLD} → {NEW}"
+    assert "2 modules in both" in lines
+    assert "  removed: gone" in lines and "  added: fresh" in lines
+    assert "  func exported (snd_one, two)" in lines, "what is alike in modules is told once"
+    assert "    parameter retyped `1`: `int` → `long`" in lines
+    assert "  snd_one → two: struct wanderer" in lines
+    assert ["two", "1", "0", "2", "0", "0"] in [line.split() for line in lines]
+    assert "  struct inner: struct outer, func in_vmlinux" in lines
+    same = splitbtf("diff", "--in", out, OLD, OLD)
+    assert same.code == 0 and "differ" not in same.out and "changed" in same.out
+
+
+def test_json(out: Path) -> None:
+    facts = splitbtf("diff", "--in", out, OLD, NEW, "--json").json
+    assert (facts["old"], facts["new"]) == (OLD, NEW)
+    assert [(one["object"], one["status"]) for one in facts["objects"]] == [
+        ("vmlinux", "both"), ("fresh", "added"), ("gone", "removed"),
+        ("snd_one", "both"), ("two", "both"),
+    ]  # fmt: skip
+    kinds = {one["object"]: one["kinds"] for one in facts["objects"]}
+    assert kinds["vmlinux"]["func"] == {
+        "both": 2, "added": 0, "removed": 0, "changed": 0, "embedded": 1, "reached": 0,
+    }  # fmt: skip
+    assert kinds["gone"]["func"]["removed"] == 2 and kinds["gone"]["func"]["both"] == 0
+    moved = [change for change in facts["changes"] if change["name"] == "wanderer"]
+    assert [(one["object"], one["moved_to"], one["moved_from"]) for one in moved] == [
+        ("snd_one", ["two"], []), ("two", [], ["snd_one"]),
+    ]  # fmt: skip
+    assert all(change["details"] for change in facts["changes"])
+
+
+def test_some_objects(out: Path) -> None:
+    facts = splitbtf("diff", "--in", out, OLD, NEW, "--module", "snd-*", "--json").json
+    assert [one["object"] for one in facts["objects"]] == ["snd_one"]
+    assert {change["object"] for change in facts["changes"]} == {"snd_one"}
+    facts = splitbtf("diff", "--in", out, OLD, NEW, "--module", "vmlinux", "--json").json
+    assert [one["object"] for one in facts["objects"]] == ["vmlinux"]
+    shown = splitbtf("diff", "--in", out, OLD, NEW, "--module", "g*", "--format", "markdown").out
+    assert "## gone" in shown and "- func: exported, static\\_one" in shown
+
+
+def test_exported_symbols_are_those_of_their_object(out: Path, tmp_path: Path) -> None:
+    symbols = tmp_path / "Module.symvers"
+    symbols.write_text(
+        "0x01\tstatic_one\tvmlinux\tEXPORT_SYMBOL\t\n"
+        "0x02\texported\tsound/snd-one\tEXPORT_SYMBOL_GPL\t\n"
+        "0x03\tin_vmlinux\tfs/two\tEXPORT_SYMBOL\t\n"
+    )
+    done = splitbtf("diff", "--in", out, OLD, NEW, "--symbols", symbols, "--json")
+    assert [(one["object"], one["name"]) for one in done.json["changes"]] == [
+        ("snd_one", "exported")
+    ]
+    assert done.json["unknown_symbols"] == ["in_vmlinux"]
+    symbols.write_text("in_vmlinux\n")
+    gate = ["diff", "--in", out, OLD, NEW, "--symbols", symbols, "--fail-on"]
+    assert splitbtf(*gate, "layout").code == 1
+    held = splitbtf("diff", "--in", out, OLD, NEW, "--symbols", symbols, "--json").json["changes"]
+    assert [one["name"] for one in held] == ["inner", "outer", "in_vmlinux"]
+
+
+def test_wrong_usage(out: Path) -> None:
+    done = splitbtf("diff", "--in", out, OLD, "6.13")
+    assert done.code == 2 and "no kernel '6.13'" in done.err and NEW in done.err
+    assert splitbtf("diff", "--in", out, OLD, NEW, "-B", "x").code == 2
+    assert splitbtf("diff", "x", "y", "--module", "z").code == 2
