@@ -41,6 +41,7 @@ from .edit.permute import permute as permute
 from .edit.permute import sort_by_name as sort_by_name
 from .errors import BtfError as BtfError
 from .errors import DwarfOnlyError as DwarfOnlyError
+from .errors import KernelRefusal as KernelRefusal
 from .errors import NoBtfError as NoBtfError
 from .errors import NotFoundError as NotFoundError
 from .errors import UnsupportedError as UnsupportedError
@@ -60,6 +61,7 @@ from .fingerprint.fingerprints import own_fingerprints as own_fingerprints
 from .format import kinds as kinds
 from .format.kinds import KIND_NAMES as KIND_NAMES
 from .format.text import printable as printable
+from .kernel_rules.check import check_kernel_rules as check_kernel_rules
 from .types.btf import BTF as BTF
 from .types.btf import parse as parse
 from .types.columns import check_name_bytes as check_name_bytes

@@ -37,7 +37,7 @@ class BtfError(Exception):
 
     def at(self, path: str | None) -> BtfError:
         """The same error, naming ``path`` where it named none."""
-        return type(self)(self.message, self.path or path, self.section, self.offset, self.type_id)
+        return type(self)(self.message, self.path or path, *self.args[2:])
 
     def __str__(self) -> str:
         where = []
@@ -66,6 +66,29 @@ class WrongBaseError(BtfError):
 
 class UnsupportedError(BtfError):
     """Valid as far as we know, but not something that this operation can handle."""
+
+
+class KernelRefusal(BtfError):
+    """The kernel would not take this BTF.
+
+    ``source`` is the function of kernel/bpf/btf.c that refuses it, and ``words`` what it says, ""
+    if it says nothing.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        path: str | None = None,
+        section: str | None = None,
+        offset: int | None = None,
+        type_id: int | None = None,
+        source: str = "",
+        words: str = "",
+    ) -> None:
+        super().__init__(message, path, section, offset, type_id)
+        self.args = (message, path, section, offset, type_id, source, words)
+        self.source = source
+        self.words = words
 
 
 class NotFoundError(BtfError, LookupError):

@@ -17,6 +17,7 @@ from typing import NoReturn
 
 from . import (
     audit,
+    check,
     completion,
     dedup,
     diff,
@@ -42,6 +43,7 @@ _ENDING = (signal.SIGTERM, signal.SIGHUP)
 COMMANDS = (
     run,
     dedup,
+    check,
     merge,
     dump,
     diff,

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 # Spellings of C's long, whose size is that of a pointer in every data model of the kernel.
 _WORDS_OF_LONG = (("long",), ("long", "int"), ("unsigned", "long"), ("unsigned", "long", "int"))
-_LONGS = [" ".join(order) for words in _WORDS_OF_LONG for order in permutations(words)]
-_DEFAULT_POINTER_SIZE = 8
+LONGS = [" ".join(order) for words in _WORDS_OF_LONG for order in permutations(words)]
+DEFAULT_POINTER_SIZE = 8
 _SCALARS = kinds.SCALARS | kinds.ENUMS
 _RESOLVED = TRANSPARENT | {kinds.VAR}  # what ``resolve`` looks behind
 _SIZED_AS_TARGET = _RESOLVED | {kinds.DECL_TAG}
@@ -233,9 +233,9 @@ def align_of(start: Type) -> int:
 
 def pointer_size(btf: BTF) -> int:
     """Return the bytes of a pointer: those of ``long``, 4 or 8; 8 when no type tells."""
-    found = (btf[i] for name in _LONGS for i in ids_by_name(btf, name, (kinds.INT,)))
+    found = (btf[i] for name in LONGS for i in ids_by_name(btf, name, (kinds.INT,)))
     sizes = [(t.id, t.size) for t in found if isinstance(t, Int) and t.size in (4, 8)]
-    return min(sizes)[1] if sizes else _DEFAULT_POINTER_SIZE
+    return min(sizes)[1] if sizes else DEFAULT_POINTER_SIZE
 
 
 def _scalar_alignment(records: Records, type_id: int, start: Type) -> int:

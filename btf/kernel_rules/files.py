@@ -1,0 +1,101 @@
+"""The rules of the kernel for BTF in any file, which need not be sound: raw, ELF, kernel image."""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple
+
+from ..arguments import octets
+from ..distill.relocate import relocate
+from ..errors import WrongBaseError
+from ..files import elf, images
+from ..files.sections import MAGIC as ELF_MAGIC
+from ..files.sections import Readable, readable
+from ..format.header import MAGIC, SHORT_HEADER
+from ..types.btf import BTF, HasBase, base_of, parse
+from .check import MODULE, NOTHING, PROGRAM, VMLINUX, below_module, check_level
+from .rules import NEWEST, parse_release
+
+_DISTILLED = (6, 11)  # the release since which the kernel reads .BTF.base
+
+
+class Raw(NamedTuple):
+    """BTF out of a file, not looked at.
+
+    data      the BTF
+    below     its distilled base, ``.BTF.base``, or None
+    release   of the file's kernel, where it says so
+    is_kernel whether the file is a kernel
+    """
+
+    data: memoryview
+    below: bytes | None
+    release: str | None
+    is_kernel: bool
+
+    @property
+    def is_split(self) -> bool:
+        """Whether it needs a base: own strings do not begin with the empty one."""
+        if len(self.data) < SHORT_HEADER:
+            return False
+        order = ">" if self.data[:2] == MAGIC.to_bytes(2, "big") else "<"
+        header_bytes, str_off, str_len = struct.unpack_from(order + "4xI8xII", self.data)
+        at = header_bytes + str_off
+        own = str_len == 0 or (at < len(self.data) and self.data[at] != 0)
+        return self.below is not None or own
+
+
+class Checked(NamedTuple):
+    """How BTF was checked: one of ``check.WAYS``, and as which release, such as ``7.3``."""
+
+    load_as: str
+    release: str
+
+
+def read_raw(data: Readable, path: str | None = None) -> Raw:
+    """Find the BTF in a file. Raises NoBtfError or BtfError where there is none to be found."""
+    data = readable(data)
+    if data[:4] == ELF_MAGIC:
+        file = elf.read_elf(data, path)
+        found = memoryview(elf.btf_section(file, path))
+        is_kernel = file.name is None and file.release is not None
+        return Raw(found, file.btf_base, file.release, is_kernel)
+    whole = octets(data if isinstance(data, bytes | memoryview) else data[:])
+    if whole[:2] not in (MAGIC.to_bytes(2, "big"), MAGIC.to_bytes(2, "little")):
+        if images.is_image(whole):
+            raw, banner = images.btf_from_image(whole, path=path)
+            return Raw(memoryview(raw), None, banner, True)
+    return Raw(whole, None, None, False)
+
+
+def check_raw(
+    raw: Raw,
+    base: BTF | HasBase | None = None,
+    *,
+    path: str | None = None,
+    release: str | None = None,
+    load_as: str | None = None,
+    pointer_size: int | None = None,
+) -> Checked:
+    """Return how BTF was checked; raise ``KernelRefusal`` if the kernel would not take it.
+
+    base   vmlinux's BTF; without one, split BTF is refused with WrongBaseError, unless it has a
+           distilled base, which is checked with it, and put on ``base`` as the kernel does
+    The others are those of ``check_kernel_rules``. By default a kernel's BTF is checked as vmlinux,
+    split BTF as module, and what is neither as program.
+    """
+    at = parse_release(release or raw.release)
+    on = base_of(base) if base is not None else None
+    way = load_as or (MODULE if raw.is_split else VMLINUX if raw.is_kernel else PROGRAM)
+    distilled = raw.below if at >= _DISTILLED and way == MODULE else None
+    below = below_module(on) if on is not None and way == MODULE else NOTHING
+    if distilled is not None:
+        below = check_level(octets(distilled), NOTHING, VMLINUX, at, pointer_size, path)
+    elif way == MODULE and on is None:
+        raise WrongBaseError("split BTF: it is checked on its base only", path)
+    elif way != MODULE and on is not None:
+        raise WrongBaseError("standalone BTF, no module's: it is checked without a base", path)
+    check_level(raw.data, below, way, at, pointer_size, path)
+    if distilled is not None and on is not None:
+        relocate(parse(raw.data, parse(distilled, path=path), path=path), on)
+    return Checked(way, ".".join(map(str, min(at, NEWEST))))

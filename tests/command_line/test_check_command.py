@@ -1,0 +1,116 @@
+"""Protects ``splitbtf check``: how each file is taken, what is said of it, exit codes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from support.btfwriter import Writer
+from support.commands import Finished, splitbtf
+from support.writers.elfwriter import elf, modinfo
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    """``vmlinux.btf``, ``good.btf`` and ``bad.btf`` on it, and ``loop.btf`` without a base."""
+    base = Writer()
+    base.int("int", 4)
+    (tmp_path / "vmlinux.btf").write_bytes(base.to_bytes())
+    for name in ("good", "bad one"):
+        split = Writer(base=base)
+        split.typedef(name, 1)
+        (tmp_path / f"{name.split()[0]}.btf").write_bytes(split.to_bytes())
+    base.typedef("t", base.next_id)
+    (tmp_path / "loop.btf").write_bytes(base.to_bytes())
+    return tmp_path
+
+
+def check(folder: Path, *arguments: str) -> Finished:
+    """Arguments that end with a suffix are files in ``folder``, which the output does not name."""
+    given = [folder / one if one.endswith((".btf", ".ko")) else one for one in arguments]
+    done = splitbtf("check", *given)
+    assert "Traceback" not in done.err
+    return Finished(done.code, done.out.replace(f"{folder}/", ""), done.err)
+
+
+def test_what_loads_and_what_does_not(files: Path) -> None:
+    done = check(files, "vmlinux.btf")
+    assert (done.code, done.out) == (0, "vmlinux.btf: loads, as program of Linux 7.3\n")
+    done = check(files, "good.btf", "bad.btf", "-B", "vmlinux.btf", "--release", "6.1.0-50-amd64")
+    lines = done.out.splitlines()
+    assert done.code == 1
+    assert lines[0] == "good.btf: loads, as module of Linux 6.1"
+    assert lines[1].startswith("bad.btf, types section, offset 0, type [2]: TYPEDEF bad one: ")
+    assert lines[1].endswith(
+        'the kernel says "Invalid name" (btf_ref_type_check_meta, since Linux 4.18)'
+    )
+    assert lines[2:] == ["2 files: 1 load, 1 do not"]
+
+
+def test_as_json(files: Path) -> None:
+    done = check(files, "loop.btf", "vmlinux.btf", "--json")
+    loop, vmlinux = json.loads(done.out)
+    assert done.code == 1
+    assert (loop["loads"], loop["error"]["words"]) == (False, "Loop detected")
+    assert (loop["error"]["source"], loop["error"]["type_id"]) == ("btf_resolve", 2)
+    assert vmlinux == {
+        "path": "vmlinux.btf",
+        "loads": True,
+        "load_as": "program",
+        "release": "7.3",
+        "error": None,
+    }
+
+
+def test_ways(files: Path) -> None:
+    assert check(files, "loop.btf", "--as", "vmlinux", "--release", "5.15").code == 0
+    done = check(files, "good.btf")
+    assert done.code == 1 and "good.btf: split BTF: it is checked on its base" in done.out
+    done = check(files, "vmlinux.btf", "-B", "vmlinux.btf")
+    assert done.code == 1 and "standalone BTF, no module's" in done.out
+
+
+def test_an_elf_module_says_its_release(files: Path) -> None:
+    info = modinfo(name="m", vermagic="6.12.3 SMP")
+    good = (files / "good.btf").read_bytes()
+    (files / "m.ko").write_bytes(elf({".modinfo": info, ".BTF": good}))
+    done = check(files, "m.ko", "-B", "vmlinux.btf")
+    assert (done.code, done.out) == (0, "m.ko: loads, as module of Linux 6.12\n")
+
+
+def test_a_distilled_base_is_read_since_6_11(files: Path) -> None:
+    base = Writer()
+    base.int("int", 4)
+    split = Writer(base=base)
+    split.const(1)
+    (files / "m.ko").write_bytes(elf({".BTF": split.to_bytes(), ".BTF.base": base.to_bytes()}))
+    for arguments in ((), ("-B", "vmlinux.btf")):
+        assert check(files, "m.ko", *arguments).code == 0
+    base.typedef("a b", 1)
+    split = Writer(base=base)
+    split.const(1)
+    (files / "m.ko").write_bytes(elf({".BTF": split.to_bytes(), ".BTF.base": base.to_bytes()}))
+    done = check(files, "m.ko", "-B", "vmlinux.btf")
+    assert done.code == 1 and "TYPEDEF a b" in done.out
+
+
+def test_the_rules(files: Path) -> None:
+    every, of_6_1 = check(files, "--rules"), check(files, "--rules", "--release", "6.1")
+    assert every.code == of_6_1.code == 0
+    assert "Unaligned layout_off" in every.out and "Unaligned layout_off" not in of_6_1.out
+    assert "btf_check_type_tags (since Linux 5.19, until 7.2)" in of_6_1.out
+    assert len(json.loads(check(files, "--rules", "--json").out)) == len(every.out.splitlines())
+
+
+def test_wrong_usage(files: Path) -> None:
+    for arguments, said in (
+        ((), "--rules"),
+        (("vmlinux.btf", "--rules"), "--rules"),
+        (("vmlinux.btf", "--release", "4.19"), "those since 5.10 are"),
+        (("vmlinux.btf", "--release", "trixie"), "no kernel release"),
+        (("missing.btf",), "missing.btf"),
+    ):
+        done = check(files, *arguments)
+        assert done.code == 2 and said in done.err, arguments
