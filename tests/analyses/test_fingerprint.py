@@ -18,7 +18,7 @@ import btf
 from btf.edit.concat import concat_split
 from btf.fingerprint import fingerprints as implementation
 from support import btfwriter as bw
-from support import vectors
+from support import marks, vectors
 from support.dumping import unpacked
 from support.graphs import GRAPHS, ORDERS, STRINGS
 from support.oracles import naive_btf, naive_classes
@@ -72,7 +72,7 @@ class World:
             assert naive_classes.same_partition(expected, self.own)
 
 
-@pytest.mark.parametrize("name", vectors.cases())
+@pytest.mark.parametrize("name", marks.vector_names())
 def test_vectors(name: str) -> None:
     """Base, standalone module, and the same module split and deduplicated: one pot of types."""
     case = vectors.build(name)

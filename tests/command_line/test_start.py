@@ -18,7 +18,7 @@ from pipeline.engine import on_ray
 from pipeline.engine.registry import ENGINES
 from pipeline.model.engine import Result
 from pipeline.model.errors import EngineError
-from support.commands import splitbtf
+from support.commands import splitbtf_process
 from support.paths import ROOT
 from support.trees import SMALL, namesakes, results_of
 
@@ -33,7 +33,7 @@ COMMAND = Path(sys.executable).with_name("splitbtf")
 def test_namesakes_on_the_path_and_in_the_current_folder(
     engine: tuple[str, ...], small: Path, tmp_path: Path
 ) -> None:
-    expected = splitbtf("run", small, "-o", tmp_path / "expected", "--engine", "local")
+    expected = splitbtf_process("run", small, "-o", tmp_path / "expected", "--engine", "local")
     assert expected.code == 0, expected.err
     folder = namesakes(tmp_path / "others")
     done = subprocess.run(
@@ -86,4 +86,4 @@ def test_only_run_waits_for_engines(small: Path) -> None:
 def test_python_m_jobs_is_the_command() -> None:
     command = [sys.executable, "-m", "jobs", "--version"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.stdout == splitbtf("--version").out != ""
+    assert done.stdout == splitbtf_process("--version").out != ""

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 import btf
 from btf.declaration.written import MAX_SPELLING_BYTES
 from support import btfwriter as bw
-from support import vectors
+from support import marks, vectors
 from support.dumping import unpacked
 from support.graphs import GRAPHS, ORDERS, STRINGS
 from support.oracles import naive_btf, naive_declared, naive_spelled
@@ -82,7 +82,7 @@ class World:
         assert naive_declared.same_partition(self.laid_out)
 
 
-@pytest.mark.parametrize("name", vectors.cases())
+@pytest.mark.parametrize("name", marks.vector_names())
 def test_vectors(name: str) -> None:
     """Base, standalone module, and the same module split: one pot of types."""
     case = vectors.build(name)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import pytest
 
 import btf
-from support import vectors
+from support import marks, vectors
 from support.modes import MODES, ROWS, deduplicated, reference
 from support.oracles import naive_btf
 
@@ -27,7 +27,7 @@ def test_bytes_are_libbpf_s(name: str) -> None:
         assert got == expected, mode
 
 
-@pytest.mark.parametrize("name", [name for name in vectors.cases() if not name.startswith("seed-")])
+@pytest.mark.parametrize("name", marks.handmade_names())
 def test_id_map_says_where_each_type_went(name: str) -> None:
     case = vectors.build(name)
     for mode in MODES:

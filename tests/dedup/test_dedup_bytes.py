@@ -154,6 +154,7 @@ def test_declines_what_is_unusual(case: str) -> None:
     assert btf.dedup_bytes(unusual()[case], dumping.index()) is None
 
 
+@pytest.mark.slow
 @settings(max_examples=200)
 @given(st.data())
 def test_damage_is_declined_or_makes_no_difference(data: st.DataObject) -> None:

@@ -339,6 +339,7 @@ def assert_same(written: bytes, per_type: int, against_naive: bool = True) -> np
     return state
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", hostile.DECLARED.values(), ids=hostile.DECLARED)
 @pytest.mark.parametrize("end", ["declaration", "number"])
 def test_structs_of_a_declared_name(shape: dict[str, Any], end: str) -> None:
@@ -346,6 +347,7 @@ def test_structs_of_a_declared_name(shape: dict[str, Any], end: str) -> None:
     assert state[STEPS]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", hostile.DECLARED.values(), ids=hostile.DECLARED)
 def test_steps_are_quadratic_where_a_name_is_declared(shape: dict[str, Any]) -> None:
     """At most: each pair is met a few times. Walks without memory are cubic: n / 6 times each."""
@@ -356,6 +358,7 @@ def test_steps_are_quadratic_where_a_name_is_declared(shape: dict[str, Any]) -> 
     assert count * count / 2 < state[STEPS] < 12 * count * count
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("circle", [False, True])
 def test_more_steps_than_any_module_needs(circle: bool) -> None:
     """What is quadratic at best is refused where it is large, with nothing left behind."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import btf
-from support import handmade, vectors
+from support import handmade, marks
 from support.btfwriter import BYTE_ORDERS, Writer
 from support.modes import LITTLE, split_case
 from support.oracles import naive_btf, naive_distill, oracle_libbpf
@@ -16,7 +16,7 @@ def listed(types: btf.BTF) -> list[str]:
     return "".join(btf.dump_raw(types)).replace("\n\t", " | ").splitlines()
 
 
-@pytest.mark.parametrize("name", vectors.cases())
+@pytest.mark.parametrize("name", marks.vector_names())
 def test_as_the_reference_has_it(name: str) -> None:
     base, split = split_case(name)
     plain = naive_btf.parse(split.to_bytes(), naive_btf.parse(base))

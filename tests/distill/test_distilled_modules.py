@@ -12,7 +12,7 @@ import pytest
 
 import btf
 from pipeline.store.output import read_table
-from support import dumping, vectors
+from support import dumping, marks, vectors
 from support.commands import splitbtf
 from support.paths import DEMO
 from support.writers.elfwriter import elf, modinfo
@@ -49,7 +49,7 @@ def changed_vmlinux(name: str, more: int) -> btf.BTF:
     return btf.parse(btf.BTF(words, base.offsets, base.strings).to_bytes())
 
 
-@pytest.mark.parametrize("name", dumping.module_names())
+@pytest.mark.parametrize("name", marks.demo_modules())
 def test_opened_and_deduplicated(name: str) -> None:
     index = dumping.index()
     data = module(name)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import pytest
 
 import btf
-from support import dumping, vectors
+from support import dumping, marks
 from support.btfwriter import BOOL, BYTE_ORDERS, SIGNED, Writer
 from support.modes import LITTLE, split_case
 from support.oracles import naive_btf, naive_distill, oracle_libbpf
@@ -306,7 +306,7 @@ def test_a_base_that_has_a_string_twice() -> None:
 # ------------------------------------------------------------------------------------- all at once
 
 
-@pytest.mark.parametrize("name", vectors.cases())
+@pytest.mark.parametrize("name", marks.vector_names())
 def test_as_the_reference_has_it(name: str) -> None:
     data, split = split_case(name)
     try:
@@ -379,7 +379,7 @@ def plain_vmlinux() -> naive_btf.Btf:
     return naive_btf.parse(dumping.base().to_bytes())
 
 
-@pytest.mark.parametrize("name", dumping.module_names())
+@pytest.mark.parametrize("name", marks.demo_modules())
 def test_demo_modules_there_and_back(name: str) -> None:
     split, index = dumping.split(name), dumping.index()
     distilled = btf.distill_base(split)

@@ -12,7 +12,7 @@ import pytest
 import btf
 from btf import kinds
 from support import btfwriter as bw
-from support import handmade, vectors
+from support import handmade, marks, vectors
 from support.btfwriter import Writer, bitfield
 from support.oracles import naive_btf
 from support.paths import ROOT
@@ -371,7 +371,7 @@ def copied(source: btf.BTF, base: btf.BTF | None = None) -> tuple[btf.BTF, int]:
     return btf.parse(b.build().to_bytes(), base), raw
 
 
-@pytest.mark.parametrize("name", vectors.cases())
+@pytest.mark.parametrize("name", marks.vector_names())
 def test_parse_objects_builder_write_parse_is_the_same_graph(name: str) -> None:
     case = vectors.build(name)
     base = btf.parse(case.base)

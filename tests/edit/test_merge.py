@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import btf
-from support import handmade, vectors
+from support import handmade, marks, vectors
 from support.btfwriter import Writer
 from support.commands import splitbtf
 from support.modes import ROWS, reference
@@ -24,7 +24,7 @@ from support.writers.elfwriter import elf
 DemoBtf = Callable[[str], bytes]
 
 
-@pytest.mark.parametrize("name", vectors.cases())
+@pytest.mark.parametrize("name", marks.vector_names())
 def test_bytes_are_libbpf_s(name: str) -> None:
     case = vectors.build(name)
     files = case.inputs("merge")

@@ -6,6 +6,7 @@ All randomness is from the `random.Random` given: a seed gives the same mutant a
 
 from __future__ import annotations
 
+import functools
 import random
 import struct
 from collections.abc import Callable, Mapping
@@ -80,6 +81,12 @@ class Draft:
 
 def draft(data: bytes, start_id: int = 1, start_str: int = 0) -> Draft:
     """Reads a sound file."""
+    order, types, strings = _read(data)
+    return Draft([list(t) for t in types], bytearray(strings), order, start_id, start_str)
+
+
+@functools.lru_cache(64)
+def _read(data: bytes) -> tuple[str, list[Words], bytes]:
     order, types, strings = naive_btf.sections(data)
     words = list(struct.unpack(f"{order}{len(types) // 4}I", types))
     found, at = [], 0
@@ -89,7 +96,7 @@ def draft(data: bytes, start_id: int = 1, start_str: int = 0) -> Draft:
         size += ELEMENT_WORDS.get(kind_of(head), 0) * vlen_of(head)
         found.append(words[at : at + size])
         at += size
-    return Draft(found, bytearray(strings), order, start_id, start_str)
+    return order, found, strings
 
 
 def mutated(start: Draft, roll: random.Random) -> bytes:

@@ -31,7 +31,7 @@ import btf
 from fuzz.operations import Wrong
 from pipeline.model.errors import CommandError
 
-HANG_SECONDS = 2  # of CPU
+HANG_SECONDS: float = 2  # of CPU
 CHECK_SECONDS = 4  # of CPU: the plain implementations of the tests are slow on some mutants
 STUCK_SECONDS = 600  # of wall time without any CPU: it waits for something
 MEMORY_FACTOR = 10

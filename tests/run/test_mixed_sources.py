@@ -4,7 +4,6 @@ standalone BTF gives, and every input has its row."""
 from __future__ import annotations
 
 import gzip
-import lzma
 from collections.abc import Callable
 from pathlib import Path
 
@@ -52,7 +51,7 @@ def test_one_run_of_everything(
     standalone = {name: demo_btf(name) for name in MODULES}
     squeeze: dict[str, Callable[[bytes], bytes]] = {
         "": bytes,
-        ".xz": lzma.compress,
+        ".xz": debwriter.XZ,
         ".gz": gzip.compress,
         ".zst": zstandard.ZstdCompressor().compress,
     }
@@ -68,7 +67,7 @@ def test_one_run_of_everything(
     (tmp_path / "image.deb").write_bytes(debwriter.deb(files))
     # What BTFHub publishes, and modules with split BTF beside it.
     hub = tmp_path / "2.0-hub.btf.tar.xz"
-    hub.write_bytes(lzma.compress(debwriter.tar({"2.0-hub.btf": base})))
+    hub.write_bytes(debwriter.XZ(debwriter.tar({"2.0-hub.btf": base})))
     folder = tmp_path / "lib/modules/2.0-hub/kernel"
     folder.mkdir(parents=True)
     for name in MODULES:

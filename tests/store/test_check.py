@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,10 +18,17 @@ from support.trees import files_below, results_of
 pytestmark = pytest.mark.slow
 
 
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("written")
+    small_kernel(folder / "k")
+    return run_on(folder / "k", folder / "out").parent
+
+
 @pytest.fixture
-def out(tmp_path: Path) -> Path:
-    small_kernel(tmp_path / "k")
-    return run_on(tmp_path / "k", tmp_path / "out")
+def out(written: Path, tmp_path: Path) -> Path:
+    shutil.copytree(written, tmp_path, symlinks=True, dirs_exist_ok=True)
+    return tmp_path / "out"
 
 
 def run(out: Path) -> int:
@@ -54,12 +63,22 @@ def emptied(path: Path) -> None:
     path.write_bytes(b"")
 
 
-@pytest.mark.parametrize("damage", [one_byte, cut_off, emptied, Path.unlink])
-@pytest.mark.parametrize(
-    "pattern",
-    ["versions/*/*/one.btf", "versions/*/*/vmlinux.btf", "tables/modules/*/*", "tables/types/*/*",
-     "tables/duplicates/*/*", "tables/runs/*/*"],
+DAMAGES = (one_byte, cut_off, emptied, Path.unlink)
+PATTERNS = (
+    "versions/*/*/one.btf", "versions/*/*/vmlinux.btf", "tables/modules/*/*", "tables/types/*/*",
+    "tables/duplicates/*/*", "tables/runs/*/*",
 )  # fmt: skip
+
+
+def damages() -> Iterator[Any]:
+    """Every damage of every file; all of one file and one of all others, but for test-long."""
+    for number, pattern in enumerate(PATTERNS):
+        for at, damage in enumerate(DAMAGES):
+            alike = number and number % len(DAMAGES) != at
+            yield pytest.param(pattern, damage, marks=pytest.mark.long if alike else ())
+
+
+@pytest.mark.parametrize(("pattern", "damage"), list(damages()))
 def test_damage(
     pattern: str, damage: Callable[[Path], None], out: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

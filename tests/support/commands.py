@@ -1,8 +1,10 @@
-"""The command line, run in a process of its own."""
+"""The command line, run in this process or in one of its own."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import json
 import os
 import subprocess
@@ -12,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from jobs.cli import parser
+from jobs.cli import main, parser
 from support.paths import ROOT
 
 PATIENCE = 600.0
@@ -34,7 +36,26 @@ class Finished:
 
 
 def splitbtf(*arguments: object, env: dict[str, str] | None = None) -> Finished:
-    """Run the command line in a process of its own."""
+    """Run the command line: in this process, which is ten times as fast; in one of its own where it
+    has an environment of its own, or may start Ray."""
+    may_start_ray = arguments[0] == "run" and "local" not in arguments
+    if env is not None or may_start_ray:
+        return splitbtf_process(*arguments, env=env)
+    raw = io.BytesIO(), io.BytesIO()
+    out, err = (io.TextIOWrapper(each, "utf-8", "backslashreplace", newline="") for each in raw)
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            code = main(list(map(str, arguments)))
+        except SystemExit as ended:  # what argparse says
+            assert isinstance(ended.code, int)
+            code = ended.code
+    out.flush()
+    err.flush()
+    return Finished(code, *(each.getvalue().decode() for each in raw))
+
+
+def splitbtf_process(*arguments: object, env: dict[str, str] | None = None) -> Finished:
+    """Run it in a process of its own: where that is what is tested."""
     command = [sys.executable, "-m", "jobs.cli", *map(str, arguments)]
     done = subprocess.run(
         command, cwd=ROOT, env={**os.environ, **(env or {})}, capture_output=True, text=True

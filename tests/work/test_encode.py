@@ -306,11 +306,11 @@ def test_without_pahole_other_modules_are_done(
     assert rows["act_bpf"]["status"] == "done" and rows["m"]["error_kind"] == "no_encoder"
 
 
-@pytest.mark.parametrize("which", ["missing", "all"])
+@pytest.mark.parametrize(("which", "engine"), [("missing", "ray"), ("all", "local")])
 def test_debug_package_beside_the_image(
-    which: str, fake: FakePahole, tmp_path: Path, demo_btf: Callable[[str], bytes]
+    which: str, engine: str, fake: FakePahole, tmp_path: Path, demo_btf: Callable[[str], bytes]
 ) -> None:
-    """DWARF from the -dbg package, for the modules that need it and for all, on Ray."""
+    """DWARF from the -dbg package, for the modules that need it and for all."""
     release = "6.1.0-50-cloud-amd64"
     where = f"lib/modules/{release}/kernel"
     image = {
@@ -321,8 +321,9 @@ def test_debug_package_beside_the_image(
     debug = {f"usr/lib/debug/{where}/{name}.ko": with_dwarf() for name in ("has", "lacks")}
     for name, files in (("image", image), ("dbg", debug)):
         (tmp_path / f"{name}.deb").write_bytes(debwriter.deb(files))
-    done = splitbtf("run", tmp_path / "image.deb", tmp_path / "dbg.deb", "-o", tmp_path / "out",
-                    "--encode", which, "--workers", 1)  # fmt: skip
+    packages = tmp_path / "image.deb", tmp_path / "dbg.deb"
+    done = splitbtf("run", *packages, "-o", tmp_path / "out",
+                    "--encode", which, "--engine", engine, "--workers", 1)  # fmt: skip
     assert done.code == 0, done.err
     rows = {row["module"]: row for row in read_table(tmp_path / "out", "modules").to_pylist()}
     forms = {name: row["form"] for name, row in rows.items()}

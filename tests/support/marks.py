@@ -1,0 +1,34 @@
+"""Which of many parameters the quick suite takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from support import dumping, handmade, vectors
+
+
+def few_quick(values: Sequence[Any], every: int) -> list[Any]:
+    """Parameters of a test of which one of so many is quick, and all others are slow."""
+    return [
+        pytest.param(value, marks=pytest.mark.slow) if at % every else value
+        for at, value in enumerate(values)
+    ]
+
+
+def vector_names() -> list[Any]:
+    """All of ``support/vectors.py``; few seeds are quick. The contract tests run them all."""
+    return handmade_names() + few_quick([f"seed-{seed}" for seed in vectors.SEEDS], 8)
+
+
+def handmade_names() -> list[Any]:
+    """Those that are no seeds; the largest of them is slow."""
+    slow = pytest.param("deep-graph", marks=pytest.mark.slow)
+    return [slow if name == "deep-graph" else name for name in handmade.CASES]
+
+
+def demo_modules() -> list[Any]:
+    """The modules of the demo, of which few are quick."""
+    return few_quick(dumping.module_names(), 8)
