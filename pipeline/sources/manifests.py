@@ -5,6 +5,7 @@
     kernel = "..."              what to call the kernel, if not by its release
     base = "..."                its base, if it is not to be searched for
     architecture = "amd64"      of the packages
+    suite = "sid"               of Debian that has them, where apt's own sources do not
 
     [[package]]                 a Debian package, which lies beside the manifest once it is fetched
     name = "linux-image-6.1.0-50-cloud-amd64"
@@ -39,7 +40,8 @@ FORMAT = 1
 SUFFIX = ".toml"
 DEBUG = "debug"
 _KEYS = {
-    "format", "name", "kernel", "base", "release", "architecture", "licence", "package", "file"
+    "format", "name", "kernel", "base", "release", "architecture", "suite", "licence", "package",
+    "file",
 }  # fmt: skip
 _PACKAGE_KEYS = {"name", "version", "bytes", "sha256", "when"}
 _FILE_KEYS = {"path", "sha256"}
@@ -47,7 +49,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 # What Debian allows: names and versions go into file names and on apt's command line.
 _PACKAGE_NAME = re.compile(r"[a-z0-9][a-z0-9.+-]*")
 _VERSION = re.compile(r"[0-9][A-Za-z0-9.+:~-]*")
-_ARCHITECTURE = re.compile(r"[a-z0-9][a-z0-9-]*")
+_ARCHITECTURE = _SUITE = re.compile(r"[a-z0-9][a-z0-9-]*")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+~_-]*")
 
 
@@ -57,7 +59,8 @@ class ManifestError(CommandError):
 
 @dataclass(frozen=True, slots=True)
 class PackageEntry:
-    """A Debian package. ``bytes`` and ``sha256`` are of the .deb file."""
+    """A Debian package. ``bytes`` and ``sha256`` are of the .deb file, ``suite`` is the one of the
+    archive that has it; None: one of those that apt knows."""
 
     name: str
     version: str
@@ -65,6 +68,7 @@ class PackageEntry:
     bytes: int
     sha256: str
     only_debug: bool
+    suite: str | None = None
 
     @property
     def file_name(self) -> str:
@@ -157,6 +161,7 @@ def _checked(path: str, raw: Mapping[str, Any]) -> KernelManifest:
             bytes=_count(entry, "bytes"),
             sha256=_text(entry, "sha256", _SHA256),
             only_debug="when" in entry and bool(_text(entry, "when", re.compile(DEBUG))),
+            suite=_text(raw, "suite", _SUITE) if "suite" in raw else None,
         )
         for entry in _tables(raw, "package", _PACKAGE_KEYS)
     )

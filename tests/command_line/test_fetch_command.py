@@ -124,6 +124,41 @@ def test_the_machine_s_own_lists_are_used_where_they_do(archive: Archive) -> Non
     assert not (archive.root / "out/.apt").exists()
 
 
+def test_a_suite_that_apt_has_no_source_of(archive: Archive) -> None:
+    """Packages of another suite come from the archive that apt knows, whose sources stay."""
+    image = archive.add("image")
+    manifest = archive.manifest(image)
+    manifest.write_text(f'suite = "sid"\n{manifest.read_text()}')
+    debian, place = archive.root / "debian", f"main/binary-{archive.architecture}"
+    packages = (archive.root / "pool/Packages").read_bytes().replace(b"./", b"pool/")
+    for suite, content in (("stable", packages.replace(b"image", b"other")), ("sid", packages)):
+        (debian / "dists" / suite / place).mkdir(parents=True)
+        (debian / "dists" / suite / place / "Packages").write_bytes(content)
+        digest = hashlib.sha256(content).hexdigest()
+        (debian / "dists" / suite / "Release").write_text(
+            f"Label: Debian\nSuite: {suite}\nCodename: {suite}\nComponents: main\n"
+            f"Architectures: {archive.architecture}\n"
+            f"SHA256:\n {digest} {len(content)} {place}/Packages\n"
+        )
+    (archive.root / "pool").rename(debian / "pool")
+    with (archive.root / "apt.conf").open("a") as conf:  # nothing is signed here
+        conf.write('Acquire::AllowInsecureRepositories "true";\n')
+        conf.write('APT::Get::AllowUnauthenticated "true";\n')
+
+    sources = archive.root / "sources.list"
+    sources.write_text(f"deb [trusted=yes] copy:{debian}/pool ./\n")
+    (debian / "pool/Release").write_text("Label: Mine\n")
+    done = archive.fetch(manifest)
+    assert done.code == 2 and "no Debian archive is among apt's sources: add one" in done.err
+
+    sources.write_text(f"deb [trusted=yes] copy:{debian} stable main\n")
+    done = archive.fetch(manifest)
+    assert done.code == 0, done.err
+    assert f"package lists of sid for {archive.architecture}" in done.err
+    assert set(archive.fetched()) == {image.name, "mine.toml"}
+    assert sources.read_text().split()[-2:] == ["stable", "main"]
+
+
 def test_what_is_wrong_there_is_fetched_again(archive: Archive) -> None:
     image = archive.add("image")
     manifest = archive.manifest(image)

@@ -95,12 +95,14 @@ def test_the_manifests_of_the_repository() -> None:
     flavours = Counter(release.split("-", 1)[1].lstrip("0123456789-") for release in releases)
     assert {"amd64", "cloud-amd64", "rt-amd64", "arm64", "s390x"} <= set(flavours)
     assert min(flavours[name] for name in ("amd64", "cloud-amd64", "rt-amd64")) >= 6
-    assert {"6.1", "6.12"} == {".".join(release.split(".")[:2]) for release in releases}
+    assert {"6.1", "6.12", "7.2"} == {".".join(release.split(".")[:2]) for release in releases}
     for manifest, release in zip(found, releases, strict=True):
         text = Path(manifest.path).read_text()
         assert f'release = "{release}"' in text and 'licence = "GPL-2.0-only"' in text
         for entry in manifest.packages:
-            assert entry.name in (f"linux-image-{release}", f"linux-image-{release}-dbg")
+            kinds = ("image",) if release.startswith("6.") else ("binary", "modules")
+            names = (f"linux-image-{release}-dbg", *(f"linux-{kind}-{release}" for kind in kinds))
+            assert entry.name in names and entry.suite == (None if "image" in kinds else "sid")
             assert entry.bytes > 10_000_000
         assert not manifest.packages[0].only_debug
     hashes = [entry.sha256 for manifest in found for entry in manifest.packages]
