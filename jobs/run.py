@@ -159,7 +159,7 @@ def main(options: argparse.Namespace) -> int:
         say([*lines, f"{report.total_seconds:.1f} s in all{workers if report.workers else ''}"])
     if len(lost) == len(report.kernels):
         return 2
-    return 1 if any(kernel.summary.failed for kernel in report.kernels) else 0
+    return 1 if lost or any(kernel.summary.failed for kernel in report.kernels) else 0
 
 
 def _kernel_lines(kernel: KernelReport, out: str) -> list[str]:
@@ -167,7 +167,9 @@ def _kernel_lines(kernel: KernelReport, out: str) -> list[str]:
     if kernel.problem is not None:
         return [f"{kernel.kernel}: not done, see above"]
     lines = summary_lines(summary)
-    if not kernel.worked:
+    if not summary.modules:
+        lines = [f"{kernel.kernel}: no modules, vmlinux alone"]
+    elif not kernel.worked:
         now = "nothing has changed" if not kernel.mended else "put together again"
         lines[0] = f"{kernel.kernel}: {lines[0]} before, {now}"
     elif kernel.worked < summary.modules:

@@ -136,8 +136,11 @@ class KernelJob(_Job):
         self._tables: KernelTables | None = None
         if not self.has_work:
             self._in_writer(self._begin)
-        if base is None:
+        if base is None and kernel.modules:
             self._in_writer(self._fail_all)
+        elif base is None:
+            assert error is not None
+            self.fail(error)
 
     def _divide(self) -> tuple[list[ModuleInput], dict[int, ResultRef]]:
         """Tell the modules that have to be worked on from those whose results are there."""

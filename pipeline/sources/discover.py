@@ -72,7 +72,7 @@ def find_kernels(
             if len(sources) == 1:
                 raise
             groups.append(_broken(path, error))
-    groups = [group for group in groups if group.modules]
+    groups = _kernels_of(groups, base)
     if not groups:
         where = ", ".join(map(names.printable, sources))
         raise SourceError(
@@ -110,6 +110,23 @@ def find_kernels(
     )
 
 
+def _kernels_of(groups: Sequence[_Group], base: str | None) -> list[_Group]:
+    """The groups that are kernels: those with modules, and, unless the user named the base of
+    modules that are not there, those of a vmlinux alone.
+
+    Of these, one in a folder where others have modules is none of them, such as a second kernel in
+    ``/boot``; nor is one of unknown release deeper down in a source, which may be what a build has
+    left beside the kernel's own. Where nothing else is found, it is.
+    """
+    whole = [group for group in groups if group.modules]
+    if base is not None:
+        return whole
+    taken = {folder for group in whole for folder in group.folders}
+    alone = [group for group in groups if not group.modules and not taken & group.folders]
+    told = [group for group in alone if group.release is not None or group.is_at_root]
+    return whole + (told if whole or told else alone)
+
+
 def _groups(sources: Sequence[str], base: str | None, skip_folder: str | None) -> list[_Group]:
     if skip_folder is not None:
         check_apart(sources, skip_folder)
@@ -124,7 +141,7 @@ def _of_manifest(path: str, base: str | None, skip_folder: str | None) -> list[_
         raise SourceError(f"{names.printable(path)} names a base: leave --base out")
     groups = _groups(sources, base or manifest.base, skip_folder)
     if manifest.kernel is not None:
-        groups = [group for group in groups if group.modules]
+        groups = [group for group in groups if group.modules] or groups
         if len(groups) > 1:
             raise SourceError(
                 f"{names.printable(path)} calls {len(groups)} kernels {manifest.kernel!r}: "
@@ -191,6 +208,16 @@ class _Group:
         return found.pop() if len(found) == 1 else None
 
     @property
+    def folders(self) -> set[str]:
+        """Where its bases lie."""
+        return {os.path.dirname(base.path) for base in self.bases}
+
+    @property
+    def is_at_root(self) -> bool:
+        """Whether a base lies right in a source, not in a folder below."""
+        return bool(self.folders & {base.root for base in self.bases})
+
+    @property
     def label(self) -> str:
         """What the kernel is called: its name, else its release, else its folder."""
         if self.name is not None:
@@ -201,7 +228,7 @@ class _Group:
         # A base that was named and lies elsewhere says nothing of the kernel.
         roots = {module.root for module in self.modules}
         folder = files[0].root
-        if self.bases and self.bases[0].root in roots:
+        if self.bases and (not roots or self.bases[0].root in roots):
             folder = os.path.dirname(self.bases[0].path)
         elif self.modules:
             folder = self.modules[0].root

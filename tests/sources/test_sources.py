@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.model.errors import SourceError
 from pipeline.sources import listing as sources
-from pipeline.sources.discover import best_bases
+from pipeline.sources.discover import best_bases, find_kernels
 from pipeline.sources.listing import find_files
 from support import debwriter
 from support.packages import base_names, kernels, package, refused
@@ -183,8 +183,18 @@ def test_files_without_suffix_as_in_sysfs(tmp_path: Path, monkeypatch: pytest.Mo
     (kernel,) = kernels(folder)
     assert kernel.name == os.uname().release
     (folder / "vmlinux").write_bytes(b"\x7fELF")  # else files without suffix are not looked at
+    (kernel,) = kernels(folder)
+    assert base_names(kernel) == ["vmlinux"] and kernel.modules == ()
+
+
+def test_kernels_without_modules(tmp_path: Path) -> None:
+    tree(tmp_path, "a/vmlinux-1.0", "a/xfs.btf", "b/2.0.btf", "c/vmlinux", "d/e/vmlinux")
+    assert [kernel.name for kernel in kernels(tmp_path)] == ["1.0", "2.0"]
+    assert [kernel.name for kernel in kernels(tmp_path / "a", tmp_path / "c")] == ["1.0", "c"]
+    (kernel,) = kernels(tmp_path / "d")  # nothing else is there
+    assert kernel.name == "e" and kernel.modules == ()
     with pytest.raises(SourceError, match="no modules"):
-        kernels(folder)
+        find_kernels([str(tmp_path / "b")], base=str(tmp_path / "a/vmlinux-1.0"))
 
 
 def test_a_base_that_is_named_is_a_base(tmp_path: Path) -> None:
