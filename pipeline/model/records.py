@@ -79,8 +79,9 @@ class FileInput(_Packable):
 
     ``path`` says where it was found; that of a file in a package is the package's path, a slash,
     and the name in it. ``source`` is the same relative to the source it was found under.
-    ``package`` is the package's path. ``unpacked`` is where the content lies once it was taken
-    out of the package. ``problem`` is set when it is known beforehand that it cannot be read.
+    ``package`` is the package's path, ``package_name`` and ``package_version`` are what it says of
+    itself, the version with its architecture. ``unpacked`` is where the content lies once it was
+    taken out of the package. ``problem`` is set when it is known beforehand that it cannot be read.
     """
 
     path: str
@@ -88,6 +89,8 @@ class FileInput(_Packable):
     problem: str | None = None
     package: str | None = None
     unpacked: str | None = None
+    package_name: str | None = None
+    package_version: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -391,4 +391,7 @@ def _pair_debug_files(found: Sequence[FoundFile]) -> tuple[dict[str, FoundFile],
 
 def file_input(found: FoundFile) -> FileInput:
     """The record of a file that later stages work with."""
-    return FileInput(found.path, names.printable(found.source), found.problem, found.package)
+    return FileInput(
+        found.path, names.printable(found.source), found.problem, found.package,
+        package_name=found.package_name, package_version=found.version,
+    )  # fmt: skip

@@ -41,7 +41,8 @@ class FoundFile:
     ``path`` says where it is. That of a file in a package is the package's path and then its name
     in it, as if the package were a folder. ``root`` is the folder of the source, or the package;
     ``source`` is the path relative to it. ``version`` is that of a Debian package, with its
-    architecture. ``release`` is the kernel's, as far as the path or a base's name tells.
+    architecture, ``package_name`` what it is called. ``release`` is the kernel's, as far as the
+    path or a base's name tells.
     """
 
     path: str
@@ -51,6 +52,7 @@ class FoundFile:
     problem: str | None = None
     package: str | None = None
     version: str | None = None
+    package_name: str | None = None
 
     release: str | None = field(init=False)
     file_name: str = field(init=False)
@@ -320,7 +322,11 @@ def _files_in_package(path: str) -> Iterator[FoundFile]:
     version = f"{package.version}_{package.architecture}" if package.version else None
     for name in package.files:
         if names.looks_like_input(os.path.basename(name)):
-            yield FoundFile(os.path.join(path, name), name, path, package=path, version=version)
+            where = os.path.join(path, name)
+            yield FoundFile(
+                where, name, path,
+                package=path, version=version, package_name=package.package or None,
+            )  # fmt: skip
 
 
 def _file(path: str, source: str, root: str) -> FoundFile:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -11,6 +10,7 @@ from btf.types.columns import kind_totals
 
 from .. import __version__
 from ..model.base import IndexedBase
+from .identity import architecture, features, flavour, release_key
 from .kinds import counts_by_name
 from .schema import COUNTS, I64, TEXT, Column, FinishedKernel, KernelTable
 
@@ -30,13 +30,23 @@ def _make(kernel: FinishedKernel) -> pa.Table:
     }
     if kernel.base is not None:
         row |= _of_base(kernel.base, kernel.kernel.release)
+    elif kernel.kernel.release is not None:
+        row |= _of_release(kernel.kernel.release)
     return pa.Table.from_pylist([row], schema=TABLE.schema)
 
 
-def _of_base(base: IndexedBase, release: str | None) -> Mapping[str, Any]:
+def _of_base(base: IndexedBase, release: str | None) -> dict[str, Any]:
     types, (kinds, kind_bytes) = base.types, counts_by_name(kind_totals(base.types))
-    return {
-        "release": base.release or release,
+    package, version = (
+        (base.file.package_name, base.file.package_version) if base.file else ("", "")
+    )
+    version, _, machine = (version or "").rpartition("_")
+    return _of_release(base.release or release) | {
+        "architecture": architecture(types, machine),
+        "pointer_bytes": types.pointer_size,
+        "package": package or None,
+        "package_version": version or None,
+        "base_features": features(types, base.is_sorted),
         "base_source": base.file.source if base.file is not None else None,
         "base_encoder": base.encoder,
         "base_sha256": base.sha256,
@@ -50,6 +60,12 @@ def _of_base(base: IndexedBase, release: str | None) -> Mapping[str, Any]:
     }
 
 
+def _of_release(release: str | None) -> dict[str, Any]:
+    return {
+        "release": release, "release_key": release_key(release), "flavour": flavour(release)
+    }  # fmt: skip
+
+
 TABLE = KernelTable(
     name="kernels",
     rank=10,
@@ -57,8 +73,21 @@ TABLE = KernelTable(
     order="",
     columns=(
         Column("release", TEXT, "", "release of the kernel, as far as base or paths tell"),
+        Column("release_key", TEXT, "", "text that sorts as releases do: 6.9, 6.12-rc3, 6.12"),
+        Column("flavour", TEXT, "", "the build's name in the release, as `cloud-amd64`"),
+        Column("architecture", TEXT, "", "as uname says it: `x86_64`, `aarch64`, `s390x`, …"),
+        Column("pointer_bytes", I64, "bytes", "size of a pointer"),
+        Column("package", TEXT, "", "package that the base was in"),
+        Column("package_version", TEXT, "", "version of that package"),
         Column("base_source", TEXT, "", "where the base was found, relative to its source"),
         Column("base_encoder", TEXT, "", "what made the base's BTF of its DWARF, if it had none"),
+        Column(
+            "base_features",
+            pa.list_(TEXT),
+            "",
+            "what is in the base's BTF that older encoders do not write: kinds that came late, "
+            "`KFUNC` where kfuncs are marked, `SORTED` where types are sorted by name",
+        ),
         Column("base_sha256", TEXT, "", "SHA-256 of the base's raw BTF, as hexadecimal digits"),
         Column("byteorder", TEXT, "", "`little` or `big`: of the base and of all its modules"),
         Column("base_bytes", I64, "bytes", "size of the base's raw BTF"),
