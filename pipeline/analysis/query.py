@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import IO, TYPE_CHECKING, Any, Self
@@ -57,12 +57,19 @@ class Tables:
     """The tables of an output folder, open for queries. A context manager."""
 
     def __init__(
-        self, out: str, *, kernel: str | None = None, old: str | None = None, new: str | None = None
+        self,
+        out: str,
+        *,
+        kernel: str | None = None,
+        old: str | None = None,
+        new: str | None = None,
+        only: Collection[str] = (),
     ) -> None:
         """Open the tables of all kernels, or of ``kernel`` only.
 
         old, new  which kernels the view ``pairs`` has: with both, these two, and no others are
                   opened; with one, the kernel after or before it; without, each and the next one
+        only      tables, ``kernels`` among them, if no others will be asked for: it takes less time
 
         Kernels are named as people type them. Raises OutputError when there is no committed kernel
         in ``out``, QueryError when it is not clear which one is meant.
@@ -73,7 +80,7 @@ class Tables:
         self._error = duckdb.Error
         self._registered = 0
         STEPS.debug("opening the tables of %s", out)
-        manifests = committed_kernels(out)
+        self.manifests = manifests = committed_kernels(out)
         named = {"kernel": kernel, "old": old, "new": new}
         known = [manifest.kernel for manifest in manifests]
         meant = {of: resolve_kernel(name, known) for of, name in named.items() if name is not None}
@@ -83,7 +90,8 @@ class Tables:
         self._connection = duckdb.connect()
         self._spilled = ScratchFolder()
         try:
-            self._make_views(open_storage(out), manifests, meant.get("old"), meant.get("new"))
+            pair = meant.get("old"), meant.get("new")
+            self._make_views(open_storage(out), manifests, *pair, only)
         except (OSError, duckdb.Error) as error:
             self.close()
             raise OutputError(f"cannot read the tables in {out}: {error}") from error
@@ -166,12 +174,19 @@ class Tables:
         return self.ask("SELECT old_kernel, new_kernel FROM pairs ORDER BY pair").rows
 
     def _make_views(
-        self, storage: Storage, manifests: Sequence[Manifest], old: str | None, new: str | None
+        self,
+        storage: Storage,
+        manifests: Sequence[Manifest],
+        old: str | None,
+        new: str | None,
+        only: Collection[str],
     ) -> None:
         from ..tables.registry import all_tables
 
         paths: list[str] = []
         for table in all_tables().values():
+            if only and table.name not in only:
+                continue
             selects = []
             for manifest in manifests:
                 parts = manifest.tables.get(table.name, ())

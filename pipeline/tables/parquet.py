@@ -11,14 +11,14 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..model.errors import OutputError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-ROWS_PER_GROUP = 1 << 17
+ROWS_PER_GROUP = 1 << 15  # few, so that those that hold one type or one name are read quickly
 _RISING = ("global_id", "type_id")  # columns by which rows are ordered, mostly one by one
 
 
@@ -57,6 +57,7 @@ class PartWriter:
                 use_dictionary=_with_repetition(schema),
                 column_encoding=dict.fromkeys(rising, "DELTA_BINARY_PACKED"),
                 write_statistics=True,
+                **_name_filter(schema),
             )
 
     def add(self, rows: pa.RecordBatch | pa.Table) -> None:
@@ -105,6 +106,20 @@ class PartWriter:
         rest = table.slice(at)
         self._waiting = rest.to_batches()
         self._waiting_rows = len(rest)
+
+
+def _name_filter(schema: pa.Schema) -> dict[str, Any]:
+    """Options for a filter in the table ``types`` that tells which row groups have no type of a
+    name, where Arrow can make one: who looks for a name in all kernels then reads few of them."""
+    import inspect
+
+    import pyarrow.parquet as pq
+
+    option = "bloom_filter_options"
+    known = inspect.signature(pq.ParquetWriter.__init__).parameters
+    if (schema.metadata or {}).get(b"table") != b"types" or option not in known:
+        return {}
+    return {option: {"name": {"ndv": ROWS_PER_GROUP // 2, "fpp": 0.01}}}
 
 
 def _with_repetition(schema: pa.Schema) -> list[str]:

@@ -38,8 +38,11 @@ class StoredKernel:
     @cached_property
     def facts(self) -> dict[str, Any]:
         """Its row of the table ``kernels``."""
-        rows: list[dict[str, Any]] = self.read("kernels", FACTS).to_pylist()
-        return rows[0] if rows else dict.fromkeys(FACTS)
+        from ...tables.registry import all_tables  # TMP
+
+        known = [name for name in FACTS if name in all_tables()["kernels"].schema.names]
+        rows: list[dict[str, Any]] = self.read("kernels", known).to_pylist()
+        return {**dict.fromkeys(FACTS), **rows[0]}
 
     @property
     def release_key(self) -> str:
@@ -117,7 +120,13 @@ class StoredKernel:
             ) from error
 
 
-def stored_kernels(out: str) -> dict[str, StoredKernel]:
-    """The committed kernels of an output folder, by name. Raises OutputError."""
+def stored_kernels(
+    out: str, manifests: Sequence[Manifest] | None = None
+) -> dict[str, StoredKernel]:
+    """The committed kernels of an output folder, by name. Raises OutputError.
+
+    manifests  of all of them, if they have been read
+    """
     storage = open_storage(out)
-    return {one.kernel: StoredKernel(one, storage) for one in committed_kernels(out)}
+    manifests = committed_kernels(out) if manifests is None else manifests
+    return {one.kernel: StoredKernel(one, storage) for one in manifests}

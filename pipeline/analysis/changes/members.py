@@ -1,0 +1,102 @@
+"""One member of a struct or union by its path, ``pid`` or ``se.load``, and what changed in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from .details import Detail, Sides, bits_of, embeds, place
+from .rows import MemberRow, Rows
+from .spelled import declared, written_out
+
+_MAX_NESTED = 32
+_THROUGH = ("TYPEDEF", "CONST", "VOLATILE", "RESTRICT", "TYPE_TAG", "ARRAY")
+
+
+class FoundMember(NamedTuple):
+    """A member of a type, or of what that holds by value.
+
+    path   as it was asked for
+    row    of the table ``members``, with its bit offset from the beginning of the outermost type
+    layout fingerprint of its type's layout
+    """
+
+    path: str
+    row: MemberRow
+    layout: bytes
+
+    @property
+    def declaration(self) -> tuple[str, int, int]:
+        """What the outermost type's declaration would say of it, were all written out there."""
+        return self.row.type, self.row.bit_offset, self.row.bitfield_size
+
+    @property
+    def text(self) -> str:
+        """Its declaration, and where it lies."""
+        bits = f" : {self.row.bitfield_size}" if self.row.bitfield_size else ""
+        return f"`{declared(self.row.type, self.path)}{bits}` at {place(self.row)}"
+
+
+def find_member(rows: Rows, type_id: int, path: str) -> FoundMember | None:
+    """Find a member of a struct or union, through anonymous ones; None where there is none."""
+    at, offset = type_id, 0
+    for name in path.split("."):
+        composite = _composite(rows, at)
+        found = _named(rows, composite, name, 0) if composite is not None else None
+        if found is None:
+            return None
+        at, offset = found.type_global_id, offset + found.bit_offset
+    row = found._replace(bit_offset=offset)
+    return FoundMember(path, row, rows.type(at).layout_fingerprint)
+
+
+def _composite(rows: Rows, type_id: int) -> int | None:
+    """The struct or union behind names, qualifiers and lengths of arrays."""
+    for _ in range(_MAX_NESTED):
+        found = rows.type(type_id)
+        if found.kind in ("STRUCT", "UNION"):
+            return type_id
+        if found.kind not in _THROUGH:
+            return None
+        type_id = found.target_global_id
+    return None
+
+
+def _named(rows: Rows, type_id: int, name: str, depth: int) -> MemberRow | None:
+    """A member by its name, with its bit offset in this type."""
+    members = rows.members_of(type_id)
+    for member in members:
+        if member.name == name:
+            return member
+    for member in members:
+        if not member.name and written_out(member.type) and depth < _MAX_NESTED:
+            found = _named(rows, member.type_global_id, name, depth + 1)
+            if found is not None:
+                return found._replace(bit_offset=found.bit_offset + member.bit_offset)
+    return None
+
+
+def member_names(rows: Rows, type_id: int, depth: int = 0) -> Iterator[str]:
+    """Names of a struct's or union's members, through anonymous ones."""
+    composite = _composite(rows, type_id)
+    for member in rows.members_of(composite) if composite is not None else ():
+        if member.name:
+            yield member.name
+        elif written_out(member.type) and depth < _MAX_NESTED:
+            yield from member_names(rows, member.type_global_id, depth + 1)
+
+
+def member_details(old: FoundMember, new: FoundMember, sides: Sides) -> Iterator[Detail]:
+    """What changed in a member; if its declaration did not, what it embeds that did."""
+    one, other = old.row, new.row
+    if one.type != other.type:
+        yield Detail("member retyped", old.path, f"`{one.type}`", f"`{other.type}`")
+    if one.bitfield_size != other.bitfield_size:
+        yield Detail("bit field", old.path, bits_of(one), bits_of(other))
+    if one.bit_offset != other.bit_offset:
+        yield Detail("member moved", old.path, place(one), place(other))
+    if one.type == other.type and old.layout != new.layout:
+        before, after = (
+            rows.type(row.type_global_id) for rows, row in ((sides.old, one), (sides.new, other))
+        )
+        yield from embeds([before], [after], sides)
