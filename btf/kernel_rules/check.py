@@ -8,8 +8,8 @@ vmlinux   the kernel's own BTF, which it trusts to be sound: header, strings, ea
           of modifiers, but no other reference (``btf_parse_base``)
 module    the same of a module's BTF, on that of vmlinux (``btf_parse_module``)
 
-Not judged is what the kernel decides with more than the BTF: special fields of a program's structs
-(``bpf_spin_lock``, ``bpf_list_head``, kptrs), BTF ids and kfuncs of a module, memory.
+Not judged is what the kernel decides with more than the BTF: whether it has the type that a kptr
+points to, BTF ids and kfuncs of a module, memory.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from .chains import check_chains
 from .metas import Names, check_records
 from .resolve import Graph, resolve_all
 from .rules import RULES, Release, Rule, active_rules, at_release, parse_release
+from .special_fields import check_special_fields
 
 PROGRAM, VMLINUX, MODULE = "program", "vmlinux", "module"
 WAYS = (PROGRAM, VMLINUX, MODULE)
@@ -139,6 +140,9 @@ def check_level(
     if active[rules.CHAIN]:
         order = bool(active[rules.TAG_ORDER])
         need(*check_chains(words, offsets, below.kinds, count, order))
+    if way == PROGRAM:
+        special = words, offsets, own_kinds[:count], found.strings, release
+        need(*check_special_fields(*special))
     return Below(np.concatenate((below.kinds, own_kinds)), found.strings)
 
 

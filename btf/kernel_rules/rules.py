@@ -418,6 +418,78 @@ CHAIN_END = _rule(
     (5, 19),
 )
 
+# Special fields of a program's structs: see ``special_fields``.
+_FIELDS: Release = (6, 12)
+FIELD_NONE = _rule(
+    "btf_parse_struct_metas",
+    "",
+    "a member of a special type (bpf_spin_lock, ...) has not its size or alignment",
+    _FIELDS,
+)
+FIELD_REPEATED = _rule(
+    "btf_get_field_type",
+    "",
+    "two locks or two reference counts in one struct, or in what lies in it",
+    _FIELDS,
+)
+FIELD_COUNT = _rule(
+    "btf_repeat_fields",
+    "",
+    "more than 11 special fields, or an array of some that may be there once only",
+    _FIELDS,
+)
+FIELD_BIT = _rule(
+    "btf_find_struct_field",
+    "",
+    "in a struct with special fields, a member that does not begin with a byte",
+    _FIELDS,
+)
+FIELD_DEPTH = _rule(
+    "btf_find_nested_struct", "", "more than 31 structs in a struct with special fields", _FIELDS
+)
+FIELD_KPTR = _rule(
+    "btf_find_kptr",
+    "",
+    "a pointer that is tagged as kptr is to have one such tag, and to point to a struct",
+    _FIELDS,
+)
+FIELD_ROOT = _rule(
+    "btf_find_graph_root",
+    "",
+    "bpf_list_head and bpf_rb_root need one tag, contains:STRUCT:MEMBER, of a struct there is",
+    _FIELDS,
+)
+FIELD_NODE = _rule(
+    "btf_parse_graph_root",
+    "",
+    "what a list or tree contains is to have that member: its bpf_list_node or bpf_rb_node",
+    _FIELDS,
+)
+FIELD_ORDER = _rule(
+    "btf_parse_fields", "", "special fields overlap, or end beyond the struct", _FIELDS
+)
+FIELD_LOCK = _rule(
+    "btf_parse_fields",
+    "",
+    "bpf_list_head and bpf_rb_root need a lock in their struct, and one of one kind",
+    _FIELDS,
+)
+FIELD_REFCOUNT = _rule(
+    "btf_parse_fields",
+    "",
+    "bpf_list_node and bpf_rb_node in one struct need a bpf_refcount",
+    _FIELDS,
+)
+FIELD_VALUE = _rule(
+    "btf_check_and_fixup_fields",
+    "",
+    "what a list or tree contains has no special field of its own",
+    _FIELDS,
+)
+FIELD_OWNERSHIP = _rule(
+    "btf_check_ownership_depth", "", "more than 8 structs that own each other", _FIELDS
+)
+
 # Kinds, and what else is a number by release: (first release, number).
 MAX_KINDS = (((5, 2), 15), ((5, 13), 16), ((5, 16), 17), ((5, 17), 18), ((6, 0), 19))
 INFO_MASKS = (((4, 18), 0x8F00FFFF), ((5, 13), 0x9F00FFFF), ((7, 2), 0xFFFFFFFF))
