@@ -86,6 +86,12 @@ def add_to(commands: argparse._SubParsersAction[Any]) -> None:
     )
     add_form(parser)
     parser.add_argument(
+        "--check",
+        action="store_true",
+        help="tell of each module whether the kernel would load its split BTF, as `splitbtf check` "
+        "does (columns loads and check_error of the table modules)",
+    )
+    parser.add_argument(
         "--retry",
         action="store_true",
         help="try again what failed because a worker died or took too long",
@@ -138,6 +144,7 @@ def main(options: argparse.Namespace) -> int:
                 retry=options.retry,
                 work_folder=options.work_folder,
                 form=options.form,
+                check=options.check,
             ),
             announce=reporter.announce,
             progress=reporter.progress,

@@ -33,6 +33,7 @@ def kernel_context(
         release or "",
         options.encode,
         options.form,
+        str(options.check),
     )
     digest = hashlib.sha256("\0".join(decisive).encode()).hexdigest()
     return KernelContext(options, release, digest)

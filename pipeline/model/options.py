@@ -36,6 +36,7 @@ class RunOptions:
     retry           whether to try again what failed because a worker died or took too long
     work_folder     where packages are unpacked; None: in the output folder
     form            of the split BTF that is written: one of ``FORM_CHOICES``
+    check           whether to tell of each module if its kernel would load what is written
     """
 
     sources: tuple[str, ...]
@@ -51,6 +52,7 @@ class RunOptions:
     retry: bool = False
     work_folder: str | None = None
     form: str = FORM_AUTO
+    check: bool = False
 
     def sorts(self, base_is_sorted: bool) -> bool:
         """Whether split BTF on a base is sorted by name."""

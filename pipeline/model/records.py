@@ -159,4 +159,6 @@ class ModuleRecord(NamedTuple):
     build_id: str | None = None
     release: str | None = None
     depends: tuple[str, ...] | None = None
+    loads: bool | None = None
+    check_error: str | None = None
     failure: Failure | None = None

@@ -55,6 +55,14 @@ _COLUMNS = (
     Column("build_id", TEXT, "", "GNU build id of an ELF module, as hexadecimal digits"),
     Column("release", TEXT, "", "release in an ELF module's vermagic"),
     Column("depends", pa.list_(TEXT), "", "modules that an ELF module's .modinfo depends on"),
+    Column(
+        "loads",
+        pa.bool_(),
+        "",
+        "with `run --check`: whether the kernel would load the split BTF; null where its rules "
+        "are not known (before Linux 5.10)",
+    ),
+    Column("check_error", TEXT, "", "what the kernel would refuse, and in which words"),
     Column("error_kind", TEXT, "", f"of a failed input; {_ERRORS}"),
     Column("error", TEXT, "", "what is wrong with a failed input and what to do"),
     Column("error_section", TEXT, "", "section in which the error was found"),

@@ -213,6 +213,7 @@ def _deduplicate(
         types_out=done.types_out,
         type_bytes_out=done.type_bytes_out,
         string_bytes_out=done.string_bytes_out,
+        **_check(content, index, context),
     )
     return content, split, described
 
@@ -257,6 +258,7 @@ def _open_and_deduplicate(
         types_out=split.type_count,
         type_bytes_out=split.words.nbytes,
         string_bytes_out=split.strings.nbytes,
+        **_check(content, index, context),
     )
     return content, split, described
 
@@ -273,6 +275,19 @@ def _describe(
     described = describer.describe(source, result)
     facts["output_sha256"] = hashlib.sha256(content).hexdigest()
     return described
+
+
+def _check(content: bytes, index: btf.BaseIndex, context: KernelContext) -> dict[str, Any]:
+    """Tell whether the kernel would load a module's split BTF, if that is asked."""
+    if not context.options.check:
+        return {}
+    try:
+        btf.check_kernel_rules(content, index, release=context.release)
+    except btf.KernelRefusal as refusal:
+        return {"loads": False, "check_error": str(refusal)}
+    except (btf.UnsupportedError, ValueError):  # a release that is too old, or none
+        return {}
+    return {"loads": True}
 
 
 def failure_of(error: btf.BtfError) -> Failure:
