@@ -11,7 +11,7 @@ DEMO := build/demo
 .PHONY: help demo test test-quick test-long test-checked test-oldest lint oracle fuzz bench kernel-proof docs lock wheel clean
 
 help:
-	@echo "make demo          deduplicate the demo kernel into $(DEMO) and print what came of it"
+	@echo "make demo          deduplicate two demo kernels into $(DEMO), and write a report on them"
 	@echo "make test          the test suite"
 	@echo "make test-quick    what of it is quick, in less than a minute"
 	@echo "make test-long     more ends and faults of whole runs, each like one in the suite"
@@ -29,7 +29,8 @@ help:
 	@echo "make clean         remove what the above made"
 
 demo: $(VENV)/.run
-	$(BIN)/splitbtf run datasets/demo -o $(DEMO)
+	$(BIN)/splitbtf run datasets/demo datasets/demo-6.12 -o $(DEMO)
+	$(BIN)/splitbtf report $(DEMO) -o $(DEMO)/report.html
 
 # On up to four cores: what starts Ray runs on one of them anyway. PYTEST_ARGS=-n0: in one process.
 test: $(VENV)/.dev

@@ -1,0 +1,191 @@
+"""Protects what readers see: the page in Debian's Chromium, headless.
+
+Playwright drives it, since it tells of every request, message and dialog as it comes, sets colour
+scheme and width, and needs neither a driver program nor a browser of its own.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from jobs.cli import main
+from support.paths import DEMO, DEMO_LATER
+from support.runs import run_on
+from support.writers import hostile_names
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Dialog, Page
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="no chromium (Debian: apt-get install chromium)"),
+]
+ALONE = (
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+)  # fmt: skip
+PHONE, DESK = 375, 1200  # pixels
+LABEL = "figure .role-axis-label text"
+LIGHTNESS = """([element, property]) => {
+  const color = getComputedStyle(document.querySelector(element))[property];
+  const [red, green, blue] = color.match(/\\d+/g);
+  return (+red + +green + +blue) / 3;
+}"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(ALONE))
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report on both demo kernels."""
+    folder = tmp_path_factory.mktemp("demo")
+    run_on(DEMO, folder / "out")
+    return reported(run_on(DEMO_LATER, folder / "out"))
+
+
+def reported(out: Path) -> Path:
+    file = out.parent / "report.html"
+    assert main(["report", str(out), "-o", str(file)]) == 0
+    return file
+
+
+@pytest.fixture
+def opened(browser: Browser) -> Iterator[Callable[..., Page]]:
+    """Opens a file; at the end nothing else was asked for, and nothing was complained of."""
+    wrong: list[str] = []
+
+    def dismiss(dialog: Dialog) -> None:
+        wrong.append(dialog.message)
+        dialog.dismiss()
+
+    asked: list[str] = []
+    files: list[str] = []
+    contexts = []
+
+    def open_file(file: Path, width: int = DESK, scheme: Any = "light", **options: Any) -> Page:
+        context = browser.new_context(
+            viewport={"width": width, "height": 900}, color_scheme=scheme, **options
+        )
+        contexts.append(context)
+        page = context.new_page()
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("console", lambda said: wrong.append(f"{said.type}: {said.text}"))
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("dialog", dismiss)
+        page.goto(file.as_uri())
+        files.append(file.as_uri())
+        return page
+
+    yield open_file
+    for context in contexts:
+        context.close()
+    assert wrong == [] and asked == files
+
+
+def columns(page: Page, table: str, number: int) -> list[str]:
+    return page.locator(f"#table-{table} tbody tr td:nth-child({number})").all_inner_texts()
+
+
+def test_charts_are_drawn_and_their_axes_say_what_they_show(
+    demo: Path, opened: Callable[..., Page]
+) -> None:
+    page = opened(demo)
+    charts = page.locator("figure .wide svg")
+    assert charts.count() >= 9
+    for number in range(charts.count()):
+        chart = charts.nth(number)
+        assert chart.is_visible()
+        marks = chart.locator(".mark-rect.role-mark path")
+        assert marks.count() >= 1
+        boxes = [mark.bounding_box() for mark in marks.all()]
+        assert any(box is not None and box["width"] > 1 for box in boxes)
+        said = chart.locator(".role-axis-title text").all_text_contents()
+        assert len(said) == 2 and all(said), said
+    # Vega-Lite's own text for each mark is there to be pointed at too.
+    titles = page.locator("#kernels figure .wide title").all_text_contents()
+    assert any("kernel: demo-6.12" in title for title in titles), titles
+
+
+def test_tables_are_sorted_and_searched(demo: Path, opened: Callable[..., Page]) -> None:
+    from playwright.sync_api import expect
+
+    page = opened(demo)
+    head = page.locator("#table-growth thead th").nth(5)
+    for click in ("ascending", "descending"):
+        head.click()
+        expect(head).to_have_attribute("aria-sort", click)
+        found = [int(text.replace(",", "").replace("\N{MINUS SIGN}", "-"))
+                 for text in columns(page, "growth", 6)]  # fmt: skip
+        assert len(found) == 10 and found == sorted(found, reverse=click == "descending")
+    assert found[0] == 4_685_889 - 4_111_222
+    page.locator("#growth .dt-search input").fill("mlx5_")
+    expect(page.locator("#table-growth tbody tr")).to_have_count(2)
+    assert sorted(columns(page, "growth", 3)) == ["mlx5_core", "mlx5_ib"]
+
+
+@pytest.mark.parametrize("width", [PHONE, DESK])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_fits_phones_and_follows_the_scheme(
+    width: int, scheme: str, demo: Path, opened: Callable[..., Page]
+) -> None:
+    page = opened(demo, width, scheme)
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    visible, hidden = ("narrow", "wide") if width == PHONE else ("wide", "narrow")
+    assert page.locator(f"figure .{visible} svg").first.is_visible()
+    assert not page.locator(f"figure .{hidden} svg").first.is_visible()
+    for chart in page.locator(f"figure .{visible} svg").all():
+        box = chart.bounding_box()
+        assert box is not None and box["x"] >= 0 and box["x"] + box["width"] <= width
+    light = [
+        page.evaluate(LIGHTNESS, [element, property]) > 127
+        for element, property in (
+            ("body", "backgroundColor"),
+            ("body", "color"),
+            ("td", "color"),
+            (LABEL, "fill"),
+        )
+    ]
+    assert light == [scheme == "light", *[scheme == "dark"] * 3]
+
+
+def test_it_can_be_printed_and_read_without_scripts(
+    demo: Path, opened: Callable[..., Page], tmp_path: Path
+) -> None:
+    page = opened(demo, scheme="dark")
+    page.emulate_media(media="print")
+    assert page.evaluate(LIGHTNESS, [LABEL, "fill"]) < 127
+    assert not page.locator(".dt-search").first.is_visible()
+    assert page.pdf(format="A4").startswith(b"%PDF")
+    page = opened(demo, java_script_enabled=False)
+    assert page.locator("#table-growth tbody tr").count() == 50
+    assert page.locator("figure .wide svg").first.is_visible()
+
+
+def test_names_are_text(opened: Callable[..., Page], tmp_path: Path) -> None:
+    page = opened(reported(hostile_names.output(tmp_path)))
+    page.locator("#ambiguous .dt-search input").fill("script")
+    page.locator("#ambiguous .dt-search input").fill("")
+    page.locator("#table-ambiguous thead th").nth(2).click()
+    texts = set()
+    for table in ("ambiguous", "causes", "repeated", "subsystems", "failed"):
+        for mark in page.locator(f"#table-{table} td").all():
+            texts.add(mark.text_content())
+    assert hostile_names.SUBSYSTEM in texts
+    found = {name for name in hostile_names.NAMES if {name, f"only {name}"} & texts}
+    assert found, texts
+    labels = page.locator("#subsystems .wide .role-axis-label text").all_text_contents()
+    assert hostile_names.SUBSYSTEM in labels
