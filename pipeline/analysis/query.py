@@ -248,12 +248,12 @@ class Tables:
 
 # Of kernels of one architecture and flavour each and the next one, by release.
 _NEIGHBOURS = """
-SELECT row_number() OVER (ORDER BY byteorder, release, kernel) AS pair, *
+SELECT row_number() OVER (ORDER BY architecture, flavour, release_key, new_kernel) AS pair, *
 FROM (
     SELECT lag(kernel) OVER (
-               PARTITION BY byteorder ORDER BY release, kernel
+               PARTITION BY architecture, flavour ORDER BY release_key NULLS LAST, kernel
            ) AS old_kernel,
-           kernel AS new_kernel, byteorder, release, kernel
+           kernel AS new_kernel, architecture, flavour, release_key
     FROM kernels
 )
 WHERE old_kernel IS NOT NULL
