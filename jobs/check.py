@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from .text import Reporter, plural, print_json, say
+from .text import plural, print_json, say
+from .usage import whole
 
 DESCRIPTION = """\
 Check BTF by the rules of the kernel's own verifier (kernel/bpf/btf.c), and say what it would
@@ -40,13 +41,16 @@ def add_to(commands: argparse._SubParsersAction[Any]) -> None:
         "module's, a kernel's is vmlinux, and any other a program's)",
     )
     parser.add_argument(
-        "--pointer-size", type=int, choices=(4, 8), help="of the kernel (default: as in the BTF)"
+        "--pointer-size",
+        type=whole(4, 8),
+        choices=(4, 8),
+        help="of the kernel (default: as in the BTF)",
     )
     parser.add_argument(
         "--rules", action="store_true", help="print the rules instead, or those of --release"
     )
     parser.add_argument("--json", action="store_true", help="print the same as JSON")
-    parser.set_defaults(command=main, parser=parser)
+    parser.set_defaults(command=main)
 
 
 def main(options: argparse.Namespace) -> int:
@@ -63,7 +67,7 @@ def main(options: argparse.Namespace) -> int:
         release=options.release,
         load_as=options.load_as,
         pointer_size=options.pointer_size,
-        announce=Reporter().announce,
+        announce=options.reporter.announce,
     )
     refused = sum(not file.loads for file in files)
     if options.json:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import signal
 import sys
 import threading
@@ -106,6 +107,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(error, BrokenPipeError) and error.filename == OUTPUT:
             return 0  # whoever read our output has seen enough
         where = f"cannot write {OUTPUT}" if error.filename == OUTPUT else error.filename
+        if where is None and not os.path.exists(os.curdir):
+            where = "the current folder"  # was removed
         complain(f"{where}: {error.strerror}" if where else str(error))
     except Exception as error:
         complain(explain(error))

@@ -7,6 +7,7 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from .text import plural, print_json, say, size, table
+from .usage import whole
 
 if TYPE_CHECKING:
     from pipeline.analysis.layers import KernelLayers, LayoutCost
@@ -36,7 +37,7 @@ def add_to(commands: argparse._SubParsersAction[Any]) -> None:
     )
     parser.add_argument(
         "--min-modules",
-        type=_at_least_two,
+        type=whole(2),
         default=2,
         metavar="N",
         help="share what at least N modules keep; 2 by default",
@@ -49,12 +50,6 @@ def add_to(commands: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument("--kernel", metavar="K", help="only this kernel")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     parser.set_defaults(command=main)
-
-
-def _at_least_two(text: str) -> int:
-    if not text.isdecimal() or int(text) < 2:
-        raise argparse.ArgumentTypeError(f"{text!r} is not 2 or more: sharing takes two modules")
-    return int(text)
 
 
 def main(options: argparse.Namespace) -> int:

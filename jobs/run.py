@@ -16,11 +16,13 @@ from pipeline.model.options import (
 
 from .dedup import add_form
 from .text import complain, plural, print_json, say, size, summary_lines
+from .usage import seconds, whole
 
 if TYPE_CHECKING:
     from pipeline.commit import KernelReport
     from pipeline.run import RunReport
 
+MOST_WORKERS = 1024
 DESCRIPTION = """\
 Deduplicate the modules of whole kernels against their vmlinux, in parallel, and write split BTF
 files and Parquet tables. A SOURCE is a folder with a kernel's vmlinux and modules, or a file. In a
@@ -54,7 +56,7 @@ def add_to(commands: argparse._SubParsersAction[Any]) -> None:
     )
     parser.add_argument(
         "--workers",
-        type=_workers,
+        type=whole(1, MOST_WORKERS),
         metavar="N",
         help="worker processes (default: one per core with Ray, one without)",
     )
@@ -72,14 +74,14 @@ def add_to(commands: argparse._SubParsersAction[Any]) -> None:
     )
     parser.add_argument(
         "--encode-seconds",
-        type=_seconds,
+        type=seconds,
         default=ENCODE_SECONDS,
         metavar="S",
         help=f"how long pahole may take for a module (default: {ENCODE_SECONDS:.0f})",
     )
     parser.add_argument(
         "--module-seconds",
-        type=_seconds,
+        type=seconds,
         default=MODULE_SECONDS,
         metavar="S",
         help=f"how long the rest may take for a module (default: {MODULE_SECONDS:.0f})",
@@ -103,20 +105,6 @@ def add_to(commands: argparse._SubParsersAction[Any]) -> None:
     )
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
     parser.set_defaults(command=main)
-
-
-def _workers(text: str) -> int:
-    count = int(text)
-    if count < 1:
-        raise argparse.ArgumentTypeError("at least 1")
-    return count
-
-
-def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not 0 < seconds < float("inf"):
-        raise argparse.ArgumentTypeError("more than 0")
-    return seconds
 
 
 def main(options: argparse.Namespace) -> int:

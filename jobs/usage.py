@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from pipeline.sources.names import printable
 
 _FEW = 8  # choices that are all named
+_MOST_SECONDS = 10_000_000  # some months; there are clocks that cannot count much longer
 
 
 class Parser(argparse.ArgumentParser):
@@ -45,7 +47,33 @@ class Parser(argparse.ArgumentParser):
         if isinstance(action, argparse._SubParsersAction):
             raise argparse.ArgumentError(None, f"no command {value!r}{hint_of(value, names)}")
         near = hint(nearest_names(value, names)) if len(names) > _FEW else ""
-        raise argparse.ArgumentError(action, f"{value!r} is none of {', '.join(names)}{near}")
+        said = f"invalid choice: {value!r}{near} (choose from {', '.join(names)})"
+        raise argparse.ArgumentError(action, said)
+
+
+def whole(at_least: int, at_most: int | None = None) -> Callable[[str], int]:
+    """Read a whole number of an option."""
+
+    def read(text: str) -> int:
+        limit = at_most or sys.maxsize
+        if not (text.isascii() and text.isdecimal() and at_least <= int(text[:20]) <= limit):
+            wanted = f"from {at_least} to {at_most:,}" if at_most else f"of {at_least} or more"
+            raise argparse.ArgumentTypeError(f"{text!r} is no whole number {wanted}")
+        return int(text)
+
+    return read
+
+
+def seconds(text: str) -> float:
+    """Read how long something may take."""
+    try:
+        count = float(text)
+    except ValueError:
+        count = 0
+    if not 0 < count <= _MOST_SECONDS:
+        wanted = f"above 0 and up to {_MOST_SECONDS:,}"
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds {wanted}")
+    return count
 
 
 def add_detail(parser: argparse.ArgumentParser) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from . import __version__
 from .engine.malloc import release_memory
 from .engine.scheduler import JobStats
+from .files.storage import cannot_write
 from .model.base import IndexedBase
 from .model.errors import OutputError, explain
 from .model.options import KernelContext, RunOptions
@@ -207,7 +208,7 @@ def _fill(
                     raise OutputError(f"{origin} has changed while it was needed: run again")
             out.storage.link(origin, target)
         except OSError as error:
-            raise OutputError(f"cannot write {target}: {error.strerror or error}") from error
+            raise cannot_write(target, error) from error
 
 
 def _memory(
@@ -257,8 +258,7 @@ def _publish(
     try:
         memory.write(storage, manifest.kernel)
     except OSError as error:
-        where = error.filename or storage.place
-        raise OutputError(f"cannot write {where}: {error.strerror or error}") from error
+        raise cannot_write(error.filename or storage.place, error) from error
     run.out.commit(manifest)
     run.note(
         KernelReport(

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import btf
 
-from .files.storage import publish_file
+from .files.storage import cannot_write, publish_file
 from .model.base import Announce
 from .model.errors import InternalError, OutputError, SourceError, explain
 from .model.options import ENCODE_NONE, FORM_AUTO, KernelContext, RunOptions
@@ -60,7 +60,7 @@ def dedup_files(
         try:
             Path(output_folder).mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise OutputError(f"cannot make {output_folder}: {error.strerror}") from error
+            raise cannot_write(output_folder, error) from error
         for module in modules:
             _check_apart(module, f"{output_folder}/{module.name}.btf")
     options = RunOptions(

@@ -142,6 +142,16 @@ def cannot_read(where: object, error: OSError) -> OutputError:
     return OutputError(f"cannot read {where}: {which}{error.strerror or error}")
 
 
+def cannot_write(where: object, error: OSError) -> OutputError:
+    """The message for a folder or file that cannot be written."""
+    why = error.strerror or str(error)
+    if isinstance(error, FileExistsError):
+        why = "it is a file, not a folder"
+    elif isinstance(error, NotADirectoryError):
+        why = "a part of this path is a file, not a folder"
+    return OutputError(f"cannot write {where}: {why}")
+
+
 def write_all(descriptor: int, data: bytes | memoryview | mmap.mmap) -> None:
     """Write all of ``data``: the system may take only a part at a time. Raises OSError."""
     view = memoryview(data)
@@ -164,7 +174,7 @@ def publish_file(path: str, data: bytes | mmap.mmap) -> None:
             return
         LocalFolder(os.path.dirname(path)).publish(os.path.basename(path), data, durable=False)
     except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+        raise cannot_write(path, error) from error
 
 
 def _is_written_to(path: str) -> bool:
@@ -193,8 +203,7 @@ def publish_folder(path: str) -> Iterator[LocalFolder]:
     except BaseException as error:
         shutil.rmtree(staged.local, ignore_errors=True)
         if isinstance(error, OSError):
-            where = error.filename or path
-            raise OutputError(f"cannot write {where}: {error.strerror or error}") from error
+            raise cannot_write(error.filename or path, error) from error
         raise
 
 

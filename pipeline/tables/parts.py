@@ -10,8 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from ..files.scratch import ScratchFolder
-from ..files.storage import Storage
-from ..model.errors import OutputError
+from ..files.storage import Storage, cannot_write
 from .parquet import Part, PartWriter, digest_of
 
 if TYPE_CHECKING:
@@ -79,5 +78,4 @@ def writing(storage: Storage) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        where = error.filename or storage.place
-        raise OutputError(f"cannot write {where}: {error.strerror or error}") from error
+        raise cannot_write(error.filename or storage.place, error) from error

@@ -22,10 +22,10 @@ from ..engine.isolation import WorkerExit, isolated, time_limit
 from ..engine.malloc import freeze_imports, malloc_trim, release_memory, use_system_pool
 from ..files.read import preloaded
 from ..files.remote import Access, import_access
-from ..files.storage import Storage
+from ..files.storage import Storage, cannot_write
 from ..model.base import SharedBase
 from ..model.engine import TRIES_ALONE, Batch, Call, Item, Result
-from ..model.errors import CommandError, InternalError, OutputError, explain
+from ..model.errors import CommandError, InternalError, explain
 from ..model.options import KernelContext
 from ..model.records import ModuleInput
 from ..tables import results
@@ -196,7 +196,7 @@ class _Output:
         try:
             self._storage.write(path, content)
         except OSError as error:
-            raise _cannot_write(error, path) from error
+            raise cannot_write(error.filename or path, error) from error
 
     def write_results(self, entries: list[Entry], rows: list[pa.RecordBatch]) -> str:
         """Write a file of results, complete or not at all; returns its name."""
@@ -209,12 +209,8 @@ class _Output:
         try:
             self._storage.publish(path, content, durable=False)
         except OSError as error:
-            raise _cannot_write(error, path) from error
+            raise cannot_write(error.filename or path, error) from error
         return name
-
-
-def _cannot_write(error: OSError, path: str) -> OutputError:
-    return OutputError(f"cannot write {error.filename or path}: {error.strerror or error}")
 
 
 def _within_limits(

@@ -379,7 +379,7 @@ def test_errors(out: Path, small: Path, tmp_path: Path) -> None:
     for arguments, message in (
         ((tmp_path / "empty", "-o", new), "no kernel there; `splitbtf run -o"),
         ((out, "-o", new, "--kernel", "other"), "no kernel 'other'; there are: kernel"),
-        ((out, "-o", new, "--min-modules", "1"), "'1' is not 2 or more"),
+        ((out, "-o", new, "--min-modules", "1"), "'1' is no whole number of 2 or more"),
         ((out, "-o", new, "--loaded", tmp_path / "list"), "not a list of loaded modules"),
         ((out, "-o", new, "--loaded", tmp_path / "none"), "cannot read"),
         ((out, "-o", tmp_path / "taken"), "is not of splitbtf layers: remove it"),

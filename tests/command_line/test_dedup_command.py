@@ -71,8 +71,8 @@ def test_failed_inputs(small: Path, tmp_path: Path) -> None:
         (("dedup", "-B", BASE, "--no-output", "missing.btf"), "no such file or folder: missing"),
         (("dedup", "-B", "missing", "--no-output", DEMO), "missing: cannot read the file: No such"),
         (("dedup", "-B", ROOT / "LICENSE", "--no-output", DEMO), "LICENSE, header"),
-        (("dedup", "-B", BASE, "-o", "/proc/nothing", DEMO), "cannot make /proc/nothing"),
-        (("nonsense",), "invalid choice"),
+        (("dedup", "-B", BASE, "-o", "/proc/nothing", DEMO), "cannot write /proc/nothing"),
+        (("nonsense",), "no command 'nonsense'; there are: "),
     ],
 )  # fmt: skip
 def test_nothing_could_be_done(arguments: tuple[object, ...], message: str) -> None:

@@ -137,7 +137,7 @@ def test_none_is_a_negative_answer(out: Path) -> None:
     [
         (("--kernel", "third"), "no kernel 'third'; there are: first, second"),
         (("--module", "four"), "no module 'four' in first, second"),
-        (("--kind", "class"), "'class' is none of int, struct, "),
+        (("--kind", "class"), "invalid choice: 'class' (choose from int, struct, "),
     ],
 )
 def test_what_does_not_exist_is_said(arguments: Any, message: str, out: Path) -> None:

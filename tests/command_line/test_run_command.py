@@ -82,7 +82,10 @@ def test_big_endian(tmp_path: Path) -> None:
         (("run", ROOT / "docs", "-o", "OUT"), "no modules in"),
         (("run", DEMO, "-o", "OUT", "--base", "missing"), "no such file: missing"),
         (("run", DEMO, "-o", "OUT", "--base", ROOT / "LICENSE"), "cannot use the base"),
-        (("run", DEMO, "-o", "OUT", "--workers", "0"), "--workers: at least 1"),
+        (
+            ("run", DEMO, "-o", "OUT", "--workers", "0"),
+            "'0' is no whole number from 1 to",
+        ),
         (("run", DEMO, "-o", "OUT", "--kernel", "../x"), "cannot be a kernel's name"),
         (("run", DEMO, "-o", "OUT", "--ray-address", "a:1"), "--ray-address needs --engine ray"),
         (("run", DEMO, "-o", "/proc/x"), "cannot write /proc/x"),

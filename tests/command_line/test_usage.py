@@ -14,6 +14,7 @@ from support.commands import commands
 
 COMMANDS = commands()
 AT_ONCE = {"help", "completion"}
+MORE = {"dedup": ("--no-output",)}
 
 
 @pytest.fixture(autouse=True)
@@ -76,12 +77,37 @@ def test_a_value_that_is_none(
     assert all(str(choice) in said for choice in action.choices)
 
 
+@pytest.mark.parametrize(
+    ("command", "action"),
+    [
+        (command, action)
+        for command, parser in COMMANDS.items()
+        for action in parser._actions
+        if action.type is not None and action.choices is None
+    ],
+)
+def test_a_value_of_another_kind(
+    command: str, action: argparse.Action, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for value in ("x", "-1", "0", "nan", "9" * 30, "1e400", "0x3"):
+        said = wrong(capsys, command, f"{action.option_strings[-1]}={value}")
+        assert value in said and " value: " not in said, "what argparse calls it is a function"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_what_is_empty(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    actions = [a for a in COMMANDS[command]._actions if a.required and a.choices is None]
+    if actions:
+        call = [x for a in actions for x in (*a.option_strings[-1:], "")]
+        assert wrong(capsys, command, *call, *MORE.get(command, ())).endswith(" is empty")
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_what_is_missing(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     required = [a for a in COMMANDS[command]._actions if a.required and a.nargs != "*"]
     if required:
         said = wrong(capsys, command)
-        names = ("/".join(a.option_strings) or a.metavar or str(a.dest) for a in required)
+        names = ("/".join(a.option_strings) or str(a.metavar or a.dest) for a in required)
         assert all(name in said for name in names)
 
 
@@ -102,7 +128,7 @@ def test_an_option_that_is_none(command: str, capsys: pytest.CaptureFixture[str]
 
 def test_a_command_that_is_none(capsys: pytest.CaptureFixture[str]) -> None:
     assert "no command 'verfy'; the nearest names: verify" in wrong(capsys, "verfy")
-    assert "there are: completion, dedup, " in wrong(capsys, "xxxxxxxxx")
+    assert f"there are: {', '.join(sorted(COMMANDS))}" in wrong(capsys, "xxxxxxxxx")
     assert "the nearest names: --version" in wrong(capsys, "--versoin")
 
 

@@ -124,6 +124,8 @@ def read_symbols(path: str) -> list[Symbol]:
     """Names out of a file: one a line, or a ``Module.symvers``. Raises SourceError."""
     try:
         text = read_input(path).decode("utf-8", "surrogateescape")
+        if "\0" in text:
+            raise SourceError(f"{printable(path)}: this is no text: write a name a line")
     except ReadError as error:
         raise SourceError(f"{printable(path)}: {error.message}") from error
     found = []
