@@ -4,7 +4,8 @@ Every table is a view over all kernels, with the column ``kernel`` in front. Not
 queries only read, and DuckDB may open no other file than the parts that the manifests list.
 
 Besides the tables there are the view ``pairs`` (pair, old_kernel, new_kernel): the kernels that a
-query is to compare; and the function ``subsystem(source)``: ``drivers/net`` of a module's path.
+query is to compare; the function ``subsystem(source)``: ``drivers/net`` of a module's path; and
+those of ``fields``.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from ..model.steps import STEPS
 from ..sources.lookup import resolve_kernel
 from ..store.manifest import Manifest, no_kernel
 from ..store.output import read_manifests
+from .fields import FIELDS, FIELDS_OF
 
 if TYPE_CHECKING:
     import duckdb
@@ -200,6 +202,8 @@ class Tables:
             self._connection.execute(f"CREATE VIEW {table.name} AS {view}")
             self._check(table)
         self._connection.execute(f"CREATE VIEW pairs AS {_pairs(old, new)}")
+        self._connection.execute(FIELDS)
+        self._connection.execute(FIELDS_OF)
         self._connection.execute(f"CREATE MACRO subsystem(source) AS {_SUBSYSTEM}")
         for setting in (
             f"temp_directory = {_quoted(self._spilled.path)}",
