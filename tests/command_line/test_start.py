@@ -28,16 +28,21 @@ COMMAND = Path(sys.executable).with_name("splitbtf")
 
 
 @pytest.mark.parametrize(
-    "engine", [("local",), ("local", "--workers", "2"), ("ray", "--workers", "2")], ids=" ".join
+    "engine",
+    [
+        pytest.param("local", marks=pytest.mark.long),
+        "local --workers 2",
+        "ray --workers 2",
+    ],
 )
 def test_namesakes_on_the_path_and_in_the_current_folder(
-    engine: tuple[str, ...], small: Path, tmp_path: Path
+    engine: str, small: Path, tmp_path: Path
 ) -> None:
     expected = splitbtf_process("run", small, "-o", tmp_path / "expected", "--engine", "local")
     assert expected.code == 0, expected.err
     folder = namesakes(tmp_path / "others")
     done = subprocess.run(
-        [COMMAND, "run", small, "-o", tmp_path / "out", "--engine", *engine],
+        [COMMAND, "run", small, "-o", tmp_path / "out", "--engine", *engine.split()],
         cwd=folder, env={**os.environ, "PYTHONPATH": str(folder)}, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

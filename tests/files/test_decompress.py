@@ -16,7 +16,7 @@ import zstandard
 from btf.files import decompress
 from btf.files.decompress import BZIP2, GZIP, XZ, ZSTD, Compression, DecompressError, Reader
 
-CONTENT = random.Random(7).randbytes(300_000) + bytes(700_000)
+CONTENT = random.Random(7).randbytes(60_000) + bytes(940_000)
 SKIPPED = b"\x5a\x2a\x4d\x18\4\0\0\0skip"  # a frame of zstd that holds no content
 
 

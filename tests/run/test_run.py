@@ -63,7 +63,15 @@ def test_the_reference_is_libbpf_s(reference: Path) -> None:
     assert dict(found) == digests
 
 
-@pytest.mark.parametrize("name", [name for name in ENGINES if name != "local"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "local, 2 workers",
+        pytest.param("ray, 1 worker", marks=pytest.mark.long),
+        "ray, 2 workers",
+        pytest.param("ray, 4 workers", marks=pytest.mark.long),
+    ],
+)
 def test_every_engine_gives_the_same_bytes(name: str, reference: Path, tmp_path: Path) -> None:
     done = splitbtf("run", DEMO, "-o", tmp_path / "out", "--json", *ENGINES[name])
     assert done.code == 0, done.err
@@ -143,7 +151,10 @@ EXPECTED = {  # module: (error kind, what the message says, section, offset is k
 }
 
 
-@pytest.mark.parametrize("engine", ["local", "local, 2 workers", "ray, 2 workers"])
+@pytest.mark.parametrize(
+    "engine",
+    ["local", "local, 2 workers", pytest.param("ray, 2 workers", marks=pytest.mark.long)],
+)
 def test_bad_inputs_are_rows(engine: str, zoo: Path, tmp_path: Path, reference: Path) -> None:
     before = files_below_but(tmp_path, "out")
     out = tmp_path / "out"

@@ -63,6 +63,7 @@ def sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+@pytest.mark.slow
 @settings(suppress_health_check=ONE_FOLDER)
 @given(MEMORIES)
 def test_what_is_written_comes_back(tmp_path: Path, memory: Memory) -> None:

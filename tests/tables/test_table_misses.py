@@ -62,6 +62,7 @@ def test_rows_are_what_is_found_in_each_module(out: Path) -> None:
     assert position == len(found) > 5
 
 
+@pytest.mark.slow
 def test_every_type_of_a_name_that_the_base_has_is_there(out: Path) -> None:
     """Told from the table ``types`` alone."""
     types = rows(out, "types")
