@@ -222,6 +222,8 @@ def _write_out(base, own, start_id, graph, ordered, v, words, at, base_strings, 
     info = words[at + 1]
     kind = kind_of(info)
     vlen = np.int64(info & INFO_VLEN_MASK)
+    if kind == PTR:
+        vlen = np.int64(0)  # whatever stands there, which means nothing
     a, b = WRITTEN_OUT, np.uint64(name_class(info)) | np.uint64(vlen) << _32
     if kind == PTR or kind == FUNC_PROTO:
         own.marks[v] = NAMELESS_POINTER if kind == PTR else NAMELESS_PROTOTYPE

@@ -156,6 +156,7 @@ INT, UNSIGNED = 1, 2
         (lambda w: w.ptr(w.const(w.volatile(INT))), lambda w: w.ptr(w.volatile(w.const(INT)))),
         (lambda w: w.const(w.array(INT, INT, 4)), lambda w: w.array(w.const(INT), INT, 4)),
         (lambda w: w.ptr(w.type_tag("rcu", INT)), lambda w: w.ptr(INT)),
+        (lambda w: w.type(bw.PTR, 0, INT, vlen=1), lambda w: w.ptr(INT)),
         (
             lambda w: w.enum("e", 4, [("a", 1)]),
             lambda w: w.enum64("e", 4, [("a", 1)]),

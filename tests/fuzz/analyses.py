@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
+import itertools
 import re
 import tempfile
 from collections.abc import Iterator
@@ -84,8 +85,16 @@ def declarations(files: Files) -> Iterator[Digest]:
     base = indexed(files.base).base
     assert base is not None
     split = btf.parse(files.split, base)
-    found = btf.declarations(split, btf.declarations(base))
-    yield digest(found.declaration, found.layout)
+    found = btf.declarations(split, btf.declarations(base, spell=True), spell=True)
+    ends, data = found.spellings()
+    yield digest(found.declaration, found.layout, ends, data)
+    whole, spelled = data.tobytes(), {}
+    for t, values, (at, end) in zip(
+        split.own_types(), found.values.spelled, itertools.pairwise(ends.tolist()), strict=True
+    ):
+        if t.kind not in (btf.kinds.FUNC, btf.kinds.VAR):  # whose texts have names too
+            text = whole[at:end]
+            expect(spelled.setdefault(bytes(values), text) == text, f"{t} is spelled otherwise")
     again = btf.declarations(split)
     expect(np.array_equal(found.declaration, again.declaration), "without the base's: others")
     expect(np.array_equal(found.layout, again.layout), "without the base's: other layouts")
@@ -101,6 +110,9 @@ def declarations(files: Files) -> Iterator[Digest]:
         rows = range(split.start_id, len(naive.types))
         pairs = [(bytes(row), naive.layout[i]) for i, row in zip(rows, found.layout, strict=True)]
         expect(naive_declared.same_partition(pairs), "other layouts than the reference's")
+        pairs = [(bytes(row), naive.spelling(i))
+                 for i, row in zip(rows, found.values.spelled, strict=True)]  # fmt: skip
+        expect(naive_declared.same_partition(pairs), "spelled otherwise than the reference's")
         pairs = [
             (bytes(row), naive.declaration(i))
             for i, row in zip(rows, found.declaration, strict=True)
@@ -169,7 +181,8 @@ COMMANDS = (
     ("show", "NAME", "module"), ("show", "NAME", "module", "other", "--expand"),
     ("show", "NAME", "split", "-Bbase", "--json"), ("dedup", "module", "-Bbase", "-oout"),
     ("dump", "module"), ("dump", "split", "-Bbase", "--format=json"),
-    ("merge", "module", "other", "-oout"),
+    ("merge", "module", "other", "-oout"), ("check", "module"), ("check", "split", "-Bbase"),
+    ("dedup", "module", "-Bbase", "-oout", "--form=kernel", "--json"),
 )  # fmt: skip
 
 
