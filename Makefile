@@ -127,12 +127,17 @@ $(VENV)/.made:
 	$(PYTHON) -m venv --clear $(VENV)
 	@touch $@
 
+# What pip does takes a minute or two, in which it says nothing.
+INSTALLING = @echo "installing $$(grep -c == $(1)) packages into $(2), a few hundred MB: a minute or two, this once"
+
 $(VENV)/.run: requirements.lock pyproject.toml $(VENV)/.made
+	$(call INSTALLING,requirements.lock,$(VENV))
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --editable .
 	@touch $@
 
 $(VENV)/.dev: requirements-dev.lock $(VENV)/.run
+	$(call INSTALLING,requirements-dev.lock,$(VENV))
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements-dev.lock
 	@touch $@
 
@@ -140,6 +145,7 @@ $(OLDEST)/.dev: requirements-oldest.lock pyproject.toml
 	@command -v $(OLDEST_PYTHON) >/dev/null || { echo "no $(OLDEST_PYTHON): the oldest versions \
 	of numba and numpy have wheels for few others. Name one: make OLDEST_PYTHON=..."; exit 1; }
 	$(OLDEST_PYTHON) -m venv --clear $(OLDEST)
+	$(call INSTALLING,requirements-oldest.lock,$(OLDEST))
 	$(OLDEST)/bin/python -m pip install --quiet --require-hashes -r requirements-oldest.lock
 	$(OLDEST)/bin/python -m pip install --quiet --no-deps --editable .
 	@touch $@

@@ -29,16 +29,21 @@ def nearest_names(wanted: str, known: Iterable[str], at_most: int = NEAREST) -> 
         (
             (-sum(map(_plain(name).__contains__, pairs)) / (len(plain) + len(name)), name)
             for name in set(known)
-            if 0 < len(name) <= min(3 * len(plain), MAX_CHARACTERS)
+            if 0 < len(name) <= min(5 * len(plain), MAX_CHARACTERS)
         ),
     )
     matcher = difflib.SequenceMatcher(b=plain, autojunk=False)
     found = []
     for _, name in likely:
         matcher.set_seq1(_plain(name))
-        if (ratio := matcher.ratio()) >= _ALIKE:
+        if (ratio := matcher.ratio()) >= _ALIKE or _begins(plain, _plain(name)):
             found.append((-ratio, name))
     return tuple(name for _, name in sorted(found)[:at_most])
+
+
+def _begins(part: str, name: str) -> bool:
+    """Whether it is the first of the words of a name, or some of them."""
+    return len(part) > 2 and name.startswith(part) and name[len(part) :].startswith("_")
 
 
 def hint(nearest: Iterable[str]) -> str:

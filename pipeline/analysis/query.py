@@ -202,8 +202,9 @@ class Tables:
             self._connection.execute(f"CREATE VIEW {table.name} AS {view}")
             self._check(table)
         self._connection.execute(f"CREATE VIEW pairs AS {_pairs(old, new)}")
-        self._connection.execute(FIELDS)
-        self._connection.execute(FIELDS_OF)
+        if not only:  # of tables that may not be open
+            self._connection.execute(FIELDS)
+            self._connection.execute(FIELDS_OF)
         self._connection.execute(f"CREATE MACRO subsystem(source) AS {_SUBSYSTEM}")
         for setting in (
             f"temp_directory = {_quoted(self._spilled.path)}",

@@ -104,6 +104,7 @@ def test_nearest_names() -> None:
     assert nearest_names("TASK-struct", names)[0] == "task_struct"
     assert nearest_names("tsak_struct", names)[0] == "task_struct"
     assert nearest_names("ab", names) == ("Ab",)
+    assert nearest_names("size", ["size-per-kernel", "oversized-things"]) == ("size-per-kernel",)
     assert nearest_names("xyzzy", names) == nearest_names("", names) == ()
     assert len(nearest_names("name_1", names)) == 5, "the same whatever the order of the names"
     assert nearest_names("name_1", reversed(names)) == nearest_names("name_1", names)
