@@ -13,7 +13,7 @@ from support.commands import splitbtf
 from support.kernels import INT, LONG, Make, kernel
 from support.runs import run_on
 
-KERNELS = ("6.1.0-10", "6.1.0-50", "6.12.1", "7.0.0")
+KERNELS = ("6.1.0-9", "6.1.0-50", "6.12.1", "7.0.0")
 
 
 @pytest.fixture(scope="module")

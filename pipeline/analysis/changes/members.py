@@ -39,15 +39,18 @@ class FoundMember(NamedTuple):
 
 def find_member(rows: Rows, type_id: int, path: str) -> FoundMember | None:
     """Find a member of a struct or union, through anonymous ones; None where there is none."""
-    at, offset = type_id, 0
-    for name in path.split("."):
-        composite = _composite(rows, at)
-        found = _named(rows, composite, name, 0) if composite is not None else None
-        if found is None:
-            return None
-        at, offset = found.type_global_id, offset + found.bit_offset
-    row = found._replace(bit_offset=offset)
-    return FoundMember(path, row, rows.type(at).layout_fingerprint)
+    name, _, rest = path.partition(".")
+    composite = _composite(rows, type_id)
+    row = _named(rows, composite, name, 0) if composite is not None else None
+    if row is None:
+        return None
+    if not rest:
+        return FoundMember(path, row, rows.type(row.type_global_id).layout_fingerprint)
+    inner = find_member(rows, row.type_global_id, rest)
+    if inner is None:
+        return None
+    place = row.bit_offset + inner.row.bit_offset
+    return FoundMember(path, inner.row._replace(bit_offset=place), inner.layout)
 
 
 def _composite(rows: Rows, type_id: int) -> int | None:

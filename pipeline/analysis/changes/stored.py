@@ -38,16 +38,15 @@ class StoredKernel:
     @cached_property
     def facts(self) -> dict[str, Any]:
         """Its row of the table ``kernels``."""
-        from ...tables.registry import all_tables  # TMP
-
-        known = [name for name in FACTS if name in all_tables()["kernels"].schema.names]
-        rows: list[dict[str, Any]] = self.read("kernels", known).to_pylist()
-        return {**dict.fromkeys(FACTS), **rows[0]}
+        rows: list[dict[str, Any]] = self.read("kernels", FACTS).to_pylist()
+        return rows[0] if rows else dict.fromkeys(FACTS)
 
     @property
     def release_key(self) -> str:
-        """Sorts as releases do."""
-        return self.facts["release_key"] or ""
+        """Sorts as releases do; where that is not known, as the kernel's name."""
+        from ...tables.identity import release_key
+
+        return self.facts["release_key"] or release_key(self.name) or ""
 
     @property
     def configuration(self) -> tuple[str, str]:
