@@ -14,12 +14,12 @@ from typing import Any
 import btf
 from btf.compare.paths import way_to
 
-from ..files.storage import open_storage
-from ..model.errors import OutputError, QueryError
+from ..model.errors import QueryError
 from ..sources.lookup import KIND_WORD_OF, Name
 from ..sources.names import RESERVED as VMLINUX
+from .changes.stored import stored_kernels
 from .find import find, meant_by
-from .query import Tables, committed_kernels
+from .query import Tables
 
 # What became of a type that was asked for.
 STAYED = "stayed"  # although vmlinux has a type of its name
@@ -209,7 +209,7 @@ class Explanation:
         """
         module = self.module
         _, type_bytes = self._sizes(module)
-        split = self._open(module)
+        split = stored_kernels(self._tables.out)[self.kernel].open_btf(module)
         name = Name.of(wanted)
         if name.name.isdecimal() and not name.kind:
             found = _by_id(split, int(name.name))
@@ -301,20 +301,6 @@ class Explanation:
         if status != "done":
             raise QueryError(f"{self.kernel}: {module} could not be deduplicated: {error}")
         return types, size
-
-    def _open(self, module: str) -> btf.BTF:
-        folders = {m.kernel: m.btf_folder for m in committed_kernels(self._tables.out)}
-        storage, split = open_storage(self._tables.out), None
-        try:
-            for name in ("vmlinux", module):
-                path = f"{folders[self.kernel]}/{name}.btf"
-                split = btf.parse(storage.read(path), split, path=path)
-            assert split is not None
-            return split
-        except OSError as error:
-            raise OutputError(f"cannot read {error.filename}: {error.strerror}") from error
-        except btf.BtfError as error:
-            raise OutputError(str(error)) from error
 
     def _rows(self, sql: str, *values: Any) -> tuple[tuple[Any, ...], ...]:
         return self._tables.ask(sql, values).rows

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import Any
 
 from btf.nearest import nearest_names
@@ -17,7 +17,7 @@ from .changes.details import Detail, Sides, declaration, details
 from .changes.members import FoundMember, find_member, member_details, member_names
 from .changes.names import KINDS
 from .changes.rows import TYPE_COLUMNS, Rows, TypeRow
-from .changes.stored import StoredKernel, stored_kernels
+from .changes.stored import StoredKernel, in_order, stored_kernels
 from .query import Tables
 
 
@@ -85,7 +85,7 @@ def history(text: str, out: str) -> History:
     Raises OutputError.
     """
     name = Name.of(text)
-    with Tables(out, only=("kernels", "types")) as tables:
+    with Tables(out, only=["types"]) as tables:
         kernels = stored_kernels(out, tables.manifests)
         tracks = _tracks(kernels.values())
         owner, path = name.name, ""
@@ -244,10 +244,7 @@ def _near_members(
 
 def _tracks(kernels: Iterable[StoredKernel]) -> list[list[StoredKernel]]:
     """Kernels of one flavour and architecture, in order of release."""
-    tracks: dict[tuple[str, str], list[StoredKernel]] = defaultdict(list)
-    for kernel in sorted(kernels, key=lambda one: (one.release_key, one.name)):
-        tracks[kernel.configuration].append(kernel)
-    return [tracks[key] for key in sorted(tracks)]
+    return [list(those) for _, those in groupby(in_order(kernels), lambda one: one.configuration)]
 
 
 def _pairs(tracks: Sequence[Sequence[StoredKernel]]) -> Iterator[tuple[str, str]]:

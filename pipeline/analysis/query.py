@@ -71,7 +71,7 @@ class Tables:
 
         old, new  which kernels the view ``pairs`` has: with both, these two, and no others are
                   opened; with one, the kernel after or before it; without, each and the next one
-        only      tables, ``kernels`` among them, if no others will be asked for: it takes less time
+        only      tables, if neither others nor views will be asked for: that takes less time
 
         Kernels are named as people type them. Raises OutputError when there is no committed kernel
         in ``out``, QueryError when it is not clear which one is meant.
@@ -201,11 +201,11 @@ class Tables:
             view = " UNION ALL BY NAME ".join(selects)
             self._connection.execute(f"CREATE VIEW {table.name} AS {view}")
             self._check(table)
-        self._connection.execute(f"CREATE VIEW pairs AS {_pairs(old, new)}")
-        if not only:  # of tables that may not be open
+        if not only:  # views over several tables
+            self._connection.execute(f"CREATE VIEW pairs AS {_pairs(old, new)}")
             self._connection.execute(FIELDS)
             self._connection.execute(FIELDS_OF)
-        self._connection.execute(f"CREATE MACRO subsystem(source) AS {_SUBSYSTEM}")
+            self._connection.execute(f"CREATE MACRO subsystem(source) AS {_SUBSYSTEM}")
         for setting in (
             f"temp_directory = {_quoted(self._spilled.path)}",
             f"allowed_paths = [{', '.join(map(_quoted, paths))}]",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,10 +12,16 @@ from btf.declaration.show import Field as Field
 from btf.declaration.show import Layout, layout_of, show
 from btf.types.names import names_like
 
+from ..files.remote import is_uri
 from ..model.base import Announce
 from ..model.errors import SourceError
-from ..sources.lookup import KIND_WORD_OF, Name
+from ..sources.lookup import KIND_WORD_OF, Name, resolve_kernel
+from ..sources.names import RESERVED as VMLINUX
+from .changes.names import KINDS
 from .changes.opened import open_object
+from .changes.stored import in_order, stored_kernels
+from .find import meant_by
+from .query import Tables
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +42,11 @@ class Shown:
 
 @dataclass(frozen=True, slots=True)
 class ShownFile:
-    """What a file has of a name: each different declaration once; else the nearest names."""
+    """What a file, or an object of a kernel, has of a name: each different declaration once.
+
+    path     the file's, or the kernel's name
+    nearest  names like it, where there is none
+    """
 
     path: str
     object: str
@@ -68,6 +80,66 @@ def show_files(
             raise SourceError(str(error)) from error
         found.append(ShownFile(path, label, shown, () if shown else names_like(types, name.name)))
     return found
+
+
+def is_out(place: str) -> bool:
+    """Whether that is an output folder, not a file."""
+    return is_uri(place) or os.path.isdir(place)
+
+
+def show_kernels(
+    name: Name,
+    out: str,
+    kernels: Sequence[str] = (),
+    module: str | None = None,
+    *,
+    expand: bool = False,
+) -> list[ShownFile]:
+    """Look a name up in kernels of an output folder, in order of their releases.
+
+    kernels  as people type them; all when there are none
+    module   the object to look into; else vmlinux, and for names that it lacks the modules
+
+    Raises OutputError or QueryError.
+    """
+    with Tables(out, only=("modules", "types")) as tables:
+        known = stored_kernels(out, tables.manifests)
+        asked = {resolve_kernel(kernel, known) for kernel in kernels} or set(known)
+        if module is not None:
+            places = _only_in(tables, asked, module)
+        else:
+            places = _declared_in(tables, asked, name)
+        found = []
+        for kernel in in_order(known[one] for one in asked):
+            for label in places.get(kernel.name, [VMLINUX] if module is None else ()):
+                types = kernel.open_btf(label)
+                shown = tuple(_shown(one, expand) for one in _distinct(types, name))
+                near = () if shown else names_like(types, name.name)
+                found.append(ShownFile(kernel.name, label, shown, near))
+    return found
+
+
+def _declared_in(tables: Tables, kernels: set[str], name: Name) -> dict[str, list[str]]:
+    """By kernel vmlinux, if it has the name, else a module for each declaration."""
+    rows = tables.ask(
+        "SELECT kernel, coalesce(module, $1), kind, declaration_fingerprint FROM types "
+        "WHERE name = $2 ORDER BY object_id",
+        [VMLINUX, name.name],
+    ).rows
+    once: dict[str, dict[bytes, str]] = defaultdict(dict)
+    for kernel, label, kind, declared in rows:
+        if kernel in kernels and name.kind in (None, KINDS.get(kind)):
+            once[kernel].setdefault(declared, label)
+    places = {kernel: list(dict.fromkeys(found.values())) for kernel, found in once.items()}
+    return {
+        kernel: those if VMLINUX not in those else [VMLINUX] for kernel, those in places.items()
+    }
+
+
+def _only_in(tables: Tables, kernels: set[str], module: str) -> dict[str, list[str]]:
+    """By kernel the module of that name, where it has one. Raises QueryError."""
+    (meant,) = meant_by([tables], None, module)
+    return {kernel: [label or VMLINUX] for kernel, label in meant.items() if kernel in kernels}
 
 
 def _distinct(types: btf.BTF, name: Name) -> list[btf.Type]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
+
+import btf
 
 from ...files.storage import Storage, open_storage
 from ...model.errors import OutputError
@@ -80,6 +82,25 @@ class StoredKernel:
         """All that its objects declare, by name."""
         return NamedTypes.of(self.read("types", NamedTypes.COLUMNS), self.object_names)
 
+    def open_btf(self, name: str) -> btf.BTF:
+        """Read the BTF of vmlinux or a module that ``run`` wrote. Raises OutputError."""
+        if name == VMLINUX:
+            return self._base_btf
+        return self._parse(name, self._base_btf)
+
+    @cached_property
+    def _base_btf(self) -> btf.BTF:
+        return self._parse(VMLINUX, None)
+
+    def _parse(self, name: str, base: btf.BTF | None) -> btf.BTF:
+        path = f"{self.manifest.btf_folder}/{name}.btf"
+        try:
+            return btf.parse(self.storage.read(path), base, path=path)
+        except OSError as error:
+            raise OutputError(f"cannot read {error.filename}: {error.strerror}") from error
+        except btf.BtfError as error:
+            raise OutputError(str(error)) from error
+
     @cached_property
     def rows(self) -> Rows:
         """Its types and their members by global id."""
@@ -111,12 +132,20 @@ class StoredKernel:
         try:
             repeated = [name for name in columns if name in _AS_DICTIONARIES]
             with pq.ParquetFile(self.storage.open(path), read_dictionary=repeated) as file:
+                missing = [name for name in columns if name not in file.schema_arrow.names]
+                if missing:
+                    raise KeyError(f"it has no column {missing[0]}")
                 yield file
         except (OSError, pa.ArrowException, KeyError, AttributeError, ValueError) as error:
             where = f"{self.storage.place}/{path}"
             raise OutputError(
                 f"cannot read {where}: {error}; `splitbtf verify` says what is damaged"
             ) from error
+
+
+def in_order(kernels: Iterable[StoredKernel]) -> list[StoredKernel]:
+    """Kernels of one flavour and architecture behind one another, by release."""
+    return sorted(kernels, key=lambda one: (one.configuration, one.release_key, one.name))
 
 
 def stored_kernels(

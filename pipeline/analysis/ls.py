@@ -1,0 +1,31 @@
+"""What is in an output folder: its kernels, and a kernel's modules."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .changes.stored import in_order, stored_kernels
+from .query import Tables
+
+_KERNEL = (
+    "kernel, release, flavour, architecture, package, package_version, base_types, base_bytes, "
+    "modules, failed, types_in, types_out, bytes_in, bytes_out"
+)
+_MODULE = (
+    "module, source, status, form, error, types_in, types_out, input_bytes AS bytes_in, bytes_out"
+)
+
+
+def list_kernels(out: str) -> list[Mapping[str, Any]]:
+    """The kernels, by flavour, architecture and release. Raises OutputError."""
+    with Tables(out, only=["kernels"]) as tables:
+        rows = tables.ask(f"SELECT {_KERNEL} FROM kernels").as_records()
+        known = {row["kernel"]: row for row in rows}
+        return [known[one.name] for one in in_order(stored_kernels(out, tables.manifests).values())]
+
+
+def list_modules(out: str, kernel: str) -> list[Mapping[str, Any]]:
+    """The modules of a kernel, named as people type it. Raises OutputError or QueryError."""
+    with Tables(out, kernel=kernel, only=["modules"]) as tables:
+        return list(tables.ask(f"SELECT {_MODULE} FROM modules ORDER BY module").as_records())

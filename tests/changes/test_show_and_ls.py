@@ -1,0 +1,73 @@
+"""Protects ``splitbtf show`` and ``splitbtf ls`` of an output folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from support.commands import splitbtf
+from support.kernels import INT, LONG, Make, kernel
+from support.runs import run_on
+
+KERNELS = ("6.1.0-9-cloud", "6.1.0-50-cloud", "6.12.1-cloud")
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("kernels")
+
+    def base(step: int) -> Make:
+        return lambda w: w.struct("s", 8 + 8 * (step > 1), [("a", INT, 0), ("b", LONG, 64)])
+
+    def module(step: int) -> Make:
+        return lambda w: w.struct("t", 4, [("a" if step else "z", INT, 0)])
+
+    for step, name in enumerate(KERNELS):
+        kernel(folder / name, {"one": module(step), "two": module(0)}, base(step))
+        run_on(folder / name, folder / "out")
+    return folder / "out"
+
+
+def test_kernels_side_by_side(out: Path) -> None:
+    lines = splitbtf("show", "s", out).out.splitlines()
+    assert lines[1] == "6.1.0-9: the same in 6.1.0-50"
+    assert ["6.1.0-9", "6.12.1"] in [line.split() for line in lines]
+    assert ["size", "8", "16"] in [line.split() for line in lines]
+    once = splitbtf("show", "struct s", out, "--kernel", "6.1.0-50", "--kernel", "6.1.0-9").out
+    assert once.splitlines()[:3] == [
+        f"/* {KERNELS[0]} */", f"/* {KERNELS[1]} */", "struct s {",
+    ]  # fmt: skip
+    facts = splitbtf("show", "s", out, "--kernel", "6.12", "--json").json
+    (one,) = facts["kernels"]
+    assert (one["kernel"], one["object"], one["found"][0]["size"]) == (KERNELS[2], "vmlinux", 16)
+
+
+def test_as_many_kernels_beside_each_other_as_there_is_room(
+    out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "20")
+    lines = splitbtf("show", "s", out).out.splitlines()
+    assert sum(line.lstrip().startswith("* b") or line.startswith("  b") for line in lines) == 2
+
+
+def test_what_modules_have(out: Path) -> None:
+    said = splitbtf("show", "t", out).out
+    assert "one" in said and "two" in said, "where it is declared in different ways"
+    done = splitbtf("show", "t", out, "--module", "two")
+    assert done.out.count("struct t {") == 1 and f"/* {KERNELS[1]}: two */" in done.out
+    assert " z;" in done.out and " a;" not in done.out
+    nothing = splitbtf("show", "u", out)
+    assert nothing.code == 1 and KERNELS[0] in nothing.err
+    assert splitbtf("show", "s", out, "--kernel", "7").code == 2
+    assert splitbtf("show", "s", out, "-B", "x").code == 2
+
+
+def test_ls(out: Path) -> None:
+    lines = splitbtf("ls", out).out.splitlines()
+    assert [line.split()[0] for line in lines] == ["kernel", *KERNELS]
+    assert [row["modules"] for row in splitbtf("ls", out, "--json").json] == [2, 2, 2]
+    rows = splitbtf("ls", out, "6.12", "--json").json
+    assert [(row["module"], row["types_out"]) for row in rows] == [("one", 1), ("two", 1)]
+    assert splitbtf("ls", out, "6.12").out.splitlines()[1].split()[0] == "one"
+    assert splitbtf("ls", out, "5").code == 2
