@@ -110,10 +110,18 @@ class Differences:
            walked; and what was found out about two types holds for all others with the same two
            values
     ahead  where there is no difference before the next namesakes: these, see ``btf.compare.alike``
+    declared_is_same   whether a forward declaration is as good as the definition
     """
 
-    def __init__(self, labels: Labels, key: Key, ahead: Ahead | None = None) -> None:
-        self._walk = _Walk(labels, None, key, ahead)
+    def __init__(
+        self,
+        labels: Labels,
+        key: Key,
+        ahead: Ahead | None = None,
+        *,
+        declared_is_same: bool = False,
+    ) -> None:
+        self._walk = _Walk(labels, None, key, ahead, declared_is_same)
 
     def between(self, first: Type, second: Type) -> Difference | None:
         """The nearest difference between two types; None if there is none."""
@@ -202,11 +210,14 @@ class _Walk:
         same: Same | None,
         key: Key | None = None,
         ahead: Ahead | None = None,
+        declared_is_same: bool = False,
     ) -> None:
         self.labels = labels
         self.known = same
         self.key = key
         self.ahead = ahead
+        self.declared_is_same = declared_is_same
+        self.alike: set[_Pair] = set()  # between which nothing was found, where pairs have keys
         self.looked: dict[_Pair, _Seen] = {}
         self.ways: dict[_Pair, _Way] = {}  # to the nearest difference, where pairs have keys
 
@@ -215,6 +226,8 @@ class _Walk:
             return None
         # A queue of pairs of namesakes: where, number of the one it was reached from, hops, which.
         start = self.pair(first, second)
+        if start in self.alike:
+            return None
         pairs: list[_Reached] = [_Reached(_DirectNeighbour((first, second), None), -1, 0, start)]
         todo = deque([0])
         consequence: tuple[int, Finding, str] | None = None
@@ -228,7 +241,10 @@ class _Walk:
             known = self.ways.get(pair)
             looked = self.looked.get(pair)
             if looked is None:
-                looked = self.looked[pair] = self.look_at(*place.types)
+                looked = self.look_at(*place.types)
+                if self.declared_is_same and looked[0] and looked[0].reason == reasons.DECLARED:
+                    looked = None, "", []
+                self.looked[pair] = looked
             finding, accessor, next_pairs = looked
             if known is not None or (finding is not None and not finding.follows):
                 hops += known.hops if known is not None else 0
@@ -244,7 +260,7 @@ class _Walk:
             if not deep:
                 break
             for pair, place in next_pairs:
-                if pair not in seen:
+                if pair not in seen and pair not in self.alike:
                     seen.add(pair)
                     todo.append(len(pairs))
                     pairs.append(_Reached(place, number, pairs[number].hops + 1, pair))
@@ -256,6 +272,8 @@ class _Walk:
             return self.made(pairs, best, finding, accessor)
         if consequence is not None:
             return self.made(pairs, *consequence)
+        if deep and self.key is not None:
+            self.alike |= seen
         return None
 
     def by_known_way(self, pairs: list[_Reached], number: int) -> Difference:

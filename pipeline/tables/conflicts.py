@@ -14,7 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 import btf
-from btf.compare.reasons import REASONS
+from btf.compare.reasons import DECLARED, REASONS
 
 from ..files.storage import Stored
 from ..model.base import SharedBase
@@ -32,7 +32,17 @@ from .grouping import (
 from .schema import HASH, I64, TEXT, WORDS, Column, FinishedKernel, KernelTable
 
 _REASONS = "; ".join(f"`{code}`: {meaning}" for code, meaning in REASONS.items())
-_COLUMNS = ("global_id", "kind", "name", "size", "fingerprint")
+_HASHES = ("layout_fingerprint", "declaration_fingerprint", "fingerprint")
+_COLUMNS = ("global_id", "kind", "name", "size", *_HASHES)
+LEVELS = {
+    "layout": "they lie otherwise in memory",
+    "declaration": "they are the same in memory, but not as C reads them: other types of the same "
+    "layout, names of types, qualifiers",
+    "fingerprint": "they say the same, but lead to something that is not the same, or differ in "
+    "what a declaration does not count: names of parameters, linkage, tags",
+    "declared": "they say the same, and so does all that they lead to, but for what one has only a "
+    "forward declaration of",
+}
 TASKS_PER_WORKER = 4  # some names take longer than others to compare
 _MAX_OPEN_BYTES = 8 << 20  # of BTF files that a worker keeps open; what is made of them is as much
 _LAST_BYTES = 6
@@ -52,7 +62,7 @@ def _make(table: FinishedKernel) -> pa.Table:
     order, tasks = _word_tasks(rows, names, kernel, TASKS_PER_WORKER * workforce.workers)
     words = [said for part in workforce.map(say_differences, tasks) for said in part]
     place = pa.array(np.argsort(order))
-    for number, name in enumerate(("reason", "difference")):
+    for number, name in enumerate(("level", "reason", "difference")):
         column = pa.array([said[number] for said in words], pa.string())
         rows = rows.append_column(name, column.take(place))
     return with_modules(rows, names, TABLE.schema)
@@ -110,7 +120,7 @@ def find_conflicts(_: SharedBase, task: tuple[Sequence[Stored], int, int]) -> pa
             "module_count": modules[kept],
             "object_ids": _without_base(holders.take(pa.array(kept))),
             "global_id": chosen["global_id"],
-            "fingerprint": chosen["fingerprint"],
+            **{name: chosen[name] for name in _HASHES},
         }
     )
 
@@ -148,9 +158,12 @@ def _without_base(object_ids: pa.ListArray) -> pa.ListArray:
 
 # One task of ``say_differences``: which kernel it is (its types, which are named by their content)
 # and the folder of its BTF files; names of the modules by object id where they are needed; global
-# id and number of each definition.
+# id and number of each definition, and which of them its layout or declaration tells from number 1.
 _Kernel = tuple[str, Stored]
-_WordTask = tuple[_Kernel, dict[int, str], "NDArray[np.uint64]", "NDArray[np.int64]"]
+_WordTask = tuple[
+    _Kernel, dict[int, str], "NDArray[np.uint64]", "NDArray[np.int64]", "NDArray[np.str_]"
+]
+_Said = tuple[str | None, str | None, str | None]
 
 
 def _word_tasks(
@@ -161,6 +174,10 @@ def _word_tasks(
     global_id, number = rows["global_id"].to_numpy(), rows["definition"].to_numpy()
     starts = np.flatnonzero(number == 1)
     sizes = np.diff(np.append(starts, len(rows)))
+    level = np.full(len(rows), "fingerprint", "U11")
+    for name in ("declaration", "layout"):
+        values = hashes(rows[f"{name}_fingerprint"].combine_chunks())
+        level[(values != np.repeat(values[starts], sizes, axis=0)).any(axis=1)] = name
     by_module = np.argsort(global_id[starts + 1], kind="stable")
     starts, sizes = starts[by_module], sizes[by_module]
     ends = np.cumsum(sizes)
@@ -170,23 +187,28 @@ def _word_tasks(
     for part in np.split(order, ends[cuts[:-1]]) if len(rows) else ():
         ids = global_id[part]
         objects = {int(number): names[int(number)] for number in np.unique(ids >> 32)}
-        tasks.append((kernel, objects, ids, number[part]))
+        tasks.append((kernel, objects, ids, number[part], level[part]))
     return order, tasks
 
 
-def say_differences(base: SharedBase, task: _WordTask) -> list[tuple[str | None, str | None]]:
-    """Reason and words for each definition; none for those with the number 1."""
-    kernel, names, global_ids, numbers = task
+def say_differences(base: SharedBase, task: _WordTask) -> list[_Said]:
+    """Level, reason and words for each definition; none for those with the number 1."""
+    kernel, names, *columns = task
     opened = _opened(base, kernel)
-    said: list[tuple[str | None, str | None]] = []
+    said: list[_Said] = []
     first = 0
-    for global_id, number in zip(global_ids.tolist(), numbers.tolist(), strict=True):
+    for global_id, number, level in zip(*(column.tolist() for column in columns), strict=True):
         if number == 1:
             first = global_id
-            said.append((None, None))
+            said.append((None, None, None))
             continue
         difference = opened.difference(first, global_id, names)
-        said.append((difference.reason, str(difference)) if difference else (None, None))
+        if difference is None:
+            said.append((level, None, None))
+            continue
+        if level == "fingerprint" and difference.reason == DECLARED:
+            level = opened.level(first, global_id, names)
+        said.append((level, difference.reason, str(difference)))
     return said
 
 
@@ -206,13 +228,20 @@ class _Opened:
         self._files: dict[int, btf.BTF] = {0: self._base}
         self._file_bytes = 0
         self._types = Fingerprinted(self._base, self._known)
-        self._differences = btf.Differences(LABELS, self._types.key, self._types.ahead)
+        key, ahead = self._types.key, self._types.ahead
+        self._differences = btf.Differences(LABELS, key, ahead)
+        self._but_for_declared = btf.Differences(LABELS, key, ahead, declared_is_same=True)
 
     def difference(self, first: int, second: int, names: dict[int, str]) -> btf.Difference | None:
         """The difference between two types, by global id; ``names`` of their modules by number."""
         if self._file_bytes > _MAX_OPEN_BYTES:
             self._start()  # what was compared keeps files open too
         return self._differences.between(self._type(first, names), self._type(second, names))
+
+    def level(self, first: int, second: int, names: dict[int, str]) -> str:
+        """``declared`` if nothing but forward declarations tells two types apart."""
+        pair = self._type(first, names), self._type(second, names)
+        return "fingerprint" if self._but_for_declared.between(*pair) else "declared"
 
     def _type(self, global_id: int, names: dict[int, str]) -> btf.Type:
         """A type of the base or of a module."""
@@ -258,10 +287,17 @@ TABLE = KernelTable(
         Column("in_base", pa.bool_(), "", "whether the base has it"),
         Column("module_count", I64, "modules", "modules that keep it, the base not counted"),
         Column("modules", pa.list_(TEXT), "", "their names"),
+        Column(
+            "level",
+            WORDS,
+            "",
+            "how much it differs from definition 1; "
+            + "; ".join(f"`{level}`: {meaning}" for level, meaning in LEVELS.items()),
+        ),
         Column("reason", WORDS, "", f"what differs from definition 1; {_REASONS}"),
         Column("difference", TEXT, "", "difference from definition 1 in words; null for that one"),
         Column("global_id", I64, "", "the first type that is defined so"),
-        Column("fingerprint", HASH, "", "see the table types"),
+        *(Column(name, HASH, "", "see the table types") for name in _HASHES),
     ),
     make=_make,
 )

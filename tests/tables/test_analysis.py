@@ -18,7 +18,7 @@ from pipeline.analysis.query import Tables
 from pipeline.store.output import read_manifests, read_table
 from pipeline.tables.registry import all_tables
 from support import vectors
-from support.oracles import naive_btf, naive_classes
+from support.oracles import naive_btf, naive_classes, naive_declared, naive_levels
 from support.paths import DEMO
 from support.runs import rows, run_on, small_kernel
 from support.trees import results_of
@@ -82,6 +82,25 @@ def assert_tables_are_right(out: Path) -> None:
         assert row["definitions"] == len(expected[row["kind"], row["name"]])
         assert (row["difference"] is None) == (row["definition"] == 1)
         assert (row["reason"] is None) == (row["definition"] == 1)
+    assert_levels_are_right(files, conflicts, by_id)
+
+
+def assert_levels_are_right(
+    files: dict[str, naive_btf.Btf], conflicts: list[dict[str, Any]], by_id: dict[int, Any]
+) -> None:
+    base = naive_declared.Declared(files[BASE])
+    known = {BASE: base}
+    first: naive_levels.Side = (base, 0)
+    for row in conflicts:
+        module, type_id = by_id[row["global_id"]]["module"] or BASE, row["global_id"] & 0xFFFFFFFF
+        if module not in known:
+            known[module] = naive_declared.Declared(files[module], base)
+        if row["definition"] == 1:
+            first = known[module], type_id
+            assert row["level"] is None
+        else:
+            expected = naive_levels.level(first, (known[module], type_id))
+            assert expected is None or row["level"] == expected
 
 
 @pytest.fixture(scope="module")
