@@ -14,7 +14,7 @@ help:
 	@echo "make demo          deduplicate two demo kernels into $(DEMO), and write a report on them"
 	@echo "make test          the test suite"
 	@echo "make test-quick    what of it is quick, in less than a minute"
-	@echo "make test-long     more ends and faults of whole runs, each like one in the suite"
+	@echo "make test-long     more of runs, commands and damages, each like one in the suite"
 	@echo "make test-checked  the test suite with every index of a compiled function checked"
 	@echo "make test-oldest   a part of it with the oldest versions that are supported"
 	@echo "make lint          ruff, mypy and the order of packages (import-linter)"
@@ -40,7 +40,8 @@ test: $(VENV)/.dev
 test-quick: PYTEST_ARGS += -m "not slow" --durations=5
 test-quick: test
 
-# What takes longest of the kinds that make test has one of each: each way to end a run, on each engine.
+# Of the kinds that make test has one of each, all others: each way to end a run on each engine, each
+# command without an output, each damage of each file.
 test-long: PYTEST_ARGS += -m long
 test-long: test
 
