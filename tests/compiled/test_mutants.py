@@ -71,6 +71,7 @@ def everything(base: btf.BTF, index: btf.BaseIndex, data: bytes) -> None:
             ask()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", range(0, MUTANTS, BATCH))
 def test_files_that_are_nearly_right(first: int) -> None:
     refused = 0

@@ -211,6 +211,7 @@ def test_types_as_c_declares_them() -> None:
     assert c_text(found[proto], "f") == "void f(const int *, ...)"
 
 
+@pytest.mark.slow
 def test_text_is_bounded_where_types_without_a_name_nest() -> None:
     w = bw.Writer()
     i = w.int("int", 4)

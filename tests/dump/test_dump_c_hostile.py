@@ -35,6 +35,7 @@ def compiles(text: str, folder: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="NOT RUN: no gcc to compile with")
 @settings(
     max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -293,6 +294,7 @@ def test_what_repeats_without_end_is_refused(kind: str) -> None:
         dumped(repeated(kind))
 
 
+@pytest.mark.slow
 def test_many_of_one_name(tmp_path: Path) -> None:
     w = bw.Writer()
     for number in range(20_000):

@@ -169,6 +169,7 @@ def test_a_file_without_section_headers_has_no_btf() -> None:
     assert read_elf(bytes(data)).btf is None and not is_elf(bytes(data))
 
 
+@pytest.mark.slow
 def test_numbers_that_do_not_fit_into_the_header() -> None:
     """Of 65,280 sections and more, the count and the number of names are in the first of them."""
     count = 0x10010

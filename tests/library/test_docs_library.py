@@ -16,6 +16,7 @@ ELSEWHERE = {"KIND_NAMES", "detect_form", "type_names", "warm_up", "Module", "Re
              "MergeResult", "make_ready"}  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_examples(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     failed, tried = doctest.testfile(str(PAGE), module_relative=False)

@@ -51,6 +51,7 @@ def rows(out: Path, table: str) -> list[dict[str, Any]]:
     return read_table(out, table).to_pylist()
 
 
+@pytest.mark.slow
 def test_types_are_those_of_the_files(out: Path) -> None:
     base = btf.parse((out / "btf/kernel=small/vmlinux.btf").read_bytes())
     found = read_table(out, "types")
@@ -76,6 +77,7 @@ def names_of(types: btf.BTF) -> list[str | None]:
     return [found.name or None for found in types.own_types()]
 
 
+@pytest.mark.slow
 def test_modules_agree_with_files_and_types(out: Path) -> None:
     types = rows(out, "types")
     for row in rows(out, "modules"):
@@ -107,6 +109,7 @@ def test_any_reader_of_hive_partitions_sees_the_kernel(out: Path) -> None:
         assert set(found["kernel"].to_pylist()) == ({"small"} if table != "leftovers" else set())
 
 
+@pytest.mark.slow
 def test_every_run_has_a_row(small: Path, tmp_path: Path) -> None:
     out = run_on(small, tmp_path / "out")
     run_on(small, out, workers=2)
