@@ -98,6 +98,9 @@ def _lines(found: tuple[FoundType, ...]) -> list[str]:
     for those in by_meaning:
         first = those[0]
         size = f", {first.size} bytes" if first.size else ""
+        size += {"layout": ", other layout", "declaration": ", same layout"}.get(
+            first.level or "", ""
+        )
         lines.append(f"{first.kind.lower()} {first.name}{size}  {first.declaration_fingerprint}")
         where = ""
         for one in those:

@@ -23,6 +23,8 @@ class FoundType:
     global_id  the object's number above, the type id below
     size       None where the kind has none
     meaning    numbers declarations that differ from 1, in the order in which they were found
+    level      in what it differs from the first one of its kind and name, if anything: ``layout``,
+               ``declaration`` or ``fingerprint``, whichever comes first
     fingerprint, layout_fingerprint, declaration_fingerprint   see the table ``types``
     """
 
@@ -39,6 +41,10 @@ class FoundType:
     layout_fingerprint: str
     declaration_fingerprint: str
     meaning: int
+    level: str | None
+
+
+_LEVELS = {"layout": -2, "declaration": -1, "fingerprint": -3}  # and where rows have the hash
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +88,14 @@ def find(
             for row in _seen_from(kernels, _rows(tables, wanted, kinds, list(kernels)))
         ]
         meanings: dict[tuple[Any, ...], int] = {}
+        firsts: dict[tuple[Any, ...], Sequence[Any]] = {}
         found = []
         for row in rows:
             meaning = meanings.setdefault((row[3], row[4], row[-1]), len(meanings) + 1)
+            first = firsts.setdefault((row[3], row[4]), row)
+            level = next((level for level, at in _LEVELS.items() if row[at] != first[at]), None)
             facts: list[Any] = [v.hex() if isinstance(v, bytes) else v for v in row]
-            found.append(FoundType(*[*facts, meaning]))
+            found.append(FoundType(*[*facts, meaning, level]))
         if found or wanted.is_pattern:
             return Search(tuple(found), ())
         names = {

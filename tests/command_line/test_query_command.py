@@ -74,6 +74,38 @@ def test_every_definition_is_found(out: Path) -> None:
         assert row["global_id"] == expected["object_id"] << 32 | row["type_id"]
 
 
+def test_find_says_at_which_level_types_differ(tmp_path: Path) -> None:
+    base = bw.Writer()
+    integer = base.int("int", 4)
+    base.struct("reached", 4, [("a", integer, 0)])
+    for name, of in {"one": "reached", "two": "declared", "three": "other", "four": "wide"}.items():
+        module = bw.Writer()
+        integer = module.int("int", 4)
+        member = {
+            "other": lambda w: w.typedef("number", 1),
+            "wide": lambda w: w.array(1, 1, 2),
+        }.get(of, lambda w: 1)(module)  # fmt: skip
+        behind = module.struct("reached", 4 + 4 * (of == "declared"), [("a", integer, 0)])
+        members = [("m", member, 0), ("p", module.ptr(behind), 64)]
+        module.struct("thing", 16, members)
+        (tmp_path / f"{name}.btf").write_bytes(module.to_bytes())
+    (tmp_path / "vmlinux.btf").write_bytes(base.to_bytes())
+    out = run_on(tmp_path, tmp_path / "out")
+    rows = splitbtf("find", "struct thing", out, "--json").json["found"]
+    levels = {row["module"]: (row["meaning"], row["level"]) for row in rows}
+    assert levels == {
+        "four": (1, None), "one": (2, "layout"), "three": (3, "layout"), "two": (2, "layout"),
+    }  # fmt: skip
+    rows = splitbtf("find", "struct thing", out, "--json", "--module", "one").json["found"]
+    assert [row["level"] for row in rows] == [None]
+    (out / "../four.btf").unlink()
+    rows = splitbtf("find", "thing", run_on(tmp_path, tmp_path / "next"), "--json").json["found"]
+    levels = {row["module"]: (row["meaning"], row["level"]) for row in rows}
+    assert levels == {"one": (1, None), "three": (2, "declaration"), "two": (1, "fingerprint")}
+    text = splitbtf("find", "thing", tmp_path / "next").out
+    assert "2 different declarations" in text and "16 bytes, same layout" in text
+
+
 def test_module_is_a_hint(out: Path) -> None:
     seen = found(splitbtf("find", "driver", out, "--module", "three", "--json"))
     assert seen == [("first", "three", 1), ("second", "three", 1)]
