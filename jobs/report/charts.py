@@ -58,7 +58,7 @@ class Chart:
         bars = 1 if self.stacked else max(len(series), 1)
         label = "format(datum.value, '~s')" + (" + 'B'" if self.bytes else "")
         lines = max((row[0].count("\n") + 1 for row in self.rows), default=1)
-        limit = 260 if width >= WIDE else 130  # pixels
+        limit = 260 if width >= WIDE else 115  # pixels
         longest = max((len(line) for row in self.rows for line in row[0].split("\n")), default=0)
         encoding: dict[str, Any] = {
             "y": {
@@ -67,7 +67,7 @@ class Chart:
                 "title": self.category,
                 "sort": None,
                 # Fonts differ from reader to reader: there is room for a wide one.
-                "axis": {"labelLimit": limit, "minExtent": min(limit, longest * _WIDEST_LETTER),
+                "axis": {"labelLimit": limit, "minExtent": min(1.15 * limit, longest * _WIDEST_LETTER),
                          "labelExpr": "split(datum.value, '\\n')", "titleAnchor": "end",
                          "titleAngle": 0, "titleAlign": "right", "titleX": -8, "titleY": -6,
                          "titleBaseline": "bottom"},
