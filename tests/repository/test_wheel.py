@@ -81,7 +81,7 @@ def test_every_source_and_page_is_in_it(wheel: Path) -> None:
         path for folder in ("btf", "jobs", "pipeline") for path in (ROOT / folder).rglob("*")
     ]
     for path in sources:
-        if path.suffix == ".py" or path.name == "py.typed":
+        if path.suffix in (".py", ".html", ".css", ".js", ".sql") or path.name == "py.typed":
             name = str(path.relative_to(ROOT)).removeprefix("jobs/installed/")
             assert name in names, name
     for path in (ROOT / "docs").glob("*.md"):
