@@ -61,9 +61,9 @@ test-checked: $(VENV)/.dev
 # compiler, formats, pipeline, queries, object stores, completion, and runs on Ray.
 test-oldest: $(OLDEST)/.dev
 	$(OLDEST)/bin/python -m pytest -n logical --maxprocesses=4 --dist loadfile $(PYTEST_ARGS) \
-	    tests/compiled tests/files tests/report/test_report.py tests/run/test_run.py tests/sources tests/store tests/tables \
+	    tests/compiled tests/files tests/run/test_run.py tests/sources tests/store tests/tables \
 	    $(patsubst %,tests/command_line/test_%.py,explain_command help_command query_command start) \
-	    tests/dedup/test_contract.py tests/dedup/test_demo_golden.py
+	    tests/dedup/test_contract.py tests/dedup/test_demo_golden.py tests/report/test_report.py
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -67,10 +67,13 @@ class Chart:
                 "title": self.category,
                 "sort": None,
                 # Fonts differ from reader to reader: there is room for a wide one.
-                "axis": {"labelLimit": limit, "minExtent": min(1.15 * limit, longest * _WIDEST_LETTER),
-                         "labelExpr": "split(datum.value, '\\n')", "titleAnchor": "end",
-                         "titleAngle": 0, "titleAlign": "right", "titleX": -8, "titleY": -6,
-                         "titleBaseline": "bottom"},
+                "axis": {
+                    "labelExpr": "split(datum.value, '\\n')",
+                    "labelLimit": limit,
+                    "minExtent": min(1.15 * limit, longest * _WIDEST_LETTER),
+                    "titleAngle": 0, "titleAlign": "right", "titleAnchor": "end",
+                    "titleBaseline": "bottom", "titleX": -8, "titleY": -6,
+                },
             },
             "x": {
                 "field": "value",
