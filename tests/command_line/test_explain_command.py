@@ -184,11 +184,10 @@ def test_several_kernels_and_a_failed_module(tmp_path: Path) -> None:
 
 
 def test_the_examples_of_the_docs(out: Path) -> None:
-    """docs/explain.md and the README show what is really printed."""
+    """docs/explain.md shows what is really printed."""
     for document, arguments in (
         ("docs/explain.md", ("--module", "ip_vs_dh")),
         ("docs/explain.md", ("--module", "ip_vs_dh", "--type", "module")),
-        ("README.md", ("--module", "btrfs", "--type", "dir_entry")),
     ):
         printed = [f"    {line}".rstrip() for line in explain(out, *arguments).out.splitlines()]
         shown = [f"    $ splitbtf explain build/demo {' '.join(arguments)}", *printed]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
 import textwrap
@@ -11,8 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from jobs.cli import main
+from pipeline.model.options import RunOptions
+from pipeline.run import run
 from support.commands import splitbtf
-from support.paths import DEMO, ROOT
+from support.paths import DEMO, DEMO_LATER, ROOT
 
 pytestmark = pytest.mark.slow
 
@@ -49,3 +53,22 @@ def test_python(number: int, tmp_path: Path, demo_btf: Callable[[str], bytes]) -
     assert done.returncode == 0, done.stderr
     if number == 0:
         assert 0 < (tmp_path / "xfs.split.btf").stat().st_size < 400_000
+
+
+def test_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is shown of commands on the demo, but for what an ellipsis stands for."""
+    (tmp_path / "build").mkdir()
+    run(RunOptions((str(DEMO), str(DEMO_LATER)), str(tmp_path / "build/demo"), engine="local"))
+    monkeypatch.chdir(tmp_path)
+    commands = [part for text in blocks("$ ") for part in re.split(r"^\$ ", text, flags=re.M)]
+    asked = [command for command in commands if " build/demo" in command.partition("\n")[0]]
+    assert len(asked) >= 5
+    for command in asked:
+        call, _, shown = command.partition("\n")
+        assert main(shlex.split(call)[1:]) == 0
+        printed = capsys.readouterr().out
+        at = 0
+        for part in re.split("^…\n", shown, flags=re.M):
+            at = printed.index(part.strip("\n"), at)
