@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from btf.nearest import hint
+from pipeline.sources.names import hint
 
 from .text import complain, number, plural, print_json, say, size
 

@@ -6,7 +6,7 @@ import argparse
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from btf.nearest import hint
+from pipeline.sources.names import hint
 
 from .text import plural, print_json, say
 

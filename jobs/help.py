@@ -30,7 +30,7 @@ def add_to(commands: argparse._SubParsersAction[Any]) -> None:
 
 def main(options: argparse.Namespace) -> int:
     """Run the command."""
-    from btf.nearest import hint, nearest_names
+    from pipeline.sources.names import hint, nearest_names
 
     pages = read_pages()
     if options.topic is None:

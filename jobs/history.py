@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from btf.nearest import hint
+from pipeline.sources.names import hint
 
 from .text import plural, print_json, say, wrapped
 

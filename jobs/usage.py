@@ -23,7 +23,7 @@ class Parser(argparse.ArgumentParser):
 
     def refuse(self, unknown: Sequence[str]) -> NoReturn:
         """End because of arguments that mean nothing here."""
-        from btf.nearest import hint, nearest_names
+        from pipeline.sources.names import hint, nearest_names
 
         shown = " ".join(unknown)
         options = [one.partition("=")[0] for one in unknown if one.startswith("-")]
@@ -41,7 +41,7 @@ class Parser(argparse.ArgumentParser):
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is None or value in action.choices:
             return
-        from btf.nearest import hint, hint_of, nearest_names
+        from pipeline.sources.names import hint, hint_of, nearest_names
 
         names = list(map(str, action.choices))
         if isinstance(action, argparse._SubParsersAction):

@@ -12,6 +12,9 @@ from collections.abc import Sequence
 from pathlib import PurePath
 
 import btf
+from btf.nearest import hint as hint
+from btf.nearest import hint_of as hint_of
+from btf.nearest import nearest_names as nearest_names
 
 MODULE_SUFFIXES = (
     ".btf", ".btf.zst", ".btf.xz", ".btf.gz",
