@@ -64,11 +64,18 @@ def test_answers(
     monkeypatch.chdir(tmp_path)
     commands = [part for text in blocks("$ ") for part in re.split(r"^\$ ", text, flags=re.M)]
     asked = [command for command in commands if " build/demo" in command.partition("\n")[0]]
-    assert len(asked) >= 5
+    assert len(asked) >= 4
     for command in asked:
         call, _, shown = command.partition("\n")
         assert main(shlex.split(call)[1:]) == 0
-        printed = capsys.readouterr().out
-        at = 0
-        for part in re.split("^…\n", shown, flags=re.M):
-            at = printed.index(part.strip("\n"), at)
+        assert_shown(shown, capsys.readouterr().out)
+    (audit,) = [command for command in commands if command.startswith("splitbtf audit OUT")]
+    assert_shown(
+        audit, textwrap.dedent((ROOT / "docs/audit.md").read_text()).replace("\n    ", "\n")
+    )
+
+
+def assert_shown(shown: str, printed: str) -> None:
+    at = 0
+    for part in re.split("^…\n", shown, flags=re.MULTILINE):
+        at = printed.index(part.strip("\n"), at)

@@ -122,7 +122,7 @@ def test_an_option_that_is_none(command: str, capsys: pytest.CaptureFixture[str]
             arguments += [group._group_actions[0].option_strings[-1], "x"]
     said = wrong(capsys, *arguments, "--quite", "--\x1b")
     assert "no such option: --quite --\\x1b; the nearest names: --quiet" in said
-    if not any(action.nargs in ("+", "*") for action in COMMANDS[command]._actions):
+    if not any(action.nargs in ("+", "*", "?") for action in COMMANDS[command]._actions):
         assert wrong(capsys, *arguments, "more").endswith("too many arguments: more")
 
 
