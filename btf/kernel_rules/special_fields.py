@@ -10,6 +10,7 @@ lets programs own it, is not in this BTF.
 from __future__ import annotations
 
 import functools
+from collections import defaultdict
 from typing import NamedTuple
 
 import numpy as np
@@ -32,6 +33,7 @@ from .rules import Release
 
 _MOST = 11  # BTF_FIELDS_MAX
 _DEEPEST = 32  # MAX_RESOLVE_DEPTH
+_LONGEST = 1100  # of "contains:", two names of 512 bytes, and what is between
 _OWNERSHIP_DEPTH = 8  # BTF_MAX_OWNERSHIP_DEPTH
 _WALKED = (7, 2)  # the release since which tags are looked for behind modifiers
 
@@ -182,10 +184,18 @@ class _Types:
             if special.since <= release
             for at in places[name]
         }
+        # The same for one look at a time, which takes an array three times as long.
+        self._word, self._kind = words.data, self._kinds.data
+        self._start, self._name_at = self._starts.data, self._names.data
         self._inside: dict[int, _Inside] = {}
+        self._by_name: dict[int, dict[bytes, list[tuple[int, int]]]] = {}
 
-    def _name(self, at: int) -> bytes:
-        return self._text[at : self._text.index(b"\0", at)]
+    def _text_at(self, at: int) -> bytes:
+        """The string at an offset, or as much of it as any name may have."""
+        return self._text[at : at + _LONGEST].split(b"\0", 1)[0]
+
+    def _name(self, type_id: int) -> bytes:
+        return self._text_at(self._name_at[type_id])
 
     def _called(self, name: bytes, kind: int) -> np.ndarray:
         """Which types have this name and kind: a mask by id."""
@@ -196,6 +206,23 @@ class _Types:
         """The id of the first struct of that name, or 0."""
         mask = self._called(name, STRUCT)
         return int(mask.argmax()) if mask.any() else 0
+
+    @functools.cached_property
+    def _structs(self) -> dict[bytes, int]:
+        """The first struct of each name."""
+        found: dict[bytes, int] = {}
+        for struct in np.flatnonzero(self._kinds == STRUCT).tolist():
+            found.setdefault(self._name(struct), struct)
+        return found
+
+    @functools.cached_property
+    def _tags(self) -> dict[tuple[int, int], list[bytes]]:
+        """The values of declaration tags by the type and the component that they are of."""
+        found: dict[tuple[int, int], list[bytes]] = defaultdict(list)
+        for tag in np.flatnonzero(self._kinds == DECL_TAG).tolist():
+            start = self._start[tag]
+            found[self._word[start + 2], self._word[start + HEAD_WORDS]].append(self._name(tag))
+        return found
 
     @functools.cached_property
     def _pointers(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -247,7 +274,7 @@ class _Types:
         fields = self._find(struct, 0).fields
         if not fields:
             raise _BrokenError(rules.FIELD_NONE)
-        size, end = int(self._words[self._starts[struct] + 2]), 0
+        size, end = self._word[self._start[struct] + 2], 0
         for field in fields:
             if field.offset < end or field.offset + field.size > size:
                 raise _BrokenError(rules.FIELD_ORDER)
@@ -264,12 +291,22 @@ class _Types:
 
     def _members(self, struct: int) -> list[tuple[int, int, int]]:
         """Offset of the name, type and bit offset of each member."""
-        at = int(self._starts[struct])
-        info = int(self._words[at + 1])
+        at = self._start[struct]
+        info = self._word[at + 1]
         first = at + HEAD_WORDS
-        rows = self._words[first : first + 3 * (info & INFO_VLEN_MASK)].reshape(-1, 3).tolist()
+        row = iter(self._word[first : first + 3 * (info & INFO_VLEN_MASK)])
         mask = 0xFFFFFF if info & INFO_KIND_FLAG else 0xFFFFFFFF
-        return [(name, target, offset & mask) for name, target, offset in rows]
+        return [
+            (name, target, bits & mask) for name, target, bits in zip(row, row, row, strict=True)
+        ]
+
+    def _named_members(self, struct: int) -> dict[bytes, list[tuple[int, int]]]:
+        """Type and bit offset of the members of each name; worked out once for each struct."""
+        if struct not in self._by_name:
+            found = self._by_name[struct] = defaultdict(list)
+            for name, target, bits in self._members(struct):
+                found[self._text_at(name)].append((target, bits))
+        return self._by_name[struct]
 
     def _find(self, struct: int, level: int) -> _Inside:
         """What is in a struct that lies in ``level`` others (``btf_find_struct_field``)."""
@@ -301,18 +338,17 @@ class _Types:
         (``btf_find_field_one``)."""
         count = 1
         for _ in range(_DEEPEST):
-            if self._kinds[target] != ARRAY:
+            if self._kind[target] != ARRAY:
                 break
-            start = int(self._starts[target])
-            element, _, length = self._words[start + 3 : start + 6].tolist()
+            element, _, length = self._word[self._start[target] + 3 :][:3]
             target, count = element, count * length & 0xFFFFFFFF
         else:
             raise _BrokenError(rules.FIELD_DEPTH)
         if count == 0:
             return _Inside((), frozenset(), 0)
-        is_struct = self._kinds[target] == STRUCT
-        size = int(self._words[self._starts[target] + 2]) if is_struct else _POINTER_BYTES
-        name = self._special.get(int(self._names[target]), _POINTER)
+        is_struct = self._kind[target] == STRUCT
+        size = self._word[self._start[target] + 2] if is_struct else _POINTER_BYTES
+        name = self._special.get(self._name_at[target], _POINTER)
         if is_struct and name == _POINTER:
             inside = self._find(target, level + 1)
             fields = [field._replace(offset=field.offset + at) for field in inside.fields]
@@ -338,15 +374,10 @@ class _Types:
     def _contained(self, struct: int, number: int) -> tuple[int, bytes]:
         """The struct that a list or tree has, and the member that is its node: told by a tag
         (``btf_find_graph_root``)."""
-        tagged = (self._kinds == DECL_TAG) & (self._targets == struct)
-        values = [
-            self._name(int(self._names[tag]))
-            for tag in np.flatnonzero(tagged)
-            if int(self._words[self._starts[tag] + HEAD_WORDS]) == number
-        ]
+        values = self._tags.get((struct, number), ())
         found = [value[9:] for value in values if value.startswith(b"contains:")]
         value, _, node = found[0].partition(b":") if len(found) == 1 else (b"", b"", b"")
-        owned = self._find_struct(value) if node else 0
+        owned = self._structs.get(value, 0) if node else 0
         if not owned:
             raise _BrokenError(rules.FIELD_ROOT)
         return owned, node
@@ -354,23 +385,24 @@ class _Types:
     def _check_node(self, root: _Field) -> None:
         """Check that the owned struct has the node (``btf_parse_graph_root``)."""
         wanted = _NODE_OF[root.name]
-        named = [row for row in self._members(root.owns) if self._name(row[0]) == root.node]
+        named = self._named_members(root.owns).get(root.node, ())
         if len(named) != 1:
             raise _BrokenError(rules.FIELD_NODE)
-        _, target, bits = named[0]
-        is_node = self._kinds[target] == STRUCT and self._name(int(self._names[target])) == wanted
+        target, bits = named[0]
+        is_node = self._kind[target] == STRUCT and self._name(target) == wanted
         if not is_node or bits % (8 * _TYPES[wanted].align):
             raise _BrokenError(rules.FIELD_NODE)
 
 
 def _repeated(fields: list[_Field], count: int, size: int) -> tuple[_Field, ...]:
     """The fields of ``count`` elements of ``size`` bytes (``btf_repeat_fields``)."""
-    if fields and count > 1:
-        once_only = any(field.name not in _REPEATABLE for field in fields)
-        if once_only or len(fields) * count > _MOST:
-            raise _BrokenError(rules.FIELD_COUNT)
+    if count == 1 or not fields:
+        return tuple(fields)
+    once_only = any(field.name not in _REPEATABLE for field in fields)
+    if once_only or len(fields) * count > _MOST:
+        raise _BrokenError(rules.FIELD_COUNT)
     return tuple(
         field._replace(offset=field.offset + number * size & 0xFFFFFFFF)
-        for number in range(count if fields else 0)
+        for number in range(count)
         for field in fields
     )

@@ -52,6 +52,26 @@ def unmerged(files: Files) -> Iterator[Digest]:
         expect(index.base.find_all(own[row.type_id]), "the base has none of that name")
 
 
+@operation("module")
+def kernel_rules(files: Files) -> Iterator[Digest]:
+    """What the kernel takes of a program it takes as its own, which it asks less of."""
+    for release in ("5.10", "6.1", "6.12", "7.3"):
+        try:
+            btf.check_kernel_rules(files.module, release=release)
+        except btf.KernelRefusal as refusal:
+            yield digest(*refusal.args)
+            continue
+        btf.check_kernel_rules(files.module, release=release, load_as="vmlinux")
+        yield digest(release)
+
+
+@operation("split")
+def kernel_rules_of_a_module(files: Files) -> Iterator[Digest]:
+    index = indexed(files.base)
+    btf.check_kernel_rules(files.split, index)
+    yield digest(files.split)
+
+
 @operation("split")
 def fingerprints(files: Files) -> Iterator[Digest]:
     base = fingerprinted(files.base)
