@@ -22,7 +22,8 @@ help:
 	@echo "                   (needs gcc and libbpf-dev)"
 	@echo "make fuzz          mutants of BTF, containers, manifests and output folders; FUZZ_ARGS=--help"
 	@echo "make bench         measure speed against libbpf (needs gcc and libbpf-dev)"
-	@echo "make kernel-proof  boot a Debian kernel with modules that carry our BTF (needs qemu)"
+	@echo "make kernel-proof  boot a Debian kernel with modules that carry our BTF, and compare what"
+	@echo "                   it refuses with splitbtf check (needs qemu)"
 	@echo "make docs          write docs/tables.md from the schemas"
 	@echo "make lock          resolve the dependencies in pyproject.toml again"
 	@echo "make wheel         build the package, machine code included, into dist"
@@ -93,8 +94,9 @@ bench: $(VENV)/.run
 	$(BIN)/python benchmarks/bench.py $(BENCH_ARGS)
 
 kernel-proof: $(VENV)/.run
-	@.ci/debian-packages qemu-system-x86 busybox-static
+	@.ci/debian-packages qemu-system-x86 busybox-static gcc libc6-dev
 	@[ "$$(id -u)" != 0 ] || apt-get update -qq
+	$(BIN)/python tests/kernel_proof/verdicts.py
 	$(BIN)/python tests/kernel_proof/prove.py
 
 docs: $(VENV)/.run
