@@ -39,6 +39,7 @@ SECTIONS: dict[str, Section] = {
     "workers": whole.workers,
     "job": whole.job,
     "tables": whole.tables,
+    "report": whole.report,
 }
 RESULTS = Path(__file__).with_name("RESULTS.md")
 HEAD = """\

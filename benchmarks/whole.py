@@ -16,6 +16,8 @@ from inputs import Input
 from measure import BUILD, Sides, run, splitbtf
 from report import Sample, Table, seconds, times
 
+REPORTED = (1, 2, 5)  # kernels
+
 
 @contextlib.contextmanager
 def _outputs() -> Iterator[Path]:
@@ -145,6 +147,28 @@ def job(sides: Sides, source: Input) -> list[Table]:
         "processes, and each worker's imports, which are part of 'dedup'.",
     )
     return [Table("The whole job", header, tuple(rows), notes)]
+
+
+def report(sides: Sides, source: Input) -> list[Table]:
+    """A report about one kernel and about several, which are this one under other names."""
+    rows: list[tuple[str, ...]] = []
+    before = (0, 0.0)
+    with _outputs() as outputs:
+        out, page = outputs / "kernels", outputs / "report.html"
+        for number in range(1, max(REPORTED) + 1):
+            named = ("--kernel", f"kernel-{number}", "--engine", "local")
+            files = (source.modules[0].parent, "-B", source.base)
+            run(splitbtf("run", *files, "-o", out, *named, "--json")).json()
+            if number in REPORTED:
+                command = splitbtf("report", out, "-o", page)
+                sample = Sample(tuple(run(command).seconds for _ in range(sides.repeat)))
+                each = (sample.median - before[1]) / (number - before[0])
+                before = (number, sample.median)
+                bytes_written = f"{page.stat().st_size / 1e6:.2f} MB"
+                rows.append((str(number), sample.show(seconds), seconds(each), bytes_written))
+    header = ("kernels", "process", "for each that was added", "size of the page")
+    note = "The kernels are the same: that they are compared costs as always, but nothing changed."
+    return [Table("Report", header, tuple(rows), (note,))]
 
 
 def tables(sides: Sides, source: Input) -> list[Table]:
