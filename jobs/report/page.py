@@ -94,15 +94,14 @@ def _cell(row: Mapping[str, Any], column: Column) -> dict[str, Any]:
     if form in _NUMBERS:
         text = _NUMBERS[form].format(value).replace("-", "\N{MINUS SIGN}")
         return {"text": text, "order": float(value)}
-    if form == "names":
-        return {"text": ", ".join(map(printable, value)), "order": None}
-    if form == "list":
-        return {"text": "; ".join(map(printable, value)), "order": None}
+    if form in _BETWEEN:
+        return {"text": _BETWEEN[form].join(printable(one or "") for one in value), "order": None}
     if form == "yes":
         return {"text": "yes" if value else "no", "order": None}
     return {"text": printable(str(value)), "order": None}
 
 
+_BETWEEN = {"names": ", ", "list": "; "}
 _NUMBERS = {"count": "{:,}", "growth": "{:+,}", "percent": "{:.1f} %", "times": "{:.1f}"}
 
 

@@ -95,6 +95,7 @@ SPOKEN: dict[str, tuple[tuple[str, ...], ...]] = {
     "ls": (("ls", "OUT"), ("ls", "OUT", "--json")),
     "history": (("history", "driver", "OUT"), ("history", "driver.a", "OUT", "--json")),
     "show": (("show", "driver", "OUT"),),
+    "report": (("report", "OUT", "-o", "/dev/null"),),
 }
 COMMANDS: dict[str, Command] = {
     "query": _query, "explain": _explain, "read": _read, "run": _run,

@@ -180,6 +180,14 @@ def test_a_kernel_of_which_all_modules_failed_has_a_report_too(tmp_path: Path) -
     assert "BTF of 1 kernel<" in page and "compression" in page and "8255.btf.zst" in page
 
 
+def test_a_vmlinux_alone_has_a_report_too(tmp_path: Path) -> None:
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    (alone / "vmlinux.btf.zst").write_bytes((DEMO / "vmlinux.btf.zst").read_bytes())
+    page = report(run_on(alone, tmp_path / "out"))
+    assert "BTF of 1 kernel<" in page and "No modules." in page and "95,068" in page
+
+
 def test_text_of_input_is_text(hostile: Path) -> None:
     page = Page(report(hostile))
     assert [tag for tag, _ in page.tags].count("script") == 1

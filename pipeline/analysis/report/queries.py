@@ -35,7 +35,8 @@ ORDER BY {_ORDER}""",
   SELECT kernel, unnest(map_keys(bytes_out_by_kind)),
          0, unnest(map_values(bytes_out_by_kind)) FROM modules),
 sums AS (
-  SELECT kernel, kind, sum(base)::BIGINT AS base, sum(modules)::BIGINT AS modules
+  SELECT kernel, kind, coalesce(sum(base), 0)::BIGINT AS base,
+         coalesce(sum(modules), 0)::BIGINT AS modules
   FROM kinds GROUP BY ALL)
 SELECT line.kernel, s.kind, s.base, s.modules,
        CASE WHEN before IS NOT NULL THEN s.base - coalesce(o.base, 0) END AS base_growth,
@@ -89,9 +90,10 @@ ORDER BY place, wasted DESC NULLS LAST, bytes DESC, subsystem""",
     "leftovers": f"""\
 {_KERNELS}
 SELECT kernel, CASE WHEN module IS NULL THEN 'vmlinux' ELSE 'modules' END AS part, cause,
-       count(DISTINCT object_id) AS objects, sum(types)::BIGINT AS types,
-       sum(bytes)::BIGINT AS bytes
+       count(DISTINCT object_id) AS objects, coalesce(sum(types), 0)::BIGINT AS types,
+       coalesce(sum(bytes), 0)::BIGINT AS bytes
 FROM line JOIN leftovers USING (kernel)
+WHERE cause IS NOT NULL
 GROUP BY place, kernel, part, cause
 ORDER BY place, bytes DESC, part, cause""",
     "repeated": f"""\
