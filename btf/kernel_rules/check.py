@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..arguments import Bytes, octets, require
+from ..arguments import Bytes, number, octets, require
 from ..errors import KernelRefusal, UnsupportedError
 from ..format import kinds
 from ..format.header import LONG_HEADER, MAGIC
@@ -69,6 +69,9 @@ def check_kernel_rules(
     Raises UnsupportedError for a release whose rules are not known, and for a base that has a base.
     """
     require(btf, (BTF, bytes, bytearray, memoryview, np.ndarray), "btf")
+    require(release, (str, type(None)), "release")
+    if pointer_size is not None and number(pointer_size, "pointer_size") not in (4, 8):
+        raise ValueError(f"pointer_size is to be 4 or 8, not {pointer_size}")
     at = parse_release(release)
     on = base_of(base) if base is not None else btf.base if isinstance(btf, BTF) else None
     way = load_as or (PROGRAM if on is None else MODULE)

@@ -130,7 +130,11 @@ def main() -> int:
     parser.add_argument("--package", type=Path, metavar="FILE.deb", help="another kernel")
     options = parser.parse_args()
     rng, good = random.Random(options.seed), sources()
-    files = [*good, *(mutant(rng.choice(good), rng) for _ in range(options.mutants))]
+    files = list(good)
+    while len(files) < len(good) + options.mutants:
+        made = mutant(rng.choice(good), rng)
+        if made[:2] != b"\xeb\x9f":  # of a kernel of the other byte order
+            files.append(made)
     try:
         for tool in ("qemu-system-x86_64", "dpkg-deb", "gcc"):
             if not shutil.which(tool):

@@ -79,6 +79,10 @@ CALLS: dict[str, Callable[[], tuple[tuple[Any, ...], dict[str, Any]]]] = {
     "sort_by_name": lambda: ((BASE,), {"ext": None}),
     "is_sorted_by_name": lambda: ((BASE,), {}),
     "kernel_form": lambda: ((SPLIT,), {}),
+    "check_kernel_rules": lambda: (
+        (SPLIT.btf, None),
+        {"release": "6.12", "load_as": "module", "pointer_size": 8, "path": None},
+    ),
     "load_base": lambda: ((written(),), {"path": None}),
     "open_module": lambda: ((written(1), INDEX), {"path": None, "release": None}),
     "detect_form": lambda: ((written(), None), {}),
@@ -110,7 +114,7 @@ CALLS: dict[str, Callable[[], tuple[tuple[Any, ...], dict[str, Any]]]] = {
 # takes them does; what takes no arguments, or a callback only.
 NOT_CALLED = {
     "KIND_NAMES", "STANDALONE", "kinds", "release_workspaces", "warm_up", "Encoding", "Linkage",
-    "CoreReloKind", "BtfError", "DwarfOnlyError", "NoBtfError", "NotFoundError",
+    "CoreReloKind", "BtfError", "DwarfOnlyError", "KernelRefusal", "NoBtfError", "NotFoundError",
     "UnsupportedError", "WrongBaseError", "DedupResult", "MergeResult", "SplitBytes", "Distilled",
     "Module", "Renumbered", "CodeSection", "CoreRelo", "FuncInfo", "LineInfo", "BtfExt",
     "Difference", "Differences", "Declarations", "RootCause", "UnmergedType", "DatasecEntry",
