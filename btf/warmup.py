@@ -68,6 +68,7 @@ def warm_up(announce: Callable[[str], None] | None = None, *, tables: bool = Fal
 def warm_up_all(announce: Callable[[str], None] | None = None) -> None:
     """Compile everything that any function of this package needs, to be shipped with it."""
     from .edit.append import StringPool
+    from .kernel_rules.check import check_kernel_rules
     from .layers.rebase import rebase
 
     warm_up(announce, tables=True)
@@ -78,6 +79,8 @@ def warm_up_all(announce: Callable[[str], None] | None = None) -> None:
     pool.add_all(np.zeros(1, np.int64), split.strings)
     pool.add_types(split, split.start_id)
     rebase(split, split.base, np.zeros(split.type_count, np.uint32))
+    check_kernel_rules(split)
+    check_kernel_rules(split.base)
 
 
 def _is_warm(tables: bool) -> bool:

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..compiled.jit import compiled
 from ..format.kinds import TYPE_TAG, is_transparent, kind_of
-from .rules import CHAIN, CHAIN_END, TAG_ORDER
+from . import rules
 
 _LONGEST = 32
 
@@ -46,17 +46,17 @@ def check_chains(words, offsets, base_kinds, count, tags_first):  # type: ignore
         at = np.int64(offsets[own])
         while is_transparent(kind):
             if left == 0:
-                return CHAIN, own, at
+                return rules.CHAIN, own, at
             left -= 1
             if tags_first:
                 if kind == TYPE_TAG and not in_tags:
-                    return TAG_ORDER, own, at
+                    return rules.TAG_ORDER, own, at
                 in_tags = kind == TYPE_TAG
             # An earlier modifier's chain was checked already, as was the base's.
             if type_id < start_id or type_id < start_id + own:
                 break
             type_id = np.int64(words[np.int64(offsets[type_id - start_id]) + 2])
             if type_id >= start_id + count:
-                return CHAIN_END, own, at
+                return rules.CHAIN_END, own, at
             kind = _kind(words, offsets, base_kinds, type_id)
     return 0, 0, 0

@@ -43,74 +43,7 @@ from ..format.kinds import (
     VAR,
     kind_of,
 )
-from .rules import (
-    ARRAY_ELEMENT,
-    ARRAY_INDEX,
-    ARRAY_KIND_FLAG,
-    ARRAY_NAME,
-    ARRAY_SIZE,
-    ARRAY_VLEN,
-    DECL_TAG_INDEX,
-    DECL_TAG_KIND_FLAG,
-    DECL_TAG_VALUE,
-    DECL_TAG_VLEN,
-    ENUM_KIND_FLAG,
-    ENUM_NAME,
-    ENUM_SIZE,
-    ENUMERATOR_NAME,
-    ENUMERATOR_NAME_OFFSET,
-    FLOAT_KIND_FLAG,
-    FLOAT_SIZE,
-    FLOAT_VLEN,
-    FUNC_KIND_FLAG,
-    FUNC_LINKAGE,
-    FUNC_NAME,
-    FWD_NAME,
-    FWD_TYPE,
-    FWD_VLEN,
-    INFO,
-    INT_BITS,
-    INT_DATA,
-    INT_ENCODING,
-    INT_KIND_FLAG,
-    INT_SIZE,
-    INT_VLEN,
-    KIND,
-    MAX_NAME_OFFSET,
-    MAX_TYPE_ID,
-    MEMBER_BEYOND,
-    MEMBER_NAME,
-    MEMBER_NAME_OFFSET,
-    MEMBER_ORDER,
-    MEMBER_TYPE,
-    META_LEFT,
-    NAME_OFFSET,
-    PROTO_KIND_FLAG,
-    PROTO_NAME,
-    REF_KIND_FLAG,
-    REF_NAME,
-    REF_TYPE,
-    REF_VLEN,
-    SECTION_KIND_FLAG,
-    SECTION_NAME,
-    SECTION_SIZE,
-    SECTION_SUM,
-    SECTION_VLEN,
-    STRUCT_NAME,
-    TYPE_TAG_KIND_FLAG,
-    TYPE_TAG_NAME,
-    TYPEDEF_NAME,
-    UNION_OFFSET,
-    VAR_KIND_FLAG,
-    VAR_LINKAGE,
-    VAR_NAME,
-    VAR_TYPE,
-    VAR_VLEN,
-    VARIABLE_END,
-    VARIABLE_OFFSET,
-    VARIABLE_SIZE,
-    VARIABLE_TYPE,
-)
+from . import rules
 
 _FIRST, _LATER, _PRINTABLE = 1, 2, 4
 _GOOD, _BAD = 1, 2  # in Names.known
@@ -150,7 +83,7 @@ class Names(NamedTuple):
 @compiled
 def _has_place(names, offset):  # type: ignore[no-untyped-def]
     """Whether ``offset`` (int64) is that of a string."""
-    return offset <= MAX_NAME_OFFSET and offset < len(names.base) + len(names.own)
+    return offset <= rules.MAX_NAME_OFFSET and offset < len(names.base) + len(names.own)
 
 
 @compiled
@@ -216,21 +149,21 @@ def check_records(words, left, names, max_kind, info_mask, limit, manner, active
     while at < end or (at == end and left > 0):
         offsets[count] = at
         if at + HEAD_WORDS > end:
-            return META_LEFT, count, at
+            return rules.META_LEFT, count, at
         info = words[at + 1]
         kind = kind_of(info)
-        if active[INFO] and info & ~np.uint32(info_mask) != 0:
-            return INFO, count, at + 1
+        if active[rules.INFO] and info & ~np.uint32(info_mask) != 0:
+            return rules.INFO, count, at + 1
         if kind > max_kind or kind == 0:
-            return KIND, count, at + 1
+            return rules.KIND, count, at + 1
         name = np.int64(words[at])
         if not _has_place(names, name):
-            return NAME_OFFSET, count, at
+            return rules.NAME_OFFSET, count, at
         vlen = np.int64(info & INFO_VLEN_MASK)
         body = at + HEAD_WORDS
         following = body + np.int64(FIXED_WORDS[kind]) + vlen * np.int64(ELEMENT_WORDS[kind])
         if following > end:
-            return META_LEFT, count, at
+            return rules.META_LEFT, count, at
         if kind == STRUCT or kind == UNION:
             rule, word = _check_struct(words, at, kind == UNION, names, limit)
         elif kind == ENUM or kind == ENUM64:
@@ -256,28 +189,28 @@ def _check_struct(words, at, is_union, names, limit):  # type: ignore[no-untyped
     size = np.int64(words[at + 2])
     flagged = info & INFO_KIND_FLAG != 0
     if name != 0 and not is_identifier(names, name, limit):
-        return STRUCT_NAME, at
+        return rules.STRUCT_NAME, at
     last = 0
     vlen = np.int64(info & INFO_VLEN_MASK)
     for index in range(vlen):
         word = at + HEAD_WORDS + 3 * index
         name = np.int64(words[word])
         if not _has_place(names, name):
-            return MEMBER_NAME_OFFSET, word
+            return rules.MEMBER_NAME_OFFSET, word
         if name != 0 and not is_identifier(names, name, limit):
-            return MEMBER_NAME, word
+            return rules.MEMBER_NAME, word
         target = np.int64(words[word + 1])
-        if target == 0 or target > MAX_TYPE_ID:
-            return MEMBER_TYPE, word + 1
+        if target == 0 or target > rules.MAX_TYPE_ID:
+            return rules.MEMBER_TYPE, word + 1
         offset = np.int64(words[word + 2])
         if flagged:
             offset &= 0xFFFFFF
         if is_union and offset != 0:
-            return UNION_OFFSET, word + 2
+            return rules.UNION_OFFSET, word + 2
         if last > offset:
-            return MEMBER_ORDER, word + 2
+            return rules.MEMBER_ORDER, word + 2
         if (offset + 7) >> 3 > size:
-            return MEMBER_BEYOND, word + 2
+            return rules.MEMBER_BEYOND, word + 2
         last = offset
     return 0, at
 
@@ -289,20 +222,20 @@ def _check_enum(words, at, step, names, limit, active):  # type: ignore[no-untyp
     info = words[at + 1]
     name = np.int64(words[at])
     size = np.int64(words[at + 2])
-    if active[ENUM_KIND_FLAG] and info & INFO_KIND_FLAG != 0:
-        return ENUM_KIND_FLAG, at + 1
+    if active[rules.ENUM_KIND_FLAG] and info & INFO_KIND_FLAG != 0:
+        return rules.ENUM_KIND_FLAG, at + 1
     if size != 1 and size != 2 and size != 4 and size != 8:
-        return ENUM_SIZE, at + 2
+        return rules.ENUM_SIZE, at + 2
     if name != 0 and not is_identifier(names, name, limit):
-        return ENUM_NAME, at
+        return rules.ENUM_NAME, at
     vlen = np.int64(info & INFO_VLEN_MASK)
     for index in range(vlen):
         word = at + HEAD_WORDS + np.int64(step) * index
         name = np.int64(words[word])
         if not _has_place(names, name):
-            return ENUMERATOR_NAME_OFFSET, word
+            return rules.ENUMERATOR_NAME_OFFSET, word
         if name == 0 or not is_identifier(names, name, limit):
-            return ENUMERATOR_NAME, word
+            return rules.ENUMERATOR_NAME, word
     return 0, at
 
 
@@ -313,14 +246,14 @@ def _check_section(words, at, names, limit, manner, active):  # type: ignore[no-
     name = np.int64(words[at])
     size = np.int64(words[at + 2])
     vlen = np.int64(info & INFO_VLEN_MASK)
-    if active[SECTION_VLEN] and vlen == 0:
-        return SECTION_VLEN, at + 1
+    if active[rules.SECTION_VLEN] and vlen == 0:
+        return rules.SECTION_VLEN, at + 1
     if size == 0:
-        return SECTION_SIZE, at + 2
+        return rules.SECTION_SIZE, at + 2
     if info & INFO_KIND_FLAG != 0:
-        return SECTION_KIND_FLAG, at + 1
+        return rules.SECTION_KIND_FLAG, at + 1
     if name == 0 or not _is_section_name(names, name, limit, manner):
-        return SECTION_NAME, at
+        return rules.SECTION_NAME, at
     last_end = 0
     total = 0
     for index in range(vlen):
@@ -328,18 +261,18 @@ def _check_section(words, at, names, limit, manner, active):  # type: ignore[no-
         target = np.int64(words[word])
         offset = np.int64(words[word + 1])
         length = np.int64(words[word + 2])
-        if target == 0 or target > MAX_TYPE_ID:
-            return VARIABLE_TYPE, word
+        if target == 0 or target > rules.MAX_TYPE_ID:
+            return rules.VARIABLE_TYPE, word
         if offset < last_end or offset >= size:
-            return VARIABLE_OFFSET, word + 1
+            return rules.VARIABLE_OFFSET, word + 1
         if length == 0 or length > size:
-            return VARIABLE_SIZE, word + 2
+            return rules.VARIABLE_SIZE, word + 2
         last_end = (offset + length) & 0xFFFFFFFF  # the kernel adds 32 bits
         if last_end > size:
-            return VARIABLE_END, word + 2
+            return rules.VARIABLE_END, word + 2
         total += length
     if size < total:
-        return SECTION_SUM, at + 2
+        return rules.SECTION_SUM, at + 2
     return 0, at
 
 
@@ -357,93 +290,93 @@ def _check_plain(words, at, kind, names, limit, active):  # type: ignore[no-unty
         bits = (data & 0xFF) + ((data >> 16) & 0xFF)
         encoding = (data >> 24) & 0xF
         if vlen != 0:
-            return INT_VLEN, at + 1
+            return rules.INT_VLEN, at + 1
         if flagged:
-            return INT_KIND_FLAG, at + 1
+            return rules.INT_KIND_FLAG, at + 1
         if data >> 28 != 0:
-            return INT_DATA, at + 3
+            return rules.INT_DATA, at + 3
         if bits > 128:
-            return INT_BITS, at + 3
+            return rules.INT_BITS, at + 3
         if (bits + 7) >> 3 > third:
-            return INT_SIZE, at + 2
+            return rules.INT_SIZE, at + 2
         if encoding != 0 and encoding != 1 and encoding != 2 and encoding != 4:
-            return INT_ENCODING, at + 3
+            return rules.INT_ENCODING, at + 3
     elif kind == ARRAY:
         element = np.int64(words[at + 3])
         index = np.int64(words[at + 4])
         if name != 0:
-            return ARRAY_NAME, at
+            return rules.ARRAY_NAME, at
         if vlen != 0:
-            return ARRAY_VLEN, at + 1
+            return rules.ARRAY_VLEN, at + 1
         if flagged:
-            return ARRAY_KIND_FLAG, at + 1
+            return rules.ARRAY_KIND_FLAG, at + 1
         if third != 0:
-            return ARRAY_SIZE, at + 2
-        if element == 0 or element > MAX_TYPE_ID:
-            return ARRAY_ELEMENT, at + 3
-        if index == 0 or index > MAX_TYPE_ID:
-            return ARRAY_INDEX, at + 4
+            return rules.ARRAY_SIZE, at + 2
+        if element == 0 or element > rules.MAX_TYPE_ID:
+            return rules.ARRAY_ELEMENT, at + 3
+        if index == 0 or index > rules.MAX_TYPE_ID:
+            return rules.ARRAY_INDEX, at + 4
     elif kind == FWD:
         if vlen != 0:
-            return FWD_VLEN, at + 1
+            return rules.FWD_VLEN, at + 1
         if third != 0:
-            return FWD_TYPE, at + 2
+            return rules.FWD_TYPE, at + 2
         if name == 0 or not is_identifier(names, name, limit):
-            return FWD_NAME, at
+            return rules.FWD_NAME, at
     elif kind == FUNC:
         if name == 0 or not is_identifier(names, name, limit):
-            return FUNC_NAME, at
+            return rules.FUNC_NAME, at
         if vlen > 1:
-            return FUNC_LINKAGE, at + 1
+            return rules.FUNC_LINKAGE, at + 1
         if flagged:
-            return FUNC_KIND_FLAG, at + 1
+            return rules.FUNC_KIND_FLAG, at + 1
     elif kind == FUNC_PROTO:
         if name != 0:
-            return PROTO_NAME, at
+            return rules.PROTO_NAME, at
         if flagged:
-            return PROTO_KIND_FLAG, at + 1
+            return rules.PROTO_KIND_FLAG, at + 1
     elif kind == VAR:
         if vlen != 0:
-            return VAR_VLEN, at + 1
+            return rules.VAR_VLEN, at + 1
         if flagged:
-            return VAR_KIND_FLAG, at + 1
+            return rules.VAR_KIND_FLAG, at + 1
         if name == 0 or not is_identifier(names, name, limit):
-            return VAR_NAME, at
-        if third == 0 or third > MAX_TYPE_ID:
-            return VAR_TYPE, at + 2
+            return rules.VAR_NAME, at
+        if third == 0 or third > rules.MAX_TYPE_ID:
+            return rules.VAR_TYPE, at + 2
         if words[at + 3] > 1:
-            return VAR_LINKAGE, at + 3
+            return rules.VAR_LINKAGE, at + 3
     elif kind == FLOAT:
         if vlen != 0:
-            return FLOAT_VLEN, at + 1
+            return rules.FLOAT_VLEN, at + 1
         if flagged:
-            return FLOAT_KIND_FLAG, at + 1
+            return rules.FLOAT_KIND_FLAG, at + 1
         if third != 2 and third != 4 and third != 8 and third != 12 and third != 16:
-            return FLOAT_SIZE, at + 2
+            return rules.FLOAT_SIZE, at + 2
     elif kind == DECL_TAG:
         if first_byte(names, name) == 0:
-            return DECL_TAG_VALUE, at
+            return rules.DECL_TAG_VALUE, at
         if vlen != 0:
-            return DECL_TAG_VLEN, at + 1
-        if active[DECL_TAG_KIND_FLAG] and flagged:
-            return DECL_TAG_KIND_FLAG, at + 1
+            return rules.DECL_TAG_VLEN, at + 1
+        if active[rules.DECL_TAG_KIND_FLAG] and flagged:
+            return rules.DECL_TAG_KIND_FLAG, at + 1
         if words[at + 3] >= 0x80000000 and words[at + 3] != 0xFFFFFFFF:
-            return DECL_TAG_INDEX, at + 3
+            return rules.DECL_TAG_INDEX, at + 3
     else:  # PTR, TYPEDEF, VOLATILE, CONST, RESTRICT, TYPE_TAG
         if vlen != 0:
-            return REF_VLEN, at + 1
+            return rules.REF_VLEN, at + 1
         if flagged and kind != TYPE_TAG:
-            return REF_KIND_FLAG, at + 1
-        if flagged and active[TYPE_TAG_KIND_FLAG]:
-            return TYPE_TAG_KIND_FLAG, at + 1
-        if third > MAX_TYPE_ID:
-            return REF_TYPE, at + 2
+            return rules.REF_KIND_FLAG, at + 1
+        if flagged and active[rules.TYPE_TAG_KIND_FLAG]:
+            return rules.TYPE_TAG_KIND_FLAG, at + 1
+        if third > rules.MAX_TYPE_ID:
+            return rules.REF_TYPE, at + 2
         if kind == TYPEDEF:
             if name == 0 or not is_identifier(names, name, limit):
-                return TYPEDEF_NAME, at
+                return rules.TYPEDEF_NAME, at
         elif kind == TYPE_TAG:
             if first_byte(names, name) == 0:
-                return TYPE_TAG_NAME, at
+                return rules.TYPE_TAG_NAME, at
         elif name != 0:
-            return REF_NAME, at
+            return rules.REF_NAME, at
     return 0, at

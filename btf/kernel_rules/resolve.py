@@ -44,41 +44,8 @@ from ..format.kinds import (
     is_transparent,
     kind_of,
 )
+from . import rules
 from .metas import is_identifier
-from .rules import (
-    ARRAY_OVERFLOW,
-    ELEMENT_INT,
-    ELEMENT_TARGET,
-    FUNC_PARAMETER,
-    FUNC_TARGET,
-    INDEX_TARGET,
-    LOOP,
-    MAX_NAME_OFFSET,
-    MAX_RESOLVE_DEPTH,
-    MEMBER_BASE_TYPE,
-    MEMBER_BITFIELD,
-    MEMBER_COPY_BITS,
-    MEMBER_EXCEEDS,
-    MEMBER_FLOAT_ALIGNMENT,
-    MEMBER_INT_OFFSET,
-    MEMBER_INT_UNALIGNED,
-    MEMBER_TARGET,
-    MEMBER_UNALIGNED,
-    MEMBER_UNSUPPORTED,
-    NO_SUCH_TARGET,
-    PARAMETER,
-    RESOLVE_STATE,
-    RETURN_SOURCE,
-    RETURN_TYPE,
-    SECTION_ENTRY_SIZE,
-    SECTION_TARGET,
-    SECTION_TYPE,
-    SIZELESS_TARGET,
-    TAG_COMPONENT,
-    TAG_TARGET,
-    TOO_DEEP,
-    VAR_TARGET,
-)
 
 _NOT_VISITED, _VISITED, _RESOLVED = 0, 1, 2  # states
 _ANY, _POINTER, _COMPOSITE = 0, 1, 2  # modes
@@ -94,7 +61,7 @@ class Graph(NamedTuple):
     states    uint8, shape (T + 1,) as the next two, by id: one of the states
     targets   uint32: what stands behind a modifier, pointer, variable (0: void)
     sizes     uint32: bytes of an array
-    stack     int64, shape (MAX_RESOLVE_DEPTH,): ids of the types that wait for others
+    stack     int64, shape (rules.MAX_RESOLVE_DEPTH,): ids of the types that wait for others
     nexts     int64, of the same shape: the member at which each goes on
     now       int64, shape (4,): how many are on the stack; the mode; one more than the last id;
               whether FUNC is a type that is resolved
@@ -118,8 +85,8 @@ class Graph(NamedTuple):
             np.zeros(count + 1, np.uint8),
             np.zeros(count + 1, np.uint32),
             np.zeros(count + 1, np.uint32),
-            np.zeros(MAX_RESOLVE_DEPTH, np.int64),
-            np.zeros(MAX_RESOLVE_DEPTH, np.int64),
+            np.zeros(rules.MAX_RESOLVE_DEPTH, np.int64),
+            np.zeros(rules.MAX_RESOLVE_DEPTH, np.int64),
             np.array([0, _ANY, count + 1, func_resolves], np.int64),
         )
 
@@ -205,10 +172,10 @@ def _is_open(graph, type_id):  # type: ignore[no-untyped-def]
 def _push(graph, type_id):  # type: ignore[no-untyped-def]
     """Have a type resolved next; returns _PUSHED, TOO_DEEP or LOOP (``env_stack_push``)."""
     top = graph.now[_TOP]
-    if top == MAX_RESOLVE_DEPTH:
-        return TOO_DEEP
+    if top == rules.MAX_RESOLVE_DEPTH:
+        return rules.TOO_DEEP
     if graph.states[type_id] != _NOT_VISITED:
-        return LOOP
+        return rules.LOOP
     graph.states[type_id] = _VISITED
     graph.stack[top] = type_id
     graph.nexts[top] = 0
@@ -267,7 +234,7 @@ def _resolve_reference(graph, kind, word, pointer_bytes):  # type: ignore[no-unt
     (``btf_modifier_resolve``, ``btf_ptr_resolve``, ``btf_var_resolve``)."""
     target = np.int64(graph.words[word + 2])
     if target >= graph.now[_END] or _is_source_only(_kind(graph, target)):
-        return VAR_TARGET if kind == VAR else NO_SUCH_TARGET
+        return rules.VAR_TARGET if kind == VAR else rules.NO_SUCH_TARGET
     if _is_open(graph, target):
         return _push(graph, target)
     if (kind == PTR or kind == VAR) and is_transparent(_kind(graph, target)):
@@ -279,12 +246,12 @@ def _resolve_reference(graph, kind, word, pointer_bytes):  # type: ignore[no-unt
     if sized >= 0:
         return _pop(graph, sized, 0)
     if kind == VAR:
-        return VAR_TARGET
+        return rules.VAR_TARGET
     if graph.states[target] == _RESOLVED:
         target = np.int64(graph.targets[target])
     last = _kind(graph, target)
     if last != VOID and last != FWD and last != FUNC_PROTO:
-        return SIZELESS_TARGET
+        return rules.SIZELESS_TARGET
     return _pop(graph, target, 0)
 
 
@@ -293,31 +260,31 @@ def _resolve_array(graph, word, pointer_bytes):  # type: ignore[no-untyped-def]
     """Go on with an ARRAY: _PUSHED, a rule, or 0 (``btf_array_resolve``)."""
     index = np.int64(graph.words[word + 4])
     if index >= graph.now[_END]:
-        return INDEX_TARGET
+        return rules.INDEX_TARGET
     kind = _kind(graph, index)
     if _has_no_size(kind) or _is_source_only(kind):
-        return INDEX_TARGET
+        return rules.INDEX_TARGET
     if _is_open(graph, index):
         return _push(graph, index)
     index, _ = _sized(graph, index, pointer_bytes)
     if index < 0 or _kind(graph, index) != INT or not _is_regular(graph, index):
-        return INDEX_TARGET
+        return rules.INDEX_TARGET
     element = np.int64(graph.words[word + 3])
     if element >= graph.now[_END]:
-        return ELEMENT_TARGET
+        return rules.ELEMENT_TARGET
     kind = _kind(graph, element)
     if _has_no_size(kind) or _is_source_only(kind):
-        return ELEMENT_TARGET
+        return rules.ELEMENT_TARGET
     if _is_open(graph, element):
         return _push(graph, element)
     element, size = _sized(graph, element, pointer_bytes)
     if element < 0:
-        return ELEMENT_TARGET
+        return rules.ELEMENT_TARGET
     if _kind(graph, element) == INT and not _is_regular(graph, element):
-        return ELEMENT_INT
+        return rules.ELEMENT_INT
     length = size * np.int64(graph.words[word + 5])
     if length > 0xFFFFFFFF:
-        return ARRAY_OVERFLOW
+        return rules.ARRAY_OVERFLOW
     return _pop(graph, element, length)
 
 
@@ -332,7 +299,7 @@ def _check_member(graph, word, member, pointer_bytes):  # type: ignore[no-untype
     if is_transparent(_kind(graph, target)):
         target, _ = _sized(graph, target, pointer_bytes)
         if target < 0:
-            return MEMBER_TARGET
+            return rules.MEMBER_TARGET
     kind = _kind(graph, target)
     record = _record(graph, target)
     struct_bytes = np.int64(graph.words[word + 2])
@@ -346,39 +313,39 @@ def _check_member(graph, word, member, pointer_bytes):  # type: ignore[no-untype
         if bits < 0:
             offset += (data >> 16) & 0xFF
             if offset > 0xFFFFFFFF:
-                return MEMBER_INT_OFFSET
+                return rules.MEMBER_INT_OFFSET
         elif not _is_regular(graph, target):
-            return MEMBER_BASE_TYPE
+            return rules.MEMBER_BASE_TYPE
         elif bits == 0 and offset & 7 != 0:
-            return MEMBER_INT_UNALIGNED
+            return rules.MEMBER_INT_UNALIGNED
         elif bits > data & 0xFF:
-            return MEMBER_BITFIELD
+            return rules.MEMBER_BITFIELD
         if bits <= 0:
             bits = data & 0xFF
         if bits + (offset & 7) > 128:
-            return MEMBER_COPY_BITS
-        return MEMBER_EXCEEDS if (offset + bits + 7) >> 3 > struct_bytes else 0
+            return rules.MEMBER_COPY_BITS
+        return rules.MEMBER_EXCEEDS if (offset + bits + 7) >> 3 > struct_bytes else 0
     if kind == ENUM or kind == ENUM64:
         if bits > 32:
-            return MEMBER_BITFIELD
+            return rules.MEMBER_BITFIELD
         if bits <= 0 and offset & 7 != 0:
-            return MEMBER_UNALIGNED
+            return rules.MEMBER_UNALIGNED
         if bits < 0:
             bits = 8 * np.int64(graph.words[record + 2])
         elif bits == 0:
             bits = 32  # whatever the enum's size is
-        return MEMBER_EXCEEDS if (offset + bits + 7) >> 3 > struct_bytes else 0
+        return rules.MEMBER_EXCEEDS if (offset + bits + 7) >> 3 > struct_bytes else 0
     if bits > 0:
-        return MEMBER_BITFIELD
+        return rules.MEMBER_BITFIELD
     _, size = _sized(graph, target, pointer_bytes)
     if kind == FLOAT:
         if offset % (8 * min(pointer_bytes, size)) != 0:
-            return MEMBER_FLOAT_ALIGNMENT
+            return rules.MEMBER_FLOAT_ALIGNMENT
     elif kind != PTR and kind != ARRAY and not _is_composite(kind):
-        return MEMBER_UNSUPPORTED
+        return rules.MEMBER_UNSUPPORTED
     elif offset & 7 != 0:
-        return MEMBER_UNALIGNED
-    return MEMBER_EXCEEDS if (offset >> 3) + size > struct_bytes else 0
+        return rules.MEMBER_UNALIGNED
+    return rules.MEMBER_EXCEEDS if (offset >> 3) + size > struct_bytes else 0
 
 
 @compiled
@@ -393,10 +360,10 @@ def _resolve_struct(graph, word, pointer_bytes):  # type: ignore[no-untyped-def]
         if index >= first:  # else its type was pushed, and is resolved by now
             target = np.int64(graph.words[member + 1])
             if target >= graph.now[_END]:
-                return MEMBER_TARGET, member
+                return rules.MEMBER_TARGET, member
             kind = _kind(graph, target)
             if _has_no_size(kind) or _is_source_only(kind):
-                return MEMBER_TARGET, member
+                return rules.MEMBER_TARGET, member
             if _is_open(graph, target):
                 graph.nexts[top] = index + 1
                 return _push(graph, target), member
@@ -417,16 +384,16 @@ def _resolve_section(graph, word, pointer_bytes):  # type: ignore[no-untyped-def
         entry = word + HEAD_WORDS + 3 * index
         variable = np.int64(graph.words[entry])
         if variable >= graph.now[_END] or _kind(graph, variable) != VAR:
-            return SECTION_TARGET, entry
+            return rules.SECTION_TARGET, entry
         if _is_open(graph, variable):
             graph.nexts[top] = index + 1
             return _push(graph, variable), entry
         target = np.int64(graph.words[_record(graph, variable) + 2])
         sized, size = _sized(graph, target, pointer_bytes)
         if sized < 0:
-            return SECTION_TYPE, entry
+            return rules.SECTION_TYPE, entry
         if np.int64(graph.words[entry + 2]) < size:
-            return SECTION_ENTRY_SIZE, entry
+            return rules.SECTION_ENTRY_SIZE, entry
     return _pop(graph, 0, 0), word
 
 
@@ -435,20 +402,20 @@ def _resolve_tag(graph, word):  # type: ignore[no-untyped-def]
     """Go on with a DECL_TAG: _PUSHED, a rule, or 0 (``btf_decl_tag_resolve``)."""
     target = np.int64(graph.words[word + 2])
     if target >= graph.now[_END]:
-        return TAG_TARGET
+        return rules.TAG_TARGET
     kind = _kind(graph, target)
     if kind != FUNC and kind != VAR and kind != TYPEDEF and not _is_composite(kind):
-        return TAG_TARGET
+        return rules.TAG_TARGET
     if _is_open(graph, target):
         return _push(graph, target)
     component = graph.words[word + HEAD_WORDS]
     if component != 0xFFFFFFFF:
         if kind == VAR or kind == TYPEDEF:
-            return TAG_COMPONENT
+            return rules.TAG_COMPONENT
         of = target if kind != FUNC else np.int64(graph.words[_record(graph, target) + 2])
         vlen = np.int64(graph.words[_record(graph, of) + 1] & INFO_VLEN_MASK)
         if np.int64(component) >= vlen:
-            return TAG_COMPONENT
+            return rules.TAG_COMPONENT
     return _pop(graph, target, 0)
 
 
@@ -457,12 +424,12 @@ def _check_func(graph, word):  # type: ignore[no-untyped-def]
     """Check what a FUNC refers to: a rule, or 0 (``btf_func_check``)."""
     proto = np.int64(graph.words[word + 2])
     if proto >= graph.now[_END] or _kind(graph, proto) != FUNC_PROTO:
-        return FUNC_TARGET
+        return rules.FUNC_TARGET
     at = _record(graph, proto)
     for index in range(np.int64(graph.words[at + 1] & INFO_VLEN_MASK)):
         param = at + HEAD_WORDS + 2 * index
         if graph.words[param] == 0 and graph.words[param + 1] != 0:
-            return FUNC_PARAMETER
+            return rules.FUNC_PARAMETER
     return 0
 
 
@@ -508,12 +475,12 @@ def _resolve(graph, type_id, pointer_bytes):  # type: ignore[no-untyped-def]
                 _pop(graph, np.int64(graph.words[word + 2]), 0)
         else:
             rule = _resolve_reference(graph, kind, word, pointer_bytes)
-        if rule == LOOP or rule == TOO_DEEP:
+        if rule == rules.LOOP or rule == rules.TOO_DEEP:
             return rule, type_id, _record(graph, type_id)
         if rule > 0:
             return rule, current, fault
     if not _is_settled(graph, type_id, _record(graph, type_id), pointer_bytes):
-        return RESOLVE_STATE, type_id, _record(graph, type_id)
+        return rules.RESOLVE_STATE, type_id, _record(graph, type_id)
     return 0, type_id, 0
 
 
@@ -536,14 +503,14 @@ def _check_proto(graph, type_id, names, limit, active, pointer_bytes):  # type: 
     returned = np.int64(graph.words[word + 2])
     if returned != 0:
         if returned >= graph.now[_END]:
-            return RETURN_TYPE, type_id, word
-        if active[RETURN_SOURCE] and _is_source_only(_kind(graph, returned)):
-            return RETURN_SOURCE, type_id, word
+            return rules.RETURN_TYPE, type_id, word
+        if active[rules.RETURN_SOURCE] and _is_source_only(_kind(graph, returned)):
+            return rules.RETURN_SOURCE, type_id, word
         rule, at, fault = _resolve_operand(graph, returned, pointer_bytes)
         if rule > 0:
             return rule, at, fault
         if rule < 0:
-            return RETURN_TYPE, type_id, word
+            return rules.RETURN_TYPE, type_id, word
     count = np.int64(graph.words[word + 1] & INFO_VLEN_MASK)
     for index in range(count):
         param = word + HEAD_WORDS + 2 * index
@@ -551,19 +518,19 @@ def _check_proto(graph, type_id, names, limit, active, pointer_bytes):  # type: 
         target = np.int64(graph.words[param + 1])
         if target == 0 and index == count - 1:  # the three dots
             if name != 0:
-                return PARAMETER, type_id, param
+                return rules.PARAMETER, type_id, param
             continue
         if target >= graph.now[_END] or _is_source_only(_kind(graph, target)):
-            return PARAMETER, type_id, param
+            return rules.PARAMETER, type_id, param
         if name != 0:
-            there = name <= MAX_NAME_OFFSET and name < len(names.base) + len(names.own)
+            there = name <= rules.MAX_NAME_OFFSET and name < len(names.base) + len(names.own)
             if not there or not is_identifier(names, name, limit):
-                return PARAMETER, type_id, param
+                return rules.PARAMETER, type_id, param
         rule, at, fault = _resolve_operand(graph, target, pointer_bytes)
         if rule > 0:
             return rule, at, fault
         if rule < 0:
-            return PARAMETER, type_id, param
+            return rules.PARAMETER, type_id, param
     return 0, type_id, word
 
 
