@@ -16,7 +16,7 @@ eval "$(splitbtf completion bash)" into ~/.bashrc, or the same for zsh into ~/.z
 
 SHELLS = ("bash", "zsh")
 # What an argument stands for, by the word that its help has for it.
-FILES = {"BASE", "FILE", "SOURCE"}
+FILES = {"BASE", "FILE", "NEW", "OLD", "OUT", "OUT|FILE", "SOURCE"}
 FOLDERS = {"DIR", "OUTDIR"}
 
 
@@ -50,7 +50,7 @@ def _say_what_they_are(parser: argparse.ArgumentParser, file: Any, folder: Any) 
         if isinstance(action, argparse._SubParsersAction):
             for command in action.choices.values():
                 _say_what_they_are(command, file, folder)
-        elif action.metavar in FILES or action.metavar == "OUT":
+        elif action.metavar in FILES:
             action.complete = file  # type: ignore[attr-defined]
         elif action.metavar in FOLDERS:
             action.complete = folder  # type: ignore[attr-defined]

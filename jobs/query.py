@@ -96,7 +96,7 @@ def main(options: argparse.Namespace) -> int:
     if options.list:
         return _list(options)
     if options.show is not None:
-        print(question(options.show).sql, end="")
+        say(question(options.show).sql.splitlines())
         return 0
     sql, style = _sql(options), _style(options)
     asked = question(sql.strip()) if is_name(sql) else None

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from jobs.completion import FILES, FOLDERS
 from jobs.help import read_pages, text_on
 from support.commands import commands, splitbtf
 from support.paths import ROOT
@@ -47,6 +48,15 @@ def test_links_become_commands() -> None:
 def test_no_such_topic() -> None:
     done = splitbtf("help", "nothing")
     assert done.code == 2 and "`splitbtf help` lists all" in done.err
+
+
+def test_what_arguments_stand_for() -> None:
+    """Files and folders are completed: of all that an argument may be, these are neither."""
+    words = {a.metavar for parser in commands().values() for a in parser._actions if a.metavar}
+    others = {
+        "A", "GLOB", "K", "KERNEL", "KIND", "M", "N", "NAME", "QUERY", "RELEASE", "S", "T", "TOPIC",
+    }  # fmt: skip
+    assert words == FILES | FOLDERS | others
 
 
 def test_descriptions_lead_to_topics_that_there_are() -> None:

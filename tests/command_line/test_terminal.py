@@ -20,7 +20,7 @@ from jobs import text
 from jobs.cli import main
 from pipeline.analysis.query import QueryResult
 from support import btfwriter as bw
-from support.commands import Finished, splitbtf
+from support.commands import Finished, commands, splitbtf
 from support.paths import ROOT
 
 EVIL = b"\x1b[2J\r\n\xc2\x9b31m\xe2\x80\xaeevil\xff\x7f\xe2\x80\xa8"
@@ -111,6 +111,16 @@ COMMANDS: dict[str, tuple[str | bytes, ...]] = {
     "verify nothing": ("verify", EVIL),
     "diff": ("diff", "BASE", "PLAIN"),
     "show": ("show", named(b"s"), "PLAIN"),
+    "diff kernels": ("diff", "k", "k", "--in", "OUT"),
+    "history": ("history", named(b"s"), "OUT"),
+    "history of nothing": ("history", b"no" + EVIL, "OUT"),
+    "show of a kernel": ("show", named(b"s"), "OUT"),
+    "ls": ("ls", "OUT"),
+    "ls a kernel": ("ls", "OUT", "k"),
+    "report": ("report", "OUT", "-o", "NEW"),
+    "audit": ("audit", "OUT"),
+    "check": ("check", "PLAIN"),
+    "check nothing": ("check", EVIL),
     "layers": ("layers", "OUT", "-o", "NEW"),
     "dedup": ("dedup", "SOURCE", "-B", "BASE", "-o", "NEW"),
     "merge": ("merge", "BASE", "PLAIN", "-o", "NEW"),
@@ -125,7 +135,14 @@ COMMANDS: dict[str, tuple[str | bytes, ...]] = {
     "help": ("help", EVIL),
 }
 # About what is in the names.
-SILENT = {"layers", "verify", "diff", "show", "dump C", "query a name", "query wrongly"}
+SILENT = {
+    "layers", "verify", "diff", "diff kernels", "show", "dump C", "query a name", "query wrongly",
+    "ls", "ls a kernel", "audit",
+}  # fmt: skip
+
+
+def test_every_command_is_tried() -> None:
+    assert commands().keys() - {case.split()[0] for case in COMMANDS} == {"completion"}
 
 
 @pytest.mark.slow

@@ -20,10 +20,10 @@ COMMANDS = commands()
 WORKS = {
     "SOURCE": "k", "FILE": "k/one.btf", "OLD": "k/one.btf", "NEW": "k/two.btf",
     "BASE": "k/vmlinux.btf", "OUT": "out", "NAME": "int", "QUERY": "SELECT 1", "DIR": "new",
-    "OUTDIR": "new",
+    "OUTDIR": "new", "OUT|FILE": "k/one.btf", "KERNEL": "k",
 }  # fmt: skip
 MORE = {"run": ("--engine", "local"), "dedup": ("-o", "new")}
-FILES = ("SOURCE", "FILE", "OLD", "NEW", "BASE")
+FILES = ("SOURCE", "FILE", "OUT|FILE", "OLD", "NEW", "BASE")
 NO_FILES = ("missing", "folder", "empty", "text", "noise.btf", "dangling", "pipe", "text/below")
 NO_OUT = ("missing", "folder", "text", "k", "dangling", "text/below")
 NOT_ASKED = {"help", "completion", "fetch"}
