@@ -133,6 +133,7 @@ def kernel(folder: Path, modules: Sequence[bytes]) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_what_audit_says(tmp_path: Path) -> None:
     """Of a kernel whose build left typedefs in most modules, and of one where a single one did."""
     bad, good = shipped(with_typedefs=True), shipped(with_typedefs=False)
@@ -160,6 +161,7 @@ def test_what_audit_says(tmp_path: Path) -> None:
     assert "vmlinux holds 1 type twice: 1 FUNC_PROTO" in text
 
 
+@pytest.mark.slow
 def test_libbpf_1_7_is_named_by_its_traces(tmp_path: Path) -> None:
     def module(count: int) -> bytes:
         w = bw.Writer(base=base_writer())

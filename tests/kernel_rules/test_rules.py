@@ -431,7 +431,10 @@ def breaks(refusal: btf.KernelRefusal | None, rule: Rule) -> bool:
     return about == (rule.source, rule.words) and rule.what in refusal.message
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(c, marks=pytest.mark.slow) if c == "TOO_LARGE" else c for c in CASES],
+)
 def test_what_breaks_a_rule_is_refused_by_it_and_what_just_keeps_it_is_not(case: str) -> None:
     rule = rule_of(case)
     release = before(rule.until) if rule.until else NEWEST

@@ -42,6 +42,7 @@ def sorted_slowly(split: btf.BTF) -> tuple[list[bytes], list[int]]:
     return sorted(name for name, _ in named), [number for _, number in sorted(named)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by_name", [False, True])
 @pytest.mark.parametrize("form", [FORM_AUTO, FORM_DEDUP, FORM_KERNEL])
 def test_what_run_and_dedup_write(tmp_path: Path, form: str, by_name: bool) -> None:
