@@ -5,15 +5,16 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from .text import plural, print_json, say
+from .text import complain, plural, print_json, say
 from .usage import whole
 
 DESCRIPTION = """\
 Check BTF by the rules of the kernel's own verifier (kernel/bpf/btf.c), and say what it would
 refuse: where, in which function, in the kernel's words. FILE is raw BTF, an ELF file with a .BTF
 section (.ko, vmlinux), compressed or not, a kernel image, or a package with one of these. Exit
-status 1 when one of them would not load.
+status 1 when one of them would not load, or could not be checked; 2 when none could.
 """
+_NOTHING_DONE = 2
 _WAYS = ("program", "module", "vmlinux")
 
 
@@ -69,18 +70,24 @@ def main(options: argparse.Namespace) -> int:
         pointer_size=options.pointer_size,
         announce=options.reporter.announce,
     )
-    refused = sum(not file.loads for file in files)
+    loads, refused = (sum(file.loads is wanted for file in files) for wanted in (True, False))
+    unchecked = len(files) - loads - refused
     if options.json:
         print_json([_as_json(file) for file in files])
     else:
         for file in files:
-            if file.error is not None:
+            if file.loads is None:
+                complain(str(file.error))
+            elif file.error is not None:
                 say([str(file.error)])
             else:
                 say([f"{file.path}: loads, as {file.load_as} of Linux {file.release}"])
         if len(files) > 1:
-            say([f"{plural(len(files), 'file')}: {len(files) - refused} load, {refused} do not"])
-    return 1 if refused else 0
+            failed = f", {unchecked} could not be checked" if unchecked else ""
+            say([f"{plural(len(files), 'file')}: {loads} load, {refused} do not{failed}"])
+    if unchecked == len(files):
+        return _NOTHING_DONE
+    return 1 if refused or unchecked else 0
 
 
 def _as_json(file: Any) -> dict[str, Any]:

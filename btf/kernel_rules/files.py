@@ -14,7 +14,7 @@ from ..files.sections import Readable, readable
 from ..format.header import MAGIC, SHORT_HEADER
 from ..types.btf import BTF, HasBase, base_of, parse
 from .check import MODULE, NOTHING, PROGRAM, VMLINUX, below_module, check_level
-from .rules import NEWEST, parse_release
+from .rules import parse_release, told_release
 
 _DISTILLED = (6, 11)  # the release since which the kernel reads .BTF.base
 
@@ -84,7 +84,7 @@ def check_raw(
     The others are those of ``check_kernel_rules``. By default a kernel's BTF is checked as vmlinux,
     split BTF as module, and what is neither as program.
     """
-    at = parse_release(release or raw.release)
+    at = parse_release(release or told_release(raw.release))
     on = base_of(base) if base is not None else None
     way = load_as or (MODULE if raw.is_split else VMLINUX if raw.is_kernel else PROGRAM)
     distilled = raw.below if at >= _DISTILLED and way == MODULE else None
@@ -98,4 +98,4 @@ def check_raw(
     check_level(raw.data, below, way, at, pointer_size, path)
     if distilled is not None and on is not None:
         relocate(parse(raw.data, parse(distilled, path=path), path=path), on)
-    return Checked(way, ".".join(map(str, min(at, NEWEST))))
+    return Checked(way, ".".join(map(str, at)))

@@ -504,6 +504,11 @@ def at_release(steps: tuple[tuple[Release, int], ...], release: Release) -> int:
     return [number for since, number in steps if since <= release][-1]
 
 
+def told_release(text: str | None) -> str | None:
+    """What a file says of its kernel's release; None if that is none."""
+    return text if text and re.match(r"\d+\.\d+", text) else None
+
+
 def parse_release(text: str | None) -> Release:
     """Return (major, minor) of a release such as ``6.12.117+deb12``; None: the newest known.
 

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import btf
+from btf.kernel_rules.rules import told_release
 
 from ..engine.isolation import WorkerExit
 from ..files.read import ReadError, decompress, read_stored
@@ -282,10 +283,10 @@ def _check(content: bytes, index: btf.BaseIndex, context: KernelContext) -> dict
     if not context.options.check:
         return {}
     try:
-        btf.check_kernel_rules(content, index, release=context.release)
+        btf.check_kernel_rules(content, index, release=told_release(context.release))
     except btf.KernelRefusal as refusal:
         return {"loads": False, "check_error": str(refusal)}
-    except (btf.UnsupportedError, ValueError):  # a release that is too old, or none
+    except btf.UnsupportedError:  # a release that is too old
         return {}
     return {"loads": True}
 

@@ -66,10 +66,20 @@ def test_as_json(files: Path) -> None:
 
 def test_ways(files: Path) -> None:
     assert check(files, "loop.btf", "--as", "vmlinux", "--release", "5.15").code == 0
+
+
+def test_what_cannot_be_checked(files: Path) -> None:
     done = check(files, "good.btf")
-    assert done.code == 1 and "good.btf: split BTF: it is checked on its base" in done.out
+    assert done.code == 2 and "split BTF: name its base, usually vmlinux, with -B" in done.err
     done = check(files, "vmlinux.btf", "-B", "vmlinux.btf")
-    assert done.code == 1 and "standalone BTF, no module's" in done.out
+    assert done.code == 2 and "standalone BTF, not split" in done.err
+    (files / "text.ko").write_bytes(elf({".text": b"no BTF"}))
+    done = check(files, "good.btf", "text.ko", "missing.btf", "-B", "vmlinux.btf")
+    assert done.code == 1 and "ELF file without a .BTF section" in done.err
+    assert "missing.btf" in done.err
+    assert done.out.endswith("\n3 files: 1 load, 0 do not, 2 could not be checked\n")
+    rows = json.loads(check(files, "good.btf", "text.ko", "-B", "vmlinux.btf", "--json").out)
+    assert [row["loads"] for row in rows] == [True, None]
 
 
 def test_an_elf_module_says_its_release(files: Path) -> None:
@@ -78,6 +88,9 @@ def test_an_elf_module_says_its_release(files: Path) -> None:
     (files / "m.ko").write_bytes(elf({".modinfo": info, ".BTF": good}))
     done = check(files, "m.ko", "-B", "vmlinux.btf")
     assert (done.code, done.out) == (0, "m.ko: loads, as module of Linux 6.12\n")
+    (files / "m.ko").write_bytes(elf({".modinfo": modinfo(name="m", vermagic="?"), ".BTF": good}))
+    done = check(files, "m.ko", "-B", "vmlinux.btf")
+    assert (done.code, done.out) == (0, "m.ko: loads, as module of Linux 7.3\n")
 
 
 def test_a_distilled_base_is_read_since_6_11(files: Path) -> None:
