@@ -190,7 +190,7 @@ def _parts(found: Diff, all_names: bool) -> Iterator[_Part]:
             yield _Part(2, one.object, _by_kind([one]))
             those = [change for change in found.changes if change.object == one.object]
             yield from _sections(found, those)
-    if len(modules) > 1:
+    if len(modules) > 1 and any(map(_any_names, modules)):
         yield from _of_modules(found, modules, all_names)
     if found.unknown_symbols:
         what = plural(len(found.unknown_symbols), "symbol")
@@ -217,6 +217,11 @@ def _of_modules(found: Diff, modules: Sequence[ObjectCounts], all_names: bool) -
         yield _Part(3, f"{len(rows):,} of them differ", [["module", *_COLUMNS[1:]], *rows])
     names = {one.object for one in modules}
     yield from _sections(found, [c for c in found.changes if c.object in names], all_names)
+
+
+def _any_names(one: ObjectCounts) -> bool:
+    """Whether it has names that were asked about."""
+    return any(row.both or row.added or row.removed for row in one.kinds.values())
 
 
 def _by_kind(objects: Sequence[ObjectCounts]) -> list[list[str]]:

@@ -226,17 +226,21 @@ def worked_out(
 ) -> list[Any]:
     """``make(id, part)`` of each type that is not known; ``part`` gives the value of one of its
     parts, or MARK where that part leads back to the type."""
-    values: dict[int, Any] = dict(enumerate(known))
+    values: dict[int, Any] = {}
     users: dict[int, list[int]] = {}
     missing: dict[int, int] = {}
     for type_id, refs in parts.items():
         missing[type_id] = sum(ref in parts for ref in refs)
         for ref in refs:
             users.setdefault(ref, []).append(type_id)
+
+    def done(type_id: int) -> Any:
+        return known[type_id] if type_id < len(known) else values[type_id]
+
     todo = [type_id for type_id, count in missing.items() if not count]
     while todo:
         type_id = todo.pop()
-        values[type_id] = make(type_id, values.__getitem__)
+        values[type_id] = make(type_id, done)
         for user in users.get(type_id, ()):
             missing[user] -= 1
             if not missing[user]:
@@ -244,6 +248,8 @@ def worked_out(
     reach = {type_id: reached(type_id, parts) for type_id in parts if type_id not in values}
 
     def value(type_id: int) -> Any:
+        if type_id < len(known):
+            return known[type_id]
         if type_id not in values:
             values[type_id] = make(
                 type_id,
@@ -251,7 +257,7 @@ def worked_out(
             )
         return values[type_id]
 
-    return [value(type_id) for type_id in range(len(known) + len(parts))]
+    return known + [value(type_id) for type_id in range(len(known), len(known) + len(parts))]
 
 
 def reached(start: int, parts: dict[int, list[int]]) -> set[int]:
@@ -267,11 +273,12 @@ def reached(start: int, parts: dict[int, list[int]]) -> set[int]:
 
 
 Name = tuple[str, bytes]
+Named = dict[Name, tuple[set[str], set[str]]]
 
 
-def named(declared: Declared) -> dict[Name, tuple[set[str], set[str]]]:
+def named(declared: Declared) -> Named:
     """By kind and name: the own types' declarations and layouts, without forward declarations."""
-    found: dict[Name, tuple[set[str], set[str]]] = {}
+    found: Named = {}
     for type_id in range(declared.btf.start_id, len(declared.types)):
         t = declared.types[type_id]
         kind, name = nb.kind_of(t), declared.name(type_id)
@@ -283,10 +290,13 @@ def named(declared: Declared) -> dict[Name, tuple[set[str], set[str]]]:
     return found
 
 
-def counts(old: Declared | None, new: Declared | None) -> dict[str, dict[str, int]]:
-    """By kind, how many names are in both, added, removed, changed, embedding what changed. None:
-    only one kernel has the object."""
-    before, after = (named(side) if side is not None else {} for side in (old, new))
+def counts(old: Declared, new: Declared) -> dict[str, dict[str, int]]:
+    """By kind, how many names are in both, added, removed, changed, embedding what changed."""
+    return counts_of(named(old), named(new))
+
+
+def counts_of(before: Named, after: Named) -> dict[str, dict[str, int]]:
+    """The same of what two objects declare."""
     found = {}
     for kind in dict.fromkeys(KINDS.values()):
         one, other = ({name for name in names if name[0] == kind} for names in (before, after))
@@ -309,18 +319,20 @@ def same_partition(pairs: Iterable[tuple[object, object]]) -> bool:
     return all(there.setdefault(a, b) == b and back.setdefault(b, a) == a for a, b in pairs)
 
 
-def objects_of(folder: Path) -> dict[str, Declared]:
-    """What each BTF file of a kernel in an output folder declares, by name; vmlinux is the base."""
+def objects_of(folder: Path) -> dict[str, Named]:
+    """What each BTF file of a kernel in an output folder declares (``named``), by the file's name
+    with underscores; vmlinux is the base."""
     base = Declared(nb.parse((folder / "vmlinux.btf").read_bytes()))
-    found = {"vmlinux": base}
+    found = {"vmlinux": named(base)}
     for path in sorted(folder.iterdir()):
         if path.name != "vmlinux.btf":
-            found[path.stem] = Declared(nb.parse(path.read_bytes(), base.btf), base)
+            split = Declared(nb.parse(path.read_bytes(), base.btf), base)
+            found[path.name.removesuffix(".btf").replace("-", "_")] = named(split)
     return found
 
 
 def counts_of_objects(
-    old: dict[str, Declared], new: dict[str, Declared]
+    old: dict[str, Named], new: dict[str, Named]
 ) -> dict[str, dict[str, dict[str, int]]]:
     """``counts`` of each object of two kernels."""
-    return {name: counts(old.get(name), new.get(name)) for name in sorted(old | new)}
+    return {name: counts_of(old.get(name, {}), new.get(name, {})) for name in sorted(old | new)}
