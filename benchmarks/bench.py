@@ -18,6 +18,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+import changes
 import load
 import process
 import speed
@@ -40,6 +41,7 @@ SECTIONS: dict[str, Section] = {
     "job": whole.job,
     "tables": whole.tables,
     "report": whole.report,
+    "changes": changes.changes,
 }
 RESULTS = Path(__file__).with_name("RESULTS.md")
 HEAD = """\
