@@ -108,8 +108,8 @@ RESOLVE := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit
 lock: $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet uv
 	$(RESOLVE) -o requirements.lock
-	$(RESOLVE) --extra dev -o requirements-dev.lock
-	$(RESOLVE) --extra dev --resolution lowest-direct -o requirements-oldest.lock
+	$(RESOLVE) --extra dev --extra analysis -o requirements-dev.lock
+	$(RESOLVE) --extra dev --extra analysis --resolution lowest-direct -o requirements-oldest.lock
 
 # Machine code for most processors comes along, so that no user has to compile.
 wheel: $(VENV)/.run
