@@ -10,7 +10,6 @@ from jobs.explain import type_lines
 from pipeline.analysis.explain import Explanations
 from support.btfwriter import Writer
 from support.commands import Finished, splitbtf
-from support.paths import ROOT
 from support.trees import small_tree
 
 pytestmark = pytest.mark.slow
@@ -181,14 +180,3 @@ def test_several_kernels_and_a_failed_module(tmp_path: Path) -> None:
     assert broken.code == 2 and "two: broken could not be deduplicated: " in broken.err
     only = explain(out, "--module", "driver", "--type", "999999")
     assert only.code == 2 and only.err.count("999999") == 1
-
-
-def test_the_examples_of_the_docs(out: Path) -> None:
-    """docs/explain.md shows what is really printed."""
-    for document, arguments in (
-        ("docs/explain.md", ("--module", "ip_vs_dh")),
-        ("docs/explain.md", ("--module", "ip_vs_dh", "--type", "module")),
-    ):
-        printed = [f"    {line}".rstrip() for line in explain(out, *arguments).out.splitlines()]
-        shown = [f"    $ splitbtf explain build/demo {' '.join(arguments)}", *printed]
-        assert "\n".join(shown) in (ROOT / document).read_text()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
 import json
@@ -27,7 +26,7 @@ from pipeline.model.errors import QueryError
 from pipeline.store.output import read_table
 from pipeline.tables.registry import all_tables
 from support import btfwriter as bw
-from support.commands import Finished, splitbtf
+from support.commands import Finished, here, splitbtf
 from support.paths import ROOT
 from support.runs import run_on, small_kernel
 from support.trees import files_below
@@ -288,15 +287,6 @@ def test_tables_that_lie_elsewhere(out: Path, monkeypatch: pytest.MonkeyPatch) -
             tables.ask("FROM read_text('/etc/hostname')")
 
 
-def test_the_queries_of_the_readme(out: Path) -> None:
-    text = (ROOT / "README.md").read_text()
-    queries = re.findall(r'splitbtf query build/demo "([^"]+)"', text)
-    assert len(queries) >= 2
-    with Tables(str(out)) as tables:
-        for sql in queries:
-            assert tables.ask(sql).columns
-
-
 def test_what_does_not_fit_into_memory(
     out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -361,18 +351,6 @@ def test_maps(
     assert json.loads(capsys.readouterr().out) == [{"m": as_json}]
     assert main(["query", str(out), f"SELECT {sql} AS m"]) == 0
     assert capsys.readouterr().out.splitlines()[2:] == [in_words, "(1 row)"]
-
-
-def here(*arguments: object) -> Finished:
-    """The command line in this process, which spares starting one for each query."""
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            code = main([*map(str, arguments)])
-        except SystemExit as ended:
-            assert isinstance(ended.code, int)
-            code = ended.code
-    return Finished(code, out.getvalue(), err.getvalue())
 
 
 KINDS_OF_VALUES = """

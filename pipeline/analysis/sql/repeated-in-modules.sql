@@ -2,11 +2,11 @@
 --
 -- Each row is a type that several modules keep; wasted_bytes: the records of all copies but one.
 SELECT d.kernel,
-       d.kind,
-       coalesce(d.name, t.spelling) AS type,
        d.module_count AS modules,
        d.copies,
-       d.wasted_bytes
+       d.wasted_bytes,
+       d.kind,
+       coalesce(d.name, t.spelling) AS type
 FROM duplicates AS d
 JOIN types AS t ON t.kernel = d.kernel AND t.global_id = d.global_id
 JOIN kernels AS k ON k.kernel = d.kernel
