@@ -14,14 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from support.commands import commands, here
+from support.commands import commands, splitbtf
 from support.pages import PAGES, Shown, blocks, commands_shown, fits, forms
 from support.paths import ROOT
 
 pytestmark = pytest.mark.slow
 
-# Commands on kernels that are not in the repository: that they are right is known of the parser.
-NOT_HERE = re.compile(r"(?<!/)\b(?:6\.1\.0-\d\d|old|new)/vmlinux|--kernel 7\.2\.13")
+# Commands on what is not in the repository: only their form is looked at.
+NOT_HERE = re.compile(r"(?<!/)\b(?:6\.1\.0-\d\d|old|new)/vmlinux|--kernel 7\.2\.13|mine\.btf")
 # Pages whose figures are of many kernels: their commands are run on the demo's two.
 FIGURES_OF_OTHERS = {"findings.md": "all-kernels"}
 _SHELL = re.compile(r"[|<>&;$`\n]")
@@ -47,7 +47,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for line in re.findall(r"\$\(BIN\)/splitbtf (.*)", recipe[1]):
             arguments = shlex.split(line.replace("$(DEMO)", "build/demo"))
             local = ["--engine", "local"] if arguments[0] == "run" else []
-            done = here(*arguments, *local)
+            done = splitbtf(*arguments, *local)
             assert done.code == 0, done.err
             printed.append(done.out)
     (folder / "summary").write_text("".join(printed))
@@ -60,7 +60,7 @@ def run(shown: Shown, folder: Path) -> tuple[int, str, str]:
     """Status, output and errors: in this process, where no shell is needed."""
     if not _SHELL.search(shown.command) and shown.command.startswith("splitbtf "):
         with contextlib.chdir(folder):
-            done = here(*shlex.split(shown.command)[1:])
+            done = splitbtf(*shlex.split(shown.command)[1:])
         return done.code, done.out, done.err
     path = os.pathsep.join([str(folder / "bin"), os.environ["PATH"]])
     ended = subprocess.run(

@@ -26,7 +26,7 @@ from pipeline.model.errors import QueryError
 from pipeline.store.output import read_table
 from pipeline.tables.registry import all_tables
 from support import btfwriter as bw
-from support.commands import Finished, here, splitbtf
+from support.commands import Finished, splitbtf
 from support.paths import ROOT
 from support.runs import run_on, small_kernel
 from support.trees import files_below
@@ -272,7 +272,7 @@ def test_tables_of_an_older_version(out: Path, tmp_path: Path) -> None:
                 assert types[column.name] == sql_type(column.type)
 
 
-def test_tables_that_lie_elsewhere(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tables_that_lie_elsewsplitbtf(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a file system that only pyarrow reaches, parts are read as data sets of Arrow."""
     elsewhere = RemoteFolder.__new__(RemoteFolder)
     elsewhere.place, elsewhere._root = "s3://bucket/out", str(out)
@@ -361,7 +361,7 @@ KINDS_OF_VALUES = """
 
 def test_csv(out: Path, tmp_path: Path) -> None:
     for arguments in ((), ("-o", tmp_path / "answer.csv")):
-        done = here("query", out, KINDS_OF_VALUES, "--format", "csv", *arguments)
+        done = splitbtf("query", out, KINDS_OF_VALUES, "--format", "csv", *arguments)
         assert done.code == 0, done.err
         written = (tmp_path / "answer.csv").read_text() if arguments else done.out
         assert list(csv.reader(io.StringIO(written))) == [
@@ -380,53 +380,55 @@ def test_csv(out: Path, tmp_path: Path) -> None:
             ],
             ['a"b,c', "", "1.50", "true", "ff", "[1, 2]", '{"k": 1}', "", "2026-11-26", "5", "x"],
         ]
-    done = here("query", out, "SELECT chr(27) || '[31m' || chr(10) AS x", "--format", "csv")
+    done = splitbtf("query", out, "SELECT chr(27) || '[31m' || chr(10) AS x", "--format", "csv")
     assert done.out == 'x\n"\x1b[31m\n"\n', "for programs: as it is, and quoted"
-    done = here("query", out, "SELECT 1 AS x WHERE false", "--format", "csv")
+    done = splitbtf("query", out, "SELECT 1 AS x WHERE false", "--format", "csv")
     assert done.out == "x\n"
 
 
 def test_what_is_larger_than_a_batch(out: Path, tmp_path: Path) -> None:
     path = tmp_path / "many.csv"
     sql = "SELECT range AS number, 'n' || range AS name FROM range(300000)"
-    assert here("query", out, sql, "-o", path).code == 0
+    assert splitbtf("query", out, sql, "-o", path).code == 0
     with path.open() as file:
         rows = list(csv.reader(file))
     assert rows[0] == ["number", "name"] and rows[-1] == ["299999", "n299999"]
     assert len(rows) == 300_001
-    assert here("query", out, sql, "-o", tmp_path / "many.parquet").code == 0
+    assert splitbtf("query", out, sql, "-o", tmp_path / "many.parquet").code == 0
     assert pq.read_table(tmp_path / "many.parquet")["number"].to_pylist() == list(range(300_000))
 
 
 def test_parquet_has_the_types_of_the_answer(out: Path, tmp_path: Path) -> None:
     path = tmp_path / "answer.parquet"
-    done = here("query", out, "SELECT union_value(a := 1) AS x, INTERVAL 1 MONTH AS y", "-o", path)
+    done = splitbtf(
+        "query", out, "SELECT union_value(a := 1) AS x, INTERVAL 1 MONTH AS y", "-o", path
+    )
     assert done.code == 2 and "cannot be written as Parquet" in done.err and not path.exists()
-    assert here("query", out, KINDS_OF_VALUES, "-o", path).code == 0
+    assert splitbtf("query", out, KINDS_OF_VALUES, "-o", path).code == 0
     answer = pq.read_table(path)
     assert answer.column_names[-1] == "text_1" and str(answer.schema.field("hash").type) == "binary"
     assert answer.to_pylist()[0]["list"] == [1, 2]
-    assert here("query", out, "FROM types", "-o", path).code == 0
+    assert splitbtf("query", out, "FROM types", "-o", path).code == 0
     assert len(pq.read_table(path)) == len(read_table(out, "types"))
-    done = here("query", out, "SELECT nothing", "-o", path)
+    done = splitbtf("query", out, "SELECT nothing", "-o", path)
     assert done.code == 2 and len(pq.read_table(path)) > 1, "as it was"
-    done = here("query", out, "SELECT 1", "--format", "parquet")
+    done = splitbtf("query", out, "SELECT 1", "--format", "parquet")
     assert done.code == 2 and "-o FILE says where it goes" in done.err
 
 
 def test_json_and_tables_in_files(out: Path, tmp_path: Path) -> None:
     sql = "SELECT kernel, modules FROM kernels ORDER BY kernel"
     for name, arguments in (("a.json", ()), ("b", ("--format", "json")), ("c", ("--json",))):
-        assert here("query", out, sql, "-o", tmp_path / name, *arguments).out == ""
-        assert (tmp_path / name).read_text() == here("query", out, sql, "--json").out
-    assert here("query", out, sql, "-o", tmp_path / "d.txt").code == 0
-    assert (tmp_path / "d.txt").read_text() == here("query", out, sql).out
-    done = here("query", out, sql, "-o", tmp_path / "nowhere" / "x.csv")
+        assert splitbtf("query", out, sql, "-o", tmp_path / name, *arguments).out == ""
+        assert (tmp_path / name).read_text() == splitbtf("query", out, sql, "--json").out
+    assert splitbtf("query", out, sql, "-o", tmp_path / "d.txt").code == 0
+    assert (tmp_path / "d.txt").read_text() == splitbtf("query", out, sql).out
+    done = splitbtf("query", out, sql, "-o", tmp_path / "nowhere" / "x.csv")
     assert done.code == 2 and "cannot write" in done.err
 
 
-def test_columns_of_one_name_are_all_there(out: Path) -> None:
-    done = here("query", out, "SELECT 1 AS a, 2 AS A, 3 AS a_1, 4 AS b", "--json")
+def test_columns_of_one_name_are_all_tsplitbtf(out: Path) -> None:
+    done = splitbtf("query", out, "SELECT 1 AS a, 2 AS A, 3 AS a_1, 4 AS b", "--json")
     assert done.json == [{"a": 1, "A_2": 2, "a_1": 3, "b": 4}]
 
 
@@ -440,7 +442,7 @@ def test_sql_of_a_file_and_of_standard_input(out: Path, tmp_path: Path) -> None:
             [*command, *arguments], input=given, capture_output=True, text=True, cwd=ROOT
         )
         assert json.loads(ended.stdout) == [{"kernels": 2}], ended.stderr
-    done = here("query", out, "-f", tmp_path / "none.sql")
+    done = splitbtf("query", out, "-f", tmp_path / "none.sql")
     assert done.code == 2 and "none.sql: No such file" in done.err
 
 
@@ -462,22 +464,22 @@ def test_sql_of_a_file_and_of_standard_input(out: Path, tmp_path: Path) -> None:
     ],
 )
 def test_what_is_asked_wrongly(arguments: tuple[str, ...], said: str, out: Path) -> None:
-    done = here("query", *(out if word == "OUT" else word for word in arguments))
+    done = splitbtf("query", *(out if word == "OUT" else word for word in arguments))
     assert done.code == 2 and said in done.err, done.err
 
 
 def test_kernels_that_are_compared(out: Path) -> None:
     def pairs(*arguments: str) -> list[tuple[str, str]]:
-        done = here("query", out, "FROM pairs ORDER BY pair", "--json", *arguments)
+        done = splitbtf("query", out, "FROM pairs ORDER BY pair", "--json", *arguments)
         return [(row["old_kernel"], row["new_kernel"]) for row in done.json]
 
     assert pairs() == [("first", "second")]
     assert pairs("--from", "second", "--to", "first") == [("second", "first")]
     assert pairs("--from", "first") == pairs("--to", "second") == [("first", "second")]
     assert pairs("--from", "second") == pairs("--kernel", "first") == []
-    done = here("query", out, "layouts-changed", "--from", "second")
+    done = splitbtf("query", out, "layouts-changed", "--from", "second")
     assert done.code == 2 and "--from and --to name any two" in done.err
-    done = here("query", out, "SELECT DISTINCT kernel FROM types", "--kernel", "fir", "--json")
+    done = splitbtf("query", out, "SELECT DISTINCT kernel FROM types", "--kernel", "fir", "--json")
     assert done.json == [{"kernel": "first"}]
 
 

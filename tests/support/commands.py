@@ -63,19 +63,6 @@ def splitbtf_process(*arguments: object, env: dict[str, str] | None = None) -> F
     return Finished(done.returncode, done.stdout, done.stderr)
 
 
-def here(*arguments: object) -> Finished:
-    """Run the command line in this process, which spares starting one."""
-    out = io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True)
-    err = io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            code = main([*map(str, arguments)])
-        except SystemExit as ended:
-            assert isinstance(ended.code, int)
-            code = ended.code
-    return Finished(code, out.buffer.getvalue().decode(), err.getvalue())  # type: ignore[attr-defined]
-
-
 def wait_for(condition: Callable[[], object], what: str) -> None:
     """Until a condition holds."""
     deadline = time.monotonic() + PATIENCE
