@@ -10,4 +10,4 @@ SELECT kernel,
        types_in AS types_before,
        types_out AS types_after
 FROM kernels
-ORDER BY release, kernel;
+ORDER BY release_key, kernel;
