@@ -195,9 +195,9 @@ class Tables:
                 if parts:
                     rows = self._source(storage, parts, paths)
                     selects.append(f"SELECT {_quoted(manifest.kernel)} AS kernel, * FROM {rows}")
-            if not selects:  # of kernels that an older version wrote
-                columns = (f"NULL::{sql_type(c.type)} AS {c.name}" for c in table.columns)
-                selects = [f"SELECT NULL::VARCHAR AS kernel, {', '.join(columns)} WHERE false"]
+            # Kernels that an older version wrote may lack the table, or columns of it.
+            columns = (f"NULL::{sql_type(c.type)} AS {c.name}" for c in table.columns)
+            selects.append(f"SELECT NULL::VARCHAR AS kernel, {', '.join(columns)} WHERE false")
             view = " UNION ALL BY NAME ".join(selects)
             self._connection.execute(f"CREATE VIEW {table.name} AS {view}")
             self._check(table)

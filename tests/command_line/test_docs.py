@@ -21,7 +21,9 @@ from support.paths import ROOT
 pytestmark = pytest.mark.slow
 
 # Commands on what is not in the repository: only their form is looked at.
-NOT_HERE = re.compile(r"(?<!/)\b(?:6\.1\.0-\d\d|old|new)/vmlinux|--kernel 7\.2\.13|mine\.btf")
+NOT_HERE = re.compile(
+    r"(?<!/)\b(?:6\.1\.0-\d\d|old|new)/vmlinux|--kernel 7\.2\.13|mine\.btf|\bOUT\b"
+)
 # Pages whose figures are of many kernels: their commands are run on the demo's two.
 FIGURES_OF_OTHERS = {"findings.md": "all-kernels"}
 _SHELL = re.compile(r"[|<>&;$`\n]")
@@ -116,11 +118,19 @@ def test_examples_in_python(page: Path, folder: Path) -> None:
 
 def test_the_summary_of_the_demo(folder: Path) -> None:
     """What `make demo` begins with."""
-    shown = [
-        lines for _, lines in blocks((ROOT / "README.md").read_text()) if ": 68 modules" in lines[0]
-    ]
+    found = ["\n".join(lines).rstrip() for _, lines in blocks((ROOT / "README.md").read_text())]
+    (shown,) = [text for text in found if text.startswith("demo: 68 modules")]
     printed = (folder / "summary").read_text()
-    assert len(shown) == 1 and fits("\n".join(shown[0]).rstrip(), printed), printed
+    assert fits(f"{shown}\n…", printed), printed
+
+
+def test_what_the_readme_shows_of_others_is_what_their_page_shows() -> None:
+    """Of commands on what is not in the repository: the page has them whole."""
+    for shown in commands_shown(ROOT / "README.md"):
+        if NOT_HERE.search(shown.command):
+            pages = [other for other in EVERY if other.page != "README.md"]
+            whole = [other.printed for other in pages if other.command == shown.command]
+            assert any(fits(shown.printed, text) for text in whole), shown.command
 
 
 def test_python_of_the_readme(folder: Path) -> None:

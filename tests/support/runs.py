@@ -9,10 +9,18 @@ from pipeline.model.options import RunOptions
 from pipeline.run import run
 from pipeline.store.output import read_table
 from support import btfwriter as bw
+from support.paths import DEMO, DEMO_LATER
 
 
 def run_on(source: Path, out: Path, **options: Any) -> Path:
     run(RunOptions(sources=(str(source),), out=str(out), engine="local", **options))
+    return out
+
+
+def demo_kernels(out: Path) -> Path:
+    """What `make demo` deduplicates."""
+    sources = (str(DEMO), str(DEMO_LATER))
+    run(RunOptions(sources=sources, out=str(out), engine="local"))
     return out
 
 

@@ -1,6 +1,6 @@
 -- How large is the BTF of each kernel?
 --
--- before: the modules' BTF as found; after: split BTF, of what vmlinux lacks. Without vmlinux's own.
+-- before: the modules' BTF as found; after: their split BTF, with what vmlinux lacks.
 SELECT kernel,
        modules,
        base_bytes AS vmlinux_bytes,

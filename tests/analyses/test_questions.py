@@ -1,0 +1,181 @@
+"""Protects the questions of ``splitbtf query``: each gives what another way of counting gives."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.analysis.changes.compare import Comparison
+from pipeline.analysis.changes.stored import stored_kernels
+from pipeline.analysis.query import Tables
+from pipeline.analysis.questions import question, questions
+from pipeline.store.output import read_table
+from support.runs import demo_kernels, rows
+
+pytestmark = pytest.mark.slow
+
+OLD, NEW = "demo", "demo-6.12"
+Row = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return demo_kernels(tmp_path_factory.mktemp("questions") / "out")
+
+
+@pytest.fixture(scope="module")
+def tables(out: Path) -> dict[str, list[Row]]:
+    needed = {
+        "types": "kernel global_id module kind name vlen layout_fingerprint",
+        "modules": "kernel module input_bytes bytes_out",
+        "members": "kernel global_id name type type_global_id",
+        "duplicates": "kernel wasted_bytes",
+    }
+    return {
+        name: read_table(out, name).select(columns.split()).to_pylist()
+        for name, columns in needed.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def answers(out: Path) -> dict[str, list[Row]]:
+    with Tables(str(out)) as opened:
+        return {name: opened.ask(one.sql).as_records() for name, one in questions().items()}
+
+
+@pytest.fixture(scope="module")
+def changes(out: Path) -> list[Any]:
+    kernels = stored_kernels(str(out))
+    return Comparison(kernels[OLD].named_types, kernels[NEW].named_types).changes
+
+
+def plain(module: str | None) -> str:
+    return (module or "vmlinux").replace("-", "_")
+
+
+def test_there_are_ten_and_each_says_what_it_answers(answers: dict[str, list[Row]]) -> None:
+    assert len(questions()) == 10 and all(answers.values())
+    for one in questions().values():
+        assert one.asked.endswith("?") and one.sql.startswith(f"-- {one.asked}\n--\n")
+        assert one.compares == ("old_kernel" in answers[one.name][0])
+        assert max(map(len, one.sql.split("\n"))) <= 100
+
+
+def test_changes_are_those_of_the_comparison(
+    answers: dict[str, list[Row]], changes: list[Any]
+) -> None:
+    laid_out = {
+        (plain(one.object), one.kind, one.name)
+        for one in changes
+        if one.layout and one.kind in ("struct", "union") and one.old_ids and one.new_ids
+    }
+    found = answers["layouts-changed"]
+    assert {(row["object"], row["kind"], row["name"]) for row in found} == laid_out
+    own = {(plain(o.object), o.name) for o in changes if o.change == "changed" and o.layout}
+    assert all((row["object"], row["name"]) in own for row in found if row["change"] == "own")
+    prototypes = {
+        (plain(one.object), one.name)
+        for one in changes
+        if one.change == "changed" and one.kind == "func"
+    }
+    declared = answers["prototypes-changed"]
+    assert {(row["object"], row["name"]) for row in declared} == prototypes
+    (page,) = [row for row in declared if (row["object"], row["name"]) == ("vmlinux", "PageHuge")]
+    assert page["old_prototype"] == "int PageHuge(struct page *page)"
+    assert page["new_prototype"] == "bool PageHuge(const struct page *page)"
+
+
+def test_pointees(answers: dict[str, list[Row]], tables: dict[str, list[Row]]) -> None:
+    types = {(row["kernel"], row["global_id"]): row for row in tables["types"]}
+    pointers: dict[Any, list[str]] = defaultdict(list)
+    for member in tables["members"]:
+        owner = types[member["kernel"], member["global_id"]]
+        target = types.get((member["kernel"], member["type_global_id"]), {"kind": ""})
+        named = owner["kind"] in ("STRUCT", "UNION") and owner["name"] and member["name"]
+        if named and target["kind"] == "PTR":
+            key = (plain(owner["module"]), owner["kind"], owner["name"], member["name"])
+            pointers[member["kernel"], *key].append(member["type"])
+    expected = {
+        (key[0], f"{key[1].lower()} {key[2]}", key[3], before[0], after[0])
+        for (kernel, *key), before in pointers.items()
+        if kernel == OLD and len(before) == 1
+        for after in [pointers.get((NEW, *key), [])]
+        if len(after) == 1 and before != after
+    }
+    columns = ("object", "type", "member", "old_pointer", "new_pointer")
+    assert {tuple(row[c] for c in columns) for row in answers["pointees-changed"]} == expected
+
+
+def test_sizes(answers: dict[str, list[Row]], tables: dict[str, list[Row]]) -> None:
+    modules = {(row["kernel"], row["module"]): row for row in tables["modules"]}
+    for row in answers["size-per-kernel"]:
+        mine = [module for (kernel, _), module in modules.items() if kernel == row["kernel"]]
+        assert row["modules"] == len(mine)
+        assert row["bytes_before"] == sum(module["input_bytes"] for module in mine)
+        assert row["bytes_after"] == sum(module["bytes_out"] for module in mine)
+    grown = {
+        name: modules[NEW, name]["bytes_out"] - row["bytes_out"]
+        for (kernel, name), row in modules.items()
+        if kernel == OLD and (NEW, name) in modules
+    }
+    found = {row["module"]: row["grown_bytes"] for row in answers["modules-that-grew"]}
+    assert found == {name: by for name, by in grown.items() if by > 0}
+    assert list(found.values()) == sorted(found.values(), reverse=True)
+    per_part = answers["size-per-subsystem"]
+    for kernel in (OLD, NEW):
+        parts = [row for row in per_part if row["kernel"] == kernel]
+        assert abs(sum(row["percent"] for row in parts) - 100) < 1
+        assert sum(row["bytes_after"] for row in parts) == sum(
+            module["bytes_out"] for (of, _), module in modules.items() if of == kernel
+        )
+    assert {row["subsystem"] for row in per_part} > {"", "fs", "net", "drivers/net"}
+
+
+def test_names(answers: dict[str, list[Row]], tables: dict[str, list[Row]]) -> None:
+    defined = [
+        row for row in tables["types"]
+        if row["name"] and row["kind"] in ("STRUCT", "UNION", "ENUM", "ENUM64", "TYPEDEF")
+        and (row["vlen"] or not row["kind"].startswith("ENUM"))
+    ]  # fmt: skip
+    layouts: dict[Any, set[bytes]] = defaultdict(set)
+    places: dict[Any, set[str | None]] = defaultdict(set)
+    for row in defined:
+        key = (row["kernel"], row["kind"].lower(), row["name"])
+        if row["kind"] != "TYPEDEF":
+            layouts[key].add(row["layout_fingerprint"])
+        places[key].add(row["module"])
+    found = {(r["kernel"], r["kind"], r["name"]): r["layouts"] for r in answers["ambiguous-names"]}
+    assert found == {key: len(those) for key, those in layouts.items() if len(those) > 1}
+    moved = {
+        (kind, name)
+        for (kernel, kind, name), before in places.items()
+        if kernel == OLD and None not in before and None in places.get((NEW, kind, name), ())
+    }
+    assert {(row["kind"], row["name"]) for row in answers["moved-into-vmlinux"]} == moved
+
+
+def test_bytes(answers: dict[str, list[Row]], tables: dict[str, list[Row]], out: Path) -> None:
+    wasted = Counter[str]()
+    for row in tables["duplicates"]:
+        wasted[row["kernel"]] += row["wasted_bytes"]
+    found = Counter[str]()
+    for row in answers["repeated-in-modules"]:
+        found[row["kernel"]] += row["wasted_bytes"]
+    assert found == wasted
+    roots = {
+        (row["kernel"], row["global_id"]): row["root_bytes"]
+        for row in rows(out, "misses")
+        if row["global_id"] == row["root_global_id"] and (row["root_bytes"] or 0) > 0
+    }
+    saved = sum(row["bytes"] for row in answers["bytes-to-save"])
+    assert saved == sum(roots.values())
+
+
+def test_adapted(out: Path) -> None:
+    """The SQL that --show prints is a query by itself."""
+    with Tables(str(out), old=NEW, new=OLD) as opened:
+        back = opened.ask(question("modules-that-grew").sql).as_records()
+    assert back and all(row["old_kernel"] == NEW for row in back)

@@ -1,0 +1,55 @@
+"""Protects docs/kernels.ipynb: it runs, shows what it says, and is stored without outputs."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+from support.paths import ROOT
+from support.runs import demo_kernels
+
+pytestmark = pytest.mark.slow
+NOTEBOOK = ROOT / "docs" / "kernels.ipynb"
+PATIENCE = 600  # seconds for one cell, which takes one
+
+
+@pytest.fixture(scope="module")
+def cells(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
+    """The cells with their outputs."""
+    folder = tmp_path_factory.mktemp("notebook")
+    demo_kernels(folder / "build" / "demo")
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    nbformat.validate(notebook)
+    assert not any(cell.get("outputs") for cell in notebook.cells), "stored without outputs"
+    setup = f"import sys; sys.path.insert(0, {str(ROOT)!r}); sys.executable = {sys.executable!r}"
+    notebook.cells.insert(0, nbformat.v4.new_code_cell(setup))
+    client = NotebookClient(notebook, timeout=PATIENCE, resources={"metadata": {"path": folder}})
+    client.execute()
+    return [cell for cell in notebook.cells[1:] if cell.cell_type == "code"]
+
+
+def shown(cells: list[Any], kind: str) -> list[str]:
+    """What cells show in a format."""
+    return [
+        output.data[kind]
+        for cell in cells
+        for output in cell.outputs
+        if "data" in output and kind in output.data
+    ]
+
+
+def test_tables_and_plots(cells: list[Any]) -> None:
+    assert not any(output.output_type == "error" for cell in cells for output in cell.outputs)
+    assert len(shown(cells, "image/png")) == 2
+    tables = shown(cells, "text/html")
+    assert len(tables) == 4
+    by_kernel, grown, changed, inode = tables
+    assert "10540193" in by_kernel, "what deduplication saved of the first kernel"
+    assert "61631" in grown.replace(",", ""), "xfs grew by that"
+    assert "-65536" in changed, "ZSTD_DCtx_s shrank"
+    assert "struct inode i_vnode" in inode and "<table" in inode
+    assert cells[-1].outputs[0].text.startswith("struct list_head {\n\tstruct list_head *next;")
