@@ -134,6 +134,19 @@ def test_the_largest_changes_are_told_in_terms_of_c(demo: Path) -> None:
     assert counts == sorted(counts, reverse=True) and counts[-1] > 1
 
 
+def test_what_is_repeated_is_told_of_every_module_and_once(demo: Path) -> None:
+    rows = figures(str(demo))["subsystems"].rows
+    assert {row["kernel"] for row in rows} == {"demo-6.12"}  # the last one
+    assert sum(row["modules"] or 0 for row in rows) == 66
+    with Tables(str(demo)) as tables:
+        ((wasted,),) = tables.ask(
+            "SELECT sum(wasted_bytes) FROM duplicates WHERE kernel = 'demo-6.12'"
+        ).rows
+    assert sum(row["wasted"] or 0 for row in rows) == wasted
+    (net,) = [row for row in rows if row["subsystem"] == "net"]
+    assert net["modules"] == 24 and "xt_match" in net["names"]
+
+
 def test_configurations_of_one_release_are_compared_with_the_first() -> None:
     def kernel(name: str, flavour: str, architecture: str = "x86_64") -> dict[str, Any]:
         return {"kernel": name, "release": name, "flavour": flavour, "architecture": architecture}
