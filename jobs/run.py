@@ -84,7 +84,7 @@ def add_to(commands: argparse._SubParsersAction[Any]) -> None:
         type=seconds,
         default=MODULE_SECONDS,
         metavar="S",
-        help=f"how long the rest may take for a module (default: {MODULE_SECONDS:.0f})",
+        help=f"how long the rest may take for a module or a base (default: {MODULE_SECONDS:.0f})",
     )
     add_form(parser)
     parser.add_argument(

@@ -14,8 +14,9 @@ from . import __version__
 from .engine.malloc import release_memory
 from .engine.scheduler import JobStats
 from .files.storage import cannot_write
-from .model.base import IndexedBase
-from .model.errors import OutputError, explain
+from .model.base import IndexedBase, SharedBase
+from .model.engine import Workforce
+from .model.errors import PlaceError, explain
 from .model.options import KernelContext, RunOptions
 from .model.records import KernelInput
 from .model.steps import STEPS
@@ -65,6 +66,7 @@ class RunContext:
     run_row   what the table ``runs`` says of the run itself, when asked
     note      takes the report of a kernel that is committed, or lost
     check     takes what the writer is doing, to find out about errors
+    workforce makes one that is this machine's, of what is shared and the seconds of a call
     """
 
     out: OutputFolder
@@ -73,6 +75,7 @@ class RunContext:
     run_row: Callable[[], Mapping[str, Any]]
     note: Callable[[KernelReport], None]
     check: Callable[[Any], None]
+    workforce: Callable[[SharedBase | None, float], Workforce]
     progress: Progress | None
 
     def in_writer(self, function: Callable[..., None], *arguments: Any) -> None:
@@ -205,7 +208,7 @@ def _fill(
             if origin.rpartition("/")[2] != name:  # of a stage: it may have been written since
                 digest = hashlib.sha256(out.storage.read(origin)).hexdigest()
                 if digest != digests[name.removesuffix(".btf")]:
-                    raise OutputError(f"{origin} has changed while it was needed: run again")
+                    raise PlaceError(f"{origin} has changed while it was needed: run again")
             out.storage.link(origin, target)
         except OSError as error:
             raise cannot_write(target, error) from error

@@ -16,8 +16,8 @@ from .engine.scheduler import JobStats
 from .files.read import ReadError, read_stored
 from .files.remote import export_access, is_uri
 from .model.base import IndexedBase, SharedBase
-from .model.engine import Batch, Executor, InlineWorkforce, Workforce
-from .model.errors import BaseError, OutputError
+from .model.engine import Batch, Executor, Workforce
+from .model.errors import BaseError, OutputError, PlaceError
 from .model.options import ENCODE_ALL
 from .model.records import NO_BASE, UNREADABLE, Failure, KernelInput, ModuleInput
 from .plan import Plan, base_memory, kernel_context
@@ -73,9 +73,9 @@ class _Job:
         try:
             if self._error is None:
                 function(*arguments)
-        except OutputError:
-            raise  # no other job can write then
         except Exception as error:
+            if isinstance(error, OutputError) and not isinstance(error, PlaceError):
+                raise  # no other job can write then
             self.fail(error)
 
     def _finish(self) -> None:
@@ -103,15 +103,14 @@ class KernelJob(_Job):
         run: RunContext,
         plan: Plan,
         kernel: KernelInput,
-        base: IndexedBase | None,
+        loaded: tuple[IndexedBase, SharedBase] | BaseError,
         cached: Mapping[str, CachedResult],
-        error: BaseError | None = None,
     ) -> None:
-        """``kernel`` is that of the plan, with files that can be read. Without a base, ``error``
-        says why there is none."""
+        """``kernel`` is that of the plan, with files that can be read; ``loaded`` its base, or why
+        there is none."""
         super().__init__(run, plan)
         self._kernel = kernel
-        self._no_base = error
+        base, shared = loaded if isinstance(loaded, tuple) else (None, None)
         self._cached = cached
         self._context = context = replace(
             kernel_context(run.options, kernel, base_memory(base)),
@@ -129,18 +128,16 @@ class KernelJob(_Job):
         self.options = self._batch_options(direct=True)
         self._todo, self._taken = self._divide()
         self.has_work = bool(self._todo) and base is not None
-        shared = SharedBase.of(base) if base is not None else None
         if shared is not None:
             self.shared = Shared(shared, {key: found.entry for key, found in cached.items()})
-        self._workforce: Workforce = InlineWorkforce(shared)
+        self._workforce = run.workforce(shared, self.stall_seconds)
         self._tables: KernelTables | None = None
         if not self.has_work:
             self._in_writer(self._begin)
-        if base is None and kernel.modules:
-            self._in_writer(self._fail_all)
-        elif base is None:
-            assert error is not None
-            self.fail(error)
+        if isinstance(loaded, BaseError) and kernel.modules:
+            self._in_writer(self._fail_all, loaded)
+        elif isinstance(loaded, BaseError):
+            self.fail(loaded)
 
     def _divide(self) -> tuple[list[ModuleInput], dict[int, ResultRef]]:
         """Tell the modules that have to be worked on from those whose results are there."""
@@ -208,9 +205,9 @@ class KernelJob(_Job):
         self._tables = KernelTables(self._run.out, self._kernel, work.base, self._workforce)
         self._add(self._taken)
 
-    def _fail_all(self) -> None:
+    def _fail_all(self, error: BaseError) -> None:
         """Without a base nothing can be done of any module."""
-        message = f"{self._kernel.name} has no base that can be used: {self._no_base}"
+        message = f"{self._kernel.name} has no base that can be used: {error}"
         modules = self._kernel.modules
         failures = [
             Failure(NO_BASE, message) if m.problem is None else Failure(UNREADABLE, m.problem)

@@ -24,25 +24,27 @@ import btf
 
 from . import __version__
 from .commit import KernelReport, RunContext, lost_report
+from .engine.calls import IsolatedCalls, IsolatedWorkforce
 from .engine.malloc import release_memory, use_system_pool
 from .engine.registry import ENGINES
 from .engine.scheduler import run_jobs
 from .files.scratch import remove_abandoned
 from .kernel import KernelJob, UnchangedJob
-from .model.base import Announce, IndexedBase
-from .model.engine import Executor
-from .model.errors import BaseError, CommandError
+from .model.base import Announce, IndexedBase, SharedBase
+from .model.engine import Executor, Workforce
+from .model.errors import BaseError, CallError, CommandError, InternalError, PlaceError
 from .model.options import ENCODE_NONE, RunOptions
 from .model.program import versions
-from .model.records import KernelInput
+from .model.records import FileInput, KernelInput
 from .model.steps import STEPS
 from .plan import Plan, base_memory, kernel_context
 from .sources.discover import find_kernels
+from .sources.names import printable
 from .sources.unpack import PackageUnpacker
 from .store.cached_results import find_cached
 from .store.input_cache import read_memory, remote_signatures
 from .store.output import OutputFolder
-from .work.base import load_first
+from .work.base import Unusable, load_first, load_shared
 from .work.batch import prepare, work
 
 BASE_ENCODE_FACTOR = 10  # a vmlinux holds that much more than a large module, and is worth it
@@ -111,12 +113,14 @@ class _Engine:
         self._options = options
         self._began = began
         self._announce = announce
+        self._calls: IsolatedCalls | None = None
         self._thread = ThreadPoolExecutor(1, "engine")
         self._starting: Future[Executor] | None = None
 
     def start(self) -> None:
         """Begin to start it. Other threads may be started only after this."""
         btf.warm_up(self._announce, tables=True)
+        self._calls = IsolatedCalls()
         start = partial(self._engine.start, self._options, work, prepare, self._announce)
         if self._engine.background:  # the first base is read meanwhile
             self._starting = self._thread.submit(start)
@@ -134,6 +138,17 @@ class _Engine:
             self.workers = executor.workers
             self.start_seconds = time.perf_counter() - self._began
         return executor
+
+    @property
+    def calls(self) -> IsolatedCalls:
+        """What calls functions in processes of their own, whatever the engine is."""
+        assert self._calls is not None  # made where anything is to be done
+        return self._calls
+
+    def end_calls(self) -> None:
+        """Whoever waits for a call waits no longer."""
+        if self._calls is not None:
+            self._calls.close()
 
     def close(self) -> None:
         """End it, if it was started."""
@@ -175,6 +190,7 @@ class _Run:
             run_row=self._run_row,
             note=self._note,
             check=self._written.append,
+            workforce=self._workforce,
             progress=self._progress if progress is not None else None,
         )
         self._show = progress
@@ -204,7 +220,9 @@ class _Run:
             for name, report in self._reports.items()
             if report.problem is None
         }
-        self._out.collect_garbage(names)
+        for problem in self._out.collect_garbage(names):
+            if self._announce is not None:
+                self._announce(f"what no kernel needs any more is still there: {problem}")
         return self._reports
 
     def close(self) -> None:
@@ -213,6 +231,7 @@ class _Run:
         for _, committed in list(self._in_work.values()):
             committed.set()  # nobody has to wait any more
         self._staging.close()
+        self.engine.end_calls()
         self._preparer.shutdown()
         self._writer.shutdown(cancel_futures=True)
         self.engine.close()
@@ -236,7 +255,7 @@ class _Run:
             if len(self._unusable) == len(self._plans):
                 raise self._none_usable()
             for plan, error in self._unusable:
-                job = partial(KernelJob, self._context, plan, plan.kernel, None, {}, error)
+                job = partial(KernelJob, self._context, plan, plan.kernel, error, {})
                 self._queue.append((plan, job))
             self._unusable = []
         self._coming = None
@@ -248,9 +267,9 @@ class _Run:
         """Call a function. What goes wrong fails this kernel alone; then None is returned."""
         try:
             return function()
-        except CommandError:  # of no kernel anything could be done
-            raise
         except Exception as error:
+            if isinstance(error, CommandError) and not isinstance(error, PlaceError):
+                raise  # of no kernel anything could be done
             self._note(lost_report(plan.kernel, error))
             return None
 
@@ -262,37 +281,45 @@ class _Run:
             self._place(kernel.name), len(self._changed), kernel.name, f"{len(kernel.modules):,}",
         )  # fmt: skip
         self._staging.prepare(kernel)
-        base = self._load(kernel)
-        if isinstance(base, BaseError):
-            self._unusable.append((plan, base))
-            return None
-        self._wait_for_same(base.sha256)
-        job = self._made(plan, base)
-        self._in_work[kernel.name] = (base.sha256, threading.Event())
-        btf.release_workspaces()  # what they hold of this base would stay
-        release_memory()
-        return job
-
-    def _load(self, kernel: KernelInput) -> IndexedBase | BaseError:
         unpack = partial(self._staging.base, kernel)
         seconds = self._options.encode_seconds * BASE_ENCODE_FACTOR
         if self._options.encode == ENCODE_NONE:
             seconds = 0.0
         try:
-            return load_first(kernel.bases, unpack, seconds, self._announce)
+            base, shared = load_first(kernel.bases, unpack, self._load, seconds, self._announce)
         except BaseError as error:
-            return error
+            self._unusable.append((plan, error))
+            return None
+        self._wait_for_same(base.sha256)
+        context = kernel_context(self._options, kernel, base_memory(base))
+        cached = find_cached(self._out, context)
+        modules = self._staging.modules(kernel)
+        job = KernelJob(self._context, plan, modules, (base, shared), cached)
+        self._in_work[kernel.name] = (base.sha256, threading.Event())
+        release_memory()
+        return job
+
+    def _load(
+        self, base: FileInput, encode_seconds: float
+    ) -> tuple[IndexedBase, SharedBase] | Unusable:
+        """Load a base in a process of its own, so that the run goes on whatever it does."""
+        seconds = self._options.module_seconds + encode_seconds
+        try:
+            loaded: tuple[IndexedBase, SharedBase] | Unusable = self.engine.calls.call(
+                load_shared, (base, encode_seconds), seconds=seconds
+            )
+        except (CallError, InternalError) as error:
+            return Unusable(f"{printable(base.path)}: cannot be read and indexed: {error}")
+        return loaded
+
+    def _workforce(self, base: SharedBase | None, seconds: float) -> Workforce:
+        return IsolatedWorkforce(self.engine.calls, base, seconds)
 
     def _wait_for_same(self, sha256: str) -> None:
         """What another kernel on the same base has in common with this one is done once."""
         for other, committed in list(self._in_work.values()):
             if other == sha256:
                 committed.wait()
-
-    def _made(self, plan: Plan, base: IndexedBase) -> KernelJob:
-        context = kernel_context(self._options, plan.kernel, base_memory(base))
-        cached = find_cached(self._out, context)
-        return KernelJob(self._context, plan, self._staging.modules(plan.kernel), base, cached)
 
     def _place(self, name: str) -> int:
         """Which of the kernels that are worked on it is, from 1 on."""

@@ -13,7 +13,8 @@ node or a full memory took with it comes out of this unharmed. The same happens 
 the work function fails in a way that nobody has thought of.
 
 What cannot be done for a whole kernel, its tables for one, is that kernel's failure: the others go
-on. Only if the output cannot be written (OutputError), or there are no workers, the run ends.
+on, and so it is with a place in the output that cannot be used (PlaceError). Only if nothing can be
+written there (other OutputErrors), or there are no workers, the run ends.
 
 When all batches of a kernel are done, its tables are put together in another thread, which may
 have functions called on workers (``Workforce``) between the batches of the next kernel.
@@ -43,8 +44,9 @@ from ..model.engine import (
     Raised,
     WorkerDied,
     Workforce,
+    workers_die,
 )
-from ..model.errors import CallError, CommandError, EngineError, OutputError
+from ..model.errors import CommandError, EngineError, OutputError, PlaceError
 from ..model.records import ModuleInput
 
 _POLL_SECONDS = 0.02  # while other threads prepare or finish a kernel and workers are idle
@@ -157,8 +159,8 @@ class _Running:
         return (batch, 1) if batch is not None else None
 
     def fail(self, error: Exception) -> None:
-        """The kernel cannot be done. Raises OutputError: then no other can either."""
-        if isinstance(error, OutputError):
+        """The kernel cannot be done. Raises OutputErrors but PlaceError: no other can be either."""
+        if isinstance(error, OutputError) and not isinstance(error, PlaceError):
             raise error
         self.failed = True
         self.job.fail(error)
@@ -370,8 +372,7 @@ class _Loop:
                 self._again.append(attempt)
             else:
                 assert attempt.future is not None
-                name = item.function.__name__
-                attempt.future.set_exception(CallError(f"workers die of {name}: {death.reason}"))
+                attempt.future.set_exception(workers_die(item.function, death.reason))
             return
         modules = item.modules
         if not item.isolated:

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
 
-from ..model.errors import OutputError
+from ..model.errors import OutputError, PlaceError
 from .remote import RemoteFolder, is_uri
 
 NO_FILE = -1  # instead of a size
@@ -136,20 +136,31 @@ def open_storage(place: str | os.PathLike[str]) -> Storage:
     return RemoteFolder(text)
 
 
+# A file where a folder should be, a link, no permission; not a disk that is full or fails.
+_OF_A_PLACE = {
+    errno.EACCES, errno.EBUSY, errno.EEXIST, errno.EINVAL, errno.EISDIR, errno.ELOOP,
+    errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR, errno.ENOTEMPTY, errno.EPERM, errno.EROFS,
+}  # fmt: skip
+
+
 def cannot_read(where: object, error: OSError) -> OutputError:
-    """The message for a folder or file of an output that cannot be read."""
+    """The error of a folder or file of an output that cannot be read."""
     which = f"{error.filename} is " if error.errno == errno.ELOOP else ""
-    return OutputError(f"cannot read {where}: {which}{error.strerror or error}")
+    return _error(f"cannot read {where}: {which}{error.strerror or error}", error)
 
 
 def cannot_write(where: object, error: OSError) -> OutputError:
-    """The message for a folder or file that cannot be written."""
+    """The error of a folder or file that cannot be written."""
     why = error.strerror or str(error)
-    if isinstance(error, FileExistsError):
+    if why == os.strerror(errno.EEXIST):
         why = "it is a file, not a folder"
-    elif isinstance(error, NotADirectoryError):
+    elif why == os.strerror(errno.ENOTDIR):
         why = "a part of this path is a file, not a folder"
-    return OutputError(f"cannot write {where}: {why}")
+    return _error(f"cannot write {where}: {why}", error)
+
+
+def _error(message: str, error: OSError) -> OutputError:
+    return (PlaceError if error.errno in _OF_A_PLACE else OutputError)(message)
 
 
 def write_all(descriptor: int, data: bytes | memoryview | mmap.mmap) -> None:
@@ -367,6 +378,14 @@ class LocalFolder:
             except PermissionError:  # a file system without them
                 return
             os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+
+    def check_point(self, path: str) -> None:
+        """Raise OSError where ``point`` could not put its link."""
+        self.make_folder(os.path.dirname(path))
+        with self._beside(path) as (folder, name), contextlib.suppress(FileNotFoundError):
+            if not stat.S_ISLNK(os.lstat(name, dir_fd=folder).st_mode):
+                why = "in the place of a link that splitbtf makes: remove it"
+                raise OSError(errno.EEXIST, why, f"{self.local}/{path}")
 
     def sync(self, path: str) -> None:
         with self._opened(path) as descriptor:

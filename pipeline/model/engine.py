@@ -7,6 +7,7 @@ from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from .errors import CallError
 from .records import ModuleInput
 
 TRIES_ALONE = 3  # so that a module is not blamed for two deaths that had other reasons
@@ -106,15 +107,6 @@ class Workforce(Protocol):
         return [future.result() for future in futures]
 
 
-class InlineWorkforce(Workforce):
-    """A workforce of one: this thread. For a kernel that workers have nothing to do with."""
-
-    workers = 1
-
-    def __init__(self, base: Any) -> None:
-        self._base = base
-
-    def submit(self, function: Function, argument: Any) -> Future[Any]:
-        done: Future[Any] = Future()
-        done.set_result(function(self._base, argument))
-        return done
+def workers_die(function: Function, reason: str) -> CallError:
+    """The error of a call that nobody survives."""
+    return CallError(f"workers die of {function.__name__}: {reason}")

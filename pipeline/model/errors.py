@@ -30,6 +30,11 @@ class OutputError(CommandError):
     """The output cannot be written (disk full, no permission): nothing to do with the input."""
 
 
+class PlaceError(OutputError):
+    """One place in the output cannot be used, where others may be: what belongs there is not done,
+    the rest is."""
+
+
 class QueryError(CommandError):
     """A query that cannot be answered as it was put."""
 

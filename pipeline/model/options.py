@@ -32,7 +32,7 @@ class RunOptions:
     ray_address     of an existing Ray cluster
     encode          of which modules BTF is made of their DWARF
     encode_seconds  how long that may take for a module
-    module_seconds  how long the rest may take for a module; then its worker is killed
+    module_seconds  how long the rest may take for a module or a base; then its worker is killed
     retry           whether to try again what failed because a worker died or took too long
     work_folder     where packages are unpacked; None: in the output folder
     form            of the split BTF that is written: one of ``FORM_CHOICES``

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from dataclasses import dataclass
 
-from ..files.storage import NO_FILE, cannot_read
+from ..files.storage import NO_FILE, Storage, cannot_read
 from ..model.options import KernelContext, RunOptions
 from ..model.records import CRASHED, ENCODE_TIMEOUT, NO_ENCODER, TIMED_OUT
 from ..tables.results import DamagedError, Entry, Results
@@ -37,18 +38,20 @@ def find_cached(out: OutputFolder, context: KernelContext) -> dict[str, CachedRe
 def _find(out: OutputFolder, context: KernelContext) -> dict[str, CachedResult]:
     found: dict[str, CachedResult] = {}
     files: dict[str, dict[tuple[str, str], str]] = {}
-    for path, size in sorted(out.storage.sizes("cache").items()):
+    for path, size in sorted(_files_there(out.storage).items()):
         folder, _, name = path.rpartition("/")
         wanted = name.startswith(context.digest[:16]) and name.endswith(".results")
         if not wanted or size == NO_FILE:
             continue
         try:
             results = Results(name, out.storage.read(f"cache/{path}"))
-        except (FileNotFoundError, DamagedError):
+        except (OSError, DamagedError):
             continue
         kernel = folder.removeprefix("kernel=")
         if kernel not in files:
-            files[kernel] = _files_of(out, kernel)
+            files[kernel] = {}
+            with contextlib.suppress(OSError):
+                files[kernel] = _files_of(out, kernel)
         for position, entry in enumerate(results.entries):
             if not entry.key or not is_valid(entry, context.options):
                 continue
@@ -58,6 +61,18 @@ def _find(out: OutputFolder, context: KernelContext) -> dict[str, CachedResult]:
                 if not btf:
                     continue
             found[entry.key] = CachedResult(entry, ResultRef(f"cache/{path}", position, btf))
+    return found
+
+
+def _files_there(storage: Storage) -> dict[str, int]:
+    """The sizes of all files of results that can be read, by their paths below the cache."""
+    if storage.local is None:
+        return storage.sizes("cache")
+    found = {}
+    for folder in storage.folders("cache"):
+        with contextlib.suppress(OSError):
+            sizes = storage.sizes(f"cache/{folder}")
+            found.update({f"{folder}/{name}": size for name, size in sizes.items()})
     return found
 
 

@@ -20,7 +20,7 @@ import contextlib
 import hashlib
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -29,7 +29,7 @@ from btf.nearest import hint_of
 
 from ..files.scratch import ScratchFolder
 from ..files.storage import LocalFolder, Storage, cannot_read, open_storage
-from ..model.errors import OutputError, QueryError
+from ..model.errors import OutputError, PlaceError, QueryError
 from ..sources.lookup import resolve_kernel
 from ..tables.parquet import Part
 from ..tables.parts import new_parts, writing
@@ -217,7 +217,7 @@ class OutputFolder:
                 staged = self.storage.sizes(stage.btf)
                 for file, size in files.items():
                     if staged.get(file) != size:
-                        raise OutputError(
+                        raise PlaceError(
                             f"{self._place}/{stage.btf}/{file} is not there, or not as it was "
                             "written; were files removed?"
                         )
@@ -254,6 +254,8 @@ class OutputFolder:
             for table in manifest.tables:
                 self.storage.sync(f"tables/{table}/kernel={manifest.kernel}")
             self._lock.check()
+            if isinstance(self.storage, LocalFolder):
+                self.storage.check_point(btf_folder(manifest.kernel))
             self.storage.make_folder(MANIFESTS)
             self.storage.publish(manifest.path, manifest.to_bytes())
             self.manifests[manifest.kernel] = manifest
@@ -264,32 +266,49 @@ class OutputFolder:
         if isinstance(self.storage, LocalFolder):
             self.storage.point(btf_folder(manifest.kernel), f"../{manifest.btf_folder}")
 
-    def collect_garbage(self, results: Mapping[str, Iterable[str]]) -> None:
-        """Remove what no manifest names. ``results``: files of results by kernel that stay.
+    def collect_garbage(self, results: Mapping[str, Iterable[str]]) -> list[str]:
+        """Remove what no manifest names, as far as it can be; returns what stands in the way.
 
         Of kernels that have no manifest nothing is removed: it is for the run that finishes them.
+
+        results  files of results by kernel that stay
         """
         tables = [table for m in self.manifests.values() for table in m.tables.values()]
         named = {part.path for parts in tables for part in parts}
+        problems: list[str] = []
         with writing(self.storage):
             self._lock.check()
-            for manifest in self.manifests.values():
-                self._link(manifest)  # a kill may have come between manifest and link
+        with _tolerant(self.storage, problems):
             for name in self.storage.sizes(MANIFESTS):
                 if not name.endswith(".json"):
                     self.storage.delete([f"{MANIFESTS}/{name}"])
+        with _tolerant(self.storage, problems):
             for path in self.storage.sizes(TABLES):
                 if kernel_of(path) in self.manifests and f"tables/{path}" not in named:
                     self.storage.delete([f"tables/{path}"])
-            for manifest in self.manifests.values():
+        for manifest in self.manifests.values():
+            with _tolerant(self.storage, problems):
+                self._link(manifest)  # a kill may have come between manifest and link
                 for folder in self.versions(manifest.kernel):
                     if folder != manifest.btf_folder:
                         self.storage.delete_folder(folder)
-            for kernel, names in results.items():
+        for kernel, names in results.items():
+            with _tolerant(self.storage, problems):
                 folder = OutputStage(kernel).results
                 kept_names = {*names, INDEX_FILE}
                 gone = self.storage.sizes(folder).keys() - kept_names
                 self.storage.delete(f"{folder}/{name}" for name in gone)
+        return problems
+
+
+@contextlib.contextmanager
+def _tolerant(storage: Storage, problems: list[str]) -> Iterator[None]:
+    """Go on after a place that cannot be used. Raises other OutputErrors."""
+    try:
+        with writing(storage):
+            yield
+    except PlaceError as error:
+        problems.append(str(error))
 
 
 INDEX_FILE = "index.json"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..model.errors import OutputError
+from ..files.storage import cannot_write
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -89,8 +89,8 @@ class PartWriter:
         try:
             yield
         except OSError as error:  # Arrow's errors name no file
-            reason = os.strerror(error.errno) if error.errno else error
-            raise OutputError(f"cannot write {self.path}: {reason}") from error
+            named = OSError(error.errno, os.strerror(error.errno)) if error.errno else error
+            raise cannot_write(self.path, named) from error
 
     def _write_groups(self, last: bool = False) -> None:
         import pyarrow as pa

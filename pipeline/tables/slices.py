@@ -17,7 +17,7 @@ import numpy as np
 
 from ..files.storage import Storage
 from ..model.base import SharedBase
-from ..model.errors import OutputError
+from ..model.errors import PlaceError
 from ..model.records import ModuleRecord
 from ..model.summary import WorkSummary, summarize
 from .describe import BaseGroup
@@ -247,9 +247,9 @@ class ResultsLRU:
         self._files.move_to_end(path)
         return self._files[path]
 
-    def _unreadable(self, path: str, error: object) -> OutputError:
+    def _unreadable(self, path: str, error: object) -> PlaceError:
         where = f"{self._storage.place}/{path}"
-        return OutputError(f"cannot read {where}: {error}; remove it and run again")
+        return PlaceError(f"cannot read {where}: {error}; remove it and run again")
 
 
 def _follows(first: ResultRef, distance: int, other: ResultRef) -> bool:

@@ -6,12 +6,13 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import btf
 
 from ..files.read import ReadError
-from ..model.base import Announce, IndexedBase
+from ..model.base import Announce, IndexedBase, SharedBase
 from ..model.errors import BaseError
 from ..model.records import FileInput
 from ..model.steps import STEPS
@@ -22,6 +23,8 @@ from ..sources.names import printable, release_of_base
 from ..sources.unpack import unpacked
 from .encode import EncodeError, encode
 from .open import open_path
+
+T = TypeVar("T")
 
 
 def load_base(path: str, announce: Announce | None = None) -> IndexedBase:
@@ -34,19 +37,62 @@ def load_base(path: str, announce: Announce | None = None) -> IndexedBase:
         bases = [file_input(found) for found in find_base(path)]
         if not bases:
             raise BaseError(f"{printable(path)} holds no vmlinux")
+    btf.warm_up(announce)
     with unpacked(bases) as readable:
-        return load_first(readable, lambda base: base, 0, announce)
+        return load_first(readable, lambda base: base, load_file, 0, announce)
+
+
+@dataclass(frozen=True, slots=True)
+class Unusable:
+    """Why a file is no base. ``only_dwarf``: it would be one if BTF were made of its DWARF."""
+
+    reason: str
+    only_dwarf: bool = False
+
+
+def load_file(base: FileInput, encode_seconds: float) -> IndexedBase | Unusable:
+    """Read and index one base; with ``encode_seconds``, the BTF that pahole makes of its DWARF."""
+    shown = printable(base.path)
+    named = release_of_base(os.path.basename(base.path))
+    try:
+        if encode_seconds:
+            path = base.content_path
+            made = encode(None, path=path, release=named, seconds=encode_seconds)
+            types = btf.parse(made.content, path=shown)
+            return _index(types, release=named, file=base, encoder=made.encoder)
+        found = open_path(base.content_path, shown=shown)
+        if found.form != btf.STANDALONE:
+            raise btf.WrongBaseError("split BTF on a distilled base, not a kernel's base", shown)
+        return _index(found.btf, release=found.release or named, file=base)
+    except ReadError as error:
+        return Unusable(f"{shown}: {error.message}")
+    except EncodeError as error:
+        return Unusable(f"{shown}: {error}")
+    except btf.DwarfOnlyError:
+        return Unusable(f"{shown}: no .BTF section, only DWARF", only_dwarf=True)
+    except btf.BtfError as error:
+        return Unusable(f"cannot use the base: {error}")
+
+
+def load_shared(
+    _: None, arguments: tuple[FileInput, float]
+) -> tuple[IndexedBase, SharedBase] | Unusable:
+    """Load a base, see ``load_file``, and work out what all workers share of it: for a call."""
+    base = load_file(*arguments)
+    return base if isinstance(base, Unusable) else (base, SharedBase.of(base))
 
 
 def load_first(
     bases: Sequence[FileInput],
     unpack: Callable[[FileInput], FileInput],
+    load: Callable[[FileInput, float], T | Unusable],
     encode_seconds: float,
     announce: Announce | None = None,
-) -> IndexedBase:
+) -> T:
     """Read and index the first of a kernel's bases that has BTF.
 
     unpack          makes a file that can be read of one that is in a package
+    load            does the work, as ``load_file`` does
     encode_seconds  how long pahole may take to make BTF of a vmlinux that has only DWARF, where
                     no other base is better; 0: none is made
 
@@ -56,43 +102,28 @@ def load_first(
     only_dwarf: list[FileInput] = []
     for packed in bases:
         base = unpack(packed)
-        shown = printable(base.path)
         if base.problem is not None:
-            reasons.append(f"{shown}: {base.problem}")
-            continue
-        STEPS.debug("reading %s", shown)
-        try:
-            found = open_path(base.content_path, shown=shown)
-            if found.form != btf.STANDALONE:
-                raise btf.WrongBaseError(
-                    "split BTF on a distilled base, not a kernel's base", shown
-                )
-            release = found.release or release_of_base(os.path.basename(base.path))
-            return _index(found.btf, announce, release=release, file=base)
-        except ReadError as error:
-            reasons.append(f"{shown}: {error.message}")
-        except btf.DwarfOnlyError:
+            found: T | Unusable = Unusable(f"{printable(base.path)}: {base.problem}")
+        else:
+            STEPS.debug("reading %s", printable(base.path))
+            found = load(base, 0)
+        if not isinstance(found, Unusable):
+            return found
+        reasons.append(found.reason)
+        if found.only_dwarf:
             only_dwarf.append(base)
-            reasons.append(f"{shown}: no .BTF section, only DWARF")
-        except btf.BtfError as error:
-            reasons.append(f"cannot use the base: {error}")
     for base in only_dwarf if encode_seconds else ():
-        shown = printable(base.path)
-        release = release_of_base(os.path.basename(base.path))
         if announce is not None:
-            announce(f"{shown} has no BTF: making it of its DWARF")
-        try:
-            made = encode(None, path=base.content_path, release=release, seconds=encode_seconds)
-            types = btf.parse(made.content, path=shown)
-            return _index(types, announce, release=release, file=base, encoder=made.encoder)
-        except (EncodeError, btf.BtfError) as error:
-            reasons.append(f"{shown}: {error}")
+            announce(f"{printable(base.path)} has no BTF: making it of its DWARF")
+        found = load(base, encode_seconds)
+        if not isinstance(found, Unusable):
+            return found
+        reasons.append(found.reason)
     raise BaseError("; ".join(reasons) or "no vmlinux of this kernel among the sources")
 
 
-def _index(types: btf.BTF, announce: Announce | None, **facts: Any) -> IndexedBase:
+def _index(types: btf.BTF, **facts: Any) -> IndexedBase:
     """Index a base. ``facts``: other fields of IndexedBase. Raises BtfError."""
-    btf.warm_up(announce)
     STEPS.debug("indexing it")
     btf.check_name_bytes(types)
     began = time.perf_counter()

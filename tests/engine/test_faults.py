@@ -142,11 +142,47 @@ def test_tables_of_a_kernel_cannot_be_made(
     assert done.code == 1 and "Traceback" not in done.err, done.err
     assert "kernel one: nothing could be made of it" in done.err and said in done.err
     assert kernels_in(out) == ["two"]
+    # All its modules are done now: no worker of the engine is needed, and it ends as before.
+    done = splitbtf("run", source, "-o", out, *ENGINES[engine], env=env)
+    assert done.code == 1 and said in done.err and "Traceback" not in done.err, done.err
     if what == "bug":  # of a run on this kernel alone nothing comes
         done = splitbtf("run", source / "one", "-o", tmp_path / "other", *LOCAL, env=env)
         assert done.code == 2 and said in done.err and "Traceback" not in done.err, done.err
     done = clean_up(out, undisturbed, source, *ENGINES[engine])
     assert done.json["worked"] == 0, "what was done of the first kernel is done again"
+
+
+@pytest.mark.parametrize(
+    ("engine", "what", "said"),
+    [
+        ("local", "kill", "killed by SIGKILL"),
+        ("local", "memory", "out of memory"),
+        ("local", "hang", "it took more than 1 s"),
+        ("local", "bug", "KeyError('a bug') in sitecustomize.py"),
+        ("ray", "kill", "killed by SIGKILL"),
+        pytest.param("ray", "hang", "it took more than 1 s", marks=pytest.mark.long),
+    ],
+)
+def test_a_base_cannot_be_read(
+    engine: str,
+    what: str,
+    said: str,
+    source: Path,
+    undisturbed: dict[str, bytes],
+    tmp_path: Path,
+) -> None:
+    """Whatever it does to who reads it: its modules cannot be done, and the other kernel is."""
+    out = tmp_path / "out"
+    arguments = ("run", source, "-o", out, "--json", "--module-seconds", 1, *ENGINES[engine])
+    done = splitbtf(*arguments, env=faults(bases={"one": what}, limits_of="one"))
+    assert done.code == 1 and "Traceback" not in done.err, done.err
+    one, two = done.json["kernels"]
+    assert (two["kernel"], two["failed"]) == ("two", 0) and one["failed"] == len(MODULES)
+    for failure in one["failures"]:
+        assert failure["error_kind"] == "no_base"
+        assert f"one has no base that can be used: {source}/one/vmlinux" in failure["error"]
+        assert said in failure["error"]
+    clean_up(out, undisturbed, source, *LOCAL)
 
 
 def test_worker_killed_from_outside(

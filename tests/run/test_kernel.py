@@ -14,6 +14,7 @@ import pytest
 from pipeline.commit import KernelReport, RunContext
 from pipeline.engine.scheduler import run_jobs
 from pipeline.kernel import KernelJob
+from pipeline.model.base import SharedBase
 from pipeline.model.engine import Batch, Item
 from pipeline.model.errors import BaseError
 from pipeline.model.options import RunOptions
@@ -21,9 +22,9 @@ from pipeline.plan import Plan, base_memory, kernel_context
 from pipeline.sources.discover import find_kernels
 from pipeline.store.cached_results import find_cached
 from pipeline.store.output import OutputFolder, read_table
-from pipeline.work.base import load_first
+from pipeline.work.base import load_file, load_first
 from pipeline.work.batch import work
-from support.inline import Inline
+from support.inline import Inline, InlineWorkforce
 from support.runs import run_on, small_kernel
 from support.trees import results_of
 
@@ -76,14 +77,19 @@ def job_of(
     folder = OutputFolder(out)
     with ThreadPoolExecutor(1) as writer:
         context = RunContext(
-            folder, options, writer, lambda: RUN_ROW, reports.append, written.append, None
-        )
+            folder, options, writer, lambda: RUN_ROW, reports.append, written.append,
+            InlineWorkforce, None,
+        )  # fmt: skip
         plan = Plan(kernel, folder, options, {})
         plan.is_unchanged()  # learns what it can of the inputs
-        found = load_first(kernel.bases, lambda file: file, encode_seconds=0) if base else None
-        error = None if base else BaseError("it has none")
+        found = (
+            load_first(kernel.bases, lambda file: file, load_file, encode_seconds=0)
+            if base
+            else None
+        )
+        loaded = (found, SharedBase.of(found)) if found is not None else BaseError("it has none")
         cached = find_cached(folder, kernel_context(options, kernel, base_memory(found)))
-        job = KernelJob(context, plan, kernel, found, cached, error)
+        job = KernelJob(context, plan, kernel, loaded, cached)
 
         def report() -> KernelReport:
             for future in written:

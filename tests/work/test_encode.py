@@ -24,7 +24,7 @@ from pipeline.model.records import (
 )
 from pipeline.store.output import read_table
 from pipeline.work import encode as encoding
-from pipeline.work.base import load_first
+from pipeline.work.base import load_file, load_first
 from pipeline.work.encode import EncodeError, build_options, encode, find_encoder
 from support import debwriter
 from support.commands import PATIENCE, splitbtf, wait_for
@@ -341,11 +341,11 @@ def test_a_vmlinux_that_has_only_dwarf(
     other = tmp_path / "vmlinuz-6.1.0"
     other.write_bytes(b"MZ no kernel in it")
     files = [FileInput(str(path), path.name) for path in (base, other)]
-    found = load_first(files, lambda file: file, encode_seconds=PATIENCE)
+    found = load_first(files, lambda file: file, load_file, encode_seconds=PATIENCE)
     assert found.encoder == "pahole 1.24" and found.file == files[0] and found.release == "6.1.0"
     assert found.content == btf.parse(demo_btf("hid-elecom")).to_bytes()
     with pytest.raises(BaseError, match=r"only DWARF.*no compressed vmlinux"):
-        load_first(files, lambda file: file, encode_seconds=0)
+        load_first(files, lambda file: file, load_file, encode_seconds=0)
 
 
 # ------------------------------------------------------------------ the real one

@@ -5,10 +5,12 @@ SPLITBTF_FAULTS holds JSON, with any of:
     modules     by name: what happens to who works on it, "kill", "hang", "memory" (there is none)
                 or "bug"; as ["kill", FILE] only to the first, who makes FILE
     tables      by kernel: the same for who makes the parts of its tables
+    bases       by the folder that a base is in: the same for who reads it
     hang_after  [n, FILE]: a process makes FILE and hangs at its module n + 1
     wait_for    FILE: no module is worked on until it is there
     log         FILE: a line for each module that somebody begins to work on
-    limits_of   NAME: limits of time are for this module; all others may take as long as they like
+    limits_of   NAME: limits of time are for this module, or for the base in this folder; all others
+                may take as long as they like
     hanging     FILE: a program that is started is given its time from when its process id is in
                 this file; until then it may take as long as it likes to get there, or to end
     die_in      [module, class, function, n]: at its n-th call a process kills itself
@@ -109,6 +111,28 @@ def change_tables(slices: Any) -> None:
     slices.make_parts = make_parts
 
 
+def change_bases(base: Any) -> None:
+    original = base.load_file
+
+    def load_file(file: Any, *others: object) -> object:
+        happen(FAULTS.get("bases", {}).get(Path(file.path).parent.name))
+        return original(file, *others)
+
+    base.load_file = load_file
+
+
+def change_calls(calls: Any) -> None:
+    original = calls.IsolatedCalls.call
+
+    def call(self: object, function: Any, argument: Any, *others: Any, seconds: float) -> object:
+        if function.__name__ == "load_shared":
+            of = Path(argument[0].path).parent.name
+            seconds = seconds if FAULTS.get("limits_of", of) == of else AGES
+        return original(self, function, argument, *others, seconds=seconds)
+
+    calls.IsolatedCalls.call = call
+
+
 def without_limits(original: Callable[..., object]) -> Callable[..., object]:
     """Limits for one module only: a test waits for those of a module that hangs, and others are
     not to run into them where the machine is slow."""
@@ -154,7 +178,12 @@ def change_function(module: object, holder: str, name: str, calls: int) -> None:
     setattr(owner, name, function)
 
 
-CHANGES = {"pipeline.work.batch": change_worker, "pipeline.tables.slices": change_tables}
+CHANGES = {
+    "pipeline.work.batch": change_worker,
+    "pipeline.tables.slices": change_tables,
+    "pipeline.work.base": change_bases,
+    "pipeline.engine.calls": change_calls,
+}
 
 
 class Loader(importlib.abc.Loader):
