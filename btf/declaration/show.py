@@ -13,6 +13,7 @@ from ..types.typebase import Reference, Type, spell
 
 CACHE_LINE = 64  # bytes, of nearly all machines that Linux runs on
 MAX_LINES = 20_000  # of one type: the largest that Linux has, amdgpu_device, comes to 4,072
+MAX_CHARACTERS = 1 << 20  # of all its names and declarations
 _MAX_NESTED = 32
 _COMMENT_AT = 56  # column
 
@@ -63,10 +64,9 @@ class Layout:
 def layout_of(found: Composite, *, expand: bool = False) -> Layout:
     """Lay out a struct or union; anonymous members, with ``expand`` all embedded ones, with theirs.
 
-    Raises BtfError for types with more than MAX_LINES members that way.
+    Raises BtfError for types with more than MAX_LINES members or MAX_CHARACTERS that way.
     """
-    room = [MAX_LINES]
-    return _layout(found, "", 0, 0, expand, room)
+    return _layout(found, "", 0, 0, expand, [MAX_LINES, MAX_CHARACTERS])
 
 
 def _layout(
@@ -74,27 +74,28 @@ def _layout(
 ) -> Layout:
     fields, end = [], 0
     for member in found.members:
+        name = path + member.name
         room[0] -= 1
-        if room[0] < 0:
-            raise BtfError(
-                f"more than {MAX_LINES} members to show", found.btf.path, "types", None, found.id
-            )
+        room[1] -= len(name)
+        _check_room(found, room)
         size = _size(member.type)
         hole = max(0, member.bit_offset - end) if found.kind == kinds.STRUCT else 0
         bits = member.bitfield_size or 8 * (size or 0)
         end = max(end, member.bit_offset + bits)
         at = start + member.bit_offset
-        inner = _written_out(member, expand) if depth < _MAX_NESTED else None
-        name = path + member.name
+        inner = _written_out(member, expand)
+        text = c_text(member.type, member.name, members=inner is None)
+        room[1] -= len(text)
+        _check_room(found, room)
         inside = None
-        if inner is not None:
+        if inner is not None and depth < _MAX_NESTED:
             inside = _layout(
                 inner, f"{name}." if member.name else path, at, depth + 1, expand, room
             )
         fields.append(
             Field(
                 name,
-                c_text(member.type, member.name),
+                text,
                 at,
                 member.bitfield_size,
                 size,
@@ -105,6 +106,16 @@ def _layout(
             )
         )
     return Layout(tuple(fields), max(0, 8 * found.size - end))
+
+
+def _check_room(found: Composite, room: list[int]) -> None:
+    """Raise BtfError where neither members nor characters are left."""
+    for left, most, what in zip(
+        room, (MAX_LINES, MAX_CHARACTERS), ("members", "characters"), strict=True
+    ):
+        if left < 0:
+            said = f"more than {most} {what} to show"
+            raise BtfError(said, found.btf.path, "types", None, found.id)
 
 
 def _written_out(member: Member, expand: bool) -> Composite | None:

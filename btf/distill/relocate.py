@@ -25,8 +25,10 @@ that says whether the *struct* has bit fields, and does not compare the kind for
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -56,7 +58,7 @@ from ..format.kinds import (
 )
 from ..format.strings import ABSENT, map_strings
 from ..types.btf import BTF, HasBase, base_of, freeze
-from ..types.names import ids_by_name
+from ..types.columns import check_name_bytes
 
 SECTION = ".BTF.base"
 _NAMED = (*SCALARS, ENUM, *COMPOSITES, FWD)
@@ -157,6 +159,43 @@ class _NamedType(NamedTuple):
     detail: int
 
 
+class _Namesakes:
+    """The base's types of one name, in order of id, and which of them a type may be."""
+
+    def __init__(self, types: list[_NamedType]) -> None:
+        self.types = types
+        self._by_facts = defaultdict[tuple[int, ...], list[_NamedType]](list)
+        for found in types:
+            if found.kind == FWD:
+                self._by_facts[FWD, found.kind_flag].append(found)
+            elif found.kind in (STRUCT, UNION):
+                self._by_facts[found.kind,].append(found)
+                self._by_facts[found.kind, found.size].append(found)
+            elif found.kind in ENUMS:
+                self._by_facts[ENUM, found.size].append(found)
+            else:
+                self._by_facts[found.kind, found.size, found.detail].append(found)
+
+    def fit(self, wanted: _NamedType) -> list[_NamedType]:
+        """Those that ``wanted`` may be, as far as they alone tell: of structs and unions those of
+        any size."""
+        if wanted.kind == FWD:
+            of_kind = UNION if wanted.kind_flag else STRUCT
+            return self._of(FWD, wanted.kind_flag) or self._of(of_kind)
+        if wanted.kind in (STRUCT, UNION):
+            return self._of(wanted.kind)
+        if wanted.kind == ENUM:
+            return self._of(ENUM, wanted.size)
+        return self._of(wanted.kind, wanted.size, wanted.detail)
+
+    def same_size(self, wanted: _NamedType) -> list[_NamedType]:
+        """The structs or unions that also have its size."""
+        return self._of(wanted.kind, wanted.size)
+
+    def _of(self, *facts: int) -> list[_NamedType]:
+        return self._by_facts.get(facts, [])
+
+
 class _Search:
     """Which type of the base each one of the distilled base is."""
 
@@ -164,7 +203,7 @@ class _Search:
         self.split = split
         self.distilled = distilled
         self.base = base
-        self.problems: list[tuple[int, str]] = []
+        self.problems: list[tuple[int, Callable[[], str]]] = []
         self.inner = _inner_types(split, distilled)
         composites = np.flatnonzero(np.isin(split.own_kinds, (STRUCT, UNION)))
         self.composites = composites
@@ -173,6 +212,7 @@ class _Search:
 
     def targets(self) -> np.ndarray:
         """By id of the distilled base's types, void included: the id in the base. uint32."""
+        check_name_bytes(self.distilled)
         wanted = _named_types(self.distilled, np.arange(1, self.distilled.type_end))
         offsets = self.distilled.words[self.distilled.offsets[:-1]].tolist()
         names = [self.distilled.string_bytes(offset) for offset in offsets]
@@ -185,7 +225,7 @@ class _Search:
             more = len(self.problems) - 1
             others = f" ({more} more of its types have no place there either)" if more else ""
             raise WrongBaseError(
-                f"does not fit this base: {message}{others}",
+                f"does not fit this base: {message()}{others}",
                 self.split.path,
                 SECTION,
                 None,
@@ -193,48 +233,52 @@ class _Search:
             )
         return np.array(targets, np.uint32)
 
-    def _namesakes(self) -> list[list[_NamedType]]:
-        """For each type of the distilled base, the base's types of its name, in order of id."""
+    def _namesakes(self) -> list[_Namesakes]:
+        """For each type of the distilled base, the base's types of its name."""
         distilled, base = self.distilled, self.base
         names, table = base.own_names, base.own_strings
         seen = np.empty(len(distilled.strings), np.uint32)
         map_strings(distilled.strings, table.strings, table.slots, table.repeats, seen)
-        offsets = seen[distilled.words[distilled.offsets[:-1]]]
+        heads = distilled.words[distilled.offsets[:-1]]
         if table.repeats or not (names.begin_strings and distilled.own_names.begin_strings):
-            groups = [
-                np.array(ids_by_name(base, distilled.string_bytes(int(offset))), np.int64)
-                for offset in distilled.words[distilled.offsets[:-1]]
-            ]
+            check_name_bytes(base)
+            ids_of = defaultdict[bytes, list[int]](list)
+            for type_id, offset in enumerate(base.words[base.offsets[:-1]].tolist(), 1):
+                ids_of[base.string_bytes(offset)].append(type_id)
+            texts = map(distilled.string_bytes, heads.tolist())
+            wanted = [np.array(ids_of.get(text, []), np.int64) for text in texts]
+            which = np.array([int(ids[0]) if len(ids) else 0 for ids in wanted], np.int64)
         else:
-            first = np.searchsorted(names.offsets, offsets, "left").tolist()
+            offsets = seen[heads]
+            which = np.searchsorted(names.offsets, offsets, "left")
             last = np.searchsorted(names.offsets, offsets, "right").tolist()
-            groups = [names.order[a:b] + 1 for a, b in zip(first, last, strict=True)]
+            wanted = [names.order[a:b] + 1 for a, b in zip(which.tolist(), last, strict=True)]
+        _, first, number = np.unique(which, return_index=True, return_inverse=True)
+        groups = [wanted[at] for at in first.tolist()]  # of each name once
         found = iter(_named_types(base, np.concatenate([np.zeros(0, np.int64), *groups])))
-        return [[next(found) for _ in group] for group in groups]
+        made = [_Namesakes([next(found) for _ in group]) for group in groups]
+        return [made[at] for at in number.tolist()]
 
-    def _target(self, wanted: _NamedType, namesakes: list[_NamedType], several: bool) -> int:
+    def _target(self, wanted: _NamedType, namesakes: _Namesakes, several: bool) -> int:
         """The type of the base that ``wanted`` is; 0, and a problem noted, if there is none.
 
         several   whether the distilled base has more types of this name and kind
         """
-        fit = [found for found in namesakes if _may_be(wanted, found)]
-        if wanted.kind == FWD:
-            declared = [found for found in fit if found.kind == FWD]
-            fit = declared or fit
-        elif wanted.kind in (STRUCT, UNION) and (
+        fit = namesakes.fit(wanted)
+        if wanted.kind in (STRUCT, UNION) and (
             len(fit) > 1 or several or wanted.type_id in self.held
         ):
-            same_size = [found for found in fit if found.size == wanted.size]
+            same_size = namesakes.same_size(wanted)
             if fit and not same_size:
-                return self._problem(wanted, self._wrong_size(wanted, fit))
+                return self._problem(wanted, partial(self._wrong_size, wanted, fit))
             fit = same_size
         if len(fit) == 1:
             return fit[0].type_id
-        return self._problem(
-            wanted, self._ambiguous(wanted, fit) if fit else self._missing(wanted, namesakes)
-        )
+        if fit:
+            return self._problem(wanted, partial(self._ambiguous, wanted, fit))
+        return self._problem(wanted, partial(self._missing, wanted, namesakes.types))
 
-    def _problem(self, wanted: _NamedType, message: str) -> int:
+    def _problem(self, wanted: _NamedType, message: Callable[[], str]) -> int:
         self.problems.append((wanted.type_id, message))
         return 0
 
@@ -311,22 +355,6 @@ def _named_types(btf: BTF, ids: np.ndarray) -> list[_NamedType]:
     details = np.where(kinds == INT, btf.words[last], 0)
     columns = (ids, kinds, infos >= INFO_KIND_FLAG, sizes, details)
     return [_NamedType(*row) for row in zip(*(c.tolist() for c in columns), strict=True)]
-
-
-def _may_be(wanted: _NamedType, found: _NamedType) -> bool:
-    """Whether a type of the base may be one of the distilled base, as far as it alone tells.
-
-    Sizes of structs and unions are the caller's affair.
-    """
-    if wanted.kind == FWD:
-        if found.kind == FWD:
-            return found.kind_flag == wanted.kind_flag
-        return found.kind == (UNION if wanted.kind_flag else STRUCT)
-    if wanted.kind in (STRUCT, UNION):
-        return found.kind == wanted.kind
-    if wanted.kind == ENUM:
-        return found.kind in ENUMS and found.size == wanted.size
-    return (found.kind, found.size, found.detail) == (wanted.kind, wanted.size, wanted.detail)
 
 
 def _kind_in_words(found: _NamedType) -> str:

@@ -19,12 +19,13 @@ _MAX_NESTED = 16
 _LEFT_OUT = "…"
 
 
-def c_text(found: Type, name: str = "", *, parameters: bool = False) -> str:
+def c_text(found: Type, name: str = "", *, parameters: bool = False, members: bool = True) -> str:
     """Declare ``name`` as of a type; without a name, spell the type.
 
     parameters  whether those of a function have their names
+    members     whether those of a struct or union without a name are written out
     """
-    return _declared(found, name, [MAX_TEXT], 0, parameters)
+    return _declared(found, name, [MAX_TEXT], 0 if members else _MAX_NESTED, parameters)
 
 
 def c_definition(found: Type) -> str:

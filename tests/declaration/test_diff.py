@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import btf
-from btf.declaration.show import MAX_LINES
+from btf.declaration.show import MAX_LINES, layout_of, show
 from btf.types.c_text import MAX_TEXT, c_text
 from pipeline.analysis.changes.compare import Comparison, ObjectCounts
 from pipeline.analysis.changes.details import details
@@ -389,3 +389,25 @@ def test_what_would_be_too_much_to_write_out_is_refused(tmp_path: Path) -> None:
     done = splitbtf("show", "s22", path, "--expand")
     assert done.code == 2 and f"more than {MAX_LINES} members" in done.err
     assert splitbtf("show", "s22", path).code == 0
+
+
+def test_what_is_written_out_is_spelled_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what spells ever the same at great length is refused in the end."""
+    monkeypatch.setattr("btf.declaration.show.MAX_CHARACTERS", most := 1 << 18)
+
+    def make(w: bw.Writer) -> None:
+        inner = INT
+        for _ in range(12):
+            inner = w.union("", 4, [("a", inner, 0), ("b", inner, 0)])
+        w.struct("deep", 4, [("it", inner, 0)])
+        many = w.ptr(w.func_proto(INT, [("", INT)] * MAX_TEXT))
+        w.struct("wide", 8 * 80, [(f"m{i}", many, 64 * i) for i in range(80)])
+
+    types = btf.parse(written(make))
+    deep = types.find("deep", "struct")
+    assert isinstance(deep, btf.Struct)
+    fields = [field for field in layout_of(deep).walk() if field.inside]
+    assert len(fields) == (1 << 12) - 1
+    assert max(len(field.text) for field in fields) < 30
+    with pytest.raises(btf.BtfError, match=f"more than {most} characters"):
+        list(show(types.find("wide", "struct")))

@@ -12,6 +12,7 @@ from collections.abc import Callable
 import pytest
 
 import btf
+from btf.distill import relocate as relocation
 from support import dumping, marks
 from support.btfwriter import BOOL, BYTE_ORDERS, SIGNED, Writer
 from support.modes import LITTLE, split_case
@@ -54,6 +55,23 @@ def refused(split: btf.BTF, write: Write, message: str) -> None:
 
 
 # ------------------------------------------------------------------------------------------- rules
+
+
+def test_many_of_one_name_are_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not once for each one that looks for its like."""
+
+    def base(w: Writer) -> None:
+        for size in range(400):
+            w.struct("s", 4 * size)
+
+    split = distilled_module(base, pointer_to(*range(101, 301)))
+    seen: list[int] = []
+    original = relocation._named_types
+    monkeypatch.setattr(
+        relocation, "_named_types", lambda types, ids: seen.append(len(ids)) or original(types, ids)
+    )
+    assert onto(split, base) == list(range(101, 301))
+    assert seen == [200, 400]
 
 
 def test_int_by_name_size_and_encoding() -> None:
