@@ -117,7 +117,7 @@ def check_level(
     def need(rule: int, own: int, word: int) -> None:
         if rule:
             subject = _describe(words, int(offsets[own]), names)
-            raise _refusal(rule, path, "types", word * 4, start_id + own, subject)
+            raise refusal(rule, path, "types", word * 4, start_id + own, subject)
 
     rule, count, word = check_records(
         words,
@@ -169,7 +169,7 @@ def _read_sections(
 
     def need(sound: object, rule: int, offset: int | None, section: str = "header") -> None:
         if not sound:
-            raise _refusal(rule, path, section, offset)
+            raise refusal(rule, path, section, offset)
 
     size, based, program = len(data), way == MODULE, way == PROGRAM
     need(not program or size <= rules.MAX_PROGRAM_BYTES, rules.TOO_LARGE, None)
@@ -255,7 +255,7 @@ def _describe(words: np.ndarray, at: int, names: Names) -> str:
     return f"{shown} {printable(name.decode('utf-8', 'backslashreplace'))}".rstrip()
 
 
-def _refusal(
+def refusal(
     rule: int,
     path: str | None,
     section: str,

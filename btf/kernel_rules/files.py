@@ -5,17 +5,22 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
+import numpy as np
+
 from ..arguments import octets
 from ..distill.relocate import relocate
-from ..errors import WrongBaseError
+from ..edit.fields import fields
+from ..errors import KernelRefusal, WrongBaseError
 from ..files import elf, images
 from ..files.sections import MAGIC as ELF_MAGIC
 from ..files.sections import Readable, readable
 from ..format.header import MAGIC, SHORT_HEADER
+from ..format.text import printable
 from ..types.btf import BTF, HasBase, base_of, parse
-from .check import MODULE, NOTHING, PROGRAM, VMLINUX, below_module, check_level
-from .rules import parse_release, told_release
+from .check import MODULE, NOTHING, PROGRAM, VMLINUX, below_module, check_level, refusal
+from .rules import NAME_UNMAPPED, parse_release, told_release
 
+_RELOCATES = "btf_relocate"
 _DISTILLED = (6, 11)  # the release since which the kernel reads .BTF.base
 
 
@@ -97,5 +102,26 @@ def check_raw(
         raise WrongBaseError("standalone BTF, no module's: it is checked without a base", path)
     check_level(raw.data, below, way, at, pointer_size, path)
     if distilled is not None and on is not None:
-        relocate(parse(raw.data, parse(distilled, path=path), path=path), on)
+        split = parse(raw.data, parse(distilled, path=path), path=path)
+        try:
+            relocate(split, on)
+        except WrongBaseError as error:
+            message = f"{error.message} ({_RELOCATES}, since Linux 6.11)"
+            where = error.section, error.offset, error.type_id
+            raise KernelRefusal(message, path, *where, _RELOCATES) from error
+        _check_names(split, path)
     return Checked(way, ".".join(map(str, at)))
+
+
+def _check_names(split: BTF, path: str | None) -> None:
+    """Check what ``relocate`` does not ask for: the kernel has places for names of types only."""
+    assert split.base is not None
+    words, _ = fields(split.words, split.offsets[:-1], split.offsets[1:])
+    names = split.words[words]
+    lost = (names > 0) & (names < split.base.str_end)
+    lost &= ~np.isin(names, split.base.words[split.base.offsets[:-1]])
+    if lost.any():
+        word = int(words[lost.argmax()])
+        at = split[split.start_id + int(np.searchsorted(split.offsets, word, "right")) - 1]
+        subject = printable(f"{at.kind_name} {at.name}")
+        raise refusal(NAME_UNMAPPED, path, "types", word * 4, at.id, subject)

@@ -418,6 +418,14 @@ CHAIN_END = _rule(
     (5, 19),
 )
 
+# A module that has a distilled base.
+NAME_UNMAPPED = _rule(
+    "btf_relocate_rewrite_strs",
+    "is not mapped to base BTF",
+    "a name that lies in .BTF.base is to be that of one of its types",
+    (6, 11),
+)
+
 # Special fields of a program's structs: see ``special_fields``.
 _FIELDS: Release = (6, 12)
 FIELD_NONE = _rule(

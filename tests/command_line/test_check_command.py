@@ -109,6 +109,33 @@ def test_a_distilled_base_is_read_since_6_11(files: Path) -> None:
     assert done.code == 1 and "TYPEDEF a b" in done.out
 
 
+def test_a_distilled_base_that_does_not_fit(files: Path) -> None:
+    base = Writer()
+    base.int("int", 8)
+    split = Writer(base=base)
+    split.const(1)
+    (files / "m.ko").write_bytes(elf({".BTF": split.to_bytes(), ".BTF.base": base.to_bytes()}))
+    assert check(files, "m.ko").code == 0
+    done = check(files, "m.ko", "-B", "vmlinux.btf")
+    assert done.code == 1 and "does not fit this base: it has no INT int" in done.out
+    assert "(btf_relocate, since Linux 6.11)" in done.out
+
+
+def test_names_in_a_distilled_base_are_those_of_its_types(files: Path) -> None:
+    """The kernel has a place in vmlinux for no other."""
+    base = Writer()
+    base.int("int", 4)
+    for name in ("int", "other"):
+        base.string(name)
+        split = Writer(base=base)
+        split.typedef(name, 1)
+        parts = {".BTF": split.to_bytes(), ".BTF.base": base.to_bytes()}
+        (files / "m.ko").write_bytes(elf(parts))
+        done = check(files, "m.ko", "-B", "vmlinux.btf")
+        assert done.code == (name == "other")
+    assert "btf_relocate_rewrite_strs" in done.out and "TYPEDEF other" in done.out
+
+
 def test_the_rules(files: Path) -> None:
     every, of_6_1 = check(files, "--rules"), check(files, "--rules", "--release", "6.1")
     assert every.code == of_6_1.code == 0
