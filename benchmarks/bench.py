@@ -19,6 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import changes
+import columns
 import load
 import process
 import speed
@@ -40,6 +41,7 @@ SECTIONS: dict[str, Section] = {
     "workers": whole.workers,
     "job": whole.job,
     "tables": whole.tables,
+    "columns": columns.columns,
     "report": whole.report,
     "changes": changes.changes,
 }

@@ -3,6 +3,7 @@
 modules  how long each module takes, by itself
 load     how long it takes to read and check a BTF, and to find a type in it
 load_memory  how far a process's memory grows over that
+fingerprints  how long the fingerprints of a base and of modules take
 index    how long the index takes to build, and how large it is
 memory   how far a process's memory grows over what it holds once the base is indexed
 without_tables  how long a run with several workers takes that makes split BTF and nothing else
@@ -25,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 
 import btf
+from btf.edit.concat import concat_split
 from pipeline.engine.local import Local
 from pipeline.files.storage import LocalFolder
 from pipeline.model.base import SharedBase
@@ -32,6 +34,7 @@ from pipeline.model.engine import Batch, Result
 from pipeline.model.options import ENCODE_NONE, KernelContext, RunOptions
 from pipeline.model.records import ModuleInput, ModuleRecord
 from pipeline.sources.discover import find_kernels
+from pipeline.tables.describe import TYPES_AT_ONCE
 from pipeline.work.base import load_base
 from pipeline.work.batch import BatchOptions, Shared, run_batch
 from pipeline.work.batches import cut
@@ -152,6 +155,42 @@ def index(base: str, repeat: int) -> dict[str, Any]:
     }
 
 
+def fingerprints(base: str, files: list[str], repeat: int) -> dict[str, dict[str, list[float]]]:
+    """Seconds of CPU that each kind of fingerprints takes: of the base, and of what modules keep,
+    as many together as a run describes at once."""
+    index = load_base(base).index
+    types = index.base
+    assert types is not None
+    known, declared = btf.BaseFingerprints.build(types), btf.declarations(types, spell=True)
+    groups: list[btf.BTF] = []
+    waiting: list[btf.BTF] = []
+    for file in files:
+        waiting.append(btf.dedup_split(btf.parse(Path(file).read_bytes()), index).btf)
+        if file == files[-1] or sum(split.type_count for split in waiting) > TYPES_AT_ONCE:
+            groups.append(concat_split(waiting) if len(waiting) > 1 else waiting[0])
+            waiting = []
+    of_base: dict[str, Callable[[], object]] = {
+        "fingerprint": lambda: btf.fingerprints(types),
+        "declarations": lambda: btf.declarations(types),
+        "spellings": lambda: btf.declarations(types, spell=True),
+    }
+    of_modules: dict[str, Callable[[], object]] = {
+        "fingerprint": lambda: [btf.fingerprints(one, known) for one in groups],
+        "both": lambda: [btf.both_fingerprints(one, known) for one in groups],
+        "declarations": lambda: [btf.declarations(one, declared) for one in groups],
+        "spellings": lambda: [btf.declarations(one, declared, spell=True) for one in groups],
+    }
+    found: dict[str, dict[str, list[float]]] = {}
+    for name, functions in {"base": of_base, "modules": of_modules}.items():
+        took = found[name] = {each: [] for each in functions}
+        for _ in range(repeat):
+            for each, function in functions.items():
+                began = time.process_time()
+                function()
+                took[each].append(time.process_time() - began)
+    return found
+
+
 def _status(name: str) -> int:
     """A size of this process, in bytes."""
     return in_status(name, Path("/proc/self/status").read_text())
@@ -254,6 +293,7 @@ def _store_used() -> float:
 
 PROBES: dict[str, Callable[..., Any]] = {
     "modules": modules,
+    "fingerprints": fingerprints,
     "load": load,
     "load_memory": load_memory,
     "index": index,

@@ -20,7 +20,7 @@ REPORTED = (1, 2, 5)  # kernels
 
 
 @contextlib.contextmanager
-def _outputs() -> Iterator[Path]:
+def outputs() -> Iterator[Path]:
     """A folder for outputs, which goes in the end, not between runs: a file system takes longer to
     make files just after as many were removed."""
     BUILD.mkdir(parents=True, exist_ok=True)
@@ -31,9 +31,9 @@ def _outputs() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _run(source: Input, engine: str, count: int, outputs: Path) -> tuple[float, Any]:
+def _run(source: Input, engine: str, count: int, folder: Path) -> tuple[float, Any]:
     """A whole run into an empty folder: wall-clock seconds and the summary."""
-    out = tempfile.mkdtemp(dir=outputs)
+    out = tempfile.mkdtemp(dir=folder)
     command = splitbtf("run", source.modules[0].parent, "-B", source.base, "-o", out, "--json")
     finished = run([*command, "--engine", engine, "--workers", str(count)])
     facts = finished.json()
@@ -53,12 +53,12 @@ def _busy_seconds(out: str) -> float:
 def workers(sides: Sides, source: Input) -> list[Table]:
     """The dedup phase on one and two workers, and what of it is not in the workers."""
     rows = [_two_peers(sides, source)]
-    with _outputs() as outputs:
+    with outputs() as folder:
         for engine in ("local", "ray"):
             found: dict[int, list[tuple[float, Any]]] = {1: [], 2: []}
             for _ in range(sides.repeat):
                 for count, runs in found.items():
-                    runs.append(_run(source, engine, count, outputs))
+                    runs.append(_run(source, engine, count, folder))
             first = 0.0
             for count, runs in found.items():
                 work = Sample(tuple(facts["work_seconds"] for _, facts in runs))
@@ -118,11 +118,11 @@ def job(sides: Sides, source: Input) -> list[Table]:
     peers: list[float] = []
     walls: dict[str, list[float]] = {"ray": [], "local": []}
     last: dict[str, Any] = {}
-    with _outputs() as outputs:
+    with outputs() as folder:
         for _ in range(sides.repeat):
             peers.append(sides.peer_once(source.base, source.modules)["total_s"])
             for engine, found in walls.items():
-                wall, last[engine] = _run(source, engine, 2, outputs)
+                wall, last[engine] = _run(source, engine, 2, folder)
                 found.append(wall)
     peer = Sample(tuple(peers))
     rows: list[tuple[str, ...]] = []
@@ -153,8 +153,8 @@ def report(sides: Sides, source: Input) -> list[Table]:
     """A report about one kernel and about several, which are this one under other names."""
     rows: list[tuple[str, ...]] = []
     before = (0, 0.0)
-    with _outputs() as outputs:
-        out, page = outputs / "kernels", outputs / "report.html"
+    with outputs() as folder:
+        out, page = folder / "kernels", folder / "report.html"
         for number in range(1, max(REPORTED) + 1):
             named = ("--kernel", f"kernel-{number}", "--engine", "local")
             files = (source.modules[0].parent, "-B", source.base)
@@ -176,17 +176,17 @@ def tables(sides: Sides, source: Input) -> list[Table]:
     peers: list[float] = []
     alone: list[float] = []
     whole: list[float] = []
-    with _outputs() as outputs:
+    with outputs() as folder:
         for _ in range(sides.repeat):
             peers.append(sides.peer_once(source.base, source.modules)["total_s"])
-            whole.append(_run(source, "local", 2, outputs)[1]["total_seconds"])
+            whole.append(_run(source, "local", 2, folder)[1]["total_seconds"])
             alone.append(
                 sides.probe(
                     "without_tables",
                     pinned=False,
                     base=str(source.base),
                     folder=str(source.modules[0].parent),
-                    out=tempfile.mkdtemp(dir=outputs),
+                    out=tempfile.mkdtemp(dir=folder),
                     workers=2,
                 )["seconds"]
             )

@@ -50,6 +50,12 @@ def test_memory_index_and_load(files: Path, tmp_path: Path) -> None:
     assert probe("load", base=base, repeat=1)["types"] == built["types"]
 
 
+def test_fingerprints(files: Path) -> None:
+    given = {"base": str(files / "vmlinux.btf"), "files": [str(files / "xt_bpf.btf")]}
+    taken = probe("fingerprints", **given, repeat=2)
+    assert all(len(one) == 2 and min(one) > 0 for of in taken.values() for one in of.values())
+
+
 def test_without_tables(files: Path, tmp_path: Path) -> None:
     base = str(files / "vmlinux.btf")
     taken = probe("without_tables", base=base, folder=str(files), out=str(tmp_path), workers=2)
