@@ -222,12 +222,10 @@ class _Walk:
         self.ways: dict[_Pair, _Way] = {}  # to the nearest difference, where pairs have keys
 
     def search(self, first: Type, second: Type, deep: bool = True) -> Difference | None:
-        if self.same(first, second):
+        start = self.pair(first, second)
+        if self.same(first, second) or start in self.alike:
             return None
         # A queue of pairs of namesakes: where, number of the one it was reached from, hops, which.
-        start = self.pair(first, second)
-        if start in self.alike:
-            return None
         pairs: list[_Reached] = [_Reached(_DirectNeighbour((first, second), None), -1, 0, start)]
         todo = deque([0])
         consequence: tuple[int, Finding, str] | None = None
@@ -239,13 +237,7 @@ class _Walk:
             if best >= 0 and hops > best_hops:
                 break
             known = self.ways.get(pair)
-            looked = self.looked.get(pair)
-            if looked is None:
-                looked = self.look_at(*place.types)
-                if self.declared_is_same and looked[0] and looked[0].reason == reasons.DECLARED:
-                    looked = None, "", []
-                self.looked[pair] = looked
-            finding, accessor, next_pairs = looked
+            finding, accessor, next_pairs = self.look_once(pair, *place.types)
             if known is not None or (finding is not None and not finding.follows):
                 hops += known.hops if known is not None else 0
                 if (
@@ -264,17 +256,32 @@ class _Walk:
                     seen.add(pair)
                     todo.append(len(pairs))
                     pairs.append(_Reached(place, number, pairs[number].hops + 1, pair))
+        if best < 0 and consequence is None and deep and self.key is not None:
+            self.alike |= seen
+        return self.nearest(pairs, best, consequence)
+
+    def nearest(
+        self, pairs: list[_Reached], best: int, consequence: tuple[int, Finding, str] | None
+    ) -> Difference | None:
+        """What a search found: a difference in pair ``best``, else what may be the consequence of
+        one that is nowhere to be found."""
         if best >= 0 and self.key is not None:
             return self.by_known_way(pairs, best)
         if best >= 0:
             finding, accessor, _ = self.looked[pairs[best].pair]
             assert finding is not None
             return self.made(pairs, best, finding, accessor)
-        if consequence is not None:
-            return self.made(pairs, *consequence)
-        if deep and self.key is not None:
-            self.alike |= seen
-        return None
+        return self.made(pairs, *consequence) if consequence is not None else None
+
+    def look_once(self, pair: _Pair, first: Type, second: Type) -> _Seen:
+        """``look_at`` a pair that was perhaps looked at before."""
+        looked = self.looked.get(pair)
+        if looked is None:
+            looked = self.look_at(first, second)
+            if self.declared_is_same and looked[0] and looked[0].reason == reasons.DECLARED:
+                looked = None, "", []
+            self.looked[pair] = looked
+        return looked
 
     def by_known_way(self, pairs: list[_Reached], number: int) -> Difference:
         """What was found from the first pair, and for all on the way there the way from there on.
