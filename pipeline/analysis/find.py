@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from btf.format.kinds import KIND_NAMES
 from btf.nearest import hint_of, listed, nearest_names
 
 from ..model.errors import QueryError
-from ..sources.lookup import Name, resolve_kernel, resolve_module
+from ..sources.lookup import KIND_WORD_OF, Name, resolve_kernel, resolve_module
 from ..sources.names import RESERVED as VMLINUX
 from .query import Tables
 
@@ -74,7 +75,12 @@ def find(
     or module is meant, or there is none.
     """
     wanted = Name.of(name)
-    kinds = _KINDS_OF.get(wanted.kind or "", ())
+    kinds = tuple(
+        name
+        for kind, word in KIND_WORD_OF.items()
+        if word == wanted.kind
+        for name in (KIND_NAMES[kind], f"FWD {word}")
+    )
     if kind is not None:
         if kinds and kind not in kinds:
             raise QueryError(f"{name!r} is not of the kind {kind.lower()}")
@@ -110,17 +116,12 @@ _COLUMNS = (
     "kernel, coalesce(module, ''), kind, name, type_id, global_id, size, bytes, "
     "fingerprint, layout_fingerprint, declaration_fingerprint"
 )
-_FILTER = "kernel IN (SELECT unnest($1)) AND (len($2) = 0 OR kind IN (SELECT unnest($2)))"
+_FILTER = (
+    "kernel IN (SELECT unnest($1)) AND (len($2) = 0 OR kind IN (SELECT unnest($2)) "
+    "OR kind || ' ' || split_part(spelling, ' ', 1) IN (SELECT unnest($2)))"  # FWD struct
+)
 _MODULES = "SELECT kernel, module, module_name FROM modules WHERE module IS NOT NULL"
 _NAMES = f"SELECT DISTINCT name FROM types WHERE name IS NOT NULL AND {_FILTER}"
-_KINDS_OF = {
-    "struct": ("STRUCT",),
-    "union": ("UNION",),
-    "enum": ("ENUM", "ENUM64"),
-    "typedef": ("TYPEDEF",),
-    "func": ("FUNC",),
-    "var": ("VAR",),
-}
 
 
 def meant_by(

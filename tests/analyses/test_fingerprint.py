@@ -20,7 +20,7 @@ from btf.fingerprint import fingerprints as implementation
 from support import btfwriter as bw
 from support import marks, vectors
 from support.dumping import unpacked
-from support.graphs import GRAPHS, ORDERS, STRINGS
+from support.graphs import GRAPHS, ORDERS, STRINGS, files_of
 from support.oracles import naive_btf, naive_classes
 from support.paths import DEMO
 from support.vectors import Node
@@ -91,13 +91,11 @@ def test_vectors(name: str) -> None:
 def test_graphs_that_no_compiler_would_write(
     base_nodes: list[Node], one: list[Node], other: list[Node], order: str, strings: str
 ) -> None:
-    dice = vectors.Dice(1)
-    base = vectors.written(base_nodes, bw.Writer(order), dice, strings)
-    world = World(base.to_bytes())
-    world.add_plain("plain", vectors.written(one, bw.Writer(order), dice, strings).to_bytes())
-    for name, nodes in (("one", one), ("other", other), ("base again", base_nodes)):
-        split = vectors.written(nodes, bw.Writer(order, base=base), dice, strings)
-        world.add_split(name, split.to_bytes())
+    base, data, split = files_of(base_nodes, one, other, order, strings)
+    world = World(base)
+    world.add_plain("plain", data)
+    for name, data in split.items():
+        world.add_split(name, data)
     world.assert_right()
 
 

@@ -118,6 +118,9 @@ def test_names_as_people_type_them(out: Path) -> None:
         return [(one.kernel, one.module, one.kind, one.name) for one in seen]
 
     assert names("struct driver") == names("driver") == names(" struct  driver", kind="STRUCT")
+    assert names("struct hidden") == names("hidden"), "of what is only declared, too"
+    assert names("hidden")[0][2] == "FWD" and names("union hidden") == []
+    assert names("hidden", kind="STRUCT") == []
     assert names("union driver") == [] and names("func start") == names("start")
     assert names("driver", module="three.ko", kernel="sec") == [
         ("second", "three", "STRUCT", "driver")

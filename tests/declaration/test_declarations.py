@@ -19,7 +19,7 @@ from btf.declaration.written import MAX_SPELLING_BYTES
 from support import btfwriter as bw
 from support import marks, vectors
 from support.dumping import unpacked
-from support.graphs import GRAPHS, ORDERS, STRINGS
+from support.graphs import GRAPHS, ORDERS, STRINGS, files_of
 from support.oracles import naive_btf, naive_declared, naive_spelled
 from support.paths import DEMO, DEMO_S390X
 from support.vectors import Node
@@ -95,13 +95,11 @@ def test_vectors(name: str) -> None:
 def check_graphs(
     base_nodes: list[Node], one: list[Node], other: list[Node], order: str, strings: str
 ) -> None:
-    dice = vectors.Dice(1)
-    base = vectors.written(base_nodes, bw.Writer(order), dice, strings)
-    world = World(base.to_bytes())
-    world.add_plain(vectors.written(one, bw.Writer(order), dice, strings).to_bytes())
-    for nodes in (one, other, base_nodes):
-        split = vectors.written(nodes, bw.Writer(order, base=base), dice, strings)
-        world.add_split(split.to_bytes())
+    base, plain, split = files_of(base_nodes, one, other, order, strings)
+    world = World(base)
+    world.add_plain(plain)
+    for data in split.values():
+        world.add_split(data)
     world.assert_right()
 
 

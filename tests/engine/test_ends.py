@@ -20,7 +20,6 @@ import pytest
 from support.commands import PATIENCE, splitbtf, wait_for
 from support.disturbing import (
     ENGINES,
-    LOCAL,
     MODULES,
     descendants,
     faults,
@@ -42,15 +41,6 @@ SHARED = Path("/dev/shm")
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return small_tree(tmp_path_factory.mktemp("of") / KERNEL, MODULES)
-
-
-@pytest.fixture(scope="module")
-def undisturbed(source: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """What a run without faults gives."""
-    out = tmp_path_factory.mktemp("undisturbed") / "out"
-    done = splitbtf("run", source, "-o", out, *LOCAL)
-    assert done.code == 0, done.err
-    return results_of(out)
 
 
 @pytest.fixture

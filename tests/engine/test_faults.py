@@ -54,15 +54,6 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def undisturbed(source: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """What a run without faults gives."""
-    out = tmp_path_factory.mktemp("undisturbed") / "out"
-    done = splitbtf("run", source, "-o", out, *LOCAL)
-    assert done.code == 0, done.err
-    return results_of(out)
-
-
 def kernels_in(out: Path) -> list[str]:
     return [manifest.kernel for manifest in read_manifests(out)]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import strategies as st
 
 from support import btfwriter as bw
+from support import vectors
 from support.vectors import NOTHING, Node
 
 NAMES = st.sampled_from(["", "", "a", "a", "b", "c"])
@@ -71,3 +72,17 @@ def closed(nodes: list[Node]) -> list[Node]:
 GRAPHS = st.lists(one_type(), min_size=1, max_size=24).map(closed)
 ORDERS = st.sampled_from(["<", ">"])
 STRINGS = st.sampled_from(["plain", "copies", "tails"])
+
+
+def files_of(
+    base_nodes: list[Node], one: list[Node], other: list[Node], order: str, strings: str
+) -> tuple[bytes, bytes, dict[str, bytes]]:
+    """A base, a plain file, and files on the base: also one of the same types as the base has."""
+    dice = vectors.Dice(1)
+    base = vectors.written(base_nodes, bw.Writer(order), dice, strings)
+    plain = vectors.written(one, bw.Writer(order), dice, strings)
+    split = {
+        name: vectors.written(nodes, bw.Writer(order, base=base), dice, strings).to_bytes()
+        for name, nodes in (("one", one), ("other", other), ("base again", base_nodes))
+    }
+    return base.to_bytes(), plain.to_bytes(), split

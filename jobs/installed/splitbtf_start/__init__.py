@@ -46,9 +46,12 @@ sys.meta_path.insert(0, _OurPackages())
 
 def main() -> int:
     """Run the command line."""
-    from jobs.cli import main
+    try:
+        from jobs.cli import main
 
-    return main()
+        return main()
+    except KeyboardInterrupt:  # before the command line could say so
+        return 130
 
 
 def call(function: Callable[..., T], *arguments: object) -> T:
