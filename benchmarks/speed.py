@@ -16,7 +16,7 @@ from report import ROOT, Sample, Table, seconds, size, times
 
 sys.path.insert(0, str(ROOT / "tests"))
 
-from support import hostile
+from support.writers import hostile
 
 BASE_FACTOR = 4
 CLASSES = 6

@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from .text import complain, plural, print_json, say
-from .usage import whole
+from .usage.parser import whole
 
 DESCRIPTION = """\
 Check BTF by the rules of the kernel's own verifier (kernel/bpf/btf.c), and say what it would

@@ -19,14 +19,12 @@ from typing import NoReturn
 from . import (
     audit,
     check,
-    completion,
     dedup,
     diff,
     dump,
     explain,
     fetch,
     find,
-    help,
     history,
     layers,
     ls,
@@ -37,9 +35,10 @@ from . import (
     show,
     verify,
 )
-from .streams import OUTPUT, open_streams
 from .text import Reporter, complain
-from .usage import Parser, add_detail
+from .usage import completion, help
+from .usage.parser import Parser, add_detail
+from .usage.streams import OUTPUT, open_streams
 
 NOTHING_DONE = 2
 _AT_ONCE = ("help", "completion")

@@ -7,7 +7,7 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from .text import plural, print_json, say, size, table
-from .usage import whole
+from .usage.parser import whole
 
 if TYPE_CHECKING:
     from pipeline.analysis.layers import KernelLayers, LayoutCost

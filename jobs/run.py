@@ -16,7 +16,7 @@ from pipeline.model.options import (
 
 from .dedup import add_form
 from .text import complain, plural, print_json, say, size, summary_lines
-from .usage import seconds, whole
+from .usage.parser import seconds, whole
 
 if TYPE_CHECKING:
     from pipeline.commit import KernelReport

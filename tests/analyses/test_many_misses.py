@@ -13,12 +13,12 @@ import btf
 from btf.compare import reasons
 from btf.unmerged import simulate
 from btf.unmerged.find import MAX_SIMULATIONS
-from support import hostile
 from support.btfwriter import Writer
 from support.misses import check, judged, pointer_holder, small_kernel
 from support.oracles import naive_btf
 from support.oracles.mending import Bench, to_bytes
 from support.paths import DEMO
+from support.writers import hostile
 
 
 @pytest.mark.parametrize("seed", range(120))

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from jobs.completion import FILES, FOLDERS
-from jobs.help import read_pages, text_on
+from jobs.usage.completion import FILES, FOLDERS
+from jobs.usage.help import read_pages, text_on
 from support.commands import commands, splitbtf
 from support.paths import ROOT
 

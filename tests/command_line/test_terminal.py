@@ -193,7 +193,7 @@ def test_progress_and_announcements(capsys: pytest.CaptureFixture[str]) -> None:
 def test_only_one_file_prints() -> None:
     """But for ``help`` and ``completion``, which print texts of ours; ``dump`` writes bytes."""
     printing = set()
-    for path in (ROOT / "jobs").glob("*.py"):
+    for path in (ROOT / "jobs").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "print":
                 printing.add(path.stem)

@@ -19,8 +19,9 @@ import btf
 from btf.deduplication.core import Workspace, workspace_for
 from btf.deduplication.deduplicate import plain_index
 from btf.deduplication.state import STEPS, STEPS_PER_TYPE
-from support import btfwriter, hostile
+from support import btfwriter
 from support.oracles import naive
+from support.writers import hostile
 
 
 def crowd(order: random.Random, count: int, *, forward: float, typedefs: bool) -> bytes:

@@ -18,8 +18,8 @@ import btf
 from btf.deduplication.core import workspace_for
 from btf.deduplication.state import CACHED_PAIRS, CACHING, ENOUGH_STEPS, STEPS, STEPS_PER_TYPE
 from support import btfwriter as bw
-from support import hostile
 from support.oracles import naive
+from support.writers import hostile
 
 NEVER = 1 << 40  # steps for each type until walks are cached
 

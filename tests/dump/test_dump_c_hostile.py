@@ -19,7 +19,7 @@ from btf.dump.c_tags import is_attribute, string_literal
 from jobs.cli import main
 from support import btfwriter as bw
 from support import dumping
-from support.adversarial import ATTRIBUTES, INJECTED, NAMES, Graph
+from support.writers.adversarial import ATTRIBUTES, INJECTED, NAMES, Graph
 
 _NO_CODE = re.compile(r'/\*.*?\*/|"(?:[^"\\\n]|\\.)*"', re.DOTALL)  # comments, strings
 

@@ -53,7 +53,7 @@ def read_pages() -> dict[str, str]:
     """The pages of docs/, by their names."""
     from importlib.resources import files
 
-    pages = files(__package__).joinpath("docs").iterdir()
+    pages = files("jobs").joinpath("docs").iterdir()
     return {
         page.name.removesuffix(".md"): page.read_text(encoding="utf-8")
         for page in sorted(pages, key=lambda page: page.name)
