@@ -14,10 +14,10 @@ import pytest
 
 from pipeline.files.read import read_input
 from pipeline.sources.manifests import known
-from support import debwriter
 from support.commands import Finished, splitbtf
 from support.paths import DEMO, ROOT
 from support.trees import files_below
+from support.writers import debwriter
 from support.writers.elfwriter import elf, modinfo
 
 pytestmark = pytest.mark.slow

@@ -12,9 +12,9 @@ import pytest
 from pipeline.files.storage import LocalFolder, publish_file, publish_folder
 from pipeline.model.errors import OutputError
 from support.commands import splitbtf
-from support.debwriter import deb
 from support.paths import DEMO, ROOT
 from support.trees import files_below
+from support.writers.debwriter import deb
 
 pytestmark = pytest.mark.slow
 

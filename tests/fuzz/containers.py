@@ -31,8 +31,7 @@ from pipeline.sources.discover import find_kernels, find_modules
 from pipeline.sources.unpack import unpacked
 from pipeline.work.base import load_base
 from pipeline.work.module import ModuleResult, run_module
-from support import debwriter
-from support.writers import elfwriter, imagewriter
+from support.writers import debwriter, elfwriter, imagewriter
 
 ZSTD = zstandard.ZstdCompressor(write_checksum=True)
 SQUEEZE: Mapping[str, Callable[[bytes], bytes]] = {

@@ -14,9 +14,9 @@ from pipeline import run as run_module
 from pipeline.model.options import RunOptions
 from pipeline.model.records import KernelInput
 from pipeline.store.output import read_table
-from support import debwriter
 from support.commands import splitbtf
 from support.trees import DEMO, small_tree
+from support.writers import debwriter
 
 pytestmark = pytest.mark.slow
 MODULES = ("8255", "act_bpf", "xt_bpf")

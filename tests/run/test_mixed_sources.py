@@ -12,9 +12,9 @@ import zstandard
 
 import btf
 from pipeline.store.output import read_table
-from support import debwriter
 from support.commands import splitbtf
 from support.trees import small_tree
+from support.writers import debwriter
 from support.writers.elfwriter import elf, modinfo
 
 pytestmark = pytest.mark.slow

@@ -14,10 +14,10 @@ import btf
 from pipeline.store.output import read_table
 from pipeline.tables.identity import architecture, flavour, release_key
 from support import btfwriter as bw
-from support import debwriter
 from support.commands import splitbtf
 from support.dumping import unpacked
 from support.paths import DEMO, DEMO_S390X
+from support.writers import debwriter
 
 
 def vmlinux() -> bytes:

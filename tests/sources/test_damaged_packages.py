@@ -19,8 +19,8 @@ from pipeline.sources.discover import find_one
 from pipeline.sources.formats import deb
 from pipeline.sources.listing import find_base, find_files
 from pipeline.sources.packages import read_package, unpack
-from support import debwriter
 from support.packages import kernels
+from support.writers import debwriter
 
 FILES = {f"lib/modules/1.0/m{n}.ko": bytes([n]) * (700 * n + 5) for n in range(6)}
 NAMES = tuple(FILES)

@@ -15,8 +15,8 @@ from pipeline.model.errors import NoRoomError
 from pipeline.sources import packages
 from pipeline.sources.archive import PackageError
 from pipeline.sources.packages import read_package, unpack
-from support import debwriter
 from support.paths import ROOT
+from support.writers import debwriter
 
 FILES = {
     "boot/vmlinuz-1.0": bytes(range(256)) * 999,

@@ -12,9 +12,9 @@ from pipeline.model.errors import SourceError
 from pipeline.sources import listing as sources
 from pipeline.sources.discover import best_bases, find_kernels
 from pipeline.sources.listing import find_files
-from support import debwriter
 from support.packages import base_names, kernels, package, refused
 from support.trees import tree
+from support.writers import debwriter
 
 BTF = b"\x9f\xeb\x01\0"
 

@@ -13,10 +13,10 @@ from pipeline.sources import packages
 from pipeline.sources import unpack as staging
 from pipeline.sources.archive import PackagedFile
 from pipeline.sources.unpack import PackageUnpacker
-from support import debwriter
 from support.commands import PATIENCE
 from support.packages import kernels
 from support.trees import files_below
+from support.writers import debwriter
 from support.writers.elfwriter import elf
 
 IMAGE = {

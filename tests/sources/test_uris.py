@@ -12,9 +12,9 @@ from pipeline.model.records import KernelInput
 from pipeline.sources import names
 from pipeline.sources.unpack import PackageUnpacker
 from pipeline.work.base import load_base
-from support import debwriter
 from support.packages import base_names, kernels, package, refused
 from support.trees import small_tree, tree
+from support.writers import debwriter
 
 
 @pytest.fixture

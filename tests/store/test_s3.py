@@ -28,13 +28,13 @@ from pipeline.model.options import RunOptions
 from pipeline.run import RunReport, run
 from pipeline.store.check import check_output
 from pipeline.store.output import OutputFolder, read_manifests, read_table
-from support import debwriter
 from support.btfwriter import Writer
 from support.commands import PATIENCE, splitbtf, wait_for
 from support.objectstore import ObjectStore, object_store, results_in
 from support.paths import ROOT
 from support.runs import small_kernel
 from support.trees import results_of, small_tree
+from support.writers import debwriter
 
 pytestmark = pytest.mark.slow
 

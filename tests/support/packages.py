@@ -10,7 +10,7 @@ import pytest
 from pipeline.model.errors import SourceError
 from pipeline.model.records import KernelInput
 from pipeline.sources.discover import find_kernels
-from support import debwriter
+from support.writers import debwriter
 
 
 def refused(*sources: str | Path, **options: str) -> str:

@@ -26,12 +26,12 @@ from pipeline.store.output import read_table
 from pipeline.work import encode as encoding
 from pipeline.work.base import load_file, load_first
 from pipeline.work.encode import EncodeError, build_options, encode, find_encoder
-from support import debwriter
 from support.commands import PATIENCE, splitbtf, wait_for
 from support.disturbing import faults
 from support.faulty.sitecustomize import begin_limits_when_hanging
 from support.paths import ROOT
 from support.trees import small_tree
+from support.writers import debwriter
 from support.writers.elfwriter import elf, modinfo
 
 pytestmark = pytest.mark.slow

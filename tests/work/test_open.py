@@ -16,8 +16,8 @@ from pipeline.dump import dump_file
 from pipeline.merge import merge_files
 from pipeline.model.errors import SourceError
 from pipeline.work.base import load_base
-from support.debwriter import deb
 from support.paths import DEMO
+from support.writers.debwriter import deb
 from support.writers.elfwriter import elf
 
 NAMES: dict[str, Callable[[bytes], bytes]] = {
