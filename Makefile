@@ -38,12 +38,12 @@ test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n logical --maxprocesses=4 --dist loadfile $(PYTEST_ARGS)
 
 # For the daily loop, less than a minute: without what is marked slow.
-test-quick: PYTEST_ARGS += -m "not slow" --durations=5
+test-quick: override PYTEST_ARGS += -m "not slow" --durations=5
 test-quick: test
 
 # Of the kinds that make test has one of each, all others: each way to end a run on each engine, each
 # command without an output, each damage of each file.
-test-long: PYTEST_ARGS += -m long
+test-long: override PYTEST_ARGS += -m long
 test-long: test
 
 # With machine code that checks each index (btf/compiled/compiler/checks.py): all rooms in which tests
