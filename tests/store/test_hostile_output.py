@@ -119,7 +119,7 @@ def test_a_manifest_is_not_believed(
     spoil(there, change)
     before = files_below(there)
     commands = (
-        ("run", there / "source", "-o", there / "out", "--engine", "local"),
+        ("run", there / "source", "-o", there / "out", "--engine", "local", "-q"),
         ("query", there / "out", "SELECT 1"),
         ("find", "int", there / "out"),
         ("explain", there / "out"),
@@ -189,7 +189,8 @@ def test_files_of_out_are_nothing_else(
         path.mkdir()
     else:
         path.hardlink_to(precious)
-    code = main(["run", str(there / "source"), "-o", str(there / "out"), "--engine", "local"])
+    source, out = str(there / "source"), str(there / "out")
+    code = main(["run", source, "-o", out, "--engine", "local", "-q"])
     said = capsys.readouterr()
     assert precious.read_bytes() == b"mine"
     assert code == 0 or (code == 2 and str(path) in said.err and said.err.count("\n") == 1)
