@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -41,7 +42,7 @@ def find_member(rows: Rows, type_id: int, path: str) -> FoundMember | None:
     """Find a member of a struct or union, through anonymous ones; None where there is none."""
     name, _, rest = path.partition(".")
     composite = _composite(rows, type_id)
-    row = _named(rows, composite, name, 0) if composite is not None else None
+    row = _named(rows, composite, name) if composite is not None else None
     if row is None:
         return None
     if not rest:
@@ -65,28 +66,30 @@ def _composite(rows: Rows, type_id: int) -> int | None:
     return None
 
 
-def _named(rows: Rows, type_id: int, name: str, depth: int) -> MemberRow | None:
+def _named(rows: Rows, type_id: int, name: str) -> MemberRow | None:
     """A member by its name, with its bit offset in this type."""
-    members = rows.members_of(type_id)
-    for member in members:
-        if member.name == name:
-            return member
-    for member in members:
-        if not member.name and written_out(member.type) and depth < _MAX_NESTED:
-            found = _named(rows, member.type_global_id, name, depth + 1)
-            if found is not None:
-                return found._replace(bit_offset=found.bit_offset + member.bit_offset)
-    return None
+    return next((member for member in _flat(rows, type_id) if member.name == name), None)
 
 
-def member_names(rows: Rows, type_id: int, depth: int = 0) -> Iterator[str]:
+def _flat(rows: Rows, type_id: int) -> Iterator[MemberRow]:
+    """The members that have names, those in anonymous ones too; all with their bit offsets in this
+    type, and those of a type that is in it twice once."""
+    todo, seen = deque([(type_id, 0)]), {type_id}
+    while todo:
+        outer, offset = todo.popleft()
+        for member in rows.members_of(outer):
+            placed = member._replace(bit_offset=member.bit_offset + offset)
+            if member.name:
+                yield placed
+            elif written_out(member.type) and member.type_global_id not in seen:
+                seen.add(member.type_global_id)
+                todo.append((member.type_global_id, placed.bit_offset))
+
+
+def member_names(rows: Rows, type_id: int) -> list[str]:
     """Names of a struct's or union's members, through anonymous ones."""
     composite = _composite(rows, type_id)
-    for member in rows.members_of(composite) if composite is not None else ():
-        if member.name:
-            yield member.name
-        elif written_out(member.type) and depth < _MAX_NESTED:
-            yield from member_names(rows, member.type_global_id, depth + 1)
+    return [] if composite is None else [member.name for member in _flat(rows, composite)]
 
 
 def member_details(old: FoundMember, new: FoundMember, sides: Sides) -> Iterator[Detail]:

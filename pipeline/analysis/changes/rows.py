@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from ...model.errors import OutputError
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -65,12 +67,22 @@ _EMPTY = (0, "", "", 0, 0, 0, "", b"", b"")
 _VOID = TypeRow(VOID, "VOID", "", 0, 0, VOID, "void", b"", b"")
 
 
+class _Known(dict[int, TypeRow]):
+    """Types by global id. Raises OutputError for those that there are not."""
+
+    def __missing__(self, global_id: int) -> TypeRow:
+        raise OutputError(
+            f"the tables have no type {global_id}, to which one of them refers: `splitbtf verify` "
+            "says what is damaged"
+        )
+
+
 class Rows:
     """Types and members of a kernel by global id. What was read is kept."""
 
     def __init__(self, types: Sequence[Block], members: Sequence[Block]) -> None:
         self._types, self._members = _Column(types), _Column(members)
-        self._known: dict[int, TypeRow] = {VOID: _VOID}
+        self._known = _Known({VOID: _VOID})
         self._members_of: dict[int, Sequence[MemberRow]] = {}
 
     def types(self, ids: Iterable[int]) -> dict[int, TypeRow]:
@@ -121,7 +133,10 @@ class _Column:
                 continue
             if number not in self._read:
                 table = block.read().select(columns).combine_chunks()
-                self._read[number] = table["global_id"].to_numpy(), table
+                ids_there = table["global_id"].to_numpy()
+                if np.any(ids_there[1:] < ids_there[:-1]):
+                    raise OutputError("the rows of a table are not in the order of their ids")
+                self._read[number] = ids_there, table
             known, table = self._read[number]
             begin = np.searchsorted(known, wanted[low:high], "left")
             counts = np.searchsorted(known, wanted[low:high], "right") - begin

@@ -79,8 +79,17 @@ class StoredKernel:
 
     @cached_property
     def named_types(self) -> NamedTypes:
-        """All that its objects declare, by name."""
-        return NamedTypes.of(self.read("types", NamedTypes.COLUMNS), self.object_names)
+        """All that its objects declare, by name. Raises OutputError."""
+        import pyarrow.compute as pc
+
+        types = self.read("types", NamedTypes.COLUMNS)
+        objects = pc.min_max(pc.shift_right(types["global_id"], 32)).as_py()
+        if len(types) and not 0 <= objects["min"] <= objects["max"] < len(self.object_names):
+            raise OutputError(
+                f"{self.storage.place}: the tables of {self.name} have types of a module that is "
+                "not among its modules: `splitbtf verify` says what is damaged"
+            )
+        return NamedTypes.of(types, self.object_names)
 
     def open_btf(self, name: str) -> btf.BTF:
         """Read the BTF of vmlinux or a module that ``run`` wrote. Raises OutputError."""
