@@ -49,7 +49,7 @@ ORDER BY place, s.base + s.modules DESC, s.kind""",
   SELECT kernel, module, bytes_out AS bytes FROM modules WHERE bytes_out IS NOT NULL
   UNION ALL
   SELECT kernel, 'vmlinux', base_bytes FROM kernels),
-pairs AS (
+sides AS (
   SELECT l.kernel, module, NULL AS old, bytes AS new
   FROM line l JOIN sizes s ON s.kernel = l.kernel WHERE before IS NOT NULL
   UNION ALL
@@ -57,7 +57,7 @@ pairs AS (
 sums AS (
   SELECT kernel, min(module) AS module, sum(old)::BIGINT AS old, sum(new)::BIGINT AS new,
          (coalesce(sum(new), 0) - coalesce(sum(old), 0))::BIGINT AS growth
-  FROM pairs GROUP BY kernel, replace(module, '-', '_'))
+  FROM sides GROUP BY kernel, replace(module, '-', '_'))
 SELECT before, kernel, module, old, new, growth
 FROM line JOIN sums USING (kernel) WHERE growth <> 0
 QUALIFY row_number() OVER (PARTITION BY kernel ORDER BY abs(growth) DESC, module) <= 50
