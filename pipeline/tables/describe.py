@@ -147,14 +147,14 @@ class Describer:
         self, record: ModuleRecord, split: btf.BTF | None, described: Mapping[str, Any]
     ) -> None:
         """Take the next module; without ``split`` and ``described`` if it failed."""
+        types = record.types_out or 0 if split is not None else 0
+        if self._types + types > TYPES_AT_ONCE:  # no more than for which memory is kept
+            self.flush()
+        self._types += types
         self._records.append(record)
         self._splits.append(split)
         for name, kept in self._kept.items():
             kept.append(described.get(name))
-        if split is not None:
-            self._types += record.types_out or 0
-            if self._types > TYPES_AT_ONCE:
-                self.flush()
 
     def add_rows(self, rows: pa.RecordBatch) -> None:
         """Take the next module, which another process has described."""
