@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from .text import number, plural, print_json, say, table, wrapped
+from .usage.parser import add_bases
 
 if TYPE_CHECKING:
     from pipeline.analysis.changes.compare import Change, ObjectCounts
@@ -43,14 +44,7 @@ def add_to(commands: argparse._SubParsersAction[Any]) -> None:
         help="what splitbtf run has written; OLD and NEW are kernels in it, also shortened: "
         "`6.12.117`",
     )
-    parser.add_argument(
-        "-B",
-        "--base",
-        action="append",
-        default=[],
-        metavar="BASE",
-        help="the base of split BTF; if OLD and NEW have different ones, -B twice in that order",
-    )
+    add_bases(parser, "; if OLD and NEW have different ones, -B twice in that order")
     parser.add_argument(
         "--kind",
         action="append",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.sources.names import hint
 
 from .text import complain, plural, print_json, say, table, wrapped
+from .usage.parser import add_bases
 
 if TYPE_CHECKING:
     from pipeline.analysis.show import Field, Shown, ShownFile
@@ -48,14 +49,7 @@ def add_to(commands: argparse._SubParsersAction[Any]) -> None:
         help="of OUT only this kernel, also shortened: `6.12.117`; several times",
     )
     parser.add_argument("--module", metavar="M", help="of OUT what this module has")
-    parser.add_argument(
-        "-B",
-        "--base",
-        action="append",
-        default=[],
-        metavar="BASE",
-        help="the base of split BTF; once for all FILEs, or once for each, in their order",
-    )
+    add_bases(parser, "; once for all FILEs, or once for each, in their order")
     parser.add_argument(
         "--expand", action="store_true", help="write out embedded structs and unions, too"
     )

@@ -51,6 +51,18 @@ class Parser(argparse.ArgumentParser):
         raise argparse.ArgumentError(action, said)
 
 
+def add_bases(parser: argparse.ArgumentParser, help: str) -> None:
+    """Add ``-B`` for files that may have bases of their own."""
+    parser.add_argument(
+        "-B",
+        "--base",
+        action="append",
+        default=[],
+        metavar="BASE",
+        help=f"the base of split BTF{help}",
+    )
+
+
 def whole(at_least: int, at_most: int | None = None) -> Callable[[str], int]:
     """Read a whole number of an option."""
 

@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import Any
 
 from ..files.read import open_stored
-from ..model.errors import CommandError
+from ..model.errors import CommandError, QueryError
 
 FORMAT = 1
 SUFFIX = ".toml"
@@ -121,13 +121,16 @@ def known() -> dict[str, str]:
 
 
 def find(name: str) -> KernelManifest:
-    """A manifest by its name, or by its path. Raises ManifestError."""
+    """A manifest by its kernel's name, as people type it, or by its path. Raises ManifestError."""
     if name.endswith(SUFFIX) or os.path.dirname(name):
         return load(name)
     paths = known()
-    if name not in paths:
-        raise ManifestError(f"no manifest is called {name!r}; `splitbtf fetch --list` lists them")
-    return load(paths[name])
+    from .lookup import resolve_kernel  # late: a run has no use for it
+
+    try:
+        return load(paths[resolve_kernel(name, paths)])
+    except QueryError as error:
+        raise ManifestError(f"{error}; `splitbtf fetch --list` lists all") from error
 
 
 def sha256_of(path: str) -> str:

@@ -9,7 +9,6 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import btf
-from btf.kernel_rules.rules import told_release
 
 from ..engine.isolation import WorkerExit
 from ..files.read import ReadError, decompress, read_stored
@@ -282,6 +281,8 @@ def _check(content: bytes, index: btf.BaseIndex, context: KernelContext) -> dict
     """Tell whether the kernel would load a module's split BTF, if that is asked."""
     if not context.options.check:
         return {}
+    from btf.kernel_rules.rules import told_release  # late: most runs do not ask
+
     try:
         btf.check_kernel_rules(content, index, release=told_release(context.release))
     except btf.KernelRefusal as refusal:
