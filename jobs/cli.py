@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import resource
 import signal
 import sys
 import threading
@@ -95,6 +96,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     open_streams()
     ended_by: list[signal.Signals] = []
     try:
+        if resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY:
+            from pipeline.engine.isolation import watch
+
+            if (code := watch()) is not None:
+                return code
         with _ended_by_signals(ended_by):
             return _run(arguments)
     except CommandError as error:

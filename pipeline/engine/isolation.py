@@ -23,6 +23,7 @@ from ..model.errors import CommandError, InternalError, explain
 
 T = TypeVar("T")
 NO_MEMORY = 71  # exit status of a process that got no memory
+_OUT_OF_ADDRESSES = (127, -signal.SIGABRT, -signal.SIGSEGV, -signal.SIGBUS)
 _PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15  # prctl(2)
 _LIBC = ctypes.CDLL(None)
 
@@ -87,6 +88,38 @@ def attempt(function: WorkFunction, item: Item, shared: Any, options: Any) -> Ou
             return Raised(error)
         except Exception as error:
             return Raised(InternalError(explain(error)))
+
+
+def watch() -> int | None:
+    """Fork, before there are threads: the child gets None, and goes on; the parent waits for it,
+    hands signals on to it, and returns its exit status.
+
+    For a process whose address space is limited (``ulimit -v``). Where that is too little for one
+    more thread, the C library or C++ ends the process at once, and
+    that is a MemoryError here.
+    """
+    parent = os.getpid()
+    child = os.fork()
+    if not child:
+        die_with(parent)
+        os.setpgid(0, 0)  # what a terminal sends, the parent hands on
+        return None
+
+    def hand_on(number: int, _: object) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, number)
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, hand_on)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if code in _OUT_OF_ADDRESSES:
+        raise MemoryError
+    if code < 0:
+        with contextlib.suppress(OSError):  # SIGKILL cannot be handled
+            signal.signal(-code, signal.SIG_DFL)
+        os.kill(parent, -code)
+    return code
 
 
 @contextlib.contextmanager

@@ -1,0 +1,42 @@
+"""Protects: with limited memory (``ulimit -v``) a command ends with a message, however it ends."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+from functools import partial
+
+import pytest
+
+from support.paths import ROOT
+
+LIMIT = 4 << 30
+COMMAND = (
+    "import os, signal, sys\nfrom jobs import cli\ncli._run = lambda _: {}\nsys.exit(cli.main())"
+)
+
+
+@pytest.mark.parametrize(
+    ("what", "code", "said"),
+    [
+        ("3", 3, ""),
+        ("os.abort()", 2, "out of memory"),
+        ("os.kill(os.getpid(), signal.SIGSEGV)", 2, "out of memory"),
+        ("os._exit(127)", 2, "out of memory"),
+        ("bytes(1 << 40)", 2, "out of memory"),
+        ("os.kill(os.getpid(), signal.SIGKILL)", -signal.SIGKILL, ""),
+        ("os.kill(os.getppid(), signal.SIGTERM) or signal.pause()", 143, "ended by SIGTERM"),
+        ("os.kill(os.getppid(), signal.SIGINT) or signal.pause()", 130, "interrupted"),
+    ],
+)
+def test_however_it_ends(what: str, code: int, said: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", COMMAND.format(what)],
+        cwd=ROOT, capture_output=True, text=True, env=dict(os.environ),
+        preexec_fn=partial(resource.setrlimit, resource.RLIMIT_AS, (LIMIT, LIMIT)),
+    )  # fmt: skip
+    assert done.returncode == code and said in done.stderr, done.stderr
+    assert bool(said) == bool(done.stderr)
