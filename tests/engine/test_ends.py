@@ -26,6 +26,7 @@ from support.disturbing import (
     last_run,
     named,
     start,
+    wait_for_lock,
     wait_until,
     working,
 )
@@ -161,6 +162,7 @@ def again(
     source: Path, out: Path, engine: str, undisturbed: dict[str, bytes], temporary: Path
 ) -> None:
     """The next run, on the other engine's leavings as on its own."""
+    wait_for_lock(out)
     shared = set(SHARED.iterdir())
     done = splitbtf("run", source, "-o", out, *ENGINES[engine])
     assert done.code == 0, done.err

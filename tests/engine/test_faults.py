@@ -31,6 +31,7 @@ from support.disturbing import (
     faults,
     last_run,
     start,
+    wait_for_lock,
     wait_until,
     working,
 )
@@ -217,6 +218,7 @@ def killed_at(moment: str, source: Path, out: Path, engine: tuple[object, ...]) 
         wait_until(lambda: kernels_in(out) == ["one"], process)
         process.kill()
     assert process.wait(PATIENCE) == -signal.SIGKILL
+    wait_for_lock(out)
 
 
 @pytest.mark.parametrize(

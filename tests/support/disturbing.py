@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import subprocess
@@ -60,6 +61,20 @@ def wait_until(condition: Callable[[], bool], process: subprocess.Popen[bytes]) 
 def last_run(out: str | Path, kernel: str) -> dict[str, Any]:
     rows = [row for row in read_table(out, "runs").to_pylist() if row["kernel"] == kernel]
     return max(rows, key=lambda row: row["started_at"])
+
+
+def wait_for_lock(out: Path) -> None:
+    """Until none of the processes of a run that was killed holds an output folder any more: they
+    die at once, and not before the next line of a test."""
+
+    def is_free() -> bool:
+        with (out / ".lock").open("rb") as file, contextlib.suppress(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        return False
+
+    if (out / ".lock").exists():
+        wait_for(is_free, f"the end of all that writes to {out}")
 
 
 def descendants(process: int) -> set[int]:
