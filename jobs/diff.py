@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -93,6 +94,16 @@ def main(options: argparse.Namespace) -> int:
         options.parser.error("-B is for files: in OUT every kernel has its base")
     if options.out is None and options.module:
         options.parser.error("--module is for kernels: say in which OUT with --in")
+    collects = gc.isenabled()
+    gc.disable()  # all that is made is kept until it is printed, and looking through it takes long
+    try:
+        return _run(options)
+    finally:
+        if collects:
+            gc.enable()
+
+
+def _run(options: argparse.Namespace) -> int:
     from pipeline.analysis.changes.chosen import Filters, read_symbols
     from pipeline.analysis.diff import diff_files, diff_kernels
     from pipeline.sources.lookup import Name
@@ -109,7 +120,7 @@ def main(options: argparse.Namespace) -> int:
         announce = options.reporter.announce
         found = diff_files(options.old, options.new, options.base, filters, announce)
     if options.json or options.format == "json":
-        print_json(as_json(found))
+        print_json(as_json(found), indent=None)  # it may be 44,000 changes
     elif options.format == "markdown":
         say(_markdown(_parts(found, bool(options.module or options.name))))
     else:
@@ -149,7 +160,7 @@ def as_json(found: Diff) -> dict[str, Any]:
                 "layout": change.layout,
                 "moved_to": change.moved if change.change == "removed" else [],
                 "moved_from": change.moved if change.change == "added" else [],
-                "details": [{**asdict(detail), "text": detail.text} for detail in details],
+                "details": [detail.facts() for detail in details],
             }
             for change, details in zip(found.changes, found.details(found.changes), strict=True)
         ],

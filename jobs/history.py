@@ -71,7 +71,7 @@ def _as_json(found: History) -> dict[str, Any]:
                 "changed": step.changed,
                 "change": step.change or None,
                 "layout": step.layout,
-                "details": [{**asdict(detail), "text": detail.text} for detail in step.details],
+                "details": [detail.facts() for detail in step.details],
             }
             for step in found.steps
         ],

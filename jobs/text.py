@@ -44,22 +44,24 @@ def complain(*lines: str) -> None:
     print("splitbtf: error:", "\n".join(map(printable, lines)), file=sys.stderr)
 
 
-def print_json(facts: Any) -> None:
-    """Print what ``--json`` asks for."""
-    text = as_json(facts)
+def print_json(facts: Any, *, indent: int | None = 1) -> None:
+    """Print what ``--json`` asks for; without ``indent`` it is one line, and much less work."""
+    text = as_json(facts, indent=indent)
     _clear()
     print(text)
 
 
-def as_json(facts: Any) -> str:
+def as_json(facts: Any, *, indent: int | None = 1) -> str:
     """Write JSON in ASCII."""
-    return json.dumps(json_value(facts), indent=1, allow_nan=False)
+    return json.dumps(json_value(facts), indent=indent, allow_nan=False)
 
 
 def json_value(value: Any) -> Any:
     """``value``, and all in it, as JSON has it: hashes as hexadecimal digits, whole numbers as
     such, null for what is no number, and of text that is no Unicode the escapes."""
     if isinstance(value, str):
+        if value.isascii():
+            return value
         return _SURROGATES.sub(lambda found: printable(found[0]), value)
     if isinstance(value, dict):
         return {json_value(key.hex() if isinstance(key, bytes) else str(key)): json_value(item)

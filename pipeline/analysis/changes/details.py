@@ -44,6 +44,18 @@ class Detail:
     until: str = ""
     members: int = 1
 
+    def facts(self) -> dict[str, str | int]:
+        """All fields, and ``text``."""
+        return {
+            "what": self.what,
+            "subject": self.subject,
+            "old": self.old,
+            "new": self.new,
+            "until": self.until,
+            "members": self.members,
+            "text": self.text,
+        }
+
     @property
     def text(self) -> str:
         """The same as words."""
