@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 FACTS = ("release", "release_key", "flavour", "architecture")
-_AS_DICTIONARIES = ("name", "spelling", "type")  # text in which a value is likely to come again
+_AS_DICTIONARIES = ("name",)  # texts that are grouped by
 
 
 @dataclass(eq=False)
