@@ -55,7 +55,14 @@ class Tags:
                 )
             return f"__btf_attribute({text.strip()})"
         what = "decl" if self._types.kind(type_id) == kinds.DECL_TAG else "type"
-        return f"__btf_{what}_tag({string_literal(text)})"
+        literal = string_literal(text)
+        if literal is None:
+            raise self._types.error(
+                f"{text!r} is no text of a tag in C: clang takes no control characters there, nor "
+                "bytes that are no UTF-8",
+                type_id,
+            )
+        return f"__btf_{what}_tag({literal})"
 
 
 def is_attribute(text: str) -> bool:
@@ -75,10 +82,11 @@ def is_attribute(text: str) -> bool:
     return depth == 0
 
 
-def string_literal(text: str) -> str:
-    r"""Return a string literal with the bytes of ``text`` (by "surrogateescape").
+def string_literal(text: str) -> str | None:
+    r"""Return a string literal with ``text``, as gcc and every clang take it in an attribute.
 
-    What is not printable is told by octal escapes, and ``?`` so that there is no trigraph.
+    What is not printable is told by its number in Unicode, and ``?`` so that there is no trigraph.
+    None if something has no such number: since clang 17 octal and hexadecimal escapes are errors.
     """
     parts = []
     for character in text:
@@ -88,8 +96,10 @@ def string_literal(text: str) -> str:
             parts.append(r"\?")
         elif character.isprintable():
             parts.append(character)
+        elif character < "\xa0" or "\ud800" <= character <= "\udfff":
+            return None
         else:
-            parts += (f"\\{byte:03o}" for byte in character.encode("utf-8", "surrogateescape"))
+            parts.append(f"\\U{ord(character):08x}")
     return f'"{"".join(parts)}"'
 
 

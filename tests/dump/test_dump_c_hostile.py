@@ -67,8 +67,9 @@ def test_names_are_identifiers_wherever_they_stand(tmp_path: Path) -> None:
         w.typedef(name, s)
         w.enum(name, 4, [(name, 1)])
         w.typedef("f", w.func_proto(0, [(name, i), (name, s)]))
-        w.decl_tag(name, s)
-        w.typedef("g", w.ptr(w.type_tag(name, i)))
+        if name not in (b"\xff\xfe", "\x1b[2J"):  # which no tag can have
+            w.decl_tag(name, s)
+            w.typedef("g", w.ptr(w.type_tag(name, i)))
     text = dumped(w)
     assert _NO_CODE.sub("", text).isascii()
     compiles(text, tmp_path)
@@ -96,11 +97,10 @@ def test_several_tags_come_out_in_the_order_that_makes_them_again() -> None:
         ('say "x"', r'"say \"x\""'),
         ("back\\slash", r'"back\\slash"'),
         ("a\nb\tc\r\a\b\f\v", r'"a\nb\tc\r\a\b\f\v"'),
-        ("\x1b[2J1", r'"\033[2J1"'),
         ("what??/", r'"what?\?/"'),
         ("???", r'"?\?\?"'),
         ("café", '"café"'),
-        ("\udcff\u202e", r'"\377\342\200\256"'),
+        ("\u202e1\U000e0001", r'"\U0000202e1\U000e0001"'),
     ],
 )
 def test_text_of_tags_is_a_string_literal(text: str, literal: str, tmp_path: Path) -> None:
@@ -117,6 +117,20 @@ def test_text_of_tags_is_a_string_literal(text: str, literal: str, tmp_path: Pat
             done = dumping.gcc(f"-std={standard}", "-w", source, "-o", tmp_path / "literal")
             assert done.returncode == 0, done.stderr
             assert subprocess.run([tmp_path / "literal"]).returncode == 0
+
+
+@pytest.mark.parametrize("text", ["\x1b[2J", "\x7f", "\x85", "\udcff"])
+@pytest.mark.parametrize("tag", ["type", "decl"])
+def test_text_that_no_tag_can_have_is_refused(text: str, tag: str) -> None:
+    """Octal escapes would do for gcc, and are errors for clang 17 and later."""
+    w = bw.Writer()
+    i = w.int("int", 4)
+    t = w.typedef("t", w.ptr(w.type_tag(text.encode("utf-8", "surrogateescape"), i)))
+    if tag == "decl":
+        w.patch(i + 1, 0, w.string("sound"))
+        w.decl_tag(text.encode("utf-8", "surrogateescape"), t)
+    with pytest.raises(btf.BtfError, match="is no text of a tag in C"):
+        dumped(w)
 
 
 @pytest.mark.parametrize("text", ATTRIBUTES)
