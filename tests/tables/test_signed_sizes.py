@@ -47,8 +47,8 @@ def test_polars(types: pa.Table) -> None:
 
 
 def test_duckdb(types: pa.Table) -> None:
-    found = duckdb.sql(
+    relation = duckdb.sql(
         "SELECT name, new.size - old.size FROM types AS old JOIN types AS new USING (name) "
         "WHERE old.kernel = 'old' AND new.kernel = 'new'"
-    ).fetchall()
-    assert dict(found) == EXPECTED
+    )
+    assert relation is not None and dict(relation.fetchall()) == EXPECTED
