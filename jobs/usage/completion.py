@@ -42,6 +42,7 @@ def main(options: argparse.Namespace) -> int:
 
 def _say_what_they_are(parser: argparse.ArgumentParser, file: Any, folder: Any) -> None:
     """Tell shtab of each argument whether it is a file, a folder, or one of some names."""
+    from pipeline.analysis.questions import questions
     from pipeline.sources.manifests import known
 
     from .help import read_pages, sections
@@ -59,3 +60,5 @@ def _say_what_they_are(parser: argparse.ArgumentParser, file: Any, folder: Any) 
             action.choices = sorted({*pages, *sections(pages)})
         elif action.dest == "name" and parser.prog.endswith(" fetch"):
             action.choices = sorted(known())
+        elif action.dest == "show" and parser.prog.endswith(" query"):
+            action.choices = sorted(questions())

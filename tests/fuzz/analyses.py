@@ -65,6 +65,26 @@ def kernel_rules(files: Files) -> Iterator[Digest]:
         yield digest(release)
 
 
+@operation("module")
+def by_hand(files: Files) -> Iterator[Digest]:
+    """What people look at: a file, its first types as text and as tables, near names."""
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(files.module)
+        file.flush()
+        module = btf.open(file.name)
+    texts = [module._repr_html_()]
+    for found in itertools.islice(module, 200):
+        texts += [repr(found), found.c, found._repr_html_()]
+        expect(repr(found).isprintable(), "repr has what a terminal obeys")
+        expect("\x1b" not in texts[-1], "a table has what a terminal obeys")
+        if isinstance(found, btf.Composite) and found.members and found.members[0].name:
+            first = found.members[0]
+            expect(found.member(first.name).name == first.name, "another member")
+    yield digest(*texts)
+    with contextlib.suppress(btf.NotFoundError):
+        module["no such type"]
+
+
 @operation("split")
 def kernel_rules_of_a_module(files: Files) -> Iterator[Digest]:
     index = indexed(files.base)
