@@ -58,10 +58,10 @@ def resolve_kernel(wanted: str, known: Collection[str]) -> str:
     several fit, those count that begin with it; raises QueryError if these are several, too, or
     none fits: the message names them, or the nearest.
     """
-    wanted = wanted.strip()
-    part = rf"{re.escape(wanted)}(?![A-Za-z0-9])"
-    for way in (rf"{re.escape(wanted)}\Z", part, re.escape(wanted), rf".*(?<![A-Za-z0-9.]){part}"):
-        fits = sorted({name for name in known if wanted and re.match(way, name, re.DOTALL)})
+    typed = re.escape(wanted.strip())
+    part = rf"{typed}(?![A-Za-z0-9])"
+    for way in (rf"{typed}\Z", part, typed, rf".*(?<![A-Za-z0-9.]){part}"):
+        fits = sorted({name for name in known if typed and re.match(way, name, re.DOTALL)})
         if len(fits) == 1:
             return fits[0]
         if fits:
