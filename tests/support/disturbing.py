@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -44,8 +45,14 @@ def start(
     with Path(said or os.devnull).open("w") as stderr:
         return subprocess.Popen(
             command, cwd=ROOT, env={**os.environ, **env}, stderr=stderr,
-            stdout=subprocess.DEVNULL, process_group=0,
+            stdout=subprocess.DEVNULL, process_group=0, preexec_fn=_heed_signals,
         )  # fmt: skip
+
+
+def _heed_signals() -> None:
+    """Also where the tests were begun by nohup or in a script's background, and ignore some."""
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def wait_until(condition: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
