@@ -111,6 +111,7 @@ class Differences:
            values
     ahead  where there is no difference before the next namesakes: these, see ``btf.compare.alike``
     declared_is_same   whether a forward declaration is as good as the definition
+    like   others with the same labels, key and ahead: what these have looked at is known
     """
 
     def __init__(
@@ -120,8 +121,11 @@ class Differences:
         ahead: Ahead | None = None,
         *,
         declared_is_same: bool = False,
+        like: Differences | None = None,
     ) -> None:
         self._walk = _Walk(labels, None, key, ahead, declared_is_same)
+        if like is not None:
+            self._walk.looked = like._walk.looked
 
     def between(self, first: Type, second: Type) -> Difference | None:
         """The nearest difference between two types; None if there is none."""
@@ -277,10 +281,9 @@ class _Walk:
         """``look_at`` a pair that was perhaps looked at before."""
         looked = self.looked.get(pair)
         if looked is None:
-            looked = self.look_at(first, second)
-            if self.declared_is_same and looked[0] and looked[0].reason == reasons.DECLARED:
-                looked = None, "", []
-            self.looked[pair] = looked
+            looked = self.looked[pair] = self.look_at(first, second)
+        if self.declared_is_same and looked[0] and looked[0].reason == reasons.DECLARED:
+            return None, "", []
         return looked
 
     def by_known_way(self, pairs: list[_Reached], number: int) -> Difference:

@@ -230,7 +230,9 @@ class _Opened:
         self._types = Fingerprinted(self._base, self._known)
         key, ahead = self._types.key, self._types.ahead
         self._differences = btf.Differences(LABELS, key, ahead)
-        self._but_for_declared = btf.Differences(LABELS, key, ahead, declared_is_same=True)
+        self._but_for_declared = btf.Differences(
+            LABELS, key, ahead, declared_is_same=True, like=self._differences
+        )
 
     def difference(self, first: int, second: int, names: dict[int, str]) -> btf.Difference | None:
         """The difference between two types, by global id; ``names`` of their modules by number."""
