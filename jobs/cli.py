@@ -96,7 +96,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     open_streams()
     ended_by: list[signal.Signals] = []
     try:
-        if resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY:
+        limited = resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY
+        if limited and arguments is None:  # it is the program, not called by another
             from pipeline.engine.isolation import watch
 
             if (code := watch()) is not None:

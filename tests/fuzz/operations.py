@@ -278,7 +278,8 @@ def dedup_again(files: Files) -> Iterator[Digest]:
     """Split BTF that is not deduplicated."""
     index = indexed(files.base)
     result = btf.dedup(btf.parse(files.split, index.base), index)
-    yield digest(*of(result.btf), result.id_map)
+    moved = btf.kernel_form(result)
+    yield digest(*of(result.btf), result.id_map, *of(moved.btf), moved.id_map)
     base = naively(files.base)
     split = naive_btf.parse(files.split, base)
     like_naive(result.btf, lambda: naive.resplit_dedup(base, split))
@@ -366,6 +367,7 @@ def permute(files: Files) -> Iterator[Digest]:
     for result in (mixed, named):
         same_graph([(plain, result.id_map)], naive_btf.parse(result.btf.to_bytes()), added=False)
     names = [t.name for t in named.btf.own_types()]
+    expect(btf.is_sorted_by_name(named.btf) == any(names), "what was sorted is not in order")
     expect("" not in names[names.count("") :], "unnamed types do not come first")
 
 
