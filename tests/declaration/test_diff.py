@@ -393,7 +393,7 @@ def test_what_would_be_too_much_to_write_out_is_refused(tmp_path: Path) -> None:
 
 def test_what_is_written_out_is_spelled_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """And what spells ever the same at great length is refused in the end."""
-    monkeypatch.setattr("btf.declaration.show.MAX_CHARACTERS", most := 1 << 18)
+    monkeypatch.setattr("btf.declaration.show.MAX_CHARACTERS", most := 1 << 19)
 
     def make(w: bw.Writer) -> None:
         inner = INT
@@ -401,7 +401,7 @@ def test_what_is_written_out_is_spelled_once(monkeypatch: pytest.MonkeyPatch) ->
             inner = w.union("", 4, [("a", inner, 0), ("b", inner, 0)])
         w.struct("deep", 4, [("it", inner, 0)])
         many = w.ptr(w.func_proto(INT, [("", INT)] * MAX_TEXT))
-        w.struct("wide", 8 * 80, [(f"m{i}", many, 64 * i) for i in range(80)])
+        w.struct("wide", 8 * 160, [(f"m{i}", many, 64 * i) for i in range(160)])
 
     types = btf.parse(written(make))
     deep = types.find("deep", "struct")
