@@ -48,7 +48,7 @@ def _demo_kernels() -> str:
         for name in ("demo", "demo-6.12"):
             done = run(splitbtf("run", sources / name, "-o", out, "--engine", "local", "--json"))
             if done.code:
-                raise BenchError(done.stderr.strip())
+                raise BenchError(done.err.strip())
     return str(out)
 
 

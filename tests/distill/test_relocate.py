@@ -8,7 +8,9 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable
+from typing import Any
 
+import numpy as np
 import pytest
 
 import btf
@@ -67,9 +69,12 @@ def test_many_of_one_name_are_looked_at_once(monkeypatch: pytest.MonkeyPatch) ->
     split = distilled_module(base, pointer_to(*range(101, 301)))
     seen: list[int] = []
     original = relocation._named_types
-    monkeypatch.setattr(
-        relocation, "_named_types", lambda types, ids: seen.append(len(ids)) or original(types, ids)
-    )
+
+    def named_types(types: btf.BTF, ids: np.ndarray) -> Any:
+        seen.append(len(ids))
+        return original(types, ids)
+
+    monkeypatch.setattr(relocation, "_named_types", named_types)
     assert onto(split, base) == list(range(101, 301))
     assert seen == [200, 400]
 

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -128,7 +129,8 @@ def declarations(files: Files) -> Iterator[Digest]:
     found = btf.declarations(split, btf.declarations(base, spell=True), spell=True)
     ends, data = found.spellings()
     yield digest(found.declaration, found.layout, ends, data)
-    whole, spelled = data.tobytes(), {}
+    whole = data.tobytes()
+    spelled: dict[bytes, bytes] = {}
     for t, values, (at, end) in zip(
         split.own_types(), found.values.spelled, itertools.pairwise(ends.tolist()), strict=True
     ):
@@ -245,7 +247,7 @@ def command(files: Files) -> Iterator[Digest]:
         out, err = io.TextIOWrapper(io.BytesIO(), "utf-8"), io.StringIO()
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             try:
-                status = cli.main(words)
+                status: Any = cli.main(words)
             except SystemExit as exit:
                 status = exit.code
         out.seek(0)
