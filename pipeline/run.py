@@ -28,6 +28,7 @@ from .engine.calls import IsolatedCalls, IsolatedWorkforce
 from .engine.malloc import release_memory, use_system_pool
 from .engine.registry import ENGINES
 from .engine.scheduler import run_jobs
+from .files.remote import shown
 from .files.scratch import remove_abandoned
 from .kernel import KernelJob, UnchangedJob
 from .model.base import Announce, IndexedBase, SharedBase
@@ -74,7 +75,7 @@ def run(
     """Do it. Raises CommandError if nothing could be done, or the output cannot be written."""
     began = time.perf_counter()
     first, more = options.sources[0], len(options.sources) - 1
-    STEPS.info("reading %s%s", first, f" and {more} more" if more else "")
+    STEPS.info("reading %s%s", shown(first), f" and {more} more" if more else "")
     use_system_pool()  # before there are workers, which then do the same
     started_at = datetime.datetime.now(datetime.UTC)
     kernels = find_kernels(

@@ -10,7 +10,7 @@ from typing import Any
 from btf.format.kinds import KIND_NAMES
 from btf.nearest import hint_of, listed, nearest_names
 
-from ..model.errors import QueryError
+from ..model.errors import OutputError, QueryError
 from ..sources.lookup import KIND_WORD_OF, Name, resolve_kernel, resolve_module
 from ..sources.names import RESERVED as VMLINUX
 from .query import Tables
@@ -97,6 +97,11 @@ def find(
         firsts: dict[tuple[Any, ...], Sequence[Any]] = {}
         found = []
         for row in rows:
+            if None in (row[3], *row[5:7]):
+                raise OutputError(
+                    f"{row[0]}: the table types of {row[1]} lacks columns; `splitbtf verify` says "
+                    "what is damaged"
+                )
             meaning = meanings.setdefault((row[3], row[4], row[-1]), len(meanings) + 1)
             first = firsts.setdefault((row[3], row[4]), row)
             level = next((level for level, at in _LEVELS.items() if row[at] != first[at]), None)

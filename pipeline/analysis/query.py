@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import IO, TYPE_CHECKING, Any, Self
 
-from ..files.remote import RemoteFolder
+from ..files.remote import RemoteFolder, shown
 from ..files.scratch import ScratchFolder
 from ..files.storage import Storage, open_storage
 from ..model.errors import OutputError, QueryError
@@ -81,7 +81,7 @@ class Tables:
         self.out = out
         self._error = duckdb.Error
         self._registered = 0
-        STEPS.debug("opening the tables of %s", out)
+        STEPS.debug("opening the tables of %s", shown(out))
         self.manifests = manifests = committed_kernels(out)
         named = {"kernel": kernel, "old": old, "new": new}
         known = [manifest.kernel for manifest in manifests]

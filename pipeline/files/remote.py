@@ -73,6 +73,11 @@ def without_secrets(uri: str) -> str:
     return f"{parts.scheme}://{host}{parts.path.rstrip('/')}"
 
 
+def shown(path: str) -> str:
+    """A path or URI as it may be shown, without what gives access."""
+    return without_secrets(path) if is_uri(path) else path
+
+
 def export_access() -> Access:
     """How this process reaches its stores, for ``import_access`` of another process."""
     names = (*_KEYS, *_PLACES) if any(scheme == "s3" for scheme, *_ in _file_systems) else ()

@@ -356,6 +356,11 @@ def test_maps(
     assert capsys.readouterr().out.splitlines()[2:] == [in_words, "(1 row)"]
 
 
+# And makes maps whose keys may be absent, which Parquet does not have.
+names_by_itself = pytest.mark.skipif(
+    tuple(map(int, duckdb.__version__.split(".")[:2])) < (1, 3),
+    reason="DuckDB before 1.3 tells columns of one name apart itself, otherwise",
+)
 KINDS_OF_VALUES = """
     SELECT 'a"b,c' AS text, NULL AS absent, 1.50::DECIMAL(4,2) AS price, true AS yes,
            '\\xff'::BLOB AS hash, [1, 2] AS list, MAP {'k': 1} AS map, '' AS empty,
@@ -401,6 +406,7 @@ def test_what_is_larger_than_a_batch(out: Path, tmp_path: Path) -> None:
     assert pq.read_table(tmp_path / "many.parquet")["number"].to_pylist() == list(range(300_000))
 
 
+@names_by_itself
 def test_parquet_has_the_types_of_the_answer(out: Path, tmp_path: Path) -> None:
     path = tmp_path / "answer.parquet"
     done = splitbtf(
@@ -430,7 +436,8 @@ def test_json_and_tables_in_files(out: Path, tmp_path: Path) -> None:
     assert done.code == 2 and "cannot write" in done.err
 
 
-def test_columns_of_one_name_are_all_tsplitbtf(out: Path) -> None:
+@names_by_itself
+def test_columns_of_one_name_are_all_told(out: Path) -> None:
     done = splitbtf("query", out, "SELECT 1 AS a, 2 AS A, 3 AS a_1, 4 AS b", "--json")
     assert done.json == [{"a": 1, "A_2": 2, "a_1": 3, "b": 4}]
 

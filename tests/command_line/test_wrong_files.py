@@ -50,7 +50,7 @@ FITS = {
 }
 CASES = [
     (command, action.dest, wrong)
-    for command in COMMANDS.keys() - NOT_ASKED
+    for command in sorted(COMMANDS.keys() - NOT_ASKED)
     for action in arguments(command)
     for wrong in (NO_OUT if action.metavar == "OUT" else NO_FILES)
     if (command, action.dest, wrong) not in FITS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Callable
@@ -13,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.files.storage import LocalFolder
-from pipeline.model.errors import OutputError
+from pipeline.model.errors import OutputError, QueryError
 from pipeline.store import output
 from pipeline.store.manifest import Manifest
 from pipeline.store.output import (
@@ -48,7 +49,9 @@ def write_kernel(out: Path, value: int, kernel: str = "k") -> None:
 
 def value_of(out: Path, kernel: str = "k") -> int | None:
     """What readers see: None for nothing; fails on half a kernel."""
-    rows = read_table(out, "modules", kernel).to_pylist()
+    rows = []
+    with contextlib.suppress(OutputError, QueryError):  # no such folder, or no kernel in it
+        rows = read_table(out, "modules", kernel).to_pylist()
     manifests = {manifest.kernel: manifest for manifest in read_manifests(out)}
     if not rows:
         assert kernel not in manifests
@@ -202,7 +205,8 @@ def test_messages(tmp_path: Path) -> None:
 
 def test_reading_nothing(tmp_path: Path) -> None:
     assert read_manifests(tmp_path) == []
-    assert read_table(tmp_path, "types").column_names[:2] == ["kernel", "global_id"]
+    with pytest.raises(OutputError, match="no kernel there"):
+        read_table(tmp_path, "types")
 
 
 def test_a_stage_is_per_kernel() -> None:

@@ -11,6 +11,7 @@ import numpy as np
 
 import btf
 
+from ...files import remote
 from ...model.base import SharedBase
 from ...model.errors import SourceError
 from ...model.steps import STEPS
@@ -143,7 +144,7 @@ def open_files(old: str, new: str, bases: Sequence[str]) -> tuple[OpenedFiles, O
 
 def open_object(path: str, base_path: str | None) -> tuple[btf.BTF, str]:
     """Read a file; returns also the object's name. Raises SourceError or BaseError."""
-    STEPS.debug("reading %s", path)
+    STEPS.debug("reading %s", remote.shown(path))
     base = load_base(base_path) if base_path is not None else None
     with unpacked([find_one(path)]) as (file,):
         types = open_types(file, base)
