@@ -268,4 +268,5 @@ def refusal(
     said = f'says "{broken.words}"' if broken.words else "says nothing"
     where = f"{broken.source}, {broken.releases}"
     message = f"{subject}{': ' if subject else ''}{broken.what}; the kernel {said} ({where})"
-    return KernelRefusal(message, path, section, offset, type_id, broken.source, broken.words)
+    at = int(offset) if offset is not None else None  # of numpy where functions are interpreted
+    return KernelRefusal(message, path, section, at, type_id, broken.source, broken.words)

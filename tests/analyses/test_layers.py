@@ -377,7 +377,7 @@ def test_errors(out: Path, small: Path, tmp_path: Path) -> None:
     raw = run_on(small, tmp_path / "raw")
     new = tmp_path / "new"
     for arguments, message in (
-        ((tmp_path / "empty", "-o", new), "no kernel there; `splitbtf run -o"),
+        ((tmp_path / "empty", "-o", new), "no such folder"),
         ((out, "-o", new, "--kernel", "other"), "no kernel 'other'; there are: kernel"),
         ((out, "-o", new, "--min-modules", "1"), "'1' is no whole number of 2 or more"),
         ((out, "-o", new, "--loaded", tmp_path / "list"), "not a list of loaded modules"),

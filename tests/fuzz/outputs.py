@@ -26,7 +26,7 @@ from pipeline.analysis.find import find
 from pipeline.analysis.layers import layer_kernels
 from pipeline.analysis.query import Tables
 from pipeline.analysis.questions import questions
-from pipeline.model.errors import CommandError
+from pipeline.model.errors import CommandError, OutputError
 from pipeline.model.options import RunOptions
 from pipeline.run import run
 from pipeline.store.output import read_manifests, read_table
@@ -61,7 +61,11 @@ def _read(out: Path, source: Path) -> object:
 
 
 def _run(out: Path, source: Path) -> object:
-    return run(RunOptions((str(source),), str(out), engine="local", workers=1)).run_id
+    report = run(RunOptions((str(source),), str(out), engine="local", workers=1))
+    for kernel in report.kernels:
+        if kernel.problem is not None:  # a place in OUT that cannot be used
+            raise OutputError(kernel.problem)
+    return report.run_id
 
 
 def _spoken(*ways: tuple[str, ...]) -> Command:
