@@ -250,7 +250,7 @@ class Reporter:
             self.announce(f"{time.monotonic() - self._began:.1f} s: {step}")
         elif not self._terminal and record.levelname == "INFO":
             self.announce(step)
-        self._draw(printable(step))
+        self._draw(step)
 
     def progress(self, label: str, done: int, failed: int, of: int, later: int = 0) -> None:
         """Say how far it is, unless that was just said; ``later``: modules that are to come."""

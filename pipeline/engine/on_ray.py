@@ -75,7 +75,10 @@ class OnRay:
             os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
         elif _is_there(address) and address.startswith(("127.", "localhost:")):
             os.environ[_LOOPBACK] = "0"  # else it looks for the cluster on the outside address
-        STEPS.info("starting Ray" if address is None else f"connecting to Ray at {address}")
+        if address is None:
+            STEPS.info("starting Ray")
+        else:
+            STEPS.info("connecting to Ray at %s", address)
         import ray  # late: slow to import, and its environment must be set before
 
         self._ray = ray

@@ -105,7 +105,7 @@ def load_first(
         if base.problem is not None:
             found: T | Unusable = Unusable(f"{printable(base.path)}: {base.problem}")
         else:
-            STEPS.debug("reading %s", printable(base.path))
+            STEPS.debug("reading %s", base.path)
             found = load(base, 0)
         if not isinstance(found, Unusable):
             return found
