@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from .text import number, plural, print_json, say, table, wrapped
+from .text import complain, number, plural, print_json, say, table, wrapped
 from .usage.parser import add_bases
 
 if TYPE_CHECKING:
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from pipeline.analysis.diff import Diff
 
 DESCRIPTION = """\
-Compare the types of two kernels of an output folder (--in OUT), vmlinux and modules, or of two
-files: raw BTF (.btf), ELF files with BTF, kernel images, or packages with one of these; of vmlinux
-or of a module. Each name of an object counts once: as changed when its own declaration changed as C
-reads it; as embedding when only what it holds by value did, so that its layout is another; as
-reaching when only pointers lead from it to a change.
+Compare the types of two kernels, vmlinux and modules: kernels of an output folder (--in OUT), or
+folders, packages or manifests of one kernel each; or the types of two files, of vmlinux or of a
+module: raw BTF (.btf), ELF files with BTF, kernel images. Each name of an object counts once: as
+changed when its own declaration changed as C reads it; as embedding when only what it holds by
+value did, so that its layout is another; as reaching when only pointers lead from it to a change.
 """
 
 KIND_CHOICES = ("struct", "union", "enum", "typedef", "func", "var")
@@ -36,7 +36,11 @@ def add_to(commands: argparse._SubParsersAction[Any]) -> None:
     parser = commands.add_parser(
         "diff", help="say what changed between two kernels' types", description=DESCRIPTION
     )
-    parser.add_argument("old", metavar="OLD", help="a file with BTF; with --in a kernel")
+    parser.add_argument(
+        "old",
+        metavar="OLD",
+        help="a file with BTF, or a folder or package of a kernel; with --in a kernel there",
+    )
     parser.add_argument("new", metavar="NEW", help="the same")
     parser.add_argument(
         "--in",
@@ -66,7 +70,7 @@ def add_to(commands: argparse._SubParsersAction[Any]) -> None:
         action="append",
         default=[],
         metavar="GLOB",
-        help="with --in: only such modules, or `vmlinux`; several times",
+        help="only such modules, or `vmlinux`; several times",
     )
     parser.add_argument(
         "--symbols",
@@ -92,8 +96,6 @@ def main(options: argparse.Namespace) -> int:
         options.parser.error(f"--json and --format {options.format} are two formats")
     if options.out is not None and options.base:
         options.parser.error("-B is for files: in OUT every kernel has its base")
-    if options.out is None and options.module:
-        options.parser.error("--module is for kernels: say in which OUT with --in")
     collects = gc.isenabled()
     gc.disable()  # all that is made is kept until it is printed, and looking through it takes long
     try:
@@ -125,7 +127,11 @@ def _run(options: argparse.Namespace) -> int:
         say(_markdown(_parts(found, bool(options.module or options.name))))
     else:
         say(_text(_parts(found, bool(options.module or options.name))))
-    return int(options.fail_on is not None and _fails(found, options.fail_on))
+    for one in found.unread:
+        kernel = found.new if one.of_new else found.old
+        complain(f"{one.object} of {kernel} cannot be compared: {one.error}")
+    fails = options.fail_on is not None and _fails(found, options.fail_on)
+    return int(fails or bool(found.unread))
 
 
 def _fails(found: Diff, gate: str) -> bool:
@@ -163,6 +169,10 @@ def as_json(found: Diff) -> dict[str, Any]:
                 "details": [detail.facts() for detail in details],
             }
             for change, details in zip(found.changes, found.details(found.changes), strict=True)
+        ],
+        "unread": [
+            {"object": one.object, "in": found.new if one.of_new else found.old, "error": one.error}
+            for one in found.unread
         ],
         "unknown_symbols": list(found.unknown_symbols),
     }

@@ -14,14 +14,14 @@ import btf
 
 from .files.storage import cannot_write, publish_file
 from .model.base import Announce
-from .model.errors import InternalError, OutputError, SourceError, explain
+from .model.errors import OutputError, SourceError
 from .model.options import ENCODE_NONE, FORM_AUTO, KernelContext, RunOptions
-from .model.records import CRASHED, Failure, ModuleInput, ModuleRecord
+from .model.records import ModuleInput, ModuleRecord
 from .model.summary import WorkSummary, summarize
 from .sources.discover import find_modules
 from .sources.unpack import unpacked
 from .work.base import load_base
-from .work.module import ModuleResult, failed, run_module
+from .work.module import run_alone
 
 Progress = Callable[[int, int, int], None]  # done, failed, of
 
@@ -73,11 +73,7 @@ def dedup_files(
     began = time.perf_counter()
     with unpacked(modules) as readable:
         for module in readable:
-            try:
-                worked = run_module(module, base.index, context)
-            except (InternalError, MemoryError) as error:
-                worked = failed(module, Failure(CRASHED, explain(error)))
-            assert isinstance(worked, ModuleResult)
+            worked = run_alone(module, base.index, context)
             if output_folder is not None and worked.content is not None:
                 publish_file(f"{output_folder}/{module.name}.btf", worked.content)
             records.append(worked.record)

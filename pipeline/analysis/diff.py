@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import btf
 
 from ..model.base import Announce
 from ..sources.lookup import resolve_kernel
 from .changes.chosen import Filters, chosen
-from .changes.compare import Change, Comparison, ObjectCounts
+from .changes.compare import Change, Comparison, ObjectCounts, Unread
 from .changes.details import Detail, details
-from .changes.opened import OpenedFiles, open_files
-from .changes.stored import StoredKernel, stored_kernels
+from .changes.sides import Side, open_sides
+from .changes.stored import stored_kernels
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +22,7 @@ class Diff:
 
     objects   all that were asked about, vmlinux first
     changes   by object, kind and name
+    unread    objects that were asked about and are not compared
     unknown_symbols   of the symbols asked for, those in neither
     """
 
@@ -29,8 +30,9 @@ class Diff:
     new: str
     objects: Sequence[ObjectCounts]
     changes: Sequence[Change]
+    unread: Sequence[Unread]
     unknown_symbols: Sequence[str]
-    _sides: tuple[StoredKernel | OpenedFiles, StoredKernel | OpenedFiles]
+    _sides: tuple[Side, Side]
 
     def details(self, changes: Sequence[Change]) -> list[list[Detail]]:
         """What changed in each of these. Raises OutputError or SourceError."""
@@ -45,13 +47,16 @@ def diff_files(
     filters: Filters | None = None,
     announce: Announce | None = None,
 ) -> Diff:
-    """Compare the types that two files hold themselves: see ``open_files``.
+    """Compare the types of two files or kernels: see ``open_sides``.
 
-    Raises SourceError or BaseError.
+    Raises SourceError, BaseError, OutputError or NoRoomError.
     """
     btf.warm_up(announce, tables=True)
-    before, after = open_files(old, new, bases)
-    return _diff(old, new, before, after, filters or Filters())
+    before, after, only = open_sides(old, new, bases, announce)
+    filters = filters or Filters()
+    if only is not None and not filters.objects:
+        filters = replace(filters, objects=[only])
+    return _diff(old, new, before, after, filters)
 
 
 def diff_kernels(out: str, old: str, new: str, filters: Filters | None = None) -> Diff:
@@ -69,8 +74,8 @@ def diff_kernels(out: str, old: str, new: str, filters: Filters | None = None) -
 def _diff(
     old: str,
     new: str,
-    before: StoredKernel | OpenedFiles,
-    after: StoredKernel | OpenedFiles,
+    before: Side,
+    after: Side,
     filters: Filters,
 ) -> Diff:
     unknown = set(filters.symbols or ())
@@ -83,4 +88,5 @@ def _diff(
     found = Comparison(before.named_types, after.named_types, only)
     objects = [one for one in found.counts if filters.has_object(one.object)]
     names = sorted(symbol.name.name for symbol in unknown)
-    return Diff(old, new, objects, found.changes, names, (before, after))
+    unread = [one for one in found.unread if filters.has_object(one.object)]
+    return Diff(old, new, objects, found.changes, unread, names, (before, after))

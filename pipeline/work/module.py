@@ -128,6 +128,19 @@ def run_module(
     return ModuleResult(record, content, split, described, None, key, digest, debug_digest)
 
 
+def run_alone(module: ModuleInput, index: btf.BaseIndex, context: KernelContext) -> ModuleResult:
+    """Read a module and put it on the base, in this process and without tables.
+
+    Whatever is wrong becomes part of the record. Raises CommandError.
+    """
+    try:
+        done = run_module(module, index, context)
+    except (InternalError, MemoryError) as error:
+        done = failed(module, Failure(CRASHED, explain(error)))
+    assert isinstance(done, ModuleResult)  # nothing is cached
+    return done
+
+
 def _facts_of(module: ModuleInput) -> dict[str, Any]:
     """Begin a module's record; more is filled in as it becomes known."""
     return {

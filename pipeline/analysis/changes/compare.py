@@ -89,6 +89,19 @@ class Change:
     moved: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """An object that is not compared, for nothing is known of what OLD or NEW has of it.
+
+    of_new  whether that is NEW
+    error   what is wrong with it
+    """
+
+    object: str
+    of_new: bool
+    error: str
+
+
 Chosen = tuple["NDArray[np.bool_]", "NDArray[np.bool_]"]  # names of OLD and of NEW
 
 
@@ -96,6 +109,7 @@ class Comparison:
     """What changed between two kernels. Lists are made when they are asked for.
 
     objects   names of all objects, vmlinux first, then the modules by name
+    unread    those that are not compared
     """
 
     def __init__(self, old: NamedTypes, new: NamedTypes, chosen: Chosen | None = None) -> None:
@@ -108,6 +122,13 @@ class Comparison:
             np.isin(numbers, of_side[[bool(name) for name in names]])
             for of_side, names in ((of_old, old.objects), (of_new, new.objects))
         )
+        self.unread = [
+            Unread(name, types is new, error)
+            for types in (old, new)
+            for name, error in types.unread.items()
+        ]
+        plain = {kernel_name(one.object) for one in self.unread}
+        self._is_unread = np.array([kernel_name(name) in plain for name in self.objects], np.bool_)
         codes, self._names = _same_codes(old.names, new.names)
         # Keys of both, with numbers of objects as in ``objects`` and codes as in ``_names``.
         object_id, kind, name = parts_of(old.keys)
@@ -115,6 +136,8 @@ class Comparison:
         object_id, kind, name = parts_of(new.keys)
         self._after = key_of(of_new[object_id], kind, name)
         self._first, self._second, self._removed, self._added = _paired(self._before, self._after)
+        if self.unread:
+            self._keep(*(~self._is_unread[parts_of(k)[0]] for k in (self._before, self._after)))
         changed, laid_out, reached = (
             np.any(ours[self._first] != theirs[self._second], axis=1)
             for ours, theirs in (
@@ -127,12 +150,17 @@ class Comparison:
         self._state = np.select([changed, laid_out, reached], [1, 2, 3], 0)  # in _STATES
         self._moved = self._find_moved()
         if chosen is not None:
-            ours, theirs = chosen
-            some = ours[self._first] | theirs[self._second]
-            self._first, self._second = self._first[some], self._second[some]
+            some = self._keep(*chosen)
             self._layout, self._state = self._layout[some], self._state[some]
-            self._removed = self._removed[ours[self._removed]]
-            self._added = self._added[theirs[self._added]]
+
+    def _keep(self, ours: NDArray[np.bool_], theirs: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Keep the names of OLD and of NEW that these say; of the pairs, which are returned, those
+        of which either is one."""
+        some = ours[self._first] | theirs[self._second]
+        self._first, self._second = self._first[some], self._second[some]
+        self._removed = self._removed[ours[self._removed]]
+        self._added = self._added[theirs[self._added]]
+        return some
 
     @cached_property
     def counts(self) -> list[ObjectCounts]:
@@ -146,6 +174,8 @@ class Comparison:
             np.add.at(counts[column], (object_id, kind), 1)
         found = []
         for number, name in enumerate(self.objects):
+            if self._is_unread[number]:
+                continue
             rows = counts[:, number].T.tolist()
             kinds = {word: KindCounts(*row) for word, row in zip(KIND_WORDS, rows, strict=True)}
             status = BOTH if self._in_old[number] else ADDED

@@ -6,7 +6,7 @@ enum without enumerators, is none.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -41,6 +41,7 @@ class NamedTypes:
     first        int64 (N + 1,): where in ``global_ids`` those of each name begin
     global_ids   int64: the types of each name
     declaration, layout, deep   uint64 (N, 2): of the set of fingerprints
+    unread       what is wrong with objects of which nothing is known, by name
     """
 
     objects: Sequence[str]
@@ -51,6 +52,7 @@ class NamedTypes:
     declaration: NDArray[np.uint64]
     layout: NDArray[np.uint64]
     deep: NDArray[np.uint64]
+    unread: Mapping[str, str]
 
     COLUMNS = (
         "global_id", "kind", "name", "vlen",
@@ -58,7 +60,7 @@ class NamedTypes:
     )  # fmt: skip
 
     @classmethod
-    def of(cls, types: pa.Table, objects: Sequence[str]) -> NamedTypes:
+    def of(cls, types: pa.Table, objects: Sequence[str], unread: Mapping[str, str]) -> NamedTypes:
         """Group rows of the table ``types``, of which there are COLUMNS."""
         import pyarrow as pa
 
@@ -78,11 +80,13 @@ class NamedTypes:
         new = np.ones(len(rows), np.bool_)
         new[1:] = keys[1:] != keys[:-1]
         first = np.append(np.flatnonzero(new), len(rows))
-        sets = [
+        declaration, layout, deep = (
             _of_sets(first, _hashes(types[f"{which}fingerprint"])[rows])
             for which in ("declaration_", "layout_", "")
-        ]
-        return cls(objects, names.dictionary, keys[new], first, global_ids[order], *sets)
+        )
+        global_ids = global_ids[order]
+        sets = declaration, layout, deep
+        return cls(objects, names.dictionary, keys[new], first, global_ids, *sets, unread)
 
     def ids(self, number: int) -> tuple[int, ...]:
         """Global ids of the types of a name."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -40,13 +41,19 @@ class OpenedFiles:
     objects   names of what is compared by object id; empty for a base that is not, but only looked
               into
     splits    split BTF on that base, of the objects after the first
+    unread    what is wrong with further objects, of which nothing is known
     """
 
     def __init__(
-        self, base: btf.BTF, objects: Sequence[str], splits: Sequence[btf.BTF] = ()
+        self,
+        base: btf.BTF,
+        objects: Sequence[str],
+        splits: Sequence[btf.BTF] = (),
+        unread: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self._objects = objects
         self._splits = splits
+        self._unread = unread
         try:
             index = btf.BaseIndex.build(base)
             self._base = SharedBase(
@@ -66,7 +73,7 @@ class OpenedFiles:
         parts = [self._of_modules["types"]] if self._splits else []
         parts += [self._of_base["types"]] if self._objects[0] else []
         whole = pa.concat_tables([part.select(NamedTypes.COLUMNS) for part in parts])
-        return NamedTypes.of(whole, self._objects)
+        return NamedTypes.of(whole, self._objects, self._unread)
 
     @cached_property
     def rows(self) -> Rows:
@@ -119,38 +126,24 @@ class OpenedFiles:
         return found
 
 
-def open_files(old: str, new: str, bases: Sequence[str]) -> tuple[OpenedFiles, OpenedFiles]:
-    """Open two files of one object.
+def open_object(path: str, base_path: str | None, *, dedup: bool = False) -> tuple[btf.BTF, str]:
+    """Read a file; returns also the object's name. Raises SourceError or BaseError.
 
-    old, new  a file, or a package with one kernel's BTF
-    bases     of split BTF: of both, or of the old one and of the new one
-
-    Raises SourceError or BaseError.
+    base_path  of split BTF
+    dedup      whether a standalone module is made split BTF on the base, which else is refused
     """
-    opened = [
-        open_object(path, bases[min(at, len(bases) - 1)] if bases else None)
-        for at, path in enumerate((old, new))
-    ]
-    labels = [name for _, name in opened]
-    label = VMLINUX if VMLINUX in labels else labels[1]
-    before, after = (
-        OpenedFiles(types, [label])
-        if types.base is None
-        else OpenedFiles(types.base.flat, ["", label], [types])
-        for types, _ in opened
-    )
-    return before, after
-
-
-def open_object(path: str, base_path: str | None) -> tuple[btf.BTF, str]:
-    """Read a file; returns also the object's name. Raises SourceError or BaseError."""
     STEPS.debug("reading %s", remote.shown(path))
     base = load_base(base_path) if base_path is not None else None
     with unpacked([find_one(path)]) as (file,):
         types = open_types(file, base)
-    if base is not None and types.base is None:
-        shown = printable(file.path)
-        raise SourceError(f"{shown}: standalone BTF, not split: leave its base (-B) out")
     file_name = os.path.basename(file.path)
     is_base = names.looks_like_base(file_name)
+    if base is not None and types.base is None:
+        shown = printable(file.path)
+        if is_base or not dedup:
+            raise SourceError(f"{shown}: standalone BTF, not split: leave its base (-B) out")
+        try:
+            types = btf.dedup_split(types, base.index).btf
+        except btf.BtfError as error:
+            raise SourceError(f"{shown}: {error}") from error
     return types, VMLINUX if is_base else names.stem(file_name)

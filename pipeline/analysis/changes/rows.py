@@ -101,7 +101,9 @@ class Rows:
             found = map(MemberRow._make, rows)
             for count in counts:
                 those = list(islice(found, count))
-                self._members_of[those[0].global_id] = those
+                global_id = those[0].global_id
+                # One block may end, and the next begin, amid the members of a type.
+                self._members_of[global_id] = [*self._members_of[global_id], *those]
         return self._members_of
 
     def type(self, global_id: int) -> TypeRow:

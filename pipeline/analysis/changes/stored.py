@@ -12,6 +12,7 @@ import btf
 
 from ...files.storage import Storage, open_storage
 from ...model.errors import OutputError
+from ...model.records import FAILED
 from ...sources.names import RESERVED as VMLINUX
 from ...store.manifest import Manifest
 from ..query import committed_kernels
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 FACTS = ("release", "release_key", "flavour", "architecture")
+_OF_MODULES = ("object_id", "module", "status", "error")
 _AS_DICTIONARIES = ("name",)  # texts that are grouped by
 
 
@@ -73,9 +75,19 @@ class StoredKernel:
     @cached_property
     def object_names(self) -> list[str]:
         """Names of its objects by object id; that of the base, 0, is VMLINUX."""
-        rows = self.read("modules", ["object_id", "module"])
-        names = dict(zip(rows["object_id"].to_pylist(), rows["module"].to_pylist(), strict=True))
+        names = dict(zip(self._modules["object_id"], self._modules["module"], strict=True))
         return [VMLINUX, *(names.get(number, "") for number in range(1, max(names, default=0) + 1))]
+
+    @cached_property
+    def _modules(self) -> dict[str, list[Any]]:
+        columns: dict[str, list[Any]] = self.read("modules", _OF_MODULES).to_pydict()
+        return columns
+
+    @property
+    def unread(self) -> dict[str, str]:
+        """What is wrong with modules that failed, by name."""
+        rows = zip(*(self._modules[name] for name in ("module", "status", "error")), strict=True)
+        return {name: error or status for name, status, error in rows if status == FAILED}
 
     @cached_property
     def named_types(self) -> NamedTypes:
@@ -89,7 +101,7 @@ class StoredKernel:
                 f"{self.storage.place}: the tables of {self.name} have types of a module that is "
                 "not among its modules: `splitbtf verify` says what is damaged"
             )
-        return NamedTypes.of(types, self.object_names)
+        return NamedTypes.of(types, self.object_names, self.unread)
 
     def open_btf(self, name: str) -> btf.BTF:
         """Read the BTF of vmlinux or a module that ``run`` wrote. Raises OutputError."""
