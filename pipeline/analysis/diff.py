@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import btf
 
@@ -12,8 +13,10 @@ from ..sources.lookup import resolve_kernel
 from .changes.chosen import Filters, chosen
 from .changes.compare import Change, Comparison, ObjectCounts, Unread
 from .changes.details import Detail, details
-from .changes.sides import Side, open_sides
 from .changes.stored import stored_kernels
+
+if TYPE_CHECKING:
+    from .changes.sides import Side
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,8 @@ def diff_files(
 
     Raises SourceError, BaseError, OutputError or NoRoomError.
     """
+    from .changes.sides import open_sides  # late: what reads BTF
+
     btf.warm_up(announce, tables=True)
     before, after, only = open_sides(old, new, bases, announce)
     filters = filters or Filters()

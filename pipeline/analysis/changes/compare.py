@@ -23,6 +23,7 @@ from ...sources.lookup import KIND_WORDS
 from ...sources.names import RESERVED as VMLINUX
 from ...sources.names import kernel_name
 from .names import NamedTypes, key_of, parts_of, without_object
+from .numbers import as_arrow, numbers_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -117,11 +118,9 @@ class Comparison:
         None."""
         self._old, self._new = old, new
         self.objects, of_old, of_new = _matched(old.objects, new.objects)
-        numbers = np.arange(len(self.objects))
-        self._in_old, self._in_new = (
-            np.isin(numbers, of_side[[bool(name) for name in names]])
-            for of_side, names in ((of_old, old.objects), (of_new, new.objects))
-        )
+        self._in_old, self._in_new = (np.zeros(len(self.objects), np.bool_) for _ in range(2))
+        self._in_old[of_old[[bool(name) for name in old.objects]]] = True
+        self._in_new[of_new[[bool(name) for name in new.objects]]] = True
         self.unread = [
             Unread(name, types is new, error)
             for types in (old, new)
@@ -187,8 +186,6 @@ class Comparison:
     @cached_property
     def changes(self) -> list[Change]:
         """What was added, removed, changed, or embeds a change: by object, kind and name."""
-        import pyarrow as pa
-
         some = (self._state == 1) | (self._state == 2)
         first, second = self._first[some], self._second[some]
         removed, added = self._removed, self._added
@@ -200,7 +197,7 @@ class Comparison:
         words = [_STATES[state] for state in self._state[some].tolist()]
         words += [REMOVED] * len(removed) + [ADDED] * len(added)
         layout = [*self._layout[some].tolist(), *[False] * (len(removed) + len(added))]
-        names = self._names.take(pa.array(code)).to_pylist()
+        names = self._names.take(as_arrow(code)).to_pylist()
         rows = sorted(
             zip(
                 object_id.tolist(), kind.tolist(), names, words,
@@ -229,15 +226,17 @@ class Comparison:
         the same. Functions and variables of one name need not be the same one: of these only one
         object may have had it, and one have it.
         """
-        of_removed, of_added = self._before[self._removed], self._after[self._added]
-        shared = np.intersect1d(without_object(of_removed), without_object(of_added))
-        shared = np.setdiff1d(shared, without_object(self._before[self._first]))
+        of_removed, of_added = (
+            without_object(keys) for keys in (self._before[self._removed], self._after[self._added])
+        )
+        shared = _among(np.sort(of_removed), of_added)
+        kept = _among(np.sort(shared), without_object(self._before[self._first]))
+        moved = set(shared.tolist()).difference(kept.tolist())
         places: dict[int, tuple[list[int], list[int]]] = defaultdict(lambda: ([], []))
-        for side, rows, keys in ((0, self._removed, of_removed), (1, self._added, of_added)):
-            those = np.isin(without_object(keys), shared)
-            names = without_object(keys[those]).tolist()
-            for name, row in zip(names, rows[those].tolist(), strict=True):
-                places[name][side].append(row)
+        for side, rows, names in ((0, self._removed, of_removed), (1, self._added, of_added)):
+            for name, row in zip(names.tolist(), rows.tolist(), strict=True):
+                if name in moved:
+                    places[name][side].append(row)
         found = {}
         for key, (old_rows, new_rows) in places.items():
             _, kind, code = parts_of(np.array(key))
@@ -274,10 +273,17 @@ def _same_codes(
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    code = pc.index_in(old, value_set=new).fill_null(-1).to_numpy().astype(np.int64)
+    code = numbers_of(pc.index_in(old, value_set=new), -1).astype(np.int64)
     absent = np.flatnonzero(code < 0)
     code[absent] = np.arange(len(absent)) + len(new)
-    return code, pa.concat_arrays([new, old.take(pa.array(absent))])
+    return code, pa.concat_arrays([new, old.take(as_arrow(absent))])
+
+
+def _among(ordered: NDArray[np.int64], numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Of many numbers those that are also among a few, which ascend."""
+    place = np.searchsorted(ordered, numbers)
+    found: NDArray[np.int64] = numbers[np.append(ordered, -1)[place] == numbers]
+    return found
 
 
 def _paired(before: NDArray[np.int64], after: NDArray[np.int64]) -> tuple[NDArray[np.int64], ...]:

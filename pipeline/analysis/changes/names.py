@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...sources.lookup import KIND_WORDS
+from .numbers import numbers_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -68,12 +69,12 @@ class NamedTypes:
         if not pa.types.is_dictionary(names.type):
             names = names.dictionary_encode()
         names = names.unify_dictionaries().combine_chunks()
-        code = names.indices.fill_null(-1).to_numpy()
+        code = numbers_of(names.indices, -1)
         kind = _kind_numbers(types["kind"])
-        vlen = types["vlen"].combine_chunks().fill_null(1).to_numpy()
+        vlen = numbers_of(types["vlen"], 1)
         empty_enum = (kind == KIND_WORDS.index("enum")) & (vlen == 0)
         rows = np.flatnonzero((kind >= 0) & (code >= 0) & ~empty_enum)
-        global_ids = types["global_id"].combine_chunks().to_numpy()[rows]
+        global_ids = numbers_of(types["global_id"])[rows]
         keys = key_of(global_ids >> 32, kind[rows], code[rows])
         order = np.argsort(keys, kind="stable")
         rows, keys = rows[order], keys[order]
@@ -120,7 +121,7 @@ def _kind_numbers(column: pa.ChunkedArray) -> NDArray[np.int64]:
     for chunk in column.chunks:
         words = [KINDS.get(word) for word in chunk.dictionary.to_pylist()]
         numbers = [KIND_WORDS.index(word) if word is not None else -1 for word in words]
-        pieces.append(np.array(numbers, np.int64)[chunk.indices.to_numpy()])
+        pieces.append(np.array(numbers, np.int64)[numbers_of(chunk.indices)])
     return np.concatenate(pieces)
 
 

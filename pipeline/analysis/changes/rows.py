@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ...model.errors import OutputError
+from .numbers import as_arrow, numbers_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -121,7 +122,7 @@ class _Column:
 
     def __init__(self, blocks: Sequence[Block]) -> None:
         self._blocks = blocks
-        self._read: dict[int, tuple[np.ndarray, pa.Table]] = {}
+        self._read: dict[int, tuple[np.ndarray, list[pa.RecordBatch]]] = {}
 
     def rows(
         self, ids: Sequence[int], columns: Sequence[str]
@@ -135,29 +136,30 @@ class _Column:
                 continue
             if number not in self._read:
                 table = block.read().select(columns).combine_chunks()
-                ids_there = table["global_id"].to_numpy()
+                ids_there = numbers_of(table["global_id"])
                 if np.any(ids_there[1:] < ids_there[:-1]):
                     raise OutputError("the rows of a table are not in the order of their ids")
-                self._read[number] = ids_there, table
-            known, table = self._read[number]
+                self._read[number] = ids_there, table.to_batches()
+            known, batches = self._read[number]
             begin = np.searchsorted(known, wanted[low:high], "left")
             counts = np.searchsorted(known, wanted[low:high], "right") - begin
             ends = np.cumsum(counts)
-            place = np.repeat(begin - (ends - counts), counts) + np.arange(ends[-1])
-            values = [_values(table[name].take(place)) for name in columns]
-            yield counts[counts > 0].tolist(), zip(*values, strict=True)
+            place = as_arrow(np.repeat(begin - (ends - counts), counts) + np.arange(ends[-1]))
+            for batch in batches:  # one, or none of an empty table
+                values = map(_values, batch.take(place).columns)
+                yield counts[counts > 0].tolist(), zip(*values, strict=True)
 
 
-def _values(column: pa.ChunkedArray) -> list[Any]:
+def _values(column: pa.Array) -> list[Any]:
     """As Python has them, null as the empty value of their type."""
     import pyarrow as pa
-    import pyarrow.compute as pc
 
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
-    if pa.types.is_decimal(column.type):
-        return [int(value or 0) for value in column.to_pylist()]
-    if column.null_count:
-        column = pc.fill_null(column, "" if pa.types.is_string(column.type) else 0)
     values: list[Any] = column.to_pylist()
+    if pa.types.is_decimal(column.type):
+        return [int(value or 0) for value in values]
+    if column.null_count:
+        empty = "" if pa.types.is_string(column.type) else 0
+        return [empty if value is None else value for value in values]
     return values

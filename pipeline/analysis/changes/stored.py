@@ -17,6 +17,7 @@ from ...sources.names import RESERVED as VMLINUX
 from ...store.manifest import Manifest
 from ..query import committed_kernels
 from .names import NamedTypes
+from .numbers import numbers_of
 from .rows import MEMBER_COLUMNS, TYPE_COLUMNS, Block, Rows
 
 if TYPE_CHECKING:
@@ -64,8 +65,9 @@ class StoredKernel:
         from ...tables.registry import all_tables
 
         parts = []
+        repeated = [name for name in columns if name in _AS_DICTIONARIES]
         for part in self.manifest.tables.get(table, ()):
-            with self._opened(part.path, columns) as file:
+            with self._opened(part.path, columns, repeated) as file:
                 parts.append(file.read(list(columns)))
         if not parts:
             schema = all_tables()[table].schema
@@ -92,11 +94,10 @@ class StoredKernel:
     @cached_property
     def named_types(self) -> NamedTypes:
         """All that its objects declare, by name. Raises OutputError."""
-        import pyarrow.compute as pc
-
         types = self.read("types", NamedTypes.COLUMNS)
-        objects = pc.min_max(pc.shift_right(types["global_id"], 32)).as_py()
-        if len(types) and not 0 <= objects["min"] <= objects["max"] < len(self.object_names):
+        ids = numbers_of(types["global_id"])
+        last = (len(self.object_names) << 32) - 1
+        if len(ids) and not 0 <= ids.min() <= ids.max() <= last:
             raise OutputError(
                 f"{self.storage.place}: the tables of {self.name} have types of a module that is "
                 "not among its modules: `splitbtf verify` says what is damaged"
@@ -144,14 +145,15 @@ class StoredKernel:
             return file.read_row_group(number, list(columns))
 
     @contextlib.contextmanager
-    def _opened(self, path: str, columns: Sequence[str]) -> Iterator[Any]:
-        """A part, as Parquet, of which these columns are to be read. Raises OutputError, also for
-        what is wrong when it is read."""
+    def _opened(
+        self, path: str, columns: Sequence[str], repeated: Sequence[str] | None = None
+    ) -> Iterator[Any]:
+        """A part, as Parquet, of which these columns are to be read, some of them as dictionaries.
+        Raises OutputError, also for what is wrong when it is read."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         try:
-            repeated = [name for name in columns if name in _AS_DICTIONARIES]
             with pq.ParquetFile(self.storage.open(path), read_dictionary=repeated) as file:
                 missing = [name for name in columns if name not in file.schema_arrow.names]
                 if missing:
