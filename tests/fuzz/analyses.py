@@ -134,7 +134,7 @@ def declarations(files: Files) -> Iterator[Digest]:
     for t, values, (at, end) in zip(
         split.own_types(), found.values.spelled, itertools.pairwise(ends.tolist()), strict=True
     ):
-        if t.kind not in (btf.kinds.FUNC, btf.kinds.VAR):  # whose texts have names too
+        if t.kind not in btf.kinds.NO_TYPES:  # others have texts with names, or none
             text = whole[at:end]
             expect(spelled.setdefault(bytes(values), text) == text, f"{t} is spelled otherwise")
     again = btf.declarations(split)
