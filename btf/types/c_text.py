@@ -13,7 +13,7 @@ from .objects import AnyEnum, Array, Composite, Func, FuncProto, Fwd, Member, Ty
 from .typebase import Reference, Type, spell
 
 MAX_TEXT = 4096  # characters of one type; what is nested beyond is left out
-MAX_DEFINITION = 1 << 19  # characters
+MAX_DEFINITION = 1 << 17  # characters
 _MAX_STEPS = 256  # pointers, arrays and the like around one name
 _MAX_NESTED = 16
 _LEFT_OUT = "…"

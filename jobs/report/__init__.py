@@ -37,8 +37,10 @@ def main(options: argparse.Namespace) -> int:
     from pipeline.analysis.report import figures
     from pipeline.files.storage import publish_file
 
+    from .charts import check_limits
     from .page import page
 
+    check_limits()
     content = page(options.out, figures(options.out)).encode()
     publish_file(options.output, content)
     say([f"{options.output}  ({size(len(content))})"])

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -40,3 +41,13 @@ def test_however_it_ends(what: str, code: int, said: str) -> None:
     )  # fmt: skip
     assert done.returncode == code and said in done.stderr, done.stderr
     assert bool(said) == bool(done.stderr)
+
+
+def test_charts_need_all_addresses(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "jobs", "report", tmp_path, "-o", tmp_path / "report.html"],
+        cwd=ROOT, capture_output=True, text=True,
+        preexec_fn=partial(resource.setrlimit, resource.RLIMIT_AS, (LIMIT, LIMIT)),
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, list(tmp_path.iterdir())) == (2, "", [])
+    assert "ulimit -v unlimited" in done.stderr and len(done.stderr.splitlines()) == 1
