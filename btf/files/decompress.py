@@ -7,7 +7,7 @@ zeros behind them are passed over where the format knows padding, and anything e
 are data that stop before their end. Libraries beyond Python's own are imported when needed.
 
 A kernel image may use any of ``COMPRESSIONS``. Modules and BTF files are installed with those of
-``FOR_FILES`` (kmod's), packages are built with those of ``FOR_PACKAGES`` (dpkg's); other bytes are
+``FOR_FILES`` (kmod's), packages are built with those of ``FOR_PACKAGES``; other bytes are
 taken as they are there, since a file may well begin with ``BZ`` or ``]``.
 """
 
@@ -362,5 +362,5 @@ ZLIB = Compression("zlib", b"", lambda: _Zlib(wbits=15))  # in sections of ELF f
 
 COMPRESSIONS = (GZIP, XZ, ZSTD, LZ4, BZIP2, LZMA)
 FOR_FILES = (ZSTD, XZ, GZIP)
-FOR_PACKAGES = (XZ, GZIP, BZIP2, ZSTD)
+FOR_PACKAGES = (XZ, GZIP, BZIP2, ZSTD, LZMA)
 MAGIC_BYTES = max(len(compression.magic) for compression in COMPRESSIONS)

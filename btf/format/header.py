@@ -22,6 +22,7 @@ import numpy as np
 
 from ..errors import BtfError, UnsupportedError
 from . import kinds
+from .foreign import what_is
 
 MAGIC = 0xEB9F
 VERSION = 1
@@ -67,7 +68,8 @@ def parse_header(data: memoryview, path: str | None = None) -> Header:
         byteorder, order = "big", ">"
     else:
         found = bytes(data[:4])
-        hint = ": an ELF file" if found == b"\x7fELF" else ""
+        what = what_is(data)
+        hint = f": {what}" if what is not None else ""
         raise fail(f"not BTF: magic is {found[:2].hex()}, expected 9feb or eb9f{hint}", 0)
     if size < SHORT_HEADER:
         raise fail(f"truncated: {size} bytes; a BTF header has at least {SHORT_HEADER}")

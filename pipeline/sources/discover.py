@@ -24,7 +24,7 @@ from pathlib import PurePath
 from ..model.errors import SourceError
 from ..model.records import FileInput, KernelInput, ModuleInput
 from . import names
-from .formats import FORMATS, is_package
+from .formats import FORMATS
 from .listing import (
     FoundFile,
     FoundFiles,
@@ -37,6 +37,7 @@ from .listing import (
     read_manifest,
 )
 from .manifests import SUFFIX as MANIFEST_SUFFIX
+from .packages import opens_as_package
 
 _MOST_TOLD = 5  # files that a message names
 
@@ -175,7 +176,7 @@ def find_one(path: str) -> FileInput:
 
     Raises SourceError.
     """
-    if not is_package(os.path.basename(path)):
+    if not opens_as_package(path):
         return FileInput(path, path)
     found = find_files([path])
     for file in found.modules:

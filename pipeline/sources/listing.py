@@ -1,7 +1,7 @@
 """From the sources that a user names to the files in them: modules, and bases to put them on.
 
     folder     walked without following links to folders; hidden files are passed over
-    package    a .deb, or a tar of files, looked into without unpacking it
+    package    a package of a distribution, or a tar, looked into without unpacking it
     manifest   a .toml file that says which of these make a kernel (see ``manifests``)
     file       always an input, under any name
 
@@ -27,9 +27,9 @@ from ..files.read import begins_like_btf, unreadable
 from ..files.remote import is_uri, list_remote, uri_below, without_secrets
 from ..model.errors import SourceError
 from . import manifests, names
-from .archive import PackageError
+from .archive import Package, PackageError
 from .formats import is_package, is_package_in_folder
-from .packages import read_package
+from .packages import begins_like_tar, opens_as_package, read_package
 
 _RUNNING = "/sys/kernel/btf/"
 
@@ -120,7 +120,7 @@ def find_base(path: str) -> tuple[FoundFile, ...]:
     if not is_uri(where) and not os.path.isfile(where):
         what = "a folder, not a file" if os.path.isdir(where) else "no such file"
         raise SourceError(f"{what}: {names.printable(path)} (given as the base)")
-    if is_package(os.path.basename(where)):
+    if opens_as_package(where):
         in_package = sorted(_files_in_package(where), key=lambda file: file.path)
         for file in in_package:
             if file.path == where and file.problem is not None:
@@ -221,12 +221,13 @@ def _find(path: str, skip: str | None) -> Iterator[FoundFile]:
         return
     if os.path.isdir(path):
         yield from _walk(path, skip)
-    elif is_package(os.path.basename(path)):
+    elif opens_as_package(path):
         found = list(_files_in_package(path))
         if not found:
             raise SourceError(
                 f"{names.printable(path)} holds neither modules nor a vmlinux: for a Debian "
-                "kernel take the packages linux-image-RELEASE and linux-image-RELEASE-dbg"
+                "kernel take the packages linux-image-RELEASE and linux-image-RELEASE-dbg, for one "
+                "of RPM kernel-core and kernel-modules"
             )
         yield from found
     else:
@@ -264,7 +265,7 @@ def _walk(root: str, skip: str | None) -> Iterator[FoundFile]:
         bare = "vmlinux" in files and begins_like_btf(os.path.join(folder, "vmlinux"))
         for name in files:
             path = os.path.join(folder, name)
-            if is_package_in_folder(name):
+            if is_package_in_folder(name) or (is_package(name) and begins_like_tar(path)):
                 yield from _files_in_package(path)
             elif names.looks_like_input(name) or (
                 bare and "." not in name and begins_like_btf(path, unreadable=True)
@@ -299,7 +300,9 @@ def _find_remote(uri: str, skip: str | None) -> Iterator[FoundFile]:
         ):
             continue
         name = os.path.basename(path)
-        if is_package(name) if not relative else is_package_in_folder(name):
+        if is_package_in_folder(name) or (
+            is_package(name) and (not relative or begins_like_tar(path))
+        ):
             yield from _files_in_package(path)
         elif not relative or names.looks_like_input(name):
             root = uri if relative else os.path.dirname(uri)
@@ -315,18 +318,25 @@ def _files_in_package(path: str) -> Iterator[FoundFile]:
         root = os.path.dirname(path)
         yield FoundFile(path, os.path.basename(path), root, problem=f"package: {error}")
         return
+    yield from _in_package(package, path, "")
+
+
+def _in_package(package: Package, path: str, inside: str) -> Iterator[FoundFile]:
+    """The modules and bases of a package. ``inside``: of one in another, which part of that it is,
+    with a slash behind it."""
+    root = os.path.join(path, inside).rstrip("/")
     if package.problem is not None:
-        yield FoundFile(
-            path, os.path.basename(path), path, problem=f"package, not all of it: {package.problem}"
-        )
+        told = f"package, not all of it: {package.problem}"
+        yield FoundFile(root, os.path.relpath(root, os.path.dirname(path)), root, problem=told)
     version = f"{package.version}_{package.architecture}" if package.version else None
     for name in package.files:
         if names.looks_like_input(os.path.basename(name)):
-            where = os.path.join(path, name)
             yield FoundFile(
-                where, name, path,
+                os.path.join(root, name), f"{inside}{name}", root,
                 package=path, version=version, package_name=package.package or None,
             )  # fmt: skip
+    for name, inner in package.inner:
+        yield from _in_package(inner, path, f"{inside}{name}/")
 
 
 def _file(path: str, source: str, root: str) -> FoundFile:

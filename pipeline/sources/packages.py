@@ -11,13 +11,17 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from typing import BinaryIO
+
+from btf.files.decompress import FOR_PACKAGES, find
+from btf.format.foreign import START_BYTES, what_is
 
 from ..files.read import open_stored, out_of_reach, unreadable
+from ..files.remote import is_uri
 from ..files.storage import write_all
 from ..model.errors import NoRoomError
-from .archive import COPY_BYTES, Package, PackagedFile, PackageError, PackageFormat
-from .formats import MAGIC_BYTES, format_of
+from . import tar
+from .archive import COPY_BYTES, Package, PackagedFile, PackageError, PackageFormat, Stored
+from .formats import FORMATS, MAGIC_BYTES, format_of, is_package
 from .names import printable
 
 MAX_FILE_BYTES = 8 << 30  # of one file in a package: a vmlinux with debug information has 1 GB
@@ -29,11 +33,39 @@ def read_package(path: str) -> Package:
 
     Raises PackageError if nothing can be.
     """
-    with _opened(path) as (file, package_format):
-        package = package_format.read(file)
-        if package.problem is not None and not package.files:
-            raise PackageError(package.problem)
+    with _opened(path) as (stored, package_format):
+        try:
+            package = package_format.read(stored)
+            if package.problem is not None and not package.files and not package.inner:
+                raise PackageError(package.problem)
+        except PackageError as error:
+            start = stored.read_at(0, START_BYTES)
+            what = what_is(start) if find(start, FOR_PACKAGES) is None else None
+            if what is None or package_format.magic or what in str(error):
+                raise
+            raise PackageError(f"{error} (it is {what})") from error
         return package
+
+
+def opens_as_package(path: str) -> bool:
+    """Whether a file that is named itself is a package: by its name, or as it begins."""
+    if is_package(os.path.basename(path)):
+        return True
+    try:
+        with contextlib.nullcontext() if is_uri(path) else open_stored(path) as file:
+            start = file.read(MAGIC_BYTES) if file is not None else b""
+    except OSError:
+        return False  # it is reported when it is read
+    return any(known.magic and start.startswith(known.magic) for known in FORMATS)
+
+
+def begins_like_tar(path: str) -> bool:
+    """Whether a file is a tar, compressed or not, as far as its beginning tells."""
+    try:
+        with _opened(path) as (stored, _):
+            return tar.begins_like_tar(stored)
+    except PackageError:
+        return False
 
 
 def unpack(
@@ -49,17 +81,22 @@ def unpack(
     reason = "the package does not hold this file"
     try:
         with (
-            _opened(path) as (file, package_format),
-            contextlib.closing(package_format.read_files(file)) as files,  # type: ignore[type-var]
+            _opened(path) as (stored, package_format),
+            contextlib.closing(package_format.read_files(stored)) as files,  # type: ignore[type-var]
         ):
             while left and not stopped() and (found := next(files, None)) is not None:
-                if (target := left.get(found.name)) is not None:
-                    if found.link is not None:
-                        problem = _copy(found.link, wanted, left, target)
+                first = found.link
+                problem = None
+                for name in (found.name, *found.also):
+                    if name not in left:
+                        continue
+                    if first is not None:
+                        problem = problem or _copy(first, wanted, left, wanted[name])
                     else:
-                        problem = _unpack_one(found, target)
-                    del left[found.name]
-                    yield found.name, problem
+                        problem = _unpack_one(found, wanted[name])
+                        first = name
+                    del left[name]
+                    yield name, problem
     except PackageError as error:
         reason = f"cannot be read from its package: {error}"
     if stopped():
@@ -80,7 +117,8 @@ def _unpack_one(found: PackagedFile, target: str) -> str | None:
             f"not enough room in {folder} to unpack {printable(found.name)} "
             f"({found.size >> 20} MB); --work-folder names another folder"
         )
-    digest = hashlib.md5(usedforsecurity=False)
+    algorithm, expected = found.digest or ("md5", None)
+    digest = hashlib.new(algorithm, usedforsecurity=False)
     try:
         with _writing(target):
             file = open(target, "wb", buffering=0)  # noqa: PTH123, SIM115
@@ -93,9 +131,9 @@ def _unpack_one(found: PackagedFile, target: str) -> str | None:
         with contextlib.suppress(OSError):
             os.unlink(target)
         raise
-    if found.md5 is not None and found.md5 != digest.hexdigest():
+    if expected is not None and expected != digest.hexdigest():
         os.unlink(target)
-        return f"damaged: its md5 is {digest.hexdigest()}, but the package says {found.md5}"
+        return f"damaged: its {algorithm} is {digest.hexdigest()}, but the package says {expected}"
     return None
 
 
@@ -117,13 +155,12 @@ def _writing(target: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _opened(path: str) -> Iterator[tuple[BinaryIO, PackageFormat]]:
+def _opened(path: str) -> Iterator[tuple[Stored, PackageFormat]]:
     """An open package and its format. All that is wrong with it is raised as PackageError."""
     try:
         with open_stored(path) as file:
-            package_format = format_of(file.read(MAGIC_BYTES))
-            file.seek(0)
-            yield file, package_format
+            stored = Stored.of_file(file)
+            yield stored, format_of(stored.read_at(0, MAGIC_BYTES), os.path.basename(path))
     except ConnectionError as error:
         raise out_of_reach(path, error) from error
     except OSError as error:

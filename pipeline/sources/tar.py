@@ -10,9 +10,18 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
-from typing import BinaryIO
 
-from .archive import COPY_BYTES, PackagedFile, PackageError, Part, plain_name
+from .archive import (
+    BYTES_PER_FILE,
+    MANY_FILES,
+    FileContent,
+    PackagedFile,
+    PackageError,
+    Part,
+    Stored,
+    check_end,
+    plain_name,
+)
 from .names import looks_like_input, printable
 
 _BLOCK = 512
@@ -23,19 +32,28 @@ _LINK, _LONG_NAME, _LONG_LINK, _PAX, _SPARSE = b"1", b"L", b"K", b"x", b"S"
 _WITHOUT_CONTENT = (b"1", b"2", b"3", b"4", b"5", b"6")
 _MAX_RECORDS = 100  # of pax, in one header
 _MAX_HEADER_BYTES = 1 << 20  # of a long name, or of what pax adds to a header
-_MANY_HEADERS, _BYTES_PER_HEADER = 10_000, 16  # packages that hold more are made to harm
 
 
-def read_tar(file: BinaryIO, start: int, size: int) -> Iterator[PackagedFile]:
-    """Yield the regular files of a tar that is ``size`` bytes of a file at ``start``.
+def read_tar(stored: Stored, several: bool = False) -> Iterator[PackagedFile]:
+    """Yield the regular files of a tar. ``several``: it may be more than one, in one file.
 
     Raises PackageError, where it is damaged; and OSError.
     """
-    with contextlib.closing(Part(file, start, size)) as part:
-        yield from _files(part, _MANY_HEADERS + size // _BYTES_PER_HEADER)
+    with contextlib.closing(Part(stored)) as part:
+        yield from _files(part, MANY_FILES + stored.size // BYTES_PER_FILE, several)
 
 
-def _files(part: Part, most: int) -> Iterator[PackagedFile]:
+def begins_like_tar(stored: Stored) -> bool:
+    """Whether there is a tar header at the beginning. Raises OSError."""
+    try:
+        with contextlib.closing(Part(stored)) as part:
+            header = part.read(_BLOCK)
+    except PackageError:
+        return False
+    return len(header) == _BLOCK and _has_sum(header)
+
+
+def _files(part: Part, most: int, several: bool) -> Iterator[PackagedFile]:
     """Yield regular files. ``most``: headers that are read."""
     longer: dict[str, bytes] = {}  # what headers before a file's add to its own
     for _ in range(most):
@@ -44,8 +62,14 @@ def _files(part: Part, most: int) -> Iterator[PackagedFile]:
         if header == _ZEROS:
             if longer:
                 raise PackageError(f"damaged: at byte {at} the file is missing whose name is there")
-            _check_end(part)
-            return
+            if not several:
+                check_end(part)
+                return
+            while header == _ZEROS:
+                header = part.read(_BLOCK)
+            if not header.strip(b"\0"):
+                return
+            at = part.at - len(header)
         if len(header) < _BLOCK:
             raise PackageError(f"damaged: cut off at byte {part.at}, without the mark of the end")
         kind, size = _checked(header, at)
@@ -79,31 +103,16 @@ def _files(part: Part, most: int) -> Iterator[PackagedFile]:
     raise PackageError(f"damaged: more than {most} files, more than fit into a file of its size")
 
 
-class _Content:
-    """The content of a file, and the zeros that fill its last block."""
+class _Content(FileContent):
+    """The content of a file, of which headers are no part."""
 
     def __init__(self, part: Part, name: str, size: int) -> None:
-        self._part, self._name, self._size = part, name, size
-        self._left = size
+        super().__init__(part, name, size, _BLOCK)
         self._is_input = looks_like_input(os.path.basename(name))
 
-    def read(self, size: int = -1) -> bytes:
-        """Read as many bytes, or all there are. Raises PackageError."""
-        wanted = self._left if size < 0 else min(size, self._left)
-        data = self._part.read(wanted) if wanted else b""
-        if len(data) < wanted:
-            raise PackageError(
-                f"damaged: cut off at byte {self._part.at}, {self._left - len(data)} bytes before "
-                f"the end of {printable(self._name)}"
-            )
-        if self._is_input:
-            self._check_headers(data)
-        self._left -= wanted
-        return data
-
-    def _check_headers(self, data: bytes) -> None:
+    def _check(self, data: bytes) -> None:
         """Raise PackageError if a header is in the content: then the size is wrong."""
-        found = data.find(_MAGIC)
+        found = data.find(_MAGIC) if self._is_input else -1
         while found >= 0:
             start = found - _MAGIC_AT
             at = self._size - self._left + start
@@ -113,30 +122,6 @@ class _Content:
                     f"after its beginning: its size, {self._size}, is wrong"
                 )
             found = data.find(_MAGIC, found + 1)
-
-    def skip(self) -> None:
-        """Go to the next header. Raises PackageError."""
-        while self._left:
-            self.read(COPY_BYTES)
-        at = self._part.at
-        padding = self._part.read(-self._size % _BLOCK)
-        if padding.strip(b"\0") or len(padding) != -self._size % _BLOCK:
-            raise PackageError(
-                f"damaged: no zeros at byte {at}, after the {self._size} bytes that "
-                f"{printable(self._name)} is said to have"
-            )
-
-
-def _check_end(part: Part) -> None:
-    """Read what follows the mark of the end. Raises PackageError if it is not zeros."""
-    while True:
-        at = part.at
-        data = part.read(COPY_BYTES)
-        if not data:
-            return
-        if data.strip(b"\0"):
-            at += len(data) - len(data.lstrip(b"\0"))
-            raise PackageError(f"damaged: data at byte {at}, after the mark of the end")
 
 
 def _checked(header: bytes, at: int) -> tuple[bytes, int]:

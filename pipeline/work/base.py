@@ -17,9 +17,9 @@ from ..model.errors import BaseError
 from ..model.records import FileInput
 from ..model.steps import STEPS
 from ..sources.discover import file_input
-from ..sources.formats import is_package
 from ..sources.listing import find_base
 from ..sources.names import printable, release_of_base
+from ..sources.packages import opens_as_package
 from ..sources.unpack import unpacked
 from .encode import EncodeError, encode
 from .open import open_path
@@ -33,7 +33,7 @@ def load_base(path: str, announce: Announce | None = None) -> IndexedBase:
     Raises BaseError.
     """
     bases = [FileInput(path, path)]
-    if is_package(os.path.basename(path)):
+    if opens_as_package(path):
         bases = [file_input(found) for found in find_base(path)]
         if not bases:
             raise BaseError(f"{printable(path)} holds no vmlinux")

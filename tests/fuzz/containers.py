@@ -1,5 +1,5 @@
-"""Mutants of what BTF comes in: compressed files, ELF, tars, Debian packages, kernel images, and of
-the manifests that name sources.
+"""Mutants of what BTF comes in: compressed files, ELF, tars, packages, kernel images, and of the
+manifests that name sources.
 
 Beside the faults that any mutant can show, nothing may be lost without a word: every module of the
 sound container is there with its bytes, or something was said. Where a container has no check sum
@@ -31,7 +31,7 @@ from pipeline.sources.discover import find_kernels, find_modules
 from pipeline.sources.unpack import unpacked
 from pipeline.work.base import load_base
 from pipeline.work.module import ModuleResult, run_module
-from support.writers import debwriter, elfwriter, imagewriter
+from support.writers import debwriter, elfwriter, imagewriter, rpmwriter
 
 ZSTD = zstandard.ZstdCompressor(write_checksum=True)
 SQUEEZE: Mapping[str, Callable[[bytes], bytes]] = {
@@ -96,6 +96,15 @@ def containers() -> tuple[Container, ...]:
         deb = debwriter.deb(tree, package=f"linux-image-{RELEASE}", compression=suffix)
         # Debian's own zstd has no check sums, as that of the tests' writer.
         found.append(Container(f"linux{suffix}.deb", deb, suffix in (".gz", ".xz")))
+        facts = {".PKGINFO": b"pkgname = linux\npkgver = 1\narch = all\n", **tree}
+        pacman = squeeze(debwriter.tar(facts))
+        found.append(Container(f"linux.pkg.tar{suffix}", pacman, checked))
+        bundle = squeeze(debwriter.tar({f"linux{suffix}.deb": deb}))
+        found.append(Container(f"all.tar{suffix}", bundle, checked))
+    for compression in ("none", "xz", "zstd"):  # rpm has a sum of each file
+        for stripped in (False, True):
+            packed = rpmwriter.rpm(tree, compression=compression, stripped=stripped)
+            found.append(Container(f"linux-{stripped}.rpm", packed, True))
     packed = SQUEEZE[".gz"](one) + SQUEEZE[".gz"](b"")
     found.append(Container("module_0.btf.gz", packed, True))
     found.append(Container("vmlinux", vmlinux, False, base=True))

@@ -266,7 +266,7 @@ def test_more_than_a_package_of_its_size_holds(
     path = tmp_path / "x.tar"
     many = of(*[entry("e", b"")] * 50, entry("a.ko", b""))
     path.write_bytes(debwriter.COMPRESSIONS[".zst"](many))
-    monkeypatch.setattr(tar, "_MANY_HEADERS", 20)
+    monkeypatch.setattr(tar, "MANY_FILES", 20)
     assert "more than" in str(told(path)[1])
     monkeypatch.undo()
     assert told(path)[1] is None

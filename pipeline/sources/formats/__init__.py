@@ -10,17 +10,15 @@ import pkgutil
 
 from ..archive import PackageFormat
 
-
-def _formats() -> tuple[PackageFormat, ...]:
-    """All formats; one without a magic number fits everything and comes last."""
-    modules = (
-        importlib.import_module(f"{__name__}.{m.name}") for m in pkgutil.iter_modules(__path__)
-    )
-    return tuple(sorted((module.FORMAT for module in modules), key=lambda f: not f.magic))
-
-
-FORMATS = _formats()
-_SUFFIXES = tuple(suffix for found in FORMATS for suffix in found.suffixes)
+FORMATS: tuple[PackageFormat, ...] = tuple(
+    importlib.import_module(f"{__name__}.{module.name}").FORMAT
+    for module in pkgutil.iter_modules(__path__)
+)
+_BY_SUFFIX = sorted(
+    ((suffix, found) for found in FORMATS for suffix in found.suffixes),
+    key=lambda pair: -len(pair[0]),
+)
+_SUFFIXES = tuple(suffix for suffix, _ in _BY_SUFFIX)
 _IN_FOLDERS = tuple(suffix for found in FORMATS for suffix in found.in_folders)
 
 
@@ -34,9 +32,13 @@ def is_package_in_folder(file_name: str) -> bool:
     return file_name.endswith(_IN_FOLDERS)
 
 
-def format_of(start: bytes) -> PackageFormat:
-    """The format of a package that begins with ``start``."""
-    return next(found for found in FORMATS if start.startswith(found.magic))
+def format_of(start: bytes, file_name: str) -> PackageFormat:
+    """The format of a package that begins with ``start``: by that, else by its name, else tar."""
+    for found in FORMATS:
+        if found.magic and start.startswith(found.magic):
+            return found
+    named = (f for suffix, f in _BY_SUFFIX if file_name.endswith(suffix) and not f.magic)
+    return next(named, next(found for suffix, found in _BY_SUFFIX if suffix == ".tar"))
 
 
 MAGIC_BYTES = max(len(found.magic) for found in FORMATS)

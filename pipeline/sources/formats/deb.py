@@ -8,13 +8,19 @@ that are wanted.
 from __future__ import annotations
 
 import dataclasses
-import io
 import os
 import re
-from collections.abc import Iterator
-from typing import BinaryIO
+from collections.abc import Callable, Iterator
 
-from ..archive import Package, PackagedFile, PackageError, PackageFormat, listed, plain_name
+from ..archive import (
+    Package,
+    PackagedFile,
+    PackageError,
+    PackageFormat,
+    Stored,
+    listed,
+    plain_name,
+)
 from ..names import looks_like_input, printable
 from ..tar import read_tar
 
@@ -22,41 +28,69 @@ _MAGIC = b"!<arch>\n"
 _FEW_BYTES = 1 << 20  # of data, compressed: they are read in no time
 _SUM = re.compile(r"\\?([0-9a-f]{32}) [ *](.+)")  # a backslash: it has some in its name
 
+Members = Callable[[Stored], Iterator[tuple[str, Stored]]]
 
-def _read(file: BinaryIO) -> Package:
+
+def read_members(stored: Stored, members: Members) -> Package:
     """The facts, and the names from the package's own list (``md5sums``) where it has one, which
-    spares decompressing all its data; from the data where it has none, and where these are few."""
-    members, problem = _members(file)
-    facts, sums, damage = _control(file, members)
-    problem = problem or damage
-    names = tuple(sums or ())
-    if not sums or members["data"][1] <= _FEW_BYTES:
-        found, damage = listed(read_tar(file, *members["data"]))
-        names = tuple(dict.fromkeys((*names, *found)))
-        problem = problem or damage
+    spares decompressing all its data; from the data where it has none, and where these are few.
+
+    ``members`` yields the members of a package, ``control`` and ``data``, in their order.
+    """
+    found: dict[str, Stored] = {}
+    facts: dict[str, str] = {}
+    sums: dict[str, str] | None = None
+    names: tuple[str, ...] = ()
+    problem = in_control = in_data = None
+    try:
+        for name, member in members(stored):
+            if name in found:
+                names, problem = (), f"damaged: it holds {name}.tar twice"
+                break
+            found[name] = member
+            if name == "control":
+                facts, sums, in_control = _control(member)
+            elif name == "data":
+                names = tuple(sums or ())
+                if not sums or member.size <= _FEW_BYTES:
+                    read, in_data = listed(read_tar(member))
+                    names = tuple(dict.fromkeys((*names, *read)))
+    except PackageError as error:
+        problem = str(error)
+    for wanted in ("control", "data"):
+        if wanted not in found:
+            raise PackageError(problem or f"no Debian package, or truncated: it lacks {wanted}.tar")
     package, version, architecture = (
         facts.get(key, "") for key in ("package", "version", "architecture")
     )
-    return Package(names, package, version, architecture, problem)
+    return Package(names, package, version, architecture, problem or in_control or in_data)
 
 
-def _read_files(file: BinaryIO) -> Iterator[PackagedFile]:
-    members, _ = _members(file)
-    _, sums, _ = _control(file, members)
-    for found in read_tar(file, *members["data"]):
-        if sums and found.name not in sums and looks_like_input(os.path.basename(found.name)):
-            raise PackageError(f"damaged: its md5sums lack {printable(found.name)}")
-        yield dataclasses.replace(found, md5=(sums or {}).get(found.name))
+def read_data(stored: Stored, members: Members) -> Iterator[PackagedFile]:
+    """Yield the files of a package. Raises PackageError."""
+    sums: dict[str, str] = {}
+    for name, member in members(stored):
+        if name == "control":
+            sums = _control(member)[1] or {}
+        elif name == "data":
+            for found in read_tar(member):
+                if (
+                    sums
+                    and found.name not in sums
+                    and looks_like_input(os.path.basename(found.name))
+                ):
+                    raise PackageError(f"damaged: its md5sums lack {printable(found.name)}")
+                md5 = sums.get(found.name)
+                yield dataclasses.replace(found, digest=("md5", md5)) if md5 else found
+            return
 
 
-def _control(
-    file: BinaryIO, members: dict[str, tuple[int, int]]
-) -> tuple[dict[str, str], dict[str, str] | None, str | None]:
+def _control(member: Stored) -> tuple[dict[str, str], dict[str, str] | None, str | None]:
     """The facts, the md5 sums of files by their names, if there are any, and what is damaged."""
     facts: dict[str, str] = {}
     sums: dict[str, str] | None = None
     try:
-        for found in read_tar(file, *members["control"]):
+        for found in read_tar(member):
             if found.name == "control":
                 facts = _fields(found.text())
             elif found.name == "md5sums":
@@ -77,32 +111,22 @@ def _sums(text: str) -> dict[str, str]:
     return sums
 
 
-def _members(file: BinaryIO) -> tuple[dict[str, tuple[int, int]], str | None]:
-    """(start, bytes) of ``control`` and ``data``, of which both are there, and whether one of them
-    is cut off."""
-    members: dict[str, tuple[int, int]] = {}
-    problem = None
-    total = file.seek(0, io.SEEK_END)
+def _members(stored: Stored) -> Iterator[tuple[str, Stored]]:
+    """Yield the members of an ``ar`` archive. Raises PackageError where it is damaged."""
     at = len(_MAGIC)
-    while at < total:
-        file.seek(at)
-        header = file.read(60)
+    while at < stored.size:
+        header = stored.read_at(at, 60)
         size = header[48:58].strip()
         if len(header) < 60 or header[58:] != b"`\n" or not size.isdigit():
-            problem = problem or f"damaged: no ar header at {at}"
-            break
+            raise PackageError(f"damaged: no ar header at {at}")
         at += len(header)
         name = header[:16].decode("ascii", "replace").rstrip(" /").split(".tar")[0]
-        if name in members:
-            raise PackageError(f"damaged: it holds {name}.tar twice, again at byte {at}")
-        members[name] = (at, int(size))
+        yield name, stored.part(at, int(size))
         at += int(size) + int(size) % 2
-        if at > total + 1:
-            problem = f"truncated: {at - total} bytes are missing of the last member, {name}"
-    for wanted in ("control", "data"):
-        if wanted not in members:
-            raise PackageError(problem or f"no Debian package, or truncated: it lacks {wanted}.tar")
-    return members, problem
+        if at > stored.size + 1:
+            raise PackageError(
+                f"truncated: {at - stored.size} bytes are missing of the last member, {name}"
+            )
 
 
 def _fields(text: str) -> dict[str, str]:
@@ -116,9 +140,9 @@ def _fields(text: str) -> dict[str, str]:
 
 
 FORMAT = PackageFormat(
-    suffixes=(".deb", ".ddeb"),
-    in_folders=(".deb", ".ddeb"),
+    suffixes=(".deb", ".ddeb", ".udeb"),
+    in_folders=(".deb", ".ddeb", ".udeb"),
     magic=_MAGIC,
-    read=_read,
-    read_files=_read_files,
+    read=lambda stored: read_members(stored, _members),
+    read_files=lambda stored: read_data(stored, _members),
 )
