@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from pipeline.sources.listing import find_files
@@ -154,10 +155,10 @@ def contents(package: Path, work: Path) -> dict[str, str]:
 
 def containers(root: Path, folder: Path) -> Iterator[tuple[str, Callable[[], Path]]]:
     for payload in PAYLOADS:
-        yield f"rpm, payload {payload}", lambda payload=payload: rpm(root, folder, payload)
+        yield f"rpm, payload {payload}", partial(rpm, root, folder, payload)
     yield "rpm in a tar", lambda: bundle(folder / f"{NAME}-zstd.x86_64.rpm", folder)
     for compression in (".zst", ".xz"):
-        yield f"pacman{compression}", lambda ending=compression: pacman(root, folder, ending)
+        yield f"pacman{compression}", partial(pacman, root, folder, compression)
     yield "apk", lambda: apk(root, folder)
     yield "apk in a tar", lambda: bundle(folder / f"{NAME}-{VERSION}-r0.apk", folder)
     yield "xbps", lambda: xbps(root, folder)

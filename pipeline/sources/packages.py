@@ -41,7 +41,7 @@ def read_package(path: str) -> Package:
         except PackageError as error:
             start = stored.read_at(0, START_BYTES)
             what = what_is(start) if find(start, FOR_PACKAGES) is None else None
-            if what is None or package_format.magic or what in str(error):
+            if what in (None, "a tar") or package_format.magic or what in str(error):
                 raise
             raise PackageError(f"{error} (it is {what})") from error
         return package
