@@ -27,6 +27,8 @@ from .distill.relocate import relocate as relocate
 from .dump.c import dump_c as dump_c
 from .dump.json import dump_json as dump_json
 from .dump.raw import dump_raw as dump_raw
+from .edit.btf_ids import BtfIds as BtfIds
+from .edit.btf_ids import BtfIdSet as BtfIdSet
 from .edit.builder import Builder as Builder
 from .edit.ext import BtfExt as BtfExt
 from .edit.ext import CodeSection as CodeSection
@@ -62,6 +64,9 @@ from .format import kinds as kinds
 from .format.kinds import KIND_NAMES as KIND_NAMES
 from .format.text import printable as printable
 from .kernel_rules.check import check_kernel_rules as check_kernel_rules
+from .slim import SlimModule as SlimModule
+from .slim import read_btf_ids as read_btf_ids
+from .slim import slim_module as slim_module
 from .types.btf import BTF as BTF
 from .types.btf import parse as parse
 from .types.columns import check_name_bytes as check_name_bytes

@@ -6,7 +6,7 @@ import argparse
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from .text import plural, print_json, say, size
+from .usage.text import plural, print_json, say, size
 
 if TYPE_CHECKING:
     from pipeline.analysis.audit import KernelAudit, Leftover

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from .text import complain, plural, print_json, say
 from .usage.parser import whole
+from .usage.text import complain, plural, print_json, say
 
 DESCRIPTION = """\
 Check BTF by the rules of the kernel's own verifier (kernel/bpf/btf.c), and say what it would

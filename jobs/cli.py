@@ -34,12 +34,13 @@ from . import (
     report,
     run,
     show,
+    slim,
     verify,
 )
-from .text import Reporter, complain
 from .usage import completion, help
 from .usage.parser import Parser, add_detail
 from .usage.streams import OUTPUT, open_streams
+from .usage.text import Reporter, complain
 
 NOTHING_DONE = 2
 _AT_ONCE = ("help", "completion")
@@ -61,6 +62,7 @@ COMMANDS = (
     report,
     layers,
     audit,
+    slim,
     verify,
     help,
 )

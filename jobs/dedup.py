@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline.model.options import FORM_AUTO, FORM_CHOICES
 
-from .text import print_json, say, size, summary_lines
+from .usage.text import print_json, say, size, summary_lines
 
 DESCRIPTION = """\
 Deduplicate modules' BTF against a base and write OUTDIR/MODULE.btf for each. A FILE is raw BTF

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from .text import complain, number, plural, print_json, say, table, wrapped
 from .usage.parser import add_bases
+from .usage.text import complain, number, plural, print_json, say, table, wrapped
 
 if TYPE_CHECKING:
     from pipeline.analysis.changes.compare import Change, ObjectCounts

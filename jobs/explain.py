@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.sources.names import hint
 
-from .text import complain, number, plural, print_json, say, size
+from .usage.text import complain, number, plural, print_json, say, size
 
 if TYPE_CHECKING:
     from pipeline.analysis.explain import (

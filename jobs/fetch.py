@@ -7,7 +7,7 @@ import os
 from dataclasses import asdict
 from typing import Any
 
-from .text import complain, plural, print_json, say, size
+from .usage.text import complain, plural, print_json, say, size
 
 DESCRIPTION = """\
 Download the packages of public kernels with this machine's apt, and check their SHA-256. A NAME is

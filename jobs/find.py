@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.sources.names import hint
 
-from .text import plural, print_json, say
+from .usage.text import plural, print_json, say
 
 if TYPE_CHECKING:
     from pipeline.analysis.find import FoundType

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.sources.names import hint
 
-from .text import plural, print_json, say, wrapped
+from .usage.text import plural, print_json, say, wrapped
 
 if TYPE_CHECKING:
     from pipeline.analysis.history import History, Presence, Step

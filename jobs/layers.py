@@ -6,8 +6,8 @@ import argparse
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from .text import plural, print_json, say, size, table
 from .usage.parser import whole
+from .usage.text import plural, print_json, say, size, table
 
 if TYPE_CHECKING:
     from pipeline.analysis.layers import KernelLayers, LayoutCost

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from .text import number, print_json, say, size, table
+from .usage.text import number, print_json, say, size, table
 
 DESCRIPTION = """\
 List the kernels in OUT, by flavour, architecture and release: how many modules, and how large the

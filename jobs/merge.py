@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 from typing import Any
 
-from .text import plural, print_json, say, size
+from .usage.text import plural, print_json, say, size
 
 DESCRIPTION = """\
 Merge BTF into one file that holds each type once: vmlinux and all its modules as a single blob,

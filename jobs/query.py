@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.sources.names import printable
 
-from .text import as_json, json_value, plural, print_json, say, table
+from .usage.text import as_json, json_value, plural, print_json, say, table
 
 if TYPE_CHECKING:
     from pipeline.analysis.query import Tables

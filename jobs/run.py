@@ -15,8 +15,8 @@ from pipeline.model.options import (
 )
 
 from .dedup import add_form
-from .text import complain, plural, print_json, say, size, summary_lines
 from .usage.parser import seconds, whole
+from .usage.text import complain, plural, print_json, say, size, summary_lines
 
 if TYPE_CHECKING:
     from pipeline.commit import KernelReport

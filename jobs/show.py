@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.sources.names import hint
 
-from .text import complain, plural, print_json, say, table, wrapped
 from .usage.parser import add_bases
+from .usage.text import complain, plural, print_json, say, table, wrapped
 
 if TYPE_CHECKING:
     from pipeline.analysis.show import Field, Shown, ShownFile

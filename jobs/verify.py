@@ -6,7 +6,7 @@ import argparse
 from dataclasses import asdict
 from typing import Any
 
-from .text import plural, print_json, say, size
+from .usage.text import plural, print_json, say, size
 
 DESCRIPTION = """\
 Compare every file in OUT that is committed, BTF files and tables, with its digest, and list those

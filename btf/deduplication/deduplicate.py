@@ -66,7 +66,7 @@ def dedup_split(module: BTF, index: BaseIndex, *, ext: BtfExt | None = None) -> 
     cannot be deduplicated.
     """
     require_standalone(module, index)
-    return _with_ext(deduplicated(module, index, added=True)[0], module, ext)
+    return with_ext(deduplicated(module, index, added=True)[0], module, ext)
 
 
 def require_standalone(module: BTF, index: BaseIndex) -> None:
@@ -99,10 +99,10 @@ def dedup(btf: BTF, index: BaseIndex | None = None, *, ext: BtfExt | None = None
         raise WrongBaseError(
             "the index is not that of the base that this BTF was read on", btf.path
         )
-    return _with_ext(deduplicated(btf, index, added=False)[0], btf, ext)
+    return with_ext(deduplicated(btf, index, added=False)[0], btf, ext)
 
 
-def _with_ext(result: DedupResult, source: BTF, ext: BtfExt | None) -> DedupResult:
+def with_ext(result: DedupResult, source: BTF, ext: BtfExt | None) -> DedupResult:
     """The result, and ``ext`` of its source as it reads there. New strings come last."""
     if ext is None:
         return result

@@ -21,7 +21,7 @@ from . import decompress
 from .decompress import ZLIB, ZSTD, DecompressError
 
 MAGIC = b"\x7fELF"
-_SHT_STRTAB, _SHT_NOBITS, _SHF_COMPRESSED = 3, 8, 0x800
+_SHT_STRTAB, SHT_NOBITS, SHF_COMPRESSED = 3, 8, 0x800
 _SHN_XINDEX = 0xFFFF  # the number of the section of names is in the first section header
 _NAME_BYTES = 32  # as far as names are looked at
 _DWARF = (b".debug_info", b".zdebug_info")
@@ -62,10 +62,11 @@ class Sections:
 
 
 @dataclass(frozen=True)
-class _Table:
+class Table:
     """Where the section headers are. ``names`` is the number of the section of names."""
 
     order: str
+    file_header: struct.Struct
     header: struct.Struct
     compression: struct.Struct
     start: int
@@ -76,7 +77,7 @@ class _Table:
 def is_elf(data: Readable) -> bool:
     """Whether ``data`` begin as an ELF file does that has sections, all headers of which it has."""
     try:
-        return data[:4] == MAGIC and _table(data, None).count > 0
+        return data[:4] == MAGIC and read_table(data, None).count > 0
     except BtfError:
         return False
 
@@ -86,73 +87,83 @@ def read_sections(data: Readable, wanted: Set[str], path: str | None = None) -> 
 
     Raises BtfError where the file is not sound.
     """
-    table = _table(data, path)
-    end = table.start + table.count * table.header.size
-    headers = list(table.header.iter_unpack(data[table.start : end]))
-    names = b""
-    if headers:
-        _, kind, flags, _, start, size, *_ = headers[table.names]
-        if kind != _SHT_STRTAB or flags & _SHF_COMPRESSED:
-            raise _damaged(path, "the section of names is none", table.start)
-        names = _content(data, path, ".shstrtab", start, size)
+    table = read_table(data, path)
+    headers, names = read_headers(data, table, path)
     sought = {name.encode(): name for name in wanted}
     places: dict[str, tuple[int, int, int]] = {}
     has_dwarf = False
-    for name_at, kind, flags, _, start, size, *_ in headers:
-        if name_at > len(names):
-            raise _damaged(path, f"a section's name at {name_at} of {len(names)}", table.start)
-        name, _, _ = names[name_at : name_at + _NAME_BYTES].partition(b"\0")
+    for (_, kind, flags, _, start, size, *_), name in zip(headers, names, strict=True):
         has_dwarf = has_dwarf or name.startswith(_DWARF)
-        if name in sought and kind != _SHT_NOBITS:
+        if name in sought and kind != SHT_NOBITS:
             places[sought[name]] = (start, size, flags)
     contents: dict[str, bytes] = {}
     left = decompress.MAX_DECOMPRESSED_BYTES
     for found, (start, size, flags) in places.items():
-        content = _content(data, path, found, start, size)
-        if flags & _SHF_COMPRESSED:
+        content = content_of(data, path, found, start, size)
+        if flags & SHF_COMPRESSED:
             content = _decompressed(content, table.compression, left, path, found)
             left -= len(content)
         contents[found] = content
     return Sections(contents, has_dwarf, table.order == "<")
 
 
-def _table(data: Readable, path: str | None) -> _Table:
+def read_headers(
+    data: Readable, table: Table, path: str | None
+) -> tuple[list[tuple[int, ...]], list[bytes]]:
+    """Return the section headers (the ten fields of ``Elf64_Shdr``) and the sections' names, as far
+    as names are looked at. Raises BtfError."""
+    end = table.start + table.count * table.header.size
+    headers = list(table.header.iter_unpack(data[table.start : end]))
+    texts, names = b"", []
+    if headers:
+        _, kind, flags, _, start, size, *_ = headers[table.names]
+        if kind != _SHT_STRTAB or flags & SHF_COMPRESSED:
+            raise damaged(path, "the section of names is none", table.start)
+        texts = content_of(data, path, ".shstrtab", start, size)
+    for name_at, *_ in headers:
+        if name_at > len(texts):
+            raise damaged(path, f"a section's name at {name_at} of {len(texts)}", table.start)
+        names.append(texts[name_at : name_at + _NAME_BYTES].partition(b"\0")[0])
+    return headers, names
+
+
+def read_table(data: Readable, path: str | None) -> Table:
     """Find the section headers. Raises BtfError if the header of the file is not sound."""
     begin = bytes(data[:64])
     if len(begin) < 16:
-        raise _damaged(path, f"the file has only {len(data)} bytes: truncated?", len(begin))
+        raise damaged(path, f"the file has only {len(data)} bytes: truncated?", len(begin))
     layout, order = _LAYOUTS.get(begin[4]), _ORDERS.get(begin[5])
     if layout is None or order is None:
-        raise _damaged(path, f"class {begin[4]} and byte order {begin[5]} are none", 4)
+        raise damaged(path, f"class {begin[4]} and byte order {begin[5]} are none", 4)
     file_header, section_header, compression_header = (struct.Struct(order + f) for f in layout)
     if len(begin) < file_header.size:
-        raise _damaged(path, f"the file has only {len(data)} bytes: truncated?", len(begin))
+        raise damaged(path, f"the file has only {len(data)} bytes: truncated?", len(begin))
     _, _, version, _, _, start, _, own, _, _, each, count, names = file_header.unpack_from(begin)
     if begin[6] != 1 or version != 1:
-        raise _damaged(path, f"version {version}; only version 1 is known", 6)
+        raise damaged(path, f"version {version}; only version 1 is known", 6)
     if own != file_header.size:
-        raise _damaged(path, f"a header of {own} bytes, not of {file_header.size}", 40)
+        raise damaged(path, f"a header of {own} bytes, not of {file_header.size}", 40)
     if start == 0:  # a file without sections
-        return _Table(order, section_header, compression_header, 0, 0, 0)
+        return Table(order, file_header, section_header, compression_header, 0, 0, 0)
     if each != section_header.size:
-        raise _damaged(path, f"section headers of {each} bytes, not of {section_header.size}", 46)
+        raise damaged(path, f"section headers of {each} bytes, not of {section_header.size}", 46)
     first = bytes(data[start : start + each])
     if len(first) == each and (count == 0 or names == _SHN_XINDEX):
         _, _, _, _, _, many, index, *_ = section_header.unpack(first)
         count, names = count or many, index if names == _SHN_XINDEX else names
     if start < own or start + count * each > len(data):
-        raise _damaged(
+        raise damaged(
             path,
             f"{count} section headers of {each} bytes at {start} end beyond the file "
             f"({len(data)} bytes): truncated?",
             start,
         )
     if not 0 < names < count:
-        raise _damaged(path, f"section {names} of {count} should hold the names", start)
-    return _Table(order, section_header, compression_header, start, count, names)
+        raise damaged(path, f"section {names} of {count} should hold the names", start)
+    return Table(order, file_header, section_header, compression_header, start, count, names)
 
 
-def _content(data: Readable, path: str | None, name: str, start: int, size: int) -> bytes:
+def content_of(data: Readable, path: str | None, name: str, start: int, size: int) -> bytes:
     if start + size > len(data):
         raise BtfError(
             f"section of {size} bytes at {start} ends beyond the file ({len(data)} bytes): "
@@ -185,5 +196,5 @@ def _decompressed(
     return found
 
 
-def _damaged(path: str | None, what: str, offset: int) -> BtfError:
+def damaged(path: str | None, what: str, offset: int) -> BtfError:
     return BtfError(f"damaged ELF file: {what}", path, "ELF header", offset)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from ..text import say, size
+from ..usage.text import say, size
 
 DESCRIPTION = """\
 Write a report about the kernels in OUT: sizes, growth, what changed, what modules repeat, why types

@@ -21,7 +21,7 @@ from pipeline import __version__
 from pipeline.analysis.report import Figure
 from pipeline.sources.names import printable
 
-from ..text import number, size
+from ..usage.text import number, size
 from .charts import NARROW, WIDE
 from .sections import SECTIONS, Column, Section, command
 

@@ -115,9 +115,9 @@ def _blocks(file: BinaryIO, start: int, size: int) -> list[tuple[int, int]] | No
         return None
     if struct.unpack("<I", index[-4:])[0] != zlib.crc32(index[:-4]):
         return None
-    numbers = _numbers(index[1:-4])
-    count = next(numbers, 0)
-    blocks = [(next(numbers, 0), next(numbers, 0)) for _ in range(count)] if count < size else []
+    found = numbers(index[1:-4])
+    count = next(found, 0)
+    blocks = [(next(found, 0), next(found, 0)) for _ in range(count)] if count < size else []
     in_blocks = sum(_padded(stored) for stored, _ in blocks)
     if not blocks or in_blocks + index_bytes + 2 * _FRAME_BYTES != size:
         return None
@@ -130,7 +130,7 @@ def _padded(count: int) -> int:
     return count + -count % 4
 
 
-def _numbers(data: bytes) -> Iterator[int]:
+def numbers(data: bytes) -> Iterator[int]:
     """Numbers of seven bits a byte, the lowest first, the last byte without the highest bit."""
     value = shift = 0
     for byte in data:

@@ -153,6 +153,17 @@ def check_apart(sources: Sequence[str], out: str) -> None:
             )
 
 
+def check_outside(sources: Sequence[str], out: str) -> None:
+    """Raise SourceError where the output folder is a source, lies in one, or one lies in it."""
+    check_apart(sources, out)
+    for source in sources:
+        if f"{_real(out)}/".startswith(f"{_real(source)}/"):
+            raise SourceError(
+                f"the output folder {names.printable(out)} lies in the source "
+                f"{names.printable(source)}: give another one"
+            )
+
+
 def _real(source: str) -> str:
     path = absolute(source)
     return path if is_uri(path) else os.path.realpath(path)

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 
 # Commands on what is not in the repository: only their form is looked at.
 NOT_HERE = re.compile(
-    r"(?<!/)\b(?:6\.1\.0-\d\d|old|new)/vmlinux|--kernel 7\.2\.13|mine\.btf|\bOUT\b"
+    r"(?<!/)\b(?:6\.1\.0-\d\d|old|new)/vmlinux|--kernel 7\.2\.13|linux-modules-|mine\.btf|\bOUT\b"
 )
 # Pages whose figures are of many kernels: their commands are run on the demo's two.
 FIGURES_OF_OTHERS = {"findings.md": "all-kernels"}

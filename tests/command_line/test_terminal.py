@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 import btf
-from jobs import text
 from jobs.cli import main
+from jobs.usage import text
 from pipeline.analysis.query import QueryResult
 from support import btfwriter as bw
 from support.commands import Finished, commands, splitbtf

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from jobs import text
 from jobs.cli import main
+from jobs.usage import text
 from pipeline.model.steps import STEPS
 from support.commands import commands
 

@@ -22,9 +22,9 @@ import numpy as np
 
 import btf
 from support import btfwriter as bw
-from support.oracles import naive, naive_btf
+from support.oracles import naive, naive_btf, naive_slim
 from support.oracles.walker import NotTheSame, walk
-from support.writers import elfwriter
+from support.writers import elfwriter, modulewriter
 
 Digest = bytes
 
@@ -225,6 +225,32 @@ def in_an_elf_file(files: Files) -> Iterator[Digest]:
     bits, order = roll.choice((32, 64)), "<" if little else ">"
     module = btf.open_module(elfwriter.elf(sections, bits=bits, order=order), index)
     yield digest(module.btf.to_bytes(), module.form)
+
+
+@operation("split")
+def slim_module(files: Files) -> Iterator[Digest]:
+    """A module's file, in half of the cases damaged itself."""
+    roll, index = files.roll, indexed(files.base)
+    types = btf.parse(files.split, index.base)
+    ids, named = modulewriter.Ids(), []
+    for one in types.own_types():
+        if one.kind_name in ("FUNC", "STRUCT") and one.name.isidentifier() and len(named) < 6:
+            named.append((one.kind_name.lower(), one.name, one.id))
+    for kind, name, type_id in named:
+        ids.one(kind, name, type_id)
+    members = [(name, type_id, 1) for kind, name, type_id in named if kind == "func"]
+    ids.set("some", members, flags=True)
+    order = "<" if types.byteorder == "little" else ">"
+    whole = modulewriter.module(files.split, ids=ids, order=order)
+    file, is_damaged = bytearray(whole), roll.random() < 0.5
+    for _ in range(roll.randint(1, 4) if is_damaged else 0):
+        file[roll.randrange(len(file))] = roll.randrange(256)
+    made = btf.slim_module(bytes(file), index)
+    moved = btf.read_btf_ids(made.content, btf.open_module(made.content, index).btf)
+    yield digest(made.content, str(made), repr(moved))
+    if order == "<" and not is_damaged:
+        found = list(naive_slim.differences(whole, made.content, naively(files.base)))
+        expect(not found, f"other than it was: {found[:3]}")
 
 
 # ------------------------------------------------------------------------------------ dedup

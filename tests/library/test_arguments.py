@@ -22,6 +22,7 @@ import pytest
 import btf
 from support.btfwriter import Writer
 from support.paths import DATA
+from support.writers.modulewriter import module
 
 ALLOWED = (TypeError, ValueError, btf.BtfError)
 
@@ -46,6 +47,7 @@ OTHER = btf.parse(written(1))
 INDEX, OTHER_INDEX = btf.BaseIndex.build(BASE), btf.BaseIndex.build(OTHER)
 MODULE = btf.open_module(written(2), INDEX)
 SPLIT = btf.dedup_split(OTHER, INDEX)
+KO = module(SPLIT.btf.to_bytes())
 EXT = bytes.fromhex("9feb0100180000000000000000000000" + "00000000" * 4)[:24]
 
 HOSTILE: list[Any] = [
@@ -74,6 +76,8 @@ CALLS: dict[str, Callable[[], tuple[tuple[Any, ...], dict[str, Any]]]] = {
     "dump_c": lambda: ((BASE,), {"asserts": False}),
     "dump_json": lambda: ((BASE,), {}),
     "dump_raw": lambda: ((BASE,), {}),
+    "read_btf_ids": lambda: ((KO, SPLIT.btf), {"path": None}),
+    "slim_module": lambda: ((KO, INDEX), {"path": None, "release": None, "by_name": True}),
     "parse_ext": lambda: ((EXT, BASE), {"path": None}),
     "permute": lambda: ((BASE, list(range(1, len(BASE)))), {"ext": None}),
     "sort_by_name": lambda: ((BASE,), {"ext": None}),
@@ -117,6 +121,7 @@ NOT_CALLED = {
     "CoreReloKind", "BtfError", "DwarfOnlyError", "KernelRefusal", "NoBtfError", "NotFoundError",
     "UnsupportedError", "WrongBaseError", "DedupResult", "MergeResult", "SplitBytes", "Distilled",
     "Module", "Renumbered", "CodeSection", "CoreRelo", "FuncInfo", "LineInfo", "BtfExt",
+    "BtfIds", "BtfIdSet", "SlimModule",
     "Difference", "Differences", "Declarations", "RootCause", "UnmergedType", "DatasecEntry",
     "EnumValue",
     "Member", "Param",

@@ -111,7 +111,7 @@ def _sums(text: str) -> dict[str, str]:
     return sums
 
 
-def _members(stored: Stored) -> Iterator[tuple[str, Stored]]:
+def ar_members(stored: Stored) -> Iterator[tuple[str, Stored]]:
     """Yield the members of an ``ar`` archive. Raises PackageError where it is damaged."""
     at = len(_MAGIC)
     while at < stored.size:
@@ -143,6 +143,6 @@ FORMAT = PackageFormat(
     suffixes=(".deb", ".ddeb", ".udeb"),
     in_folders=(".deb", ".ddeb", ".udeb"),
     magic=_MAGIC,
-    read=lambda stored: read_members(stored, _members),
-    read_files=lambda stored: read_data(stored, _members),
+    read=lambda stored: read_members(stored, ar_members),
+    read_files=lambda stored: read_data(stored, ar_members),
 )

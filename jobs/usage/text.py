@@ -163,15 +163,16 @@ def summary_lines(summary: WorkSummary) -> list[str]:
     if done:
         lines += [
             f"  BTF    {size(summary.bytes_in):>10} -> {size(summary.bytes_out):<10}"
-            f" ({_ratio(summary.bytes_in, summary.bytes_out)})",
+            f" ({ratio(summary.bytes_in, summary.bytes_out)})",
             f"  types  {summary.types_in:>10,} -> {summary.types_out:<10,}"
-            f" ({_ratio(summary.types_in, summary.types_out)})",
+            f" ({ratio(summary.types_in, summary.types_out)})",
         ]
         lines += _largest(summary.largest)
-    return lines + _failures(summary.failures)
+    return lines + failure_lines(summary.failures)
 
 
-def _ratio(before: int, after: int) -> str:
+def ratio(before: int, after: int) -> str:
+    """How much smaller it is."""
     if not before or not after:
         return "nothing left" if before else "nothing there"
     if after >= before:
@@ -190,7 +191,8 @@ def _largest(largest: Sequence[ModuleSize]) -> list[str]:
     return lines
 
 
-def _failures(failures: Sequence[FailedInput]) -> list[str]:
+def failure_lines(failures: Sequence[FailedInput]) -> list[str]:
+    """Inputs that failed, as many as are shown."""
     if not failures:
         return []
     lines = ["  failed:", *(f"    {failure_line(f)}" for f in failures[:MAX_FAILURES_SHOWN])]

@@ -1,0 +1,76 @@
+"""Compression of a file in the way in which another one was compressed.
+
+The kernel decompresses modules itself where it is built to (CONFIG_MODULE_DECOMPRESS), with little
+memory and without some check sums. So what the stored file says of itself is kept: check sum,
+dictionary and filters of xz; zstd gets a check sum and the content's size, as from ``zstd`` itself.
+Nothing is written that tells when it was: the same content gives the same file.
+"""
+
+from __future__ import annotations
+
+import gzip
+import lzma
+from typing import Any
+
+from btf.files.decompress import FOR_PACKAGES, GZIP, XZ, ZSTD, find
+
+from .xz import numbers
+
+_XZ_HEADER_BYTES = 12
+_LZMA2, _X86 = 0x21, 4
+_BCJ = range(_X86, 10)  # filters for machine code, by their numbers in the file
+_PRESET = 6  # what xz takes by itself, and the kernel's build with it
+_ZSTD_LEVEL = 19
+_GZIP_LEVEL = 9
+# What the kernel's build asks of xz for modules (scripts/Makefile.modinst), where nothing is known.
+_OF_MODULES = (
+    lzma.CHECK_CRC32,
+    [{"id": lzma.FILTER_LZMA2, "preset": _PRESET, "dict_size": 1 << 20}],
+)
+
+
+def compress_like(data: bytes, stored: bytes) -> bytes:
+    """Compress ``data`` as the file that begins with ``stored`` is compressed; not at all if that
+    one is not."""
+    compression = find(stored, FOR_PACKAGES)
+    if compression is XZ:
+        check, filters = _xz_options(stored)
+        return lzma.compress(data, lzma.FORMAT_XZ, check, None, filters)
+    if compression is ZSTD:
+        import zstandard  # late: most files are not
+
+        level = zstandard.ZstdCompressor(
+            _ZSTD_LEVEL, write_checksum=True, write_content_size=True, threads=0
+        )
+        return level.compress(data)
+    if compression is GZIP:
+        return gzip.compress(data, _GZIP_LEVEL, mtime=0)
+    return data
+
+
+def _xz_options(stored: bytes) -> tuple[int, list[dict[str, Any]]]:
+    """Return the check sum and the filters of the first block of an xz file (the .xz file format,
+    2.1.1.2 and 3.1); those of the kernel's build for what is not known."""
+    try:
+        check, flags = stored[7] & 0xF, stored[_XZ_HEADER_BYTES + 1]
+        if check not in (lzma.CHECK_NONE, lzma.CHECK_CRC32, lzma.CHECK_CRC64, lzma.CHECK_SHA256):
+            return _OF_MODULES
+        fields = numbers(stored[_XZ_HEADER_BYTES + 2 : _XZ_HEADER_BYTES + 64])
+        for bit in (0x40, 0x80):  # sizes of the block
+            if flags & bit:
+                next(fields)
+        filters: list[dict[str, Any]] = []
+        for _ in range((flags & 3) + 1):
+            number, properties = next(fields), next(fields)
+            if number in _BCJ and not properties:
+                filters.append({"id": number})
+            elif number == _LZMA2 and properties == 1:
+                size = next(fields)
+                filters.append(
+                    {"id": _LZMA2, "preset": _PRESET, "dict_size": (2 | size & 1) << size // 2 + 11}
+                )
+            else:
+                return _OF_MODULES
+    except (IndexError, StopIteration):
+        return _OF_MODULES
+    return check, filters

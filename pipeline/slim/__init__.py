@@ -1,0 +1,1 @@
+"""Kernel modules as they are shipped, made smaller."""
