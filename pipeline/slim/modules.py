@@ -18,7 +18,7 @@ import btf
 
 from ..engine.local import Local
 from ..engine.scheduler import JobStats, run_jobs
-from ..files.remote import is_uri
+from ..files.remote import is_uri, shown
 from ..files.scratch import ScratchFolder
 from ..files.storage import LocalFolder, cannot_write
 from ..model.base import Announce
@@ -99,6 +99,8 @@ def slim_modules(
     staging = PackageUnpacker(tempfile.gettempdir(), ENCODE_NONE)
     made: ScratchFolder | None = None
     try:
+        more = len(sources) - 1
+        STEPS.info("reading %s%s", shown(sources[0]), f" and {more} more" if more else "")
         kernels = find_kernels(sources, base=base)
         roots = tuple(map(absolute, sources))
         kernels = _with_targets(kernels, roots)

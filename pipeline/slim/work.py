@@ -27,6 +27,7 @@ from ..work.module import failure_of
 SMALLER = "smaller"
 AS_IT_WAS = "as it was"
 NO_BTF = "no .BTF section"
+RAW = "raw BTF, in no module's file: `splitbtf dedup` takes it"
 DISTILLED = "BTF on a distilled base, which fits more kernels than one"
 NOTHING_LEFT = "nothing to be saved"
 
@@ -134,6 +135,8 @@ def slim(module: ModuleInput, index: btf.BaseIndex, options: SlimOptions) -> Sli
             raise ReadError(UNREADABLE, module.problem)
         stored = bytes(read_stored(module.content_path))
         data = bytes(decompress(memoryview(stored)))
+        if data[:2] in (b"\x9f\xeb", b"\xeb\x9f"):
+            return keep(module, options, None, RAW)
         found = btf.elf.read_elf(data, shown) if data[:4] == b"\x7fELF" else None
         if found is not None and found.btf is None:
             return keep(module, options, None, NO_BTF)

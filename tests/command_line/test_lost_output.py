@@ -33,6 +33,7 @@ WAYS: dict[str, tuple[str, ...]] = {
     "diff": ("diff", "k/vmlinux.btf", "k/vmlinux.btf"),
     "report": ("report", "out", "-o", "report.html"),
     "audit": ("audit", "out"),
+    "slim": ("slim", "k", "-o", "slim", "-q"),
     "history": ("history", "driver", "out"),
     "ls": ("ls", "out"),
     "check": ("check", "k/one.btf"),

@@ -122,6 +122,7 @@ COMMANDS: dict[str, tuple[str | bytes, ...]] = {
     "check": ("check", "PLAIN"),
     "check nothing": ("check", EVIL),
     "layers": ("layers", "OUT", "-o", "NEW"),
+    "slim": ("slim", "SOURCE", "-o", "NEW"),
     "dedup": ("dedup", "SOURCE", "-B", "BASE", "-o", "NEW"),
     "merge": ("merge", "BASE", "PLAIN", "-o", "NEW"),
     "merge what is none": ("merge", "SOURCE", "-o", "NEW"),

@@ -114,4 +114,4 @@ def test_an_index_that_lies_is_not_believed() -> None:
 
 @pytest.mark.parametrize("value", [0, 1, 127, 128, 300, 1 << 40])
 def test_numbers(value: int) -> None:
-    assert list(xz._numbers(xz._number(value) * 2)) == [value, value]
+    assert list(xz.numbers(xz._number(value) * 2)) == [value, value]

@@ -232,7 +232,8 @@ def slim_module(files: Files) -> Iterator[Digest]:
     """A module's file, in half of the cases damaged itself."""
     roll, index = files.roll, indexed(files.base)
     types = btf.parse(files.split, index.base)
-    ids, named = modulewriter.Ids(), []
+    ids = modulewriter.Ids()
+    named: list[tuple[str, str, int]] = []
     for one in types.own_types():
         if one.kind_name in ("FUNC", "STRUCT") and one.name.isidentifier() and len(named) < 6:
             named.append((one.kind_name.lower(), one.name, one.id))

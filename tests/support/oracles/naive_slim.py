@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from elftools.elf.elffile import ELFFile
-from elftools.elf.sections import Section
+from elftools.elf.sections import Section, SymbolTableSection
 
 from support.oracles import naive_btf
 
@@ -88,15 +88,19 @@ def _places(new: ELFFile, size: int) -> Iterator[str]:
 
 def _ids(old: ELFFile, new: ELFFile, base: naive_btf.Btf) -> Iterator[str]:
     """Every id of `.BTF_ids` names what it named, with the same flags, and sets are sorted."""
-    was, now = (elf.get_section_by_name(".BTF_ids") for elf in (old, new))
-    if was is None:
+    if old.get_section_by_name(".BTF_ids") is None:
         return
-    types = [naive_btf.parse(elf.get_section_by_name(".BTF").data(), base) for elf in (old, new)]
-    words = [struct.unpack(f"<{len(s.data()) // 4}I", s.data()) for s in (was, now)]
+    types = [naive_btf.parse(_data(elf, ".BTF"), base) for elf in (old, new)]
+    words = [
+        struct.unpack(f"<{len(data) // 4}I", data)
+        for data in (_data(elf, ".BTF_ids") for elf in (old, new))
+    ]
     index = old.get_section_index(".BTF_ids")
+    table = old.get_section_by_name(".symtab")
+    assert isinstance(table, SymbolTableSection)
     symbols = [
         (s.name, s["st_value"] // 4, s["st_size"] // 4)
-        for s in old.get_section_by_name(".symtab").iter_symbols()
+        for s in table.iter_symbols()
         if s["st_shndx"] == index
     ]
     places = {at for name, at, _ in symbols if _ID.fullmatch(name)}
@@ -131,6 +135,12 @@ def _ids(old: ELFFile, new: ELFFile, base: naive_btf.Btf) -> Iterator[str]:
             yield f".BTF_ids: word {at} names {named(1, at)}, not {named(0, at)}"
         if at not in places and at not in flags and words[0][at] != words[1][at]:
             yield f".BTF_ids: word {at} is {words[1][at]}, not {words[0][at]}"
+
+
+def _data(elf: ELFFile, name: str) -> bytes:
+    section = elf.get_section_by_name(name)
+    assert section is not None
+    return bytes(section.data())
 
 
 def name_of(types: naive_btf.Btf, type_id: int) -> tuple[str, bytes]:
