@@ -98,20 +98,23 @@ def watch() -> int | None:
     more thread, the C library or C++ ends the process at once, and
     that is a MemoryError here.
     """
-    parent = os.getpid()
+    parent, handed_on = os.getpid(), (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, handed_on)  # until somebody is there to take them
     child = os.fork()
     if not child:
         die_with(parent)
         os.setpgid(0, 0)  # what a terminal sends, the parent hands on
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         return None
 
     def hand_on(number: int, _: object) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(child, number)
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in handed_on:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, hand_on)
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if code in _OUT_OF_ADDRESSES:
         raise MemoryError
