@@ -99,7 +99,7 @@ def watch() -> int | None:
     that is a MemoryError here.
     """
     parent, handed_on = os.getpid(), (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, handed_on)  # until somebody is there to take them
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, handed_on)  # until both can
     child = os.fork()
     if not child:
         die_with(parent)

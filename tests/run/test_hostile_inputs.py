@@ -40,6 +40,16 @@ def test_names_that_are_more_than_the_file_are_refused() -> None:
     assert [len(name) for name in np.split(*texts_of(small))] == [60_000] * 3
 
 
+@pytest.mark.parametrize("command", ["dump", "show", "diff"])
+def test_no_command_writes_them_out(command: str, tmp_path: Path) -> None:
+    file = tmp_path / "many.btf"
+    file.write_bytes(many_of_one_name())
+    name, other = ["a" * 60_000] if command == "show" else [], [file] if command == "diff" else []
+    done = splitbtf(command, *name, file, *other)
+    assert (done.code, done.out) == (2, ""), done.err
+    assert "types section: its names, each written out, have more than" in done.err
+
+
 def texts_of(types: btf.BTF) -> tuple[np.ndarray, np.ndarray]:
     offsets, data = btf.type_names(types)
     assert offsets.dtype == np.int32 and offsets[0] == 0 and offsets[-1] == len(data)

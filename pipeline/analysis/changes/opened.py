@@ -146,4 +146,8 @@ def open_object(path: str, base_path: str | None, *, dedup: bool = False) -> tup
             types = btf.dedup_split(types, base.index).btf
         except btf.BtfError as error:
             raise SourceError(f"{shown}: {error}") from error
+    try:
+        btf.check_name_bytes(types)  # before all are written out
+    except btf.BtfError as error:
+        raise SourceError(str(error)) from error
     return types, VMLINUX if is_base else names.stem(file_name)
