@@ -125,6 +125,7 @@ _PHRASES = {  # for one and for several
     "order": ("another order", "another order"),
     "bit field": ("1 bit field changed", "{} bit fields changed"),
     "enumerator value": ("1 value changed", "{} values changed"),
+    "enumerator order": ("another order", "another order"),
     "returns": ("returns another type", ""),
     "target": ("another type", ""),
 }

@@ -99,6 +99,16 @@ def changes_of(old: Make, new: Make) -> list[str]:
             ],
         ),
         (
+            lambda w: w.enum("e", 4, [("A", 1), ("B", 2)]),
+            lambda w: w.enum("e", 4, [("B", 2), ("A", 1)]),
+            ["enum e changed", "enumerators in another order"],
+        ),
+        (
+            lambda w: w.enum("e", 4, [("A", 1), ("A", 1)]),
+            lambda w: w.enum("e", 4, [("A", 1), ("A", 2), ("A", 3)]),
+            ["enum e changed", "enumerator added `A`: 3", "enumerator value `A`: 1 → 2"],
+        ),
+        (
             lambda w: w.typedef("t", w.array(INT, INT, 3)),
             lambda w: w.typedef("t", w.array(INT, INT, 4)),
             ["typedef t changed", "target: `int[3]` → `int[4]`"],

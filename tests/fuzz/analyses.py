@@ -37,7 +37,7 @@ from pipeline.analysis.changes.compare import Comparison
 from pipeline.analysis.changes.details import details
 from pipeline.analysis.changes.opened import OpenedFiles
 from pipeline.sources.lookup import KIND_WORD_OF
-from support.oracles import naive_btf, naive_classes, naive_declared, naive_distill
+from support.oracles import naive, naive_btf, naive_classes, naive_declared, naive_distill
 
 
 @operation("module")
@@ -148,24 +148,25 @@ def declarations(files: Files) -> Iterator[Digest]:
     expect(np.array_equal(found.declaration, other.declaration[ids]), "in another order: others")
     expect(np.array_equal(found.layout, other.layout[ids]), "in another order: other layouts")
     if known(split):
-        naive = naively_declared(files.split, files.base)
-        rows = range(split.start_id, len(naive.types))
-        pairs = [(bytes(row), naive.layout[i]) for i, row in zip(rows, found.layout, strict=True)]
+        plain = naively_declared(files.split, files.base)
+        rows = range(split.start_id, len(plain.types))
+        pairs = [(bytes(row), plain.layout[i]) for i, row in zip(rows, found.layout, strict=True)]
         expect(naive_declared.same_partition(pairs), "other layouts than the reference's")
-        pairs = [(bytes(row), naive.spelling(i))
+        pairs = [(bytes(row), plain.spelling(i))
                  for i, row in zip(rows, found.values.spelled, strict=True)]  # fmt: skip
         expect(naive_declared.same_partition(pairs), "spelled otherwise than the reference's")
         pairs = [
-            (bytes(row), naive.declaration(i))
+            (bytes(row), plain.declaration(i))
             for i, row in zip(rows, found.declaration, strict=True)
-            if naive_btf.kind_of(naive.types[i]) in naive_declared.KINDS
+            if naive_btf.kind_of(plain.types[i]) in naive_declared.KINDS
         ]
         expect(naive_declared.same_partition(pairs), "other declarations than the reference's")
 
 
-def naively_declared(split: bytes, base: bytes) -> naive_declared.Declared:
-    """Split BTF as the tests' own comparison has it."""
-    return naive_declared.Declared(naive_btf.parse(split, naively(base)))
+def naively_declared(data: bytes, base: bytes | None = None) -> naive_declared.Declared:
+    """Plain or split BTF as the tests' own comparison has it."""
+    level = naive_btf.parse(data, naively(base) if base is not None else None)
+    return naive.with_deep_stack(lambda: naive_declared.Declared(level))
 
 
 @operation("module")
@@ -183,7 +184,7 @@ def changes(files: Files) -> Iterator[Digest]:
     for change, rest in said:
         expect(rest or change.change == "embedded", f"{change}: and no word of what")
     if known(*types):
-        plain = [naive_declared.Declared(naive_btf.parse(one)) for one in data]
+        plain = [naively_declared(one) for one in data]
         ours = {kind: asdict(count) for kind, count in counts.kinds.items()}
         for count in ours.values():
             count.pop("reached")

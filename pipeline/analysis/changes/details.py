@@ -61,6 +61,8 @@ class Detail:
         """The same as words."""
         if self.what == "order":
             return f"members{f' of `{self.subject}`' if self.subject else ''} in another order"
+        if self.what == "enumerator order":
+            return "enumerators in another order"
         if self.what == "embeds":
             return f"embeds {self.subject}, which changed"
         if self.what.startswith(("member added", "member removed")):  # its text has the name
@@ -297,10 +299,15 @@ def _composites(
         if one.bitfield_size != other.bitfield_size:
             yield Detail("bit field", path + _called(one), bits_of(one), bits_of(other))
     yield from _moved(kept, within)
+    if _reordered(kept, after):
+        yield Detail("order", path.rstrip("."), "", "")
+
+
+def _reordered(kept: Sequence[tuple[MemberRow, MemberRow]], after: Sequence[MemberRow]) -> bool:
+    """Whether members of both stand in another order in ``after``."""
     position = {id(member): at for at, member in enumerate(after)}
     order = [position[id(other)] for _, other in kept]
-    if order != sorted(order):
-        yield Detail("order", path.rstrip("."), "", "")
+    return order != sorted(order)
 
 
 def _retyped(one: MemberRow, other: MemberRow, sides: Sides, within: Within) -> Iterator[Detail]:
@@ -348,17 +355,19 @@ def _called(member: MemberRow) -> str:
 
 
 def _enums(old: Sequence[MemberRow], new: Sequence[MemberRow]) -> Iterator[Detail]:
-    before = {value.name: value.value for value in old}
-    after = {value.name: value.value for value in new}
-    for name, value in before.items():
-        if name not in after:
-            yield Detail("enumerator removed", name, str(value), "")
-    for name, value in after.items():
-        if name not in before:
-            yield Detail("enumerator added", name, "", str(value))
-    for name, value in before.items():
-        if name in after and after[name] != value:
-            yield Detail("enumerator value", name, str(value), str(after[name]))
+    pairs = _matched(old, new)
+    for one, other in pairs:
+        if one is not None and other is None:
+            yield Detail("enumerator removed", one.name, str(one.value), "")
+    for one, other in pairs:
+        if one is None and other is not None:
+            yield Detail("enumerator added", other.name, "", str(other.value))
+    kept = [(one, other) for one, other in pairs if one is not None and other is not None]
+    for one, other in kept:
+        if one.value != other.value:
+            yield Detail("enumerator value", one.name, str(one.value), str(other.value))
+    if _reordered(kept, new):
+        yield Detail("enumerator order", "", "", "")
 
 
 def _prototypes(old: TypeRow, new: TypeRow, sides: Sides) -> Iterator[Detail]:

@@ -198,7 +198,7 @@ class Declared:
             rest = [(at, size, part(ref)) for ref, at, size in nb.elements(t)]
             return digest("section", self.name(type_id), t[2], rest)
         if kind == nb.DECL_TAG:
-            return digest("tag", nb.kind_flag_of(t), self.name(type_id), t[3])
+            return digest("tag", t[1], self.name(type_id), t[3])  # vlen too, as dedup has it
         return digest(kind, t[2:])
 
     def _pointee(self, type_id: int) -> Any:
