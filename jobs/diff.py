@@ -209,7 +209,7 @@ def _parts(found: Diff, all_names: bool) -> Iterator[_Part]:
         yield from _of_modules(found, modules, all_names)
     if found.unknown_symbols:
         what = plural(len(found.unknown_symbols), "symbol")
-        yield _Part(2, f"{what} in neither", (), [f"  {_listed(found.unknown_symbols)}"])
+        yield _Part(2, f"{what} in the BTF of neither", (), [f"  {_listed(found.unknown_symbols)}"])
 
 
 def _of_modules(found: Diff, modules: Sequence[ObjectCounts], all_names: bool) -> Iterator[_Part]:

@@ -9,6 +9,7 @@ import io
 import json
 import mmap
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -30,6 +31,7 @@ written. --list lists the questions, --show prints one as SQL.
 
 FORMATS = ("table", "csv", "json", "parquet")
 STDIN = "-"
+_LEAST = 30  # characters of a column that are never cut: names of kernels fit
 
 
 def add_to(commands: argparse._SubParsersAction[Any]) -> None:
@@ -182,7 +184,8 @@ def _pieces(tables: Tables, sql: str, style: str, *, on_terminal: bool = False) 
     elif style == "json":
         yield as_json(tables.ask(sql).as_records()) + "\n"
     else:
-        yield from (f"{printable(line)}\n" for line in _lines(tables, sql))
+        width = shutil.get_terminal_size().columns if on_terminal else None
+        yield from (f"{line}\n" for line in _lines(tables, sql, width))
 
 
 def _csv(batches: Iterator[Any], *, escaped: bool = False) -> Iterator[str]:
@@ -214,17 +217,32 @@ def _cell(value: Any) -> str:
     return "" if value is None else str(value)
 
 
-def _lines(tables: Tables, sql: str) -> list[str]:
-    """Columns side by side, numbers to the right; then how many rows there are."""
+def _lines(tables: Tables, sql: str, width: int | None) -> list[str]:
+    """Columns side by side, numbers to the right; then how many rows there are.
+
+    width  of the terminal: long texts are cut so that lines fit, as far as that can be
+    """
     answer = tables.ask(sql)
     columns, rows = answer.columns, answer.rows
     numeric = [
         bool(rows) and all(isinstance(row[at], int | float | decimal.Decimal) for row in rows)
         for at in range(len(columns))
     ]
-    cells: list[Sequence[str]] = [columns, *([_text(value) for value in row] for row in rows)]
+    cells = [[printable(_text(value)) for value in row] for row in (columns, *rows)]
+    if width is not None:
+        cells = _fitted(cells, width)
     lines = [line.rstrip() for line in table(cells, numeric, rule=True)]
     return [*lines, f"({plural(len(rows), 'row')})"]
+
+
+def _fitted(cells: list[list[str]], width: int) -> list[list[str]]:
+    """Cut the longest cells, so that lines have ``width`` characters, as far as that can be."""
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    room = width - 2 * (len(widths) - 1)
+    most = max(widths)
+    while most > _LEAST and sum(min(width, most) for width in widths) > room:
+        most -= 1
+    return [[one if len(one) <= most else f"{one[: most - 1]}…" for one in row] for row in cells]
 
 
 def _text(value: Any) -> str:

@@ -19,6 +19,7 @@ import pytest
 from pyarrow.fs import LocalFileSystem
 
 from jobs.cli import main
+from jobs.query import _pieces
 from pipeline.analysis.find import find
 from pipeline.analysis.query import Tables, sql_type
 from pipeline.files.remote import RemoteFolder
@@ -503,3 +504,16 @@ def test_kernels_that_are_compared(out: Path) -> None:
 def test_subsystem(source: str, expected: str, out: Path) -> None:
     with Tables(str(out)) as tables:
         assert tables.ask("SELECT subsystem($1)", [source]).rows == ((expected,),)
+
+
+def test_long_texts_are_cut_at_a_terminal(monkeypatch: pytest.MonkeyPatch, out: Path) -> None:
+    sql = "SELECT 12345 AS number, repeat('ab', 50) AS long, repeat('k', 30) AS name, 'x' AS short"
+    whole = splitbtf("query", out, sql).out.splitlines()
+    assert whole[2].split() == ["12345", "ab" * 50, "k" * 30, "x"]
+    for columns, most in ((80, 33), (90, 43), (20, 30), (200, 100)):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        with Tables(str(out)) as tables:
+            lines = list(_pieces(tables, sql, "table", on_terminal=True))
+        cut = "ab" * 50 if most == 100 else f"{('ab' * 50)[: most - 1]}…"
+        assert lines[2].split() == ["12345", cut, "k" * 30, "x"]
+        assert columns == 20 or max(map(len, lines)) - 1 <= columns

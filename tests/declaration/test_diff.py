@@ -295,7 +295,16 @@ def test_filters(files: tuple[Path, Path]) -> None:
 
 
 @pytest.mark.parametrize(
-    "form", ["exported\n# not other\nnowhere\n", "0x12\texported\tvmlinux\tE\t\n"]
+    "form",
+    [
+        "exported\n# not other\nnowhere\n",
+        "[abi_symbol_list]\n  # of one driver\n  exported\n\n  nowhere\n",
+        "0x12\texported\tvmlinux\tE\t\n",
+        "0x12\texported\tvmlinux\tEXPORT_SYMBOL_GPL\n",
+        "0x12\texported\tvmlinux\tEXPORT_SYMBOL_GPL\tSPACE\n",
+        "0x12\texported\t\tvmlinux\tEXPORT_SYMBOL\n",
+        "0x12\texported\tSPACE\tvmlinux\tEXPORT_SYMBOL\n0x13\tnowhere\t\tvmlinux\tEXPORT_SYMBOL\n",
+    ],
 )
 def test_symbols_and_what_they_hold_by_value(
     files: tuple[Path, Path], tmp_path: Path, form: str

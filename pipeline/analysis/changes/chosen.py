@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
     from .rows import Rows
 
-_SYMVERS = re.compile(r"0x[0-9a-fA-F]+\t(\S+)\t(\S+)\t")  # checksum, symbol, module, …
+# Checksum, symbol, module, kind of export, name space; in Linux 5.4 that is before the module.
+_SYMVERS = re.compile(r"0x[0-9a-fA-F]+\t(\S+)\t(?:[^\t]*\t(?=\S+\tEXPORT_))?(\S+)\t")
+_HEADING = re.compile(r"\[.*\]")  # of a list of symbols, as distributions publish them
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +117,7 @@ def _held(
         if len(those):
             unknown.discard(symbol)
             roots += those.tolist()
-    held = read_by_value(rows, [type_id for row in roots for type_id in types.ids(row)])
+    held = read_by_value(rows, [type_id for ids in types.ids(roots) for type_id in ids])
     is_held = np.isin(types.global_ids, list(held))
     return np.logical_or.reduceat(is_held, types.first[:-1]) if len(types.keys) else is_held
 
@@ -133,7 +135,7 @@ def read_symbols(path: str) -> list[Symbol]:
         match = _SYMVERS.match(line)
         if match:
             found.append(Symbol(Name(match[1]), match[2].rpartition("/")[2]))
-        elif name := line.partition("#")[0].strip():
+        elif (name := line.partition("#")[0].strip()) and not _HEADING.fullmatch(name):
             found.append(Symbol(Name.of(name)))
     if not found:
         raise SourceError(f"{printable(path)}: no names in it: write one a line")

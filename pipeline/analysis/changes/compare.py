@@ -204,18 +204,24 @@ class Comparison:
                 old.tolist(), new.tolist(), layout, code.tolist(), strict=True,
             )
         )  # fmt: skip
+        old_ids, new_ids = (
+            self._old.ids(row[4] for row in rows),
+            self._new.ids(row[5] for row in rows),
+        )
         return [
             Change(
                 self.objects[object_id],
                 KIND_WORDS[kind],
                 name,
                 word,
-                self._old.ids(old_row) if old_row >= 0 else (),
-                self._new.ids(new_row) if new_row >= 0 else (),
+                before,
+                after,
                 other_layout,
                 self._moved.get((kind, code, word), ()),
             )
-            for object_id, kind, name, word, old_row, new_row, other_layout, code in rows
+            for (object_id, kind, name, word, _, _, other_layout, code), before, after in zip(
+                rows, old_ids, new_ids, strict=True
+            )
         ]
 
     def _find_moved(self) -> dict[tuple[int, int, str], tuple[str, ...]]:

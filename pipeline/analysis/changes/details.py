@@ -259,15 +259,22 @@ Pair = tuple[MemberRow | None, MemberRow | None]
 def _matched(old: Sequence[MemberRow], new: Sequence[MemberRow]) -> list[Pair]:
     """Members of one name; those without a name by their type's spelling, then in their order. In
     the order of the old ones, then those that only the new ones have."""
-    after: dict[tuple[str, str], deque[MemberRow]] = {}
-    for member in new:
-        after.setdefault(_key(member), deque()).append(member)
-    pairs: list[list[MemberRow | None]] = []
-    for member in old:
+    alike = 0  # from the beginning on, as most are
+    for one, other in zip(old, new, strict=False):
+        if one.name != other.name or (not one.name and one.type != other.type):
+            break
+        alike += 1
+    pairs: list[list[MemberRow | None]] = [
+        list(pair) for pair in zip(old[:alike], new, strict=False)
+    ]
+    after: dict[tuple[str, str], list[MemberRow]] = {}
+    for member in new[alike:]:
+        after.setdefault(_key(member), []).append(member)
+    for member in old[alike:]:
         same = after.get(_key(member))
-        pairs.append([member, same.popleft() if same else None])
+        pairs.append([member, same.pop(0) if same else None])
     left = {id(member): member for members in after.values() for member in members}
-    unnamed = deque(member for member in new if id(member) in left and not member.name)
+    unnamed = deque(member for member in new[alike:] if id(member) in left and not member.name)
     for pair in pairs:
         if pair[0] is not None and not pair[0].name and pair[1] is None and unnamed:
             pair[1] = unnamed.popleft()

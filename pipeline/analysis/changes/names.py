@@ -6,7 +6,7 @@ enum without enumerators, is none.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -89,9 +89,10 @@ class NamedTypes:
         sets = declaration, layout, deep
         return cls(objects, names.dictionary, keys[new], first, global_ids, *sets, unread)
 
-    def ids(self, number: int) -> tuple[int, ...]:
-        """Global ids of the types of a name."""
-        return tuple(self.global_ids[self.first[number] : self.first[number + 1]].tolist())
+    def ids(self, numbers: Iterable[int]) -> list[tuple[int, ...]]:
+        """Global ids of the types of each of some names; none for what is negative."""
+        first, ids = self.first.tolist(), self.global_ids.tolist()
+        return [tuple(ids[first[n] : first[n + 1]]) if n >= 0 else () for n in numbers]
 
 
 def key_of(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 CUT = "…"  # ends what is too long to be spelled in full
-_ANONYMOUS = re.compile(r"(struct|union|enum) \{")
+_ANONYMOUS = ("struct {", "union {", "enum {")
 _QUALIFIED = re.compile(r"(?:[*\s]|const\b|volatile\b|restrict\b)*")
 _MARK = re.compile(r"[*(\[{}<>]")
 _BRACKETS = {"{": 1, "<": 1, "}": -1, ">": -1}
@@ -14,8 +14,9 @@ _BRACKETS = {"{": 1, "<": 1, "}": -1, ">": -1}
 def written_out(spelling: str) -> str | None:
     """The keyword of a struct, union or enum without a name, whose members the spelling writes out;
     None of all other types, such as pointers to one."""
-    match = _ANONYMOUS.match(spelling)
-    return match[1] if match and _specifier_end(spelling) == len(spelling) else None
+    if not spelling.startswith(_ANONYMOUS) or _specifier_end(spelling) < len(spelling):
+        return None
+    return spelling.partition(" ")[0]
 
 
 def declared(spelling: str, name: str) -> str:

@@ -67,7 +67,7 @@ class StoredKernel:
         parts = []
         repeated = [name for name in columns if name in _AS_DICTIONARIES]
         for part in self.manifest.tables.get(table, ()):
-            with self._opened(part.path, columns, repeated) as file:
+            with _opened(self.storage, part.path, columns, repeated) as file:
                 parts.append(file.read(list(columns)))
         if not parts:
             schema = all_tables()[table].schema
@@ -132,38 +132,39 @@ class StoredKernel:
         """The row groups of a table that is ordered by global id."""
         found = []
         for part in self.manifest.tables.get(table, ()):
-            with self._opened(part.path, ()) as file:
+            with _opened(self.storage, part.path, ()) as file:
                 at = file.schema_arrow.get_field_index("global_id")
                 for number in range(file.num_row_groups):
                     ids = file.metadata.row_group(number).column(at).statistics
-                    read = partial(self._read_group, part.path, number, columns)
+                    read = partial(_read_group, self.storage, part.path, number, columns)
                     found.append(Block(ids.min, ids.max, read))
         return found
 
-    def _read_group(self, path: str, number: int, columns: Sequence[str]) -> pa.Table:
-        with self._opened(path, columns) as file:
-            return file.read_row_group(number, list(columns))
 
-    @contextlib.contextmanager
-    def _opened(
-        self, path: str, columns: Sequence[str], repeated: Sequence[str] | None = None
-    ) -> Iterator[Any]:
-        """A part, as Parquet, of which these columns are to be read, some of them as dictionaries.
-        Raises OutputError, also for what is wrong when it is read."""
-        import pyarrow as pa
-        import pyarrow.parquet as pq
+def _read_group(storage: Storage, path: str, number: int, columns: Sequence[str]) -> pa.Table:
+    with _opened(storage, path, columns) as file:
+        return file.read_row_group(number, list(columns))
 
-        try:
-            with pq.ParquetFile(self.storage.open(path), read_dictionary=repeated) as file:
-                missing = [name for name in columns if name not in file.schema_arrow.names]
-                if missing:
-                    raise KeyError(f"it has no column {missing[0]}")
-                yield file
-        except (OSError, pa.ArrowException, KeyError, AttributeError, ValueError) as error:
-            where = f"{self.storage.place}/{path}"
-            raise OutputError(
-                f"cannot read {where}: {error}; `splitbtf verify` says what is damaged"
-            ) from error
+
+@contextlib.contextmanager
+def _opened(
+    storage: Storage, path: str, columns: Sequence[str], repeated: Sequence[str] | None = None
+) -> Iterator[Any]:
+    """A part, as Parquet, of which these columns are to be read, some of them as dictionaries.
+    Raises OutputError, also for what is wrong when it is read."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(storage.open(path), read_dictionary=repeated) as file:
+            missing = [name for name in columns if name not in file.schema_arrow.names]
+            if missing:
+                raise KeyError(f"it has no column {missing[0]}")
+            yield file
+    except (OSError, pa.ArrowException, KeyError, AttributeError, ValueError) as error:
+        raise OutputError(
+            f"cannot read {storage.place}/{path}: {error}; `splitbtf verify` says what is damaged"
+        ) from error
 
 
 def in_order(kernels: Iterable[StoredKernel]) -> list[StoredKernel]:
