@@ -23,7 +23,7 @@ help:
 	@echo "make fuzz          mutants of BTF, containers, manifests and output folders; FUZZ_ARGS=--help"
 	@echo "make bench         measure speed against libbpf (needs gcc and libbpf-dev)"
 	@echo "make kernel-proof  boot a Debian kernel with modules that carry our BTF, and compare what"
-	@echo "                   it refuses with splitbtf check (needs qemu)"
+	@echo "                   it refuses with splitbtf check; the same with slim modules (needs qemu)"
 	@echo "make docs          write docs/tables.md from the schemas"
 	@echo "make lock          resolve the dependencies in pyproject.toml again"
 	@echo "make wheel         build the package, machine code included, into dist"
@@ -99,6 +99,7 @@ kernel-proof: $(VENV)/.run
 	@[ "$$(id -u)" != 0 ] || apt-get update -qq
 	$(BIN)/python tests/kernel_proof/verdicts.py
 	$(BIN)/python tests/kernel_proof/prove.py
+	$(BIN)/python tests/kernel_proof/slim.py
 
 docs: $(VENV)/.run
 	$(BIN)/python -m pipeline.tables.registry > docs/tables.md
