@@ -113,7 +113,11 @@ def test_graphs_that_no_compiler_would_write(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("folder", (DEMO, DEMO_S390X), ids=lambda folder: folder.name)
+@pytest.mark.parametrize(
+    "folder",
+    [pytest.param(DEMO, marks=pytest.mark.long), DEMO_S390X],
+    ids=lambda folder: folder.name,
+)
 def test_demo_kernels(folder: Path) -> None:
     world = World(unpacked(folder / "vmlinux.btf.zst"))
     modules = list(map(unpacked, sorted((folder / "modules").iterdir())[::12]))

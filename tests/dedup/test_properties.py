@@ -41,7 +41,7 @@ def assert_same(mode: str, files: list[bytes]) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=400, suppress_health_check=list(HealthCheck))
+@settings(max_examples=200, suppress_health_check=list(HealthCheck))
 @given(GRAPHS, GRAPHS, ORDERS, STRINGS)
 def test_library_and_naive_agree(
     base_nodes: list[Node], module_nodes: list[Node], order: str, strings: str

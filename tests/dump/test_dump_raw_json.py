@@ -12,6 +12,7 @@ import pytest
 import btf
 from support import btfwriter as bw
 from support import dumping, vectors
+from support.marks import every
 from support.paths import DATASETS
 
 FORMATS = {"raw": (btf.dump_raw, ()), "json": (btf.dump_json, ("-j",))}
@@ -269,7 +270,8 @@ def test_golden_digests(name: str, style: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("folder", ["demo", "demo-s390x"])
 @pytest.mark.parametrize("style", FORMATS)
-def test_demo_equals_bpftool(folder: str, style: str, tmp_path: Path) -> None:
+@every
+def test_demo_equals_bpftool(folder: str, style: str, every: int, tmp_path: Path) -> None:
     """vmlinux, and every module standalone and split."""
     dumping.need("bpftool")
     source, (function, options) = DATASETS / folder, FORMATS[style]
@@ -282,7 +284,7 @@ def test_demo_equals_bpftool(folder: str, style: str, tmp_path: Path) -> None:
         return digest(dumping.bpftool(path, base_path if types.base else None, options))
 
     files = {"vmlinux": dumping.base(source)}
-    for name in dumping.module_names(source):
+    for name in dumping.module_names(source)[::every]:
         files[f"{name}-standalone"] = dumping.standalone(name, source)
         files[f"{name}-split"] = dumping.split(name, source)
     with ThreadPoolExecutor() as pool:
@@ -291,7 +293,7 @@ def test_demo_equals_bpftool(folder: str, style: str, tmp_path: Path) -> None:
         same = [a == b for a, b in zip(ours, expected, strict=True)]
     wrong = [name for name, equal in zip(files, same, strict=True) if not equal]
     assert not wrong, f"{len(files) - len(wrong)} of {len(files)} equal"
-    assert len(files) >= 11
+    assert len(files) >= 3
 
 
 @pytest.mark.parametrize("seed", range(12))

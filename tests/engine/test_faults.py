@@ -115,7 +115,9 @@ def test_workers_die_and_hang(
     ("engine", "what", "said"),
     [
         ("local", "memory", "workers die of make_parts: out of memory"),
-        ("local", "bug", "KeyError('a bug') in sitecustomize.py"),
+        pytest.param(
+            "local", "bug", "KeyError('a bug') in sitecustomize.py", marks=pytest.mark.long
+        ),
         pytest.param("ray", "kill", "workers die of make_parts: ", marks=pytest.mark.long),
     ],
 )
@@ -147,10 +149,12 @@ def test_tables_of_a_kernel_cannot_be_made(
 @pytest.mark.parametrize(
     ("engine", "what", "said"),
     [
-        ("local", "kill", "killed by SIGKILL"),
-        ("local", "memory", "out of memory"),
+        pytest.param("local", "kill", "killed by SIGKILL", marks=pytest.mark.long),
+        pytest.param("local", "memory", "out of memory", marks=pytest.mark.long),
         ("local", "hang", "it took more than 1 s"),
-        ("local", "bug", "KeyError('a bug') in sitecustomize.py"),
+        pytest.param(
+            "local", "bug", "KeyError('a bug') in sitecustomize.py", marks=pytest.mark.long
+        ),
         ("ray", "kill", "killed by SIGKILL"),
         pytest.param("ray", "hang", "it took more than 1 s", marks=pytest.mark.long),
     ],
@@ -225,10 +229,10 @@ def killed_at(moment: str, source: Path, out: Path, engine: tuple[object, ...]) 
     ("moment", "engine", "visible"),
     [
         ("at work", ("--workers", 2), []),
-        ("at work", LOCAL, []),
-        ("before the manifest", LOCAL, []),
+        pytest.param("at work", LOCAL, [], marks=pytest.mark.long),
+        pytest.param("before the manifest", LOCAL, [], marks=pytest.mark.long),
         ("in the second kernel", LOCAL, ["one"]),
-        ("before anything is tidied up", LOCAL, ["one", "two"]),
+        pytest.param("before anything is tidied up", LOCAL, ["one", "two"], marks=pytest.mark.long),
     ],
 )
 def test_driver_killed(

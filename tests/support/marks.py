@@ -1,4 +1,4 @@
-"""Which of many parameters the quick suite takes."""
+"""How much of what is alike is looked at: by the quick suite, the suite, and the long one."""
 
 from __future__ import annotations
 
@@ -8,6 +8,11 @@ from typing import Any
 import pytest
 
 from support import dumping, handmade, vectors
+
+# A test with a parameter ``every`` looks at one of so many: of five in ``make test``.
+every = pytest.mark.parametrize(
+    "every", [pytest.param(1, id="all", marks=pytest.mark.long), pytest.param(5, id="some")]
+)
 
 
 def few_quick(values: Sequence[Any], every: int) -> list[Any]:
