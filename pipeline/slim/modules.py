@@ -1,7 +1,8 @@
 """``slim_modules``: modules of whole kernels made smaller, in processes of this machine.
 
-Each file is published in one step, below the output folder under the path that it has below its
-source; or it goes into a new package (``debian``). Nothing else in the output folder is touched.
+Workers write files to a folder of this run, out of which each is moved to the output folder, in one
+step, under the path that it has below its source; or it goes into a new package (``debian``).
+Nothing else in the output folder is touched, and nothing is left there of a run that is ended.
 """
 
 from __future__ import annotations
@@ -104,11 +105,18 @@ def slim_modules(
         kernels = find_kernels(sources, base=base)
         roots = tuple(map(absolute, sources))
         kernels = _with_targets(kernels, roots)
+        if not any(kernel.modules for kernel in kernels):
+            raise SourceError("no modules among the sources, only a vmlinux")
         if deb:
             _check_packages(kernels)
-            made = ScratchFolder()
-        folder = LocalFolder(made.path if made is not None else output)
-        jobs = _Jobs(kernels, folder, roots, form, staging, announce, progress, whole=not deb)
+        try:
+            os.makedirs(output, exist_ok=True)
+            made = ScratchFolder(None if deb else output)
+        except OSError as error:
+            raise cannot_write(output, error) from error
+        folder = LocalFolder(made.path)
+        publish = None if deb else LocalFolder(output)
+        jobs = _Jobs(kernels, folder, publish, roots, form, staging, announce, progress)
         run_jobs(lambda: engine, jobs)
         if all(jobs.problems.get(kernel.name) for kernel in kernels):
             raise BaseError("; ".join(dict.fromkeys(filter(None, jobs.problems.values()))))
@@ -153,7 +161,7 @@ def _check_packages(kernels: Sequence[KernelInput]) -> None:
     for kernel in kernels:
         for module in kernel.modules:
             where = module.package or module.path
-            if module.package is None or not is_debian(module.package):
+            if module.problem is None and not is_debian(module.package or ""):
                 raise SourceError(
                     f"{printable(where)}: --deb takes Debian packages (.deb) only; without it, "
                     "modules are written as files"
@@ -173,10 +181,6 @@ def _packages(
         for module in kernel.modules:
             if module.package is not None and printable(module.path) in smaller:
                 members[module.package].add(module.member or "")
-    try:
-        os.makedirs(output, exist_ok=True)
-    except OSError as error:
-        raise cannot_write(output, error) from error
     done = []
     for package, names in members.items():
         STEPS.info("writing the package made of %s", package)
@@ -191,20 +195,21 @@ class _Jobs:
         self,
         kernels: Sequence[KernelInput],
         output: LocalFolder,
+        publish: LocalFolder | None,
         roots: tuple[str, ...],
         form: str,
         staging: PackageUnpacker,
         announce: Announce | None,
         progress: Progress | None,
-        *,
-        whole: bool,
     ) -> None:
+        """``output``: where workers write; ``publish``: where files are moved to, if at all."""
         self.done: list[_Job] = []
         self.problems: dict[str, str | None] = {}
         self.exhausted = False
         self.progress = progress
         self._queue = list(kernels)
-        self._output, self._roots, self._form, self._whole = output, roots, form, whole
+        self.publish = publish
+        self._output, self._roots, self._form = output, roots, form
         self._staging = staging
         self._announce = announce
 
@@ -244,7 +249,7 @@ class _Jobs:
         options = SlimOptions(
             self._output,
             self._roots,
-            self._whole,
+            self.publish is not None,
             base.release or kernel.release,
             by_name,
             MODULE_SECONDS,
@@ -287,11 +292,23 @@ class _Job:
                 record.reason or record.status, record.bytes_before, record.bytes_after,
                 record.file_bytes_before, record.file_bytes_after,
             )  # fmt: skip
+            self._publish(record.target)
         self._records += value
         jobs, done = self._jobs, len(self._records)
         if jobs.progress is not None:
             failed = sum(record.failure is not None for record in self._records)
             jobs.progress(self._kernel.name, done, failed, len(self._kernel.modules), jobs.later)
+
+    def _publish(self, target: str) -> None:
+        """Move a file to where it belongs. Raises OutputError."""
+        made, publish = f"{self.options.output.local}/{target}", self._jobs.publish
+        if publish is None or not os.path.exists(made):  # it could not be read
+            return
+        try:
+            publish.make_folder(os.path.dirname(target))
+            publish.upload(made, target)
+        except OSError as error:
+            raise cannot_write(error.filename or target, error) from error
 
     def lost(self, module: ModuleInput, reason: str) -> None:
         """A module on which workers die even alone: write it as it is."""

@@ -69,7 +69,7 @@ class SlimRecord(NamedTuple):
 class SlimOptions:
     """How modules of a kernel are worked on, and where they go.
 
-    output     the folder
+    output     the folder that workers write to
     roots      of the sources, absolute, for paths in the output
     whole      whether files that do not change are written too
     release    of the kernel, where known
@@ -212,6 +212,6 @@ def _record(
 def _write(output: LocalFolder, target: str, content: bytes) -> None:
     try:
         output.make_folder(os.path.dirname(target))
-        output.publish(target, content, durable=False)
+        output.write(target, content)
     except OSError as error:
         raise cannot_write(error.filename or target, error) from error

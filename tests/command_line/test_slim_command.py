@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import zstandard
 
+from jobs.usage.text import Reporter
 from support.commands import splitbtf
 from support.oracles import naive_btf, naive_slim
 from support.writers import debwriter
@@ -132,12 +133,42 @@ def test_where_it_may_not_be_written(tmp_path: Path) -> None:
         done = splitbtf("slim", source, "-o", out)
         assert (done.code, message in done.err) == (2, True), done.err
     other = kernel(tmp_path / "other", {"a.ko": WHOLE})
+    done = splitbtf("slim", source / RELEASE / "vmlinux.btf", "-o", tmp_path / "out")
+    assert done.code == 2 and "no modules among the sources, only a vmlinux" in done.err
     done = splitbtf("slim", source, other, "-o", tmp_path / "out")
     assert done.code == 2 and "would both be written" in done.err
     done = splitbtf("slim", source, "--deb", "-o", tmp_path / "out")
     assert done.code == 2 and "--deb takes Debian packages (.deb) only" in done.err
     assert below(tmp_path).keys() - below(other).keys() >= before.keys()
     assert not (tmp_path / "out").exists()
+
+
+def test_a_run_that_is_ended_leaves_whole_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = kernel(tmp_path / "in", {f"m{n}.ko": WHOLE for n in range(3)})
+
+    def end(self: Reporter, label: str, done: int, *_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Reporter, "progress", end)
+    monkeypatch.setattr("pipeline.slim.modules.cut", lambda modules, _: [(m,) for m in modules])
+    with pytest.raises(KeyboardInterrupt):
+        splitbtf("slim", source, "-o", tmp_path / "out", "--workers", 1)
+    made = below(tmp_path / "out")
+    assert list(made) == [f"{RELEASE}/kernel/m0.ko"]
+    assert list(naive_slim.differences(WHOLE, next(iter(made.values())), NAIVE)) == []
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["lib"]
+
+
+def test_a_link_in_the_output_is_not_followed(tmp_path: Path) -> None:
+    source = kernel(tmp_path / "in", {"a.ko": WHOLE})
+    (tmp_path / "out").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "out" / "lib").symlink_to(tmp_path / "elsewhere")
+    done = splitbtf("slim", source, "-o", tmp_path / "out", "--workers", 1)
+    assert done.code == 2 and "a link, which is not followed here" in done.err
+    assert below(tmp_path / "elsewhere") == {}
 
 
 def test_no_vmlinux(tmp_path: Path) -> None:
