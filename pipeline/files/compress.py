@@ -22,11 +22,8 @@ _BCJ = range(_X86, 10)  # filters for machine code, by their numbers in the file
 _PRESET = 6  # what xz takes by itself, and the kernel's build with it
 _ZSTD_LEVEL = 19
 _GZIP_LEVEL = 9
-# What the kernel's build asks of xz for modules (scripts/Makefile.modinst), where nothing is known.
-_OF_MODULES = (
-    lzma.CHECK_CRC32,
-    [{"id": lzma.FILTER_LZMA2, "preset": _PRESET, "dict_size": 1 << 20}],
-)
+# What the kernel's build asks of xz for modules (scripts/Makefile.modinst).
+_CHECK, _DICTIONARY_BYTES = lzma.CHECK_CRC32, 1 << 20
 
 
 def compress_like(data: bytes, stored: bytes) -> bytes:
@@ -34,7 +31,7 @@ def compress_like(data: bytes, stored: bytes) -> bytes:
     one is not."""
     compression = find(stored, FOR_PACKAGES)
     if compression is XZ:
-        check, filters = _xz_options(stored)
+        check, filters = _xz_options(stored, len(data))
         return lzma.compress(data, lzma.FORMAT_XZ, check, None, filters)
     if compression is ZSTD:
         import zstandard  # late: most files are not
@@ -48,29 +45,29 @@ def compress_like(data: bytes, stored: bytes) -> bytes:
     return data
 
 
-def _xz_options(stored: bytes) -> tuple[int, list[dict[str, Any]]]:
-    """Return the check sum and the filters of the first block of an xz file (the .xz file format,
-    2.1.1.2 and 3.1); those of the kernel's build for what is not known."""
-    try:
-        check, flags = stored[7] & 0xF, stored[_XZ_HEADER_BYTES + 1]
-        if check not in (lzma.CHECK_NONE, lzma.CHECK_CRC32, lzma.CHECK_CRC64, lzma.CHECK_SHA256):
-            return _OF_MODULES
-        fields = numbers(stored[_XZ_HEADER_BYTES + 2 : _XZ_HEADER_BYTES + 64])
-        for bit in (0x40, 0x80):  # sizes of the block
-            if flags & bit:
-                next(fields)
-        filters: list[dict[str, Any]] = []
-        for _ in range((flags & 3) + 1):
-            number, properties = next(fields), next(fields)
-            if number in _BCJ and not properties:
-                filters.append({"id": number})
-            elif number == _LZMA2 and properties == 1:
-                size = next(fields)
-                filters.append(
-                    {"id": _LZMA2, "preset": _PRESET, "dict_size": (2 | size & 1) << size // 2 + 11}
-                )
-            else:
-                return _OF_MODULES
-    except (IndexError, StopIteration):
-        return _OF_MODULES
-    return check, filters
+def _xz_options(stored: bytes, size: int) -> tuple[int, list[dict[str, Any]]]:
+    """Return the check sum and the filters of an xz file's first block (the .xz file format,
+    2.1.1.2 and 3.1); those of the kernel's build for what is not known.
+
+    stored   the file, which can be decompressed
+    size     bytes that are to be compressed: a larger dictionary only takes memory
+    """
+    flags = stored[_XZ_HEADER_BYTES + 1]
+    fields = numbers(stored[_XZ_HEADER_BYTES + 2 : _XZ_HEADER_BYTES + 64])
+    for bit in (0x40, 0x80):  # sizes of the block
+        if flags & bit:
+            next(fields)
+    filters: list[dict[str, Any]] = []
+    for _ in range((flags & 3) + 1):
+        number, properties = next(fields), next(fields)
+        if number in _BCJ and not properties:
+            filters.append({"id": number})
+        elif number == _LZMA2:
+            exponent = next(fields)
+            most = max(_DICTIONARY_BYTES, 1 << size.bit_length())
+            dictionary = min((2 | exponent & 1) << exponent // 2 + 11, most)
+            filters.append({"id": number, "preset": _PRESET, "dict_size": dictionary})
+        else:
+            default = {"id": _LZMA2, "preset": _PRESET, "dict_size": _DICTIONARY_BYTES}
+            return _CHECK, [default]
+    return stored[7] & 0xF, filters
