@@ -112,9 +112,9 @@ def _ask_version(path: str, _changed: int) -> Encoder:
 def build_options(pahole: tuple[int, int], release: str | None) -> tuple[str, ...]:
     """What a kernel's build asks of this pahole, by the kernel's release (None: a current one).
 
-    Facts from scripts/pahole-flags.sh (until Linux 6.9) and scripts/Makefile.btf (since 6.10) of
-    the kernel's source and its stable releases. Threads are left out, see above, and so is
-    distilled_base: the base is at hand here.
+    Facts from scripts/pahole-flags.sh (until Linux 6.9) and scripts/Makefile.btf (since 6.10, read
+    up to 7.2) of the kernel's source and its stable releases. Threads are left out, see above, and
+    so is distilled_base: the base is at hand here.
     """
     match = re.match(r"(\d+)\.(\d+)", release or "")
     kernel = (int(match[1]), int(match[2])) if match else (99, 0)
@@ -126,6 +126,8 @@ def build_options(pahole: tuple[int, int], release: str | None) -> tuple[str, ..
         options.append(f"--btf_features={features}")
         if pahole >= (1, 30) and kernel >= (6, 15):
             options.append("--btf_features=attributes")
+        if pahole >= (1, 31) and kernel >= (7, 1):  # the section that says how kinds are laid out
+            options.append("--btf_features=layout")
     else:
         if (1, 18) <= pahole <= (1, 21):  # it cannot handle per-CPU variables of no size
             options.append("--skip_encoding_btf_vars")

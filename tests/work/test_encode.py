@@ -117,7 +117,8 @@ def with_dwarf(words: str = "", sections: dict[str, bytes] | None = None) -> byt
 @pytest.mark.parametrize(
     ("pahole", "release", "expected"),
     [
-        # scripts/pahole-flags.sh of Linux 6.1.192 and scripts/Makefile.btf of 6.12.117, by hand.
+        # scripts/pahole-flags.sh of Linux 6.1.192 and scripts/Makefile.btf of 6.12.117 and 7.2.13,
+        # by hand.
         ((1, 20), "6.1.0-50-amd64", ["--skip_encoding_btf_vars"]),
         ((1, 22), "6.1.0-50-amd64", ["--btf_gen_floats"]),
         ((1, 24), "6.1.0-50-amd64", ["--btf_gen_floats", "--lang_exclude=rust"]),
@@ -138,6 +139,47 @@ def with_dwarf(words: str = "", sections: dict[str, bytes] | None = None) -> byt
             [
                 "--btf_features=encode_force,var,float,enum64,decl_tag,type_tag,optimized_func,"
                 "consistent_func,decl_tag_kfuncs",
+                "--lang_exclude=rust",
+            ],
+        ),
+        (
+            (1, 31),
+            "6.18.1",
+            [
+                "--btf_features=encode_force,var,float,enum64,decl_tag,type_tag,optimized_func,"
+                "consistent_func,decl_tag_kfuncs",
+                "--btf_features=attributes",
+                "--lang_exclude=rust",
+            ],
+        ),
+        (
+            (1, 30),
+            "7.2.13+deb14-amd64",
+            [
+                "--btf_features=encode_force,var,float,enum64,decl_tag,type_tag,optimized_func,"
+                "consistent_func,decl_tag_kfuncs",
+                "--btf_features=attributes",
+                "--lang_exclude=rust",
+            ],
+        ),
+        (
+            (1, 32),
+            "7.2.13+deb14-amd64",
+            [
+                "--btf_features=encode_force,var,float,enum64,decl_tag,type_tag,optimized_func,"
+                "consistent_func,decl_tag_kfuncs",
+                "--btf_features=attributes",
+                "--btf_features=layout",
+                "--lang_exclude=rust",
+            ],
+        ),
+        (
+            (1, 25),
+            "7.2.13+deb14-amd64",
+            [
+                "--btf_gen_floats",
+                "--skip_encoding_btf_inconsistent_proto",
+                "--btf_gen_optimized",
                 "--lang_exclude=rust",
             ],
         ),
