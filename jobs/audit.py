@@ -6,7 +6,7 @@ import argparse
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from .usage.text import plural, print_json, say, size
+from .usage.text import plural, print_json, say, size, wrapped
 
 if TYPE_CHECKING:
     from pipeline.analysis.audit import KernelAudit, Leftover
@@ -67,13 +67,12 @@ def _lines(kernel: KernelAudit) -> list[str]:
         if kernel.median_factor is not None and kernel.median_factor > 1.05:
             lines[-1] += f", the median module {kernel.median_factor:.1f} times"
     lines += _left_lines(kernel.left)
+    if kernel.by_arrays:
+        lines.append(f"  kept for how arrays are written: {_sizes(kernel.by_arrays)}")
     for cause in kernel.causes:
-        lines += [
-            f"  likely cause of {plural(cause.types, 'type')}, {size(cause.bytes)}:",
-            f"    {cause.name}",
-            f"    {cause.versions}",
-            f"    {cause.advice}",
-        ]
+        lines.append(f"  likely cause of {plural(cause.types, 'type')}, {size(cause.bytes)}:")
+        for text in (cause.name, cause.versions, cause.advice):
+            lines += wrapped(f"    {text}")
     if kernel.largest and kernel.bytes_in > 1.05 * kernel.bytes_out:
         width = max(len(one.module) for one in kernel.largest)
         lines.append("  most to be saved:")
@@ -92,8 +91,7 @@ def _left_lines(left: tuple[Leftover, ...]) -> list[str]:
     """What was left, by cause, and of each the kinds that are most of it."""
     lines = []
     if left:
-        types, total = sum(one.types for one in left), sum(one.bytes for one in left)
-        lines.append(f"  left by the build: {plural(types, 'type')}, {size(total)}")
+        lines.append(f"  left by the build: {_sizes(left)}")
     for cause, words in _WORDS.items():
         found = [one for one in left if one.cause == cause]
         if found:
@@ -102,3 +100,9 @@ def _left_lines(left: tuple[Leftover, ...]) -> list[str]:
             more = ", …" if len(found) > _KINDS else ""
             lines.append(f"    {types:>7,} {size(total):>9}  {words} ({kinds}{more})")
     return lines
+
+
+def _sizes(left: tuple[Leftover, ...]) -> str:
+    return (
+        f"{plural(sum(one.types for one in left), 'type')}, {size(sum(one.bytes for one in left))}"
+    )

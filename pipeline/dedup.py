@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import btf
+from btf.unmerged.arrays import BaseArrays
 
 from .files.storage import cannot_write, publish_file
 from .model.base import Announce
@@ -56,6 +57,7 @@ def dedup_files(
         raise SourceError("no modules in the folders given")
     base = load_base(base_path, announce)
     btf.make_ready(base.index)
+    arrays = BaseArrays.build(base.index)
     if output_folder is not None:
         try:
             Path(output_folder).mkdir(parents=True, exist_ok=True)
@@ -73,7 +75,7 @@ def dedup_files(
     began = time.perf_counter()
     with unpacked(modules) as readable:
         for module in readable:
-            worked = run_alone(module, base.index, context)
+            worked = run_alone(module, base.index, context, arrays)
             if output_folder is not None and worked.content is not None:
                 publish_file(f"{output_folder}/{module.name}.btf", worked.content)
             records.append(worked.record)

@@ -20,6 +20,7 @@ from ..types.typebase import Type, spell
 from . import reasons
 from .paths import MAX_STEPS, Key, called, joined, parts, written
 from .shallow import (
+    ARRAYS_WORDS,
     Finding,
     Labels,
     both,
@@ -446,6 +447,8 @@ class _Walk:
         said = inner.words
         if spell(whole) != spell(other_whole):
             said = both(self.labels, spell(whole), spell(other_whole))
+        if inner.reason == reasons.ARRAYS:
+            return Finding(inner.reason, f"{_way(owner, way)}{said}: {ARRAYS_WORDS}")
         return Finding(_reason_of_part(owner), f"{_way(owner, way)}{said}")
 
 

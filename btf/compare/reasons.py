@@ -14,6 +14,7 @@ MEMBERS = "members"
 OFFSET = "offset"
 BITFIELD = "bitfield"
 MEMBER_TYPE = "member_type"
+ARRAYS = "arrays"
 VALUES = "values"
 ENCODING = "encoding"
 TARGET = "target"
@@ -34,6 +35,8 @@ REASONS: dict[str, str] = {
     OFFSET: "a member lies elsewhere",
     BITFIELD: "a bit field lies elsewhere or has another number of bits",
     MEMBER_TYPE: "a member's type is another one",
+    ARRAYS: "the same array of several dimensions, written as one array in one and as arrays of "
+    "arrays in the other: pahole does that since version 1.32",
     VALUES: "an enumerator is missing or has another value",
     ENCODING: "the same size, but read otherwise: signedness, bits, how bit fields are written",
     TARGET: "what a typedef, variable or section stands for is another type",

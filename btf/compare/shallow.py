@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 
 from ..errors import BtfError
 from ..format.kinds import NAME_SPACE, NameSpace
@@ -27,11 +28,13 @@ from ..types.objects import (
     TypeTag,
     Var,
 )
-from ..types.typebase import Type, Unknown
+from ..types.typebase import Type, Unknown, spell
 from . import reasons
 
 _SPACES: list[int] = NAME_SPACE.tolist()  # by kind
 _NO_SPACE = int(NameSpace.NONE)
+ARRAYS_WORDS = "one array, written as pahole does since version 1.32, and as it did before"
+_MOST_DIMENSIONS = 32
 NAMED_AT_MOST = 3  # members listed in a sentence
 
 _SIZED = (Int, Float, Datasec)
@@ -76,9 +79,10 @@ def shallow(first: Type, second: Type, labels: Labels) -> Finding | None:
         return _prototypes(first, second, labels)
     if isinstance(first, _SIZED) and isinstance(second, _SIZED) and first.size != second.size:
         return Finding(reasons.SIZE, both(labels, first.size, second.size, " bytes"))
-    if isinstance(first, Array) and isinstance(second, Array) and first.nelems != second.nelems:
-        words = f"elements: {both(labels, first.nelems, second.nelems)}"
-        return Finding(reasons.MEMBER_TYPE, words)
+    if isinstance(first, Array) and isinstance(second, Array):
+        found = _arrays(first, second, labels)
+        if found is not None:
+            return found
     if isinstance(first, (TypeTag, DeclTag)) and first.name != second.name:
         return Finding(reasons.TARGET, both(labels, f'tag "{first.name}"', f'"{second.name}"'))
     if isinstance(first, Datasec) and isinstance(second, Datasec):
@@ -114,6 +118,27 @@ def _entries(section: Datasec) -> list[tuple[int, int, int]]:
 
 def _linkage(value: int) -> str:
     return {0: "static", 1: "global", 2: "extern"}.get(value, f"linkage {value}")
+
+
+def _arrays(first: Array, second: Array, labels: Labels) -> Finding | None:
+    (ours, one), (others, other) = _dimensions(first), _dimensions(second)
+    if len(ours) != len(others) and prod(ours) == prod(others) and spell(one) == spell(other):
+        words = both(labels, spell(first), spell(second))
+        return Finding(reasons.ARRAYS, f"{words}: {ARRAYS_WORDS}")
+    if first.nelems != second.nelems:
+        words = f"elements: {both(labels, first.nelems, second.nelems)}"
+        return Finding(reasons.MEMBER_TYPE, words)
+    return None
+
+
+def _dimensions(array: Array) -> tuple[list[int], Type]:
+    """Numbers of elements, from the outermost array on, and what the innermost has."""
+    found: list[int] = []
+    at: Type = array
+    while isinstance(at, Array) and len(found) < _MOST_DIMENSIONS:
+        found.append(at.nelems)
+        at = at.type
+    return found, at
 
 
 # -- structs and unions

@@ -256,8 +256,7 @@ def check_addable(source: BTF, base: BTF | None, byteorder: str, first_id: int, 
 def require_known_kinds(source: BTF, what: str) -> None:
     """Raise UnsupportedError, "… but not WHAT", for kinds that only a layout section describes."""
     if source.has_unknown_kinds:
-        error = unknown_kind_error(source)
-        raise UnsupportedError(error.message.replace("deduplicated", what), *error.args[1:])
+        raise unknown_kind_error(source, what)
 
 
 def same_base(a: BTF, b: BTF | None) -> bool:

@@ -51,6 +51,9 @@ TYPE_TAG = 18  # since Linux 5.17
 ENUM64 = 19  # since Linux 6.0
 
 MAX_KIND = 19  # the last kind whose meaning we know
+# Proposed since October 2025 for where functions that were inlined have their parameters, and not
+# final. Files that have them have the layout section, which tells the size of their records.
+PROPOSED = {20: "LOC_PARAM", 21: "LOC_PROTO", 22: "LOCSEC"}
 KIND_COUNT = 128  # kinds that the 7 bits of info can name
 
 HEAD_WORDS = 3  # name_off, info, size/type
@@ -218,6 +221,13 @@ SPECS: tuple[KindSpec, ...] = (
 assert [spec.kind for spec in SPECS] == list(range(1, MAX_KIND + 1))
 
 KIND_NAMES: tuple[str, ...] = ("VOID", *(spec.name for spec in SPECS))
+
+
+def called(kind: int) -> str:
+    """Name a kind in a message: ``STRUCT``, ``kind 20 (proposed as LOC_PARAM)``, ``kind 99``."""
+    if kind <= MAX_KIND:
+        return KIND_NAMES[kind]
+    return f"kind {kind}" + (f" (proposed as {PROPOSED[kind]})" if kind in PROPOSED else "")
 
 
 def _kinds(test: Callable[[KindSpec], bool]) -> frozenset[int]:

@@ -149,12 +149,16 @@ def locate_fault(
         vlen = info & INFO_VLEN_MASK
         fixed, stride = (int(word) for word in kind_words[kind])
         if fixed < 0:
-            return fault(f"unknown kind {kind} and no layout section that describes it", at, index)
+            return fault(
+                f"{kinds.called(kind)} is not known, and no layout section tells how long it is: "
+                "damaged, or written by a newer encoder",
+                at,
+                index,
+            )
         length = HEAD_WORDS + fixed + vlen * stride
         if at + length > end:
-            name = kinds.KIND_NAMES[kind] if kind <= MAX_KIND else f"kind {kind}"
             return fault(
-                f"{name} with vlen {vlen} needs {length * 4} bytes, "
+                f"{kinds.called(kind)} with vlen {vlen} needs {length * 4} bytes, "
                 f"{(end - at) * 4} are left in the section",
                 at,
                 index,

@@ -377,12 +377,16 @@ def freeze(array: np.ndarray) -> np.ndarray:
     return array
 
 
-def unknown_kind_error(level: BTF) -> UnsupportedError:
-    """Make the error for a BTF with kinds whose meaning is not known."""
+def unknown_kind_error(level: BTF, what: str = "deduplicated or compared") -> UnsupportedError:
+    """Make the error for a BTF with kinds whose meaning is not known, which cannot be ``what``."""
     index = int(np.flatnonzero(level.own_kinds > kinds.MAX_KIND)[0])
+    kind, size = int(level.own_kinds[index]), 4 * int(np.diff(level.offsets[index : index + 2])[0])
+    advice = "a newer splitbtf may know it"
+    if kind in kinds.PROPOSED:
+        advice = "this kind is not final; pahole writes none without its feature `inline`"
     return UnsupportedError(
-        f"kind {level.own_kinds[index]} is described by the layout section only: "
-        "it can be read and written, but neither deduplicated nor compared",
+        f"{kinds.called(kind)}: the layout section tells that it has {size} bytes here, but not "
+        f"what they mean, so that it can be read and written, but not {what}; {advice}",
         level.path,
         "types",
         int(level.offsets[index]) * 4,

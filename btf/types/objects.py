@@ -249,7 +249,12 @@ class Array(Type):
         return f"{self.nelems} of {self.type.brief()}"
 
     def _spell(self, depth: int) -> str:
-        return f"{self.type._spell(depth - 1)}[{self.nelems}]" if depth else "..."
+        dimensions = ""
+        at: Type = self
+        while depth and isinstance(at, Array):  # C says the outermost first
+            dimensions += f"[{at.nelems}]"
+            at, depth = at.type, depth - 1
+        return f"{at._spell(depth)}{dimensions}" if dimensions else "..."
 
 
 @dataclass(frozen=True, slots=True)

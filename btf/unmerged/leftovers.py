@@ -1,7 +1,8 @@
 """What a build left in a module's BTF although dedup removes it, and why that may be.
 
 Modules come from the build with split BTF, which was deduplicated there. Where dedup still finds
-types to remove, the build's libbpf did not find them.
+types to remove, the build's libbpf did not find them. And some stay that the base has, too, in the
+way of another generation of encoders: see ``arrays``.
 """
 
 from __future__ import annotations
@@ -23,16 +24,22 @@ CAUSES = {
     "typedef": "a typedef, and the base has an equal one",
     "refers": "the base has an equal type; it leads to such a typedef",
     "in_base": "the base has an equal type",
+    "arrays": "it stays: the base has it, but for arrays of several dimensions, which the module's "
+    "encoder writes otherwise",
 }
-_REPEATED, _TYPEDEF, _REFERS, _IN_BASE = range(len(CAUSES))
+_REPEATED, _TYPEDEF, _REFERS, _IN_BASE, _ARRAYS = range(len(CAUSES))
 
 
 @takes(source=BTF, result=DedupResult)
-def leftovers(source: BTF, result: DedupResult) -> np.ndarray:
-    """Count the own types of ``source`` that dedup removed, by their likely cause and kind.
+def leftovers(
+    source: BTF, result: DedupResult, kept_by_arrays: np.ndarray | None = None
+) -> np.ndarray:
+    """Count own types by their likely cause and kind: of ``source`` those that dedup removed, and
+    of the result those that are marked.
 
     source   split BTF as a build made it, or a vmlinux, as it was given to dedup
     result   what dedup made of it
+    kept_by_arrays   of the same, see ``BaseArrays.kept_types``
 
     Returns int64 of shape (2, len(CAUSES), KIND_COUNT): types, and bytes of their records. Raises
     BtfError where the two do not belong together, UnsupportedError for kinds that only a layout
@@ -58,6 +65,24 @@ def leftovers(source: BTF, result: DedupResult) -> np.ndarray:
     repeated = ~in_base
     repeated[np.unique(after, return_index=True)[1]] = False
     cause[repeated] = _REPEATED
+    totals = _totals(facts, cause)
+    if kept_by_arrays is not None:
+        totals += kept_totals(result.btf, kept_by_arrays)
+    return totals
+
+
+def kept_totals(split: BTF, kept_by_arrays: np.ndarray) -> np.ndarray:
+    """The part of ``leftovers`` that can be told of a module that came in any form."""
+    return _totals(columns(split), np.where(kept_by_arrays, _ARRAYS, len(CAUSES)))
+
+
+def count_kept(totals: np.ndarray) -> int:
+    """Types that stay only because of how arrays are written, of what ``leftovers`` returns."""
+    return int(totals[0, _ARRAYS].sum())
+
+
+def _totals(facts: dict[str, np.ndarray], cause: np.ndarray) -> np.ndarray:
+    """Count types by cause and kind. ``facts``: see ``columns``; ``cause``: int64, by type."""
     place = cause * KIND_COUNT + facts["kind"]
     size = (len(CAUSES) + 1) * KIND_COUNT
     totals = np.empty((2, len(CAUSES) + 1, KIND_COUNT), np.int64)

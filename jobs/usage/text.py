@@ -168,6 +168,7 @@ def summary_lines(summary: WorkSummary) -> list[str]:
             f" ({ratio(summary.types_in, summary.types_out)})",
         ]
         lines += _largest(summary.largest)
+        lines += _other_arrays(summary)
     return lines + failure_lines(summary.failures)
 
 
@@ -189,6 +190,17 @@ def _largest(largest: Sequence[ModuleSize]) -> list[str]:
         before, after = size(module.input_bytes), size(module.bytes_out)
         lines.append(f"    {module.module:<{width}}  {before:>10} -> {after}")
     return lines
+
+
+def _other_arrays(summary: WorkSummary) -> list[str]:
+    if not summary.kept_by_arrays:
+        return []
+    return wrapped(
+        f"  warning: {plural(summary.kept_by_arrays, 'type')} in "
+        f"{plural(summary.modules_of_arrays, 'module')} stay only because arrays of several "
+        "dimensions are written otherwise than in the base, as pahole does since version 1.32: "
+        "have modules and base encoded by the same pahole"
+    )
 
 
 def failure_lines(failures: Sequence[FailedInput]) -> list[str]:

@@ -71,6 +71,7 @@ class KernelAudit:
     bytes_in, bytes_out, types_in, types_out   as shipped, and what dedup leaves
     median_factor  of the modules, how many times as large as need be the one in the middle is
     left, in_base  types that dedup removes, by cause and kind: of modules, and of vmlinux itself
+    by_arrays      types that stay only because of how arrays are written: of all modules
     largest        modules of which most can be saved
     """
 
@@ -84,6 +85,7 @@ class KernelAudit:
     median_factor: float | None
     left: tuple[Leftover, ...]
     in_base: tuple[Leftover, ...]
+    by_arrays: tuple[Leftover, ...]
     largest: tuple[ShippedModule, ...]
 
     @property
@@ -91,7 +93,7 @@ class KernelAudit:
         """The known causes that this looks like."""
         found = []
         for known in KNOWN_CAUSES:
-            left = [one for one in self.left if one.cause in known.causes]
+            left = [one for one in (*self.left, *self.by_arrays) if one.cause in known.causes]
             if left and known.fits(self):
                 types, size = sum(one.types for one in left), sum(one.bytes for one in left)
                 found.append(FoundCause(known.name, known.versions, known.advice, types, size))
@@ -125,6 +127,13 @@ KNOWN_CAUSES = (
         ("in_base",),
         "nothing needs to be done: it is little",
         lambda audit: audit.left_by("in_base") > 0,
+    ),
+    KnownCause(
+        "modules and vmlinux were encoded by pahole of two generations",
+        "until 1.31 it wrote an array of several dimensions as one, since 1.32 as arrays of arrays",
+        ("arrays",),
+        "encode modules with the pahole that vmlinux was encoded with",
+        lambda audit: bool(audit.by_arrays),
     ),
 )
 
@@ -167,8 +176,9 @@ def _audit(tables: Tables, kernel: str) -> KernelAudit:
         types_in=int(types_in),
         types_out=int(types_out),
         median_factor=median,
-        left=_left(tables, kernel, "object_id <> 0"),
+        left=_left(tables, kernel, "object_id <> 0 AND cause <> 'arrays'"),
         in_base=_left(tables, kernel, "object_id = 0"),
+        by_arrays=_left(tables, kernel, "cause = 'arrays'"),
         largest=tuple(ShippedModule(*row) for row in largest.rows),
     )
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import btf
+from btf.unmerged.arrays import BaseArrays
 
 from .records import FileInput
 
@@ -40,11 +41,15 @@ class SharedBase:
     fingerprints: btf.BaseFingerprints
     names: btf.BaseNames
     declarations: btf.Declarations
+    arrays: BaseArrays
 
     @classmethod
-    def of(cls, base: IndexedBase) -> SharedBase:
-        """Work out the rest."""
-        known = btf.BaseFingerprints.build(base.types)
-        names = btf.BaseNames.build(base.index)
-        declared = btf.declarations(base.types.flat, spell=True)
-        return cls(base.index, known, names, declared)
+    def of(cls, types: btf.BTF, index: btf.BaseIndex) -> SharedBase:
+        """Work out the rest. Raises BtfError."""
+        return cls(
+            index,
+            btf.BaseFingerprints.build(types),
+            btf.BaseNames.build(index),
+            btf.declarations(types.flat, spell=True),
+            BaseArrays.build(index),
+        )

@@ -155,6 +155,7 @@ class ModuleRecord(NamedTuple):
     types_out: int | None = None
     type_bytes_out: int | None = None
     string_bytes_out: int | None = None
+    kept_by_arrays: int | None = None
     output_sha256: str | None = None
     build_id: str | None = None
     release: str | None = None

@@ -44,7 +44,11 @@ class FailedInput:
 
 @dataclass(frozen=True, slots=True)
 class WorkSummary:
-    """What came of a set of modules. Sums are over the modules that are done."""
+    """What came of a set of modules. Sums are over the modules that are done.
+
+    kept_by_arrays, modules_of_arrays   types that stay only because arrays are written otherwise
+                    than in the base, and modules that have some
+    """
 
     modules: int
     failed: int
@@ -54,6 +58,8 @@ class WorkSummary:
     types_out: int
     largest: tuple[ModuleSize, ...]
     failures: tuple[FailedInput, ...]
+    kept_by_arrays: int = 0
+    modules_of_arrays: int = 0
 
     def as_json(self) -> dict[str, Any]:
         """For ``--json``."""
@@ -64,6 +70,7 @@ class WorkSummary:
             "bytes_out": self.bytes_out,
             "types_in": self.types_in,
             "types_out": self.types_out,
+            "kept_by_arrays": self.kept_by_arrays,
             "failures": [failure.as_json() for failure in self.failures],
         }
 
@@ -79,6 +86,8 @@ def merge_summaries(parts: Sequence[WorkSummary], largest: int = 5) -> WorkSumma
         types_out=sum(part.types_out for part in parts),
         largest=_largest([size for part in parts for size in part.largest], largest),
         failures=tuple(failure for part in parts for failure in part.failures),
+        kept_by_arrays=sum(part.kept_by_arrays for part in parts),
+        modules_of_arrays=sum(part.modules_of_arrays for part in parts),
     )
 
 
@@ -103,4 +112,6 @@ def summarize(records: Sequence[ModuleRecord], largest: int = 5) -> WorkSummary:
             for record in records
             if record.failure is not None
         ),
+        kept_by_arrays=sum(record.kept_by_arrays or 0 for record in done),
+        modules_of_arrays=sum(bool(record.kept_by_arrays) for record in done),
     )

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 
 import btf
+from btf.unmerged.arrays import nested_arrays
 
 # Members of ``struct pt_regs`` that only one architecture has, as uname calls it, with pointers of
 # 8 bytes and of 4, in arch/*/include/asm/ptrace.h of the kernel.
@@ -80,10 +81,13 @@ def flavour(release: str | None) -> str | None:
 
 def features(types: btf.BTF, is_sorted: bool) -> list[str]:
     """List what is in a vmlinux's BTF that older encoders do not write: names of kinds that came
-    late, ``KFUNC`` for functions marked as such, ``SORTED`` for types in order of their names."""
+    late, ``KFUNC`` for functions marked as such, ``NESTED_ARRAYS`` for arrays of several dimensions
+    that are arrays of arrays, ``SORTED`` for types in order of their names."""
     found = [name for number, name in _LATE_KINDS if (types.own_kinds == number).any()]
     if types.find_all("bpf_kfunc", btf.DeclTag):
         found.append("KFUNC")
+    if len(nested_arrays(types)):
+        found.append("NESTED_ARRAYS")
     return found + ["SORTED"] * is_sorted
 
 

@@ -86,7 +86,8 @@ TABLE = KernelTable(
             pa.list_(TEXT),
             "",
             "what is in the base's BTF that older encoders do not write: kinds that came late, "
-            "`KFUNC` where kfuncs are marked, `SORTED` where types are sorted by name",
+            "`KFUNC` where kfuncs are marked, `NESTED_ARRAYS` where arrays of several dimensions "
+            "are arrays of arrays (pahole since 1.32), `SORTED` where types are sorted by name",
         ),
         Column("base_sha256", TEXT, "", "SHA-256 of the base's raw BTF, as hexadecimal digits"),
         Column("byteorder", TEXT, "", "`little` or `big`: of the base and of all its modules"),

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 import btf
-from btf.unmerged.leftovers import CAUSES, leftovers
+from btf.unmerged.leftovers import CAUSES, kept_totals, leftovers
 
 from ..model.base import SharedBase
 from .schema import I64, U8, WORDS, Column, ModuleTable, Objects, Rows, kind_words, required
@@ -26,8 +26,11 @@ _RESULT = required(kind=U8, cause=U8, types=I64, bytes=I64)
 def _describe(
     source: btf.BTF, result: btf.DedupResult, base: SharedBase
 ) -> NDArray[np.int64] | None:
-    """What was left of a module that came as split BTF."""
-    return leftovers(source, result) if source.base is not None else None
+    """What was left of a module that came as split BTF, and of any what its arrays keep."""
+    kept = base.arrays.kept_types(source, result, base.index)
+    if source.base is not None:
+        return leftovers(source, result, kept)
+    return kept_totals(result.btf, kept) if kept is not None else None
 
 
 def _rows(group: ModuleGroup) -> Rows:
@@ -71,7 +74,8 @@ TABLE = ModuleTable(
     name="leftovers",
     rank=75,
     row="one row per object, kind and cause of types that came with the input and that dedup "
-    "removes: of modules that came as split BTF, and of the base",
+    "removes: of modules that came as split BTF, and of the base; and of types that stay only for "
+    "the cause `arrays`, of all modules",
     order="object_id, cause, kind",
     columns=(
         Column("object_id", I64, "", "0 for the base, else that of the module"),

@@ -51,6 +51,13 @@ _COLUMNS = (
     Column("string_bytes_out", I64, "bytes", "size of the split BTF's string section"),
     Column("types_out_by_kind", COUNTS, "types", f"own types kept by kind; {_KINDS}"),
     Column("bytes_out_by_kind", COUNTS, "bytes", f"their records' bytes by kind; {_KINDS}"),
+    Column(
+        "kept_by_arrays",
+        I64,
+        "types",
+        "own types in the split BTF that stay only because arrays of several dimensions are "
+        "written otherwise than in the base: pahole does since version 1.32",
+    ),
     Column("output_sha256", TEXT, "", "SHA-256 of the split BTF file"),
     Column("build_id", TEXT, "", "GNU build id of an ELF module, as hexadecimal digits"),
     Column("release", TEXT, "", "release in an ELF module's vermagic"),
@@ -75,7 +82,9 @@ _RESULT = (
 )
 _BY_KIND = ("types_in_by_kind", "bytes_in_by_kind", "types_out_by_kind", "bytes_out_by_kind")
 _OF_RECORD = pa.struct(field for field in _RESULT if field.name not in _BY_KIND)
-_SUMMARIZED = ("module", "status", "input_bytes", "bytes_out", "types_in", "types_out")
+_SUMMARIZED = (
+    "module", "status", "input_bytes", "bytes_out", "types_in", "types_out", "kept_by_arrays"
+)  # fmt: skip
 _FAILURE = ("error_kind", "error", "error_section", "error_offset", "error_type_id")
 
 

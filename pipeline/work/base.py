@@ -79,7 +79,7 @@ def load_shared(
 ) -> tuple[IndexedBase, SharedBase] | Unusable:
     """Load a base, see ``load_file``, and work out what all workers share of it: for a call."""
     base = load_file(*arguments)
-    return base if isinstance(base, Unusable) else (base, SharedBase.of(base))
+    return base if isinstance(base, Unusable) else (base, SharedBase.of(base.types, base.index))
 
 
 def load_first(

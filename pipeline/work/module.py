@@ -9,6 +9,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import btf
+from btf.unmerged.arrays import BaseArrays
+from btf.unmerged.leftovers import count_kept
 
 from ..engine.isolation import WorkerExit
 from ..files.read import ReadError, decompress, read_stored
@@ -80,11 +82,13 @@ def run_module(
     context: KernelContext,
     describer: Describer | None = None,
     cached: Mapping[str, Entry] = MappingProxyType({}),
+    arrays: BaseArrays | None = None,
 ) -> ModuleResult | CacheHit:
     """Read a module, put it on the base and describe it.
 
     describer  of its batch; None: only the split BTF and its sizes are wanted, and no digests
     cached     entries of the results there are, by key
+    arrays     of the base, where no describer knows them
 
     What is wrong with the input becomes part of the record. Raises CommandError, MemoryError;
     InternalError for a bug of ours.
@@ -109,7 +113,7 @@ def run_module(
             facts["input_sha256"] = digest if data is stored else hashlib.sha256(data).hexdigest()
         if module.debug is not None:
             with_debug = context.options.encode == ENCODE_ALL or _BTF_MARK not in bytes(data)
-        done = _deduplicate(facts, name, module, data, index, context, describer)
+        done = _deduplicate(facts, name, module, data, index, context, describer, arrays)
     except btf.BtfError as error:
         facts["failure"] = failure_of(error)
     except (EncodeError, ReadError) as error:
@@ -128,13 +132,20 @@ def run_module(
     return ModuleResult(record, content, split, described, None, key, digest, debug_digest)
 
 
-def run_alone(module: ModuleInput, index: btf.BaseIndex, context: KernelContext) -> ModuleResult:
+def run_alone(
+    module: ModuleInput,
+    index: btf.BaseIndex,
+    context: KernelContext,
+    arrays: BaseArrays | None = None,
+) -> ModuleResult:
     """Read a module and put it on the base, in this process and without tables.
+
+    arrays  of the base: to tell whether the module's are written otherwise
 
     Whatever is wrong becomes part of the record. Raises CommandError.
     """
     try:
-        done = run_module(module, index, context)
+        done = run_module(module, index, context, arrays=arrays)
     except (InternalError, MemoryError) as error:
         done = failed(module, Failure(CRASHED, explain(error)))
     assert isinstance(done, ModuleResult)  # nothing is cached
@@ -190,6 +201,7 @@ def _deduplicate(
     index: btf.BaseIndex,
     context: KernelContext,
     describer: Describer | None,
+    arrays: BaseArrays | None,
 ) -> tuple[bytes, btf.BTF | None, Mapping[str, Any]]:
     """Open a module, put it on the base, and describe it; ``facts`` are filled in on the way.
 
@@ -201,11 +213,11 @@ def _deduplicate(
     if module.debug is None and context.options.encode != ENCODE_ALL:
         done = btf.dedup_bytes(data, index)
     if done is None:
-        return _open_and_deduplicate(facts, name, module, data, index, context, describer)
+        return _open_and_deduplicate(facts, name, module, data, index, context, describer, arrays)
     split: btf.BTF | None = None
     content = done.content
     described: Mapping[str, Any] = {}
-    if describer is not None or context.by_name:
+    if describer is not None or arrays is not None or context.by_name:
         result = done.result
         if context.by_name:
             result = btf.kernel_form(result)
@@ -213,6 +225,8 @@ def _deduplicate(
         split = result.btf
         if describer is not None:
             described = _describe(facts, done.source, result, content, describer)
+        elif arrays is not None:
+            facts["kept_by_arrays"] = _kept_by(arrays, done.source, result, index)
     facts.update(
         form=btf.STANDALONE,
         module_name=name,
@@ -239,6 +253,7 @@ def _open_and_deduplicate(
     index: btf.BaseIndex,
     context: KernelContext,
     describer: Describer | None,
+    arrays: BaseArrays | None,
 ) -> tuple[bytes, btf.BTF | None, Mapping[str, Any]]:
     """Like ``_deduplicate``, for all that is not sound standalone BTF by itself."""
     opened = open_input(module, data, index, context, facts["path"])
@@ -265,6 +280,8 @@ def _open_and_deduplicate(
     described: Mapping[str, Any] = {}
     if describer is not None:
         described = _describe(facts, found.btf, result, content, describer)
+    elif arrays is not None:
+        facts["kept_by_arrays"] = _kept_by(arrays, found.btf, result, index)
     facts.update(
         status=DONE,
         bytes_out=len(content),
@@ -286,8 +303,18 @@ def _describe(
     """Work out what only tables ask for. Raises BtfError, and leaves ``facts`` as they are then."""
     btf.check_name_bytes(result.btf)
     described = describer.describe(source, result)
+    totals = described.get("leftovers")
+    facts["kept_by_arrays"] = count_kept(totals) if totals is not None else 0
     facts["output_sha256"] = hashlib.sha256(content).hexdigest()
     return described
+
+
+def _kept_by(
+    arrays: BaseArrays, source: btf.BTF, result: btf.DedupResult, index: btf.BaseIndex
+) -> int:
+    """Count the types that a module keeps only because its arrays are written otherwise."""
+    kept = arrays.kept_types(source, result, index)
+    return int(kept.sum()) if kept is not None else 0
 
 
 def _check(content: bytes, index: btf.BaseIndex, context: KernelContext) -> dict[str, Any]:

@@ -87,7 +87,11 @@ def job_of(
             if base
             else None
         )
-        loaded = (found, SharedBase.of(found)) if found is not None else BaseError("it has none")
+        loaded = (
+            (found, SharedBase.of(found.types, found.index))
+            if found is not None
+            else BaseError("it has none")
+        )
         cached = find_cached(folder, kernel_context(options, kernel, base_memory(found)))
         job = KernelJob(context, plan, kernel, loaded, cached)
 

@@ -82,7 +82,7 @@ def test_results_that_are_not_there(out: Path, tmp_path: Path) -> None:
 def test_any_cut_gives_the_rows_of_the_run(cut: tuple[int, ...], out: Path) -> None:
     modules = refs(out)
     base = load_base(str(out / "btf/kernel=kernel/vmlinux.btf"))
-    shared = SharedBase.of(base)
+    shared = SharedBase.of(base.types, base.index)
     storage = LocalFolder(str(out))
     names = ["", *(module.name for module in modules)]
     made = SliceSummary()

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import btf
-from pipeline.model.base import IndexedBase, SharedBase
+from pipeline.model.base import SharedBase
 from pipeline.model.errors import OutputError, QueryError
 from pipeline.model.options import RunOptions
 from pipeline.model.records import DONE, ModuleRecord
@@ -122,7 +122,7 @@ def test_every_run_has_a_row(small: Path, tmp_path: Path) -> None:
 
 
 def shared_base(types: btf.BTF) -> SharedBase:
-    return SharedBase.of(IndexedBase(types, btf.BaseIndex.build(types), b"", "", 0.0))
+    return SharedBase.of(types, btf.BaseIndex.build(types))
 
 
 def table_of(table: ModuleTable, group: ModuleGroup, names: list[str], first: int = 1) -> pa.Table:

@@ -55,13 +55,7 @@ class OpenedFiles:
         self._splits = splits
         self._unread = unread
         try:
-            index = btf.BaseIndex.build(base)
-            self._base = SharedBase(
-                index,
-                btf.BaseFingerprints.build(base),
-                btf.BaseNames.build(index),
-                btf.declarations(base, spell=True),
-            )
+            self._base = SharedBase.of(base, btf.BaseIndex.build(base))
         except btf.BtfError as error:
             raise SourceError(str(error)) from error
 
