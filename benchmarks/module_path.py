@@ -79,7 +79,8 @@ def batch_function(out: str) -> Callable[[Sequence[ModuleInput]], Any]:
     """The batch function on the demo's base, as ``run`` calls it, writing to the folder ``out``."""
     for name in ("btf", "results"):
         Path(out, name).mkdir()
-    shared = Shared(SharedBase.of(load_base(str(DEMO / "vmlinux.btf.zst"))), {})
+    base = load_base(str(DEMO / "vmlinux.btf.zst"))
+    shared = Shared(SharedBase.of(base.types, base.index), {})
     context = KernelContext(RunOptions((str(DEMO),), out), digest="0" * 64)
     options = BatchOptions(context, LocalFolder(out), "btf", "results")
     return lambda modules: run_batch(Batch(tuple(modules)), shared, options)

@@ -205,7 +205,7 @@ def memory(base: str, files: list[str], out: str | None = None) -> dict[str, int
         for module in _inputs(files):
             _work(module, loaded.index)
     else:
-        shared = Shared(SharedBase.of(loaded), {})
+        shared = Shared(SharedBase.of(loaded.types, loaded.index), {})
         options = _writing_to(out)
         before = _forget_peak()
         for batch in cut(_inputs(files), 2):

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from support import btfwriter as bw
-from support.commands import Finished, splitbtf
+from support.commands import splitbtf
 from support.runs import rows
 
 # Kinds that were proposed for inlined functions: bytes after the head, and bytes of each element.
