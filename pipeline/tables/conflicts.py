@@ -284,7 +284,7 @@ TABLE = KernelTable(
             "",
             "number from 1: that of the base first, then by the number of modules",
         ),
-        Column("size", I64, "bytes", "size of the C type; 0 for kinds that have none"),
+        Column("size", I64, "bytes", "size of the C type; null for kinds that have none"),
         Column("copies", I64, "types", "how often it is there"),
         Column("in_base", pa.bool_(), "", "whether the base has it"),
         Column("module_count", I64, "modules", "modules that keep it, the base not counted"),

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+import btf
 from pipeline.analysis.changes.compare import Comparison
+from pipeline.analysis.changes.details import details
+from pipeline.analysis.changes.opened import OpenedFiles
 from pipeline.analysis.changes.stored import stored_kernels
 from support import btfwriter as bw
+from support import vectors
+from support.graphs import GRAPHS, ORDERS, STRINGS, closed
 from support.kernels import INT, Make, kernel
-from support.oracles import naive_declared
+from support.oracles import naive_btf, naive_declared
 from support.paths import DEMO, DEMO_S390X
 from support.runs import run_on
+from support.vectors import Dice, Node
 
 
 def compared(out: Path, old: str, new: str) -> Comparison:
@@ -89,3 +98,44 @@ def test_counts_of_whole_kernels(tmp_path: Path) -> None:
     assert counts(found) == naive_declared.counts_of_objects(*naive)
     assert {one.status for one in found.counts} == {"both", "added", "removed"}
     assert all(one.differs for one in found.counts)
+
+
+@st.composite
+def two_kernels(draw: st.DrawFn) -> list[list[list[Node]]]:
+    """Of each the types of vmlinux and two modules; some of the second kernel are other ones."""
+    kernels: list[list[list[Node]]] = [[], []]
+    for _ in range(3):
+        old, other = draw(GRAPHS), draw(GRAPHS)
+        same = draw(st.lists(st.booleans(), min_size=len(old), max_size=len(old)))
+        new = [one if keep else another
+               for one, another, keep in zip(old, [*other, *old], same, strict=False)]  # fmt: skip
+        kernels[0].append(old)
+        kernels[1].append(closed(copy.deepcopy(new)))
+    return kernels
+
+
+@pytest.mark.slow
+@settings(max_examples=25, suppress_health_check=list(HealthCheck))
+@given(two_kernels(), ORDERS, ORDERS, STRINGS)
+def test_counts_of_kernels_that_no_compiler_would_write(
+    kernels: list[list[list[Node]]], order: str, other_order: str, strings: str
+) -> None:
+    names = ["vmlinux", "one", "two"]
+    ours, naive = [], []
+    for parts, byte_order in zip(kernels, (order, other_order), strict=True):
+        base = vectors.written(parts[0], bw.Writer(byte_order), Dice(1), strings)
+        data = [
+            vectors.written(part, bw.Writer(byte_order, base=base), Dice(1), strings).to_bytes()
+            for part in parts[1:]
+        ]
+        types = btf.parse(base.to_bytes())
+        ours.append(OpenedFiles(types, names, [btf.parse(split, types) for split in data]))
+        plain = naive_btf.parse(base.to_bytes())
+        declared = naive_declared.Declared(plain)
+        splits = [naive_declared.Declared(naive_btf.parse(one, plain), declared) for one in data]
+        naive.append(dict(zip(names, map(naive_declared.named, [declared, *splits]), strict=True)))
+    old, new = ours
+    found = Comparison(old.named_types, new.named_types)
+    assert counts(found) == naive_declared.counts_of_objects(*naive)
+    for change, told in zip(found.changes, details(found.changes, old.rows, new.rows), strict=True):
+        assert told or change.change == "embedded", change

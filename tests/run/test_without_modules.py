@@ -11,12 +11,15 @@ from typing import Any
 import pytest
 
 import btf
+from pipeline.analysis.query import Tables
+from pipeline.analysis.questions import questions
 from pipeline.store.output import read_table
 from pipeline.tables.identity import architecture, flavour, release_key
 from support import btfwriter as bw
 from support.commands import splitbtf
 from support.dumping import unpacked
 from support.paths import DEMO, DEMO_S390X
+from support.runs import run_on
 from support.writers import debwriter
 
 
@@ -67,6 +70,21 @@ def test_a_vmlinux_alone(name: str, tmp_path: Path) -> None:
         assert (kernel["release"], kernel["flavour"]) == ("6.1.0-50-rt-arm64", "rt-arm64")
     else:
         assert kernel["package"] is None and kernel["package_version"] is None
+
+
+def test_what_can_be_asked_of_kernels_without_modules(tmp_path: Path) -> None:
+    for release in ("6.1.0-50-rt-arm64", "6.1.0-56-rt-arm64"):
+        (tmp_path / f"vmlinux-{release}").write_bytes(vmlinux())
+    run_on(tmp_path, out := tmp_path / "out")
+    with Tables(str(out)) as tables:
+        for name, question in questions().items():
+            rows = tables.ask(question.sql).rows
+            assert len(rows) == (2 if name == "size-per-kernel" else 0), name
+            assert all(value == value for row in rows for value in row), f"{name}: no number"
+    done = splitbtf("diff", "--in", out, "6.1.0-50", "6.1.0-56", "--json")
+    assert [one["object"] for one in done.json["objects"]] == ["vmlinux"]
+    assert not done.json["changes"]
+    assert splitbtf("history", "pair", out).out.startswith("pair: 1 declaration in 2 kernels")
 
 
 def test_one_that_cannot_be_read_is_told_beside_others(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ SELECT kernel,
        base_bytes AS vmlinux_bytes,
        bytes_in AS bytes_before,
        bytes_out AS bytes_after,
-       round(bytes_in / bytes_out, 1) AS times_smaller,
+       round(bytes_in / nullif(bytes_out, 0), 1) AS times_smaller,
        types_in AS types_before,
        types_out AS types_after
 FROM kernels
