@@ -193,6 +193,18 @@ def test_sets_of_declarations_are_compared() -> None:
     assert changes_of(once, twice) == ["func f changed", "declaration added: `void f(long)`"]
 
 
+def test_what_c_cannot_spell_is_told_as_two_declarations() -> None:
+    """A member that is a section, which no compiler writes, and one of a type without a name."""
+    said = changes_of(
+        lambda w: w.struct("s", 4, [("m", w.datasec("", 0), 0)]),
+        lambda w: w.struct("s", 4, [("m", w.int("", 4), 0)]),
+    )
+    text = "`struct s` of 4 bytes, members: 1"
+    assert said == [
+        "struct s changed", f"declaration removed: {text}", f"declaration added: {text}",
+    ]  # fmt: skip
+
+
 def test_a_forward_declaration_is_none() -> None:
     def declared(w: bw.Writer) -> None:
         w.fwd("s")

@@ -158,8 +158,12 @@ def _details(change: Change, sides: Sides) -> Iterator[Detail]:
         return
     ours, theirs = _lacking(before, after), _lacking(after, before)
     if len(ours) == len(theirs) == 1:
-        yield from _differences(ours[0], theirs[0], sides)
-        return
+        told = False
+        for detail in _differences(ours[0], theirs[0], sides):
+            yield detail
+            told = True
+        if told:
+            return  # else they differ in what C cannot spell, such as a member that is a section
     for found in ours:
         yield Detail("declaration removed", "", declaration(found, sides.old), "")
     for found in theirs:
