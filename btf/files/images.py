@@ -55,6 +55,8 @@ _FLAT_MAGIC, _FLAT_MAGICS = 56, (b"ARMd", b"RSC\x05")
 
 # x86 boot protocol: offsets in the image.
 _SETUP_SECTS, _BOOT_MAGIC, _BOOT_VERSION, _PAYLOAD = 0x1F1, 0x202, 0x206, 0x248
+_VERSION_TEXT = 0x20E  # where, from 0x200 on, the release begins
+_RELEASE = re.compile(rb"(\d+\.\d+\S*)[ \0]")
 
 
 def is_image(data: bytes | memoryview) -> bool:
@@ -99,6 +101,23 @@ def btf_from_image(
     if found is None:
         raise NoBtfError("the flat kernel in this image holds no BTF", path, "kernel image")
     return found, elf.release_of_banner(content)
+
+
+def release_of_image(data: bytes | memoryview, whole: bool = True) -> str | None:
+    """The release of the kernel in an image; None if that is not found.
+
+    data   the image; its first 64 KiB do for x86
+    whole  whether the image is decompressed for that, where its header does not say it
+
+    Raises as ``vmlinux_from_image``, where it is decompressed.
+    """
+    view = memoryview(data).cast("B")
+    if bytes(view[_BOOT_MAGIC : _BOOT_MAGIC + 4]) == b"HdrS":
+        at = int.from_bytes(view[_VERSION_TEXT : _VERSION_TEXT + 2], "little") + 0x200
+        told = _RELEASE.match(bytes(view[at : at + 128])) if at > 0x200 else None
+        if told is not None:
+            return told[1].decode("ascii", "replace")
+    return elf.release_of_banner(_kernel(view, None)[0]) if whole else None
 
 
 def _kernel(view: memoryview, path: str | None) -> tuple[bytes, bool]:

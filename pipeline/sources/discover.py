@@ -6,6 +6,9 @@ the only one that there is; else, for modules below ``lib/modules/<release>``, o
 that tree has its kernels, though no source names it. A base never gets modules of which it is
 known that they are of another release.
 
+The release is what a base says itself (``releases``), where its name or its path does not tell it
+or that can be read at once; else what the path says, else the name.
+
 Bases of one release are shapes of one vmlinux (``vmlinuz``, ``vmlinux`` with debug information),
 put in the order in which they are to be tried, unless they come from packages of different
 versions or from folders that hold modules of their own: those are different kernels of one
@@ -18,7 +21,7 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 
 from ..model.errors import SourceError
@@ -39,7 +42,7 @@ from .listing import (
 from .manifests import SUFFIX as MANIFEST_SUFFIX
 from .packages import opens_as_package
 
-_MOST_TOLD = 5  # files that a message names
+_MOST_TOLD = 5  # files that a message names, or that are looked into
 
 
 def find_modules(
@@ -116,15 +119,15 @@ def _kernels_of(groups: Sequence[_Group], base: str | None) -> list[_Group]:
     modules that are not there, those of a vmlinux alone.
 
     Of these, one in a folder where others have modules is none of them, such as a second kernel in
-    ``/boot``; nor is one of unknown release deeper down in a source, which may be what a build has
-    left beside the kernel's own. Where nothing else is found, it is.
+    ``/boot``; nor is one deeper down in a source whose release no name tells, which may be what a
+    build has left beside the kernel's own. Where nothing else is found, it is.
     """
     whole = [group for group in groups if group.modules]
     if base is not None:
         return whole
     taken = {folder for group in whole for folder in group.folders}
     alone = [group for group in groups if not group.modules and not taken & group.folders]
-    told = [group for group in alone if group.release is not None or group.is_at_root]
+    told = [group for group in alone if group.is_named or group.is_at_root]
     return whole + (told if whole or told else alone)
 
 
@@ -209,6 +212,11 @@ class _Group:
         return found.pop() if len(found) == 1 else None
 
     @property
+    def is_named(self) -> bool:
+        """Whether paths or names tell the release."""
+        return any(base.is_named for base in self.bases)
+
+    @property
     def folders(self) -> set[str]:
         """Where its bases lie."""
         return {os.path.dirname(base.path) for base in self.bases}
@@ -220,10 +228,13 @@ class _Group:
 
     @property
     def label(self) -> str:
-        """What the kernel is called: its name, else its release, else its folder."""
+        """What the kernel is called: its name, else its release, else its folder.
+
+        A build in a folder of its own is called as that is, since builds of one release are many.
+        """
         if self.name is not None:
             return names.plain(self.name)
-        if self.release is not None:
+        if self.release is not None and not self._is_build:
             return names.plain(self.release)
         files = [*self.bases, *self.modules]
         # A base that was named and lies elsewhere says nothing of the kernel.
@@ -232,14 +243,33 @@ class _Group:
         if self.bases and (not roots or self.bases[0].root in roots):
             folder = os.path.dirname(self.bases[0].path)
         elif self.modules:
+            if told := next(filter(None, map(_told, self.modules[:_MOST_TOLD])), None):
+                return names.plain(told)
             folder = self.modules[0].root
         return names.plain(os.path.basename(folder)) or "kernel"
+
+    @property
+    def _is_build(self) -> bool:
+        """Whether only what the base itself says tells the release, and it lies where it may have
+        been built."""
+        if self.is_named or any(module.release for module in self.modules):
+            return False
+        return all(
+            names.is_built_in_place(base.file_name)
+            and os.path.basename(os.path.dirname(base.path)) != "boot"
+            for base in self.bases
+        )
 
     @property
     def place(self) -> str:
         """What tells kernels of one label apart: a package's version, else the folder."""
         first = (self.bases or self.modules)[0]
         return first.version or os.path.dirname(first.path)
+
+    def has_flavour(self, release: str) -> bool:
+        """Whether a base is called as such a release ends: ``vmlinuz-lts``."""
+        flavours = {names.flavour_of_base(base.file_name) for base in self.bases} - {None}
+        return any(release.endswith(f"-{flavour}") for flavour in flavours)
 
     def fits(self, module: FoundFile) -> bool:
         """False where two releases are known and differ."""
@@ -249,7 +279,7 @@ class _Group:
 
 def _on_one_base(found: FoundFiles, base: str) -> list[_Group]:
     """Every module on the base that the user named."""
-    bases = sorted(find_base(base), key=_preference)
+    bases = sorted(map(_informed, find_base(base)), key=_preference)
     if not bases:
         raise SourceError(f"no vmlinux in {names.printable(base)} (given as the base)")
     paths = {file.path for file in bases}
@@ -260,18 +290,23 @@ def _group_by_base(found: FoundFiles) -> list[_Group]:
     """Groups of bases, and each module in one of them."""
     groups = _group_bases(found.modules, found.bases)
     without_base: dict[str, _Group] = {}
-    known: dict[tuple[str, bool], _Group | None] = {}  # the same for all files of a folder
+    known: dict[tuple[str, bool], list[_Group]] = {}  # the same for all files of a folder
     for module in found.modules:
         key = (os.path.dirname(module.path), module.problem is None)
         if key not in known:
-            known[key] = _group_of(module, groups)
-        group = known[key]
+            known[key] = _groups_of(module, groups)
+        group = _one_of(known[key], module)
         if group is None:  # no base fits: that much can be recorded
             group = without_base.setdefault(module.release or module.source, _Group())
         group.modules.append(module)
     for group in without_base.values():
         one_of_folder = {os.path.dirname(m.path): m for m in group.modules if m.release}
-        bases = {base.path: base for m in one_of_folder.values() for base in installed_bases(m)}
+        bases = {
+            base.path: base
+            for module in one_of_folder.values()
+            for base in map(_informed, installed_bases(module))
+            if base.release == module.release
+        }
         group.bases = sorted(bases.values(), key=_preference)
     return groups + list(without_base.values())
 
@@ -287,17 +322,34 @@ def _group_bases(modules: Sequence[FoundFile], bases: Sequence[FoundFile]) -> li
         whole = (base.root, base.release) in own_modules
         return base.version or (base.root if whole else None)
 
+    bases = [_informed(base) for base in bases]
     sites: dict[str, set[str]] = defaultdict(set)
     for base in bases:
-        if base.release is not None and (where := site(base)) is not None:
+        if base.is_named and base.release is not None and (where := site(base)) is not None:
             sites[base.release].add(where)
     groups: dict[tuple[str | None, str | None], _Group] = defaultdict(_Group)
     for base in sorted(bases, key=_preference):
-        key: tuple[str | None, str | None] = (None, os.path.dirname(base.path))
-        if base.release is not None:
+        flavour = names.flavour_of_base(base.file_name)
+        key: tuple[str | None, str | None] = (base.release or flavour, os.path.dirname(base.path))
+        if base.is_named and base.release is not None:
             key = (base.release, site(base) if len(sites[base.release]) > 1 else None)
         groups[key].bases.append(base)
     return list(groups.values())
+
+
+def _informed(base: FoundFile) -> FoundFile:
+    """A base with the release that it says itself, as far as that is needed or read at once."""
+    if base.problem is not None or ".btf" in base.file_name or base.path.startswith("/sys/"):
+        return base
+    told = _told(base, whole=base.release is None)
+    return replace(base, told=told) if told is not None else base
+
+
+def _told(file: FoundFile, whole: bool = True) -> str | None:
+    """The release that a file itself says. ``whole``: whatever has to be read for that."""
+    from .releases import told_release  # late: most files tell it by their names
+
+    return told_release(file.path, file.package, file.source, whole)
 
 
 def _preference(base: FoundFile) -> tuple[int, str]:
@@ -312,8 +364,8 @@ def _preference(base: FoundFile) -> tuple[int, str]:
     return (rank, base.path)
 
 
-def _group_of(module: FoundFile, groups: Sequence[_Group]) -> _Group | None:
-    """The group whose base is the module's; None if none can be. Raises SourceError."""
+def _groups_of(module: FoundFile, groups: Sequence[_Group]) -> list[_Group]:
+    """The groups whose base may be that of the modules of a folder, of which this is one."""
     fitting = [group for group in groups if group.fits(module)]
     depths = [_depth_above(group, module) for group in fitting]
     same_release = [
@@ -332,8 +384,19 @@ def _group_of(module: FoundFile, groups: Sequence[_Group]) -> _Group | None:
         fitting = same_root  # a base of unknown release from elsewhere is no better than any
     if len(fitting) > 1:
         fitting = [group for group in fitting if group in same_root] or fitting
+    return fitting
+
+
+def _one_of(fitting: Sequence[_Group], module: FoundFile) -> _Group | None:
+    """The one group that is the module's: by the flavour in the base's name, else by vermagic; None
+    if none can be. Raises SourceError."""
     if not fitting or (len(fitting) > 1 and module.problem is not None):
         return None
+    if len(fitting) > 1 and module.release is not None:
+        fitting = [group for group in fitting if group.has_flavour(module.release)] or fitting
+    if len(fitting) > 1 and module.release is None:
+        told = _told(module)
+        fitting = [group for group in fitting if told and group.release == told] or fitting
     if len(fitting) > 1:
         listed = ", ".join(names.printable(group.bases[0].path) for group in fitting)
         raise SourceError(

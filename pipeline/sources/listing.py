@@ -41,8 +41,9 @@ class FoundFile:
     ``path`` says where it is. That of a file in a package is the package's path and then its name
     in it, as if the package were a folder. ``root`` is the folder of the source, or the package;
     ``source`` is the path relative to it. ``version`` is that of a Debian package, with its
-    architecture, ``package_name`` what it is called. ``release`` is the kernel's, as far as the
-    path or a base's name tells.
+    architecture, ``package_name`` what it is called. ``told`` is the release that a base itself
+    says. ``release`` is the kernel's: that, else what the path or a base's name tells; ``is_named``
+    says whether these tell it.
     """
 
     path: str
@@ -53,15 +54,20 @@ class FoundFile:
     package: str | None = None
     version: str | None = None
     package_name: str | None = None
+    told: str | None = None
 
     release: str | None = field(init=False)
+    is_named: bool = field(init=False)
     file_name: str = field(init=False)
 
     def __post_init__(self) -> None:
         folder, file_name = os.path.split(self.path)
-        release = names.release_of_base(file_name) or _release_of_folder(folder)
         object.__setattr__(self, "file_name", file_name)
-        object.__setattr__(self, "release", None if self.is_damaged_package else release)
+        named = None
+        if not self.is_damaged_package:
+            named = _release_of_folder(folder) or names.release_of_base(file_name)
+        object.__setattr__(self, "release", self.told or named)
+        object.__setattr__(self, "is_named", named is not None and self.told in (None, named))
 
     @property
     def is_damaged_package(self) -> bool:
@@ -92,14 +98,15 @@ def find_files(sources: Sequence[str], *, skip_folder: str | None = None) -> Fou
     skip = absolute(skip_folder) if skip_folder is not None else None
     modules: dict[str, FoundFile] = {}
     bases: dict[str, FoundFile] = {}
-    copies: dict[tuple[str, str], str] = {}  # version of a package and a file in it -> package
+    copies: dict[tuple[str | None, str, str], str] = {}  # package, version, file -> where
     for source in sources:
         path = absolute(source)
         if not is_uri(path) and not os.path.lexists(path):
             raise SourceError(f"no such file or folder: {names.printable(source)}")
         for file in _find(path, skip):
             if file.package is not None and file.version is not None:
-                first = copies.setdefault((file.version, file.source), file.package)
+                what = (file.package_name, file.version, file.source)
+                first = copies.setdefault(what, file.package)
                 if first != file.package:  # the same package lies in two places
                     continue
             is_base = names.looks_like_base(file.file_name) and not file.is_damaged_package

@@ -21,17 +21,50 @@ MODULE_SUFFIXES = (
     ".ko", ".ko.zst", ".ko.xz", ".ko.gz", ".ko.debug",
 )  # fmt: skip
 _LONGEST_FIRST = sorted(MODULE_SUFFIXES, key=len, reverse=True)
-_COMPRESSED = r"(?:\.zst|\.xz|\.gz)?"
+_COMPRESSED = r"(?:\.zst|\.xz|\.gz|\.bz2|\.lzma|\.lz4)?"
 # A kernel's base: vmlinux, raw BTF called as its release (as BTFHub does), or the image that boots.
 BASE_NAME = re.compile(
-    rf"vmlinux(?:-(?P<release>[^/]+?))?(?:\.btf)?{_COMPRESSED}"
-    rf"|(?P<btf_release>\d+\.\d+[^/]*?)\.btf{_COMPRESSED}"
-    r"|vmlinuz(?:-(?P<image_release>[^/]+))?|bzImage",
+    rf"vmlinux(?:-(?P<vmlinux>[^/]+?))?(?:\.btf|\.debug)?{_COMPRESSED}"
+    rf"|(?P<btf>\d+\.\d+[^/]*?)\.btf{_COMPRESSED}"
+    rf"|(?:vmlinuz|bzImage|zImage|uImage|fitImage|Image)(?:-(?P<image>[^/]+?))?"
+    rf"(?:\.bin|\.efi|\.fit|\.itb)?{_COMPRESSED}"
+    r"|kernel-(?P<kernel>\d+\.\d+[^/]*(?<!\.config)(?<!\.spec)(?<!\.txt)(?<!\.log)(?<!\.json))"
+    r"|kernel\d*l?\.img|kernel_\d+\.img|boot\.img",
     re.DOTALL,
 )
+_RELEASE = re.compile(r"\d+\.\d+.*", re.DOTALL)  # VERSION.PATCHLEVEL, and what follows
 RELEASE_IN_PATH = re.compile(r"(?:^|/)lib/modules/([^/]+)(?:/|$)")
 _TREE = re.compile(r"(.*?/)(?:usr/)?lib/modules/([^/]+)(?:/|$)", re.DOTALL)
 _BELOW_RELEASE = re.compile(r"(?:^|/)lib/modules/[^/]+/(.+)$", re.DOTALL)
+# Where the vmlinux of a release may be, {1} being its flavour: libbpf's places, the distributions'.
+_PLACES = (
+    "boot/vmlinux-{0}",
+    "boot/vmlinuz-{0}",
+    "lib/modules/{0}/vmlinux-{0}",
+    "lib/modules/{0}/vmlinux",
+    "lib/modules/{0}/vmlinuz",
+    "lib/modules/{0}/build/vmlinux",
+    "usr/lib/modules/{0}/vmlinux",
+    "usr/lib/modules/{0}/vmlinuz",
+    "usr/lib/modules/{0}/kernel/vmlinux",
+    "boot/vmlinux-{0}.xz",
+    "boot/vmlinux-{0}.gz",
+    "lib/modules/{0}/vmlinux.xz",
+    "usr/lib/modules/{0}/vmlinux.xz",
+    "boot/Image-{0}",
+    "boot/zImage-{0}",
+    "boot/uImage-{0}",
+    "boot/kernel-{0}",
+    "usr/lib/debug/boot/vmlinux-{0}",
+    "usr/lib/debug/boot/vmlinux-{0}.debug",
+    "usr/lib/debug/lib/modules/{0}/vmlinux",
+    "usr/lib/debug/lib/modules/{0}/vmlinux.debug",
+    "usr/lib/debug/usr/lib/modules/{0}/vmlinux",
+    "usr/lib/debug/usr/lib/modules/{0}/vmlinux.debug",
+    "boot/vmlinuz-{1}",
+    "boot/vmlinuz-linux",
+    "boot/vmlinuz-linux-{1}",
+)
 _DEBUG_FOLDER = re.compile(r"(?:^|/)usr/lib/debug/")
 
 # What a kernel module can be called (KBUILD_MODNAME is a C identifier; file names have '-' too).
@@ -54,9 +87,26 @@ def looks_like_base(file_name: str) -> bool:
 
 
 def release_of_base(file_name: str) -> str | None:
-    """``6.1.0-50-amd64`` of ``vmlinux-6.1.0-50-amd64``."""
+    """``6.1.0-50-amd64`` of ``vmlinux-6.1.0-50-amd64``; None where no release is there, as in
+    ``vmlinuz-lts``."""
+    told = _after_name(file_name)
+    return told if told is not None and _RELEASE.fullmatch(told) else None
+
+
+def flavour_of_base(file_name: str) -> str | None:
+    """``lts`` of ``vmlinuz-lts``: what the name tells that is no release."""
+    told = _after_name(file_name)
+    return told if told is not None and not _RELEASE.fullmatch(told) else None
+
+
+def _after_name(file_name: str) -> str | None:
     match = BASE_NAME.fullmatch(file_name)
     return next((found for found in match.groups() if found), None) if match else None
+
+
+def is_built_in_place(file_name: str) -> bool:
+    """Whether a base is called as kernel builds call it, wherever that is done."""
+    return flavour_of_base(file_name) is None and not file_name.startswith(("kernel", "boot."))
 
 
 def release_in_path(path: str) -> str | None:
@@ -72,24 +122,14 @@ def likely_bases(folder: str) -> list[str]:
     if match is None:
         return []
     top, release = match[1], match[2]
-    return [
-        f"{top}{place.format(release)}"
-        for place in (
-            "boot/vmlinux-{0}",
-            "boot/vmlinuz-{0}",
-            "lib/modules/{0}/vmlinux",
-            "lib/modules/{0}/vmlinuz",
-            "lib/modules/{0}/build/vmlinux",
-            "usr/lib/modules/{0}/vmlinuz",
-            "usr/lib/debug/boot/vmlinux-{0}",
-            "usr/lib/debug/lib/modules/{0}/vmlinux",
-        )
-    ]
+    return [f"{top}{place.format(release, release.rpartition('-')[2])}" for place in _PLACES]
 
 
 def is_image(file_name: str) -> bool:
-    """Whether a base is the compressed kernel that a machine boots."""
-    return file_name.startswith(("vmlinuz", "bzImage"))
+    """Whether a base is the kernel that a machine boots, compressed or not."""
+    return looks_like_base(file_name) and not (
+        file_name.startswith("vmlinux") or ".btf" in file_name
+    )
 
 
 def below_release(path: str) -> str | None:
@@ -101,7 +141,7 @@ def below_release(path: str) -> str | None:
 
 def has_debug_info(path: str) -> bool:
     """Whether a path is one where files with debug information are kept beside stripped ones."""
-    return _DEBUG_FOLDER.search(path) is not None or path.endswith(".ko.debug")
+    return _DEBUG_FOLDER.search(path) is not None or path.endswith(".debug")
 
 
 def stem(file_name: str) -> str:

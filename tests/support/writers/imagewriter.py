@@ -44,7 +44,9 @@ COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
-def bzimage(payload: bytes, setup_sects: int = 27, head: bytes = b"\x90" * 300) -> bytes:
+def bzimage(
+    payload: bytes, setup_sects: int = 27, head: bytes = b"\x90" * 300, version: bytes = b""
+) -> bytes:
     """A bzImage as far as the boot protocol goes: set-up code, decompressor, payload, the rest."""
     setup = bytearray(512 * ((setup_sects or 4) + 1))
     setup[0:2] = b"MZ"
@@ -52,6 +54,9 @@ def bzimage(payload: bytes, setup_sects: int = 27, head: bytes = b"\x90" * 300) 
     setup[0x202:0x206] = b"HdrS"
     struct.pack_into("<H", setup, 0x206, 0x20F)
     struct.pack_into("<II", setup, 0x248, len(head), len(payload))
+    if version:
+        struct.pack_into("<H", setup, 0x20E, 0x400)  # from 0x200 on
+        setup[0x600 : 0x600 + len(version)] = version
     return bytes(setup) + head + payload + b"\xcc" * 500
 
 
