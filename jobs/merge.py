@@ -11,8 +11,9 @@ from .usage.text import plural, print_json, say, size
 DESCRIPTION = """\
 Merge BTF into one file that holds each type once: vmlinux and all its modules as a single blob,
 say. A FILE is raw BTF (.btf), an ELF file with BTF, either of them compressed, a kernel image
-(vmlinuz), or a folder with such files (its vmlinux, then its modules). Files are merged in the
-order given: name vmlinux first. A file that cannot be merged stops the merge.
+(vmlinuz), or a folder or package with such files (its vmlinux, then its modules). Modules may be
+standalone or split: these continue the vmlinux among the files. Files are merged in the order
+given: name vmlinux first. A file that cannot be merged stops the merge.
 """
 
 

@@ -1,9 +1,14 @@
-"""Many files to one BTF, in this one process: neither tables nor Ray."""
+"""Many files to one BTF, in this one process: neither tables nor Ray.
+
+Split BTF is merged with the vmlinux among the files that it continues. Its ids and string offsets
+go on from vmlinux's, so both together are plain BTF, which is then deduplicated: the result is that
+of the same modules when they were standalone.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import btf
@@ -14,11 +19,13 @@ from .model.errors import SourceError
 from .model.records import FileInput
 from .model.steps import STEPS
 from .sources.discover import best_bases, file_input
-from .sources.listing import absolute, find_files
+from .sources.listing import FoundFile, FoundFiles, absolute, find_files
 from .sources.names import printable
 from .sources.unpack import unpacked
 from .work.base import load_base
-from .work.open import needs_base, open_types
+from .work.open import NeedsBaseError, needs_base, open_file
+
+_MOST_TOLD = 5  # kernels that a message names
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,39 +49,67 @@ def merge_files(
     base_path: str | None = None,
     announce: Announce | None = None,
 ) -> MergeReport:
-    """Merge files and folders, in the order given, into one BTF file that holds each type once.
+    """Merge files, folders and packages, in their order, into one BTF that holds each type once.
 
-    base_path   what split inputs continue, and what the output then continues
+    base_path   what split inputs continue, and what the output then continues. None: split inputs
+                continue the vmlinux among the files, and the output is standalone
 
     All inputs must be sound: one that is not stops the merge. Raises SourceError, BaseError or
     OutputError; then nothing was written.
     """
-    inputs = _find_inputs(files, base_path)
-    base = None
-    if base_path is not None:
-        base = load_base(base_path, announce)
-    else:
-        btf.warm_up(announce)
-    inputs_read = _CountedInputs()
+    inputs, kernels = _find_inputs(files)
+    btf.warm_up(announce)
+    indexed = load_base(base_path, announce) if base_path is not None else None
+    if base_path is not None and absolute(base_path) in inputs:
+        del inputs[absolute(base_path)]
+        if announce is not None:
+            announce(f"{printable(base_path)} is the base: what it has is not merged again")
     began = time.perf_counter()
-    with unpacked(inputs) as readable:
+    with unpacked(inputs.values()) as readable:
+        first = readable[0].path if readable else ""
         try:
-            merged = btf.merge(inputs_read.each(readable, base), base.index if base else None).btf
-        except btf.BtfError as error:
-            raise SourceError(f"cannot merge: {error}") from error
+            joined = indexed is None and [base.path for base in kernels] == [first]
+            counted, merged = _merge(readable, indexed, first if joined else None)
+        except NeedsBaseError as error:
+            if indexed is not None or joined:
+                raise
+            if len(kernels) > 1:
+                what = "split BTF continues one vmlinux, but these are several"
+                raise _several(what, kernels) from error
+            counted, merged = _merge(readable, None, kernels[0].path if kernels else first)
     seconds = time.perf_counter() - began
     content = merged.to_bytes()
     publish_file(output, content)
     return MergeReport(
-        files=inputs_read.files,
-        bytes_in=inputs_read.bytes,
+        files=counted.files,
+        bytes_in=counted.bytes,
         bytes_out=len(content),
-        types_in=inputs_read.types,
+        types_in=counted.types,
         types_out=merged.type_count,
-        read_seconds=inputs_read.seconds,
-        work_seconds=seconds - inputs_read.seconds,
+        read_seconds=counted.seconds,
+        work_seconds=seconds - counted.seconds,
         output=output,
     )
+
+
+def _merge(
+    files: Sequence[FileInput], indexed: IndexedBase | None, first: str | None
+) -> tuple[_CountedInputs, btf.BTF]:
+    """Merge files onto a base, or all of them with the one called ``first``, which the others may
+    continue, or none of them continuing another. Raises NeedsBaseError, or another SourceError."""
+    counted = _CountedInputs()
+    base: btf.BTF | btf.BaseIndex | None = None
+    release = None
+    if indexed is not None:
+        base, release = indexed.index, indexed.release
+    elif first is not None:
+        opened = counted.open(next(file for file in files if file.path == first), None, None)
+        base, release = opened.btf, opened.release
+    each = (counted.open(file, base, release).btf for file in files if file.path != first)
+    try:
+        return counted, btf.merge(each, base, standalone=first is not None).btf
+    except btf.BtfError as error:
+        raise SourceError(f"cannot merge: {error}") from error
 
 
 @dataclass(slots=True)
@@ -86,30 +121,42 @@ class _CountedInputs:
     types: int = 0
     seconds: float = 0.0
 
-    def each(self, inputs: Iterable[FileInput], base: IndexedBase | None) -> Iterator[btf.BTF]:
-        """The BTF of each input. Raises SourceError."""
-        for file in inputs:
-            STEPS.debug("merging %s", file.path)
-            began = time.perf_counter()
-            types = open_types(file, base)
-            if base is None and types.base is not None:
-                raise needs_base(printable(file.path))
-            self.files += 1
-            self.bytes += types.words.nbytes + types.strings.nbytes
-            self.types += types.type_count
-            self.seconds += time.perf_counter() - began
-            yield types
+    def open(
+        self, file: FileInput, base: btf.BTF | btf.BaseIndex | None, release: str | None
+    ) -> btf.Module:
+        """Open an input. Raises NeedsBaseError, or another SourceError."""
+        STEPS.debug("merging %s", file.path)
+        began = time.perf_counter()
+        opened = open_file(file, base, release)
+        if base is None and opened.btf.base is not None:
+            raise needs_base(printable(file.path))
+        self.files += 1
+        self.bytes += opened.btf.words.nbytes + opened.btf.strings.nbytes
+        self.types += opened.btf.type_count
+        self.seconds += time.perf_counter() - began
+        return opened
 
 
-def _find_inputs(files: Sequence[str], base_path: str | None) -> list[FileInput]:
-    """List the inputs in their order: of a folder its vmlinux, then its modules; each path once."""
-    skip = absolute(base_path) if base_path is not None else None
+def _find_inputs(files: Sequence[str]) -> tuple[dict[str, FileInput], list[FoundFile]]:
+    """List the inputs by their paths in their order, of a folder or a package its vmlinux, then its
+    modules; and of each kernel among them its vmlinux. Raises SourceError."""
     inputs: dict[str, FileInput] = {}
+    modules: dict[str, FoundFile] = {}
+    bases: dict[str, FoundFile] = {}
     for source in files:
         found = find_files([source])
-        for file in (*best_bases(found), *found.modules):
-            if file.path != skip:
-                inputs.setdefault(file.path, file_input(file))
+        best = best_bases(found)
+        if len(best) > 1:
+            raise _several(f"{printable(source)} holds {len(best)} kernels", best)
+        modules.update((file.path, file) for file in found.modules)
+        bases.update((file.path, file) for file in best)
+        for file in (*best, *found.modules):
+            inputs.setdefault(file.path, file_input(file))
     if not inputs:
         raise SourceError("no BTF in the folders given")
-    return list(inputs.values())
+    return inputs, best_bases(FoundFiles(tuple(modules.values()), tuple(bases.values())))
+
+
+def _several(what: str, bases: Sequence[FoundFile]) -> SourceError:
+    listed = ", ".join(printable(base.path) for base in bases[:_MOST_TOLD])
+    return SourceError(f"{what}: {listed}; give the files of one kernel")

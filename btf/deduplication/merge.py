@@ -43,13 +43,16 @@ def merge(
     base: BTF | BaseIndex | None = None,
     *,
     exts: Sequence[BtfExt | None] = (),
+    standalone: bool = False,
 ) -> MergeResult:
     """Merge BTF into one that holds every type once.
 
-    sources   standalone BTF, or split BTF on ``base``, all of one byte order; each is let go of
-              before the next one is asked for
-    base      what the result continues, or its index where there is one; None: nothing
-    exts      a ``.BTF.ext`` or None for each source, or nothing at all
+    sources     standalone BTF, or split BTF on ``base``, all of one byte order; each is let go of
+                before the next one is asked for
+    base        what the result continues, or its index where there is one; None: nothing
+    exts        a ``.BTF.ext`` or None for each source, or nothing at all
+    standalone  whether the result holds the types of ``base`` too, first of all, and continues
+                nothing: as if the base had been the first of the sources
 
     Raises BtfError naming the input and its type when one cannot be merged.
     """
@@ -67,6 +70,8 @@ def merge(
         raise ValueError(f"{len(exts)} .BTF.ext given for {len(parts)} BTF")
     whole = sum_of.whole()
     del sum_of
+    if standalone:
+        whole, index = whole.flat, None
     try:
         result = dedup(whole, index)
     except BtfError as error:
@@ -90,8 +95,9 @@ class _MergeInput:
     path: str | None
 
     def id_map(self, whole: np.ndarray) -> np.ndarray:
-        unchanged = np.arange(self.start_id, dtype=np.uint32)
-        return np.concatenate([unchanged, whole[self.first : self.first + self.type_count]])
+        """By the input's numbering; ``whole``: by that of the sum, its base included."""
+        own = whole[self.first : self.first + self.type_count]
+        return np.concatenate([whole[: self.start_id], own])
 
 
 class _Sum:

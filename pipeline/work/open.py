@@ -73,7 +73,11 @@ def open_input(
 
 
 def open_path(
-    path: str, on: btf.BaseIndex | None = None, *, shown: str, release: str | None = None
+    path: str,
+    on: btf.BTF | btf.BaseIndex | None = None,
+    *,
+    shown: str,
+    release: str | None = None,
 ) -> btf.Module:
     """Open one file of any kind: raw BTF, ELF or a kernel image, compressed or not.
 
@@ -86,22 +90,33 @@ def open_path(
     return btf.open_module(open_content(path), on, path=shown, release=release)
 
 
-def open_types(file: FileInput, base: IndexedBase | None) -> btf.BTF:
-    """The BTF of one file, see ``open_path``. Raises SourceError."""
+def open_file(
+    file: FileInput, on: btf.BTF | btf.BaseIndex | None, release: str | None
+) -> btf.Module:
+    """Open one file, see ``open_path``. Raises NeedsBaseError, or another SourceError."""
     shown = printable(file.path)
     if file.problem is not None:
         raise SourceError(f"{shown}: {file.problem}")
-    on, release = (base.index, base.release) if base is not None else (None, None)
     try:
-        return open_path(file.content_path, on, shown=shown, release=release).btf
+        return open_path(file.content_path, on, shown=shown, release=release)
     except ReadError as error:
         raise SourceError(f"{shown}: {error.message}") from error
     except btf.BtfError as error:
-        if base is None and isinstance(error, btf.WrongBaseError):
+        if on is None and isinstance(error, btf.WrongBaseError):
             raise needs_base(shown) from error
         raise SourceError(str(error)) from error
 
 
-def needs_base(shown: str) -> SourceError:
+def open_types(file: FileInput, base: IndexedBase | None) -> btf.BTF:
+    """The BTF of one file, see ``open_path``. Raises NeedsBaseError, or another SourceError."""
+    on, release = (base.index, base.release) if base is not None else (None, None)
+    return open_file(file, on, release).btf
+
+
+class NeedsBaseError(SourceError):
+    """Split BTF without its base."""
+
+
+def needs_base(shown: str) -> NeedsBaseError:
     """What to say of split BTF without its base."""
-    return SourceError(f"{shown}: split BTF: name its base, usually vmlinux, with -B")
+    return NeedsBaseError(f"{shown}: split BTF: name its base, usually vmlinux, with -B")
