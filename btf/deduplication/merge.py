@@ -10,6 +10,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import overload
 
 import numpy as np
 
@@ -27,14 +28,14 @@ class MergeResult:
     """The merged BTF, and what became of each type of each input.
 
     id_maps   for each input uint32: by its own numbering (void and, for split input, the base's
-              types included), the id in ``btf``
+              types included), the id in ``btf``; made when it is asked for
     exts      the ``.BTF.ext`` of each input, as given, with the ids and string offsets of ``btf``
     """
 
     __repr__ = brief_repr
 
     btf: BTF
-    id_maps: tuple[np.ndarray, ...]
+    id_maps: Sequence[np.ndarray]
     exts: tuple[BtfExt | None, ...] = ()
 
 
@@ -76,13 +77,13 @@ def merge(
         result = dedup(whole, index)
     except BtfError as error:
         raise _named_input(error, whole, parts) from error
-    id_maps = [part.id_map(result.id_map) for part in parts]
+    id_maps = _IdMaps(parts, result.id_map)
     merged, moved = result.btf, []
     for ext, id_map in zip(exts, id_maps, strict=False):
         moved.append(ext.moved(merged, id_map) if ext is not None else None)
         merged = moved[-1].btf if moved[-1] is not None else merged
     last = tuple(replace(ext, btf=merged) if ext is not None else None for ext in moved)
-    return MergeResult(merged, tuple(id_maps), last)
+    return MergeResult(merged, id_maps, last)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +95,28 @@ class _MergeInput:
     type_count: int
     path: str | None
 
-    def id_map(self, whole: np.ndarray) -> np.ndarray:
-        """By the input's numbering; ``whole``: by that of the sum, its base included."""
-        own = whole[self.first : self.first + self.type_count]
-        return np.concatenate([whole[: self.start_id], own])
+
+class _IdMaps(Sequence[np.ndarray]):
+    """The id map of each input, cut out of that of the sum: a kernel has thousands, each with an
+    entry for each type of the base."""
+
+    def __init__(self, parts: Sequence[_MergeInput], whole: np.ndarray) -> None:
+        """``whole``: by the numbering of the sum, its base included."""
+        self._parts, self._whole = parts, whole
+
+    def __len__(self) -> int:
+        return len(self._parts)
+
+    @overload
+    def __getitem__(self, which: int) -> np.ndarray: ...
+    @overload
+    def __getitem__(self, which: slice) -> Sequence[np.ndarray]: ...
+    def __getitem__(self, which: int | slice) -> np.ndarray | Sequence[np.ndarray]:
+        if isinstance(which, slice):
+            return _IdMaps(self._parts[which], self._whole)
+        part = self._parts[which]
+        own = self._whole[part.first : part.first + part.type_count]
+        return np.concatenate([self._whole[: part.start_id], own])
 
 
 class _Sum:

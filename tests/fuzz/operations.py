@@ -376,8 +376,15 @@ def merge(files: Files) -> Iterator[Digest]:
 @operation("split")
 def merge_on_base(files: Files) -> Iterator[Digest]:
     base = indexed(files.base).base
-    result = btf.merge([btf.parse(files.other), btf.parse(files.split, base)], base)
+    sources = [btf.parse(files.other), btf.parse(files.split, base)]
+    result = btf.merge(sources, base)
     yield digest(*of(result.btf), *result.id_maps)
+    whole = btf.merge(sources, base, standalone=True)
+    below = naive_btf.parse(files.base)
+    plain = [naive_btf.parse(files.other), naive_btf.parse(files.split, below), below]
+    maps = [*whole.id_maps, whole.id_maps[1][: below.end_id]]
+    output = naive_btf.parse(whole.btf.to_bytes())
+    same_graph(list(zip(plain, maps, strict=True)), output, added=True)
 
 
 # ------------------------------------------------------------------------------------ editing
