@@ -86,7 +86,7 @@ def _as_json(report: SlimReport) -> dict[str, Any]:
         "output": report.output,
         "kernels": report.kernels,
         "failures": [failure.as_json() for failure in report.failures],
-        "packages": [asdict(package) for package in report.packages],
+        "packages": [asdict(package) for package in report.packages or ()],
         "workers": report.workers,
         "seconds": round(report.seconds, 6),
         "files": [record.as_json() for record in report.records],
@@ -121,10 +121,12 @@ def _lines(report: SlimReport) -> list[str]:
         ]
     lines += [
         f"  package: {package.path} ({size(package.bytes_before)} -> {size(package.bytes_after)})"
-        for package in report.packages
+        for package in report.packages or ()
     ]
-    if not report.packages:
+    if report.packages is None:
         lines.append(f"  written to {report.output}/")
+    elif not report.packages:
+        lines.append("  no package: there is nothing that would be smaller in one")
     return [*lines, f"  took {report.seconds:.1f} s on {plural(report.workers, 'worker')}"]
 
 

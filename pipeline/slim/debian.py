@@ -3,8 +3,9 @@
 The new package is a version of its own, as one that somebody has built anew locally: the version
 gets ``+slim1``, which comes after the one that it is made of and before the next of the archive, so
 that apt keeps it until there is an update. Other packages of the kernel depend on the very version
-that it is made of, which it therefore provides. ``md5sums`` and ``Installed-Size`` are made again;
-all other files, fields and scripts are as they were. Compression is as before.
+that it is made of, which it therefore provides; ``Source`` goes on naming that version. ``md5sums``
+and ``Installed-Size`` are made again; all other files, fields and scripts are as they were.
+Compression is as before.
 
 Everything is streamed: memory does not grow with the package.
 """
@@ -133,9 +134,13 @@ class _Package:
                 if name in changed and entry.isreg():
                     new = contents.read(os.path.normpath(name))
                     entry.size, content = len(new), io.BytesIO(new)
+                if entry.issparse():
+                    raise PackageError(f"{printable(name)} is packed as a sparse file")
                 if content is None:
                     after.addfile(entry)
                     kilobytes += 1
+                    if entry.islnk():  # another name of a file that came before
+                        sums[name] = sums.get(plain_name(entry.linkname), "")
                     continue
                 counted = _Summed(content)
                 after.addfile(entry, counted)
@@ -199,6 +204,8 @@ def new_control(text: str, kilobytes: int) -> tuple[str, dict[str, str]]:
             value = str(kilobytes)
         elif key.lower() == "provides":
             value = f"{own}, {value}"
+        elif key.lower() == "source" and "(" not in value:
+            value += f" ({version})"
         else:
             return found[0]
         line = f"{key}: {value}\n"
@@ -214,7 +221,7 @@ def _new_sums(text: str, sums: dict[str, str]) -> str:
     """Return ``md5sums`` with the sums that files have now, in the order of before."""
 
     def changed(found: re.Match[str]) -> str:
-        return f"{found[1]}{sums.get(plain_name(found[3]), found[2])}  {found[3]}"
+        return f"{found[1]}{sums.get(plain_name(found[3])) or found[2]}  {found[3]}"
 
     return re.sub(r"^(\\?)([0-9a-f]{32}) [ *](.+)$", changed, text, flags=re.MULTILINE)
 

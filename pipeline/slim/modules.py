@@ -50,13 +50,13 @@ class SlimReport:
 
     kernels   names, and of those of which nothing could be done, why
     records   of all modules of the others, in the order of kernels and names
-    packages  that were written
+    packages  that were written; None where files were
     """
 
     output: str
     kernels: dict[str, str | None]
     records: tuple[SlimRecord, ...]
-    packages: tuple[SlimPackage, ...]
+    packages: tuple[SlimPackage, ...] | None
     workers: int
     seconds: float
 
@@ -121,7 +121,7 @@ def slim_modules(
         if all(jobs.problems.get(kernel.name) for kernel in kernels):
             raise BaseError("; ".join(dict.fromkeys(filter(None, jobs.problems.values()))))
         records = tuple(record for job in jobs.done for record in job.in_order())
-        packages = _packages(kernels, records, folder, output) if deb else []
+        packages = _packages(kernels, records, folder, output) if deb else None
     finally:
         engine.close()
         staging.close()
@@ -129,7 +129,7 @@ def slim_modules(
             made.close()
     problems = {kernel.name: jobs.problems.get(kernel.name) for kernel in kernels}
     seconds = time.perf_counter() - began
-    return SlimReport(output, problems, records, tuple(packages), count, seconds)
+    return SlimReport(output, problems, records, packages, count, seconds)
 
 
 def _with_targets(kernels: Sequence[KernelInput], roots: Sequence[str]) -> tuple[KernelInput, ...]:
@@ -173,7 +173,7 @@ def _packages(
     records: Sequence[SlimRecord],
     made: LocalFolder,
     output: str,
-) -> list[SlimPackage]:
+) -> tuple[SlimPackage, ...]:
     """Write a package for each one that holds a module that got smaller. Raises OutputError."""
     members: dict[str, set[str]] = defaultdict(set)
     smaller = {record.path for record in records if record.status == SMALLER}
@@ -185,7 +185,7 @@ def _packages(
     for package, names in members.items():
         STEPS.info("writing the package made of %s", package)
         done.append(write_package(package, names, made, output))
-    return done
+    return tuple(done)
 
 
 class _Jobs:

@@ -15,6 +15,7 @@ import pytest
 import zstandard
 
 from jobs.usage.text import Reporter
+from pipeline.slim.debian import new_control
 from support.commands import splitbtf
 from support.oracles import naive_btf, naive_slim
 from support.writers import debwriter
@@ -216,6 +217,9 @@ def test_a_package(tmp_path: Path, compression: str) -> None:
         "Architecture: amd64",
     ]
     assert control["./control"].endswith(b" Version: not this one\n")
+    rest = [tmp_path / "binary.deb", out / made, "--deb", "-o", tmp_path / "again", "--json"]
+    again = splitbtf("slim", *rest)
+    assert (again.json["smaller"], again.json["packages"]) == (0, [])
     sums = [f"{hashlib.md5(data[f'./{name}']).hexdigest()}  {name}\n" for name in files]
     assert control["./md5sums"].decode() == "".join(sums)
     assert list(data) == [*(f"./{name}" for name in files), "./usr/x"]
@@ -249,6 +253,21 @@ def untar(data: bytes) -> dict[str, bytes]:
             else b""
             for entry in archive
         }
+
+
+def test_the_control_file() -> None:
+    text = "Package: a\nSource: linux\nVersion: 1:2-3\nProvides: b,\n c\nInstalled-Size: 9\n"
+    made, facts = new_control(text, 7)
+    assert made.splitlines() == [
+        "Package: a",
+        "Source: linux (1:2-3)",
+        "Version: 1:2-3+slim1",
+        "Provides: a (= 1:2-3), b,",
+        " c",
+        "Installed-Size: 7",
+    ]
+    assert (facts["version"], facts["package"]) == ("1:2-3+slim1", "a")
+    assert "Source: linux (1)\n" in new_control("Source: linux (1)\nVersion: 2\n", 0)[0]
 
 
 def test_names_that_lead_out_of_a_package(tmp_path: Path) -> None:

@@ -113,6 +113,18 @@ def test_what_is_refused(case: str) -> None:
         slim(data)
 
 
+def test_btf_behind_everything_else() -> None:
+    """As tools put it there that only append: the section headers are before it."""
+    whole = bytearray(module(SPLIT.to_bytes(), ids=kfuncs(NUMBERS)))
+    (number,) = [n for n in ObjectFile(bytes(whole)).numbers(b".BTF") if n > 3][-1:]
+    header = struct.unpack_from("<Q", whole, 0x28)[0]
+    struct.pack_into("<Q", whole, header + 64 * number + 24, len(whole))
+    data = bytes(whole) + SPLIT.to_bytes()
+    made = slim(data).content
+    assert list(naive_slim.differences(data, made, naive_btf.parse(BASE.to_bytes()))) == []
+    assert made[0x28:0x30] == data[0x28:0x30] and len(made) < len(data)
+
+
 def test_what_shares_bytes_is_refused() -> None:
     whole = bytearray(module(SPLIT.to_bytes()))
     file = ObjectFile(bytes(whole))
