@@ -258,8 +258,13 @@ def _one_batch(batch: Batch, index: btf.BaseIndex, options: None) -> Result:
 
 def store(base: str, files: list[str], workers: int) -> dict[str, Any]:
     """Give the index to so many Ray workers, have all of them use it, and look into the store."""
-    from pipeline.engine.on_ray import OnRay
+    import ray
 
+    from pipeline.engine.on_ray import OnRay
+    from probe import _one_batch  # by this name workers find it
+
+    os.environ["PYTHONPATH"] = str(Path(__file__).parent)
+    ray.init(num_cpus=workers, include_dashboard=False, object_store_memory=1 << 30)
     loaded = load_base(base)
     executor = OnRay(workers, None, _one_batch)
     try:

@@ -15,7 +15,6 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from typing import NoReturn
 
 from . import (
     audit,
@@ -44,7 +43,7 @@ from .usage.text import Reporter, complain
 
 NOTHING_DONE = 2
 _AT_ONCE = ("help", "completion")
-_ENDING = (signal.SIGTERM, signal.SIGHUP)
+_ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 COMMANDS = (
     run,
     dedup,
@@ -111,7 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         complain(*(str(error).split("\n") if several else [str(error)]))
     except KeyboardInterrupt:
         number = ended_by[0] if ended_by else signal.SIGINT
-        complain(f"ended by {number.name}" if ended_by else "interrupted")
+        complain("interrupted" if number == signal.SIGINT else f"ended by {number.name}")
         return 128 + number
     except OSError as error:
         if isinstance(error, BrokenPipeError) and error.filename == OUTPUT:
@@ -128,16 +127,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 @contextlib.contextmanager
 def _ended_by_signals(received: list[signal.Signals]) -> Iterator[None]:
     """Have SIGTERM and SIGHUP end the block as an interrupt does, unless they are ignored; what
-    comes is added to ``received``."""
+    comes is added to ``received``. Further ones do not disturb the end, nor is it begun again."""
 
-    def end(number: int, _: object) -> NoReturn:
+    def end(number: int, _: object) -> None:
         received.append(signal.Signals(number))
-        raise KeyboardInterrupt
+        if len(received) == 1:
+            raise KeyboardInterrupt
 
     here = threading.current_thread() is threading.main_thread()  # no other can say so
     before = {number: signal.getsignal(number) for number in _ENDING if here}
     for number, handler in before.items():
-        if handler is signal.SIG_DFL:
+        if handler in (signal.SIG_DFL, signal.default_int_handler):
             signal.signal(number, end)
     try:
         yield

@@ -15,7 +15,7 @@ from pipeline.model.options import (
 )
 
 from .dedup import add_form
-from .usage.parser import seconds, whole
+from .usage.parser import json_object, seconds, whole
 from .usage.text import complain, plural, print_json, say, size, summary_lines
 
 if TYPE_CHECKING:
@@ -63,7 +63,15 @@ def add_to(commands: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument(
         "--ray-address",
         metavar="A",
-        help="an existing Ray cluster (default: start one here)",
+        help="an existing Ray cluster: HOST:PORT, ray://HOST:PORT, or auto for the one that this "
+        "machine is a node of (default: start one here)",
+    )
+    parser.add_argument(
+        "--ray-runtime-env",
+        type=json_object,
+        metavar="JSON",
+        help="what the nodes of that cluster are to make first, to have this splitbtf: Ray's "
+        "runtime_env, or @FILE with it",
     )
     parser.add_argument(
         "--encode",
@@ -112,6 +120,8 @@ def main(options: argparse.Namespace) -> int:
     if options.ray_address and not ENGINES[options.engine].clusters:
         able = " or ".join(name for name, engine in ENGINES.items() if engine.clusters)
         options.parser.error(f"--ray-address needs --engine {able}")
+    if options.ray_runtime_env is not None and not options.ray_address:
+        options.parser.error("--ray-runtime-env needs --ray-address")
     from pipeline.model.options import RunOptions
     from pipeline.run import run
 
@@ -126,6 +136,7 @@ def main(options: argparse.Namespace) -> int:
                 engine=options.engine,
                 workers=options.workers,
                 ray_address=options.ray_address,
+                runtime_env=options.ray_runtime_env,
                 encode=options.encode,
                 encode_seconds=options.encode_seconds,
                 module_seconds=options.module_seconds,

@@ -25,7 +25,7 @@ import btf
 from . import __version__
 from .commit import KernelReport, RunContext, lost_report
 from .engine.calls import IsolatedCalls, IsolatedWorkforce
-from .engine.malloc import release_memory, use_system_pool
+from .engine.malloc import release_memory, system_pool
 from .engine.registry import ENGINES
 from .engine.scheduler import run_jobs
 from .files.remote import shown
@@ -50,6 +50,8 @@ from .work.batch import prepare, work
 
 BASE_ENCODE_FACTOR = 10  # a vmlinux holds that much more than a large module, and is worth it
 
+_ALONE = threading.Lock()  # a run forks, which is safe where no other thread does its work
+
 Job = KernelJob | UnchangedJob
 T = TypeVar("T")
 # Label of a kernel, its modules: done, failed, of; modules of kernels that are to come.
@@ -72,11 +74,25 @@ class RunReport:
 def run(
     options: RunOptions, *, announce: Announce | None = None, progress: Overall | None = None
 ) -> RunReport:
-    """Do it. Raises CommandError if nothing could be done, or the output cannot be written."""
+    """Do it. Raises CommandError if nothing could be done, or the output cannot be written.
+
+    May be called by any program, also by one that uses Ray, from any thread; one run in a process
+    at a time: another one waits for it.
+    """
+    if not _ALONE.acquire(blocking=False):
+        STEPS.info("waiting for another run in this process")
+        _ALONE.acquire()
+    try:
+        with system_pool():  # before there are workers, which then do the same
+            return _run(options, announce, progress)
+    finally:
+        _ALONE.release()
+
+
+def _run(options: RunOptions, announce: Announce | None, progress: Overall | None) -> RunReport:
     began = time.perf_counter()
     first, more = options.sources[0], len(options.sources) - 1
     STEPS.info("reading %s%s", shown(first), f" and {more} more" if more else "")
-    use_system_pool()  # before there are workers, which then do the same
     started_at = datetime.datetime.now(datetime.UTC)
     kernels = find_kernels(
         options.sources, base=options.base, kernel=options.kernel, skip_folder=options.out

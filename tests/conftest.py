@@ -18,8 +18,9 @@ from support.trees import small_tree
 
 # They start Ray or many processes: all of them on one worker, and first, since they take longest.
 NOT_BESIDE_EACH_OTHER = {
-    "tests/engine/test_cluster.py", "tests/engine/test_ends.py", "tests/engine/test_faults.py",
-    "tests/engine/test_schedule.py", "tests/run/test_run.py", "tests/work/test_encode.py",
+    "tests/engine/test_cluster.py", "tests/engine/test_embedding.py", "tests/engine/test_ends.py",
+    "tests/engine/test_faults.py", "tests/engine/test_schedule.py", "tests/run/test_run.py",
+    "tests/work/test_encode.py",
 }  # fmt: skip
 assert all((TESTS.parent / file).exists() for file in NOT_BESIDE_EACH_OTHER)
 # How long an example takes is the machine's affair.

@@ -88,6 +88,22 @@ def seconds(text: str) -> float:
     return count
 
 
+def json_object(text: str) -> dict[str, Any]:
+    """Read an object in JSON, or from a file: ``@FILE``."""
+    import json
+
+    try:
+        if text.startswith("@"):
+            with open(text[1:], encoding="utf-8") as file:  # noqa: PTH123
+                text = file.read()
+        found = json.loads(text)
+    except (OSError, ValueError) as error:
+        raise argparse.ArgumentTypeError(f"{text!r} cannot be read as JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise argparse.ArgumentTypeError(f"{text!r} is no object in JSON")
+    return found
+
+
 def add_detail(parser: argparse.ArgumentParser) -> None:
     """Add what all commands have that take a while."""
     how = parser.add_mutually_exclusive_group()

@@ -172,9 +172,13 @@ def get_from_memory(path: str) -> Any:
     """Map a value that is in another process's memory, or this one's. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        whole = memoryview(mmap.mmap(descriptor, 0, prot=mmap.PROT_READ))
+        return unpack(memoryview(mmap.mmap(descriptor, 0, prot=mmap.PROT_READ)))
     finally:
         os.close(descriptor)
+
+
+def unpack(whole: memoryview) -> Any:
+    """Read a value from the bytes of what ``put_in_memory`` has made; its arrays stay there."""
     count = _WORD.unpack_from(whole)[0]
     sizes = [_WORD.unpack_from(whole, (n + 1) * _WORD.size)[0] for n in range(count)]
     at = _aligned((count + 1) * _WORD.size)

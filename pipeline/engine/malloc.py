@@ -11,14 +11,29 @@ import ctypes
 import gc
 import os
 import sys
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
+
+_POOL = "ARROW_DEFAULT_MEMORY_POOL"
 
 
 def use_system_pool() -> None:
     """Have Arrow, once it is loaded, take memory from the C library: what its own allocator keeps
     of what was freed is 25 MB a process."""
-    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
+    os.environ.setdefault(_POOL, "system")
+
+
+@contextlib.contextmanager
+def system_pool() -> Iterator[None]:
+    """Call use_system_pool() for the block and what it starts."""
+    before = os.environ.get(_POOL)
+    use_system_pool()
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(_POOL, None)
 
 
 @cache

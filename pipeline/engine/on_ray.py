@@ -1,4 +1,10 @@
-"""The executor on Ray: local by default, an existing cluster by address.
+"""The executor on Ray: one of its own by default, an existing cluster by address.
+
+This process neither imports Ray nor talks to it. A process of its own does, the driver
+(``ray_driver``), to which items go through a pipe. So whatever Ray does to a process (its handlers
+of signals, its environment, its way to end processes that have lost their cluster) it does to one
+that is ended with the run; a program that calls us may have a Ray of its own, or several runs; and
+what takes Ray too long is ended by a deadline.
 
 What is shared is put once into the object store; every worker of a node maps the same copy,
 read-only. The local Ray listens on the loopback address only, sends no usage statistics, starts
@@ -9,13 +15,18 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pickle
+import re
 import secrets
 import signal
-import socket
+import subprocess
+import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import splitbtf_start
@@ -23,22 +34,19 @@ import splitbtf_start
 from .. import __version__
 from ..files.scratch import SHORT, ScratchFolder
 from ..model.base import Announce
-from ..model.engine import Item, Outcome, Raised, WorkerDied, WorkFunction
+from ..model.engine import Item, Outcome, WorkerDied, WorkFunction
 from ..model.errors import EngineError
 from ..model.options import RunOptions
 from ..model.program import program_sha256
 from ..model.steps import STEPS
-from . import ray_node
-from .isolation import attempt
-from .malloc import use_system_pool
+from .forker import put_in_memory, release_from_memory
+from .isolation import how_it_ended
+from .ray_task import attempt_on, look, prepare_worker, signatures
 
-OBJECT_STORE_BYTES = 1 << 30  # an upper limit: what is not used is not taken
-
-_LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
-_LOCAL_ENVIRONMENT = {
-    "RAY_USAGE_STATS_ENABLED": "0",
+LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+LOCAL_ENVIRONMENT = {
     # Ray turns 127.0.0.1 into an outside address unless clusters are off, and then listens there.
-    _LOOPBACK: "0",
+    LOOPBACK: "0",
     # Ray kills tasks when the machine's memory is short, whoever uses it. Ours use little.
     "RAY_memory_monitor_refresh_ms": "0",
     # Under "uv run" Ray would make an environment for each worker.
@@ -46,10 +54,18 @@ _LOCAL_ENVIRONMENT = {
     # Whoever connects must know a token.
     "RAY_AUTH_MODE": "token",
 }
-
-_QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-_PROBE_SECONDS = 60.0
-_CHECK_SECONDS = 0.5
+_COMMAND = (
+    "import sys, splitbtf_start; from pipeline.engine.ray_driver import main; main(sys.argv[1])"
+)
+_TOKENS = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+_SEVERE = re.compile(r"\[\S+ \S+ [EC] ")  # how lines of Ray's begin that tell of errors
+_TOKEN_FILE = Path("~/.ray/auth_token").expanduser()  # where Ray looks for one itself
+_LINES_KEPT = 200  # of what Ray prints
+# Seconds. What is limited does a thing that takes a second, or waits for what may never come.
+_LOAD_SECONDS = 300.0
+_ANSWER_SECONDS = 8.0
+_START_SECONDS = 300.0
+_CLOSE_SECONDS = 60.0
 
 
 class OnRay:
@@ -62,195 +78,236 @@ class OnRay:
         function: WorkFunction,
         prepare: Callable[[], None] | None = None,
         announce: Announce | None = None,
+        runtime_env: Mapping[str, Any] | None = None,
     ) -> None:
         _check_home()
-        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-        self._folder: ScratchFolder | None = None
-        self._node: Any = None
-        self._is_ours = address is None
-        self._announce = announce
-        if address is None:
-            os.environ.update(_LOCAL_ENVIRONMENT)
-            # A token for this run alone; without one Ray makes one and leaves it in ~/.ray.
-            os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-        elif _is_there(address) and address.startswith(("127.", "localhost:")):
-            os.environ[_LOOPBACK] = "0"  # else it looks for the cluster on the outside address
-        if address is None:
-            STEPS.info("starting Ray")
-        else:
-            STEPS.info("connecting to Ray at %s", address)
-        import ray  # late: slow to import, and its environment must be set before
-
-        self._ray = ray
-        ray_node.keep_quiet()
-        try:
-            if address is None:
-                self._start(workers or len(os.sched_getaffinity(0)))
-            else:
-                ray.init(address=address, **_QUIET)
-                self.workers = workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
-                self._check_nodes()
-        except ConnectionError as error:
-            self.close()
-            raise EngineError(f"{error}; if it wants a token, set RAY_AUTH_TOKEN") from error
-        except BaseException as error:  # an interrupt too: half a Ray must not stay behind
-            self.close()
-            if not isinstance(error, Exception) or isinstance(error, EngineError):
-                raise
-            why = str(error).partition("\n")[0] or repr(error)
-            raise EngineError(f"Ray does not start, --engine local may: {why}") from error
-        # Deaths are dealt with by scheduler.py, which knows what to do about them.
-        task = ray.remote(num_cpus=1, max_retries=0)(splitbtf_start.call)
         self._function = function
-        self._task = task.options(name=function.__name__)
-        # Worker processes start and import while the first kernel is being prepared.
-        self._preparing = [task.remote(_prepare, prepare) for _ in range(self.workers)]
-        self._running: list[Any] = []
-
-    def _start(self, workers: int) -> None:
-        self.workers = workers
-        try:
-            self._folder = ScratchFolder(_short_folder())
-        except OSError as error:
-            raise EngineError(f"Ray has no folder to work in: {error}") from error
-        folder = os.path.join(self._folder.path, "r")  # which Ray opens to everybody
-        try:
-            self._node = ray_node.start(folder, workers, OBJECT_STORE_BYTES)
-        except Exception as error:  # it builds on parts of Ray that are not its public interface
-            if self._announce is not None:
-                self._announce(
-                    f"starting Ray by ray.init(), since its quick start failed: {error!r}"
-                )
+        self._announce = announce
+        self._folder: ScratchFolder | None = None
+        self._received: deque[tuple[Any, ...]] = deque()
+        self._lines: deque[str] = deque(maxlen=_LINES_KEPT)
+        self._tickets = self._handles = 0
+        self._forgotten: set[int] = set()
+        self._is_ours = address is None and _address_of_this_program() is None
+        self._name = address or "this program's Ray"
+        environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0"}
+        has_token = any(map(environment.get, _TOKENS))
+        address = address or _address_of_this_program()
+        if self._is_ours:
+            STEPS.info("starting Ray")
+            environment.update(LOCAL_ENVIRONMENT)
+            # A token for this run alone; without one Ray makes one and leaves it in ~/.ray.
+            environment["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+            self._folder = _make_folder()
         else:
-            address = self._node.gcs_address
-            self._ray.init(
-                address=address, _node_ip_address="127.0.0.1", _temp_dir=folder, **_QUIET
-            )
-            return
-        self._ray.init(
-            num_cpus=workers,
-            num_gpus=0,
-            include_dashboard=False,
-            object_store_memory=OBJECT_STORE_BYTES,
-            _node_ip_address="127.0.0.1",
-            _temp_dir=folder,
-            **_QUIET,
-        )
-
-    def share(self, value: Any) -> Any:
-        _take_signals_back()
-        return self._ray.put(value)
-
-    def release(self, shared: Any) -> None:
-        pass  # the object goes with the last reference to it
-
-    def submit(self, item: Item, shared: Any, options: Any) -> Any:
-        ticket = self._task.remote(attempt, self._function, item, shared, options)
-        self._running.append(ticket)
-        return ticket
-
-    def wait(self, seconds: float) -> tuple[Any, Outcome] | None:
-        deadline = time.monotonic() + seconds
-        done: list[Any] = []
-        while not done:
-            self._check_node()
-            left = deadline - time.monotonic()
-            if left < 0:
-                return None
-            part = min(left, _CHECK_SECONDS)
-            done, self._running = self._ray.wait(self._running, num_returns=1, timeout=part)
-        ticket = done[0]
-        errors = self._ray.exceptions
+            STEPS.info("connecting to Ray at %s", self._name)
+            if has_token:
+                environment.setdefault("RAY_AUTH_MODE", "token")
+            elif environment.get("RAY_AUTH_MODE") == "token" and not _TOKEN_FILE.exists():
+                raise EngineError(
+                    "RAY_AUTH_MODE asks for a token, and there is none: set RAY_AUTH_TOKEN to that "
+                    "of the Ray cluster"
+                )
+            if address is not None and address.startswith(("127.", "localhost:")):
+                environment[LOOPBACK] = "0"  # else it looks for the cluster on the outside address
+        settings = {
+            "address": address,
+            "folder": self._folder and os.path.join(self._folder.path, "r"),
+            "workers": workers or (len(os.sched_getaffinity(0)) if self._is_ours else None),
+            "token": has_token,
+            "program": program_sha256(),
+            "version": __version__,
+            "name": function.__name__,
+            "prepare": pickle.dumps((prepare_worker, (prepare,)), protocol=5),
+            "look": _look_at(()),
+            "runtime_env": runtime_env,
+        }
         try:
-            return ticket, self._ray.get(ticket)
-        except errors.RayTaskError as error:
-            return ticket, Raised(error.cause if isinstance(error.cause, Exception) else error)
-        except (
-            errors.WorkerCrashedError,
-            errors.NodeDiedError,
-            errors.OutOfMemoryError,
-            errors.ObjectLostError,
-            errors.TaskCancelledError,
-        ) as error:
-            return ticket, WorkerDied(type(error).__name__)
-        except errors.RayError as error:
-            raise EngineError(f"Ray gave up: {error}") from error
+            self._start(environment, settings)
+        except BaseException:  # an interrupt too: half a Ray must not stay behind
+            self.close()
+            raise
 
-    def _check_node(self) -> None:
-        """Raise EngineError if a process of our own Ray has died: Ray would wait for it for long,
-        and then end this process."""
-        dead = ray_node.dead(self._node) if self._node is not None else ()
-        if dead:
-            raise EngineError(f"Ray's {dead[0]} has died; what is done is kept for the next run")
+    def _start(self, environment: Mapping[str, str], settings: Mapping[str, Any]) -> None:
+        from multiprocessing.connection import Pipe  # late: no other command needs it
 
-    def kill_and_forget(self, ticket: Any) -> None:
-        self._running.remove(ticket)
-        with contextlib.suppress(self._ray.exceptions.RayError):
-            self._ray.cancel(ticket, force=True)
+        self._pipe, theirs = Pipe()
+        with theirs:
+            self._driver = subprocess.Popen(
+                [sys.executable, "-P", "-c", _COMMAND, str(theirs.fileno())],
+                env=environment,
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # what a terminal sends is for this process to deal with
+            )
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
+        self._send(settings)
+        self._expect("loaded", _LOAD_SECONDS, "Ray cannot be loaded")
+        if not self._is_ours:
+            self._expect(
+                "answered",
+                _ANSWER_SECONDS,
+                f"no answer from a Ray cluster at {self._name} within {_ANSWER_SECONDS:.0f} s: "
+                "something else may listen there; give the address that `ray start --head` printed",
+            )
+        started = self._expect("ready", _START_SECONDS, "Ray does not start, --engine local may")
+        self.workers: int = started[1]
+
+    def share(self, value: Any) -> int:
+        self._handles += 1
+        path = put_in_memory(value)
+        try:
+            self._ask("share", self._handles, path)
+        finally:
+            release_from_memory(path)
+        return self._handles
+
+    def release(self, shared: int) -> None:
+        self._send(("release", shared))
+
+    def submit(self, item: Item, shared: int, options: Any) -> int:
+        self._tickets += 1
+        work = (attempt_on, (self._function, item, options))
+        self._send(("submit", self._tickets, shared, pickle.dumps(work, protocol=5)))
+        return self._tickets
+
+    def wait(self, seconds: float) -> tuple[int, Outcome] | None:
+        deadline = time.monotonic() + seconds
+        while (message := self._receive(deadline - time.monotonic())) is not None:
+            ticket = message[1]
+            if ticket in self._forgotten:
+                self._forgotten.remove(ticket)
+            elif message[0] == "done":
+                return ticket, pickle.loads(message[2])
+            else:
+                return ticket, WorkerDied(message[2])
+        return None
+
+    def kill_and_forget(self, ticket: int) -> None:
+        self._forgotten.add(ticket)
+        self._send(("cancel", ticket))
 
     def can_read(self, paths: Sequence[str]) -> bool:
         """Asks every node of the cluster, but a node that is this process's own."""
         if self._is_ours:
             return True
-        here = _stat_signatures(paths)
-        asked = self._on_each_node(splitbtf_start.call, _stat_signatures, paths).values()
-        try:
-            return all(there == here for there in self._ray.get([*asked], timeout=_PROBE_SECONDS))
-        except self._ray.exceptions.RayError:
-            return False  # a node that does not answer is not asked to read files either
-
-    def _on_each_node(self, function: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
-        """Have each node call a function; what will come of it by the node's address."""
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-        probe = self._ray.remote(num_cpus=0, max_retries=2)(function)
-        asked = {}
-        for node in self._ray.nodes():
-            if node["Alive"]:
-                there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-                ticket = probe.options(scheduling_strategy=there).remote(*arguments)
-                asked[node["NodeManagerAddress"]] = ticket
-        return asked
-
-    def _check_nodes(self) -> None:
-        """Raise EngineError unless all nodes have this very program: results depend on it."""
-
-        def program() -> str:  # inside of another, it is sent as it is, not by its name
-            try:
-                import splitbtf_start  # noqa: F401  # from here on, pipeline is ours there too
-                from pipeline.model.program import program_sha256
-            except ImportError as error:
-                return f"has no splitbtf that could be imported ({error})"
-            return program_sha256()
-
-        for address, ticket in self._on_each_node(program).items():
-            try:
-                found = self._ray.get(ticket, timeout=_PROBE_SECONDS)
-            except self._ray.exceptions.RayError:
-                continue  # it has gone, or will be missed when it is needed
-            if found != program_sha256():
-                what = found if " " in found else "has another version of splitbtf"
-                raise EngineError(
-                    f"the Ray node {address} {what}: install this one ({__version__}) there"
-                )
+        question = (self._handles, _look_at(paths), tuple(paths), signatures(paths))
+        answer: bool = self._ask("sees", *question)
+        return answer
 
     def close(self) -> None:
-        with contextlib.suppress(KeyboardInterrupt):
-            self._ray.shutdown()
-            if self._node is not None:
-                ray_node.stop(self._node)
+        if hasattr(self, "_driver"):
+            self._pipe.close()  # which it takes for the end
+            try:
+                self._driver.wait(_CLOSE_SECONDS)
+            except subprocess.TimeoutExpired:
+                self._driver.kill()
+                self._driver.wait()
+            with contextlib.suppress(ProcessLookupError):  # what it has started and not ended
+                os.killpg(self._driver.pid, signal.SIGKILL)
+            self._listener.join(1)  # its end is that of all who have the pipe
         if self._folder is not None:
             self._folder.close()
 
+    # -------------------------------------------------------------- messages
 
-def _take_signals_back() -> None:
-    """Have this program's own handlers get the signals again for which Ray has put in its own,
-    which prints where it was. Only the main thread can do that."""
-    if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            handler = signal.getsignal(number)
-            if handler is not None:
-                signal.signal(number, handler)
+    def _send(self, message: Any) -> None:
+        try:
+            self._pipe.send(message)
+        except OSError:
+            raise self._ended() from None
+
+    def _ask(self, *question: Any) -> Any:
+        """Send what has an answer, and wait for it. What else comes meanwhile is kept."""
+        self._send(question)
+        return self._expect("answer", None, "")[1]
+
+    def _expect(self, kind: str, seconds: float | None, otherwise: str) -> tuple[Any, ...]:
+        """The next message of a kind. Raises EngineError, with ``otherwise``, after ``seconds``."""
+        deadline = None if seconds is None else time.monotonic() + seconds
+        while True:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            message = self._next_message(left)
+            if message is None:
+                raise EngineError(otherwise)
+            if message[0] == kind:
+                return message
+            self._received.append(message)
+
+    def _receive(self, seconds: float) -> tuple[Any, ...] | None:
+        """What has come of an item; None after ``seconds``."""
+        if self._received:
+            return self._received.popleft()
+        deadline = time.monotonic() + max(0.0, seconds)
+        while True:
+            message = self._next_message(max(0.0, deadline - time.monotonic()))
+            if message is None or message[0] in ("done", "died"):
+                return message
+
+    def _next_message(self, seconds: float | None) -> tuple[Any, ...] | None:
+        """The next one that the caller has to deal with; None after ``seconds``."""
+        try:
+            while self._pipe.poll(seconds):
+                message: tuple[Any, ...] = self._pipe.recv()
+                if message[0] == "failed":
+                    raise EngineError(message[1])
+                if message[0] == "say":
+                    if self._announce is not None:
+                        self._announce(message[1])
+                elif message[0] == "workers":
+                    self.workers = message[1]
+                else:
+                    return message
+        except (EOFError, OSError):
+            raise self._ended() from None
+        return None
+
+    def _ended(self) -> EngineError:
+        """What to say where the driver has ended by itself, as it does when its cluster is gone."""
+        self._listener.join(1)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._driver.wait(1)
+        how = how_it_ended(self._driver.returncode or 0)
+        errors = [line for line in self._lines if _SEVERE.match(line)] or [*self._lines]
+        said = f"; it said: {errors[-1]}" if errors else ""
+        return EngineError(
+            f"the process that talks to Ray has died ({how}){said}; what is done is kept for the "
+            "next run"
+        )
+
+    def _listen(self) -> None:
+        """Keep what Ray prints; ``-v`` shows it."""
+        assert self._driver.stdout is not None
+        with self._driver.stdout as lines:
+            for line in lines:
+                if text := line.decode(errors="backslashreplace").strip():
+                    self._lines.append(text)
+                    STEPS.debug("Ray: %s", text)
+
+
+def _look_at(paths: Sequence[str]) -> bytes:
+    """An item: say how files look from there."""
+    return pickle.dumps((look, (paths,)), protocol=5)
+
+
+def _address_of_this_program() -> str | None:
+    """Where the Ray is that this program has begun to use before it called us; None if none.
+
+    Raises EngineError if that is not known.
+    """
+    ray = sys.modules.get("ray")
+    if ray is None or not ray.is_initialized():
+        return None
+    try:
+        return str(ray.get_runtime_context().gcs_address)
+    except Exception as error:
+        raise EngineError(
+            "this program uses Ray through its client, at an address that is not known here: give "
+            "it by --ray-address (RunOptions.ray_address), or use --engine local"
+        ) from error
 
 
 def _check_home() -> None:
@@ -265,45 +322,14 @@ def _check_home() -> None:
         )
 
 
-def _prepare(prepare: Callable[[], None] | None) -> None:
-    """Import on a worker what its first item would have to wait for."""
-    use_system_pool()
-    if prepare is not None:
-        prepare()
-
-
-def _stat_signatures(paths: Sequence[str]) -> list[tuple[int, int, int] | None]:
-    """How files look from here: what no two different files have in common."""
-    found: list[tuple[int, int, int] | None] = []
-    for path in paths:
-        try:
-            status = os.stat(path)
-        except OSError:
-            found.append(None)
-        else:
-            found.append((status.st_size, status.st_mtime_ns, status.st_ino))
-    return found
-
-
-def _is_there(address: str) -> bool:
-    """Raise EngineError unless something listens: Ray itself would wait for it for ever."""
-    host, _, port = address.rpartition(":")
-    if "://" not in address and host and port.isdigit():
-        try:
-            socket.create_connection((host, int(port)), timeout=5).close()
-        except OSError as error:
-            raise EngineError(
-                f"no Ray cluster at {address}: {error.strerror or error}; give the address that "
-                "`ray start --head` printed, or leave --ray-address out"
-            ) from error
-    return True
-
-
-def _short_folder() -> str:
+def _make_folder() -> ScratchFolder:
     """Where Ray may put its sockets: their paths are limited to 107 bytes; it uses 67, and the
     names of its folders take 24."""
     folder = tempfile.gettempdir()
-    return folder if len(os.fsencode(folder)) <= 16 else SHORT
+    try:
+        return ScratchFolder(folder if len(os.fsencode(folder)) <= 16 else SHORT)
+    except OSError as error:
+        raise EngineError(f"Ray has no folder to work in: {error}") from error
 
 
 def start(
@@ -313,4 +339,6 @@ def start(
     announce: Announce | None,
 ) -> OnRay:
     """See ``registry.Engine``."""
-    return OnRay(options.workers, options.ray_address, function, prepare, announce)
+    return OnRay(
+        options.workers, options.ray_address, function, prepare, announce, options.runtime_env
+    )

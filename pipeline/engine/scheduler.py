@@ -14,7 +14,7 @@ the work function fails in a way that nobody has thought of.
 
 What cannot be done for a whole kernel, its tables for one, is that kernel's failure: the others go
 on, and so it is with a place in the output that cannot be used (PlaceError). Only if nothing can be
-written there (other OutputErrors), or there are no workers, the run ends.
+written there (other OutputErrors), or there are no workers (EngineErrors), the run ends.
 
 When all batches of a kernel are done, its tables are put together in another thread, which may
 have functions called on workers (``Workforce``) between the batches of the next kernel.
@@ -159,8 +159,9 @@ class _Running:
         return (batch, 1) if batch is not None else None
 
     def fail(self, error: Exception) -> None:
-        """The kernel cannot be done. Raises OutputErrors but PlaceError: no other can be either."""
-        if isinstance(error, OutputError) and not isinstance(error, PlaceError):
+        """The kernel cannot be done. Raises EngineErrors, and OutputErrors but PlaceError: no other
+        can be either."""
+        if isinstance(error, EngineError | OutputError) and not isinstance(error, PlaceError):
             raise error
         self.failed = True
         self.job.fail(error)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 # Of which modules BTF is made with pahole, of those that have DWARF.
 ENCODE_MISSING = "missing"  # of those that have no BTF of use
@@ -30,6 +32,7 @@ class RunOptions:
     engine          a name in ``engine.registry.ENGINES``
     workers         worker processes; None: as many as the engine finds right
     ray_address     of an existing Ray cluster
+    runtime_env     what Ray makes on each node of that cluster first, see Ray's documentation
     encode          of which modules BTF is made of their DWARF
     encode_seconds  how long that may take for a module
     module_seconds  how long the rest may take for a module or a base; then its worker is killed
@@ -46,6 +49,7 @@ class RunOptions:
     engine: str = DEFAULT_ENGINE
     workers: int | None = None
     ray_address: str | None = None
+    runtime_env: Mapping[str, Any] | None = None
     encode: str = ENCODE_MISSING
     encode_seconds: float = ENCODE_SECONDS
     module_seconds: float = MODULE_SECONDS

@@ -54,7 +54,8 @@ def test_what_arguments_stand_for() -> None:
     """Files and folders are completed: of all that an argument may be, these are neither."""
     words = {a.metavar for parser in commands().values() for a in parser._actions if a.metavar}
     others = {
-        "A", "GLOB", "K", "KERNEL", "KIND", "M", "N", "NAME", "QUERY", "RELEASE", "S", "T", "TOPIC",
+        "A", "GLOB", "JSON", "K", "KERNEL", "KIND", "M", "N", "NAME", "QUERY", "RELEASE", "S", "T",
+        "TOPIC",
     }  # fmt: skip
     assert words == FILES | FOLDERS | others
 

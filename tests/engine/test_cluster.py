@@ -1,9 +1,10 @@
 """Protects: a cluster of several nodes, of which one sees nothing of this machine's files, gives
 the bytes of a run on this machine, with sources here and in an object store, also if a node is lost
-on the way.
+on the way; nodes with another splitbtf, or none, are passed over.
 
-Two real nodes of Ray on loopback addresses. The second has its own mounts: where sources, OUT and
-the first one's working folder are, it sees empty folders.
+Real nodes of Ray on loopback addresses. The second has its own mounts: where sources, OUT and
+the first one's working folder are, it sees empty folders. Two more share its address, and are of no
+use.
 """
 
 from __future__ import annotations
@@ -21,9 +22,6 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.engine.on_ray import OnRay
-from pipeline.model.errors import EngineError
-from pipeline.model.program import program_sha256
 from support.commands import PATIENCE, splitbtf
 from support.disturbing import MODULES, descendants, faults, last_run, start, wait_until, working
 from support.objectstore import ObjectStore, object_store, results_in
@@ -48,7 +46,7 @@ class Cluster:
 
     @property
     def environment(self) -> dict[str, str]:
-        return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN}
+        return {"RAY_AUTH_TOKEN": TOKEN}
 
 
 def node(*command: object, env: dict[str, str]) -> subprocess.Popen[str]:
@@ -73,7 +71,7 @@ def cluster(here: Path) -> Iterator[Cluster]:
         # Paths of sockets are short. The first node's folder is where the second sees nothing.
         folders = [
             stack.enter_context(tempfile.TemporaryDirectory(prefix="r", dir=place))
-            for place in (here, "/tmp")
+            for place in (here, "/tmp", "/tmp", "/tmp")
         ]
         python = (sys.executable, TESTS / "support" / "raynode.py")
         hangs, go_on = Path(folders[1], "hangs"), Path(folders[0], "go_on")
@@ -99,6 +97,9 @@ def cluster(here: Path) -> Iterator[Cluster]:
             hang_after=[3, str(hangs)],
         )  # fmt: skip
         assert joined == address, "the second node does not start"
+        for folder, program in zip(folders[2:], ("other", "none"), strict=True):
+            _, joined = begin(*python, folder, "127.0.0.2", address, program=program)
+            assert joined == address, "a node with another program does not start"
         yield Cluster(address, first, second, hangs, go_on)
 
 
@@ -139,16 +140,18 @@ def test_two_nodes_of_which_one_is_lost(
     source: Path,
     expected: dict[str, bytes],
     monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     """One kernel from the store, whose keys only this machine has, and one from this disk, to the
     store. The second node dies when it has done something."""
     bucket = store.bucket()
     store.upload(source / "two", f"{bucket}/two")
     sources, out = (source / "one", f"{bucket}/two"), f"{bucket}/out"
-    env = {**cluster.environment, **store.environment}
-    process = start(
-        "run", *sources, "-o", out, "--ray-address", cluster.address, "--encode", "none", env=env
-    )
+    env, said = {**cluster.environment, **store.environment}, tmp_path / "said"
+    arguments = ("run", *sources, "-o", out, "--ray-address", cluster.address, "--encode", "none")
+    done = splitbtf(*arguments, env={**env, "RAY_AUTH_TOKEN": "x" * 32})
+    assert done.code == 2 and "wants another token than it was given" in done.err, done.err
+    process = start(*arguments, env=env, said=said)
     wait_until(cluster.hangs.exists, process)
     wait_until(lambda: all(map(working, (cluster.first.pid, cluster.second.pid))), process)
     assert written(store, out) >= 3
@@ -157,6 +160,10 @@ def test_two_nodes_of_which_one_is_lost(
             os.kill(lost, signal.SIGKILL)
     cluster.go_on.touch()
     assert process.wait(PATIENCE) == 0
+    told = said.read_text()
+    for what in "has another version of splitbtf", "has no splitbtf that could be imported":
+        assert told.count(f"the Ray node 127.0.0.2 {what}") == 1, told
+    assert "the Ray node 127.0.0.2 is lost" in told and TOKEN not in told
     found = results_in(store, out)
     told = ("tables/modules/kernel=two/", "tables/kernels/kernel=two/")  # of where the inputs are
     for path, data in expected.items():
@@ -173,29 +180,3 @@ def written(store: ObjectStore, out: str) -> int:
     """How many modules' BTF files there are, or were."""
     folder = f"{out.removeprefix('s3:/')}/.staging/"
     return sum(method == "PUT" and path.startswith(folder) for method, path in store.requests)
-
-
-@pytest.mark.parametrize(
-    ("found", "said"),
-    [
-        (None, None),
-        ("0" * 64, r"127\.0\.0\.2 has another version of splitbtf: install this one"),
-        ("has no splitbtf (No module)", r"127\.0\.0\.2 has no splitbtf \(No module\): install"),
-    ],
-)
-def test_a_node_without_this_program_is_refused(found: str | None, said: str | None) -> None:
-    """Results of another version must not get among these."""
-
-    class Ray:
-        class exceptions:
-            RayError = RuntimeError
-
-        def get(self, ticket: str, timeout: float) -> str:
-            return ticket
-
-    engine = OnRay.__new__(OnRay)
-    engine._ray = Ray()  # type: ignore[assignment]
-    same = program_sha256()
-    engine._on_each_node = lambda _: {"127.0.0.1": same, "127.0.0.2": found or same}  # type: ignore
-    with pytest.raises(EngineError, match=said) if said else contextlib.nullcontext():
-        engine._check_nodes()

@@ -36,6 +36,8 @@ from pipeline.model.errors import CallError, InternalError, OutputError, SourceE
 from pipeline.model.records import ModuleInput
 from pipeline.work.batches import MAX_BATCH_BYTES, cut
 from support.commands import PATIENCE, wait_for
+from support.disturbing import kills_itself, names_of
+from support.paths import TESTS
 
 
 def inputs(count: int, size: int = 1 << 20) -> list[ModuleInput]:
@@ -107,11 +109,6 @@ def run(executor: Any, modules: Sequence[ModuleInput], calls: Sequence[int] = ()
     job = OneJob(modules, calls)
     run_jobs(lambda: executor, TheseJobs(job))
     return job
-
-
-def names_of(item: Item) -> list[str]:
-    assert isinstance(item, Batch)
-    return [module.name for module in item.modules]
 
 
 class Fake:
@@ -251,37 +248,10 @@ def test_no_engine_is_started_for_nothing() -> None:
     assert job.is_done
 
 
-def kills_itself(item: Item, shared: Any, options: Any) -> Result:
-    if isinstance(item, Call):
-        return Result(item.function(shared, item.argument), 0.0, os.getpid())
-    for name in names_of(item):
-        if name == "m0005":
-            os.kill(os.getpid(), signal.SIGKILL)
-        if name == "m0006":
-            os._exit(3)
-    return Result(names_of(item), 0.0, os.getpid())
-
-
 @pytest.fixture(params=["local", pytest.param("ray", marks=pytest.mark.slow)])
-def executor(request: pytest.FixtureRequest) -> Iterator[Any]:
-    def on_ray() -> OnRay:
-        # By value: Ray's workers do not know the modules of the tests.
-        def function(item: Any, shared: Any, options: Any) -> Any:
-            import os
-            import signal
-
-            from pipeline.model.engine import Result
-
-            if not hasattr(item, "modules"):
-                return Result(item.function(shared, item.argument), 0.0, os.getpid())
-            names = [module.name for module in item.modules]
-            if "m0005" in names:  # of more than one this takes long
-                os.kill(os.getpid(), signal.SIGKILL)
-            return Result(names, 0.0, os.getpid())
-
-        return OnRay(2, None, function)
-
-    made = Local(2, kills_itself) if request.param == "local" else on_ray()
+def executor(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    monkeypatch.setenv("PYTHONPATH", str(TESTS))  # where Ray's workers find the function
+    made = Local(2, kills_itself) if request.param == "local" else OnRay(2, None, kills_itself)
     yield made
     made.close()
 
@@ -289,7 +259,7 @@ def executor(request: pytest.FixtureRequest) -> Iterator[Any]:
 def test_real_workers_that_die(executor: Any, capfd: pytest.CaptureFixture[str]) -> None:
     job = run(executor, inputs(8), range(5))
     assert sorted([*job.done, *job.reasons]) == [module.name for module in inputs(8)]
-    assert set(job.reasons) == ({"m0005"} if isinstance(executor, OnRay) else {"m0005", "m0006"})
+    assert set(job.reasons) == {"m0005", "m0006"}
     assert job.stats.crashes >= 3 * len(job.reasons)
     assert job.answers == ["base" * n for n in range(5)]
     assert capfd.readouterr().out == ""  # where results go

@@ -12,9 +12,9 @@ import sys
 
 
 def main(folder: str, ip: str, address: str | None = None) -> None:
-    from pipeline.engine.on_ray import _LOCAL_ENVIRONMENT
+    from pipeline.engine.on_ray import LOCAL_ENVIRONMENT
 
-    os.environ.update(_LOCAL_ENVIRONMENT)
+    os.environ.update(LOCAL_ENVIRONMENT)
     from pipeline.engine.ray_node import lean_node, stop
 
     node = lean_node(

@@ -13,6 +13,7 @@ SPLITBTF_FAULTS holds JSON, with any of:
                 may take as long as they like
     hanging     FILE: a program that is started is given its time from when its process id is in
                 this file; until then it may take as long as it likes to get there, or to end
+    program     "other" or "none": which splitbtf workers of Ray have
     die_in      [module, class, function, n]: at its n-th call a process kills itself
 
 Program and tests are as they are without it.
@@ -39,6 +40,7 @@ from types import ModuleType
 from typing import Any
 
 AGES = 3600.0  # seconds
+IS_RAY_S_WORKER = b"default_worker.py" in Path("/proc/self/cmdline").read_bytes()
 FAULTS = json.loads(os.environ.get("SPLITBTF_FAULTS", "{}"))
 
 
@@ -178,7 +180,13 @@ def change_function(module: object, holder: str, name: str, calls: int) -> None:
     setattr(owner, name, function)
 
 
+def change_program(program: Any) -> None:
+    if FAULTS.get("program") == "other":
+        program.program_sha256 = lambda: "0" * 64
+
+
 CHANGES = {
+    "pipeline.model.program": change_program,
     "pipeline.work.batch": change_worker,
     "pipeline.tables.slices": change_tables,
     "pipeline.work.base": change_bases,
@@ -210,6 +218,8 @@ class Finder(importlib.abc.MetaPathFinder):
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
+        if name == "splitbtf_start" and FAULTS.get("program") == "none" and IS_RAY_S_WORKER:
+            raise ImportError(f"No module named {name!r}")
         if name not in (*CHANGES, FAULTS.get("die_in", [""])[0]):
             return None
         spec = importlib.machinery.PathFinder.find_spec(name, path)
