@@ -160,10 +160,10 @@ def test_two_nodes_of_which_one_is_lost(
             os.kill(lost, signal.SIGKILL)
     cluster.go_on.touch()
     assert process.wait(PATIENCE) == 0
-    told = said.read_text()
+    words = said.read_text()
     for what in "has another version of splitbtf", "has no splitbtf that could be imported":
-        assert told.count(f"the Ray node 127.0.0.2 {what}") == 1, told
-    assert "the Ray node 127.0.0.2 is lost" in told and TOKEN not in told
+        assert words.count(f"the Ray node 127.0.0.2 {what}") == 1, words
+    assert "the Ray node 127.0.0.2 is lost" in words and TOKEN not in words
     found = results_in(store, out)
     told = ("tables/modules/kernel=two/", "tables/kernels/kernel=two/")  # of where the inputs are
     for path, data in expected.items():
