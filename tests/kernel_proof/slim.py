@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -116,28 +117,22 @@ def load(
     return list(guest.read_reports(reports.read_text(errors="replace")))
 
 
-def show(options: argparse.Namespace, work: Path) -> bool:
-    """Make the modules, load them, print what was seen; whether it is what is claimed."""
-    given = packages(options.package, options.cache)
-    for package in given:
-        kernel_package.unpack(package, work / "package")
-    made = options.slim
-    if made is None:
-        made = work / "made"
-        run(SPLITBTF, "slim", *map(str, given), "-o", str(made))
-    shipped = unpacked_modules(work / "package", work / "shipped")
-    slim = unpacked_modules(made, work / "slim")
-    chosen = choose(slim, round(options.modules * SPARE))
-    smaller = sum(len(m.btf) < len(shipped[m.name].btf) for m in chosen)
-    vmlinuz = kernel_package.only_match(work / "package", "**/vmlinuz*")
-    began = time.monotonic()
-    needed = {name for module in chosen for name in module.depends}
-    victim = next(m for m in chosen if m.btf_ids and m.name not in needed)
-    every = load(vmlinuz, chosen, victim, shipped, work)
-    seconds = time.monotonic() - began
+@dataclass
+class Seen:
+    """What the guest reported, and whether it is what is claimed."""
+
+    lines: list[str]
+    holds: bool
+
+
+def evaluate(
+    every: Sequence[guest.Report], chosen: Sequence[ModuleFile], victim: str, wanted: int
+) -> Seen:
+    """Judge the reports: those of all modules, and, after the first log, those of the victim with
+    the ids of before."""
     logs = [at for at, report in enumerate(every) if report.verb == "log"]
     if len(logs) != 2:
-        raise CannotRun(f"the guest ended after {len(every)} steps")
+        return Seen([f"the guest ended after {len(every)} steps"], False)
     reports, of_wrong = every[: logs[0]], every[logs[0] + 1 :]
     loads, from_package, checks = (
         {report.name: report for report in reports if report.verb == verb}
@@ -157,27 +152,49 @@ def show(options: argparse.Namespace, work: Path) -> bool:
     proven_ids = [stem for stem in with_ids if outcomes[stem] == "proven"]
     proven = sum(outcome == "proven" for outcome in outcomes.values())
     failed = [v for v in verdicts if v.outcome == "failed"]
-    for verdict in verdicts:
-        if verdict.outcome != "proven":
-            print(f"{verdict.outcome} {verdict.module}: {verdict.why}")
-    for line in complaints:
-        print(f"complaint: {line}")
-    print(f"{vmlinuz.name}, the guest ran for {seconds:.0f} s")
-    print(f"modules tried: {len(chosen)}, with less .BTF than the package's: {smaller}")
-    print(f"loaded, and /sys/kernel/btf/MODULE is our .BTF: {proven} (wanted {options.modules})")
-    print(f"  with .BTF_ids: {len(proven_ids)} of {len(with_ids)}: {', '.join(proven_ids)}")
-    print(f"failed: {len(failed)}, complaints in the kernel's log: {len(complaints)}")
-    print(f"{victim.stem} with the ids of before: {'; '.join(refusals) or 'TAKEN'}")
-    return (
+    lines = [
+        *(f"{v.outcome} {v.module}: {v.why}" for v in verdicts if v.outcome != "proven"),
+        *(f"complaint: {line}" for line in complaints),
+        f"loaded, and /sys/kernel/btf/MODULE is our .BTF: {proven} of {len(chosen)}",
+        f"  with .BTF_ids: {len(proven_ids)} of {len(with_ids)}: {', '.join(proven_ids)}",
+        f"failed: {len(failed)}, complaints in the kernel's log: {len(complaints)}",
+        f"{victim} with the ids of before: {'; '.join(refusals) or 'TAKEN'}",
+    ]
+    holds = (
         every[-1].verb == "end"
-        and refusals != []
-        and proven >= options.modules
+        and proven >= wanted
         and with_ids != []
         and proven_ids == with_ids
         and not failed
         and not complaints
-        and smaller > 0
+        and refusals != []
     )
+    return Seen(lines, holds)
+
+
+def show(options: argparse.Namespace, work: Path) -> bool:
+    """Make the modules, load them, print what was seen; whether it is what is claimed."""
+    given = packages(options.package, options.cache)
+    for package in given:
+        kernel_package.unpack(package, work / "package")
+    made = options.slim
+    if made is None:
+        made = work / "made"
+        run(SPLITBTF, "slim", *map(str, given), "-o", str(made))
+    shipped = unpacked_modules(work / "package", work / "shipped")
+    slim = unpacked_modules(made, work / "slim")
+    chosen = choose(slim, round(options.modules * SPARE))
+    smaller = sum(len(m.btf) < len(shipped[m.name].btf) for m in chosen)
+    needed = {name for module in chosen for name in module.depends}
+    victim = next(m for m in chosen if m.btf_ids and m.name not in needed)
+    vmlinuz = kernel_package.only_match(work / "package", "**/vmlinuz*")
+    began = time.monotonic()
+    reports = load(vmlinuz, chosen, victim, shipped, work)
+    seen = evaluate(reports, chosen, victim.stem, options.modules)
+    print(f"{given[0].stem}, the guest ran for {time.monotonic() - began:.0f} s")
+    print(f"modules with less .BTF than the package's: {smaller} of {len(chosen)}")
+    print(*seen.lines, sep="\n")
+    return seen.holds and smaller == len(chosen)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
