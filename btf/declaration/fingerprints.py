@@ -28,7 +28,7 @@ from ..fingerprint.fingerprints import work_memory
 from ..types.btf import BTF, freeze, unknown_kind_error
 from .laid_out import declare_types
 from .spelled import spell_types
-from .values import VOID, Values
+from .values import LAYOUT, VOID, Values
 from .written import Texts, in_order, write_texts
 
 
@@ -55,7 +55,7 @@ class Declarations:
     @property
     def layout(self) -> np.ndarray:
         """Fingerprints of layouts: uint64, two columns (upper and lower half)."""
-        return self.values.layout
+        return np.ascontiguousarray(self.values.hashes[:, LAYOUT:])
 
     @property
     def nbytes(self) -> int:
@@ -120,9 +120,8 @@ def declarations(
 
 def _with_void(values: Values) -> Values:
     """Fill the first row, which is void's, and return the values of this row alone."""
-    hashes = values.declaration, values.layout, values.spelled
-    for column in hashes:
-        column[0] = VOID
+    values.declaration[0] = VOID
+    values.hashes[0] = VOID * 2
     values.length[0] = values.many[0] = 1
     values.inner[0] = values.element[0] = values.marks[0] = 0
     return Values._make(column[:1] for column in values)

@@ -60,8 +60,10 @@ from .values import (
     CIRCLE,
     DECLARED,
     LAID_OUT,
+    LAYOUT,
     NAMELESS,
     SHAPE,
+    SPELLED,
     SWEEPS,
     VARIADIC,
     WAITING,
@@ -167,7 +169,7 @@ def _pointee(base, own, start_id, type_id):  # type: ignore[no-untyped-def]
         type_id = element
     if element != CIRCLE and marks & NAMELESS:
         return np.uint64(marks & NAMELESS), _0
-    return value_of(base.spelled, own.spelled, start_id, element)
+    return value_of(base.hashes, own.hashes, start_id, element, SPELLED)
 
 
 @inlined
@@ -180,19 +182,19 @@ def _lay_out(base, own, start_id, graph, ordered, v, words, at, base_strings, ow
         part = part_of(graph, start_id, ordered, v, _embedded(own, v, words, at, 0))
         if part == WAITING:
             return False
-        a, b = value_of(base.layout, own.layout, start_id, part)
+        a, b = value_of(base.hashes, own.hashes, start_id, part, LAYOUT)
         if np.int64(own.marks[v]) & ARRAY_IN_MEMORY:
             x, y = absorb_two(LAID_OUT, LAID_OUT, np.uint64(ARRAY), own.many[v])
             a, b = absorb_two(x, y, a, b)
             a, b = finish(a, b)
-        own.layout[v, 0], own.layout[v, 1] = a, b
+        own.hashes[v, LAYOUT], own.hashes[v, LAYOUT + 1] = a, b
         return True
     a, b = LAID_OUT, np.uint64(kind)
     if kind == PTR:
         x, y = _pointee(base, own, start_id, np.int64(words[at + 2]))
         a, b = absorb_two(a, b, x, y)
     elif kind == FWD:
-        a, b = absorb_two(a, b, own.spelled[v, 0], own.spelled[v, 1])
+        a, b = absorb_two(a, b, own.hashes[v, SPELLED], own.hashes[v, SPELLED + 1])
     elif is_scalar(kind):
         for word in range(2, record_length(info)):
             a, b = absorb(a, b, np.uint64(words[at + word]))
@@ -204,12 +206,12 @@ def _lay_out(base, own, start_id, graph, ordered, v, words, at, base_strings, ow
         part = part_of(graph, start_id, ordered, v, reference_at(words, at, number))
         if part == WAITING:
             return False
-        x, y = value_of(base.layout, own.layout, start_id, part)
+        x, y = value_of(base.hashes, own.hashes, start_id, part, LAYOUT)
         if kind == FUNC_PROTO and part == 0 and number == parts - 1 and number > 0:
             if words[at + HEAD_WORDS + 2 * (number - 1)] == 0:
                 x, y = VARIADIC
         a, b = absorb_two(a, b, x, y)
-    own.layout[v, 0], own.layout[v, 1] = finish(a, b)
+    own.hashes[v, LAYOUT], own.hashes[v, LAYOUT + 1] = finish(a, b)
     return True
 
 
@@ -219,7 +221,7 @@ def _declare(base, own, start_id, v, words, at, base_strings, own_strings):  # t
     a forward declaration, says no more than its spelling."""
     info = words[at + 1]
     kind = kind_of(info)
-    a, b = own.spelled[v, 0], own.spelled[v, 1]
+    a, b = own.hashes[v, SPELLED], own.hashes[v, SPELLED + 1]
     if kind != TYPEDEF and kind != FUNC and kind != VAR:
         if not is_scalar(kind) and kind != DATASEC and kind != DECL_TAG:
             own.declaration[v, 0], own.declaration[v, 1] = a, b
@@ -227,7 +229,7 @@ def _declare(base, own, start_id, v, words, at, base_strings, own_strings):  # t
         a, b = record_label(words, at, base_strings, own_strings)
     a, b = absorb_two(DECLARED, np.uint64(kind), a, b)
     for number in range(reference_count(info)):
-        x, y = value_of(base.spelled, own.spelled, start_id, reference_at(words, at, number))
+        x, y = value_of(base.hashes, own.hashes, start_id, reference_at(words, at, number), SPELLED)
         a, b = absorb_two(a, b, x, y)
     own.declaration[v, 0], own.declaration[v, 1] = finish(a, b)
 
@@ -256,16 +258,16 @@ def _members(base, own, start_id, graph, ordered, v, words, at, base_strings, ow
             part = part_of(graph, start_id, ordered, v, referred)
             if part == WAITING:
                 return False
-            r, s = value_of(base.spelled, own.spelled, start_id, referred)
+            r, s = value_of(base.hashes, own.hashes, start_id, referred, SPELLED)
             p, q = absorb_two(p, q, r, s)
-            r, s = value_of(base.layout, own.layout, start_id, part)
+            r, s = value_of(base.hashes, own.hashes, start_id, part, LAYOUT)
             x, y = absorb_two(x, y, r, s)
         body += stride
     x, y = absorb_two(x, y, a, b)
-    own.layout[v, 0], own.layout[v, 1] = finish(x, y)
+    own.hashes[v, LAYOUT], own.hashes[v, LAYOUT + 1] = finish(x, y)
     p, q = absorb_two(p, q, a, b)
     if np.int64(own.marks[v]) & NAMELESS == 0:
-        p, q = absorb_two(p, q, own.spelled[v, 0], own.spelled[v, 1])
+        p, q = absorb_two(p, q, own.hashes[v, SPELLED], own.hashes[v, SPELLED + 1])
     own.declaration[v, 0], own.declaration[v, 1] = finish(p, q)
     return True
 

@@ -69,6 +69,7 @@ from .values import (
     NAMELESS_PROTOTYPE,
     NAMELESS_STRUCT,
     NAMELESS_UNION,
+    SPELLED,
     SWEEPS,
     VARIADIC,
     WAITING,
@@ -206,12 +207,12 @@ def _wrap(base, own, start_id, graph, ordered, v, words, at, kind):  # type: ign
         marks |= ARRAY_SPELLED
         length = times(length, np.uint64(words[at + 5]))
     own.inner[v], own.length[v], own.marks[v] = inner, length, marks
-    a, b = value_of(base.spelled, own.spelled, start_id, np.int64(inner))
+    a, b = value_of(base.hashes, own.hashes, start_id, np.int64(inner), SPELLED)
     if marks != 0:
         p, q = absorb_two(WRAPPED, WRAPPED, np.uint64(marks), length)
         a, b = absorb_two(p, q, a, b)
         a, b = finish(a, b)
-    own.spelled[v, 0], own.spelled[v, 1] = a, b
+    own.hashes[v, SPELLED], own.hashes[v, SPELLED + 1] = a, b
     return True
 
 
@@ -230,7 +231,7 @@ def _write_out(base, own, start_id, graph, ordered, v, words, at, base_strings, 
         part = part_of(graph, start_id, ordered, v, np.int64(words[at + 2]))
         if part == WAITING:
             return False
-        x, y = value_of(base.spelled, own.spelled, start_id, part)
+        x, y = value_of(base.hashes, own.hashes, start_id, part, SPELLED)
         a, b = absorb_two(a, b, x, y)
         parameters = vlen if kind == FUNC_PROTO else np.int64(0)
         for number in range(parameters):
@@ -238,7 +239,7 @@ def _write_out(base, own, start_id, graph, ordered, v, words, at, base_strings, 
             part = part_of(graph, start_id, ordered, v, np.int64(words[word + 1]))
             if part == WAITING:
                 return False
-            x, y = value_of(base.spelled, own.spelled, start_id, part)
+            x, y = value_of(base.hashes, own.hashes, start_id, part, SPELLED)
             if part == 0 and number == vlen - 1 and words[word] == 0:
                 x, y = VARIADIC
             a, b = absorb_two(a, b, x, y)
@@ -257,10 +258,10 @@ def _write_out(base, own, start_id, graph, ordered, v, words, at, base_strings, 
                 part = part_of(graph, start_id, ordered, v, np.int64(words[body + 1]))
                 if part == WAITING:
                     return False
-                x, y = value_of(base.spelled, own.spelled, start_id, part)
+                x, y = value_of(base.hashes, own.hashes, start_id, part, SPELLED)
             a, b = absorb_two(a, b, x, y)
             body += np.int64(ELEMENT_WORDS[kind])
-    own.spelled[v, 0], own.spelled[v, 1] = finish(a, b)
+    own.hashes[v, SPELLED], own.hashes[v, SPELLED + 1] = finish(a, b)
     return True
 
 
@@ -282,7 +283,7 @@ def _spell(base, own, start_id, graph, ordered, v, words, at, base_strings, own_
         )
     a, b = NAME, np.uint64(name_class(info))
     a, b = absorb_text(a, b, base_strings, own_strings, np.int64(words[at]))
-    own.spelled[v, 0], own.spelled[v, 1] = finish(a, b)
+    own.hashes[v, SPELLED], own.hashes[v, SPELLED + 1] = finish(a, b)
     return True
 
 

@@ -2,7 +2,7 @@
 
 Parameters used throughout:
 
-of_base, of_own  uint64, two columns: a hash of each type of the base, by type id, and of each own
+of_base, of_own  uint64, four columns: ``hashes`` of the base's types, by type id, and of the own
 start_id         id of the first own type
 type_id          id of a type, of the base or own
 """
@@ -24,8 +24,8 @@ class Values(NamedTuple):
     ``element``, ``many`` times.
 
     declaration  uint64 (n, 2): fingerprints of the declarations
-    layout       uint64 (n, 2): fingerprints of what lies in memory
-    spelled      uint64 (n, 2): hash of C's spelling
+    hashes       uint64 (n, 4): hash of C's spelling, and beside it, as most that ask for one ask
+                 for the other, the fingerprint of what lies in memory
     length       uint64 (n,)
     many         uint64 (n,)
     inner        uint32 (n,): type id, or CIRCLE
@@ -34,8 +34,7 @@ class Values(NamedTuple):
     """
 
     declaration: np.ndarray
-    layout: np.ndarray
-    spelled: np.ndarray
+    hashes: np.ndarray
     length: np.ndarray
     many: np.ndarray
     inner: np.ndarray
@@ -45,7 +44,7 @@ class Values(NamedTuple):
     @classmethod
     def of(cls, types: int) -> Values:
         """Room for that many."""
-        hashes = [np.empty((types, 2), np.uint64) for _ in range(3)]
+        hashes = [np.empty((types, columns), np.uint64) for columns in (2, 4)]
         numbers = [np.empty(types, np.uint64) for _ in range(2)]
         ids = [np.empty(types, np.uint32) for _ in range(2)]
         return cls._make([*hashes, *numbers, *ids, np.empty(types, np.uint8)])
@@ -55,6 +54,7 @@ class Values(NamedTuple):
         return Values._make(column[first:] for column in self)
 
 
+SPELLED, LAYOUT = 0, 2  # columns of ``hashes``, the first of two
 SWEEPS = 32  # over the types, before they are ordered
 
 CIRCLE = 0xFFFFFFFF  # in place of a type id: of a type that would contain itself
@@ -85,13 +85,17 @@ _0 = np.uint64(0)
 
 
 @inlined
-def value_of(of_base, of_own, start_id, type_id):  # type: ignore[no-untyped-def]
-    """The hash of a type, as two numbers; of CIRCLE too."""
+def value_of(of_base, of_own, start_id, type_id, column):  # type: ignore[no-untyped-def]
+    """One of the hashes of a type, as two numbers; of CIRCLE too.
+
+    column  SPELLED or LAYOUT
+    """
     if type_id == CIRCLE:
         return CIRCULAR
     if type_id >= start_id:
-        return of_own[type_id - start_id, 0], of_own[type_id - start_id, 1]
-    return of_base[type_id, 0], of_base[type_id, 1]
+        row = type_id - start_id
+        return of_own[row, column], of_own[row, column + 1]
+    return of_base[type_id, column], of_base[type_id, column + 1]
 
 
 @inlined

@@ -132,7 +132,10 @@ def declarations(files: Files) -> Iterator[Digest]:
     whole = data.tobytes()
     spelled: dict[bytes, bytes] = {}
     for t, values, (at, end) in zip(
-        split.own_types(), found.values.spelled, itertools.pairwise(ends.tolist()), strict=True
+        split.own_types(),
+        found.values.hashes[:, :2],
+        itertools.pairwise(ends.tolist()),
+        strict=True,
     ):
         if t.kind not in btf.kinds.NO_TYPES:  # others have texts with names, or none
             text = whole[at:end]
@@ -153,7 +156,7 @@ def declarations(files: Files) -> Iterator[Digest]:
         pairs = [(bytes(row), plain.layout[i]) for i, row in zip(rows, found.layout, strict=True)]
         expect(naive_declared.same_partition(pairs), "other layouts than the reference's")
         pairs = [(bytes(row), plain.spelling(i))
-                 for i, row in zip(rows, found.values.spelled, strict=True)]  # fmt: skip
+                 for i, row in zip(rows, found.values.hashes[:, :2], strict=True)]  # fmt: skip
         expect(naive_declared.same_partition(pairs), "spelled otherwise than the reference's")
         pairs = [
             (bytes(row), plain.declaration(i))
