@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,11 +36,11 @@ if TYPE_CHECKING:
     from .describe import ModuleGroup
 
 _LINKED = (btf.kinds.FUNC, btf.kinds.VAR)
-_LINKAGES = pa.array(["static", "global", "extern", "other"])
+_LINKAGES = ("static", "global", "extern", "other")
 _ENCODED = (btf.kinds.INT, *sorted(btf.kinds.ENUMS))
-_ENCODINGS = pa.array(
-    ["unsigned", "signed", "char", "signed char", "bool", "signed bool", "char bool", "all"]
-)
+_ENCODINGS = (
+    "unsigned", "signed", "char", "signed char", "bool", "signed bool", "char bool", "all",
+)  # fmt: skip
 # Ids are those in the module's own BTF.
 _RESULT = (
     *required(kind=U8, name=TEXT, size=U32, bytes=U32, vlen=U32, target=U32, nelems=U32),
@@ -113,10 +113,10 @@ def _to_arrow(rows: Mapping[str, pa.Array], objects: Objects) -> Mapping[str, An
     }
 
 
-def _worded(numbers: pa.Array, words: pa.StringArray, absent: NDArray[np.bool_]) -> pa.Array:
+def _worded(numbers: pa.Array, words: Sequence[str], absent: NDArray[np.bool_]) -> pa.Array:
     """The word for each number; the last one for all that are higher, which no compiler writes."""
     values = np.minimum(numbers.to_numpy(), len(words) - 1).astype(np.int32)
-    return pa.DictionaryArray.from_arrays(pa.array(values, mask=absent), words)
+    return pa.DictionaryArray.from_arrays(pa.array(values, mask=absent), pa.array(words))
 
 
 TABLE = ModuleTable(

@@ -54,6 +54,15 @@ def test_ray_and_arrow_are_imported_late() -> None:
                 assert name != "pyarrow" or is_table, path
 
 
+def test_arrow_makes_no_arrays_while_modules_are_imported() -> None:
+    """With the first one it imports pandas, where that is installed: a third of a second."""
+    for path in SOURCES:
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.Assign | ast.AnnAssign):
+                calls = (one.func for one in ast.walk(node) if isinstance(one, ast.Call))
+                assert all(ast.unparse(one) not in ("pa.array", "pa.scalar") for one in calls), path
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_module_says_what_it_is_and_is_short(path: Path) -> None:
     text = path.read_text()

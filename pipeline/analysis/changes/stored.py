@@ -159,7 +159,10 @@ def _opened(
         with pq.ParquetFile(storage.open(path), read_dictionary=repeated) as file:
             missing = [name for name in columns if name not in file.schema_arrow.names]
             if missing:
-                raise KeyError(f"it has no column {missing[0]}")
+                raise OutputError(
+                    f"{storage.place}/{path} has no column {missing[0]}: if an older splitbtf made "
+                    "it, run that kernel again; else `splitbtf verify` says what is damaged"
+                )
             yield file
     except (OSError, pa.ArrowException, KeyError, AttributeError, ValueError) as error:
         raise OutputError(
