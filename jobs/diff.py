@@ -26,6 +26,7 @@ value did, so that its layout is another; as reaching when only pointers lead fr
 
 KIND_CHOICES = ("struct", "union", "enum", "typedef", "func", "var")
 LISTED_AT_MOST = 60  # names in a line of text about what was added, removed or embeds a change
+UNREAD_AT_MOST = 10  # objects that cannot be compared, each with a line
 FORMATS = ("text", "json", "markdown")
 GATES = ("declaration", "layout")
 _COLUMNS = ("both", "added", "removed", "changed", "embedded", "reached")
@@ -127,9 +128,11 @@ def _run(options: argparse.Namespace) -> int:
         say(_markdown(_parts(found, bool(options.module or options.name))))
     else:
         say(_text(_parts(found, bool(options.module or options.name))))
-    for one in found.unread:
+    for one in found.unread[:UNREAD_AT_MOST]:
         kernel = found.new if one.of_new else found.old
         complain(f"{one.object} of {kernel} cannot be compared: {one.error}")
+    if (more := len(found.unread) - UNREAD_AT_MOST) > 0:
+        complain(f"{plural(more, 'more object')} cannot be compared: --json lists all")
     fails = options.fail_on is not None and _fails(found, options.fail_on)
     return int(fails or bool(found.unread))
 

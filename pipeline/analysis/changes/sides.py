@@ -10,10 +10,10 @@ from dataclasses import replace
 
 import btf
 
-from ...model.base import Announce
+from ...model.base import Announce, IndexedBase
 from ...model.errors import SourceError
 from ...model.options import ENCODE_NONE, KernelContext, RunOptions
-from ...model.records import KernelInput
+from ...model.records import FileInput, KernelInput
 from ...model.steps import STEPS
 from ...sources.discover import find_kernels, find_one
 from ...sources.formats import is_package
@@ -22,7 +22,7 @@ from ...sources.names import RESERVED as VMLINUX
 from ...sources.names import kernel_name, printable
 from ...sources.unpack import PackageUnpacker
 from ...store.output import read_manifests
-from ...work.base import load_file, load_first
+from ...work.base import Unusable, load_file, load_first
 from ...work.module import run_alone
 from .opened import OpenedFiles, open_object
 from .stored import StoredKernel, stored_kernels
@@ -56,7 +56,8 @@ def open_sides(
         opened: list[Side | None] = []
         for (path, _), one in zip(asked, found, strict=True):
             if isinstance(one, KernelInput) and announce is not None:
-                announce(f"reading {printable(path)}: vmlinux and {len(one.modules):,} modules")
+                modules = f" and {len(one.modules):,} modules" if one.modules else ""
+                announce(f"reading {printable(path)}: vmlinux{modules}")
             opened.append(_open_kernel(one, unpacker) if isinstance(one, KernelInput) else one)
     files = [
         open_object(path, base, dedup=True)
@@ -120,13 +121,20 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:_NAMED_AT_MOST]) + (f" and {more} more" if more > 0 else "")
 
 
+def _load(base: FileInput, _: float) -> IndexedBase | Unusable:
+    found = load_file(base, 0)
+    if isinstance(found, Unusable) and found.only_dwarf:
+        return Unusable(f"{found.reason}: `splitbtf run` makes BTF of it, to compare with --in")
+    return found
+
+
 def _open_kernel(kernel: KernelInput, unpacker: PackageUnpacker) -> OpenedFiles:
     """Read vmlinux and the modules, and deduplicate these as ``splitbtf run`` does. No BTF is made
     of DWARF.
 
     Raises BaseError or NoRoomError.
     """
-    base = load_first(kernel.bases, lambda one: unpacker.base(kernel, one), load_file, 0)
+    base = load_first(kernel.bases, lambda one: unpacker.base(kernel, one), _load, 0)
     btf.make_ready(base.index)
     context = KernelContext(RunOptions((), "", encode=ENCODE_NONE), base.release)
     modules = unpacker.modules(kernel).modules
