@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 from pipeline.engine.registry import ENGINES
+from pipeline.model.errors import CommandError
 from pipeline.model.options import (
     DEFAULT_ENGINE,
     ENCODE_CHOICES,
@@ -16,13 +18,25 @@ from pipeline.model.options import (
 
 from .dedup import add_form
 from .usage.parser import json_object, seconds, whole
-from .usage.text import complain, plural, print_json, say, size, summary_lines
+from .usage.text import (
+    arrays_lines,
+    complain,
+    failure_lines,
+    plural,
+    print_json,
+    say,
+    size,
+    summary_lines,
+    table,
+)
 
 if TYPE_CHECKING:
     from pipeline.commit import KernelReport
     from pipeline.run import RunReport
 
 MOST_WORKERS = 1024
+_FEW = 3  # kernels that the summary has some lines of each of; of more it has one
+_MUCH = 0.05  # of what came, left by the build: worth asking why
 DESCRIPTION = """\
 Deduplicate the modules of whole kernels against their vmlinux, in parallel, and write split BTF
 files and Parquet tables. A SOURCE is a folder with a kernel's vmlinux and modules, or a file. In a
@@ -161,7 +175,10 @@ def main(options: argparse.Namespace) -> int:
         print_json(_as_json(report))
     else:
         workers = f", on {report.engine} with {plural(report.workers, 'worker')}"
-        lines = [line for kernel in report.kernels for line in _kernel_lines(kernel, report.out)]
+        if len(report.kernels) > _FEW:
+            lines = _lines_of_many(report)
+        else:
+            lines = [line for one in report.kernels for line in _kernel_lines(one, report.out)]
         say([*lines, f"{report.total_seconds:.1f} s in all{workers if report.workers else ''}"])
     if len(lost) == len(report.kernels):
         return 2
@@ -172,9 +189,9 @@ def _kernel_lines(kernel: KernelReport, out: str) -> list[str]:
     summary = kernel.summary
     if kernel.problem is not None:
         return [f"{kernel.kernel}: not done, see above"]
-    lines = summary_lines(summary)
+    lines = summary_lines(summary, _left_by(kernel, out))
     if not summary.modules:
-        lines = [f"{kernel.kernel}: no modules, vmlinux alone"]
+        lines[0] = f"{kernel.kernel}: no modules, vmlinux alone"
     elif not kernel.worked:
         now = "nothing has changed" if not kernel.mended else "put together again"
         lines[0] = f"{kernel.kernel}: {lines[0]} before, {now}"
@@ -183,12 +200,49 @@ def _kernel_lines(kernel: KernelReport, out: str) -> list[str]:
     else:
         rate = summary.bytes_in / max(kernel.work_seconds, 1e-9)
         lines[0] = f"{kernel.kernel}: {lines[0]} in {kernel.work_seconds:.2f} s ({size(rate)}/s)"
-    if kernel.mended:
-        more = f" and {len(kernel.mended) - 1:,} more" if len(kernel.mended) > 1 else ""
-        lines.append(f"  mended: {kernel.mended[0]}{more}, not as written before")
+    lines += _mended_lines(kernel)
     lines.append(f"  split BTF: {out}/{kernel.btf_folder}/")
     lines.append(f"  tables:    {out}/tables/*/kernel={kernel.kernel}/")
     return lines
+
+
+def _mended_lines(kernel: KernelReport) -> list[str]:
+    if not kernel.mended:
+        return []
+    more = f" and {len(kernel.mended) - 1:,} more" if len(kernel.mended) > 1 else ""
+    return [f"  mended: {kernel.mended[0]}{more}, not as written before"]
+
+
+def _lines_of_many(report: RunReport) -> list[str]:
+    """A line for each kernel, and below them what went wrong."""
+    rows = [("kernel", "modules", "now", "vmlinux", "BTF", "needed", "left by build")]
+    below = []
+    for kernel in report.kernels:
+        if kernel.problem is not None:
+            rows.append((kernel.kernel, "not done, see above", "", "", "", "", ""))
+            continue
+        found = kernel.summary
+        rows.append(
+            (kernel.kernel, f"{found.modules:,}", f"{kernel.worked:,}", size(found.base_bytes),
+             size(found.bytes_in), size(found.bytes_out), size(found.left_bytes))
+        )  # fmt: skip
+        more = [*failure_lines(found.failures), *arrays_lines(found), *_mended_lines(kernel)]
+        below += [f"{kernel.kernel}:", *more] if more else []
+    lines = table(rows, (False, *[True] * 6), rule=True)
+    return [*lines, *below, f"split BTF: {report.out}/btf/  tables: {report.out}/tables/"]
+
+
+def _left_by(kernel: KernelReport, out: str) -> str:
+    """What probably left types in the modules' BTF, where it is more than a little."""
+    summary = kernel.summary
+    if summary.left_bytes < _MUCH * summary.bytes_in or not summary.left_bytes:
+        return ""
+    from pipeline.analysis.audit import audit  # late: DuckDB
+
+    with contextlib.suppress(CommandError):
+        causes = audit(out, kernel.kernel)[0].causes
+        return f", likely as {causes[0].name}: see `splitbtf audit`" if causes else ""
+    return ""
 
 
 def _as_json(report: RunReport) -> dict[str, Any]:
@@ -212,7 +266,7 @@ def _as_json(report: RunReport) -> dict[str, Any]:
         )
     sums = (
         "modules", "failed", "read", "worked", "bytes_in", "bytes_out", "types_in", "types_out",
-        "index_seconds", "work_seconds",
+        "left_types", "left_bytes", "kept_by_arrays", "index_seconds", "work_seconds",
     )  # fmt: skip
     tables: dict[str, list[str]] = {}
     for kernel in report.kernels:

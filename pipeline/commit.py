@@ -20,7 +20,7 @@ from .model.errors import PlaceError, explain
 from .model.options import KernelContext, RunOptions
 from .model.records import KernelInput
 from .model.steps import STEPS
-from .model.summary import WorkSummary
+from .model.summary import WorkSummary, on_base
 from .plan import Plan, base_memory
 from .store.assemble import KernelTables
 from .store.input_cache import Memory, inputs_digest
@@ -154,6 +154,11 @@ def commit_kernel(run: RunContext, work: KernelWork, tables: KernelTables) -> No
             out.write(f"{work.stage.btf}/vmlinux.btf", base.content)
     folder = out.promote_stage(work.stage, files, version, replace=not is_there)
     parts |= tables.finish_kernel(parts, folder, summary)
+    summary = replace(
+        on_base(summary, base),
+        repeated_types=tables.repeated_types,
+        repeated_bytes=tables.repeated_bytes,
+    )
     ordered = {name: parts[name] for name in all_tables() if name in parts}
     manifest = Manifest(
         kernel=kernel.name,

@@ -18,7 +18,7 @@ from .model.base import Announce
 from .model.errors import OutputError, SourceError
 from .model.options import ENCODE_NONE, FORM_AUTO, KernelContext, RunOptions
 from .model.records import ModuleInput, ModuleRecord
-from .model.summary import WorkSummary, summarize
+from .model.summary import WorkSummary, on_base, summarize
 from .sources.discover import find_modules
 from .sources.unpack import unpacked
 from .work.base import load_base
@@ -83,7 +83,8 @@ def dedup_files(
             if progress is not None:
                 progress(len(records), failures, len(modules))
     seconds = time.perf_counter() - began
-    return DedupReport(summarize(records), output_folder, base.index_seconds, seconds)
+    summary = on_base(summarize(records), base)
+    return DedupReport(summary, output_folder, base.index_seconds, seconds)
 
 
 def _check_apart(module: ModuleInput, target: str) -> None:

@@ -153,23 +153,42 @@ def failure_line(failed: FailedInput) -> str:
     return f"{', '.join(where)}: {failure.message}"
 
 
-def summary_lines(summary: WorkSummary) -> list[str]:
-    """Modules, bytes and types before and after, the largest modules, the failures."""
+def summary_lines(summary: WorkSummary, left_by: str = "") -> list[str]:
+    """Base, modules before and after, what a build left, what repeats, the largest, the failures.
+
+    left_by  what probably left types in the modules' BTF, ``, likely as …``
+    """
     done = summary.modules - summary.failed
     head = f"{plural(done, 'module')} done"
     if summary.failed:
         head += f", {summary.failed:,} failed"
     lines = [head]
+    if summary.base_types is not None:
+        types = f"({plural(summary.base_types, 'type')})"
+        lines.append(f"  vmlinux{size(summary.base_bytes):>10}    {types}")
     if done:
         lines += [
-            f"  BTF    {size(summary.bytes_in):>10} -> {size(summary.bytes_out):<10}"
+            f"  modules{size(summary.bytes_in):>10} -> {size(summary.bytes_out):<10}"
             f" ({ratio(summary.bytes_in, summary.bytes_out)})",
             f"  types  {summary.types_in:>10,} -> {summary.types_out:<10,}"
             f" ({ratio(summary.types_in, summary.types_out)})",
         ]
+        lines += _left(summary, left_by)
         lines += _largest(summary.largest)
-        lines += _other_arrays(summary)
+        lines += arrays_lines(summary)
     return lines + failure_lines(summary.failures)
+
+
+def _left(summary: WorkSummary, left_by: str) -> list[str]:
+    """What need not be there: left by the build, or kept by several modules."""
+    lines = []
+    if summary.left_types > 0:
+        left = f"{plural(summary.left_types, 'type')}, {size(summary.left_bytes)}"
+        lines += wrapped(f"  left by the build: {left}{left_by}")
+    if summary.repeated_types:
+        repeated = f"{plural(summary.repeated_types, 'type')}, {size(summary.repeated_bytes)}"
+        lines.append(f"  kept by several modules: {repeated} beyond the first of each")
+    return lines
 
 
 def ratio(before: int, after: int) -> str:
@@ -192,7 +211,8 @@ def _largest(largest: Sequence[ModuleSize]) -> list[str]:
     return lines
 
 
-def _other_arrays(summary: WorkSummary) -> list[str]:
+def arrays_lines(summary: WorkSummary) -> list[str]:
+    """Warn of modules whose arrays are written otherwise than the base's."""
     if not summary.kept_by_arrays:
         return []
     return wrapped(

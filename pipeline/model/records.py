@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 DONE = "done"
 FAILED = "failed"
+SPLIT = "split"  # the form of BTF that continues the base, as builds leave it
 
 # What can be wrong with an input (the column error_kind of the table modules).
 UNREADABLE = "unreadable"  # it cannot be opened or read, or is no regular file

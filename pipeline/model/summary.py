@@ -6,10 +6,20 @@ Numbers and names only; no sentences.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
-from .records import DONE, Failure, ModuleRecord
+from .records import DONE, SPLIT, Failure, ModuleRecord
+
+if TYPE_CHECKING:
+    from .base import IndexedBase
+
+
+_SUMS = (
+    "modules", "failed", "bytes_in", "bytes_out", "types_in", "types_out", "left_types",
+    "left_bytes", "kept_by_arrays", "modules_of_arrays",
+)  # fmt: skip
+_NUMBERS = (*_SUMS, "base_types", "base_bytes", "repeated_types", "repeated_bytes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +56,13 @@ class FailedInput:
 class WorkSummary:
     """What came of a set of modules. Sums are over the modules that are done.
 
+    left_types, left_bytes   what dedup removed of modules that came as split BTF: what their build
+                    left in them
     kept_by_arrays, modules_of_arrays   types that stay only because arrays are written otherwise
                     than in the base, and modules that have some
+    base_types, base_bytes   of the base's BTF; None where it is not known
+    repeated_types, repeated_bytes   own types of modules that an earlier module keeps, too, and
+                    the bytes of their records; None where that was not worked out
     """
 
     modules: int
@@ -58,36 +73,36 @@ class WorkSummary:
     types_out: int
     largest: tuple[ModuleSize, ...]
     failures: tuple[FailedInput, ...]
+    left_types: int = 0
+    left_bytes: int = 0
     kept_by_arrays: int = 0
     modules_of_arrays: int = 0
+    base_types: int | None = None
+    base_bytes: int | None = None
+    repeated_types: int | None = None
+    repeated_bytes: int | None = None
 
     def as_json(self) -> dict[str, Any]:
         """For ``--json``."""
         return {
-            "modules": self.modules,
-            "failed": self.failed,
-            "bytes_in": self.bytes_in,
-            "bytes_out": self.bytes_out,
-            "types_in": self.types_in,
-            "types_out": self.types_out,
-            "kept_by_arrays": self.kept_by_arrays,
+            **{name: getattr(self, name) for name in _NUMBERS},
             "failures": [failure.as_json() for failure in self.failures],
         }
 
 
+def on_base(summary: WorkSummary, base: IndexedBase | None) -> WorkSummary:
+    """Add the sizes of the base, if there is one."""
+    if base is None:
+        return summary
+    return replace(summary, base_types=base.types.type_count, base_bytes=len(base.content))
+
+
 def merge_summaries(parts: Sequence[WorkSummary], largest: int = 5) -> WorkSummary:
-    """Sum up several summaries."""
+    """Sum up several summaries of modules on one base."""
     return WorkSummary(
-        modules=sum(part.modules for part in parts),
-        failed=sum(part.failed for part in parts),
-        bytes_in=sum(part.bytes_in for part in parts),
-        bytes_out=sum(part.bytes_out for part in parts),
-        types_in=sum(part.types_in for part in parts),
-        types_out=sum(part.types_out for part in parts),
+        **{name: sum(getattr(part, name) for part in parts) for name in _SUMS},
         largest=_largest([size for part in parts for size in part.largest], largest),
         failures=tuple(failure for part in parts for failure in part.failures),
-        kept_by_arrays=sum(part.kept_by_arrays for part in parts),
-        modules_of_arrays=sum(part.modules_of_arrays for part in parts),
     )
 
 
@@ -98,6 +113,7 @@ def _largest(sizes: Sequence[ModuleSize], count: int) -> tuple[ModuleSize, ...]:
 def summarize(records: Sequence[ModuleRecord], largest: int = 5) -> WorkSummary:
     """The summary of ``records``, with the modules that keep most."""
     done = [record for record in records if record.status == DONE]
+    split = [record for record in done if record.form == SPLIT]
     sizes = [ModuleSize(r.module, r.input_bytes or 0, r.bytes_out or 0) for r in done]
     return WorkSummary(
         modules=len(records),
@@ -112,6 +128,8 @@ def summarize(records: Sequence[ModuleRecord], largest: int = 5) -> WorkSummary:
             for record in records
             if record.failure is not None
         ),
+        left_types=sum((r.types_in or 0) - (r.types_out or 0) for r in split),
+        left_bytes=sum((r.input_bytes or 0) - (r.bytes_out or 0) for r in split),
         kept_by_arrays=sum(record.kept_by_arrays or 0 for record in done),
         modules_of_arrays=sum(bool(record.kept_by_arrays) for record in done),
     )

@@ -37,7 +37,13 @@ class KernelTables:
     """The tables of a kernel in the making. Raises OutputError.
 
     The parts of a slice are made by the workforce as soon as all its results are there.
+
+    repeated_types, repeated_bytes   of the table ``duplicates``, once it is made: types beyond the
+                    first of each class
     """
+
+    repeated_types: int | None = None
+    repeated_bytes: int | None = None
 
     def __init__(
         self,
@@ -134,6 +140,10 @@ class KernelTables:
         wanted = [t for t in kernel_tables() if self._base is not None or not t.needs_base]
         with ThreadPoolExecutor(len(wanted), "tables") as pool:
             coming = {table.name: pool.submit(table.make, finished) for table in wanted}
+        if "duplicates" in coming:
+            found = coming["duplicates"].result()
+            self.repeated_types = sum(found["copies"].to_pylist()) - len(found)
+            self.repeated_bytes = sum(found["wasted_bytes"].to_pylist())
         made: dict[str, tuple[Part, ...]] = {
             t.name: (self._empty(t),) for t in kernel_tables() if t.name not in coming
         }

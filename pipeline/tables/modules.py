@@ -83,7 +83,8 @@ _RESULT = (
 _BY_KIND = ("types_in_by_kind", "bytes_in_by_kind", "types_out_by_kind", "bytes_out_by_kind")
 _OF_RECORD = pa.struct(field for field in _RESULT if field.name not in _BY_KIND)
 _SUMMARIZED = (
-    "module", "status", "input_bytes", "bytes_out", "types_in", "types_out", "kept_by_arrays"
+    "module", "status", "form", "input_bytes", "bytes_out", "types_in", "types_out",
+    "kept_by_arrays",
 )  # fmt: skip
 _FAILURE = ("error_kind", "error", "error_section", "error_offset", "error_type_id")
 

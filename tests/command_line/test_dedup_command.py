@@ -19,8 +19,9 @@ pytestmark = pytest.mark.slow
 
 BASE = DEMO / "vmlinux.btf.zst"
 KEYS = {
-    "modules", "failed", "bytes_in", "bytes_out", "types_in", "types_out", "index_seconds",
-    "work_seconds", "failures", "output",
+    "modules", "failed", "bytes_in", "bytes_out", "types_in", "types_out", "left_types",
+    "left_bytes", "kept_by_arrays", "modules_of_arrays", "base_types", "base_bytes",
+    "repeated_types", "repeated_bytes", "index_seconds", "work_seconds", "failures", "output",
 }  # fmt: skip
 
 
@@ -31,9 +32,10 @@ def test_a_folder_and_the_summary(small: Path, tmp_path: Path) -> None:
     assert written == [f"{name}.btf" for name in SMALL]
     lines = done.out.splitlines()
     assert lines[0] == "5 modules done"
-    assert re.fullmatch(r"  BTF +\d+ kB -> [\d.]+ kB +\([\d.]+ times smaller\)", lines[1])
-    assert re.fullmatch(r"  types +[\d,]+ -> [\d,]+ +\([\d.]+ times smaller\)", lines[2])
-    assert lines[3] == "  largest afterwards:"
+    assert lines[1] == "  vmlinux   4.11 MB    (95,068 types)"
+    assert re.fullmatch(r"  modules +\d+ kB -> [\d.]+ kB +\([\d.]+ times smaller\)", lines[2])
+    assert re.fullmatch(r"  types +[\d,]+ -> [\d,]+ +\([\d.]+ times smaller\)", lines[3])
+    assert lines[4] == "  largest afterwards:"
     assert re.fullmatch(r"  took [\d.]+ s \(.+B/s\)", lines[-2])
     assert lines[-1] == f"  split BTF: {tmp_path}/out/"
 

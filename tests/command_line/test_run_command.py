@@ -26,6 +26,9 @@ def test_the_summary(small: Path, tmp_path: Path) -> None:
     assert done.code == 0, done.err
     lines = done.out.splitlines()
     assert re.fullmatch(r"small: 5 modules done in [\d.]+ s \(.*/s\)", lines[0])
+    assert lines[1] == "  vmlinux   4.11 MB    (95,068 types)"
+    assert re.fullmatch(r"  modules +\d+ kB -> [\d.]+ kB +\([\d.]+ times smaller\)", lines[2])
+    assert lines[4] == "  kept by several modules: 4 types, 48 bytes beyond the first of each"
     assert lines[-3] == f"  split BTF: {out}/btf/kernel=small/"
     assert lines[-2] == f"  tables:    {out}/tables/*/kernel=small/"
     assert re.fullmatch(r"[\d.]+ s in all, on local with 1 worker", lines[-1])

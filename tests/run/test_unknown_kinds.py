@@ -51,13 +51,15 @@ def test_only_what_has_them_fails(engine: str, tmp_path: Path) -> None:
     kernel(source / "a", plain, good=good, bad=with_layout(written(own="bad", proposed=True)),
            bare=bare.to_bytes(), strange=strange.to_bytes(32, layout=LAYOUT))  # fmt: skip
     kernel(source / "b", proposed, good=good)
-    kernel(source / "c", plain, good=good)
+    for name in ("c", "d"):
+        kernel(source / name, plain, good=good)
     done = splitbtf("run", source, "-o", tmp_path / "out", "--engine", engine, "--workers", "1")
     assert done.code == 1 and "Traceback" not in done.err
     found = {(row["kernel"], row["module"]): row for row in rows(tmp_path / "out", "modules")}
     assert {place: row["error_kind"] for place, row in found.items()} == {
         ("a", "good"): None, ("a", "bad"): "bad_btf", ("a", "bare"): "bad_btf",
         ("a", "strange"): "bad_btf", ("b", "good"): "no_base", ("c", "good"): None,
+        ("d", "good"): None,
     }  # fmt: skip
     bad: dict[str, Any] = found["a", "bad"]
     assert (bad["error_section"], bad["error_type_id"]) == ("types", 3)
@@ -68,7 +70,23 @@ def test_only_what_has_them_fails(engine: str, tmp_path: Path) -> None:
     bare_row, strange_row = found["a", "bare"], found["a", "strange"]
     assert bare_row["error_type_id"] == 3 and "no layout section tells" in bare_row["error"]
     assert strange_row["error"].startswith("kind 60 is not known, and no layout section tells")
-    assert {row["kernel"] for row in rows(tmp_path / "out", "kernels")} == {"a", "b", "c"}
+    assert {row["kernel"] for row in rows(tmp_path / "out", "kernels")} == {*"abcd"}
+    table, below = done.out.split("split BTF:")[0].split("a:\n", 1)
+    head, rule, *lines = table.splitlines()
+    assert head.split() == [
+        "kernel",
+        "modules",
+        "now",
+        "vmlinux",
+        "BTF",
+        "needed",
+        "left",
+        "by",
+        "build",
+    ]
+    assert set(rule) == {"-", " "}
+    assert [line.split()[:2] for line in lines] == [["a", "4"], ["b", "1"], ["c", "1"], ["d", "1"]]
+    assert below.count("failed:") == 2 and "a/bad.btf, types section, offset 40, type 3:" in below
 
 
 def test_single_files(tmp_path: Path) -> None:
