@@ -118,7 +118,7 @@ KNOWN_CAUSES = (
         "libbpf 1.7 does not find the base's typedefs",
         "since December 2025, in libbpf 1.7.0; mended in May 2026, in libbpf 1.8",
         ("typedef", "refers"),
-        "build with a pahole that has libbpf 1.8, or take the split BTF that run has written",
+        "build with a pahole that has libbpf 1.8; `splitbtf slim` mends modules",
         _is_libbpf_1_7,
     ),
     KnownCause(
