@@ -215,11 +215,11 @@ def _mended_lines(kernel: KernelReport) -> list[str]:
 
 def _lines_of_many(report: RunReport) -> list[str]:
     """A line for each kernel, and below them what went wrong."""
-    rows = [("kernel", "modules", "now", "vmlinux", "BTF", "needed", "left by build")]
+    rows = [("kernel", "modules", "now", "vmlinux", "BTF", "needed", "left")]
     below = []
     for kernel in report.kernels:
         if kernel.problem is not None:
-            rows.append((kernel.kernel, "not done, see above", "", "", "", "", ""))
+            rows.append((kernel.kernel, "not done", "", "", "", "", ""))
             continue
         found = kernel.summary
         rows.append(
@@ -229,6 +229,8 @@ def _lines_of_many(report: RunReport) -> list[str]:
         more = [*failure_lines(found.failures), *arrays_lines(found), *_mended_lines(kernel)]
         below += [f"{kernel.kernel}:", *more] if more else []
     lines = table(rows, (False, *[True] * 6), rule=True)
+    if any(kernel.summary.left_types for kernel in report.kernels):
+        lines.append("left: by builds in their modules' BTF, see `splitbtf audit`")
     return [*lines, *below, f"split BTF: {report.out}/btf/  tables: {report.out}/tables/"]
 
 

@@ -54,7 +54,7 @@ class BaseArrays:
     def build(cls, index: BaseIndex) -> BaseArrays:
         """Look at all arrays of an indexed base."""
         base, names = index.base, list[int]()
-        found = nested_arrays(base) if base is not None else ()
+        found = nested_arrays(base) if base is not None else np.zeros(0, np.int64)
         if base is not None and len(found):
             table = StringTable(index.strings, index.string_slots, index.strings_repeat)
             names = [table.find(name) for name in _holders(base, found)]

@@ -13,6 +13,7 @@ import btf
 from btf.unmerged.leftovers import CAUSES, leftovers
 from support import btfwriter as bw
 from support.commands import splitbtf
+from support.oracles import naive_leftovers
 from support.runs import rows, run_on
 
 Found = dict[tuple[str, str], int]
@@ -123,6 +124,20 @@ def test_against_the_slow_way(demo_btf: Callable[[str], bytes], name: str) -> No
         source = builder.build()
         result = btf.dedup(source, index)
         assert counted(source, result)[0] == naive(source, result)
+
+
+def test_the_count_that_runs_no_dedup() -> None:
+    """What `tests/full_audit.py` counts whole kernels with."""
+    base = btf.parse(base_writer().to_bytes())
+    modules = [shipped(with_typedefs=with_typedefs) for with_typedefs in (True, False)]
+    found = naive_leftovers.leftovers(base.to_bytes(), modules)
+    types, sizes = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
+    for module in modules:
+        source = btf.parse(module, base)
+        for total, part in zip((types, sizes), counted(source, btf.dedup(source)), strict=True):
+            total.update(part)
+    assert (found.in_modules.types, found.in_modules.bytes) == (types, sizes)
+    assert found.in_base.types == {("repeated", "FUNC_PROTO"): 1} and not found.perhaps.types
 
 
 def kernel(folder: Path, modules: Sequence[bytes]) -> Path:

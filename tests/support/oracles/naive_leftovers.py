@@ -242,7 +242,7 @@ class _Graph:
         marked[places] = True
         count = -1
         while count != np.count_nonzero(marked):
-            count = np.count_nonzero(marked)
+            count = int(np.count_nonzero(marked))
             marked[owners[marked[targets]]] = True
         return marked
 
