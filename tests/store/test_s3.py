@@ -252,10 +252,10 @@ def test_objects_that_cannot_be_read(
 @pytest.mark.parametrize(
     ("method", "path", "after", "visible"),
     [
-        ("PUT", r"\.results$", 0, 0),
-        ("PUT", r"/\.staging/.*\.btf$", 1, 0),
+        pytest.param("PUT", r"\.results$", 0, 0, marks=pytest.mark.long),
+        pytest.param("PUT", r"/\.staging/.*\.btf$", 1, 0, marks=pytest.mark.long),
         ("PUT", r"/versions/.*\.btf$", 2, 0),  # copies: a version that is not whole
-        ("PUT", r"/tables/types/", 2, 1),
+        pytest.param("PUT", r"/tables/types/", 2, 1, marks=pytest.mark.long),
         ("PUT", r"/manifests/", 1, 1),
         ("HEAD", r"/\.staging/.*/btf$", 0, 0),  # before the copies' originals are removed
     ],
