@@ -109,6 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         several = isinstance(error, QueryError)  # DuckDB points into the query, below it
         complain(*(str(error).split("\n") if several else [str(error)]))
     except KeyboardInterrupt:
+        exec("")  # where the signal came inside of such a call Python would end itself by SIGINT
         number = ended_by[0] if ended_by else signal.SIGINT
         complain("interrupted" if number == signal.SIGINT else f"ended by {number.name}")
         return 128 + number

@@ -42,6 +42,7 @@ class _Job:
     shared: Any = None
     options: Any = None
     stall_seconds = _NEVER
+    module_seconds = _NEVER
 
     def __init__(self, run: RunContext, plan: Plan) -> None:
         self.stats = JobStats()
@@ -119,6 +120,7 @@ class KernelJob(_Job):
         # Of encoding, of a module's own file and one with debug information, see module_seconds.
         longest = run.options.module_seconds + 2 * run.options.encode_seconds
         self.stall_seconds = 2 * longest + _GRACE_SECONDS
+        self.module_seconds = run.options.module_seconds
         self._stage = run.out.stage(kernel.name)
         self._work = KernelWork(
             plan, kernel, base, context, self._stage, self.stats, set(plan.read), 0, set()

@@ -92,15 +92,18 @@ def json_object(text: str) -> dict[str, Any]:
     """Read an object in JSON, or from a file: ``@FILE``."""
     import json
 
+    content, found = text, None
     try:
         if text.startswith("@"):
             with open(text[1:], encoding="utf-8") as file:  # noqa: PTH123
-                text = file.read()
-        found = json.loads(text)
-    except (OSError, ValueError) as error:
-        raise argparse.ArgumentTypeError(f"{text!r} cannot be read as JSON: {error}") from error
+                content = file.read()
+        found = json.loads(content)
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"{text[1:]}: {error.strerror}") from error
+    except (ValueError, RecursionError):
+        pass
     if not isinstance(found, dict):
-        raise argparse.ArgumentTypeError(f"{text!r} is no object in JSON")
+        raise argparse.ArgumentTypeError(f'{text!r} is no object in JSON: {{"name": …}}, or @FILE')
     return found
 
 

@@ -64,6 +64,9 @@ class Local:
         assert isinstance(outcome, Result | Raised)
         return ticket, outcome
 
+    def has_begun(self, ticket: int) -> bool:
+        return any(child.ticket == ticket for child in self._children.values())
+
     def kill_and_forget(self, ticket: int) -> None:
         self._queue = deque(entry for entry in self._queue if entry[0] != ticket)
         for child in list(self._children.values()):

@@ -24,6 +24,7 @@ import sys
 import tempfile
 import threading
 import time
+import uuid
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -114,6 +115,7 @@ class OnRay:
             "address": address,
             "folder": self._folder and os.path.join(self._folder.path, "r"),
             "workers": workers or (len(os.sched_getaffinity(0)) if self._is_ours else None),
+            "run": f"splitbtf:{uuid.uuid4()}",
             "token": has_token,
             "program": program_sha256(),
             "version": __version__,
@@ -185,6 +187,10 @@ class OnRay:
             else:
                 return ticket, WorkerDied(message[2])
         return None
+
+    def has_begun(self, ticket: int) -> bool:
+        answer: bool = self._ask("begun", ticket)
+        return answer
 
     def kill_and_forget(self, ticket: int) -> None:
         self._forgotten.add(ticket)

@@ -51,7 +51,7 @@ def make_task() -> Callable[..., bytes | tuple[str, str, str]]:
     something also where there is no splitbtf."""
 
     def work(
-        program: str, seen: dict[str, Any], key: Any, item: bytes, packed: Any = None
+        program: str, seen: dict[str, Any], key: Any, item: bytes, begun: Any, packed: Any = None
     ) -> bytes | tuple[str, str, str]:
         """Returns what has come of the item, pickled; or why this node cannot work on it: its id,
         its address and the reason."""
@@ -68,7 +68,7 @@ def make_task() -> Callable[..., bytes | tuple[str, str, str]]:
             from pipeline.engine.ray_task import sees, serve
 
             if sees(seen):
-                return serve(key, packed, item)
+                return serve(key, packed, item, begun)
             reason = "does not see the files that the others see"
         import ray
 
@@ -114,6 +114,8 @@ class Driver:
             code = 1
         finally:
             with contextlib.suppress(Exception):
+                if not self._is_ours:
+                    self._forget_begun()
                 self._ray.shutdown()
             if self._node is not None:
                 ray_node.stop(self._node)
@@ -170,6 +172,8 @@ class Driver:
             self._seen.pop(rest[0], None)
         elif what == "cancel":
             self._cancel(rest[0])
+        elif what == "begun":
+            self._outgoing.put(("answer", self._has_begun(*rest)))
         elif what == "sees":
             self._outgoing.put(("answer", self._all_see(*rest)))
 
@@ -294,19 +298,36 @@ class Driver:
             os.close(descriptor)
         return self._ray.put(packed)
 
-    def _remote(self, handle: int | None, item: bytes) -> Any:
+    def _begun(self, ticket: int) -> bytes:
+        """What a worker writes down, for all in the cluster, when it begins with an item."""
+        return f"{self._settings['run']}:{ticket}".encode()
+
+    def _has_begun(self, ticket: int) -> bool:
+        from ray.experimental import internal_kv
+
+        return self._is_ours or bool(internal_kv._internal_kv_exists(self._begun(ticket)))
+
+    def _forget_begun(self) -> None:
+        from ray.experimental import internal_kv
+
+        internal_kv._internal_kv_del(f"{self._settings['run']}:".encode(), del_by_prefix=True)
+
+    def _remote(self, ticket: int, handle: int | None, item: bytes) -> Any:
         options: dict[str, Any] = {"name": self._settings["name"]}
         if self._passed_over:
             others = ",".join(self._passed_over)
             options["label_selector"] = {"ray.io/node-id": f"!in({others})"}
-        arguments = [self._settings["program"], self._seen.get(handle or 0, {}), handle, item]
+        seen, begun = self._seen.get(handle or 0, {}), None
+        if handle is not None and not self._is_ours:
+            begun = self._begun(ticket)
+        arguments = [self._settings["program"], seen, handle, item, begun]
         if handle is not None:
             arguments.append(self._shared[handle])
         return self._task.options(**options).remote(*arguments)
 
     def _submit(self, ticket: int) -> None:
         handle, item, _ = self._items[ticket]
-        reference = self._remote(handle, item)
+        reference = self._remote(ticket, handle, item)
         self._items[ticket] = (handle, item, reference)
         reference.future().add_done_callback(lambda future: self._finished(ticket, future))
 
@@ -403,7 +424,7 @@ class Driver:
         for node in self._usable_nodes():
             there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
             task = self._task.options(num_cpus=0, max_retries=2, scheduling_strategy=there)
-            asked.append(task.remote(self._settings["program"], {}, None, item))
+            asked.append(task.remote(self._settings["program"], {}, None, item, None))
         done, _ = self._ray.wait(asked, num_returns=len(asked), timeout=seconds)
         answers: list[Any] = [None] * (len(asked) - len(done))
         for one in done:

@@ -31,16 +31,21 @@ def prepare_worker(_: None, prepare: Callable[[], None] | None) -> None:
         prepare()
 
 
-def serve(key: Any, packed: Any, work: bytes) -> bytes:
+def serve(key: Any, packed: Any, work: bytes, begun: bytes | None) -> bytes:
     """Do what a task is to do.
 
     key     of what is shared, the same for the same; None where nothing is
     packed  uint8 array, what ``forker.pack`` has made of it, or None
     work    pickled (function, arguments); the function gets what is shared in front of these
+    begun   what to write down in the cluster at once; None: nothing
 
     Returns what the function does, pickled. What is shared is unpacked once in a process.
     """
     global _shared
+    if begun is not None:
+        from ray.experimental.internal_kv import _internal_kv_put
+
+        _internal_kv_put(begun, b"")
     if packed is not None and _shared[0] != key:
         _shared = (None, None)
         _shared = (key, unpack(memoryview(packed)))

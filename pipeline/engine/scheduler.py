@@ -5,12 +5,14 @@ came of it, or that the worker died. Memory is bounded: no more batches are hand
 worked on soon, and no more kernels are begun than have batches handed out. While the last batches
 of a kernel are worked on, those of the next one are handed out.
 
-A worker that dies takes a batch with it. The batch is tried once more *isolated*: the worker
-takes each module to a process of its own, so a module that kills is found at once and recorded
-by the worker. If a worker dies of an isolated batch all the same, the batch is cut in two, and the
-halves are treated the same way, down to the one module that cannot be done. A batch that a lost
-node or a full memory took with it comes out of this unharmed. The same happens to a batch on which
-the work function fails in a way that nobody has thought of.
+A worker that dies takes a batch with it. The batch is tried once more as it is: most deaths are the
+worker's, or its node's, and not the batch's. Is it lost again, or was a module at work for as long
+as it may, it is cut in as many pieces as there are workers, which are *isolated*: the worker takes
+each module to a process of its own, so a module that kills is found at once and recorded by the
+worker. If a worker dies of an isolated piece all the same, the piece is cut in two, and the halves
+are treated the same way, down to the one module that cannot be done. A batch that a lost node or a
+full memory took with it comes out of this unharmed. The same happens to a batch on which the work
+function fails in a way that nobody has thought of.
 
 What cannot be done for a whole kernel, its tables for one, is that kernel's failure: the others go
 on, and so it is with a place in the output that cannot be used (PlaceError). Only if nothing can be
@@ -28,7 +30,7 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -48,6 +50,7 @@ from ..model.engine import (
 )
 from ..model.errors import CommandError, EngineError, OutputError, PlaceError
 from ..model.records import ModuleInput
+from ..model.steps import STEPS
 
 _POLL_SECONDS = 0.02  # while other threads prepare or finish a kernel and workers are idle
 _LONG_SECONDS = 60.0
@@ -85,6 +88,10 @@ class Job(Protocol):
     @property
     def stall_seconds(self) -> float:
         """How long nothing may be finished before workers count as dead."""
+
+    @property
+    def module_seconds(self) -> float:
+        """How long a module may take before its worker is ended."""
 
     @property
     def is_done(self) -> bool:
@@ -169,13 +176,15 @@ class _Running:
 
 @dataclass(slots=True, eq=False)
 class _Attempt:
-    """An item that is handed out, or is to be: which attempt it is, and since when."""
+    """An item that is handed out, or is to be: which attempt it is, and since when; since a worker
+    has begun with it, as soon as that is known."""
 
     running: _Running
     item: Item
     number: int = 1
     future: Future[Any] | None = None  # of a call
     since: float = 0.0
+    begun: bool = False
 
 
 class _JobWorkforce(Workforce):
@@ -218,13 +227,17 @@ class _Loop:
         self._engine = engine
         self._jobs = jobs
         self._executor: Executor | None = None
-        self._room = 1
         self._current: deque[_Running] = deque()
         self._calls: queue.SimpleQueue[_Attempt] = queue.SimpleQueue()
         self._again: deque[_Attempt] = deque()  # calls whose worker died
         self._ended = threading.Event()
         self._out: dict[Any, _Attempt] = {}
-        self._heard = time.monotonic()
+        self._heard = self._looked = time.monotonic()
+
+    @property
+    def _room(self) -> int:
+        """How much may be handed out: that no worker is idle, however many there are now."""
+        return 2 * self._executor.workers if self._executor is not None else 1
 
     def run(self) -> None:
         """Until all jobs are done."""
@@ -262,7 +275,7 @@ class _Loop:
                 self._begin(job)
                 continue
             assert self._executor is not None
-            attempt.since = time.monotonic()
+            attempt.since, attempt.begun = time.monotonic(), False
             running = attempt.running
             ticket = self._executor.submit(attempt.item, running.handle, running.job.options)
             self._out[ticket] = attempt
@@ -273,7 +286,6 @@ class _Loop:
         if job.has_work:
             if self._executor is None:
                 self._executor = self._engine()
-                self._room = 2 * self._executor.workers
             try:
                 running.handle = self._executor.share(job.shared)
                 workforce = _JobWorkforce(running, self._calls, self._ended, self._executor.workers)
@@ -324,19 +336,22 @@ class _Loop:
         stall = max(attempt.running.job.stall_seconds for attempt in self._out.values())
         done = self._executor.wait(_POLL_SECONDS if idle else min(stall, _LONG_SECONDS))
         if done is None:
-            if time.monotonic() - self._heard > stall:
-                self._give_up(stall)
+            if time.monotonic() - self._looked > min(stall, _LONG_SECONDS):
+                self._look_for_life(stall)
             return
         self._heard = time.monotonic()
         ticket, outcome = done
         self._take(self._out.pop(ticket), outcome)
 
-    def _give_up(self, stall: float) -> None:
-        """Nothing came back for long: what is out so long is lost, and its workers ended."""
+    def _look_for_life(self, stall: float) -> None:
+        """Nothing came back for a while: what is worked on for too long is lost, and its workers
+        ended. What waits for a worker is not silent."""
         assert self._executor is not None
-        self._heard = time.monotonic()
+        self._looked = now = time.monotonic()
         for ticket, attempt in list(self._out.items()):
-            if self._heard - attempt.since > stall:
+            if not attempt.begun:
+                attempt.begun, attempt.since = self._executor.has_begun(ticket), now
+            elif now - max(attempt.since, self._heard) > stall:
                 self._executor.kill_and_forget(ticket)
                 del self._out[ticket]
                 self._take(attempt, WorkerDied(f"no sign of life for {stall:.0f} s"))
@@ -353,6 +368,7 @@ class _Loop:
                 return
             outcome = WorkerDied(str(outcome.error))
         if isinstance(outcome, WorkerDied):
+            STEPS.info("a worker was lost (%s): what it had is tried again", outcome.reason)
             stats.crashes += 1
             self._try_again(attempt, outcome)
             return
@@ -377,16 +393,23 @@ class _Loop:
             return
         modules = item.modules
         if not item.isolated:
-            retries.append((_part(item, modules), 1))
+            took = time.monotonic() - attempt.since
+            if attempt.number == 1 and took < attempt.running.job.module_seconds:
+                retries.append((item, 2))
+                return
+            assert self._executor is not None
+            retries.extend(_parts(item, self._executor.workers))
         elif len(modules) > 1:
-            middle = len(modules) // 2
-            retries.append((_part(item, modules[:middle]), 1))
-            retries.append((_part(item, modules[middle:]), 1))
+            retries.extend(_parts(item, 2))
         elif attempt.number < TRIES_ALONE:
             retries.append((item, attempt.number + 1))
         else:
             attempt.running.job.lost(modules[0], death.reason)
 
 
-def _part(batch: Batch, modules: Sequence[ModuleInput]) -> Batch:
-    return Batch(tuple(modules), isolated=True, contents=batch.contents)
+def _parts(batch: Batch, count: int) -> Iterator[tuple[Batch, int]]:
+    """Cut a batch in so many, or one for each module, isolated, to be tried for the first time."""
+    size = -(-len(batch.modules) // count)
+    for start in range(0, len(batch.modules), size):
+        modules = batch.modules[start : start + size]
+        yield Batch(modules, isolated=True, contents=batch.contents), 1

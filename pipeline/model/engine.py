@@ -82,6 +82,9 @@ class Executor(Protocol):
     def wait(self, seconds: float) -> tuple[Any, Outcome] | None:
         """Wait for what comes of the next item; None after ``seconds``."""
 
+    def has_begun(self, ticket: Any) -> bool:
+        """Whether a worker has begun with an item: it may wait for one for long."""
+
     def kill_and_forget(self, ticket: Any) -> None:
         """End the worker that has an item, if it still has it; the ticket is forgotten."""
 

@@ -276,6 +276,7 @@ class _Job:
         self.is_done = False
         self.shared: Any = index
         self.options = options
+        self.module_seconds = options.seconds
         self.stall_seconds = 2 * options.seconds + _GRACE_SECONDS
         self._jobs = jobs
         self._kernel = kernel

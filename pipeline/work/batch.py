@@ -97,6 +97,9 @@ def prepare() -> None:
 
 @functools.cache
 def _import_once() -> None:
+    """Load all that a module may need, also for the processes that are forked for one alone."""
+    import btf.types.members  # noqa: F401
+
     from ..tables.registry import module_tables  # late: Arrow
 
     module_tables()

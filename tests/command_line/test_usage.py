@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,7 @@ from jobs.cli import main
 from jobs.usage import text
 from pipeline.model.steps import STEPS
 from support.commands import commands
+from support.paths import ROOT
 
 COMMANDS = commands()
 AT_ONCE = {"help", "completion"}
@@ -221,3 +225,24 @@ def test_an_interrupt_says_that_the_next_run_goes_on(
         "splitbtf: what is done is kept: the same command again goes on from there",
         "splitbtf: error: interrupted",
     ]
+
+
+@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_signal_within_code_that_is_made(number: str) -> None:
+    """Python remembers that, and ends itself by SIGINT, whatever the status was to be. A second
+    signal does not disturb the end."""
+    program = (
+        "import os, signal, sys; from jobs import cli\n"
+        f"end = lambda: os.kill(os.getpid(), signal.{number})\n"
+        "def run(_):\n"
+        "    try:\n"
+        "        exec('end()', {'end': end})\n"
+        "    finally:\n"
+        "        end()\n"
+        "        print('the end', flush=True)\n"
+        "cli._run = run\n"
+        "sys.exit(cli.main())"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 128 + signal.Signals[number], done.stderr
+    assert done.stdout == "the end\n" and len(done.stderr.splitlines()) == 1

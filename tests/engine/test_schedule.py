@@ -50,7 +50,7 @@ class OneJob:
     shared: Any = "base"
     options = None
     has_work = True
-    stall_seconds = PATIENCE
+    stall_seconds = module_seconds = PATIENCE
 
     def __init__(self, modules: Sequence[ModuleInput], calls: Sequence[int] = ()) -> None:
         self.stats = JobStats()
@@ -156,6 +156,9 @@ class Fake:
 
     def kill_and_forget(self, ticket: int) -> None:
         pass
+
+    def has_begun(self, ticket: Any) -> bool:
+        return True
 
     def can_read(self, paths: Sequence[str]) -> bool:
         return True
@@ -263,6 +266,60 @@ def test_real_workers_that_die(executor: Any, capfd: pytest.CaptureFixture[str])
     assert job.stats.crashes >= 3 * len(job.reasons)
     assert job.answers == ["base" * n for n in range(5)]
     assert capfd.readouterr().out == ""  # where results go
+
+
+class Noting(Fake):
+    """Notes which batches it is given, by their modules, and whether they are isolated."""
+
+    def __init__(self, hiccups: int) -> None:
+        super().__init__(2, frozenset(), hiccups)
+        self.given: list[tuple[int, bool]] = []
+
+    def submit(self, item: Item, shared: Any, options: Any) -> int:
+        assert isinstance(item, Batch)
+        self.given.append((len(item.modules), item.isolated))
+        return super().submit(item, shared, options)
+
+
+@pytest.mark.parametrize(
+    ("deaths", "module_seconds", "given"),
+    [
+        (1, PATIENCE, [(7, False)] * 2),
+        (2, PATIENCE, [(7, False)] * 2 + [(4, True), (3, True)]),
+        (1, 0.0, [(7, False), (4, True), (3, True)]),
+    ],
+)
+def test_a_lost_batch_is_tried_again_as_it_is_and_then_in_pieces_on_all_workers(
+    deaths: int, module_seconds: float, given: list[tuple[int, bool]]
+) -> None:
+    fake, job = Noting(deaths), OneJob(inputs(7, 1))
+    job.module_seconds = module_seconds  # for as long as that it was not out
+    run_jobs(lambda: fake, TheseJobs(job))
+    assert fake.given == given
+    assert sorted(job.done) == [module.name for module in inputs(7)]
+
+
+class Queued(Fake):
+    """Whose workers are in use elsewhere for long."""
+
+    waits = 0
+
+    def wait(self, seconds: float) -> Any:
+        self.waits += 1
+        return super().wait(seconds) if self.waits > 50 else None
+
+    def has_begun(self, ticket: Any) -> bool:
+        return False
+
+    def kill_and_forget(self, ticket: int) -> None:
+        raise AssertionError("nobody works on it")
+
+
+def test_what_waits_for_a_worker_is_not_silent() -> None:
+    job = OneJob(inputs(3))
+    job.stall_seconds = 0.0
+    run_jobs(lambda: Queued(2, frozenset()), TheseJobs(job))
+    assert len(job.done) == 3 and not job.stats.crashes
 
 
 class OneHangs(Local):

@@ -41,6 +41,9 @@ class Inline:
     def kill_and_forget(self, ticket: int) -> None:
         pass
 
+    def has_begun(self, ticket: Any) -> bool:
+        return True
+
     def can_read(self, paths: Sequence[str]) -> bool:
         return True
 
