@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import btf
 
-from ..model.base import Announce
 from ..sources.lookup import resolve_kernel
 from .changes.chosen import Filters, chosen
 from .changes.compare import Change, Comparison, ObjectCounts, Unread
@@ -16,6 +15,7 @@ from .changes.details import Detail, details
 from .changes.stored import stored_kernels
 
 if TYPE_CHECKING:
+    from ..model.base import Announce
     from .changes.sides import Side
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import btf
-from btf.unmerged.arrays import BaseArrays
 
 from .records import FileInput
+
+if TYPE_CHECKING:
+    from btf.unmerged.arrays import BaseArrays
 
 Announce = Callable[[str], None]
 
@@ -46,6 +49,8 @@ class SharedBase:
     @classmethod
     def of(cls, types: btf.BTF, index: btf.BaseIndex) -> SharedBase:
         """Work out the rest. Raises BtfError."""
+        from btf.unmerged.arrays import BaseArrays  # late: most only name the types of this file
+
         return cls(
             index,
             btf.BaseFingerprints.build(types),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from difflib import SequenceMatcher
 from itertools import groupby, islice, zip_longest
 from typing import NamedTuple
@@ -22,8 +21,7 @@ _ENUMS = ("ENUM", "ENUM64")
 _REFERENCES = ("ARRAY", "TYPEDEF", "CONST", "VOLATILE", "RESTRICT", "TYPE_TAG", "FUNC", "VAR")
 
 
-@dataclass(frozen=True, slots=True)
-class Detail:
+class Detail(NamedTuple):
     """One thing that changed.
 
     what      ``size``, ``member added``, ``member removed``, ``member moved``, ``member retyped``,

@@ -25,10 +25,16 @@ def as_arrow(numbers: NDArray[np.int64]) -> pa.Int64Array:
 def numbers_of(column: pa.Array | pa.ChunkedArray, absent: int = 0) -> NDArray[Any]:
     """Read a column of whole numbers, of any width; ``absent`` where there is none."""
     array = column.combine_chunks() if hasattr(column, "chunks") else column
-    there, data = array.buffers()
-    some = slice(array.offset, array.offset + len(array))
-    found = np.frombuffer(data or b"", np.dtype(f"i{array.type.bit_width // 8}"))[some]
-    if array.null_count:
-        bits = np.unpackbits(np.frombuffer(there, np.uint8), count=some.stop, bitorder="little")
-        found = np.where(bits[some] != 0, found, absent)
-    return found
+    data = array.buffers()[1]
+    found = np.frombuffer(data or b"", np.dtype(f"i{array.type.bit_width // 8}"))
+    found = found[array.offset : array.offset + len(array)]
+    return np.where(is_there(array), found, absent) if array.null_count else found
+
+
+def is_there(array: pa.Array) -> NDArray[np.bool_]:
+    """Tell of each value whether there is one."""
+    if not array.null_count:
+        return np.ones(len(array), np.bool_)
+    end = array.offset + len(array)
+    bits = np.frombuffer(array.buffers()[0], np.uint8)
+    return np.unpackbits(bits, count=end, bitorder="little")[array.offset :].astype(np.bool_)

@@ -6,15 +6,16 @@ it holds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from ...model.errors import OutputError
-from .numbers import as_arrow, numbers_of
+from .numbers import as_arrow, is_there, numbers_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -64,6 +65,8 @@ class Block:
 
 
 TYPE_COLUMNS, MEMBER_COLUMNS = TypeRow._fields, MemberRow._fields
+_type_row = partial(tuple.__new__, TypeRow)  # as _make, of as many values as there are columns
+_member_row = partial(tuple.__new__, MemberRow)
 _EMPTY = (0, "", "", 0, 0, 0, "", b"", b"")
 _VOID = TypeRow(VOID, "VOID", "", 0, 0, VOID, "void", b"", b"")
 
@@ -89,8 +92,8 @@ class Rows:
     def types(self, ids: Iterable[int]) -> dict[int, TypeRow]:
         """Look types up; returns all that were ever looked up."""
         missing = sorted(set(ids).difference(self._known))
-        for _, rows in self._types.rows(missing, TYPE_COLUMNS):
-            self._known.update((row[0], TypeRow._make(row)) for row in rows)
+        _, rows = self._types.rows(missing, TYPE_COLUMNS)
+        self._known.update((row[0], _type_row(row)) for row in rows)
         return self._known
 
     def members(self, ids: Iterable[int]) -> dict[int, Sequence[MemberRow]]:
@@ -98,13 +101,13 @@ class Rows:
         looked up."""
         missing = sorted(set(ids).difference(self._members_of))
         self._members_of.update(dict.fromkeys(missing, ()))
-        for counts, rows in self._members.rows(missing, MEMBER_COLUMNS):
-            found = map(MemberRow._make, rows)
-            for count in counts:
-                those = list(islice(found, count))
-                global_id = those[0].global_id
-                # One block may end, and the next begin, amid the members of a type.
-                self._members_of[global_id] = [*self._members_of[global_id], *those]
+        counts, rows = self._members.rows(missing, MEMBER_COLUMNS)
+        found = map(_member_row, rows)
+        for count in counts:
+            those = list(islice(found, count))
+            global_id = those[0].global_id
+            # One block may end, and the next begin, amid the members of a type.
+            self._members_of[global_id] = [*self._members_of[global_id], *those]
         return self._members_of
 
     def type(self, global_id: int) -> TypeRow:
@@ -126,10 +129,14 @@ class _Column:
 
     def rows(
         self, ids: Sequence[int], columns: Sequence[str]
-    ) -> Iterator[tuple[list[int], Iterator[tuple[Any, ...]]]]:
-        """The rows with these ids, which ascend, block by block: how many each of the ids has, of
-        those that have any, and all of them."""
+    ) -> tuple[list[int], Iterable[tuple[Any, ...]]]:
+        """The rows with these ids, which ascend; and how many each of the ids has in a block, of
+        those that have any."""
+        import pyarrow as pa
+
         wanted = np.array(ids, np.int64)
+        counts: list[int] = []
+        found: list[pa.RecordBatch] = []
         for number, block in enumerate(self._blocks):
             low, high = np.searchsorted(wanted, [block.first, block.last + 1])
             if low == high:
@@ -142,24 +149,33 @@ class _Column:
                 self._read[number] = ids_there, table.to_batches()
             known, batches = self._read[number]
             begin = np.searchsorted(known, wanted[low:high], "left")
-            counts = np.searchsorted(known, wanted[low:high], "right") - begin
-            ends = np.cumsum(counts)
-            place = as_arrow(np.repeat(begin - (ends - counts), counts) + np.arange(ends[-1]))
-            for batch in batches:  # one, or none of an empty table
-                values = map(_values, batch.take(place).columns)
-                yield counts[counts > 0].tolist(), zip(*values, strict=True)
+            each = np.searchsorted(known, wanted[low:high], "right") - begin
+            ends = np.cumsum(each)
+            place = as_arrow(np.repeat(begin - (ends - each), each) + np.arange(ends[-1]))
+            found += (batch.take(place) for batch in batches)  # one, or none of an empty table
+            counts += each[each > 0].tolist()
+        if not found:
+            return [], ()
+        whole = pa.Table.from_batches(found).unify_dictionaries().combine_chunks()
+        return counts, zip(*(_values(column.chunk(0)) for column in whole.columns), strict=True)
 
 
 def _values(column: pa.Array) -> list[Any]:
     """As Python has them, null as the empty value of their type."""
     import pyarrow as pa
 
+    if pa.types.is_integer(column.type):
+        return numbers_of(column).tolist()  # type: ignore[no-any-return]
+    if pa.types.is_string(column.type):
+        column = column.dictionary_encode()  # to make the same text once
     if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    values: list[Any] = column.to_pylist()
+        texts = [*column.dictionary.to_pylist(), ""]
+        return [texts[number] for number in numbers_of(column.indices, -1).tolist()]
     if pa.types.is_decimal(column.type):
-        return [int(value or 0) for value in values]
-    if column.null_count:
-        empty = "" if pa.types.is_string(column.type) else 0
-        return [empty if value is None else value for value in values]
+        whole = [0] * len(column)
+        places = np.flatnonzero(is_there(column)).tolist()
+        for place, value in zip(places, column.drop_null().to_pylist(), strict=True):
+            whole[place] = int(value)
+        return whole
+    values: list[Any] = column.to_pylist()
     return values

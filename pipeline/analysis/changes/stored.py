@@ -62,14 +62,14 @@ class StoredKernel:
         """Read some columns of a table. Raises OutputError."""
         import pyarrow as pa
 
-        from ...tables.registry import all_tables
-
         parts = []
         repeated = [name for name in columns if name in _AS_DICTIONARIES]
         for part in self.manifest.tables.get(table, ()):
             with _opened(self.storage, part.path, columns, repeated) as file:
                 parts.append(file.read(list(columns)))
         if not parts:
+            from ...tables.registry import all_tables  # late: what makes tables
+
             schema = all_tables()[table].schema
             return pa.schema([schema.field(name) for name in columns]).empty_table()
         return pa.concat_tables(parts)
