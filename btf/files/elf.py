@@ -73,7 +73,7 @@ def btf_section(elf: ElfBtf, path: str | None) -> bytes:
     raise NoBtfError(f"{missing}; {fix}", path, ".BTF")
 
 
-def release_of_banner(content: bytes) -> str | None:
+def release_of_banner(content: bytes | memoryview) -> str | None:
     """``6.1.0-50-amd64`` of ``Linux version 6.1.0-50-amd64 (...``, as every kernel holds it."""
     banner = _BANNER.search(content)
     return banner.group(1).decode("ascii", "replace") if banner else None

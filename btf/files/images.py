@@ -1,18 +1,21 @@
-"""vmlinux out of the compressed kernel image that a machine boots.
+"""vmlinux out of the kernel image that a machine boots, compressed or not.
 
     x86           bzImage: a boot sector and set-up code, then vmlinux compressed; the boot
                   protocol's header says where (Documentation/arch/x86/boot.rst, since 2.08)
     EFI "zboot"   arm64, loongarch, riscv: a small EFI program that carries the compressed kernel
                   (drivers/firmware/efi/libstub/zboot-header.S, since Linux 6.1)
-    others        some set-up code of their own, and the compressed kernel somewhere behind it
+    others        code or a header of their own, and the kernel somewhere behind it: zImage of ARM,
+                  s390x, ELF wrappers (zImage of powerpc, vmlinuz of MIPS), uImage and FIT of
+                  U-Boot, boot.img of Android
 
 Where no header helps, the image is searched for the magic numbers of the kernel's compressors, as
-``scripts/extract-vmlinux`` does. What is found counts when it decompresses to an ELF file. The
-search is bounded: so many places are tried, and so much is decompressed, for all of them together.
+``scripts/extract-vmlinux`` does, and at last for a kernel that is not compressed. What is found
+counts when it is an ELF file with BTF, or has BTF in it; the first of these is taken. The search is
+bounded: so many places are tried, and so much is decompressed, for all of them together.
 
-arm64 and riscv boot a flat binary, a vmlinux without sections, compressed or not. Its BTF is in it
-all the same, as the running kernel shows it: it begins with a header that says how long it is, and
-that nothing else in a kernel looks like.
+arm64, riscv, ARM and s390x boot a flat binary, a vmlinux without sections, compressed or not. Its
+BTF is in it all the same, as the running kernel shows it: it begins with a header that says how
+long it is, and that nothing else in a kernel looks like.
 """
 
 from __future__ import annotations
@@ -20,11 +23,13 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
 
 from ..errors import BtfError, NoBtfError, UnsupportedError
+from ..format.foreign import is_archive
 from ..format.header import LONG_HEADER, SHORT_HEADER, parse_header
 from . import decompress, elf
 from .decompress import MAGIC_BYTES, Compression, DecompressError, find
@@ -50,6 +55,16 @@ _BEGINS = re.compile(
 _ELF_BEGINS = re.compile(rb"\x7fELF[\x01\x02][\x01\x02]\x01")
 _BTF_BEGINS = {"<": 0x0001EB9F, ">": 0xEB9F0100}  # magic, version and flags
 
+# What images begin with, beside x86's and compressed ones.
+_HEADERS = (
+    (0, b"MZ"),  # EFI
+    (0, b"\x27\x05\x19\x56"),  # uImage, include/image.h of U-Boot
+    (0, b"\xd0\x0d\xfe\xed"),  # FIT: a device tree with the kernel in it
+    (0, b"ANDROID!"),  # boot.img, system/tools/mkbootimg
+    (0x24, b"\x18\x28\x6f\x01"),  # zImage of ARM, arch/arm/boot/compressed/head.S
+    (0x24, b"\x01\x6f\x28\x18"),  # the same, big-endian
+    (0x10008, b"S390EP"),  # arch/s390/boot/head.S
+)
 # Flat kernels say so at 56: Documentation/arch/arm64/booting.rst, .../arch/riscv/boot-image-header.
 _FLAT_MAGIC, _FLAT_MAGICS = 56, (b"ARMd", b"RSC\x05")
 
@@ -60,11 +75,28 @@ _RELEASE = re.compile(rb"(\d+\.\d+\S*)[ \0]")
 
 
 def is_image(data: bytes | memoryview) -> bool:
-    """Whether ``data`` begins as a kernel image does: as x86, EFI or compressed code."""
+    """Whether ``data`` begins as a kernel image does: as x86, EFI or compressed code, or as one of
+    the headers that are known. Of others only a search tells, see ``btf_if_image``."""
     view = memoryview(data).cast("B")
-    if _x86_payload(view) is not None or bytes(view[:2]) == b"MZ":
+    if _x86_payload(view) is not None or find(view) is not None:
         return True
-    return find(view) is not None
+    return any(bytes(view[at : at + len(magic)]) == magic for at, magic in _HEADERS)
+
+
+def btf_if_image(
+    data: bytes | memoryview, *, path: str | None = None
+) -> tuple[bytes, str | None] | None:
+    """Extract the BTF and the release from a kernel image, see ``btf_from_image``; None where
+    ``data`` is no image: it neither begins as one, nor is a kernel with BTF found in it."""
+    view = memoryview(data).cast("B")
+    if is_archive(view):
+        return None
+    try:
+        return btf_from_image(view, path=path)
+    except BtfError:
+        if is_image(view):
+            raise
+        return None
 
 
 def vmlinux_from_image(data: bytes | memoryview, *, path: str | None = None) -> bytes:
@@ -120,12 +152,25 @@ def release_of_image(data: bytes | memoryview, whole: bool = True) -> str | None
     return elf.release_of_banner(_kernel(view, None)[0]) if whole else None
 
 
+@dataclass
+class _Found:
+    """What was found in an image so far that may be the kernel: flat code with BTF and no banner,
+    ELF files without BTF, damaged ones, and flat code without BTF, of which the largest."""
+
+    bare: bytes = b""
+    plain: bytes = b""
+    broken: bytes = b""
+    flat: bytes = b""
+
+
 def _kernel(view: memoryview, path: str | None) -> tuple[bytes, bool]:
     """Return the kernel in an image, and whether it is an ELF file rather than a flat binary."""
+    found = _Found()
     if view[:4] == ELF_MAGIC:
-        return bytes(view), True
+        if not is_elf(view) or _elf_rank(view) != _PLAIN:
+            return bytes(view), True
+        found.plain = bytes(view)  # a wrapper, perhaps
     tried: list[str] = []
-    flat = broken = b""
     left = min(decompress.MAX_DECOMPRESSED_BYTES, _SMALL_WORK + _MAX_RATIO * len(view))
     for number, (compression, at, payload) in enumerate(_candidates(view)):
         if number == _MAX_PLACES or not left:
@@ -139,20 +184,21 @@ def _kernel(view: memoryview, path: str | None) -> tuple[bytes, bool]:
                 tried.append(f"{compression.name} at {at}: {error}")
             continue
         left -= len(content)
-        for begin in islice(_ELF_BEGINS.finditer(content, 0, _SMALL_BYTES), _MAX_PLACES):
-            start = begin.start()  # set-up code may be in front of it
-            if is_elf(memoryview(content)[start:]):
-                return content[start:], True
-        if content.startswith(ELF_MAGIC):
-            broken = broken or content
-        else:
-            flat = max(flat, content, key=len)
-    if broken:
-        return broken, True
-    if len(flat) > _SMALL_BYTES:
-        return flat, False
-    if bytes(view[_FLAT_MAGIC : _FLAT_MAGIC + 4]) in _FLAT_MAGICS:
-        return bytes(view), False
+        kernel = _kernel_in(content, _SMALL_BYTES, found)
+        if kernel is not None:
+            return kernel
+    is_flat = bytes(view[_FLAT_MAGIC : _FLAT_MAGIC + 4]) in _FLAT_MAGICS
+    if is_flat or elf.release_of_banner(view) is not None:
+        kernel = _kernel_in(bytes(view), len(view), found)
+        if kernel is not None:
+            return kernel
+    if found.bare:
+        return found.bare, False
+    for content in (found.plain, found.broken):
+        if content:
+            return content, True
+    if len(found.flat) > _SMALL_BYTES or is_flat:
+        return found.flat, False
     if re.search(rb"\x89LZO\0\r\n\x1a\n", view):
         raise UnsupportedError(
             "the kernel in this image is compressed with lzo; scripts/extract-vmlinux of the "
@@ -160,8 +206,53 @@ def _kernel(view: memoryview, path: str | None) -> tuple[bytes, bool]:
             path,
             "kernel image",
         )
-    found = f" ({'; '.join(tried)})" if tried else ""
-    raise BtfError(f"no compressed vmlinux in this file{found}", path, "kernel image")
+    places = f" ({'; '.join(tried)})" if tried else ""
+    raise BtfError(f"no compressed vmlinux in this file{places}", path, "kernel image")
+
+
+def _kernel_in(content: bytes, most: int, found: _Found) -> tuple[bytes, bool] | None:
+    """The kernel with BTF that ``content`` is, or that begins in its first ``most`` bytes behind
+    set-up code; None if there is none: then ``found`` has what it may be."""
+    view = memoryview(content)
+    if is_archive(view):
+        return None  # a ramdisk, whose modules have BTF too
+    plain, has_elf = -1, False
+    for begin in islice(_ELF_BEGINS.finditer(content, 0, most), _MAX_PLACES):
+        start = begin.start()
+        if not is_elf(view[start:]):
+            continue
+        has_elf = True
+        rank = _elf_rank(view[start:])
+        if rank == _WITH_BTF:
+            return content[start:], True
+        if rank == _PLAIN and plain < 0 and start < _SMALL_BYTES:
+            plain = start  # or something that lies in a flat kernel, such as its vDSO
+    if _flat_btf(content) is not None:
+        if elf.release_of_banner(content) is not None:
+            return content, False
+        if not has_elf:
+            found.bare = found.bare or content
+    if plain >= 0:
+        found.plain = found.plain or content[plain:]
+    elif content.startswith(ELF_MAGIC):
+        found.broken = found.broken or content
+    else:
+        found.flat = max(found.flat, content, key=len)
+    return None
+
+
+_WITH_BTF, _PLAIN, _MODULE = range(3)
+
+
+def _elf_rank(view: memoryview) -> int:
+    """What an ELF file is: one with BTF, one without, or a module, which no image is made of."""
+    try:
+        file = elf.read_elf(view)
+    except BtfError:
+        return _MODULE
+    if file.name is not None:
+        return _MODULE
+    return _PLAIN if file.btf is None else _WITH_BTF
 
 
 def _flat_btf(content: bytes) -> bytes | None:
@@ -169,6 +260,8 @@ def _flat_btf(content: bytes) -> bytes | None:
     view = memoryview(content)
     best = view[:0]
     for order, begins in _BTF_BEGINS.items():
+        if begins.to_bytes(4, "little" if order == "<" else "big") not in content:
+            continue
         for at, size in _sound_headers(content, order, begins):
             try:
                 head = parse_header(view[at : at + size])

@@ -20,6 +20,7 @@ Nothing in a BTF file says which base it was made for. A wrong base shows nevert
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -55,6 +56,7 @@ SPLIT = "split"
 DISTILLED = "distilled"
 DWARF = "dwarf"
 
+_MAX_WRAPPER = 256 << 20  # of an ELF file around a compressed kernel
 _MAGICS = (b"\x9f\xeb", b"\xeb\x9f")  # of BTF, in either byte order
 
 # Answers of _misfit.
@@ -119,11 +121,15 @@ def open_module(
     data = readable(data)
     if data[:4] != ELF_MAGIC:
         whole = data if isinstance(data, (bytes, memoryview)) else data[:]
-        if whole[:2] not in _MAGICS and images.is_image(whole):
-            raw, banner = images.btf_from_image(whole, path=path)
-            return Module(*_open_btf(raw, None, base, path), release=banner)
+        found = None if whole[:2] in _MAGICS else images.btf_if_image(whole, path=path)
+        if found is not None:
+            return Module(*_open_btf(found[0], None, base, path), release=found[1])
         return Module(*_open_btf(whole, None, base, path))
     file = elf_file.read_elf(data, path)
+    if file.btf is None and not file.has_dwarf and file.name is None and len(data) < _MAX_WRAPPER:
+        with contextlib.suppress(BtfError):
+            raw, banner = images.btf_from_image(data[:])
+            return Module(*_open_btf(raw, None, base, path), release=banner)
     foreign = bool(release and file.release and release != file.release)
     if foreign and file.btf_base is None:
         raise WrongBaseError(

@@ -5,9 +5,10 @@ For messages only; what is opened is elsewhere.
 
 from __future__ import annotations
 
-#: (offset, bytes there, what that is)
-_KNOWN = (
-    (0, b"\x7fELF", "an ELF file"),
+from collections.abc import Iterable
+
+# Each: (offset, bytes there, what that is). First archives and file systems, which hold files.
+_ARCHIVES = (
     (0, b"\xed\xab\xee\xdb", "an RPM package"),
     (0, b"!<arch>\n", "a Debian package, or another ar archive"),
     (0, b"ADB", "an apk package of version 3"),
@@ -22,6 +23,13 @@ _KNOWN = (
     (0, b"QFI\xfb", "a disk image of QEMU"),
     (0, b"\x3a\xff\x26\xed", "a sparse image of Android"),
     (0, b"CrAU", "an update of Android"),
+    (257, b"ustar", "a tar"),
+    (1080, b"\x53\xef", "an ext2, ext3 or ext4 file system"),
+    (32769, b"CD001", "an ISO 9660 image"),
+)
+_KNOWN = (
+    *_ARCHIVES,
+    (0, b"\x7fELF", "an ELF file"),
     (0, b"\xd0\x0d\xfe\xed", "a device tree"),
     (0, b"\x1f\x8b", "gzip data"),
     (0, b"\xfd7zXZ\0", "xz data"),
@@ -32,11 +40,13 @@ _KNOWN = (
     (0, b"LZIP", "lzip data"),
     (0, b"\x89LZO", "lzop data"),
     (0, b"\x1f\x9d", "data of compress"),
-    (257, b"ustar", "a tar"),
-    (1080, b"\x53\xef", "an ext2, ext3 or ext4 file system"),
-    (32769, b"CD001", "an ISO 9660 image"),
 )
 START_BYTES = max(offset + len(magic) for offset, magic, _ in _KNOWN)
+
+
+def is_archive(data: bytes | memoryview) -> bool:
+    """Whether a file is an archive or a file system, as far as its beginning tells."""
+    return _named(data, _ARCHIVES) is not None
 
 
 def what_is(data: bytes | memoryview) -> str | None:
@@ -44,7 +54,11 @@ def what_is(data: bytes | memoryview) -> str | None:
 
     data   the file, or its first START_BYTES
     """
-    for offset, magic, what in _KNOWN:
+    return _named(data, _KNOWN)
+
+
+def _named(data: bytes | memoryview, known: Iterable[tuple[int, bytes, str]]) -> str | None:
+    for offset, magic, what in known:
         if bytes(data[offset : offset + len(magic)]) == magic:
             return what
     return None

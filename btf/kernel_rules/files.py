@@ -67,9 +67,9 @@ def read_raw(data: Readable, path: str | None = None) -> Raw:
         return Raw(found, file.btf_base, file.release, is_kernel)
     whole = octets(data if isinstance(data, bytes | memoryview) else data[:])
     if whole[:2] not in (MAGIC.to_bytes(2, "big"), MAGIC.to_bytes(2, "little")):
-        if images.is_image(whole):
-            raw, banner = images.btf_from_image(whole, path=path)
-            return Raw(memoryview(raw), None, banner, True)
+        kernel = images.btf_if_image(whole, path=path)
+        if kernel is not None:
+            return Raw(memoryview(kernel[0]), None, kernel[1], True)
     return Raw(whole, None, None, False)
 
 
