@@ -98,11 +98,14 @@ def prepare() -> None:
 @functools.cache
 def _import_once() -> None:
     """Load all that a module may need, also for the processes that are forked for one alone."""
+    import pyarrow as pa
+
     import btf.types.members  # noqa: F401
 
     from ..tables.registry import module_tables  # late: Arrow
 
     module_tables()
+    pa.array([0])  # for the first list Arrow imports pandas, where that is installed
     freeze_imports()
 
 
