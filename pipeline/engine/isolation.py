@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from ..model.engine import Item, Outcome, Raised, WorkFunction
+from ..model.engine import TRIES_ALONE, Item, Outcome, Raised, WorkFunction
 from ..model.errors import CommandError, InternalError, explain
 
 T = TypeVar("T")
@@ -165,6 +165,20 @@ def isolated(function: Callable[[], T], seconds: float) -> T | WorkerExit:
         raise value
     result: T = value
     return result
+
+
+def isolated_again(function: Callable[[], T], seconds: float) -> T | WorkerExit | InternalError:
+    """Call ``function`` as ``isolated`` does, again where its process dies, unless of the time: one
+    death may have other reasons. Returns a bug of ours that it raises."""
+    done: T | WorkerExit = WorkerExit("")
+    for _ in range(TRIES_ALONE):
+        try:
+            done = isolated(function, seconds)
+        except InternalError as error:
+            return error
+        if not isinstance(done, WorkerExit) or done.timed_out:
+            break
+    return done
 
 
 def how_it_ended(code: int) -> str:

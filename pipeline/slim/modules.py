@@ -118,7 +118,7 @@ def slim_modules(
         publish = None if deb else LocalFolder(output)
         jobs = _Jobs(kernels, folder, publish, roots, form, staging, announce, progress)
         run_jobs(lambda: engine, jobs)
-        if all(jobs.problems.get(kernel.name) for kernel in kernels):
+        if not jobs.done:
             raise BaseError("; ".join(dict.fromkeys(filter(None, jobs.problems.values()))))
         records = tuple(record for job in jobs.done for record in job.in_order())
         packages = _packages(kernels, records, folder, output) if deb else None
@@ -321,6 +321,7 @@ class _Job:
 
     def complete(self) -> None:
         self._drop()
+        self.shared = None
         self.is_done = True
 
     def in_order(self) -> list[SlimRecord]:

@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 
 import btf
 
-from ..engine.isolation import WorkerExit, isolated, time_limit
+from ..engine.isolation import WorkerExit, isolated_again, time_limit
 from ..files.compress import compress_like
 from ..files.read import ReadError, decompress, read_stored
 from ..files.storage import LocalFolder, cannot_write
-from ..model.engine import TRIES_ALONE, Batch, Item, Result
+from ..model.engine import Batch, Item, Result
 from ..model.errors import CommandError, InternalError, explain
 from ..model.records import CRASHED, TIMED_OUT, UNREADABLE, Failure, ModuleInput
 from ..sources.names import printable
@@ -111,19 +111,13 @@ def work(item: Item, index: btf.BaseIndex, options: SlimOptions) -> Result:
 
 def _isolated(module: ModuleInput, index: btf.BaseIndex, options: SlimOptions) -> SlimRecord:
     """Work on a module in a process of its own. What kills that process is recorded."""
-    failure = Failure(CRASHED, "")
-    for _ in range(TRIES_ALONE):
-        try:
-            done = isolated(lambda: slim(module, index, options), options.seconds)
-        except InternalError as error:
-            return keep(module, options, Failure(CRASHED, str(error)))
-        if not isinstance(done, WorkerExit):
-            return done
+    done = isolated_again(lambda: slim(module, index, options), options.seconds)
+    if isinstance(done, InternalError):
+        return keep(module, options, Failure(CRASHED, str(done)))
+    if isinstance(done, WorkerExit):
         kind = TIMED_OUT if done.timed_out else CRASHED
-        failure = Failure(kind, f"work on it was ended: {done.reason}")
-        if done.timed_out:
-            break
-    return keep(module, options, failure)
+        return keep(module, options, Failure(kind, f"work on it was ended: {done.reason}"))
+    return done
 
 
 def slim(module: ModuleInput, index: btf.BaseIndex, options: SlimOptions) -> SlimRecord:

@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING
 
 import btf
 
-from ..engine.isolation import WorkerExit, isolated, time_limit
+from ..engine.isolation import WorkerExit, isolated_again, time_limit
 from ..engine.malloc import freeze_imports, malloc_trim, release_memory, use_system_pool
 from ..files.read import preloaded
 from ..files.remote import Access, import_access
 from ..files.storage import Storage, cannot_write
 from ..model.base import SharedBase
-from ..model.engine import TRIES_ALONE, Batch, Call, Item, Result
+from ..model.engine import Batch, Call, Item, Result
 from ..model.errors import CommandError, InternalError, explain
 from ..model.options import KernelContext
 from ..model.records import ModuleInput
@@ -231,18 +231,11 @@ def run_isolated(
     module: ModuleInput, shared: Shared, context: KernelContext
 ) -> ModuleResult | CacheHit:
     """Work on one module in a process of its own. What kills that process is recorded."""
-    end = WorkerExit("")
-    for _ in range(TRIES_ALONE):
-        try:
-            done = isolated(lambda: _alone(module, shared, context), context.options.module_seconds)
-        except InternalError as error:
-            return lost(module, error, context)
-        if not isinstance(done, WorkerExit):
-            return done
-        end = done
-        if end.timed_out:
-            break
-    return lost(module, end, context)
+    seconds = context.options.module_seconds
+    done = isolated_again(lambda: _alone(module, shared, context), seconds)
+    if isinstance(done, WorkerExit | InternalError):
+        return lost(module, done, context)
+    return done
 
 
 def _alone(module: ModuleInput, shared: Shared, context: KernelContext) -> ModuleResult | CacheHit:

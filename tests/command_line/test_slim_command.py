@@ -7,13 +7,16 @@ import gzip
 import hashlib
 import io
 import lzma
+import os
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import zstandard
 
+import btf
 from jobs.usage.text import Reporter
 from pipeline.slim.debian import new_control
 from support.commands import splitbtf
@@ -160,6 +163,31 @@ def test_a_run_that_is_ended_leaves_whole_files(
     assert list(made) == [f"{RELEASE}/kernel/m0.ko"]
     assert list(naive_slim.differences(WHOLE, next(iter(made.values())), NAIVE)) == []
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["lib"]
+
+
+@pytest.mark.parametrize("end", ["dies", "fails"])
+def test_what_workers_die_of_is_left_as_it_was(
+    end: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {"a.ko": WHOLE, "bad.ko": WHOLE + SIGNED, "c.ko": WHOLE}
+    source, out = kernel(tmp_path / "in", files), tmp_path / "out"
+    works = btf.slim_module
+
+    def clumsy(data: bytes, *arguments: Any, **options: Any) -> btf.SlimModule:
+        if data.endswith(SIGNED) and end == "dies":
+            os._exit(3)
+        if data.endswith(SIGNED):
+            raise RuntimeError("this is a bug")
+        return works(data, *arguments, **options)
+
+    monkeypatch.setattr(btf, "slim_module", clumsy)
+    done = splitbtf("slim", source, "-o", out, "--workers", 1, "--json")
+    assert (done.code, done.json["smaller"], done.json["modules"]) == (1, 2, 3)
+    (failure,) = done.json["failures"]
+    said = "exit status 3" if end == "dies" else "this is a bug"
+    assert failure["error_kind"] == "crashed" and said in failure["error"]
+    made = below(out)
+    assert len(made) == 3 and made[f"{RELEASE}/kernel/bad.ko"] == WHOLE + SIGNED
 
 
 def test_a_link_in_the_output_is_not_followed(tmp_path: Path) -> None:
