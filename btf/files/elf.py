@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..errors import BtfError, DwarfOnlyError, NoBtfError
 from .sections import Readable, read_sections, readable
@@ -26,6 +26,7 @@ class ElfBtf:
                              vermagic; for a vmlinux, release is that of its banner
     build_id        GNU build id in hex
     has_dwarf       whether there is ``.debug_info`` that BTF could be made from
+    narrow          whether it is a file of 32 bit
     """
 
     btf: bytes | None
@@ -36,6 +37,7 @@ class ElfBtf:
     release: str | None
     build_id: str | None
     has_dwarf: bool
+    narrow: bool = field(default=False, compare=False)
 
 
 def read_elf(data: Readable, path: str | None = None) -> ElfBtf:
@@ -58,6 +60,7 @@ def read_elf(data: Readable, path: str | None = None) -> ElfBtf:
         release=release,
         build_id=_build_id(found.get(".note.gnu.build-id", b""), sections.little_endian),
         has_dwarf=sections.has_dwarf,
+        narrow=sections.narrow,
     )
 
 

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -147,6 +147,8 @@ def open_module(
         btf, _, input_bytes = _open_btf(make(data), None, base, path)
         opened = btf, DWARF, input_bytes
     assert opened is not None
+    if file.narrow:  # of others pointers have 8 bytes anyway
+        opened = replace(opened[0], elf_pointer_size=4, sound=True), *opened[1:]
     return Module(*opened, file.name, file.build_id, file.depends, file.release)
 
 

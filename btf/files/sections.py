@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -54,11 +54,13 @@ def readable(data: object) -> Readable:
 
 @dataclass(frozen=True)
 class Sections:
-    """Contents of the sections that were asked for, whether there is DWARF, and the byte order."""
+    """Contents of the sections that were asked for, whether there is DWARF, the byte order, and
+    whether it is a file of 32 bit."""
 
     contents: dict[str, bytes]
     has_dwarf: bool
     little_endian: bool
+    narrow: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ def read_sections(data: Readable, wanted: Set[str], path: str | None = None) -> 
             content = _decompressed(content, table.compression, left, path, found)
             left -= len(content)
         contents[found] = content
-    return Sections(contents, has_dwarf, table.order == "<")
+    return Sections(contents, has_dwarf, table.order == "<", table.header.size == 40)
 
 
 def read_headers(

@@ -43,6 +43,7 @@ class BTF:
     offsets  uint32, shape (T + 1,): for own type t (0-based) its first word; last entry is W
     strings  uint8, shape (S,): the own string section
     base     the BTF that this one continues, or None
+    elf_pointer_size  bytes of a pointer by the class of the ELF file that it is from; 0: not known
 
     Own type t has the id ``start_id + t``; own string offsets start at ``start_str_off``. Void
     (id 0) and the empty string (offset 0) belong to the first base.
@@ -56,6 +57,7 @@ class BTF:
     flags: int = 0
     layout: bytes = b""
     path: str | None = field(default=None, compare=False)
+    elf_pointer_size: int = field(default=0, compare=False)
     sound: InitVar[bool] = False
 
     def __post_init__(self, sound: bool) -> None:
@@ -311,7 +313,8 @@ class BTF:
 
     @cached_property
     def pointer_size(self) -> int:
-        """Bytes of a pointer: those of C's ``long`` in this BTF; 8 when it has none."""
+        """Bytes of a pointer: those of C's ``long`` in this BTF; where it has none, by the class of
+        the ELF file that it is from, else as members lie behind each other, else 8."""
         from .layout import pointer_size
 
         return pointer_size(self)

@@ -12,6 +12,7 @@ another question: see ``dump.c_layout``.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Set
 from itertools import permutations
 from typing import TYPE_CHECKING, Protocol
@@ -232,10 +233,33 @@ def align_of(start: Type) -> int:
 
 
 def pointer_size(btf: BTF) -> int:
-    """Return the bytes of a pointer: those of ``long``, 4 or 8; 8 when no type tells."""
+    """Return the bytes of a pointer: those of ``long``, 4 or 8; where there is none, by the class
+    of the ELF file, as libbpf; else 4 where a pointer in a struct has no room for more, or 8."""
     found = (btf[i] for name in LONGS for i in ids_by_name(btf, name, (kinds.INT,)))
     sizes = [(t.id, t.size) for t in found if isinstance(t, Int) and t.size in (4, 8)]
-    return min(sizes)[1] if sizes else DEFAULT_POINTER_SIZE
+    if sizes:
+        return min(sizes)[1]
+    level: BTF | None = btf
+    while level is not None:
+        if level.elf_pointer_size:
+            return level.elf_pointer_size
+        level = level.base
+    return 4 if any(map(_has_narrow_pointer, btf)) else DEFAULT_POINTER_SIZE
+
+
+def _has_narrow_pointer(of: Type) -> bool:
+    """Whether a pointer in a struct or union has room for four bytes."""
+    if not isinstance(of, Composite):
+        return False
+    ends = [*(member.bit_offset for member in of.members[1:]), 8 * of.size]
+    if of.kind == kinds.UNION:
+        ends = [8 * of.size] * len(of.members)
+    for member, end in zip(of.members, ends, strict=False):
+        if end - member.bit_offset == 32 and not member.bitfield_size:
+            with contextlib.suppress(BtfError):  # a circle of names
+                if member.type.resolve().kind == kinds.PTR:
+                    return True
+    return False
 
 
 def _scalar_alignment(records: Records, type_id: int, start: Type) -> int:

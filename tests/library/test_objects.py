@@ -6,6 +6,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -17,6 +18,7 @@ from support import handmade, vectors
 from support.btfwriter import Writer, bitfield
 from support.oracles import naive_btf
 from support.paths import ROOT
+from support.writers.elfwriter import elf
 
 
 def made(
@@ -269,6 +271,52 @@ def test_resolve_size_and_alignment() -> None:
 def test_pointer_size_is_that_of_long(names: list[str], size: int) -> None:
     b, ptr = made(lambda w: ([w.int(name, 4) for name in names], w.ptr(0))[1])
     assert b.pointer_size == size and b.size_of(ptr) == b.align_of(ptr) == size
+
+
+def test_pointer_size_by_elf_class(tmp_path: Path) -> None:
+    """Where no type tells it; and the C header is that of such a pointer."""
+    writer = Writer()
+    node = writer.struct(
+        "node", 8, [("next", writer.next_id + 1, 0), ("x", writer.next_id + 2, 32)]
+    )
+    writer.ptr(node)
+    writer.int("int", 4)
+    path = tmp_path / "x.elf"
+    for bits, size in ((32, 4), (64, 8)):
+        lone = Writer()
+        lone.ptr(0)
+        path.write_bytes(elf({".BTF": lone.to_bytes()}, bits=bits))
+        assert btf.open(path).pointer_size == size
+    long = Writer()
+    long.int("long int", 8)
+    path.write_bytes(elf({".BTF": long.to_bytes()}, bits=32))
+    assert btf.open(path).pointer_size == 8, "a type tells it"
+    for b in (btf.parse(writer.to_bytes()), pickle.loads(pickle.dumps(btf.open(path)))):
+        assert b.pointer_size == (4 if b.type_count == 3 else 8)
+    assert "struct node *next;" in "".join(btf.dump_c(btf.parse(writer.to_bytes())))
+
+
+@pytest.mark.parametrize(
+    ("size", "members", "expected"),
+    [
+        (8, [("p", 1, 0), ("n", 3, 32)], 4),
+        (8, [("n", 3, 0), ("p", 2, 32)], 4),
+        (4, [("p", 1, 0)], 4),
+        (16, [("p", 1, 0), ("n", 3, 64)], 8),
+        (12, [("n", 3, 0), ("p", 1, 32)], 8),
+        (8, [("p", 4, 0), ("n", 3, 32)], 8),
+    ],
+)
+def test_pointer_size_as_members_lie(
+    size: int, members: list[tuple[str, int, int]], expected: int
+) -> None:
+    writer = Writer()
+    writer.ptr(0)
+    writer.typedef("pointer", 1)
+    writer.int("int", 4)
+    writer.typedef("circle", 4)
+    writer.struct("s", size, members)
+    assert btf.parse(writer.to_bytes()).pointer_size == expected
 
 
 def test_circles_end() -> None:
