@@ -39,7 +39,7 @@ pytestmark = pytest.mark.slow
 # It makes of every file what it finds behind BTF: in it; HANG, FAIL, CRASH and NOTHING as they say.
 FAKE = """\
 #!/bin/sh
-[ "$1" = --version ] && { echo v1.24; exit 0; }
+[ "$1" = --version ] && { echo vVERSION; exit 0; }
 for word; do
     case $word in --btf_encode_detached=*) out=${word#*=} ;; esac
     in=$word
@@ -58,14 +58,21 @@ cat FOLDER/btf > "$out"
 """
 
 
+FEATURES = (
+    "--btf_features=encode_force,var,float,enum64,decl_tag,type_tag,optimized_func,consistent_func,"
+    "decl_tag_kfuncs"
+)
+
+
 class FakePahole:
     """A pahole of the tests' own, first in the search path."""
 
-    def __init__(self, folder: Path, content: bytes) -> None:
+    def __init__(self, folder: Path, content: bytes, version: str = "1.24") -> None:
         self.folder = folder
         folder.mkdir()
         (folder / "btf").write_bytes(content)
-        (folder / "pahole").write_text(FAKE.replace("FOLDER", str(folder)))
+        script = FAKE.replace("FOLDER", str(folder)).replace("VERSION", version)
+        (folder / "pahole").write_text(script)
         (folder / "pahole").chmod(0o755)
 
     @property
@@ -137,8 +144,7 @@ def with_dwarf(words: str = "", sections: dict[str, bytes] | None = None) -> byt
             (1, 29),
             "6.12.117+deb12-amd64",
             [
-                "--btf_features=encode_force,var,float,enum64,decl_tag,type_tag,optimized_func,"
-                "consistent_func,decl_tag_kfuncs",
+                FEATURES,
                 "--lang_exclude=rust",
             ],
         ),
@@ -146,8 +152,7 @@ def with_dwarf(words: str = "", sections: dict[str, bytes] | None = None) -> byt
             (1, 31),
             "6.18.1",
             [
-                "--btf_features=encode_force,var,float,enum64,decl_tag,type_tag,optimized_func,"
-                "consistent_func,decl_tag_kfuncs",
+                FEATURES,
                 "--btf_features=attributes",
                 "--lang_exclude=rust",
             ],
@@ -156,8 +161,7 @@ def with_dwarf(words: str = "", sections: dict[str, bytes] | None = None) -> byt
             (1, 30),
             "7.2.13+deb14-amd64",
             [
-                "--btf_features=encode_force,var,float,enum64,decl_tag,type_tag,optimized_func,"
-                "consistent_func,decl_tag_kfuncs",
+                FEATURES,
                 "--btf_features=attributes",
                 "--lang_exclude=rust",
             ],
@@ -166,8 +170,7 @@ def with_dwarf(words: str = "", sections: dict[str, bytes] | None = None) -> byt
             (1, 32),
             "7.2.13+deb14-amd64",
             [
-                "--btf_features=encode_force,var,float,enum64,decl_tag,type_tag,optimized_func,"
-                "consistent_func,decl_tag_kfuncs",
+                FEATURES,
                 "--btf_features=attributes",
                 "--btf_features=layout",
                 "--lang_exclude=rust",
@@ -213,6 +216,28 @@ def test_what_pahole_writes_comes_back(fake: FakePahole, demo_btf: Callable[[str
     assert encoded(with_dwarf()) == demo_btf("hid-elecom")
     (call,) = fake.calls
     assert call.startswith("-J --btf_gen_floats --lang_exclude=rust --btf_encode_detached=")
+
+
+@pytest.mark.parametrize(
+    ("version", "options"),
+    [
+        ("1.24", "--btf_gen_floats --lang_exclude=rust"),
+        ("1.25", "--btf_gen_floats --skip_encoding_btf_inconsistent_proto --btf_gen_optimized "
+         "--lang_exclude=rust"),
+        ("1.30", f"{FEATURES} --btf_features=attributes --lang_exclude=rust"),
+        ("1.31", f"{FEATURES} --btf_features=attributes --btf_features=layout --lang_exclude=rust"),
+        ("1.32", f"{FEATURES} --btf_features=attributes --btf_features=layout --lang_exclude=rust"),
+    ],
+)  # fmt: skip
+def test_each_pahole_gets_what_a_build_of_linux_7_2_gives_it(
+    version: str, options: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pahole = FakePahole(tmp_path / "fake", b"BTF", version)
+    monkeypatch.setenv("PATH", pahole.path)
+    made = encode(with_dwarf(), path="m.ko", release="7.2.13+deb14-amd64", seconds=PATIENCE)
+    assert made.encoder == f"pahole {version}" and made.content == b"BTF"
+    (call,) = pahole.calls
+    assert call.startswith(f"-J {options} --btf_encode_detached=")
 
 
 @pytest.mark.parametrize(
