@@ -222,9 +222,10 @@ def _lines_of_many(report: RunReport) -> list[str]:
             rows.append((kernel.kernel, "not done", "", "", "", "", ""))
             continue
         found = kernel.summary
+        left = size(found.left_bytes) if found.left_types else ""
         rows.append(
             (kernel.kernel, f"{found.modules:,}", f"{kernel.worked:,}", size(found.base_bytes),
-             size(found.bytes_in), size(found.bytes_out), size(found.left_bytes))
+             size(found.bytes_in), size(found.bytes_out), left)
         )  # fmt: skip
         more = [*failure_lines(found.failures), *arrays_lines(found), *_mended_lines(kernel)]
         below += [f"{kernel.kernel}:", *more] if more else []
