@@ -14,6 +14,7 @@ from inputs import Input
 from measure import BUILD, BenchError, Sides, run, splitbtf
 from report import ROOT, Sample, Table, seconds
 
+DEMOS = ("demo", "demo-6.12")
 NAMES = ("task_struct", "task_struct.pid", "vfs_read", "no_such_name")
 
 
@@ -29,6 +30,10 @@ def changes(sides: Sides, source: Input) -> list[Table]:
         command = splitbtf("diff", "--in", out, old, new)
         measured.append((f"diff {old} {new}", _several(sides, command)))
         measured.append(("the same, --json", _several(sides, [*command, "--json"])))
+    folders = [ROOT / "datasets" / name for name in DEMOS]
+    measured.append(
+        ("diff of two folders: the demo's", _several(sides, splitbtf("diff", *folders)))
+    )
     for name in NAMES:
         measured.append((f"history {name}", _several(sides, splitbtf("history", name, out))))
     lines = [(name, sample.show(seconds)) for name, sample in measured]
@@ -45,7 +50,7 @@ def _demo_kernels() -> str:
     out = BUILD / "kernels"
     if not out.exists():
         sources = ROOT / "datasets"
-        for name in ("demo", "demo-6.12"):
+        for name in DEMOS:
             done = run(splitbtf("run", sources / name, "-o", out, "--engine", "local", "--json"))
             if done.code:
                 raise BenchError(done.err.strip())
