@@ -134,7 +134,7 @@ def _btf_sections(file: ObjectFile) -> dict[str, int]:
         name = file.names[number].decode("ascii", "replace")
         if name not in _KNOWN:
             raise UnsupportedError(
-                "a section that may hold type ids, but is not known", file.path, name
+                "not known, and may hold type ids, which would become wrong", file.path, name
             )
         if name in found:
             raise BtfError("two sections of this name", file.path, name)

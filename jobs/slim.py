@@ -113,6 +113,8 @@ def _lines(report: SlimReport) -> list[str]:
     kept = Counter(r.reason for r in report.records if r.reason is not None and r.failure is None)
     lines += [f"  as they were: {count:,}, {reason}" for reason, count in kept.most_common()]
     lines += failure_lines(report.failures)
+    if report.failures:
+        lines.append("  what failed is written as it was, as far as it can be read")
     unsigned = sum(record.signature_bytes > 0 for record in smaller)
     if unsigned:
         lines += [

@@ -288,11 +288,11 @@ class _Job:
 
     def finished(self, value: list[SlimRecord]) -> None:
         for record in value:
-            STEPS.debug(
-                "%s: %s: %s -> %s bytes of BTF, %s -> %s of the file", record.path,
-                record.reason or record.status, record.bytes_before, record.bytes_after,
-                record.file_bytes_before, record.file_bytes_after,
-            )  # fmt: skip
+            what = record.reason
+            if what is None:
+                what = f"{record.bytes_before:,} -> {record.bytes_after:,} bytes of BTF"
+                what += f", {record.file_bytes_before:,} -> {record.file_bytes_after:,} of the file"
+            STEPS.debug("%s: %s", record.path, what)
             self._publish(record.target)
         self._records += value
         jobs, done = self._jobs, len(self._records)

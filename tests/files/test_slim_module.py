@@ -82,7 +82,7 @@ REFUSED = {
     "inline": (module(SPLIT.to_bytes(), more={".BTF.inline": b"x"}), "may hold type ids"),
     "two": (
         module(SPLIT.to_bytes(), more={".BTF": b""}).replace(b".modinfo\0", b".BTF\0nfo\0"),
-        "two sections of this name|may hold",
+        "two sections of this name|not known",
     ),
     "distilled": (module(SPLIT.to_bytes(), more={".BTF.base": BASE.to_bytes()}), "distilled"),
     "executable": (elf({".BTF": SPLIT.to_bytes()}, file_kind=ET_EXEC), "no relocatable ELF file"),
