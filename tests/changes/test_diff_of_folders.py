@@ -112,6 +112,13 @@ def test_a_file_is_compared_with_its_object_of_a_kernel(folders: tuple[Path, Pat
     assert {change["name"] for change in changes} == {"shared", "in_vmlinux"}
     objects, _ = facts_of(old, new / "snd_one.btf", "-B", old / "vmlinux.btf")
     assert [(one["object"], one["status"]) for one in objects] == [("snd-one", "both")]
+    one_base = facts_of(
+        old / "snd-one.btf", new, "-B", old / "vmlinux.btf"
+    )  # the kernel has its own
+    both = facts_of(old, new, "--module", "snd*")
+    assert one_base == both
+    objects, _ = facts_of(old / "gone.btf", new, "-B", old / "vmlinux.btf")
+    assert [(one["object"], one["status"]) for one in objects] == [("gone", "removed")]
 
 
 @pytest.mark.parametrize("stored", [False, True])

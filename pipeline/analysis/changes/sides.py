@@ -38,7 +38,8 @@ def open_sides(
 
     old, new  a file of BTF; a folder, package or manifest with one kernel; an output folder with
               one
-    bases     of both, or of the old one and of the new one
+    bases     of the old one and of the new one; a single one is of both, but beside a file no
+              kernel's, which has its own
 
     Returns also the object that they are compared by, where one of them is a file.
 
@@ -49,7 +50,11 @@ def open_sides(
             (path, bases[min(at, len(bases) - 1)] if bases else None)
             for at, path in enumerate((old, new))
         ]
-        found = [_find(path, base, name) for (path, base), name in zip(asked, "01", strict=True)]
+        own = len(bases) == 1 and not all(_may_be_kernel(path) for path in (old, new))
+        found = [
+            _find(path, None if own else base, name)
+            for (path, base), name in zip(asked, "01", strict=True)
+        ]
         for one in found:
             if isinstance(one, KernelInput):
                 unpacker.prepare(one)
@@ -72,7 +77,7 @@ def open_sides(
         if kernels:
             plain = kernel_name(label)
             same = (n for n in kernels[0].named_types.objects if kernel_name(n) == plain)
-            label = next(same, VMLINUX)
+            label = next(same, VMLINUX if files[0][0].base is None else label)
         opened = [one or _of_file(files.pop(0)[0], label) for one in opened]
     before, after = opened
     assert before is not None and after is not None
@@ -86,10 +91,13 @@ def _of_file(types: btf.BTF, label: str) -> OpenedFiles:
     return OpenedFiles(types.base.flat, ["", label], [types])
 
 
+def _may_be_kernel(path: str) -> bool:
+    return os.path.isdir(path) or is_package(os.path.basename(path)) or is_manifest(path)
+
+
 def _find(path: str, base: str | None, name: str) -> KernelInput | StoredKernel | None:
     """The kernel that a path means, called ``name``; None of a file. Raises SourceError."""
-    package = is_package(os.path.basename(path))
-    if not (package or os.path.isdir(path) or is_manifest(path)):
+    if not _may_be_kernel(path):
         return None
     if os.path.isdir(path) and (manifests := read_manifests(path)):
         stored = stored_kernels(path, manifests)
@@ -102,7 +110,7 @@ def _find(path: str, base: str | None, name: str) -> KernelInput | StoredKernel 
     try:
         kernels = find_kernels([path], base=base)
     except SourceError:
-        if package:
+        if is_package(os.path.basename(path)):
             with contextlib.suppress(SourceError):
                 find_one(path)
                 return None
