@@ -103,7 +103,7 @@ def _files(part: Part, files: _List, most: int) -> Iterator[PackagedFile]:
         said = f"damaged: {printable(file.name)}, whose header is at byte {at}, has {size} bytes, "
         if size > part.most - part.at:
             raise PackageError(f"{said}more than there can be")
-        if stat.S_ISREG(file.mode):
+        if stat.S_ISREG(file.mode) and not file.is_ghost:  # rpm before 4.11 packed some
             if file.size and not size and files.has_links(file):
                 waiting[file.node].append(file.name)  # the last has the content
             elif file.size != size:

@@ -87,6 +87,8 @@ def find_kernels(
         problems = [file for group in groups for file in group.modules if file.problem is not None]
         told = [f"{names.printable(file.path)}: {file.problem}" for file in problems[:_MOST_TOLD]]
         unread = f"; cannot be read: {'; '.join(told)}" if told else ""
+        if len(problems) == sum(len(group.modules) for group in groups):
+            raise SourceError(f"nothing of the sources can be read: {'; '.join(told)}")
         raise SourceError(
             "no vmlinux of these modules among the sources (looked for vmlinux, vmlinux-RELEASE, "
             "vmlinuz-RELEASE, vmlinux.btf, RELEASE.btf, also compressed, and in packages): name "

@@ -68,6 +68,14 @@ def test_old_headers(tmp_path: Path) -> None:
     assert taken(tmp_path / "x.rpm", tmp_path / "to") == (FILES, {})
 
 
+def test_a_file_that_is_only_owned_but_packed(tmp_path: Path) -> None:
+    """As rpm before 4.11 did it: it is passed over."""
+    ghost = entry("boot/ghost.ko", b"", node=9)
+    whole = rpm(FILES, ghosts=["boot/ghost.ko"], payload=ghost + ARCHIVE + END)
+    (tmp_path / "x.rpm").write_bytes(whole)
+    assert taken(tmp_path / "x.rpm", tmp_path / "to") == (FILES, {})
+
+
 def test_a_kernel_in_a_folder(tmp_path: Path) -> None:
     """Two packages of one kernel, as Fedora has them, and another kernel of the same release."""
     image = {name: content for name, content in FILES.items() if "vmlinuz" in name}
