@@ -92,7 +92,7 @@ class Driver:
         self._passed_over: dict[str, str] = {}  # id of a node, why
         self._nodes: dict[str, str] = {}  # id, address
         self._has_worker = threading.Event()
-        self._began = time.monotonic()
+        self._began = float("inf")  # when workers were first asked for
         self._asked_for_nodes = 0.0
 
     def serve(self) -> None:
@@ -253,9 +253,15 @@ class Driver:
         else:
             _check_listens(address.removeprefix("ray://"))
         self._outgoing.put(("answered",))
+        from ray.job_config import JobConfig
+
+        named = {}
+        if "://" not in address:  # the client cannot say it
+            named["job_config"] = JobConfig(metadata={"job_name": self._settings["run"]})
         self._ray.init(
             address=address,
             namespace="splitbtf",
+            **named,
             runtime_env=self._settings["runtime_env"],
             **_QUIET,
         )
@@ -275,6 +281,7 @@ class Driver:
         if not self._is_ours:
             self._ask_nodes(self._settings["look"], _ANSWER_SECONDS)
         # Worker processes start and import while the first kernel is being prepared.
+        self._began = time.monotonic()
         for number in range(self._workers()):
             self._items[-1 - number] = (None, self._settings["prepare"], None)
             self._submit(-1 - number)
@@ -393,8 +400,8 @@ class Driver:
         if not self._has_worker.is_set() and time.monotonic() - self._began > _WAIT_SECONDS:
             self._began = float("inf")  # say it once
             self._say(
-                f"no worker has begun within {_WAIT_SECONDS:.0f} s: all CPUs of the Ray cluster "
-                "may be in use; waiting for one"
+                f"no worker has begun within {_WAIT_SECONDS:.0f} s, since all CPUs of the Ray "
+                "cluster are in use, or since they are slow to start; waiting for one"
             )
 
     def _pass_over(self, node: str, address: str, reason: str) -> None:
