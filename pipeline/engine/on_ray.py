@@ -59,7 +59,9 @@ _COMMAND = (
     "import sys, splitbtf_start; from pipeline.engine.ray_driver import main; main(sys.argv[1])"
 )
 _TOKENS = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
-_SEVERE = re.compile(r"\[\S+ \S+ [EC] ")  # how lines of Ray's begin that tell of errors
+_SEVERE = re.compile(
+    r"\[\S+ \S+ [EC] [^]]*\] \S+ (?!:info_message)(.*)"
+)  # errors as Ray prints them
 _TOKEN_FILE = Path("~/.ray/auth_token").expanduser()  # where Ray looks for one itself
 _LINES_KEPT = 200  # of what Ray prints
 # Seconds. What is limited does a thing that takes a second, or waits for what may never come.
@@ -277,11 +279,12 @@ class OnRay:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._driver.wait(1)
         how = how_it_ended(self._driver.returncode or 0)
-        errors = [line for line in self._lines if _SEVERE.match(line)] or [*self._lines]
-        said = f"; it said: {errors[-1]}" if errors else ""
+        severe = [found[1] for line in self._lines if (found := _SEVERE.match(line))]
+        said = f"; it said: {severe[-1].partition('. ')[0]}" if severe else ""
+        lost = "" if self._is_ours else f"the connection to Ray at {self._name} is lost: "
         return EngineError(
-            f"the process that talks to Ray has died ({how}){said}; what is done is kept for the "
-            "next run"
+            f"{lost}the process that talks to Ray has died ({how}){said}; what is done is kept for "
+            "the next run, and -v shows what Ray says"
         )
 
     def _listen(self) -> None:
