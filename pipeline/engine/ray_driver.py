@@ -255,7 +255,7 @@ class Driver:
         self._outgoing.put(("answered",))
         from ray.job_config import JobConfig
 
-        named = {}
+        named: dict[str, Any] = {}
         if "://" not in address:  # the client cannot say it
             named["job_config"] = JobConfig(metadata={"job_name": self._settings["run"]})
         self._ray.init(
