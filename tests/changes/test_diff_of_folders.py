@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import tarfile
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -65,22 +64,17 @@ def manifest(folder: Path) -> Path:
     return target
 
 
-def as_is(folder: Path) -> Path:
-    return folder
-
-
-@pytest.mark.parametrize("form", [as_is, packed, copied, manifest])
-def test_the_same_as_of_their_output_folder(
-    tmp_path: Path, folders: tuple[Path, Path], form: Callable[[Path], Path]
-) -> None:
+def test_the_same_as_of_their_output_folder(tmp_path: Path, folders: tuple[Path, Path]) -> None:
     old, new = folders
     for folder in folders:
         run_on(folder, tmp_path / "out")
     expected = facts_of("--in", tmp_path / "out", "old", "new")
     assert [one["object"] for one in expected[0]] == ["vmlinux", "fresh", "gone", "snd_one"]
     assert {"own", "probe", "shared"} <= {change["name"] for change in expected[1]}
-    assert facts_of(form(old), form(new)) == expected
-    assert facts_of(form(old), new, "--module", "snd*") == tuple(
+    for form in (packed, copied, manifest):
+        assert facts_of(form(old), new) == expected, form
+    assert facts_of(packed(old), manifest(new)) == facts_of(old, new) == expected
+    assert facts_of(old, new, "--module", "snd*") == tuple(
         [one for one in part if one["object"] == "snd_one"] for part in expected
     )
 

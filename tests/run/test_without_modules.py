@@ -72,6 +72,7 @@ def test_a_vmlinux_alone(name: str, tmp_path: Path) -> None:
         assert kernel["package"] is None and kernel["package_version"] is None
 
 
+@pytest.mark.slow
 def test_what_can_be_asked_of_kernels_without_modules(tmp_path: Path) -> None:
     for release in ("6.1.0-50-rt-arm64", "6.1.0-56-rt-arm64"):
         (tmp_path / f"vmlinux-{release}").write_bytes(vmlinux())
