@@ -27,7 +27,6 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import splitbtf_start
@@ -62,7 +61,7 @@ _TOKENS = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 _SEVERE = re.compile(
     r"\[\S+ \S+ [EC] [^]]*\] \S+ (?!:info_message)(.*)"
 )  # errors as Ray prints them
-_TOKEN_FILE = Path("~/.ray/auth_token").expanduser()  # where Ray looks for one itself
+_TOKEN_FILE = "~/.ray/auth_token"  # where Ray looks for one itself
 _LINES_KEPT = 200  # of what Ray prints
 # Seconds. What is limited does a thing that takes a second, or waits for what may never come.
 _LOAD_SECONDS = 300.0
@@ -106,7 +105,7 @@ class OnRay:
             STEPS.info("connecting to Ray at %s", self._name)
             if has_token:
                 environment.setdefault("RAY_AUTH_MODE", "token")
-            elif environment.get("RAY_AUTH_MODE") == "token" and not _TOKEN_FILE.exists():
+            elif environment.get("RAY_AUTH_MODE") == "token" and not _has_token_file():
                 raise EngineError(
                     "RAY_AUTH_MODE asks for a token, and there is none: set RAY_AUTH_TOKEN to that "
                     "of the Ray cluster"
@@ -295,6 +294,10 @@ class OnRay:
                 if text := line.decode(errors="backslashreplace").strip():
                     self._lines.append(text)
                     STEPS.debug("Ray: %s", text)
+
+
+def _has_token_file() -> bool:
+    return os.path.exists(os.path.expanduser(_TOKEN_FILE))
 
 
 def _look_at(paths: Sequence[str]) -> bytes:
