@@ -35,6 +35,7 @@ from ..format.kinds import (
     ELEMENT_NAME,
     ELEMENT_WORDS,
     FIXED_WORDS,
+    FWD,
     HEAD_WORDS,
     NAME_SPACE,
     PTR,
@@ -138,6 +139,8 @@ class Simulation:
                     found = True
                     base = self._result.btf[pair[1]].words
                     for at in offsets[np.flatnonzero(after == pair[0])].tolist():
+                        if kind_of(words[at + 1]) == FWD:  # it became the struct that it declares
+                            continue
                         words[at + 2] = base[2]
                         words[at + 5 : at + len(base) : 3] = base[5::3]
 

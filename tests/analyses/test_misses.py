@@ -179,6 +179,25 @@ def test_what_grows_because_it_embeds_the_root_cause() -> None:
     assert all(row.sole for row in seen.rows)
 
 
+def test_a_declaration_of_what_grows() -> None:
+    """It became the struct that grows, and has neither its size nor its members to be mended."""
+
+    def core(w: Writer, count: int) -> None:
+        early = w.fwd("outer") if count == 2 else 0
+        i = w.int("int", 4)
+        w.struct("twice", 4, [("a", i, 0)])
+        if early:
+            pointer_holder(w, "own", early)
+            w.struct("twice", 4, [("b", i, 0)])  # so that all records count, not one of each type
+        inner = w.struct("inner", 4 * count, [("x", i, 0)])
+        outer = w.struct("outer", 4 * count + 4, [("a", inner, 0), ("end", i, 32 * count)])
+        pointer_holder(w, "own" if early else "user", outer)
+
+    seen = found(lambda w: core(w, 3), lambda w: core(w, 2))
+    assert sorted(seen.names) == ["inner", "outer", "twice"]
+    assert seen.kept("inner")[0] == 3  # it, outer, and the pointer to that
+
+
 def test_members_that_moved_for_no_reason_inside() -> None:
     def core(w: Writer, at: int) -> None:
         i = w.int("int", 4)
