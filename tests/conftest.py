@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,17 +18,26 @@ from support.oracles import oracle_libbpf
 from support.paths import DEMO, TESTS
 from support.trees import small_tree
 
-# They start Ray or many processes: all of them on one worker, and first, since they take longest.
-NOT_BESIDE_EACH_OTHER = {
-    "tests/engine/test_cluster.py", "tests/engine/test_embedding.py", "tests/engine/test_ends.py",
-    "tests/engine/test_faults.py", "tests/engine/test_schedule.py", "tests/run/test_run.py",
-    "tests/work/test_encode.py",
+# They start Ray or many processes, and mostly wait for them: those of a group on one worker, and
+# first, since they take longest.
+MANY_PROCESSES = {
+    "tests/engine/test_faults.py": 0, "tests/work/test_encode.py": 0,
+    "tests/engine/test_cluster.py": 1, "tests/engine/test_embedding.py": 1,
+    "tests/engine/test_ends.py": 1, "tests/engine/test_schedule.py": 1, "tests/run/test_run.py": 1,
 }  # fmt: skip
-assert all((TESTS.parent / file).exists() for file in NOT_BESIDE_EACH_OTHER)
+assert all((TESTS.parent / file).exists() for file in MANY_PROCESSES)
 # How long an example takes is the machine's affair.
 SLOW = [HealthCheck.too_slow]
 settings.register_profile("any machine", deadline=None, suppress_health_check=SLOW)
 settings.load_profile("any machine")
+
+
+def pytest_configure() -> None:
+    """What is started here takes all signals, also where the suite itself is to ignore some, as a
+    shell has it for what runs in the background."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
@@ -52,7 +62,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
     def order(item: pytest.Item) -> int:
         file = item.nodeid.partition("::")[0]
-        return 0 if file in NOT_BESIDE_EACH_OTHER else 1 if file in slow else 2
+        return 0 if file in MANY_PROCESSES else 1 if file in slow else 2
 
     slow = {i.nodeid.partition("::")[0] for i in items if i.get_closest_marker("slow")}
     items.sort(key=order)
@@ -67,13 +77,13 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """`make test` runs on several processes: each gets one file after the other, which keeps what
-    is made once for all tests of a file, and one of them gets all of ``NOT_BESIDE_EACH_OTHER``."""
+    is made once for all tests of a file, and one of them gets all of a group of MANY_PROCESSES."""
     from xdist.scheduler import LoadFileScheduling
 
     class Files(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file = super()._split_scope(nodeid)
-            return "many processes" if file in NOT_BESIDE_EACH_OTHER else file
+            return f"many processes {MANY_PROCESSES[file]}" if file in MANY_PROCESSES else file
 
     config.option.loadscopereorder = False  # not by the number of tests, but as they are collected
     return Files(config, log) if config.getoption("dist") == "loadfile" else None

@@ -17,6 +17,7 @@ import contextlib
 import os
 import pickle
 import re
+import resource
 import secrets
 import signal
 import subprocess
@@ -44,6 +45,7 @@ from .isolation import how_it_ended
 from .ray_task import attempt_on, look, prepare_worker, signatures
 
 LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+ADDRESSES = 3 << 30  # with 2.4 GiB its processes do not all start
 LOCAL_ENVIRONMENT = {
     # Ray turns 127.0.0.1 into an outside address unless clusters are off, and then listens there.
     LOOPBACK: "0",
@@ -65,7 +67,7 @@ _TOKEN_FILE = "~/.ray/auth_token"  # where Ray looks for one itself
 _LINES_KEPT = 200  # of what Ray prints
 # Seconds. What is limited does a thing that takes a second, or waits for what may never come.
 _LOAD_SECONDS = 300.0
-_ANSWER_SECONDS = 8.0
+_ANSWER_SECONDS = 11.0
 _START_SECONDS = 300.0
 _CLOSE_SECONDS = 60.0
 
@@ -96,6 +98,7 @@ class OnRay:
         has_token = any(map(environment.get, _TOKENS))
         address = address or _address_of_this_program()
         if self._is_ours:
+            _check_addresses()
             STEPS.info("starting Ray")
             environment.update(LOCAL_ENVIRONMENT)
             # A token for this run alone; without one Ray makes one and leaves it in ~/.ray.
@@ -331,6 +334,17 @@ def _check_home() -> None:
         raise EngineError(
             f"this is the splitbtf in {here}, but Ray's workers would use the one in "
             f"{splitbtf_start.HOME}, which is installed; install this one, or use --engine local"
+        )
+
+
+def _check_addresses() -> None:
+    """Raise EngineError where a limit leaves Ray's processes too few addresses: they start threads
+    until there is none, and then wait for each other."""
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit != resource.RLIM_INFINITY and limit < ADDRESSES:
+        raise EngineError(
+            f"Ray needs {ADDRESSES >> 30} GiB of address space, and `ulimit -v` allows "
+            f"{limit >> 20} MiB: raise it, or use --engine local"
         )
 
 

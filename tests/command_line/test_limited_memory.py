@@ -23,6 +23,10 @@ COMMAND = (
 WAIT = "any(time.sleep(0.01) for _ in iter(int, 1))"
 
 
+def limit_to(size: int) -> None:
+    resource.setrlimit(resource.RLIMIT_AS, (size, size))
+
+
 @pytest.mark.parametrize(
     ("what", "code", "said"),
     [
@@ -40,17 +44,27 @@ def test_however_it_ends(what: str, code: int, said: str) -> None:
     done = subprocess.run(
         [sys.executable, "-c", COMMAND.format(what)],
         cwd=ROOT, capture_output=True, text=True, env=dict(os.environ),
-        preexec_fn=partial(resource.setrlimit, resource.RLIMIT_AS, (LIMIT, LIMIT)),
+        preexec_fn=partial(limit_to, LIMIT),
     )  # fmt: skip
     assert done.returncode == code and said in done.stderr, done.stderr
     assert bool(said) == bool(done.stderr)
+
+
+def test_ray_needs_more(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "jobs", "run", "datasets/demo-s390x", "-o", tmp_path / "out"],
+        cwd=ROOT, capture_output=True, text=True,
+        preexec_fn=partial(limit_to, 2 << 30),
+    )  # fmt: skip
+    assert done.returncode == 2 and done.stdout == ""
+    assert "Ray needs 3 GiB of address space, and `ulimit -v` allows 2048 MiB" in done.stderr
 
 
 def test_charts_need_all_addresses(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "jobs", "report", tmp_path, "-o", tmp_path / "report.html"],
         cwd=ROOT, capture_output=True, text=True,
-        preexec_fn=partial(resource.setrlimit, resource.RLIMIT_AS, (LIMIT, LIMIT)),
+        preexec_fn=partial(limit_to, LIMIT),
     )  # fmt: skip
     assert (done.returncode, done.stdout, list(tmp_path.iterdir())) == (2, "", [])
     assert "ulimit -v unlimited" in done.stderr and len(done.stderr.splitlines()) == 1
