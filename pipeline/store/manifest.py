@@ -26,6 +26,9 @@ from ..tables.parquet import Part
 FORMAT = 4
 FOLDER = "manifests"
 
+_VERSION, _DIGEST = re.compile("[0-9a-f]{16}"), re.compile("[0-9a-f]{64}")
+_TABLE = re.compile("tables/[a-z_]+")
+
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
@@ -111,11 +114,16 @@ def _check(manifest: Manifest, path: str) -> None:
     if kernel != safe(kernel) or path != manifest.path:
         raise ValueError(f"{kernel[:200]!r} is not the name of this file's kernel")
     folder = manifest.btf_folder
-    if not re.fullmatch(rf"versions/kernel={re.escape(kernel)}/[0-9a-f]{{16}}", folder):
+    of_kernel, _, version = folder.rpartition("/")
+    if of_kernel != f"versions/kernel={kernel}" or not _VERSION.fullmatch(version):
         raise ValueError(f"{folder[:200]!r} is no folder of this kernel's BTF files")
     for name, parts in manifest.tables.items():
         for part in parts:
-            of_kernel = re.escape(f"kernel={kernel}/part-{part.sha256[:16]}.parquet")
-            digest = re.fullmatch(r"[0-9a-f]{64}", part.sha256)
-            if not digest or not re.fullmatch(rf"tables/[a-z_]+/{of_kernel}", part.path):
+            file = f"/kernel={kernel}/part-{part.sha256[:16]}.parquet"
+            table = part.path.removesuffix(file)
+            if not (
+                _DIGEST.fullmatch(part.sha256)
+                and _TABLE.fullmatch(table)
+                and part.path.endswith(file)
+            ):
                 raise ValueError(f"{part.path[:200]!r} is no part of the table {name[:50]!r}")
