@@ -19,6 +19,7 @@ The spellings themselves are written where asked for, see ``written``.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -52,7 +53,7 @@ class Declarations:
         """Fingerprints of declarations: uint64, two columns (upper and lower half)."""
         return self.values.declaration
 
-    @property
+    @cached_property
     def layout(self) -> np.ndarray:
         """Fingerprints of layouts: uint64, two columns (upper and lower half)."""
         return np.ascontiguousarray(self.values.hashes[:, LAYOUT:])

@@ -37,6 +37,8 @@ from ..format.kinds import (
     FIXED_WORDS,
     FWD,
     HEAD_WORDS,
+    INFO_KIND_MASK,
+    INFO_KIND_SHIFT,
     NAME_SPACE,
     PTR,
     TYPE_TAG,
@@ -139,8 +141,8 @@ class Simulation:
                     found = True
                     base = self._result.btf[pair[1]].words
                     for at in offsets[np.flatnonzero(after == pair[0])].tolist():
-                        if kind_of(words[at + 1]) == FWD:  # it became the struct that it declares
-                            continue
+                        if words[at + 1] >> INFO_KIND_SHIFT & INFO_KIND_MASK == FWD:
+                            continue  # it became the struct that it declares
                         words[at + 2] = base[2]
                         words[at + 5 : at + len(base) : 3] = base[5::3]
 
