@@ -244,8 +244,9 @@ def _find(path: str, skip: str | None) -> Iterator[FoundFile]:
         if not found:
             raise SourceError(
                 f"{names.printable(path)} holds neither modules nor a vmlinux: for a Debian "
-                "kernel take the packages linux-image-RELEASE and linux-image-RELEASE-dbg, for one "
-                "of RPM kernel-core and kernel-modules"
+                "kernel take the packages linux-image-RELEASE and linux-image-RELEASE-dbg, or "
+                "linux-binary-RELEASE and linux-modules-RELEASE, for one of RPM kernel-core and "
+                "kernel-modules"
             )
         yield from found
     else:

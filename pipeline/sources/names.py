@@ -22,14 +22,16 @@ MODULE_SUFFIXES = (
 )  # fmt: skip
 _LONGEST_FIRST = sorted(MODULE_SUFFIXES, key=len, reverse=True)
 _COMPRESSED = r"(?:\.zst|\.xz|\.gz|\.bz2|\.lzma|\.lz4)?"
-# A kernel's base: vmlinux, raw BTF called as its release (as BTFHub does), or the image that boots.
+# A kernel's base: vmlinux, raw BTF called as its release (as BTFHub does), the image that boots, or
+# the module that holds vmlinux's BTF where the image does not (CONFIG_DEBUG_INFO_BTF=m).
 BASE_NAME = re.compile(
     rf"vmlinux(?:-(?P<vmlinux>[^/]+?))?(?:\.btf|\.debug)?{_COMPRESSED}"
     rf"|(?P<btf>\d+\.\d+[^/]*?)\.btf{_COMPRESSED}"
     rf"|(?:vmlinuz|bzImage|zImage|uImage|fitImage|Image)(?:-(?P<image>[^/]+?))?"
     rf"(?:\.bin|\.efi|\.fit|\.itb)?{_COMPRESSED}"
     r"|kernel-(?P<kernel>\d+\.\d+[^/]*(?<!\.config)(?<!\.spec)(?<!\.txt)(?<!\.log)(?<!\.json))"
-    r"|kernel\d*l?\.img|kernel_\d+\.img|boot\.img",
+    r"|kernel\d*l?\.img|kernel_\d+\.img|boot\.img"
+    rf"|btf_vmlinux\.ko{_COMPRESSED}",
     re.DOTALL,
 )
 _RELEASE = re.compile(r"\d+\.\d+.*", re.DOTALL)  # VERSION.PATCHLEVEL, and what follows
@@ -64,6 +66,11 @@ _PLACES = (
     "boot/vmlinuz-{1}",
     "boot/vmlinuz-linux",
     "boot/vmlinuz-linux-{1}",
+    *(
+        f"{root}lib/modules/{{0}}/kernel/kernel/bpf/btf_vmlinux.ko{suffix}"
+        for root in ("", "usr/")
+        for suffix in ("", ".xz", ".zst", ".gz")
+    ),
 )
 _DEBUG_FOLDER = re.compile(r"(?:^|/)usr/lib/debug/")
 
@@ -128,7 +135,7 @@ def likely_bases(folder: str) -> list[str]:
 def is_image(file_name: str) -> bool:
     """Whether a base is the kernel that a machine boots, compressed or not."""
     return looks_like_base(file_name) and not (
-        file_name.startswith("vmlinux") or ".btf" in file_name
+        file_name.startswith(("vmlinux", "btf_vmlinux")) or ".btf" in file_name
     )
 
 

@@ -79,6 +79,22 @@ def test_the_image_is_believed_more_than_its_name(tmp_path: Path) -> None:
     assert found(tmp_path) == {R: ["boot/vmlinuz-6.1"], S: ["boot/vmlinux-6.6"]}
 
 
+@pytest.mark.parametrize("suffix", ["", ".zst"])
+def test_a_module_that_holds_what_the_image_does_not(suffix: str, tmp_path: Path) -> None:
+    """Of builds with CONFIG_DEBUG_INFO_BTF=m: a base, of modules in the same folder too, and none
+    of the modules."""
+    holder = f"lib/modules/{R}/kernel/kernel/bpf/btf_vmlinux.ko{suffix}"
+    place(tmp_path, {
+        f"boot/vmlinuz-{R}": bzimage(b"x", version=f"{R} (build@host) #1 SMP".encode()),
+        f"lib/modules/{R}/kernel/net/a.ko": module(R), holder: module(R),
+    })  # fmt: skip
+    (kernel,) = kernels(tmp_path)
+    assert [base.source for base in kernel.bases] == [holder, f"boot/vmlinuz-{R}"]
+    assert [one.name for one in kernel.modules] == ["a"]
+    (kernel,) = kernels(tmp_path / f"lib/modules/{R}/kernel/net")
+    assert kernel.bases[0].path == str(tmp_path / holder)
+
+
 def test_the_path_is_believed_more_than_the_name(tmp_path: Path) -> None:
     place(tmp_path, {f"usr/lib/modules/{R}/vmlinuz-9.9": b"v", f"usr/lib/modules/{R}/a.ko": b"m"})
     assert found(tmp_path) == {R: [f"usr/lib/modules/{R}/vmlinuz-9.9"]}
