@@ -163,7 +163,8 @@ class PackageFormat:
     suffixes     how files are called that are opened as such a package when they are named
     in_folders   the same for files that are found in a folder
     magic        how the content begins; empty: the name tells
-    read         says what is in a package; raises PackageError
+    read         says what is in a package; raises PackageError. None of a plain archive, which
+                 says nothing of itself, and of which files may be packages
     read_files   yields the regular files of a package in their order; raises PackageError
 
     Both functions may also raise OSError.
@@ -172,7 +173,7 @@ class PackageFormat:
     suffixes: tuple[str, ...]
     in_folders: tuple[str, ...]
     magic: bytes
-    read: Callable[[Stored], Package]
+    read: Callable[[Stored], Package] | None
     read_files: Callable[[Stored], Iterator[PackagedFile]]
 
 

@@ -19,7 +19,7 @@ from ..files.read import open_stored, out_of_reach, unreadable
 from ..files.remote import is_uri
 from ..files.storage import write_all
 from ..model.errors import NoRoomError
-from . import tar
+from . import nested, tar
 from .archive import COPY_BYTES, Package, PackagedFile, PackageError, PackageFormat, Stored
 from .formats import FORMATS, MAGIC_BYTES, format_of, is_package
 from .names import printable
@@ -35,7 +35,7 @@ def read_package(path: str) -> Package:
     """
     with _opened(path) as (stored, package_format):
         try:
-            package = package_format.read(stored)
+            package = nested.read(package_format, stored)
             if package.problem is not None and not package.files and not package.inner:
                 raise PackageError(package.problem)
         except PackageError as error:
@@ -82,7 +82,7 @@ def unpack(
     try:
         with (
             _opened(path) as (stored, package_format),
-            contextlib.closing(package_format.read_files(stored)) as files,  # type: ignore[type-var]
+            contextlib.closing(nested.read_files(package_format, stored)) as files,  # type: ignore[type-var]
         ):
             while left and not stopped() and (found := next(files, None)) is not None:
                 first = found.link

@@ -219,7 +219,7 @@ def test_packages_in_packages_are_bounded(tmp_path: Path, monkeypatch: pytest.Mo
         inner = inner.inner[0][1]
     assert "too many packages in each other" in str(inner.problem)
     monkeypatch.setattr(archive, "limit_of", lambda size: 1000 + 2 * size)
-    monkeypatch.setattr("pipeline.sources.formats.tar.limit_of", lambda size: size // 4)
+    monkeypatch.setattr("pipeline.sources.nested.limit_of", lambda size: size // 4)
     twins = {f"{n}.tar.gz": gzip.compress(tar({"a.ko": bytes(400)}), 0) for n in range(20)}
     path.write_bytes(tar(twins))
     problems = [found.problem for _, found in read_package(str(path)).inner]
