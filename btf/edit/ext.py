@@ -30,7 +30,7 @@ import numpy as np
 
 from ..arguments import integers, octets, require
 from ..errors import BtfError
-from ..format.header import MAGIC, VERSION
+from ..format.header import BYTE_ORDERS, MAGIC, VERSION
 from ..types.btf import BTF, freeze
 from ..types.typebase import Type
 from .append import StringPool
@@ -251,7 +251,7 @@ def parse_ext(data: bytes | memoryview, btf: BTF, *, path: str | None = None) ->
     def fail(message: str, offset: int | None = None) -> BtfError:
         return BtfError(message, path, SECTION, offset)
 
-    order = {b"\x9f\xeb": "<", b"\xeb\x9f": ">"}.get(data[:2])
+    order = BYTE_ORDERS.get(data[:2])
     if order is None:
         raise fail(f"magic is {data[:2].hex() or 'missing'}, expected {MAGIC:x}", 0)
     byteorder = "little" if order == "<" else "big"

@@ -22,6 +22,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Protocol, cast
 
+from ..format.foreign import COMPRESSED
+
 MAX_DECOMPRESSED_BYTES = 1 << 30
 """What a file, the sections of an ELF file or a kernel image may decompress to, and how many bytes
 a file may have that is read into memory as it is."""
@@ -347,13 +349,16 @@ def find(
 
 
 # The third byte of gzip is the method: 8, deflate, is the only one there is (RFC 1952).
-GZIP = Compression("gzip", b"\x1f\x8b\x08", lambda: _Zlib(wbits=31), padding=1)
+GZIP = Compression("gzip", COMPRESSED["gzip"] + b"\x08", lambda: _Zlib(wbits=31), padding=1)
 XZ = Compression(
-    "xz", b"\xfd7zXZ\0", lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, _MAX_WINDOW_BYTES), padding=4
+    "xz",
+    COMPRESSED["xz"],
+    lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, _MAX_WINDOW_BYTES),
+    padding=4,
 )
-ZSTD = Compression("zstd", b"\x28\xb5\x2f\xfd", _Zstd, step=_ZSTD_STEP)
-LZ4 = Compression("lz4", b"\x02\x21\x4c\x18", None)
-BZIP2 = Compression("bzip2", b"BZh", bz2.BZ2Decompressor)
+ZSTD = Compression("zstd", COMPRESSED["zstd"], _Zstd, step=_ZSTD_STEP)
+LZ4 = Compression("lz4", COMPRESSED["lz4"], None)
+BZIP2 = Compression("bzip2", COMPRESSED["bzip2"], bz2.BZ2Decompressor)
 LZMA = Compression(
     "lzma", b"\x5d\0\0", lambda: lzma.LZMADecompressor(lzma.FORMAT_ALONE, _MAX_WINDOW_BYTES)
 )

@@ -28,7 +28,7 @@ import numpy as np
 
 from ..compiled.jit import compiled
 from ..errors import BtfError, WrongBaseError
-from ..format.header import Header, parse_header
+from ..format.header import BYTE_ORDERS, Header, parse_header
 from ..format.kinds import (
     DATASEC,
     DECL_TAG,
@@ -57,7 +57,6 @@ DISTILLED = "distilled"
 DWARF = "dwarf"
 
 _MAX_WRAPPER = 256 << 20  # of an ELF file around a compressed kernel
-_MAGICS = (b"\x9f\xeb", b"\xeb\x9f")  # of BTF, in either byte order
 
 # Answers of _misfit.
 _FITS = 0
@@ -121,7 +120,7 @@ def open_module(
     data = readable(data)
     if data[:4] != ELF_MAGIC:
         whole = data if isinstance(data, (bytes, memoryview)) else data[:]
-        found = None if whole[:2] in _MAGICS else images.btf_if_image(whole, path=path)
+        found = None if bytes(whole[:2]) in BYTE_ORDERS else images.btf_if_image(whole, path=path)
         if found is not None:
             return Module(*_open_btf(found[0], None, base, path), release=found[1])
         return Module(*_open_btf(whole, None, base, path))

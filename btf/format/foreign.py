@@ -1,12 +1,20 @@
 """What a file is that is no BTF: what kernels and packages come in, by how it begins.
 
-For messages only; what is opened is elsewhere.
+For messages; what is opened is elsewhere.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
+# How compressed data begins, of what ``files.decompress`` reads.
+COMPRESSED = {
+    "gzip": b"\x1f\x8b",
+    "xz": b"\xfd7zXZ\0",
+    "zstd": b"\x28\xb5\x2f\xfd",
+    "bzip2": b"BZh",
+    "lz4": b"\x02\x21\x4c\x18",  # as kernels have it
+}
 # Each: (offset, bytes there, what that is). First archives and file systems, which hold files.
 _ARCHIVES = (
     (0, b"\xed\xab\xee\xdb", "an RPM package"),
@@ -31,12 +39,8 @@ _KNOWN = (
     *_ARCHIVES,
     (0, b"\x7fELF", "an ELF file"),
     (0, b"\xd0\x0d\xfe\xed", "a device tree"),
-    (0, b"\x1f\x8b", "gzip data"),
-    (0, b"\xfd7zXZ\0", "xz data"),
-    (0, b"\x28\xb5\x2f\xfd", "zstd data"),
-    (0, b"BZh", "bzip2 data"),
+    *((0, magic, f"{name} data") for name, magic in COMPRESSED.items()),
     (0, b"\x04\x22\x4d\x18", "lz4 data"),
-    (0, b"\x02\x21\x4c\x18", "lz4 data"),
     (0, b"LZIP", "lzip data"),
     (0, b"\x89LZO", "lzop data"),
     (0, b"\x1f\x9d", "data of compress"),

@@ -25,6 +25,7 @@ from . import kinds
 from .foreign import what_is
 
 MAGIC = 0xEB9F
+BYTE_ORDERS = {b"\x9f\xeb": "<", b"\xeb\x9f": ">"}  # by how BTF begins
 VERSION = 1
 SHORT_HEADER = 24
 LONG_HEADER = 32
@@ -62,15 +63,13 @@ def parse_header(data: memoryview, path: str | None = None) -> Header:
         raise fail("the file is empty; expected BTF (magic 0xeb9f)")
     if size < 4:
         raise fail(f"only {size} bytes; a BTF header has at least {SHORT_HEADER}")
-    if data[:2] == b"\x9f\xeb":
-        byteorder, order = "little", "<"
-    elif data[:2] == b"\xeb\x9f":
-        byteorder, order = "big", ">"
-    else:
-        found = bytes(data[:4])
+    magic = bytes(data[:2])
+    order = BYTE_ORDERS.get(magic)
+    if order is None:
         what = what_is(data)
         hint = f": {what}" if what is not None else ""
-        raise fail(f"not BTF: magic is {found[:2].hex()}, expected 9feb or eb9f{hint}", 0)
+        raise fail(f"not BTF: magic is {magic.hex()}, expected 9feb or eb9f{hint}", 0)
+    byteorder = "little" if order == "<" else "big"
     if size < SHORT_HEADER:
         raise fail(f"truncated: {size} bytes; a BTF header has at least {SHORT_HEADER}")
     version, flags, header_bytes, type_off, type_len, str_off, str_len = struct.unpack_from(

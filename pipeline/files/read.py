@@ -17,6 +17,7 @@ from typing import Any
 from btf.compiled.huge_pages import alloc_huge
 from btf.files import decompress as compressions
 from btf.files.decompress import FOR_FILES, DecompressError, find
+from btf.format.header import BYTE_ORDERS, VERSION
 
 from ..model.errors import InputError, SourceError
 from ..model.records import COMPRESSION, UNREADABLE
@@ -200,7 +201,8 @@ def begins_like_btf(path: str, unreadable: bool = False) -> bool:
         if not os.path.isfile(path):
             return False
         with open_stored(path) as file:
-            return file.read(3) in (b"\x9f\xeb\x01", b"\xeb\x9f\x01")
+            start = file.read(3)
+            return start[:2] in BYTE_ORDERS and start[2:] == bytes([VERSION])
     except OSError:
         return unreadable
 

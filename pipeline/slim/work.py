@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import btf
+from btf.files.sections import MAGIC as ELF_MAGIC
+from btf.format.header import BYTE_ORDERS
 
 from ..engine.isolation import WorkerExit, isolated_again, time_limit
 from ..files.compress import compress_like
@@ -129,9 +131,9 @@ def slim(module: ModuleInput, index: btf.BaseIndex, options: SlimOptions) -> Sli
             raise ReadError(UNREADABLE, module.problem)
         stored = bytes(read_stored(module.content_path))
         data = bytes(decompress(memoryview(stored)))
-        if data[:2] in (b"\x9f\xeb", b"\xeb\x9f"):
+        if data[:2] in BYTE_ORDERS:
             return keep(module, options, None, RAW)
-        found = btf.elf.read_elf(data, shown) if data[:4] == b"\x7fELF" else None
+        found = btf.elf.read_elf(data, shown) if data[:4] == ELF_MAGIC else None
         if found is not None and found.btf is None:
             return keep(module, options, None, NO_BTF)
         if found is not None and found.btf_base is not None:
