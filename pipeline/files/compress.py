@@ -1,4 +1,4 @@
-"""Compression of a file in the way in which another one was compressed.
+"""Compression of files: in the way in which another one was compressed, or of a stream.
 
 The kernel decompresses modules itself where it is built to (CONFIG_MODULE_DECOMPRESS), with little
 memory and without some check sums. So what the stored file says of itself is kept: check sum,
@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import gzip
 import lzma
-from typing import Any
+import zlib
+from typing import Any, Protocol
 
-from btf.files.decompress import FOR_PACKAGES, GZIP, XZ, ZSTD, find
+from btf.files.decompress import FOR_PACKAGES, GZIP, XZ, ZSTD, Compression, find
 
 from .xz import numbers
 
@@ -34,12 +35,8 @@ def compress_like(data: bytes, stored: bytes) -> bytes:
         check, filters = _xz_options(stored, len(data))
         return lzma.compress(data, lzma.FORMAT_XZ, check, None, filters)
     if compression is ZSTD:
-        import zstandard  # late: most files are not
-
-        level = zstandard.ZstdCompressor(
-            _ZSTD_LEVEL, write_checksum=True, write_content_size=True, threads=0
-        )
-        return level.compress(data)
+        compressed: bytes = _zstd().compress(data)
+        return compressed
     if compression is GZIP:
         return gzip.compress(data, _GZIP_LEVEL, mtime=0)
     return data
@@ -71,3 +68,39 @@ def _xz_options(stored: bytes, size: int) -> tuple[int, list[dict[str, Any]]]:
             default = {"id": _LZMA2, "preset": _PRESET, "dict_size": _DICTIONARY_BYTES}
             return _CHECK, [default]
     return stored[7] & 0xF, filters
+
+
+class Compressor(Protocol):
+    """Compresses a stream, piece by piece."""
+
+    def compress(self, data: bytes, /) -> bytes: ...
+    def flush(self) -> bytes: ...
+
+
+class _Stored:
+    """No compression."""
+
+    def compress(self, data: bytes, /) -> bytes:
+        return data
+
+    def flush(self) -> bytes:
+        return b""
+
+
+def compressor_of(compression: Compression | None) -> Compressor:
+    """Return what compresses a stream with XZ, ZSTD or GZIP, as the programs of these names do; not
+    at all with None."""
+    if compression is XZ:
+        return lzma.LZMACompressor(lzma.FORMAT_XZ, lzma.CHECK_CRC64)
+    if compression is ZSTD:
+        return _zstd().compressobj()  # type: ignore[no-any-return]
+    if compression is GZIP:
+        return zlib.compressobj(_GZIP_LEVEL, wbits=31)
+    assert compression is None
+    return _Stored()
+
+
+def _zstd() -> Any:
+    import zstandard  # late: most files are not
+
+    return zstandard.ZstdCompressor(_ZSTD_LEVEL, write_checksum=True, write_content_size=True)

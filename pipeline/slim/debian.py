@@ -14,19 +14,18 @@ from __future__ import annotations
 
 import hashlib
 import io
-import lzma
 import os
 import re
 import shutil
 import tarfile
-import zlib
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Iterator, Set
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from btf.files.decompress import FOR_PACKAGES, GZIP, XZ, ZSTD, find
 
+from ..files.compress import Compressor, compressor_of
 from ..files.read import open_stored, unreadable
 from ..files.scratch import ScratchFolder
 from ..files.storage import LocalFolder, cannot_write
@@ -36,10 +35,9 @@ from ..sources.formats import deb
 from ..sources.names import printable, safe
 
 VERSION_SUFFIX = "+slim1"
-_AR_MAGIC = b"!<arch>\n"
 _ONE = re.compile(r"^(?P<key>[^\s:]+):[ \t]*(?P<value>[^\n]*)\n", re.MULTILINE)
 _PIECE = 16 << 10
-_ENDINGS = {XZ: ".xz", ZSTD: ".zst", GZIP: ".gz"}  # of what dpkg-deb still makes
+_ENDINGS = {None: "", XZ: ".xz", ZSTD: ".zst", GZIP: ".gz"}  # of what dpkg-deb still makes
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,12 +171,12 @@ class _Package:
         """Read a tar and write another, compressed alike."""
         stored = self._members[name]
         compression = find(stored.read_at(0, 8), FOR_PACKAGES)
-        self._endings[name] = _ENDINGS.get(compression, ".xz") if compression else ""
-        compressor = _COMPRESSORS.get(self._endings[name], _Stored)()
+        compression = compression if compression in _ENDINGS else XZ
+        self._endings[name] = _ENDINGS[compression]
         with (
             closing(Part(stored)) as part,
             open(self._paths[name], "wb") as out,  # noqa: PTH123
-            closing(_Compressed(out, compressor)) as written,
+            closing(_Compressed(out, compressor_of(compression))) as written,
             tarfile.open(fileobj=part, mode="r|", bufsize=_PIECE) as before,  # type: ignore[call-overload]
             tarfile.open(fileobj=written, mode="w|", format=tarfile.GNU_FORMAT) as after,  # type: ignore[call-overload]
         ):
@@ -229,7 +227,7 @@ def _new_sums(text: str, sums: dict[str, str]) -> str:
 def _write_ar(target: str, parts: Iterator[tuple[str, str]], time: int) -> None:
     """Write an ``ar`` archive as dpkg-deb does."""
     with open(target, "wb") as out:  # noqa: PTH123
-        out.write(_AR_MAGIC)
+        out.write(deb.FORMAT.magic)
         _write_member(out, "debian-binary", time, io.BytesIO(b"2.0\n"), 4)
         for name, path in parts:
             with open(path, "rb") as content:  # noqa: PTH123
@@ -255,20 +253,10 @@ class _Summed:
         return data
 
 
-class _Stored:
-    """No compression."""
-
-    def compress(self, data: bytes) -> bytes:
-        return data
-
-    def flush(self) -> bytes:
-        return b""
-
-
 class _Compressed:
     """What writes to a file, compressed."""
 
-    def __init__(self, out: BinaryIO, compressor: Any) -> None:
+    def __init__(self, out: BinaryIO, compressor: Compressor) -> None:
         self._out, self._compressor = out, compressor
 
     def write(self, data: bytes) -> int:
@@ -277,16 +265,3 @@ class _Compressed:
 
     def close(self) -> None:
         self._out.write(self._compressor.flush())
-
-
-def _zstd() -> Any:
-    import zstandard  # late: Debian's packages are xz
-
-    return zstandard.ZstdCompressor(19, write_checksum=True).compressobj()
-
-
-_COMPRESSORS: dict[str, Callable[[], Any]] = {
-    ".xz": lambda: lzma.LZMACompressor(lzma.FORMAT_XZ, lzma.CHECK_CRC64),
-    ".gz": lambda: zlib.compressobj(9, wbits=31),
-    ".zst": _zstd,
-}
