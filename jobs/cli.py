@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import resource
 import signal
 import sys
 import threading
@@ -93,12 +92,12 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     from pipeline.model.errors import CommandError, QueryError, explain
+    from pipeline.model.limits import address_limit
 
     open_streams()
     ended_by: list[signal.Signals] = []
     try:
-        limited = resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY
-        if limited and arguments is None:  # it is the program, not called by another
+        if address_limit() is not None and arguments is None:  # the program, not called by another
             from pipeline.engine.isolation import watch
 
             if (code := watch()) is not None:

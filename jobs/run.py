@@ -17,7 +17,7 @@ from pipeline.model.options import (
 )
 
 from .dedup import add_form
-from .usage.parser import json_object, seconds, whole
+from .usage.parser import add_workers, json_object, seconds
 from .usage.text import (
     arrays_lines,
     complain,
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from pipeline.commit import KernelReport
     from pipeline.run import RunReport
 
-MOST_WORKERS = 1024
 _FEW = 3  # kernels that the summary has some lines of each of; of more it has one
 _MUCH = 0.05  # of what came, left by the build: worth asking why
 DESCRIPTION = """\
@@ -68,12 +67,7 @@ def add_to(commands: argparse._SubParsersAction[Any]) -> None:
         + "; ".join(f"{name}: {engine.help}" for name, engine in ENGINES.items())
         + f" (default: {DEFAULT_ENGINE})",
     )
-    parser.add_argument(
-        "--workers",
-        type=whole(1, MOST_WORKERS),
-        metavar="N",
-        help="worker processes (default: one per core with Ray, one without)",
-    )
+    add_workers(parser, "one per core with Ray, one without")
     parser.add_argument(
         "--ray-address",
         metavar="A",

@@ -5,17 +5,17 @@ from __future__ import annotations
 import argparse
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from .dedup import add_form
-from .usage.parser import whole
+from .usage.parser import add_workers
 from .usage.text import failure_lines, plural, print_json, ratio, say, size
 
 if TYPE_CHECKING:
     from pipeline.slim.modules import SlimReport
     from pipeline.slim.work import SlimRecord
 
-MOST_WORKERS = 1024
 _SHOWN = 5
 DESCRIPTION = """\
 Write kernel modules again with no more BTF than they need: .BTF is replaced by what dedup against
@@ -42,12 +42,7 @@ def add_to(commands: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument(
         "--deb", action="store_true", help="write Debian packages, made of those that are given"
     )
-    parser.add_argument(
-        "--workers",
-        type=whole(1, MOST_WORKERS),
-        metavar="N",
-        help="worker processes (default: one per core)",
-    )
+    add_workers(parser, "one per core")
     parser.add_argument("--json", action="store_true", help="print what became of each module")
     parser.set_defaults(command=main)
 
@@ -75,8 +70,6 @@ def main(options: argparse.Namespace) -> int:
 
 
 def _as_json(report: SlimReport) -> dict[str, Any]:
-    from dataclasses import asdict
-
     smaller = [record for record in report.records if record.reason is None]
     return {
         "modules": len(report.records),

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 import re
-import resource
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pipeline.model.errors import CommandError
+from pipeline.model.limits import address_limit
 from pipeline.sources.names import printable
 
 WIDE, NARROW = 928, 343  # pixels: of a page, and of a phone
@@ -25,7 +25,7 @@ _BAR, _WIDEST_LETTER = 16, 7.4  # pixels
 def check_limits() -> None:
     """Raise CommandError where charts cannot be drawn: V8, which vl-convert draws with, reserves
     more addresses than any limit that people set, and aborts the process where it may not."""
-    if resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY:
+    if address_limit() is not None:
         raise CommandError(
             "charts cannot be drawn under a limit of address space: run `ulimit -v unlimited` "
             "before, or limit the memory another way (a cgroup, `systemd-run -p MemoryMax=...`)"

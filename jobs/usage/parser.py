@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 from pipeline.sources.names import printable
 
+MOST_WORKERS = 1024
 _FEW = 8  # choices that are all named
 _MOST_SECONDS = 10_000_000  # some months; there are clocks that cannot count much longer
 
@@ -105,6 +106,16 @@ def json_object(text: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise argparse.ArgumentTypeError(f'{text!r} is no object in JSON: {{"name": …}}, or @FILE')
     return found
+
+
+def add_workers(parser: argparse.ArgumentParser, default: str) -> None:
+    """Add ``--workers``. ``default``: how many there are without it."""
+    parser.add_argument(
+        "--workers",
+        type=whole(1, MOST_WORKERS),
+        metavar="N",
+        help=f"worker processes (default: {default})",
+    )
 
 
 def add_detail(parser: argparse.ArgumentParser) -> None:

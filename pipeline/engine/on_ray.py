@@ -17,7 +17,6 @@ import contextlib
 import os
 import pickle
 import re
-import resource
 import secrets
 import signal
 import subprocess
@@ -37,6 +36,7 @@ from ..files.scratch import SHORT, ScratchFolder
 from ..model.base import Announce
 from ..model.engine import Item, Outcome, WorkerDied, WorkFunction
 from ..model.errors import EngineError
+from ..model.limits import address_limit
 from ..model.options import RunOptions
 from ..model.program import program_sha256
 from ..model.steps import STEPS
@@ -340,8 +340,8 @@ def _check_home() -> None:
 def _check_addresses() -> None:
     """Raise EngineError where a limit leaves Ray's processes too few addresses: they start threads
     until there is none, and then wait for each other."""
-    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-    if limit != resource.RLIM_INFINITY and limit < ADDRESSES:
+    limit = address_limit()
+    if limit is not None and limit < ADDRESSES:
         raise EngineError(
             f"Ray needs {ADDRESSES >> 30} GiB of address space, and `ulimit -v` allows "
             f"{limit >> 20} MiB: raise it, or use --engine local"
