@@ -18,7 +18,7 @@ import numpy as np
 from ..arguments import octets
 from ..errors import BtfError
 from . import decompress
-from .decompress import ZLIB, ZSTD, DecompressError
+from .decompress import ZLIB, ZSTD, Compression, DecompressError
 
 MAGIC = b"\x7fELF"
 _SHT_STRTAB, SHT_NOBITS, SHF_COMPRESSED = 3, 8, 0x800
@@ -32,6 +32,7 @@ _LAYOUTS = {
     2: ("16x2HI3QI6H", "2I4Q2I2Q", "I4xQ8x"),
 }
 _COMPRESSIONS = {1: ZLIB, 2: ZSTD}  # ELFCOMPRESS_ZLIB, ELFCOMPRESS_ZSTD
+_GNU_HEADER = struct.Struct(">4sQ")  # of .zdebug_*: ZLIB, and what it decompresses to
 
 
 class Readable(Protocol):
@@ -103,7 +104,7 @@ def read_sections(data: Readable, wanted: Set[str], path: str | None = None) -> 
     for found, (start, size, flags) in places.items():
         content = content_of(data, path, found, start, size)
         if flags & SHF_COMPRESSED:
-            content = _decompressed(content, table.compression, left, path, found)
+            content = decompressed(content, table.compression, left, path, found)
             left -= len(content)
         contents[found] = content
     return Sections(contents, has_dwarf, table.order == "<", table.header.size == 40)
@@ -177,20 +178,37 @@ def content_of(data: Readable, path: str | None, name: str, start: int, size: in
     return bytes(data[start : start + size])
 
 
-def _decompressed(
+def decompressed(
     content: bytes, header: struct.Struct, left: int, path: str | None, name: str
 ) -> bytes:
-    """Decompress a section, to ``left`` bytes at most. Raises BtfError."""
+    """Decompress a section, to ``left`` bytes at most. Raises BtfError.
+
+    header   layout of what it begins with, ``Elf64_Chdr`` or ``Elf32_Chdr``
+    """
     if len(content) < header.size:
         raise BtfError(f"compressed, but of {len(content)} bytes only", path, name)
     kind, size = header.unpack_from(content)
     compression = _COMPRESSIONS.get(kind)
     if compression is None:
         raise BtfError(f"compressed in the unknown way {kind}", path, name)
+    return _decompress(memoryview(content)[header.size :], compression, size, left, path, name)
+
+
+def decompressed_gnu(content: bytes, left: int, path: str | None, name: str) -> bytes:
+    """Decompress a section ``.zdebug_*``, like ``decompressed``."""
+    if len(content) < _GNU_HEADER.size or content[:4] != b"ZLIB":
+        raise BtfError("not compressed as its name says: it does not begin with ZLIB", path, name)
+    _, size = _GNU_HEADER.unpack_from(content)
+    return _decompress(memoryview(content)[_GNU_HEADER.size :], ZLIB, size, left, path, name)
+
+
+def _decompress(
+    content: memoryview, compression: Compression, size: int, left: int, path: str | None, name: str
+) -> bytes:
     try:
         if size > left:
             raise DecompressError(f"unfolds to more than {left >> 20} MiB", True)
-        found = compression.decompress(memoryview(content)[header.size :], size)
+        found = compression.decompress(content, size)
     except DecompressError as error:
         raise BtfError(f"the {compression.name} data {error}", path, name) from error
     if len(found) != size:

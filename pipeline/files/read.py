@@ -111,6 +111,9 @@ class LargeFile:
     def __len__(self) -> int:
         return self._size
 
+    def fileno(self) -> int:
+        return self._file.fileno()
+
     def __getitem__(self, part: slice) -> bytes:
         start, end, _ = part.indices(self._size)
         size = max(0, end - start)

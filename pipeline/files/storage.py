@@ -163,7 +163,7 @@ def _error(message: str, error: OSError) -> OutputError:
     return (PlaceError if error.errno in _OF_A_PLACE else OutputError)(message)
 
 
-def write_all(descriptor: int, data: bytes | memoryview | mmap.mmap) -> None:
+def write_all(descriptor: int, data: bytes | bytearray | memoryview | mmap.mmap) -> None:
     """Write all of ``data``: the system may take only a part at a time. Raises OSError."""
     view = memoryview(data)
     while view:

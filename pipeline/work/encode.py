@@ -4,6 +4,9 @@ pahole gets the file and gives the BTF through memory, so nothing is left behind
 is killed when it takes too long, and dies with the process that started it. It runs on one thread:
 with more, what it writes differs from run to run, which is why reproducible kernel builds do the
 same. The BTF is standalone; making it split is what the rest of splitbtf does.
+
+Compressed debug sections are decompressed here, within the limits of all sections: pahole knows
+those compressions that its libelf does, and says nothing of others.
 """
 
 from __future__ import annotations
@@ -18,15 +21,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache, partial
 
+from btf.files.debug_sections import decompress_debug_sections
+
 from ..engine.isolation import die_with, no_time_limit
-from ..files.read import open_stored, unreadable
+from ..files.read import LargeFile, open_content
 from ..files.storage import write_all
 from ..model.errors import InputError
-from ..model.records import ENCODE_FAILED, ENCODE_TIMEOUT, NO_ENCODER, UNREADABLE
+from ..model.records import ENCODE_FAILED, ENCODE_TIMEOUT, NO_ENCODER
 
 COMMAND = "pahole"
 _INSTALL = "install pahole 1.16 or newer (Debian: apt-get install dwarves) and run again"
 _MAX_SAID = 500  # characters of what pahole says that are worth repeating
+_COPY_BYTES = 16 << 20
+# BTF knows C only: what other languages have fails, or mixes with C's types of the same names.
+_LANG_EXCLUDE = "--lang_exclude=rust,c++,c++03,c++11,c++14"
 
 
 class EncodeError(InputError):
@@ -65,15 +73,11 @@ def encode(
     release  of the kernel it was built for, which decides what its build would have encoded
     seconds  how long pahole may take
 
-    Raises EncodeError.
+    Raises EncodeError, ReadError, or BtfError where debug sections cannot be decompressed.
     """
     encoder = find_encoder()
     with contextlib.ExitStack() as stack:
-        if content is not None:
-            source = stack.enter_context(_memory("module"))
-            write_all(source, content)
-        else:
-            source = stack.enter_context(_opened(path))
+        source = stack.enter_context(_source(content, path))
         target = stack.enter_context(_memory("btf"))
         command = [
             encoder.path,
@@ -82,10 +86,14 @@ def encode(
             f"--btf_encode_detached=/proc/self/fd/{target}",
             f"/proc/self/fd/{source}",
         ]
-        _run(command, (source, target), encoder, seconds)
+        words = _run(command, (source, target), encoder, seconds)
         size = os.fstat(target).st_size
         if not size:
-            raise EncodeError(ENCODE_FAILED, f"{encoder} wrote nothing, and did not say why")
+            raise EncodeError(
+                ENCODE_FAILED,
+                f"{encoder} wrote nothing, as it does where no part is in C: "
+                f"{words or 'it did not say why'}",
+            )
         return Encoded(_read(target, size), str(encoder))
 
 
@@ -137,12 +145,13 @@ def build_options(pahole: tuple[int, int], release: str | None) -> tuple[str, ..
             options.append("--skip_encoding_btf_enum64")
         if pahole >= (1, 25) and kernel >= (6, 1):
             options += ["--skip_encoding_btf_inconsistent_proto", "--btf_gen_optimized"]
-    if pahole >= (1, 24) and kernel >= (6, 1):
-        options.append("--lang_exclude=rust")
+    if pahole >= (1, 24):  # builds exclude Rust since 6.1
+        options.append(_LANG_EXCLUDE)
     return tuple(options)
 
 
-def _run(command: list[str], inherited: tuple[int, int], encoder: Encoder, seconds: float) -> None:
+def _run(command: list[str], inherited: tuple[int, int], encoder: Encoder, seconds: float) -> str:
+    """Run it; returns what it said. Raises EncodeError."""
     try:
         process = subprocess.Popen(
             command,
@@ -166,14 +175,15 @@ def _run(command: list[str], inherited: tuple[int, int], encoder: Encoder, secon
         finally:
             if process.poll() is None:  # an interrupt, too, must leave nothing running
                 os.killpg(process.pid, signal.SIGKILL)
+    words = " ".join(said.decode("utf-8", "backslashreplace").split())[:_MAX_SAID]
     if process.returncode:
         how = (
             f"was killed by {signal.Signals(-process.returncode).name}"
             if process.returncode < 0
             else f"failed with status {process.returncode}"
         )
-        words = " ".join(said.decode("utf-8", "backslashreplace").split())[:_MAX_SAID]
         raise EncodeError(ENCODE_FAILED, f"{encoder} {how}: {words or 'it did not say why'}")
+    return words
 
 
 @contextlib.contextmanager
@@ -187,13 +197,20 @@ def _memory(name: str) -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def _opened(path: str) -> Iterator[int]:
-    try:
-        file = open_stored(path)
-    except OSError as error:
-        raise EncodeError(UNREADABLE, unreadable(path, error)) from error
-    with file:
-        yield file.fileno()
+def _source(content: bytes | memoryview | None, path: str) -> Iterator[int]:
+    """What pahole reads: the file itself, or a copy in memory."""
+    data = open_content(path) if content is None else content
+    plain = decompress_debug_sections(data, path)
+    if plain is None and isinstance(data, LargeFile):
+        yield data.fileno()
+        return
+    head, tail = plain or (b"", b"")
+    with _memory("module") as copy:
+        write_all(copy, head)
+        for start in range(len(head), len(data), _COPY_BYTES):
+            write_all(copy, data[start : start + _COPY_BYTES])
+        write_all(copy, tail)
+        yield copy
 
 
 def _read(descriptor: int, size: int) -> bytes:

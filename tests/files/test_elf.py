@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 import btf
 from btf import elf as elf_file
 from btf.files import decompress
+from btf.files.debug_sections import decompress_debug_sections
 from btf.files.elf import ElfBtf, read_elf
 from btf.files.sections import Readable, Sections, is_elf
 from support.writers.elfwriter import SHT_NOBITS, elf, modinfo
@@ -258,3 +259,67 @@ def test_damaged_files_are_not_read_in_another_way(
     except Exception:  # whatever its parser comes upon
         return
     assert found == expected
+
+
+# ------------------------------------------------------------------ debug sections, for pahole
+
+_INFO = b"what .debug_info holds " * 50
+
+
+def _decompressed(data: bytes) -> bytes:
+    found = decompress_debug_sections(data, "x.ko")
+    assert found is not None
+    return found.head + data[len(found.head) :] + found.tail
+
+
+def _packed(kind: int, content: bytes, bits: int = 64, order: str = "<") -> bytes:
+    squeeze = zlib.compress if kind == 1 else zstandard.ZstdCompressor().compress
+    form, fields = (f"{order}IIQQ", (kind, 0)) if bits == 64 else (f"{order}III", (kind,))
+    return struct.pack(form, *fields, len(content), 1) + squeeze(content)
+
+
+@pytest.mark.parametrize(("bits", "order"), SHAPES)
+def test_debug_sections_are_decompressed(bits: int, order: str) -> None:
+    sections = {
+        ".debug_info": _packed(2, _INFO, bits, order),
+        ".text": b"code",
+        ".debug_str": _packed(1, b"mine\0" * 99, bits, order),
+        ".zdebug_line": b"ZLIB" + struct.pack(">Q", 777) + zlib.compress(bytes(777)),
+        ".debug_plain": b"as it is",
+    }
+    flags = {".debug_info": 0x800, ".debug_str": 0x800}
+    data = elf(sections, bits=bits, order=order, flags=flags)
+    assert decompress_debug_sections(elf({".text": b"", ".debug_info": b"x"})) is None
+    found = ELFFile(io.BytesIO(_decompressed(data)))
+    contents = {s.name: s.data() for s in found.iter_sections() if not s.is_null()}
+    assert contents == {
+        ".debug_info": _INFO,
+        ".text": b"code",
+        ".debug_str": b"mine\0" * 99,
+        ".debug_line": bytes(777),
+        ".debug_plain": b"as it is",
+        ".shstrtab": contents[".shstrtab"],
+    }
+
+
+def test_debug_sections_that_are_not_what_they_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(name: str, content: bytes, flags: int = 0) -> str:
+        with pytest.raises(btf.BtfError) as caught:
+            decompress_debug_sections(elf({name: content}, flags={name: flags}), "x.ko")
+        assert caught.value.section == name
+        return str(caught.value)
+
+    packed = zlib.compress(_INFO)
+    gnu = ".zdebug_info"
+    assert "does not begin with ZLIB" in refused(gnu, _INFO)
+    assert "does not begin with ZLIB" in refused(gnu, b"ZLIB\0\0")
+    assert "not to 1151 as it says" in refused(gnu, b"ZLIB" + struct.pack(">Q", 1151) + packed)
+    assert "more than 1024 MiB" in refused(gnu, b"ZLIB" + struct.pack(">Q", 1 << 63) + packed)
+    assert "the zlib data" in refused(gnu, b"ZLIB" + struct.pack(">Q", 1150) + packed[:-9])
+    assert "unknown way 3" in refused(".debug_info", b"\3" + bytes(23) + packed, 0x800)
+    assert "of 9 bytes only" in refused(".debug_info", b"x" * 9, 0x800)
+    monkeypatch.setattr(decompress, "MAX_DECOMPRESSED_BYTES", 2000)
+    flags = {".debug_info": 0x800, ".debug_str": 0x800}
+    both = elf({name: _packed(2, _INFO) for name in flags}, flags=flags)
+    with pytest.raises(btf.BtfError, match="unfolds to more than"):
+        decompress_debug_sections(both)

@@ -62,6 +62,7 @@ FEATURES = (
     "--btf_features=encode_force,var,float,enum64,decl_tag,type_tag,optimized_func,consistent_func,"
     "decl_tag_kfuncs"
 )
+LANGUAGES = "--lang_exclude=rust,c++,c++03,c++11,c++14"
 
 
 class FakePahole:
@@ -128,7 +129,7 @@ def with_dwarf(words: str = "", sections: dict[str, bytes] | None = None) -> byt
         # by hand.
         ((1, 20), "6.1.0-50-amd64", ["--skip_encoding_btf_vars"]),
         ((1, 22), "6.1.0-50-amd64", ["--btf_gen_floats"]),
-        ((1, 24), "6.1.0-50-amd64", ["--btf_gen_floats", "--lang_exclude=rust"]),
+        ((1, 24), "6.1.0-50-amd64", ["--btf_gen_floats", LANGUAGES]),
         (
             (1, 25),
             "6.1.0-50-amd64",
@@ -136,16 +137,16 @@ def with_dwarf(words: str = "", sections: dict[str, bytes] | None = None) -> byt
                 "--btf_gen_floats",
                 "--skip_encoding_btf_inconsistent_proto",
                 "--btf_gen_optimized",
-                "--lang_exclude=rust",
+                LANGUAGES,
             ],
         ),
-        ((1, 24), "6.12.117+deb12-amd64", ["--btf_gen_floats", "--lang_exclude=rust"]),
+        ((1, 24), "6.12.117+deb12-amd64", ["--btf_gen_floats", LANGUAGES]),
         (
             (1, 29),
             "6.12.117+deb12-amd64",
             [
                 FEATURES,
-                "--lang_exclude=rust",
+                LANGUAGES,
             ],
         ),
         (
@@ -154,7 +155,7 @@ def with_dwarf(words: str = "", sections: dict[str, bytes] | None = None) -> byt
             [
                 FEATURES,
                 "--btf_features=attributes",
-                "--lang_exclude=rust",
+                LANGUAGES,
             ],
         ),
         (
@@ -163,7 +164,7 @@ def with_dwarf(words: str = "", sections: dict[str, bytes] | None = None) -> byt
             [
                 FEATURES,
                 "--btf_features=attributes",
-                "--lang_exclude=rust",
+                LANGUAGES,
             ],
         ),
         (
@@ -173,7 +174,7 @@ def with_dwarf(words: str = "", sections: dict[str, bytes] | None = None) -> byt
                 FEATURES,
                 "--btf_features=attributes",
                 "--btf_features=layout",
-                "--lang_exclude=rust",
+                LANGUAGES,
             ],
         ),
         (
@@ -183,11 +184,11 @@ def with_dwarf(words: str = "", sections: dict[str, bytes] | None = None) -> byt
                 "--btf_gen_floats",
                 "--skip_encoding_btf_inconsistent_proto",
                 "--btf_gen_optimized",
-                "--lang_exclude=rust",
+                LANGUAGES,
             ],
         ),
-        ((1, 24), "5.15.0-1", ["--btf_gen_floats", "--skip_encoding_btf_enum64"]),
-        ((1, 24), None, ["--btf_gen_floats", "--lang_exclude=rust"]),
+        ((1, 24), "5.15.0-1", ["--btf_gen_floats", "--skip_encoding_btf_enum64", LANGUAGES]),
+        ((1, 24), None, ["--btf_gen_floats", LANGUAGES]),
     ],
 )
 def test_options_are_those_of_the_kernel_s_build(
@@ -215,18 +216,18 @@ def encoded(content: bytes, seconds: float = PATIENCE) -> bytes:
 def test_what_pahole_writes_comes_back(fake: FakePahole, demo_btf: Callable[[str], bytes]) -> None:
     assert encoded(with_dwarf()) == demo_btf("hid-elecom")
     (call,) = fake.calls
-    assert call.startswith("-J --btf_gen_floats --lang_exclude=rust --btf_encode_detached=")
+    assert call.startswith(f"-J --btf_gen_floats {LANGUAGES} --btf_encode_detached=")
 
 
 @pytest.mark.parametrize(
     ("version", "options"),
     [
-        ("1.24", "--btf_gen_floats --lang_exclude=rust"),
+        ("1.24", f"--btf_gen_floats {LANGUAGES}"),
         ("1.25", "--btf_gen_floats --skip_encoding_btf_inconsistent_proto --btf_gen_optimized "
-         "--lang_exclude=rust"),
-        ("1.30", f"{FEATURES} --btf_features=attributes --lang_exclude=rust"),
-        ("1.31", f"{FEATURES} --btf_features=attributes --btf_features=layout --lang_exclude=rust"),
-        ("1.32", f"{FEATURES} --btf_features=attributes --btf_features=layout --lang_exclude=rust"),
+         f"{LANGUAGES}"),
+        ("1.30", f"{FEATURES} --btf_features=attributes {LANGUAGES}"),
+        ("1.31", f"{FEATURES} --btf_features=attributes --btf_features=layout {LANGUAGES}"),
+        ("1.32", f"{FEATURES} --btf_features=attributes --btf_features=layout {LANGUAGES}"),
     ],
 )  # fmt: skip
 def test_each_pahole_gets_what_a_build_of_linux_7_2_gives_it(
@@ -447,3 +448,73 @@ def test_pahole_itself(tmp_path: Path, size: str) -> None:
     subprocess.run(command, cwd=tmp_path, check=True)
     assert (tmp_path / "m.btf").read_bytes() == made.content
     assert sorted(path.name for path in tmp_path.iterdir()) == ["m.btf", "m.c", "m.ko"]
+
+
+# Of other languages, with what pahole cannot put into BTF, and a type of the name of one in C.
+CXX = """\
+namespace n { struct base { int x; }; struct mine { int base::*pointer; double weight[3]; }; }
+extern "C" int of_cxx(n::mine *m) { return m->pointer != nullptr; }
+"""
+RUST = """\
+#![no_std]
+#![crate_type = "lib"]
+pub enum Mine { A(u32), B { x: u64, y: u8 } }
+#[no_mangle]
+pub extern "C" fn of_rust(m: &Mine) -> u32 {
+    match m { Mine::A(x) => *x, Mine::B { y, .. } => *y as u32 }
+}
+"""
+
+
+def built(folder: Path, name: str, *command: str) -> str:
+    """An object file, if its compiler is installed."""
+    if shutil.which(command[0]) is None:
+        pytest.skip(f"{command[0]} is not installed")
+    subprocess.run([*command, "-g", "-o", f"{name}.o"], cwd=folder, check=True, capture_output=True)
+    return f"{name}.o"
+
+
+def module_of(folder: Path, *objects: str) -> bytes:
+    subprocess.run(["ld", "-r", *objects, "-o", "m.ko"], cwd=folder, check=True)
+    return (folder / "m.ko").read_bytes()
+
+
+@pytest.mark.skipif(
+    not (shutil.which("pahole") and shutil.which("gcc")), reason="pahole or gcc is not installed"
+)
+@pytest.mark.parametrize("language", ["c++", "rust"])
+def test_other_languages_are_left_out(language: str, tmp_path: Path) -> None:
+    if find_encoder().version < (1, 24):
+        pytest.skip("this pahole cannot leave languages out")
+    for name, source in (("m.c", SOURCE), ("x.cc", CXX), ("x.rs", RUST)):
+        (tmp_path / name).write_text(source)
+    own = built(tmp_path, "m", "gcc", "-c", "m.c")
+    if language == "c++":
+        other = built(tmp_path, "x", "g++", "-c", "x.cc")
+    else:
+        other = built(tmp_path, "x", "rustc", "--emit=obj", "-Cpanic=abort", "x.rs")
+    alone = encoded(module_of(tmp_path, own))
+    assert btf.parse(alone).find("mine", btf.Struct).size == 32
+    for objects in ((own, other), (other, own)):
+        assert encoded(module_of(tmp_path, *objects)) == alone
+    with pytest.raises(EncodeError, match="wrote nothing, as it does where no part is in C"):
+        encoded(module_of(tmp_path, other))
+
+
+@pytest.mark.skipif(
+    not (shutil.which("pahole") and shutil.which("gcc")), reason="pahole or gcc is not installed"
+)
+@pytest.mark.parametrize("way", ["zlib", "zlib-gnu", "zstd"])
+def test_compressed_debug_sections(way: str, tmp_path: Path) -> None:
+    """Whatever pahole's libelf knows, the BTF is that of the file whose sections are plain."""
+    structs = "".join(f"struct s{n} {{ struct mine m[{n}]; }} v{n};\n" for n in range(30))
+    (tmp_path / "m.c").write_text(SOURCE + structs)
+    plain = module_of(tmp_path, built(tmp_path, "m", "gcc", "-c", "m.c"))
+    command = ["objcopy", f"--compress-debug-sections={way}", "m.ko", "p.ko"]
+    if subprocess.run(command, cwd=tmp_path, check=False, capture_output=True).returncode:
+        pytest.skip(f"this objcopy does not know {way}")
+    packed = (tmp_path / "p.ko").read_bytes()
+    assert (b".zdebug_info\0" in packed) == (way == "zlib-gnu") and packed != plain
+    assert encoded(packed) == encoded(plain)
+    again = encode(None, path=str(tmp_path / "p.ko"), release="6.1.0", seconds=PATIENCE)
+    assert again.content == encoded(plain)
