@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 from typing import TYPE_CHECKING, Any
 
 from pipeline.engine.registry import ENGINES
@@ -132,6 +133,7 @@ def main(options: argparse.Namespace) -> int:
         options.parser.error("--ray-runtime-env needs --ray-address")
     from pipeline.model.options import RunOptions
     from pipeline.run import run
+    from pipeline.sources.debuginfod import settings_of
 
     reporter = options.reporter
     try:
@@ -152,6 +154,7 @@ def main(options: argparse.Namespace) -> int:
                 work_folder=options.work_folder,
                 form=options.form,
                 check=options.check,
+                debuginfod=settings_of(os.environ),
             ),
             announce=reporter.announce,
             progress=reporter.progress,

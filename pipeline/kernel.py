@@ -117,8 +117,9 @@ class KernelJob(_Job):
             kernel_context(run.options, kernel, base_memory(base)),
             by_name=run.options.sorts(base is not None and base.is_sorted),
         )
-        # Of encoding, of a module's own file and one with debug information, see module_seconds.
-        longest = run.options.module_seconds + 2 * run.options.encode_seconds
+        # Of encoding, of a module's own file and one with debug information, and of getting that,
+        # see module_seconds.
+        longest = run.options.module_seconds + 3 * run.options.encode_seconds
         self.stall_seconds = 2 * longest + _GRACE_SECONDS
         self.module_seconds = run.options.module_seconds
         self._stage = run.out.stage(kernel.name)

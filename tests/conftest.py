@@ -34,7 +34,9 @@ settings.load_profile("any machine")
 
 def pytest_configure() -> None:
     """What is started here takes all signals, also where the suite itself is to ignore some, as a
-    shell has it for what runs in the background."""
+    shell has it for what runs in the background; and no server is asked that only the environment
+    names."""
+    os.environ.pop("DEBUGINFOD_URLS", None)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)

@@ -22,6 +22,22 @@ DEFAULT_ENGINE = "ray"
 
 
 @dataclass(frozen=True, slots=True)
+class Debuginfod:
+    """Servers that have files with debug information, and what such a file may cost.
+
+    servers      URLs, asked in their order
+    seconds      in which 100 KiB of it have to come
+    max_seconds  in which all of it has to come, if there is such a limit
+    max_bytes    that it may have
+    """
+
+    servers: tuple[str, ...]
+    seconds: float
+    max_seconds: float | None
+    max_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class RunOptions:
     """What the user asked for.
 
@@ -40,6 +56,7 @@ class RunOptions:
     work_folder     where packages are unpacked; None: in the output folder
     form            of the split BTF that is written: one of ``FORM_CHOICES``
     check           whether to tell of each module if its kernel would load what is written
+    debuginfod      where to look for debug information of modules that have neither BTF nor DWARF
     """
 
     sources: tuple[str, ...]
@@ -57,6 +74,7 @@ class RunOptions:
     work_folder: str | None = None
     form: str = FORM_AUTO
     check: bool = False
+    debuginfod: Debuginfod | None = None
 
     def sorts(self, base_is_sorted: bool) -> bool:
         """Whether split BTF on a base is sorted by name."""

@@ -20,13 +20,14 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 
 from ..model.errors import SourceError
 from ..model.records import FileInput, KernelInput, ModuleInput
 from . import names
+from .debug_files import pair_debug_files
 from .formats import FORMATS
 from .listing import (
     FoundFile,
@@ -52,7 +53,8 @@ def find_modules(
     if it is a vmlinux. Raises SourceError."""
     found = find_files(sources, skip_folder=skip_folder)
     named = set(map(absolute, sources))
-    return _named([*found.modules, *(base for base in found.bases if base.path in named)])
+    files = [*found.modules, *(base for base in found.bases if base.path in named)]
+    return _named(files, pair_debug_files(files, found.debug, by_build_id=False))
 
 
 def find_kernels(
@@ -110,7 +112,9 @@ def find_kernels(
             name=label,
             bases=tuple(map(file_input, group.bases)),
             release=group.release,
-            modules=_named(group.modules),
+            modules=_named(
+                group.modules, pair_debug_files(group.modules, group.debug, by_build_id=True)
+            ),
         )
         for label, group in zip(labels, ordered, strict=True)
     )
@@ -137,7 +141,10 @@ def _groups(sources: Sequence[str], base: str | None, skip_folder: str | None) -
     if skip_folder is not None:
         check_apart(sources, skip_folder)
     found = find_files(sources, skip_folder=skip_folder)
-    return _on_one_base(found, base) if base is not None else _group_by_base(found)
+    groups = _on_one_base(found, base) if base is not None else _group_by_base(found)
+    for group in groups:
+        group.debug = found.debug
+    return groups
 
 
 def _of_manifest(path: str, base: str | None, skip_folder: str | None) -> list[_Group]:
@@ -200,10 +207,12 @@ def find_one(path: str) -> FileInput:
 
 @dataclass
 class _Group:
-    """The files of one kernel: shapes of its base, and its modules."""
+    """The files of one kernel: shapes of its base, and its modules; and files with debug
+    information of this or other kernels."""
 
     bases: list[FoundFile] = field(default_factory=list)
     modules: list[FoundFile] = field(default_factory=list)
+    debug: Sequence[FoundFile] = ()
     name: str | None = None
 
     @property
@@ -419,9 +428,13 @@ def _depth_above(group: _Group, module: FoundFile) -> int:
 # ------------------------------------------------------------------ records
 
 
-def _named(found: Sequence[FoundFile]) -> tuple[ModuleInput, ...]:
-    """Inputs with distinct names, numbered in the order of the names."""
-    debug, stripped = _pair_debug_files(found)
+def _named(found: Sequence[FoundFile], debug: Mapping[str, FoundFile]) -> tuple[ModuleInput, ...]:
+    """Inputs with distinct names, numbered in the order of the names.
+
+    debug  files with debug information, by the path of the module
+    """
+    used = {file.path for file in debug.values()}
+    stripped = [file for file in found if file.path not in used]
     keyed = sorted(stripped, key=lambda f: (names.stem(f.file_name), f.source, f.path))
     labels = names.distinct([(names.stem(f.file_name), os.path.dirname(f.source)) for f in keyed])
     ordered = sorted(zip(labels, keyed, strict=True), key=lambda pair: pair[0])
@@ -438,21 +451,6 @@ def _named(found: Sequence[FoundFile]) -> tuple[ModuleInput, ...]:
         )
         for number, (label, f) in enumerate(ordered, start=1)
     )
-
-
-def _pair_debug_files(found: Sequence[FoundFile]) -> tuple[dict[str, FoundFile], list[FoundFile]]:
-    """Files with debug information by the path of the stripped file they belong to; the others."""
-    debug: dict[str | None, FoundFile] = {}
-    for file in found:
-        if names.has_debug_info(file.path) and (which := names.below_release(file.path)):
-            debug.setdefault(which, file)
-    if not debug:
-        return {}, list(found)
-    stripped = [file for file in found if not names.has_debug_info(file.path)]
-    released = ((file.path, names.below_release(file.path)) for file in stripped)
-    pairs = {path: debug[which] for path, which in released if which in debug}
-    used = {file.path for file in pairs.values()}
-    return pairs, [file for file in found if file.path not in used]
 
 
 def file_input(found: FoundFile) -> FileInput:

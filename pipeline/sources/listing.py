@@ -84,10 +84,12 @@ def _release_of_folder(folder: str) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class FoundFiles:
-    """What was found, in the order of the paths, each path once."""
+    """What was found, in the order of the paths, each path once. ``debug`` are files that have
+    debug information of others, and are nothing else."""
 
     modules: tuple[FoundFile, ...]
     bases: tuple[FoundFile, ...]
+    debug: tuple[FoundFile, ...] = ()
 
 
 def find_files(sources: Sequence[str], *, skip_folder: str | None = None) -> FoundFiles:
@@ -98,6 +100,7 @@ def find_files(sources: Sequence[str], *, skip_folder: str | None = None) -> Fou
     skip = absolute(skip_folder) if skip_folder is not None else None
     modules: dict[str, FoundFile] = {}
     bases: dict[str, FoundFile] = {}
+    debug: dict[str, FoundFile] = {}
     copies: dict[tuple[str | None, str, str], str] = {}  # package, version, file -> where
     for source in sources:
         path = absolute(source)
@@ -109,13 +112,16 @@ def find_files(sources: Sequence[str], *, skip_folder: str | None = None) -> Fou
                 first = copies.setdefault(what, file.package)
                 if first != file.package:  # the same package lies in two places
                     continue
-            is_base = names.looks_like_base(file.file_name) and not file.is_damaged_package
-            kind = bases if is_base else modules
+            kind = modules
+            if names.looks_like_base(file.file_name) and not file.is_damaged_package:
+                kind = bases
+            elif file.path != path and names.is_only_debug_info(file.path):
+                kind = debug
             kind.setdefault(file.path, file)
-    return FoundFiles(
-        tuple(modules[path] for path in sorted(modules)),
-        tuple(bases[path] for path in sorted(bases)),
-    )
+    for file_path in modules:
+        debug.pop(file_path, None)  # named itself
+    ordered = (tuple(kind[path] for path in sorted(kind)) for kind in (modules, bases, debug))
+    return FoundFiles(*ordered)
 
 
 def find_base(path: str) -> tuple[FoundFile, ...]:
@@ -278,7 +284,7 @@ def _walk(root: str, skip: str | None) -> Iterator[FoundFile]:
         folders += [
             path
             for path in reversed(below)
-            if not _is_same(path, skip) and not os.path.basename(path).startswith(".")
+            if not _is_same(path, skip) and not _is_hidden(os.path.basename(path))
         ]
         files = [e.name for e in entries if e.name not in inner and not e.name.startswith(".")]
         bare = "vmlinux" in files and begins_like_btf(os.path.join(folder, "vmlinux"))
@@ -286,13 +292,21 @@ def _walk(root: str, skip: str | None) -> Iterator[FoundFile]:
             path = os.path.join(folder, name)
             if is_package_in_folder(name) or (is_package(name) and begins_like_tar(path)):
                 yield from _files_in_package(path)
-            elif names.looks_like_input(name) or (
+            elif _is_wanted(name) or (
                 bare and "." not in name and begins_like_btf(path, unreadable=True)
             ):
                 yield _file(path, os.path.relpath(path, root), root)
     for problem in problems:
         path = os.fsdecode(problem.filename)
         yield FoundFile(path, os.path.relpath(path, root), root, problem=unreadable(path, problem))
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") and name not in names.DEBUG_FOLDERS
+
+
+def _is_wanted(file_name: str) -> bool:
+    return names.looks_like_input(file_name) or names.is_only_debug_info(file_name)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -314,7 +328,7 @@ def _find_remote(uri: str, skip: str | None) -> Iterator[FoundFile]:
     for relative, info in files:
         path = uri_below(uri, relative) if relative else uri
         folders = relative.split("/")
-        if any(part.startswith(".") for part in folders) or (
+        if any(map(_is_hidden, folders)) or (
             skip is not None and f"{path}/".startswith(f"{skip}/")
         ):
             continue
@@ -323,7 +337,7 @@ def _find_remote(uri: str, skip: str | None) -> Iterator[FoundFile]:
             is_package(name) and (not relative or begins_like_tar(path))
         ):
             yield from _files_in_package(path)
-        elif not relative or names.looks_like_input(name):
+        elif not relative or _is_wanted(name):
             root = uri if relative else os.path.dirname(uri)
             yield FoundFile(path, relative or name, root, info.size)
 
@@ -349,7 +363,7 @@ def _in_package(package: Package, path: str, inside: str) -> Iterator[FoundFile]
         yield FoundFile(root, os.path.relpath(root, os.path.dirname(path)), root, problem=told)
     version = f"{package.version}_{package.architecture}" if package.version else None
     for name in package.files:
-        if names.looks_like_input(os.path.basename(name)):
+        if _is_wanted(os.path.basename(name)):
             yield FoundFile(
                 os.path.join(root, name), f"{inside}{name}", root,
                 package=path, version=version, package_name=package.package or None,

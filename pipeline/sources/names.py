@@ -72,7 +72,10 @@ _PLACES = (
         for suffix in ("", ".xz", ".zst", ".gz")
     ),
 )
-_DEBUG_FOLDER = re.compile(r"(?:^|/)usr/lib/debug/")
+# Where files with debug information lie: distributions' places, and beside the others (Yocto).
+_DEBUG_FOLDER = re.compile(r"(?:^|/)(?:usr/lib/debug|\.debug|\.build-id)/")
+_OF_BUILD_ID = re.compile(r"(?:^|/)\.build-id/([0-9a-f]{2})/((?:[0-9a-f]{2})+)\.debug")
+DEBUG_FOLDERS = (".debug", ".build-id")  # not passed over, though they are hidden
 
 # What a kernel module can be called (KBUILD_MODNAME is a C identifier; file names have '-' too).
 MODULE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+,-]*")
@@ -139,16 +142,35 @@ def is_image(file_name: str) -> bool:
     )
 
 
-def below_release(path: str) -> str | None:
-    """Which module of a release a file is, stripped or not, compressed or not:
-    ``kernel/fs/xfs/xfs`` of ``usr/lib/debug/lib/modules/6.1.0/kernel/fs/xfs/xfs.ko.xz``."""
-    match = _BELOW_RELEASE.search(path)
-    return os.path.join(os.path.dirname(match[1]), stem(os.path.basename(path))) if match else None
+def same_module(path: str) -> tuple[str, ...]:
+    """What the paths of a module's stripped file and of the one with debug information have in
+    common, either of them compressed or not: the place below a release, or the folder.
+
+    ``kernel/fs/xfs/xfs`` of ``usr/lib/debug/lib/modules/6.1.0/kernel/fs/xfs/xfs.ko.xz``.
+    """
+    folder, file_name = os.path.split(path)
+    folder = folder.removesuffix("/.debug")
+    plain = os.path.join(folder, stem(file_name.removesuffix(".debug")))
+    match = _BELOW_RELEASE.search(plain)
+    return (match[1], plain) if match else (plain,)
 
 
 def has_debug_info(path: str) -> bool:
     """Whether a path is one where files with debug information are kept beside stripped ones."""
     return _DEBUG_FOLDER.search(path) is not None or path.endswith(".debug")
+
+
+def is_only_debug_info(path: str) -> bool:
+    """Whether a file may be what another one lacks, and is nothing by itself."""
+    file_name = os.path.basename(path)
+    return file_name.endswith(".debug") and not looks_like_input(file_name)
+
+
+def build_id_in_path(path: str) -> str | None:
+    """The build id, as hexadecimal digits, of the file that a path ``.build-id/XX/YY.debug`` has
+    debug information of."""
+    match = _OF_BUILD_ID.search(path)
+    return match[1] + match[2] if match and match.end() == len(path) else None
 
 
 def stem(file_name: str) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ..files.storage import NO_FILE, Storage, cannot_read
 from ..model.options import KernelContext, RunOptions
-from ..model.records import CRASHED, ENCODE_TIMEOUT, NO_ENCODER, TIMED_OUT
+from ..model.records import CRASHED, ENCODE_TIMEOUT, NO_BTF, NO_ENCODER, TIMED_OUT
 from ..tables.results import DamagedError, Entry, Results
 from ..tables.slices import ResultRef
 from ..work.encode import installed_encoder
@@ -109,6 +109,8 @@ def is_valid(entry: Entry, options: RunOptions) -> bool:
         longer = entry.seconds is not None and limit > entry.seconds
         if options.retry or longer:
             return False
+    if kind == NO_BTF and options.debuginfod is not None:
+        return False  # a server may have it by now
     if kind == NO_ENCODER:
         return installed_encoder() is None
     return entry.encoder is None or installed_encoder() in (entry.encoder, None)

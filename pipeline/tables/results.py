@@ -25,7 +25,7 @@ from functools import cached_property
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-from ..model.records import CRASHED, ENCODE_TIMEOUT, NO_ENCODER, TIMED_OUT
+from ..model.records import CRASHED, ENCODE_TIMEOUT, NO_BTF, NO_ENCODER, TIMED_OUT
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -62,7 +62,7 @@ class Entry:
         return (
             self.encoder is not None
             or self.debug_sha256 is not None
-            or self.error_kind in (CRASHED, TIMED_OUT, ENCODE_TIMEOUT, NO_ENCODER)
+            or self.error_kind in (CRASHED, TIMED_OUT, ENCODE_TIMEOUT, NO_ENCODER, NO_BTF)
         )
 
 

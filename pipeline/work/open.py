@@ -6,17 +6,19 @@ otherwise.
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass
 
 import btf
-from btf.files.sections import Readable
+from btf.files.elf import read_elf
+from btf.files.sections import MAGIC, Readable
 
+from ..engine.isolation import no_time_limit
 from ..files.read import ReadError, open_content, read_input
 from ..model.base import IndexedBase
 from ..model.errors import SourceError
 from ..model.options import ENCODE_ALL, ENCODE_NONE, KernelContext
 from ..model.records import FileInput, ModuleInput
+from ..sources.debuginfod import NotFoundError, find_debug_info
 from ..sources.names import printable
 from .encode import Encoded, encode
 
@@ -37,7 +39,8 @@ def open_input(
     path: str,
 ) -> Opened:
     """Find the BTF of a module: what the file holds, else what can be made of its DWARF, else the
-    same from the module's file with debug information. ``encode`` may ask for another order.
+    same from the module's file with debug information, which a debuginfod server may have.
+    ``encode`` may ask for another order.
 
     data   content of the module's file
     path   of it, for messages
@@ -63,13 +66,39 @@ def open_input(
         )
         return Opened(found, made[-1].encoder if made else None)
 
-    debug = module.debug
-    if choice == ENCODE_NONE or debug is None or debug.problem is not None:
-        return opened(data, path)
-    if choice != ENCODE_ALL:
-        with contextlib.suppress(btf.NoBtfError):
+    debug, missing, problem = module.debug, None, None
+    if debug is not None and debug.problem is not None:
+        problem = f"{printable(debug.path)}: {debug.problem}"
+        debug = None
+    if choice != ENCODE_ALL or debug is None:
+        try:
             return opened(data, path)
-    return opened(read_input(debug.content_path), printable(debug.path))
+        except btf.NoBtfError as error:
+            if choice == ENCODE_NONE:
+                raise
+            missing = error
+    own = _build_id_of(data)
+    if debug is not None:
+        content, shown = read_input(debug.content_path), printable(debug.path)
+        told = _build_id_of(content)
+        if None in (own, told) or own == told:
+            return opened(content, shown)
+        problem = f"{shown} is of another build: its build id is {told}, not {own}"
+    servers = context.options.debuginfod
+    if servers is not None and own is not None:
+        try:
+            with no_time_limit():
+                shown, content = find_debug_info(own, servers, context.options.encode_seconds)
+            return opened(content, shown)
+        except NotFoundError as error:
+            problem = f"{problem}; {error}" if problem else f"debuginfod: {error}"
+    if missing is None or problem is None:
+        raise missing or btf.NoBtfError(problem or "no BTF", path)
+    raise btf.NoBtfError(f"{missing.message}; {problem}", path, missing.section) from missing
+
+
+def _build_id_of(content: bytes | memoryview) -> str | None:
+    return read_elf(content).build_id if content[:4] == MAGIC else None
 
 
 def open_path(
