@@ -19,6 +19,8 @@ import pickle
 import re
 import secrets
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -64,12 +66,15 @@ _SEVERE = re.compile(
     r"\[\S+ \S+ [EC] [^]]*\] \S+ (?!:info_message)(.*)"
 )  # errors as Ray prints them
 _TOKEN_FILE = "~/.ray/auth_token"  # where Ray looks for one itself
+_HANGS = "Ray does not answer any more; what is done is kept for the next run"
 _LINES_KEPT = 200  # of what Ray prints
 # Seconds. What is limited does a thing that takes a second, or waits for what may never come.
 _LOAD_SECONDS = 300.0
-_ANSWER_SECONDS = 11.0
+_ANSWER_SECONDS, _ANSWER_AT_LEAST = 12.0, 6.0  # from the start on; and since Ray was loaded
 _START_SECONDS = 300.0
 _CLOSE_SECONDS = 60.0
+_QUIET_SECONDS = 30.0  # then it is asked whether there is anybody
+_HANGS_SECONDS = 120.0  # without an answer
 
 
 class OnRay:
@@ -91,6 +96,7 @@ class OnRay:
         self._received: deque[tuple[Any, ...]] = deque()
         self._lines: deque[str] = deque(maxlen=_LINES_KEPT)
         self._tickets = self._handles = 0
+        self._heard = time.monotonic()
         self._forgotten: set[int] = set()
         self._is_ours = address is None and _address_of_this_program() is None
         self._name = address or "this program's Ray"
@@ -137,7 +143,11 @@ class OnRay:
     def _start(self, environment: Mapping[str, str], settings: Mapping[str, Any]) -> None:
         from multiprocessing.connection import Pipe  # late: no other command needs it
 
+        began = time.monotonic()
         self._pipe, theirs = Pipe()
+        with socket.socket(fileno=os.dup(self._pipe.fileno())) as ours:
+            limit = struct.pack("ll", int(_HANGS_SECONDS), int(_HANGS_SECONDS % 1 * 1e6))
+            ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
         with theirs:
             self._driver = subprocess.Popen(
                 [sys.executable, "-P", "-c", _COMMAND, str(theirs.fileno())],
@@ -153,10 +163,11 @@ class OnRay:
         self._send(settings)
         self._expect("loaded", _LOAD_SECONDS, "Ray cannot be loaded")
         if not self._is_ours:
+            seconds = max(_ANSWER_AT_LEAST, began + _ANSWER_SECONDS - time.monotonic())
             self._expect(
                 "answered",
-                _ANSWER_SECONDS,
-                f"no answer from a Ray cluster at {self._name} within {_ANSWER_SECONDS:.0f} s: "
+                seconds,
+                f"no answer from a Ray cluster at {self._name} within {seconds:.0f} s: "
                 "something else may listen there; give the address that `ray start --head` printed",
             )
         started = self._expect("ready", _START_SECONDS, "Ray does not start, --engine local may")
@@ -190,6 +201,8 @@ class OnRay:
                 return ticket, pickle.loads(message[2])
             else:
                 return ticket, WorkerDied(message[2])
+        if time.monotonic() - self._heard > _QUIET_SECONDS:
+            self._ask("alive")
         return None
 
     def has_begun(self, ticket: int) -> bool:
@@ -227,22 +240,23 @@ class OnRay:
     def _send(self, message: Any) -> None:
         try:
             self._pipe.send(message)
+        except BlockingIOError:
+            raise self._give_up(_HANGS) from None
         except OSError:
             raise self._ended() from None
 
     def _ask(self, *question: Any) -> Any:
         """Send what has an answer, and wait for it. What else comes meanwhile is kept."""
         self._send(question)
-        return self._expect("answer", None, "")[1]
+        return self._expect("answer", _HANGS_SECONDS, _HANGS)[1]
 
-    def _expect(self, kind: str, seconds: float | None, otherwise: str) -> tuple[Any, ...]:
+    def _expect(self, kind: str, seconds: float, otherwise: str) -> tuple[Any, ...]:
         """The next message of a kind. Raises EngineError, with ``otherwise``, after ``seconds``."""
-        deadline = None if seconds is None else time.monotonic() + seconds
+        deadline = time.monotonic() + seconds
         while True:
-            left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            message = self._next_message(left)
+            message = self._next_message(max(0.0, deadline - time.monotonic()))
             if message is None:
-                raise EngineError(otherwise)
+                raise self._give_up(otherwise)
             if message[0] == kind:
                 return message
             self._received.append(message)
@@ -257,11 +271,12 @@ class OnRay:
             if message is None or message[0] in ("done", "died"):
                 return message
 
-    def _next_message(self, seconds: float | None) -> tuple[Any, ...] | None:
+    def _next_message(self, seconds: float) -> tuple[Any, ...] | None:
         """The next one that the caller has to deal with; None after ``seconds``."""
         try:
             while self._pipe.poll(seconds):
                 message: tuple[Any, ...] = self._pipe.recv()
+                self._heard = time.monotonic()
                 if message[0] == "failed":
                     raise EngineError(message[1])
                 if message[0] == "say":
@@ -274,6 +289,11 @@ class OnRay:
         except (EOFError, OSError):
             raise self._ended() from None
         return None
+
+    def _give_up(self, why: str) -> EngineError:
+        """End the driver, which hangs."""
+        self._driver.kill()
+        return EngineError(why)
 
     def _ended(self) -> EngineError:
         """What to say where the driver has ended by itself, as it does when its cluster is gone."""

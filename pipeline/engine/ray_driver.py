@@ -11,6 +11,7 @@ node where either is wrong gives the item back; it is passed over from then on, 
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import mmap
 import os
 import pickle
@@ -27,6 +28,8 @@ from . import ray_node
 from .ray_task import signatures
 
 OBJECT_STORE_BYTES = 1 << 30  # an upper limit: what is not used is not taken
+_ADDRESSES = "HOST:PORT, ray://HOST:PORT, or auto"
+_ADVICE = "give the address that `ray start --head` printed, or leave --ray-address out"
 _QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
 _CONNECT_SECONDS = 4.0
 _ANSWER_SECONDS = 15.0
@@ -172,6 +175,8 @@ class Driver:
             self._seen.pop(rest[0], None)
         elif what == "cancel":
             self._cancel(rest[0])
+        elif what == "alive":
+            self._outgoing.put(("answer", None))
         elif what == "begun":
             self._outgoing.put(("answer", self._has_begun(*rest)))
         elif what == "sees":
@@ -205,7 +210,7 @@ class Driver:
                 f"the Ray cluster at {address} wants {what}: set RAY_AUTH_TOKEN to its token, or "
                 "RAY_AUTH_TOKEN_PATH to the file that has it"
             )
-        return f"cannot connect to Ray at {address}: {told}"
+        return f"cannot connect to Ray at {address}: {told}; {_ADVICE}"
 
     def _start_own(self) -> None:
         """Start Ray in the quick way, or where that does not work in the ordinary one."""
@@ -249,8 +254,10 @@ class Driver:
             _check_listens(address)
             _ask_for_health(address)
         elif not address.startswith("ray://"):
-            raise Failed(f"{address} is no address of a Ray cluster: HOST:PORT, auto or ray://…")
+            raise Failed(f"{address} is no address of a Ray cluster: {_ADDRESSES}")
         else:
+            if importlib.util.find_spec("grpc") is None:
+                raise Failed(f'{address} needs Ray\'s client: pip install "ray[client]"')
             _check_listens(address.removeprefix("ray://"))
         self._outgoing.put(("answered",))
         from ray.job_config import JobConfig
@@ -270,7 +277,10 @@ class Driver:
         """The address of the cluster that this machine is a node of, as Ray's commands find it."""
         from ray._private import ray_constants, services
 
-        found = services.get_ray_address_from_environment("auto", None)
+        try:
+            found = services.get_ray_address_from_environment("auto", None)
+        except ConnectionError as error:
+            raise Failed(f"no Ray cluster is running on this machine; {_ADVICE}") from error
         if found.startswith("127."):  # see on_ray.LOOPBACK
             ray_constants.ENABLE_RAY_CLUSTER = False
         return str(found)
@@ -381,17 +391,18 @@ class Driver:
 
     def _check(self) -> None:
         """Raise Failed if Ray is not what it was."""
-        if self._node is not None:
-            # Ray would wait for it for long, and then end this process.
-            if dead := ray_node.dead(self._node):
-                raise Failed(f"Ray's {dead[0]} has died; what is done is kept for the next run")
-        elif not self._is_ours and time.monotonic() - self._asked_for_nodes > _NODES_SECONDS:
-            self._asked_for_nodes = time.monotonic()
+        # Ray would wait for it for long, and then end this process.
+        if self._node is not None and (dead := ray_node.dead(self._node)):
+            raise Failed(f"Ray's {dead[0]} has died; what is done is kept for the next run")
+        if time.monotonic() - self._asked_for_nodes > _NODES_SECONDS:
             self._look_at_nodes()
+            self._asked_for_nodes = time.monotonic()
 
     def _look_at_nodes(self) -> None:
         """Follow the size of the cluster, and say what the run waits for."""
         now = {n["NodeID"]: n["NodeManagerAddress"] for n in self._ray.nodes() if n["Alive"]}
+        if self._is_ours and not now:
+            raise Failed("Ray's raylet does not answer; what is done is kept for the next run")
         for node in self._nodes.keys() - now.keys():
             self._say(f"the Ray node {self._nodes[node]} is lost")
         if self._nodes and now.keys() != self._nodes.keys():
@@ -465,14 +476,9 @@ def _check_listens(address: str) -> None:
     """Raise Failed unless something listens: Ray itself would wait for it for ever."""
     host, _, port = address.partition("/")[0].rpartition(":")
     if not host or not port.isdigit():
-        raise Failed(
-            f"{address!r} is no address of a Ray cluster: HOST:PORT, auto or ray://HOST:PORT"
-        )
+        raise Failed(f"{address} is no address of a Ray cluster: {_ADDRESSES}")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_SECONDS).close()
     except (OSError, OverflowError) as error:
         why = getattr(error, "strerror", None) or error
-        raise Failed(
-            f"no Ray cluster at {address}: {why}; give the address that `ray start --head` "
-            "printed, or leave --ray-address out"
-        ) from error
+        raise Failed(f"no Ray cluster at {address}: {why}; {_ADVICE}") from error

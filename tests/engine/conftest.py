@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from support.commands import splitbtf
-from support.disturbing import LOCAL
+from support.ends.disturbing import LOCAL
 from support.trees import results_of
 
 

@@ -14,7 +14,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,37 +22,25 @@ from pathlib import Path
 import pytest
 
 from support.commands import PATIENCE, splitbtf
-from support.disturbing import MODULES, descendants, faults, last_run, start, wait_until, working
+from support.ends.disturbing import MODULES, descendants, last_run, start, wait_until, working
+from support.ends.nodes import TOKEN, Cluster
 from support.objectstore import ObjectStore, object_store, results_in
-from support.paths import DEMO, ROOT, TESTS
+from support.paths import DEMO
 from support.trees import results_of, small_tree
 
 pytestmark = pytest.mark.slow
 
-TOKEN = "a token that only this cluster knows"
-
 
 @dataclass
-class Cluster:
-    """Two nodes; ``address`` is of the first, which does nothing until there is a file ``go_on``.
-    The second does something, makes a file ``hangs``, and hangs."""
+class Tried:
+    """Two nodes, of which the first does nothing until there is a file ``go_on``. The second does
+    something, makes a file ``hangs``, and hangs."""
 
-    address: str
+    cluster: Cluster
     first: subprocess.Popen[str]
     second: subprocess.Popen[str]
     hangs: Path
     go_on: Path
-
-    @property
-    def environment(self) -> dict[str, str]:
-        return {"RAY_AUTH_TOKEN": TOKEN}
-
-
-def node(*command: object, env: dict[str, str]) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        list(map(str, command)), cwd=ROOT, env={**os.environ, **env}, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True,
-    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -64,52 +51,21 @@ def here() -> Iterator[Path]:
 
 
 @pytest.fixture
-def cluster(here: Path) -> Iterator[Cluster]:
+def tried(here: Path, tmp_path: Path) -> Iterator[Tried]:
     if subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode:
         pytest.skip("not allowed to give a process mounts of its own")
-    with contextlib.ExitStack() as stack:
-        # Paths of sockets are short. The first node's folder is where the second sees nothing.
-        folders = [
-            stack.enter_context(tempfile.TemporaryDirectory(prefix="r", dir=place))
-            for place in (here, "/tmp", "/tmp", "/tmp")
-        ]
-        python = (sys.executable, TESTS / "support" / "raynode.py")
-        hangs, go_on = Path(folders[1], "hangs"), Path(folders[0], "go_on")
-        env = {
-            "RAY_AUTH_MODE": "token",
-            "RAY_AUTH_TOKEN": TOKEN,
-            # A dead node is missed after 1.5 seconds, not 15; one that is slow is not given up.
-            "RAY_health_check_period_ms": "500",
-            "RAY_health_check_timeout_ms": str(int(PATIENCE * 1000)),
-            "RAY_health_check_failure_threshold": "3",
-        }
-
-        def begin(*command: object, **what: object) -> tuple[subprocess.Popen[str], str]:
-            process = node(*command, env={**env, **faults(**what)})
-            stack.callback(end, process)
-            assert process.stdout is not None
-            return process, process.stdout.readline().strip()
-
-        first, address = begin(*python, folders[0], "127.0.0.1", wait_for=str(go_on))
-        hide = f'mount -t tmpfs none "{here}" && exec "$@"'
-        second, joined = begin(
-            "unshare", "-m", "sh", "-c", hide, "sh", *python, folders[1], "127.0.0.2", address,
+    hangs, go_on = tmp_path / "hangs", tmp_path / "go_on"
+    hide = f'mount -t tmpfs none "{here}" && exec "$@"'
+    with Cluster() as nodes:
+        # Its folder is where the second sees nothing.
+        first = nodes.begin(place=str(here), wait_for=str(go_on))
+        second = nodes.begin(
+            "127.0.0.2", prefix=("unshare", "-m", "sh", "-c", hide, "sh"),
             hang_after=[3, str(hangs)],
         )  # fmt: skip
-        assert joined == address, "the second node does not start"
-        for folder, program in zip(folders[2:], ("other", "none"), strict=True):
-            _, joined = begin(*python, folder, "127.0.0.2", address, program=program)
-            assert joined == address, "a node with another program does not start"
-        yield Cluster(address, first, second, hangs, go_on)
-
-
-def end(process: subprocess.Popen[str]) -> None:
-    process.terminate()
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(10)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+        for program in ("other", "none"):
+            nodes.begin("127.0.0.2", program=program)
+        yield Tried(nodes, first, second, hangs, go_on)
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +91,7 @@ def store() -> Iterator[ObjectStore]:
 
 
 def test_two_nodes_of_which_one_is_lost(
-    cluster: Cluster,
+    tried: Tried,
     store: ObjectStore,
     source: Path,
     expected: dict[str, bytes],
@@ -147,18 +103,27 @@ def test_two_nodes_of_which_one_is_lost(
     bucket = store.bucket()
     store.upload(source / "two", f"{bucket}/two")
     sources, out = (source / "one", f"{bucket}/two"), f"{bucket}/out"
-    env, said = {**cluster.environment, **store.environment}, tmp_path / "said"
-    arguments = ("run", *sources, "-o", out, "--ray-address", cluster.address, "--encode", "none")
+    env, said = {"RAY_AUTH_TOKEN": TOKEN, **store.environment}, tmp_path / "said"
+    arguments = (
+        "run",
+        *sources,
+        "-o",
+        out,
+        "--ray-address",
+        tried.cluster.address,
+        "--encode",
+        "none",
+    )
     done = splitbtf(*arguments, env={**env, "RAY_AUTH_TOKEN": "x" * 32})
     assert done.code == 2 and "wants another token than it was given" in done.err, done.err
     process = start(*arguments, env=env, said=said)
-    wait_until(cluster.hangs.exists, process)
-    wait_until(lambda: all(map(working, (cluster.first.pid, cluster.second.pid))), process)
+    wait_until(tried.hangs.exists, process)
+    wait_until(lambda: all(map(working, (tried.first.pid, tried.second.pid))), process)
     assert written(store, out) >= 3
-    for lost in {cluster.second.pid, *descendants(cluster.second.pid)}:
+    for lost in {tried.second.pid, *descendants(tried.second.pid)}:
         with contextlib.suppress(ProcessLookupError):  # it went with its parent
             os.kill(lost, signal.SIGKILL)
-    cluster.go_on.touch()
+    tried.go_on.touch()
     assert process.wait(PATIENCE) == 0
     words = said.read_text()
     for what in "has another version of splitbtf", "has no splitbtf that could be imported":
@@ -173,7 +138,9 @@ def test_two_nodes_of_which_one_is_lost(
     for name, value in store.environment.items():
         monkeypatch.setenv(name, value)
     run = last_run(out, "one")
-    assert run["crashes"] >= 1 and run["ray_address"] == cluster.address and run["workers"] == 2
+    assert (
+        run["crashes"] >= 1 and run["ray_address"] == tried.cluster.address and run["workers"] == 2
+    )
 
 
 def written(store: ObjectStore, out: str) -> int:

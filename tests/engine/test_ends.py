@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from support.commands import PATIENCE, splitbtf, wait_for
-from support.disturbing import (
+from support.ends.disturbing import (
     ENGINES,
     MODULES,
     descendants,

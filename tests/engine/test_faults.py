@@ -23,7 +23,7 @@ import pytest
 
 from pipeline.store.output import read_manifests, read_table
 from support.commands import PATIENCE, Finished, splitbtf, wait_for
-from support.disturbing import (
+from support.ends.disturbing import (
     ENGINES,
     LOCAL,
     MODULES,

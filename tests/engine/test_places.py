@@ -9,7 +9,7 @@ import pytest
 from pipeline.files.storage import LocalFolder
 from pipeline.store.output import OutputFolder, read_manifests
 from support.commands import splitbtf
-from support.disturbing import ENGINES, LOCAL
+from support.ends.disturbing import ENGINES, LOCAL
 from support.runs import run_on, small_kernel
 from support.trees import results_of
 

@@ -36,7 +36,7 @@ from pipeline.model.errors import CallError, InternalError, OutputError, SourceE
 from pipeline.model.records import ModuleInput
 from pipeline.work.batches import MAX_BATCH_BYTES, cut
 from support.commands import PATIENCE, wait_for
-from support.disturbing import kills_itself, names_of
+from support.ends.disturbing import kills_itself, names_of
 from support.paths import TESTS
 
 

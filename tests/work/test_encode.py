@@ -27,7 +27,7 @@ from pipeline.work import encode as encoding
 from pipeline.work.base import load_file, load_first
 from pipeline.work.encode import EncodeError, build_options, encode, find_encoder
 from support.commands import PATIENCE, splitbtf, wait_for
-from support.disturbing import faults
+from support.ends.disturbing import faults
 from support.faulty.sitecustomize import begin_limits_when_hanging
 from support.paths import ROOT
 from support.trees import small_tree

@@ -1,7 +1,7 @@
 """One node of a Ray cluster on the loopback address, in a process of its own, until that ends.
 
-``python raynode.py FOLDER IP [ADDRESS]``: FOLDER is its working folder; ADDRESS is of the cluster
-that it joins, else it is the first. Prints the cluster's address when it is there.
+``python raynode.py FOLDER IP CPUS ADDRESS``: FOLDER is its working folder; ADDRESS is of the
+cluster that it joins, empty if it is the first. Prints the cluster's address when it is there.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ import signal
 import sys
 
 
-def main(folder: str, ip: str, address: str | None = None) -> None:
+def main(folder: str, ip: str, cpus: str, address: str) -> None:
     from pipeline.engine.on_ray import LOCAL_ENVIRONMENT
 
     os.environ.update(LOCAL_ENVIRONMENT)
     from pipeline.engine.ray_node import lean_node, stop
 
     node = lean_node(
-        head=address is None,
-        gcs_address=address,
+        head=not address,
+        gcs_address=address or None,
         node_ip_address=ip,
-        num_cpus=1,
+        num_cpus=int(cpus),
         object_store_memory=200 << 20,
         temp_dir=folder,
     )

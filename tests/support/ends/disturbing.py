@@ -9,7 +9,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +39,16 @@ def faults(**what: Any) -> dict[str, str]:
 
 
 def start(
-    *arguments: object, env: dict[str, str], said: Path | None = None
+    *arguments: object,
+    env: Mapping[str, str],
+    said: Path | None = None,
+    prefix: Sequence[object] = (),
 ) -> subprocess.Popen[bytes]:
-    """Begin a command, the leader of a group of processes; ``said`` gets its standard error."""
-    command = [sys.executable, "-m", "jobs.cli", *map(str, arguments)]
+    """Begin a command, the leader of a group of processes; ``said`` gets its standard error.
+
+    prefix  another command, behind which it is put
+    """
+    command = [*map(str, prefix), sys.executable, "-m", "jobs.cli", *map(str, arguments)]
     with Path(said or os.devnull).open("w") as stderr:
         return subprocess.Popen(
             command, cwd=ROOT, env={**os.environ, **env}, stderr=stderr,

@@ -1,0 +1,44 @@
+"""Protects: where Ray, or the process that talks to it, hangs, the run ends with a message."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from pipeline.engine import on_ray
+from pipeline.engine.on_ray import OnRay
+from pipeline.model.engine import Call
+from pipeline.model.errors import EngineError
+
+# In place of what talks to Ray: it starts, and then does nothing any more.
+HANGS = """\
+import sys, time
+from multiprocessing.connection import Connection
+
+pipe = Connection(int(sys.argv[1]))
+pipe.send(("loaded",))
+pipe.send(("ready", 1))
+time.sleep(3600)
+"""
+
+
+@pytest.fixture
+def hanging(monkeypatch: pytest.MonkeyPatch) -> Iterator[OnRay]:
+    monkeypatch.setattr(on_ray, "_COMMAND", HANGS)
+    monkeypatch.setattr(on_ray, "_HANGS_SECONDS", 0.1)
+    monkeypatch.setattr(on_ray, "_QUIET_SECONDS", -1.0)
+    executor = OnRay(1, None, print)  # type: ignore[arg-type]  # nobody calls it
+    yield executor
+    executor.close()
+
+
+def test_nobody_answers(hanging: OnRay) -> None:
+    hanging.submit(Call(print, 0), 0, None)
+    with pytest.raises(EngineError, match="Ray does not answer any more"):
+        hanging.wait(0)
+
+
+def test_nobody_reads(hanging: OnRay) -> None:
+    with pytest.raises(EngineError, match="Ray does not answer any more"):
+        hanging.submit(Call(print, bytes(1 << 24)), 0, None)

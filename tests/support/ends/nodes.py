@@ -1,0 +1,77 @@
+"""Clusters of Ray on this machine: nodes on loopback addresses, each a process of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+
+from support.commands import PATIENCE
+from support.ends.disturbing import faults
+from support.paths import ROOT, TESTS
+
+TOKEN = "a token that only this cluster knows"
+_ENVIRONMENT = {
+    "RAY_AUTH_MODE": "token",
+    "RAY_AUTH_TOKEN": TOKEN,
+    # A dead node is missed after 1.5 seconds, not 15; one that is slow is not given up.
+    "RAY_health_check_period_ms": "500",
+    "RAY_health_check_timeout_ms": str(int(PATIENCE * 1000)),
+    "RAY_health_check_failure_threshold": "3",
+}
+
+
+class Cluster(contextlib.ExitStack):
+    """Nodes, ended with it. ``address`` is of the first that was begun."""
+
+    address = ""
+
+    def begin(
+        self,
+        ip: str = "127.0.0.1",
+        *,
+        place: str = "/tmp",
+        prefix: Sequence[object] = (),
+        cpus: int = 1,
+        **what: object,
+    ) -> subprocess.Popen[str]:
+        """Begin a node, and wait until it is there.
+
+        place   where its folder is made; short, since sockets lie in it
+        prefix  a command behind which its own is put
+        what    goes wrong with its workers, see ``faults``
+        """
+        folder = self.enter_context(tempfile.TemporaryDirectory(prefix="r", dir=place))
+        command = [
+            *prefix,
+            sys.executable,
+            TESTS / "support" / "ends" / "raynode.py",
+            folder,
+            ip,
+            cpus,
+        ]
+        process = subprocess.Popen(
+            list(map(str, [*command, self.address])), cwd=ROOT, text=True,
+            env={**os.environ, **_ENVIRONMENT, **faults(**what)},
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+        self.callback(end, process)
+        assert process.stdout is not None
+        found = process.stdout.readline().strip()
+        assert found and self.address in ("", found), "a node does not start"
+        self.address = found
+        return process
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    """End a node, with all that it has started."""
+    process.terminate()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(10)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
