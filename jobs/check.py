@@ -11,10 +11,12 @@ from .usage.text import complain, plural, print_json, say
 DESCRIPTION = """\
 Check BTF by the rules of the kernel's own verifier (kernel/bpf/btf.c), and say what it would
 refuse: where, in which function, in the kernel's words. FILE is raw BTF, an ELF file with a .BTF
-section (.ko, vmlinux), compressed or not, a kernel image, or a package with one of these. Exit
-status 1 when one of them would not load, or could not be checked; 2 when none could.
+section (.ko, vmlinux), compressed or not, or a kernel image; or a folder or package of kernels,
+each vmlinux and its modules, of which only what would not load is listed. Exit status 1 when one
+of them would not load, or could not be checked; 2 when none could.
 """
 _NOTHING_DONE = 2
+_MOST_TOLD = 20  # files of folders that could not be checked
 _WAYS = ("program", "module", "vmlinux")
 
 
@@ -23,7 +25,9 @@ def add_to(commands: argparse._SubParsersAction[Any]) -> None:
     parser = commands.add_parser(
         "check", help="say whether the kernel would load a file's BTF", description=DESCRIPTION
     )
-    parser.add_argument("file", nargs="*", metavar="FILE", help="a file with BTF")
+    parser.add_argument(
+        "file", nargs="*", metavar="FILE", help="a file with BTF, or a folder or package of them"
+    )
     parser.add_argument(
         "-B", "--base", metavar="BASE", help="the base of split BTF: vmlinux, or its BTF"
     )
@@ -75,17 +79,24 @@ def main(options: argparse.Namespace) -> int:
     if options.json:
         print_json([_as_json(file) for file in files])
     else:
+        whole = len(files) > len(options.file)  # a folder has too many to list
+        silent = max(0, unchecked - _MOST_TOLD) if whole else 0
+        complaints = [str(file.error) for file in files if file.loads is None]
+        for complaint in complaints[: len(complaints) - silent]:
+            complain(complaint)
+        if silent:
+            complain(f"{silent:,} more could not be checked: --json lists all")
         for file in files:
             if file.loads is None:
-                complain(str(file.error))
-            elif file.error is not None:
+                continue
+            if file.error is not None:
                 say([str(file.error)])
-            else:
+            elif not whole:
                 say([f"{file.path}: loads, as {file.load_as} of Linux {file.release}"])
         if len(files) > 1:
             failed = f", {unchecked} could not be checked" if unchecked else ""
             say([f"{plural(len(files), 'file')}: {loads} load, {refused} do not{failed}"])
-    if unchecked == len(files):
+    if unchecked == len(files):  # or there are none
         return _NOTHING_DONE
     return 1 if refused or unchecked else 0
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -12,13 +15,16 @@ from btf.kernel_rules.files import Checked, check_raw, read_raw
 from btf.kernel_rules.rules import RULES, Release, parse_release, told_release
 
 from ..files.read import ReadError, open_content
-from ..model.base import Announce
-from ..model.errors import SourceError
-from ..model.records import FileInput
-from ..sources.discover import find_one
+from ..model.base import Announce, IndexedBase
+from ..model.errors import BaseError, SourceError
+from ..model.options import ENCODE_NONE
+from ..model.records import FileInput, KernelInput, ModuleInput
+from ..sources.discover import file_input, find_kernels
+from ..sources.listing import find_files
 from ..sources.names import printable
-from ..sources.unpack import unpacked
-from ..work.base import load_base
+from ..sources.packages import opens_as_package
+from ..sources.unpack import PackageUnpacker, unpacked
+from ..work.base import load_base, load_file, load_first
 from ..work.open import needs_base
 
 
@@ -36,7 +42,7 @@ class CheckedFile:
     loads: bool | None
     load_as: str | None = None
     release: str | None = None
-    error: btf.BtfError | SourceError | None = None
+    error: btf.BtfError | SourceError | BaseError | None = None
 
 
 def check_files(
@@ -48,7 +54,8 @@ def check_files(
     pointer_size: int | None = None,
     announce: Announce | None = None,
 ) -> list[CheckedFile]:
-    """Check files, or packages with one kernel's BTF each, in their order.
+    """Check files, and all files in folders and packages, in their order: of a kernel vmlinux, then
+    its modules on that. With ``base_path`` only the modules are, on that base.
 
     release   of the kernel; default: that which the file or the base names, else the newest known
     The others are those of ``btf.check_kernel_rules``.
@@ -57,39 +64,81 @@ def check_files(
     """
     _release(release)
     base = load_base(base_path, announce) if base_path is not None else None
-    judge = partial(
-        check_raw,
-        base=base.index if base is not None else None,
-        release=release or (told_release(base.release) if base is not None else None),
-        load_as=load_as,
-        pointer_size=pointer_size,
-    )
+    checker = _Checker(base, release, load_as, pointer_size)
+    return [checked for path in paths for checked in checker.all_of(path)]
 
-    def check(file: FileInput, shown: str) -> Checked:
+
+@dataclass(frozen=True, slots=True)
+class _Checker:
+    """Checks files as it was asked for, see ``check_files``."""
+
+    base: IndexedBase | None
+    release: str | None
+    load_as: str | None
+    pointer_size: int | None
+
+    def all_of(self, path: str) -> Iterator[CheckedFile]:
+        """Check a file, or all that is in a folder or package."""
+        if not os.path.isdir(path) and not opens_as_package(path):
+            yield self._one(FileInput(path, path), self.base)
+            return
+        try:
+            found = find_files([path])
+            kernels = find_kernels([path]) if self.base is None and found.bases else ()
+            if not kernels and not found.modules:
+                raise SourceError(f"no modules in {printable(path)}")
+            if not kernels:
+                with unpacked(map(file_input, found.modules)) as files:
+                    yield from (self._one(file, self.base) for file in files)
+            for kernel in kernels:
+                yield from self._kernel(kernel)
+        except (SourceError, BaseError) as error:
+            yield CheckedFile(printable(path), None, error=error)
+
+    def _kernel(self, kernel: KernelInput) -> Iterator[CheckedFile]:
+        unpacker = PackageUnpacker(tempfile.gettempdir(), ENCODE_NONE)
+        with contextlib.closing(unpacker):
+            unpacker.prepare(kernel)
+            base = load_first(kernel.bases, partial(unpacker.base, kernel), load_file, 0)
+            assert base.file is not None
+            yield self._one(base.file, None)
+            for module in unpacker.modules(kernel).modules:
+                yield self._one(module, base)
+
+    def _one(self, file: FileInput | ModuleInput, base: IndexedBase | None) -> CheckedFile:
+        shown = printable(file.path)
+        try:
+            return CheckedFile(shown, True, *self._check(file, base, shown))
+        except btf.KernelRefusal as refusal:
+            return CheckedFile(shown, False, error=refusal)
+        except (btf.BtfError, SourceError) as error:
+            return CheckedFile(shown, None, error=error)
+
+    def _check(
+        self, file: FileInput | ModuleInput, base: IndexedBase | None, shown: str
+    ) -> Checked:
         if file.problem is not None:
             raise SourceError(f"{shown}: {file.problem}")
         try:
             raw = read_raw(open_content(file.content_path), shown)
         except ReadError as error:
             raise SourceError(f"{shown}: {error.message}") from error
-        if base is None and raw.is_split and raw.below is None and load_as in (None, MODULE):
+        if base is None and raw.is_split and raw.below is None and self.load_as in (None, MODULE):
             raise needs_base(shown)
-        if base is not None and load_as is None and not raw.is_split:
-            raise SourceError(f"{shown}: standalone BTF, not split: check it without a base (-B)")
-        return judge(raw, path=shown)
-
-    def one(path: str) -> CheckedFile:
-        shown = printable(path)
-        try:
-            with unpacked([find_one(path)]) as (file,):
-                shown = printable(file.path)
-                return CheckedFile(shown, True, *check(file, shown))
-        except btf.KernelRefusal as refusal:
-            return CheckedFile(shown, False, error=refusal)
-        except (btf.BtfError, SourceError) as error:
-            return CheckedFile(shown, None, error=error)
-
-    return [one(path) for path in paths]
+        if base is not None and self.load_as is None and not raw.is_split:
+            if base is self.base:
+                raise SourceError(
+                    f"{shown}: standalone BTF, not split: check it without a base (-B)"
+                )
+            base = None
+        return check_raw(
+            raw,
+            base.index if base is not None else None,
+            path=shown,
+            release=self.release or (told_release(base.release) if base is not None else None),
+            load_as=self.load_as,
+            pointer_size=self.pointer_size,
+        )
 
 
 def rules_of(release: str | None = None) -> list[dict[str, str]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -130,18 +130,21 @@ _NAMES = f"SELECT DISTINCT name FROM types WHERE name IS NOT NULL AND {_FILTER}"
 
 
 def meant_by(
-    opened: Sequence[Tables], kernel: str | None, module: str | None
+    opened: Sequence[Tables], kernel: str | Collection[str] | None, module: str | None
 ) -> list[dict[str, str | None]]:
     """Which kernels and modules names that people type mean.
 
-    kernel  None: all
+    kernel  a name as it was typed, or names as they are in the tables; None: all
     module  None: none, and the values are None
 
     Returns for each folder the kernels that are meant, of those that have such a module, each with
     the module's name in the tables. Raises QueryError if there is none, or it is not clear which.
     """
     there = sorted({name for tables in opened for name in tables.kernels})
-    kernels = there if kernel is None else [resolve_kernel(kernel, there)]
+    if isinstance(kernel, str):
+        kernels = [resolve_kernel(kernel, there)]
+    else:
+        kernels = there if kernel is None else sorted(kernel)
     meant: list[dict[str, str | None]] = []
     names = {VMLINUX}
     for tables in opened:

@@ -50,6 +50,7 @@ def questions() -> dict[str, Question]:
 def question(name: str) -> Question:
     """The question of a name. Raises QueryError, with the nearest names."""
     known = questions()
+    name = name.replace("_", "-")
     if name not in known:
         raise QueryError(f"no question is called {name!r}{hint_of(name, known)}")
     return known[name]

@@ -138,8 +138,8 @@ def _declared_in(tables: Tables, kernels: set[str], name: Name) -> dict[str, lis
 
 def _only_in(tables: Tables, kernels: set[str], module: str) -> dict[str, list[str]]:
     """By kernel the module of that name, where it has one. Raises QueryError."""
-    (meant,) = meant_by([tables], None, module)
-    return {kernel: [label or VMLINUX] for kernel, label in meant.items() if kernel in kernels}
+    (meant,) = meant_by([tables], kernels, module)
+    return {kernel: [label or VMLINUX] for kernel, label in meant.items()}
 
 
 def _distinct(types: btf.BTF, name: Name) -> list[btf.Type]:

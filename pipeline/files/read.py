@@ -18,6 +18,7 @@ from btf.compiled.huge_pages import alloc_huge
 from btf.files import decompress as compressions
 from btf.files.decompress import FOR_FILES, DecompressError, find
 from btf.format.header import BYTE_ORDERS, VERSION
+from btf.nearest import hint, nearest_names
 
 from ..model.errors import InputError, SourceError
 from ..model.records import COMPRESSION, UNREADABLE
@@ -215,4 +216,15 @@ def unreadable(path: str, error: OSError) -> str:
     reason = error.strerror or str(error)
     if os.path.islink(path) and isinstance(error, FileNotFoundError):
         reason += f" (a symbolic link to {os.readlink(path)!r})"
+    elif isinstance(error, FileNotFoundError):
+        reason += near_files(path)
     return f"cannot read the file: {reason}"
+
+
+def near_files(path: str) -> str:
+    """The end of a message about a file that is not there: those in its folder called like it."""
+    folder, name = os.path.split(path)
+    with contextlib.suppress(OSError):
+        near = nearest_names(name, os.listdir(folder or "."))
+        return hint(each if each.isprintable() else ascii(each) for each in near)
+    return ""

@@ -23,7 +23,7 @@ from functools import lru_cache
 from operator import itemgetter
 from urllib.parse import unquote, urlsplit
 
-from ..files.read import begins_like_btf, unreadable
+from ..files.read import begins_like_btf, near_files, unreadable
 from ..files.remote import is_uri, list_remote, uri_below, without_secrets
 from ..model.errors import SourceError
 from . import manifests, names
@@ -105,7 +105,8 @@ def find_files(sources: Sequence[str], *, skip_folder: str | None = None) -> Fou
     for source in sources:
         path = absolute(source)
         if not is_uri(path) and not os.path.lexists(path):
-            raise SourceError(f"no such file or folder: {names.printable(source)}")
+            near = near_files(path)
+            raise SourceError(f"no such file or folder: {names.printable(source)}{near}")
         for file in _find(path, skip):
             if file.package is not None and file.version is not None:
                 what = (file.package_name, file.version, file.source)
@@ -132,7 +133,8 @@ def find_base(path: str) -> tuple[FoundFile, ...]:
     where = absolute(path)
     if not is_uri(where) and not os.path.isfile(where):
         what = "a folder, not a file" if os.path.isdir(where) else "no such file"
-        raise SourceError(f"{what}: {names.printable(path)} (given as the base)")
+        near = near_files(where) if what == "no such file" else ""
+        raise SourceError(f"{what}: {names.printable(path)} (given as the base){near}")
     if opens_as_package(where):
         in_package = sorted(_files_in_package(where), key=lambda file: file.path)
         for file in in_package:

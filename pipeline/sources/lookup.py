@@ -25,6 +25,7 @@ KIND_WORD_OF = {
 }
 KIND_WORDS = tuple(dict.fromkeys(KIND_WORD_OF.values()))
 _WITH_KIND = re.compile(rf"({'|'.join(KIND_WORDS)})\s+(.*)", re.DOTALL)
+_OF_MANIFEST = re.compile(r"[a-z]+-(\d.*)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,16 +57,16 @@ def resolve_kernel(wanted: str, known: Collection[str]) -> str:
     A part is a release or the like, ``6.12.117`` or ``cloud-amd64`` of
     ``debian-6.12.117+deb12-cloud-amd64``: neither letters nor digits go on at its ends. Where
     several fit, those count that begin with it; raises QueryError if these are several, too, or
-    none fits: the message names them, or the nearest.
+    none fits: the message names them, or the nearest. A manifest's name means the kernel that a run
+    calls by its release alone: ``debian-6.12.117+deb12-cloud-amd64`` that without ``debian-``.
     """
-    typed = re.escape(wanted.strip())
-    part = rf"{typed}(?![A-Za-z0-9])"
-    for way in (rf"{typed}\Z", part, typed, rf".*(?<![A-Za-z0-9.]){part}"):
-        fits = sorted({name for name in known if typed and re.match(way, name, re.DOTALL)})
-        if len(fits) == 1:
-            return fits[0]
-        if fits:
-            raise QueryError(f"which kernel? {wanted!r} fits {listed(fits)}")
+    fits = _fitting(wanted.strip(), known)
+    if not fits and (manifest := _OF_MANIFEST.fullmatch(wanted.strip())):
+        fits = _fitting(manifest[1], [name for name in known if name[:1].isdigit()])
+    if len(fits) == 1:
+        return fits[0]
+    if fits:
+        raise QueryError(f"which kernel? {wanted!r} fits {listed(fits)}")
     parts: dict[str, list[str]] = {}  # as long as what was asked for
     for name in sorted(known):
         for at in re.finditer(r"(?<![A-Za-z0-9.])[A-Za-z0-9]", name):
@@ -75,6 +76,17 @@ def resolve_kernel(wanted: str, known: Collection[str]) -> str:
         f"no kernel {wanted!r}"
         + (hint(list(dict.fromkeys(near))[:NEAREST]) if near else hint_of(wanted, known))
     )
+
+
+def _fitting(wanted: str, known: Collection[str]) -> list[str]:
+    """The kernels that a name or a part of one fits best."""
+    typed = re.escape(wanted)
+    part = rf"{typed}(?![A-Za-z0-9])"
+    for way in (rf"{typed}\Z", part, typed, rf".*(?<![A-Za-z0-9.]){part}"):
+        fits = sorted({name for name in known if typed and re.match(way, name, re.DOTALL)})
+        if fits:
+            return fits
+    return []
 
 
 def resolve_module(wanted: str, known: Mapping[str, str | None]) -> str | None:

@@ -16,6 +16,7 @@ from support import btfwriter as bw
 from support.commands import splitbtf
 from support.kernels import INT, LONG, Make, kernel
 from support.runs import run_on
+from support.writers.debwriter import deb
 
 
 def base(size: int) -> Make:
@@ -53,6 +54,13 @@ def packed(folder: Path) -> Path:
     return target
 
 
+def without_a_name(folder: Path) -> Path:
+    """A package that only its content tells."""
+    target = folder.with_suffix(".bin")
+    target.write_bytes(deb({f"{folder.name}/{p.name}": p.read_bytes() for p in folder.iterdir()}))
+    return target
+
+
 def copied(folder: Path) -> Path:
     """An output folder of that kernel."""
     return run_on(folder, folder.with_name(f"out-{folder.name}"))
@@ -71,7 +79,7 @@ def test_the_same_as_of_their_output_folder(tmp_path: Path, folders: tuple[Path,
     expected = facts_of("--in", tmp_path / "out", "old", "new")
     assert [one["object"] for one in expected[0]] == ["vmlinux", "fresh", "gone", "snd_one"]
     assert {"own", "probe", "shared"} <= {change["name"] for change in expected[1]}
-    for form in (packed, copied, manifest):
+    for form in (packed, copied, manifest, without_a_name):
         assert facts_of(form(old), new) == expected, form
     assert facts_of(packed(old), manifest(new)) == facts_of(old, new) == expected
     assert facts_of(old, new, "--module", "snd*") == tuple(

@@ -60,6 +60,9 @@ def test_what_modules_have(out: Path) -> None:
     nothing = splitbtf("show", "u", out)
     assert nothing.code == 1 and KERNELS[0] in nothing.err
     assert splitbtf("show", "s", out, "--kernel", "7").code == 2
+    nothing = splitbtf("show", "t", out, "--kernel", KERNELS[0], "--module", "twoo")
+    said = f"no module 'twoo' in {KERNELS[0]}; the nearest names: two\n"
+    assert nothing.code == 2 and nothing.err.endswith(said)
     assert splitbtf("show", "s", out, "-B", "x").code == 2
 
 

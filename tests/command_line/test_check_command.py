@@ -9,6 +9,7 @@ import pytest
 
 from support.btfwriter import Writer
 from support.commands import Finished, splitbtf
+from support.writers.debwriter import deb
 from support.writers.elfwriter import elf, modinfo
 
 
@@ -134,6 +135,44 @@ def test_names_in_a_distilled_base_are_those_of_its_types(files: Path) -> None:
         done = check(files, "m.ko", "-B", "vmlinux.btf")
         assert done.code == (name == "other")
     assert "btf_relocate_rewrite_strs" in done.out and "TYPEDEF other" in done.out
+
+
+def test_folders_and_packages(files: Path, tmp_path: Path) -> None:
+    """Of each kernel vmlinux, then its modules on that; only what would not load is listed."""
+    kernels, alone = tmp_path / "kernels", tmp_path / "alone"
+    for release in ("6.1.0", "6.2.0"):
+        where = kernels / f"lib/modules/{release}"
+        where.mkdir(parents=True)
+        (kernels / f"vmlinux-{release}.btf").write_bytes((files / "vmlinux.btf").read_bytes())
+        for name in ("good", "bad"):
+            (where / f"{name}.btf").write_bytes((files / f"{name}.btf").read_bytes())
+    (kernels / "lib/modules/6.2.0/plain.btf").write_bytes((files / "vmlinux.btf").read_bytes())
+    (kernels / "lib/modules/6.2.0/good.btf").unlink()
+    content = {str(p.relative_to(kernels)): p.read_bytes() for p in kernels.rglob("*.btf")}
+    (tmp_path / "kernels.deb").write_bytes(deb(content))
+    for given in (kernels, tmp_path / "kernels.deb"):
+        done = splitbtf("check", given, "--release", "6.1")
+        said = done.out.replace(f"{given}/", "").splitlines()
+        assert (done.code, done.err) == (1, "")
+        assert [line.split(",")[0] for line in said[:-1]] == [
+            "lib/modules/6.1.0/bad.btf", "lib/modules/6.2.0/bad.btf",
+        ]  # fmt: skip
+        assert said[-1] == "6 files: 4 load, 2 do not"
+    done = splitbtf("check", kernels / "lib", "-B", files / "vmlinux.btf")
+    assert done.code == 1 and "plain.btf: standalone BTF, not split" in done.err
+    assert done.out.endswith("4 files: 1 load, 2 do not, 1 could not be checked\n")
+
+    alone.mkdir()
+    done = splitbtf("check", alone)
+    assert (done.code, done.err) == (2, f"splitbtf: error: no modules in {alone}\n")
+    for number in range(30):
+        (alone / f"m{number}.btf").write_bytes((files / "good.btf").read_bytes())
+    done = splitbtf("check", alone)
+    assert done.code == 2 and done.err.count("name its base") == 20
+    assert "10 more could not be checked: --json lists all" in done.err
+    (alone / "vmlinux").write_bytes(b"none")
+    done = splitbtf("check", alone)
+    assert done.code == 2 and "cannot use the base" in done.err
 
 
 def test_the_rules(files: Path) -> None:

@@ -466,7 +466,7 @@ def test_sql_of_a_file_and_of_standard_input(out: Path, tmp_path: Path) -> None:
             ("OUT", "size-per-kernl"),
             "no question is called 'size-per-kernl'; the nearest names: size-",
         ),
-        (("--show", "modules-grew"), "the nearest names: modules-that-grew"),
+        (("--show", "modules_grew"), "the nearest names: modules-that-grew"),
         (("OUT", "size-per-kernel", "--from", "first"), "compares no kernels: --kernel names one"),
         (("OUT", "layouts-changed", "--kernel", "first"), "--from and --to name them"),
         (("OUT", "SELECT 1", "--kernel", "first", "--to", "second"), "--kernel is one kernel"),

@@ -14,7 +14,9 @@ import zstandard
 from btf.files import decompress
 from pipeline.files import read
 from pipeline.files.read import LargeFile, ReadError, open_content, read_input
+from pipeline.model.errors import SourceError
 from pipeline.model.records import COMPRESSION, UNREADABLE
+from pipeline.sources.listing import find_files
 
 CONTENT = bytes(range(256)) * 1000
 STREAMED = zstandard.ZstdCompressor(write_content_size=False)
@@ -59,6 +61,18 @@ def test_bomb(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(ReadError, match="unfolds to more than 1 MiB") as caught:
         read_input(str(path))
     assert caught.value.kind == COMPRESSION
+
+
+def test_the_nearest_files_are_named(tmp_path: Path) -> None:
+    for name in ("kvm-amd.btf", "xfs.btf", "kvm-amd\n.btf"):
+        (tmp_path / name).write_bytes(b"x")
+    said = r"No such file or directory; the nearest names: kvm-amd\.btf, 'kvm-amd\\n\.btf'$"
+    with pytest.raises(ReadError, match=said):
+        read_input(str(tmp_path / "kvm_amd.btf"))
+    with pytest.raises(ReadError, match=r"No such file or directory$"):
+        read_input(str(tmp_path / "none/kvm_amd.btf"))
+    with pytest.raises(SourceError, match=r"no such file or folder: .*xfs\.bft; .*: xfs\.btf$"):
+        find_files([str(tmp_path / "xfs.bft")])
 
 
 def test_what_cannot_be_read(tmp_path: Path) -> None:

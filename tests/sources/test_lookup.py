@@ -63,6 +63,16 @@ def test_what_begins_so_comes_first() -> None:
         resolve_kernel("abc", ["Abc"])
 
 
+def test_a_manifest_s_name_means_what_a_run_calls_by_its_release() -> None:
+    names = ("6.1.0-50-amd64", "6.1.0-50-cloud-amd64@1", "6.1.0-50-cloud-amd64@2", "fedora-6.1.0-7")
+    assert resolve_kernel("debian-6.1.0-50-amd64", names) == names[0]
+    with pytest.raises(QueryError, match=r"which kernel.* fits .*@1, .*@2"):
+        resolve_kernel("debian-6.1.0-50-cloud-amd64", names)
+    for other in ("debian-6.1.0-7", "debian-", "debian-6.2", "6-6.1.0-50-amd64"):
+        with pytest.raises(QueryError, match="no kernel"):
+            resolve_kernel(other, names)
+
+
 @pytest.mark.parametrize(
     ("wanted", "said"),
     [

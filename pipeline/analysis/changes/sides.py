@@ -16,10 +16,10 @@ from ...model.options import ENCODE_NONE, KernelContext, RunOptions
 from ...model.records import FileInput, KernelInput
 from ...model.steps import STEPS
 from ...sources.discover import find_kernels, find_one
-from ...sources.formats import is_package
 from ...sources.listing import is_manifest
 from ...sources.names import RESERVED as VMLINUX
 from ...sources.names import kernel_name, printable
+from ...sources.packages import opens_as_package
 from ...sources.unpack import PackageUnpacker
 from ...store.output import read_manifests
 from ...work.base import Unusable, load_file, load_first
@@ -92,7 +92,7 @@ def _of_file(types: btf.BTF, label: str) -> OpenedFiles:
 
 
 def _may_be_kernel(path: str) -> bool:
-    return os.path.isdir(path) or is_package(os.path.basename(path)) or is_manifest(path)
+    return os.path.isdir(path) or is_manifest(path) or opens_as_package(path)
 
 
 def _find(path: str, base: str | None, name: str) -> KernelInput | StoredKernel | None:
@@ -110,7 +110,7 @@ def _find(path: str, base: str | None, name: str) -> KernelInput | StoredKernel 
     try:
         kernels = find_kernels([path], base=base)
     except SourceError:
-        if is_package(os.path.basename(path)):
+        if opens_as_package(path):
             with contextlib.suppress(SourceError):
                 find_one(path)
                 return None
