@@ -149,6 +149,9 @@ def _fails(found: Diff, gate: str) -> bool:
 
 def as_json(found: Diff) -> dict[str, Any]:
     """A diff as ``--json`` has it."""
+    all_details = found.details(found.changes)
+    # What many modules share is the same list.
+    facts = {id(details): [one.facts() for one in details] for details in all_details}
     return {
         "old": found.old,
         "new": found.new,
@@ -169,9 +172,9 @@ def as_json(found: Diff) -> dict[str, Any]:
                 "layout": change.layout,
                 "moved_to": change.moved if change.change == "removed" else [],
                 "moved_from": change.moved if change.change == "added" else [],
-                "details": [detail.facts() for detail in details],
+                "details": facts[id(details)],
             }
-            for change, details in zip(found.changes, found.details(found.changes), strict=True)
+            for change, details in zip(found.changes, all_details, strict=True)
         ],
         "unread": [
             {"object": one.object, "in": found.new if one.of_new else found.old, "error": one.error}

@@ -29,6 +29,7 @@ WIDTH = 80  # characters of a line that is wrapped
 
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
+_ESCAPED_SURROGATE = re.compile(r"\\ud[89a-f]")  # also half of what needs two
 
 
 def say(lines: Iterable[str]) -> None:
@@ -53,6 +54,13 @@ def print_json(facts: Any, *, indent: int | None = 1) -> None:
 
 def as_json(facts: Any, *, indent: int | None = 1) -> str:
     """Write JSON in ASCII."""
+    try:
+        text = json.dumps(facts, indent=indent, allow_nan=False)
+    except (TypeError, ValueError):
+        pass  # there is something that JSON has not
+    else:
+        if not _ESCAPED_SURROGATE.search(text):
+            return text
     return json.dumps(json_value(facts), indent=indent, allow_nan=False)
 
 

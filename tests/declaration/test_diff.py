@@ -143,6 +143,15 @@ def changes_of(old: Make, new: Make) -> list[str]:
                 "parameter added `3`: `...`",
             ],
         ),
+        (  # the last one stays, though the one before it was of its type too
+            lambda w: w.func("f", w.func_proto(0, [("a", INT), ("b", INT), ("c", INT)])),
+            lambda w: w.func("f", w.func_proto(0, [("a", LONG), ("b", w.ptr(0)), ("c", INT)])),
+            [
+                "func f changed",
+                "parameter retyped `1`: `int` → `long`",
+                "parameter retyped `2`: `int` → `void *`",
+            ],
+        ),
     ],
 )
 def test_changes_in_terms_of_c(old: Make, new: Make, said: list[str]) -> None:

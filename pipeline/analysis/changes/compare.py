@@ -77,6 +77,8 @@ class Change(NamedTuple):
     new_ids   and in NEW
     layout    whether what lies in memory is another; of a name that both have
     moved     where a name went that was removed here, or came from that was added: other objects
+    same      a number: of changes of a comparison that are the same in all that leads from them,
+              in whatever object, the same; -1 of names that were added or removed
     """
 
     object: str
@@ -87,6 +89,7 @@ class Change(NamedTuple):
     new_ids: tuple[int, ...] = ()
     layout: bool = False
     moved: tuple[str, ...] = ()
+    same: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,11 +199,12 @@ class Comparison:
         words = [_STATES[state] for state in self._state[some].tolist()]
         words += [REMOVED] * len(removed) + [ADDED] * len(added)
         layout = [*self._layout[some].tolist(), *[False] * (len(removed) + len(added))]
+        same = [*self._alike(first, second).tolist(), *[-1] * (len(removed) + len(added))]
         names = self._names.take(as_arrow(code)).to_pylist()
         rows = sorted(
             zip(
                 object_id.tolist(), kind.tolist(), names, words,
-                old.tolist(), new.tolist(), layout, code.tolist(), strict=True,
+                old.tolist(), new.tolist(), layout, code.tolist(), same, strict=True,
             )
         )  # fmt: skip
         old_ids, new_ids = (
@@ -217,11 +221,25 @@ class Comparison:
                 after,
                 other_layout,
                 self._moved.get((kind, code, word), ()),
+                group,
             )
-            for (object_id, kind, name, word, _, _, other_layout, code), before, after in zip(
-                rows, old_ids, new_ids, strict=True
-            )
-        ]
+            for (object_id, kind, name, word, _, _, other_layout, code, group), (before, after)
+            in zip(rows, zip(old_ids, new_ids, strict=True), strict=True)
+        ]  # fmt: skip
+
+    def _alike(self, first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Numbers of changes, of names at ``first`` in OLD and ``second`` in NEW: one number where
+        names and deep fingerprints are the same."""
+        facts = np.column_stack(
+            [
+                without_object(self._before[first]).view(np.uint64),
+                self._old.deep[first],
+                self._new.deep[second],
+            ]
+        )
+        whole = facts.view([("", np.void, facts.itemsize * facts.shape[1])])
+        found: NDArray[np.int64] = np.unique(whole, return_inverse=True)[1].reshape(-1)
+        return found
 
     def _find_moved(self) -> dict[tuple[int, int, str], tuple[str, ...]]:
         """Of names that moved, by kind and code: if ``removed`` the objects that they were added

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from difflib import SequenceMatcher
-from itertools import groupby, islice, zip_longest
+from itertools import groupby, islice, takewhile, zip_longest
 from typing import NamedTuple
 
 from .compare import CHANGED, EMBEDDED, Change
 from .names import KINDS
 from .rows import VOID, MemberRow, Rows, TypeRow
-from .spelled import CUT, declared, written_out
+from .spelled import ANONYMOUS, CUT, declared, written_out
 
 MAX_DETAILS = 10_000  # of one name
 _MAX_NESTED = 8
@@ -78,10 +78,15 @@ def details(changes: Sequence[Change], old: Rows, new: Rows) -> list[list[Detail
 
     old, new  where the types of the changes are found
     """
-    _look_up(old, [(change.change, change.old_ids) for change in changes])
-    _look_up(new, [(change.change, change.new_ids) for change in changes])
+    # What is the same change in many modules is looked at once.
+    once = {change.same if change.same >= 0 else ~at: change for at, change in enumerate(changes)}
+    _look_up(old, [(change.change, change.old_ids) for change in once.values()])
+    _look_up(new, [(change.change, change.new_ids) for change in once.values()])
     sides = Sides(old, new)
-    return [list(islice(_details(change, sides), MAX_DETAILS)) for change in changes]
+    found = {
+        key: list(islice(_details(change, sides), MAX_DETAILS)) for key, change in once.items()
+    }
+    return [found[change.same if change.same >= 0 else ~at] for at, change in enumerate(changes)]
 
 
 def _look_up(rows: Rows, changes: Sequence[tuple[str, Sequence[int]]]) -> None:
@@ -107,7 +112,7 @@ def _look_up(rows: Rows, changes: Sequence[tuple[str, Sequence[int]]]) -> None:
             member.type_global_id
             for type_id in inner
             for member in members[type_id]
-            if written_out(member.type)
+            if member.type.startswith(ANONYMOUS) and written_out(member.type)
         ]
         rows.types(inner)
     read_by_value(rows, [type_id for what, ids in changes if what == EMBEDDED for type_id in ids])
@@ -154,7 +159,10 @@ def _details(change: Change, sides: Sides) -> Iterator[Detail]:
     if change.change == EMBEDDED:
         yield from embeds(before, after, sides)
         return
-    ours, theirs = _lacking(before, after), _lacking(after, before)
+    if len(before) + len(after) == 1:  # it was removed or added
+        ours, theirs = before, after
+    else:
+        ours, theirs = _lacking(before, after), _lacking(after, before)
     if len(ours) == len(theirs) == 1:
         told = False
         for detail in _differences(ours[0], theirs[0], sides):
@@ -170,8 +178,6 @@ def _details(change: Change, sides: Sides) -> Iterator[Detail]:
 
 def _lacking(types: Sequence[TypeRow], others: Sequence[TypeRow]) -> list[TypeRow]:
     """One type of each declaration that ``others`` lack."""
-    if len(types) == 1 and not others:
-        return list(types)
     theirs = {found.declaration_fingerprint for found in others}
     ours = {found.declaration_fingerprint: found for found in reversed(types)}
     return [found for key, found in reversed(ours.items()) if key not in theirs]
@@ -258,25 +264,28 @@ def _text(member: MemberRow, path: str) -> str:
 Pair = tuple[MemberRow | None, MemberRow | None]
 
 
-def _matched(old: Sequence[MemberRow], new: Sequence[MemberRow]) -> list[Pair]:
-    """Members of one name; those without a name by their type's spelling, then in their order. In
-    the order of the old ones, then those that only the new ones have."""
-    alike = 0  # from the beginning on, as most are
+def _alike(old: Sequence[MemberRow], new: Sequence[MemberRow]) -> int:
+    """How many members, from the first on, match one another in their order, as most do."""
+    alike = 0
     for one, other in zip(old, new, strict=False):
         if one.name != other.name or (not one.name and one.type != other.type):
             break
         alike += 1
-    pairs: list[list[MemberRow | None]] = [
-        list(pair) for pair in zip(old[:alike], new, strict=False)
-    ]
+    return alike
+
+
+def _matched(old: Sequence[MemberRow], new: Sequence[MemberRow]) -> list[Pair]:
+    """Members of one name; those without a name by their type's spelling, then in their order. In
+    the order of the old ones, then those that only the new ones have."""
+    pairs: list[list[MemberRow | None]] = []
     after: dict[tuple[str, str], list[MemberRow]] = {}
-    for member in new[alike:]:
+    for member in new:
         after.setdefault(_key(member), []).append(member)
-    for member in old[alike:]:
+    for member in old:
         same = after.get(_key(member))
         pairs.append([member, same.pop(0) if same else None])
     left = {id(member): member for members in after.values() for member in members}
-    unnamed = deque(member for member in new[alike:] if id(member) in left and not member.name)
+    unnamed = deque(member for member in new if id(member) in left and not member.name)
     for pair in pairs:
         if pair[0] is not None and not pair[0].name and pair[1] is None and unnamed:
             pair[1] = unnamed.popleft()
@@ -292,8 +301,9 @@ def _composites(
     old: TypeRow, new: TypeRow, sides: Sides, within: Within = _WHOLE
 ) -> Iterator[Detail]:
     path = within.path
-    after = sides.new.members_of(new.global_id)
-    pairs = _matched(sides.old.members_of(old.global_id), after)
+    before, after = sides.old.members_of(old.global_id), sides.new.members_of(new.global_id)
+    alike = _alike(before, after)
+    pairs = _matched(before[alike:], after[alike:])
     for one, other in pairs:
         if one is not None and other is None:
             text = f"{_text(one, path)} at {place(one, within.old)}"
@@ -301,19 +311,29 @@ def _composites(
         if one is None and other is not None:
             text = f"{_text(other, path)} at {place(other, within.new)}"
             yield Detail("member added", path + other.name, "", text)
-    kept = [(one, other) for one, other in pairs if one is not None and other is not None]
+    rest = [(one, other) for one, other in pairs if one is not None and other is not None]
+    kept = [
+        (one, other)
+        for one, other in zip(before[:alike], after, strict=False)
+        if one.bit_offset != other.bit_offset
+        or one.bitfield_size != other.bitfield_size
+        or not sides.alike(one, other)
+    ]
+    kept += rest
     for one, other in kept:
         if not sides.alike(one, other):
             yield from _retyped(one, other, sides, within)
         if one.bitfield_size != other.bitfield_size:
             yield Detail("bit field", path + _called(one), bits_of(one), bits_of(other))
     yield from _moved(kept, within)
-    if _reordered(kept, after):
+    if _reordered(rest, after):
         yield Detail("order", path.rstrip("."), "", "")
 
 
 def _reordered(kept: Sequence[tuple[MemberRow, MemberRow]], after: Sequence[MemberRow]) -> bool:
     """Whether members of both stand in another order in ``after``."""
+    if len(kept) < 2:
+        return False
     position = {id(member): at for at, member in enumerate(after)}
     order = [position[id(other)] for _, other in kept]
     return order != sorted(order)
@@ -364,18 +384,19 @@ def _called(member: MemberRow) -> str:
 
 
 def _enums(old: Sequence[MemberRow], new: Sequence[MemberRow]) -> Iterator[Detail]:
-    pairs = _matched(old, new)
+    alike = _alike(old, new)
+    pairs = _matched(old[alike:], new[alike:])
     for one, other in pairs:
         if one is not None and other is None:
             yield Detail("enumerator removed", one.name, str(one.value), "")
     for one, other in pairs:
         if one is None and other is not None:
             yield Detail("enumerator added", other.name, "", str(other.value))
-    kept = [(one, other) for one, other in pairs if one is not None and other is not None]
-    for one, other in kept:
+    rest = [(one, other) for one, other in pairs if one is not None and other is not None]
+    for one, other in (*zip(old[:alike], new, strict=False), *rest):
         if one.value != other.value:
             yield Detail("enumerator value", one.name, str(one.value), str(other.value))
-    if _reordered(kept, new):
+    if _reordered(rest, new):
         yield Detail("enumerator order", "", "", "")
 
 
@@ -391,13 +412,26 @@ def _prototypes(old: TypeRow, new: TypeRow, sides: Sides) -> Iterator[Detail]:
         _parameters(rows.members_of(found.global_id))
         for rows, found in ((sides.old, old), (sides.new, new))
     )
-    for tag, i, end, j, stop in SequenceMatcher(None, ours, theirs, False).get_opcodes():
+    # What is alike before and behind stays in its place, also where a neighbour is alike.
+    first = _equal_first(ours, theirs)
+    last = _equal_first(ours[first:][::-1], theirs[first:][::-1])
+    ours, theirs = ours[first : len(ours) - last], theirs[first : len(theirs) - last]
+    ways = [("replace", 0, len(ours), 0, len(theirs))]
+    if ours and theirs and len(ours) + len(theirs) > 2:
+        ways = SequenceMatcher(None, ours, theirs, False).get_opcodes()
+    for tag, i, end, j, stop in ways:
         if tag == "equal":
             continue
         for number, (one, other) in enumerate(zip_longest(ours[i:end], theirs[j:stop]), 1):
             what = "removed" if other is None else "added" if one is None else "retyped"
-            at = number + (i if other is None else j)
+            at = first + number + (i if other is None else j)
             yield Detail(f"parameter {what}", str(at), one or "", other or "")
+
+
+def _equal_first(ours: Sequence[str], theirs: Sequence[str]) -> int:
+    """How many texts, from the first on, are equal."""
+    pairs = zip(ours, theirs, strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def _parameters(members: Sequence[MemberRow]) -> list[str]:

@@ -91,8 +91,14 @@ class NamedTypes:
 
     def ids(self, numbers: Iterable[int]) -> list[tuple[int, ...]]:
         """Global ids of the types of each of some names; none for what is negative."""
-        first, ids = self.first.tolist(), self.global_ids.tolist()
-        return [tuple(ids[first[n] : first[n + 1]]) if n >= 0 else () for n in numbers]
+        wanted = np.fromiter(numbers, np.int64)
+        first = self.first[wanted]
+        count = np.where(wanted >= 0, self.first[wanted + 1] - first, 0)
+        ends = np.cumsum(count)
+        begins = ends - count
+        ids = self.global_ids[np.repeat(first - begins, count) + np.arange(count.sum())].tolist()
+        places = zip(begins.tolist(), ends.tolist(), strict=True)
+        return [tuple(ids[begin:end]) for begin, end in places]
 
 
 def key_of(

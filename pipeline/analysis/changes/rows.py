@@ -103,12 +103,13 @@ class Rows:
         self._members_of.update(dict.fromkeys(missing, ()))
         counts, rows = self._members.rows(missing, MEMBER_COLUMNS)
         found = map(_member_row, rows)
+        known = self._members_of
         for count in counts:
-            those = list(islice(found, count))
+            those: Sequence[MemberRow] = list(islice(found, count))
             global_id = those[0].global_id
             # One block may end, and the next begin, amid the members of a type.
-            self._members_of[global_id] = [*self._members_of[global_id], *those]
-        return self._members_of
+            known[global_id] = [*known[global_id], *those] if known[global_id] else those
+        return known
 
     def type(self, global_id: int) -> TypeRow:
         """Look one type up."""
@@ -177,5 +178,9 @@ def _values(column: pa.Array) -> list[Any]:
         for place, value in zip(places, column.drop_null().to_pylist(), strict=True):
             whole[place] = int(value)
         return whole
+    if pa.types.is_fixed_size_binary(column.type) and not column.null_count:
+        data, width = column.buffers()[1].to_pybytes(), column.type.byte_width
+        begins = range(column.offset * width, (column.offset + len(column)) * width, width)
+        return [data[begin : begin + width] for begin in begins]
     values: list[Any] = column.to_pylist()
     return values

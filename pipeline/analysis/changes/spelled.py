@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 CUT = "…"  # ends what is too long to be spelled in full
-_ANONYMOUS = ("struct {", "union {", "enum {")
+ANONYMOUS = ("struct {", "union {", "enum {")
 _QUALIFIED = re.compile(r"(?:[*\s]|const\b|volatile\b|restrict\b)*")
 _MARK = re.compile(r"[*(\[{}<>]")
 _BRACKETS = {"{": 1, "<": 1, "}": -1, ">": -1}
@@ -14,7 +14,7 @@ _BRACKETS = {"{": 1, "<": 1, "}": -1, ">": -1}
 def written_out(spelling: str) -> str | None:
     """The keyword of a struct, union or enum without a name, whose members the spelling writes out;
     None of all other types, such as pointers to one."""
-    if not spelling.startswith(_ANONYMOUS) or _specifier_end(spelling) < len(spelling):
+    if not spelling.startswith(ANONYMOUS) or _specifier_end(spelling) < len(spelling):
         return None
     return spelling.partition(" ")[0]
 
