@@ -57,7 +57,9 @@ class BaseArrays:
         found = nested_arrays(base) if base is not None else np.zeros(0, np.int64)
         if base is not None and len(found):
             table = StringTable(index.strings, index.string_slots, index.strings_repeat)
-            names = [table.find(name) for name in _holders(base, found)]
+            # A name that is only the end of another string is none that modules know.
+            places = (table.find(name) for name in _holders(base, found))
+            names = [place for place in places if place >= 0]
         return cls(len(found) > 0, freeze(np.array(names, np.uint32)))
 
     def kept_types(self, source: BTF, result: DedupResult, index: BaseIndex) -> np.ndarray | None:

@@ -52,7 +52,7 @@ from ..types.typebase import Reference, Type
 
 UNSEEN = 2  # of a type that ``find_gone`` has not come to yet
 MAX_TYPES = 1 << 21  # types that are deduplicated again for one module, all times taken together
-STEPS_OF_A_TYPE = 8  # of walks beyond what modules of compilers take: as slow as one more type
+STEPS_OF_A_TYPE = 2  # of walks beyond what modules of compilers take: as slow as one more type
 
 
 class Saving(NamedTuple):

@@ -134,6 +134,20 @@ def test_a_base_without_such_arrays() -> None:
     assert kept(base, written(lambda w: module_types(w, flat)))[1] is None
 
 
+def test_names_that_are_the_end_of_another_string() -> None:
+    """Of the base's types that hold such an array, these have a name that no module knows."""
+
+    def holders(w: bw.Writer, array: Ways) -> None:
+        array(w, w.int("int", 4), (2, 3))
+        w.struct("grid", 24, [("cells", w.next_id - 1, 0)])
+        w.struct(w.string("xrow") + 1, 24, [("cells", w.next_id - 2, 0)])
+        w.struct(w.string("grid") + 4, 24, [("cells", w.next_id - 3, 0)])  # nothing, as offset
+
+    _, marked = kept(written(lambda w: holders(w, nested)), written(lambda w: holders(w, flat)))
+    assert marked is not None
+    assert marked.any()
+
+
 def test_arrays_that_never_end() -> None:
     """An array of itself, and a row of arrays with more elements than can be counted."""
     w = bw.Writer()

@@ -483,10 +483,10 @@ def dump_c(files: Files) -> Iterator[Digest]:
     text = "".join(btf.dump_c(types, asserts=files.seed % 2 == 0))
     yield digest(text)
     expect("\x1b" not in text, "a control character")
-    compiles(text)
+    compiles(text, types.pointer_size)
 
 
-def compiles(text: str) -> None:
+def compiles(text: str, pointer_size: int) -> None:
     """What is printed is C: gcc, where there is one, has nothing to say, and no name ran away."""
     import shutil
     import subprocess
@@ -494,6 +494,8 @@ def compiles(text: str) -> None:
     if (compiler := shutil.which("gcc")) is None:
         return
     command = [compiler, "-fsyntax-only", "-w", "-xc", "-std=gnu11", "-"]
+    if pointer_size == 4:  # with numbers of 8 bytes aligned as on ARM
+        command += ["-m32", "-malign-double"]
     done = subprocess.run(command, input=text.encode(errors="surrogateescape"), capture_output=True)
     expect(done.returncode == 0, f"no C: {done.stderr.decode(errors='replace')[:300]}")
 
