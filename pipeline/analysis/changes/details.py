@@ -416,7 +416,7 @@ def _prototypes(old: TypeRow, new: TypeRow, sides: Sides) -> Iterator[Detail]:
     first = _equal_first(ours, theirs)
     last = _equal_first(ours[first:][::-1], theirs[first:][::-1])
     ours, theirs = ours[first : len(ours) - last], theirs[first : len(theirs) - last]
-    ways = [("replace", 0, len(ours), 0, len(theirs))]
+    ways: Sequence[tuple[str, int, int, int, int]] = [("replace", 0, len(ours), 0, len(theirs))]
     if ours and theirs and len(ours) + len(theirs) > 2:
         ways = SequenceMatcher(None, ours, theirs, False).get_opcodes()
     for tag, i, end, j, stop in ways:
