@@ -20,7 +20,7 @@ MODULES = ("act_bpf", "btrfs", "ip_vs_dh", "ip_vs_nq", "ip_vs_wrr", "nft_nat", "
 @pytest.fixture(scope="module")
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("explain")
-    small_tree(folder / "demo", MODULES)
+    small_tree(folder / "demo", MODULES, whole=True)
     done = splitbtf("run", folder / "demo", "-o", folder / "out", "--engine", "local")
     assert done.code == 0, done.err
     return folder / "out"

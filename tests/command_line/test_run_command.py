@@ -20,7 +20,8 @@ from support.trees import SMALL, small_tree
 pytestmark = pytest.mark.slow
 
 
-def test_the_summary(small: Path, tmp_path: Path) -> None:
+def test_the_summary(tmp_path: Path) -> None:
+    small = small_tree(tmp_path / "small", whole=True)
     out = tmp_path / "out"
     done = splitbtf("run", small, "-o", out, "--engine", "local")
     assert done.code == 0, done.err

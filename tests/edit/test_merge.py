@@ -18,7 +18,7 @@ from support.commands import splitbtf
 from support.modes import ROWS, reference
 from support.oracles import naive_btf, oracle_libbpf
 from support.paths import DEMO
-from support.trees import SMALL
+from support.trees import SMALL, small_tree
 from support.writers.elfwriter import elf
 
 DemoBtf = Callable[[str], bytes]
@@ -162,7 +162,8 @@ def test_command(small: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_command_onto_a_base(small: Path, tmp_path: Path, demo_btf: DemoBtf) -> None:
+def test_command_onto_a_base(tmp_path: Path, demo_btf: DemoBtf) -> None:
+    small = small_tree(tmp_path / "small", whole=True)
     out, base = tmp_path / "modules.btf", small / "vmlinux.btf.zst"
     done = splitbtf("merge", small, "-B", base, "-o", out)
     assert done.code == 0 and done.out.startswith(f"{len(SMALL)} files merged"), done.err

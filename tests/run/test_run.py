@@ -113,7 +113,7 @@ def other_kernel_s_module() -> bytes:
 @pytest.fixture
 def zoo(tmp_path: Path, demo_btf: Callable[[str], bytes]) -> Path:
     """The demo's base, sound modules, and everything that can be wrong with an input."""
-    root = small_tree(tmp_path / "zoo")
+    root = small_tree(tmp_path / "zoo", whole=True)
     good = demo_btf("hid-elecom")
     files = {
         "empty.btf": b"",
@@ -211,7 +211,7 @@ def test_split_btf_of_another_base_is_refused(
         writer.struct(f"filler_{number}", 1, [("c", char, 0)])
     other = btf.BaseIndex.build(btf.parse(writer.to_bytes()))
     split_elsewhere = btf.dedup_split(btf.parse(demo_btf("xt_bpf")), other).btf.to_bytes()
-    tree = small_tree(tmp_path / "tree", ["act_bpf"])
+    tree = small_tree(tmp_path / "tree", ["act_bpf"], whole=True)
     (tree / "elsewhere.btf").write_bytes(split_elsewhere)
     shutil.copy(reference / "btf/kernel=demo/xt_bpf.btf", tree / "at-home.btf")
     out = tmp_path / "out"

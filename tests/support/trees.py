@@ -3,21 +3,69 @@
 from __future__ import annotations
 
 import os
+import struct
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
+import zstandard
+
+from support.btfwriter import assemble
+from support.oracles import naive_btf
 from support.paths import DEMO
 
 SMALL = ("8255", "act_bpf", "hid-elecom", "nls_cp949", "xt_bpf")
 
 
-def small_tree(folder: Path, modules: Sequence[str] = SMALL) -> Path:
+BASE_TYPES = 8000  # the first ones of the demo's vmlinux, of 95,068
+
+
+def small_tree(folder: Path, modules: Sequence[str] = SMALL, *, whole: bool = False) -> Path:
+    """Some of the demo's modules, and a small part of its vmlinux, or the whole of it, on which
+    most of a run on a few modules is spent."""
     folder.mkdir(parents=True)
-    (folder / "vmlinux.btf.zst").write_bytes((DEMO / "vmlinux.btf.zst").read_bytes())
+    base = (DEMO / "vmlinux.btf.zst").read_bytes() if whole else _small_vmlinux()
+    (folder / "vmlinux.btf.zst").write_bytes(base)
     for name in modules:
         data = (DEMO / "modules" / f"{name}.btf.zst").read_bytes()
         (folder / f"{name}.btf.zst").write_bytes(data)
     return folder
+
+
+@cache
+def _small_vmlinux() -> bytes:
+    """Of the first types of the demo's vmlinux those that refer to no others: what a module has of
+    them is the same there, or of another name."""
+    data = zstandard.ZstdDecompressor().decompress((DEMO / "vmlinux.btf.zst").read_bytes())
+    order, section, strings = naive_btf.sections(data)
+    words, at = struct.unpack(f"{order}{len(section) // 4}I", section), 0
+    types: dict[int, list[int]] = {}
+    for type_id in range(1, BASE_TYPES + 1):
+        size = naive_btf.words_of(list(words[at : at + 3]))
+        types[type_id] = list(words[at : at + size])
+        at += size
+    dropped = {-1}
+    while dropped:
+        dropped = {n for n, words in types.items() if not types.keys() >= _references(words)}
+        for type_id in dropped:
+            del types[type_id]
+    number = {type_id: at for at, type_id in enumerate([0, *types])}
+    names, offsets = bytearray(b"\0"), {b"": 0}
+    for found in types.values():
+        for place in naive_btf.id_words(found):
+            found[place] = number[found[place]]
+        for place in naive_btf.string_words(found):
+            name = strings[found[place] : strings.index(b"\0", found[place])]
+            if name not in offsets:
+                offsets[name] = len(names)
+                names += name + b"\0"
+            found[place] = offsets[name]
+    records = [struct.pack(f"{order}{len(found)}I", *found) for found in types.values()]
+    return zstandard.ZstdCompressor().compress(assemble(b"".join(records), bytes(names), order))
+
+
+def _references(words: list[int]) -> set[int]:
+    return {words[place] for place in naive_btf.id_words(words)} - {0}
 
 
 def files_below(folder: Path) -> dict[str, bytes]:

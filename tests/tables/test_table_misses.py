@@ -20,7 +20,7 @@ MODULES = ("act_bpf", "ip_vs_dh", "nf_conntrack_ftp", "nft_nat", "xt_bpf")
 @pytest.fixture(scope="module")
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("misses")
-    small_tree(folder / "small", MODULES)
+    small_tree(folder / "small", MODULES, whole=True)
     run(RunOptions(sources=(str(folder / "small"),), out=str(folder / "out"), engine="local"))
     return folder / "out"
 

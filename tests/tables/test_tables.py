@@ -39,7 +39,7 @@ from support.trees import SMALL, small_tree
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small kernel's results, which no test changes."""
     folder = tmp_path_factory.mktemp("tables")
-    return run_on(small_tree(folder / "small"), folder / "out")
+    return run_on(small_tree(folder / "small", whole=True), folder / "out")
 
 
 def run_on(source: Path, out: Path, workers: int | None = None) -> Path:

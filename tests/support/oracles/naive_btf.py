@@ -56,6 +56,12 @@ def kind_flag_of(t: Words) -> int:
     return t[1] >> 31
 
 
+def words_of(head: Words) -> int:
+    """Words of a type that begins with these three."""
+    kind = kind_of(head)
+    return 3 + EXTRA_WORDS.get(kind, 0) + ELEMENT_WORDS.get(kind, 0) * vlen_of(head)
+
+
 def elements(t: Words) -> list[Words]:
     """The vlen members, enumerators, parameters or section entries, as lists of words."""
     step = ELEMENT_WORDS.get(kind_of(t), 0)
@@ -181,7 +187,7 @@ def parse(data: bytes, base: Btf | None = None) -> Btf:
         kind = kind_of(head)
         if not INT <= kind <= ENUM64:
             raise FormatError(f"type {btf.end_id}: kind {kind} is not known")
-        size = 3 + EXTRA_WORDS.get(kind, 0) + ELEMENT_WORDS.get(kind, 0) * vlen_of(head)
+        size = words_of(head)
         if at + size > len(words):
             raise FormatError(f"type {btf.end_id}: {KIND_NAMES[kind]} is cut off")
         btf.types.append(list(words[at : at + size]))
