@@ -31,6 +31,7 @@ _SMALL_BYTES, _MAX_RATIO = 64 << 20, 200  # what small data may decompress to, s
 
 _MAX_WINDOW_BYTES = 1 << 30  # what zstd (--long) and xz may look back, in memory of their own
 _PIECE_BYTES = 1 << 20
+_DEVICE_TREE, _DEVICE_TREE_HEADER_BYTES = b"\xd0\x0d\xfe\xed", 40
 _FIRST_STEP, _MAX_STEP = 4 << 10, 256 << 10  # streams that follow another may be many, and short
 _ZSTD_STEP = 512  # zstd's decompressor has no limit, and may make 128 KiB of 4 bytes
 _ZSTD_RATIO = 1 << 15
@@ -230,10 +231,24 @@ class Reader(io.RawIOBase):
         if self._file is not None and 0 < len(rest) < MAGIC_BYTES:
             self._chunk = memoryview(rest + self._file.read(_MAX_STEP))
             self._next, rest = 0, bytes(self._chunk[:MAGIC_BYTES])
+        if self._file is None and _are_device_trees(self._chunk[self._next :]):
+            return False  # Image.gz-dtb: boards have them behind a kernel
         zeros, unit = self.at - end, self._compression.padding
         if (zeros % unit if unit else zeros) or (rest and not self._compression.goes_on(rest)):
             raise DecompressError(f"what follows byte {end} is neither compressed data nor padding")
         return bool(rest)
+
+
+def _are_device_trees(rest: memoryview) -> bool:
+    """Whether there is nothing but flattened device trees, each of the size that it says."""
+    while bytes(rest[:4]) == _DEVICE_TREE:
+        size = int.from_bytes(rest[4:8], "big")
+        if not _DEVICE_TREE_HEADER_BYTES <= size <= len(rest):
+            return False
+        rest = rest[size:]
+        if not rest:
+            return True
+    return False
 
 
 # What decompressors raise on damaged data.

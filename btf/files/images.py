@@ -23,7 +23,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 
 import numpy as np
@@ -37,6 +37,7 @@ from .sections import MAGIC as ELF_MAGIC
 from .sections import is_elf
 
 _MAX_PLACES = 200  # where something is tried: magic numbers of three bytes are met by chance
+_MAX_DEPTH = 3  # images in each other: a bzImage in a FIT, compressed once more
 _SMALL_WORK, _MAX_RATIO = 64 << 20, 50  # what may be decompressed, successfully or not
 _SMALL_BYTES = 1 << 20  # a kernel has more, the set-up code in front of it less
 
@@ -155,38 +156,33 @@ def release_of_image(data: bytes | memoryview, whole: bool = True) -> str | None
 @dataclass
 class _Found:
     """What was found in an image so far that may be the kernel: flat code with BTF and no banner,
-    ELF files without BTF, damaged ones, and flat code without BTF, of which the largest."""
+    ELF files without BTF, damaged ones, and flat code without BTF, of which the largest.
 
+    left    bytes that may still be made for the search
+    places  that were tried
+    tried   what became of some of them
+    """
+
+    left: int
     bare: bytes = b""
     plain: bytes = b""
     broken: bytes = b""
     flat: bytes = b""
+    places: int = 0
+    tried: list[str] = field(default_factory=list)
 
 
 def _kernel(view: memoryview, path: str | None) -> tuple[bytes, bool]:
     """Return the kernel in an image, and whether it is an ELF file rather than a flat binary."""
-    found = _Found()
+    most = min(decompress.MAX_DECOMPRESSED_BYTES, _SMALL_WORK + _MAX_RATIO * len(view))
+    found = _Found(most)
     if view[:4] == ELF_MAGIC:
         if not is_elf(view) or _elf_rank(view) != _PLAIN:
             return bytes(view), True
         found.plain = bytes(view)  # a wrapper, perhaps
-    tried: list[str] = []
-    left = min(decompress.MAX_DECOMPRESSED_BYTES, _SMALL_WORK + _MAX_RATIO * len(view))
-    for number, (compression, at, payload) in enumerate(_candidates(view)):
-        if number == _MAX_PLACES or not left:
-            tried.append(f"given up at {at}, as too much looks like one and is none")
-            break
-        try:
-            content = compression.decompress_first(payload, left)
-        except DecompressError as error:
-            left -= min(left, error.work)
-            if len(tried) < 3:
-                tried.append(f"{compression.name} at {at}: {error}")
-            continue
-        left -= len(content)
-        kernel = _kernel_in(content, _SMALL_BYTES, found)
-        if kernel is not None:
-            return kernel
+    kernel = _decompressed_kernel(view, found, _MAX_DEPTH)
+    if kernel is not None:
+        return kernel
     is_flat = bytes(view[_FLAT_MAGIC : _FLAT_MAGIC + 4]) in _FLAT_MAGICS
     if is_flat or elf.release_of_banner(view) is not None:
         kernel = _kernel_in(bytes(view), len(view), found)
@@ -206,8 +202,32 @@ def _kernel(view: memoryview, path: str | None) -> tuple[bytes, bool]:
             path,
             "kernel image",
         )
-    places = f" ({'; '.join(tried)})" if tried else ""
+    places = f" ({'; '.join(found.tried)})" if found.tried else ""
     raise BtfError(f"no compressed vmlinux in this file{places}", path, "kernel image")
+
+
+def _decompressed_kernel(view: memoryview, found: _Found, depth: int) -> tuple[bytes, bool] | None:
+    """The kernel with BTF that some part of an image decompresses to, or that is in an image that
+    it decompresses to, so many times in each other; None if there is none."""
+    for compression, at, payload in _candidates(view):
+        if found.places == _MAX_PLACES or not found.left:
+            found.tried.append(f"given up at {at}, as too much looks like one and is none")
+            break
+        found.places += 1
+        try:
+            content = compression.decompress_first(payload, found.left)
+        except DecompressError as error:
+            found.left -= min(found.left, error.work)
+            if len(found.tried) < 3:
+                found.tried.append(f"{compression.name} at {at}: {error}")
+            continue
+        found.left -= len(content)
+        kernel = _kernel_in(content, _SMALL_BYTES, found)
+        if kernel is None and depth > 1 and is_image(content):
+            kernel = _decompressed_kernel(memoryview(content), found, depth - 1)
+        if kernel is not None:
+            return kernel
+    return None
 
 
 def _kernel_in(content: bytes, most: int, found: _Found) -> tuple[bytes, bool] | None:

@@ -28,7 +28,7 @@ BASE_NAME = re.compile(
     rf"vmlinux(?:-(?P<vmlinux>[^/]+?))?(?:\.btf|\.debug)?{_COMPRESSED}"
     rf"|(?P<btf>\d+\.\d+[^/]*?)\.btf{_COMPRESSED}"
     rf"|(?:vmlinuz|bzImage|zImage|uImage|fitImage|Image)(?:-(?P<image>[^/]+?))?"
-    rf"(?:\.bin|\.efi|\.fit|\.itb)?{_COMPRESSED}"
+    rf"(?:\.bin|\.efi|\.fit|\.itb)?{_COMPRESSED}(?:-dtb)?"
     r"|kernel-(?P<kernel>\d+\.\d+[^/]*(?<!\.config)(?<!\.spec)(?<!\.txt)(?<!\.log)(?<!\.json))"
     r"|kernel\d*l?\.img|kernel_\d+\.img|boot\.img"
     rf"|btf_vmlinux\.ko{_COMPRESSED}",

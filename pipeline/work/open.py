@@ -47,54 +47,85 @@ def open_input(
 
     Raises BtfError, EncodeError or ReadError.
     """
-    made: list[Encoded] = []
-    choice, release = context.options.encode, context.release
+    return _Ways(module, data, index, context, path).open()
 
-    def from_dwarf(content: Readable) -> bytes:
-        seconds = context.options.encode_seconds
-        made.append(encode(content[:], path=path, release=release, seconds=seconds))
-        return made[-1].content
 
-    def opened(content: bytes | memoryview, path: str) -> Opened:
+@dataclass(slots=True)
+class _Ways:
+    """Where a module's BTF may come from, see ``open_input``."""
+
+    module: ModuleInput
+    data: bytes | memoryview
+    index: btf.BaseIndex
+    context: KernelContext
+    path: str
+
+    def open(self) -> Opened:
+        choice, debug = self.context.options.encode, self.module.debug
+        if choice == ENCODE_NONE:
+            return self._own()
+        ways, problems = [self._own, self._from_server], []
+        if debug is not None and debug.problem is None:
+            ways.insert(0 if choice == ENCODE_ALL else 1, self._separate)
+        elif debug is not None:
+            problems.append(f"{printable(debug.path)}: {debug.problem}")
+        missing = None
+        for way in ways:
+            try:
+                return way()
+            except btf.NoBtfError as error:
+                if way == self._own:
+                    missing = error
+                elif error.message:
+                    problems.append(str(error))
+        assert missing is not None
+        message = "; ".join([missing.message, *problems])
+        raise btf.NoBtfError(message, self.path, missing.section) from missing
+
+    def _own(self) -> Opened:
+        return self._opened(self.data, self.path)
+
+    def _separate(self) -> Opened:
+        """From its file with debug information."""
+        assert self.module.debug is not None
+        self.data = bytes(self.data)  # which reading may overwrite
+        content, shown = read_input(self.module.debug.content_path), self.module.debug.path
+        own, told = _build_id_of(self.data), _build_id_of(content)
+        if None not in (own, told) and own != told:
+            message = f"of another build: its build id is {told}, not {own}"
+            raise btf.NoBtfError(message, printable(shown))
+        return self._opened(content, printable(shown))
+
+    def _from_server(self) -> Opened:
+        options, build_id = self.context.options, _build_id_of(self.data)
+        if options.debuginfod is None or build_id is None:
+            raise btf.NoBtfError("")
+        try:
+            with no_time_limit():
+                found = find_debug_info(build_id, options.debuginfod, options.encode_seconds)
+        except NotFoundError as error:
+            raise btf.NoBtfError(f"debuginfod: {error}") from error
+        shown, content = found
+        return self._opened(content, shown)
+
+    def _opened(self, content: bytes | memoryview, path: str) -> Opened:
+        made: list[Encoded] = []
+        choice, release = self.context.options.encode, self.context.release
+        seconds = self.context.options.encode_seconds
+
+        def from_dwarf(content: Readable) -> bytes:
+            made.append(encode(content[:], path=path, release=release, seconds=seconds))
+            return made[-1].content
+
         found = btf.open_module(
             content,
-            index,
+            self.index,
             path=path,
             release=release,
             from_dwarf=None if choice == ENCODE_NONE else from_dwarf,
             prefer_dwarf=choice == ENCODE_ALL,
         )
         return Opened(found, made[-1].encoder if made else None)
-
-    debug, missing, problem = module.debug, None, None
-    if debug is not None and debug.problem is not None:
-        problem = f"{printable(debug.path)}: {debug.problem}"
-        debug = None
-    if choice != ENCODE_ALL or debug is None:
-        try:
-            return opened(data, path)
-        except btf.NoBtfError as error:
-            if choice == ENCODE_NONE:
-                raise
-            missing = error
-    own = _build_id_of(data)
-    if debug is not None:
-        content, shown = read_input(debug.content_path), printable(debug.path)
-        told = _build_id_of(content)
-        if None in (own, told) or own == told:
-            return opened(content, shown)
-        problem = f"{shown} is of another build: its build id is {told}, not {own}"
-    servers = context.options.debuginfod
-    if servers is not None and own is not None:
-        try:
-            with no_time_limit():
-                shown, content = find_debug_info(own, servers, context.options.encode_seconds)
-            return opened(content, shown)
-        except NotFoundError as error:
-            problem = f"{problem}; {error}" if problem else f"debuginfod: {error}"
-    if missing is None or problem is None:
-        raise missing or btf.NoBtfError(problem or "no BTF", path)
-    raise btf.NoBtfError(f"{missing.message}; {problem}", path, missing.section) from missing
 
 
 def _build_id_of(content: bytes | memoryview) -> str | None:

@@ -8,6 +8,7 @@ import gzip
 import io
 import lzma
 import random
+import struct
 from collections.abc import Callable
 
 import pytest
@@ -85,6 +86,20 @@ def test_what_follows_is_an_error_with_its_place(name: str, rest: bytes) -> None
     one, two = squeeze(CONTENT), squeeze(b"y" * 1000)
     for data in (one, one + two, two):
         assert f"what follows byte {len(data)} is neither" in refused(compression, data + rest)
+
+
+@every
+def test_device_trees_may_follow(name: str) -> None:
+    """Image.gz-dtb: a kernel with the device trees of its boards behind it, and nothing else. In
+    packages, which are read as files, they may not."""
+    compression, squeeze = KINDS[name]
+    one, tree = squeeze(CONTENT), b"\xd0\x0d\xfe\xed" + struct.pack(">I", 48) + bytes(40)
+    for rest in (tree, tree * 3):
+        assert compression.decompress(one + squeeze(b"y") + rest) == CONTENT + b"y"
+    cut, small = tree[:-1], tree[:4] + struct.pack(">I", 39) + bytes(31)
+    for rest in (cut, tree + cut, small, tree + b"x", tree + bytes(8), tree[:4], tree + one):
+        with pytest.raises(DecompressError, match=f"what follows byte {len(one)} is neither"):
+            compression.decompress(one + rest)
 
 
 @every

@@ -106,6 +106,38 @@ def test_a_kernel_in_every_wrapper(wrapper: str, compression: str) -> None:
     assert images.vmlinux_from_image(image)[:4] == b"\x7fELF"
 
 
+@pytest.mark.parametrize("inner", ["zImage", "s390x", "uImage"])
+def test_compressed_once_more(inner: str) -> None:
+    """An image that holds a compressed kernel, compressed in another one, as far as that goes."""
+    order = ">" if inner == "s390x" else "<"
+    image = WRAPPERS[inner](gzip.compress(flat(order), 1))
+    for squeeze in (COMPRESSORS["lz4"], lambda data: fit(COMPRESSORS["bzip2"](data))):
+        assert images.btf_from_image(squeeze(image)) == (types(order), RELEASE)
+    for _ in range(3):
+        image = COMPRESSORS["bzip2"](image)
+    with pytest.raises(btf.BtfError):
+        images.btf_from_image(image)
+
+
+def test_work_is_that_of_one_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Images in images, many in each, are not all searched."""
+    made: list[int] = []
+    real = images.Compression.decompress_first
+
+    def counted(self: object, payload: memoryview, limit: int) -> bytes:
+        content = real(self, payload, limit)  # type: ignore[arg-type]
+        made.append(len(content))
+        return content
+
+    monkeypatch.setattr(images.Compression, "decompress_first", counted)
+    image = b"MZ" + b"x" * 100
+    for _ in range(4):
+        image = b"MZ" + gzip.compress(image) * 40
+    with pytest.raises(btf.BtfError):
+        images.btf_from_image(image)
+    assert len(made) <= images._MAX_PLACES
+
+
 @pytest.mark.parametrize("wrapper", WRAPPERS)
 def test_a_kernel_without_btf(wrapper: str) -> None:
     """What lies beside it is not taken for it: a vDSO, a module, a ramdisk."""

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import btf
+from pipeline.files.read import read_stored
 from pipeline.model.options import ENCODE_ALL, ENCODE_MISSING, KernelContext, RunOptions
 from pipeline.model.records import FileInput, ModuleInput
 from pipeline.sources.discover import find_modules
@@ -119,10 +120,12 @@ def opened(
     tmp_path: Path, own: bytes, debug: bytes, index: btf.BaseIndex, encode: str = ENCODE_MISSING
 ) -> btf.Module:
     (tmp_path / "a.ko.debug").write_bytes(debug)
+    (tmp_path / "a.ko").write_bytes(own)
     path = str(tmp_path / "a.ko.debug")
     given = ModuleInput("a", "a.ko", "a.ko", 1, len(own), debug=FileInput(path, path))
     context = KernelContext(RunOptions((), "", encode=encode))
-    return open_input(given, own, index, context, "a.ko").module
+    data = read_stored(str(tmp_path / "a.ko"))  # in a buffer that reading overwrites
+    return open_input(given, data, index, context, "a.ko").module
 
 
 def test_of_another_build(tmp_path: Path, demo_btf: Callable[[str], bytes]) -> None:
@@ -130,6 +133,12 @@ def test_of_another_build(tmp_path: Path, demo_btf: Callable[[str], bytes]) -> N
     good = module(BTF=demo_btf("hid-elecom"))
     assert opened(tmp_path, module(), good, demo_index).form == btf.STANDALONE
     assert opened(tmp_path, module(None), good, demo_index).form == btf.STANDALONE
+    with_btf = module(OTHER, BTF=demo_btf("8255"))
+    assert opened(tmp_path, with_btf, good, demo_index, ENCODE_ALL).input_bytes == len(
+        demo_btf("8255")
+    ), "its own, as if there were no other"
+    with pytest.raises(btf.NoBtfError, match=r"no DWARF.*; .*a\.ko\.debug, .*without a \.BTF"):
+        opened(tmp_path, module(), module(), demo_index)
     for encode in (ENCODE_MISSING, ENCODE_ALL):
         with pytest.raises(btf.NoBtfError, match=f"another build.* {ID.hex()}, not {OTHER.hex()}"):
             opened(tmp_path, module(OTHER), good, demo_index, encode)

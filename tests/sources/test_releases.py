@@ -43,7 +43,8 @@ def found(*sources: Path, **options: str) -> dict[str, list[str]]:
 
 NAMES = (
     "vmlinuz-lts", "vmlinuz-linux", "vmlinuz", "kernel8.img", "kernel_2712.img", "boot.img",
-    "Image", "Image.gz", "zImage", "uImage", "bzImage", "bzImage-qemux86-64.bin", "fitImage",
+    "Image", "Image.gz", "Image.gz-dtb", "zImage-dtb",
+    "zImage", "uImage", "bzImage", "bzImage-qemux86-64.bin", "fitImage",
     "vmlinuz-linux.efi", f"vmlinux-{R}.debug", f"vmlinux-{R}.xz", f"Image-{R}", f"kernel-{R}",
     f"zImage-{R}", f"vmlinuz-{R}", f"bzImage-{R}", f"vmlinux-{R}.gz",
 )  # fmt: skip
