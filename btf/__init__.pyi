@@ -15,8 +15,6 @@ from .deduplication.deduplicate import dedup as dedup
 from .deduplication.deduplicate import dedup_split as dedup_split
 from .deduplication.deduplicate import kernel_form as kernel_form
 from .deduplication.index import BaseIndex as BaseIndex
-from .deduplication.merge import MergeResult as MergeResult
-from .deduplication.merge import merge as merge
 from .deduplication.module import SplitBytes as SplitBytes
 from .deduplication.module import dedup_bytes as dedup_bytes
 from .deduplication.module import dedup_module as dedup_module
@@ -64,6 +62,8 @@ from .format import kinds as kinds
 from .format.kinds import KIND_NAMES as KIND_NAMES
 from .format.text import printable as printable
 from .kernel_rules.check import check_kernel_rules as check_kernel_rules
+from .merging import MergeResult as MergeResult
+from .merging import merge as merge
 from .slim import SlimModule as SlimModule
 from .slim import read_btf_ids as read_btf_ids
 from .slim import slim_module as slim_module

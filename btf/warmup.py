@@ -37,32 +37,37 @@ from .types.btf import BTF, NATIVE, parse
 from .types.columns import check_name_bytes
 
 _DEDUP = "dedup"
+_MERGE = "merge"
 _ALL = "tables"  # names of files that mark a folder in which this code is complete
 _COMPILERS = 2
 _PATIENCE_SECONDS = 120.0
 
 
-def warm_up(announce: Callable[[str], None] | None = None, *, tables: bool = False) -> None:
+def warm_up(
+    announce: Callable[[str], None] | None = None, *, tables: bool = False, merge: bool = False
+) -> None:
     """Compile what was never compiled before, so that the first module does not wait for it.
 
     announce  called with a sentence for the user before something is compiled
     tables    whether to include what describes a module's types, not only what deduplicates it
+    merge     whether to include what merges several BTF
     """
-    if INTERPRETED or _is_warm(tables):
+    complete = _ALL if tables else _MERGE if merge else _DEDUP
+    if INTERPRETED or _is_warm(complete):
         return
     kept = _make_cache()
     if announce is not None:
         announce(f"compiling splitbtf's own machine code once, about 15 s ({kept})")
     folder = cache_folder(__name__)
     with _one_at_a_time(folder):
-        if _is_warm(tables):  # another process has just done it
+        if _is_warm(complete):  # another process has just done it
             return
-        parts = [name for name in _PARTS if tables or name in _PARTS_OF_DEDUP]
+        parts = [name for name in _PARTS if tables or name in _PARTS_OF[complete]]
         _compile_elsewhere(parts)
         for name in parts:
             _PARTS[name]()  # what no other process could compile is compiled now
         with contextlib.suppress(OSError):
-            (folder / (_ALL if tables else _DEDUP)).touch()
+            (folder / complete).touch()
 
 
 def warm_up_all(announce: Callable[[str], None] | None = None) -> None:
@@ -83,9 +88,9 @@ def warm_up_all(announce: Callable[[str], None] | None = None) -> None:
     check_kernel_rules(split.base)
 
 
-def _is_warm(tables: bool) -> bool:
+def _is_warm(complete: str) -> bool:
     folder = cache_folder(__name__)
-    if not tables and (folder / _DEDUP).exists():
+    if (folder / complete).exists():
         return True
     return any((place / _ALL).exists() for place in (folder, bundled_folder(__name__)) if place)
 
@@ -260,6 +265,14 @@ def _compile_rows() -> None:
     alike.prepare()
 
 
+def _compile_merge() -> None:
+    from . import merging
+
+    split = _module()[1]
+    merging.merge([split], split.base, standalone=True)
+    merging.prepare()
+
+
 def _compile_misses() -> None:
     """Explain a module that defines what its base only declares."""
     from .deduplication.deduplicate import DedupResult
@@ -280,6 +293,7 @@ _PARTS: dict[str, Callable[[], object]] = {
     "fingerprints": _compile_fingerprints,
     "declarations": _compile_declarations,
     "misses": _compile_misses,
+    "merge": _compile_merge,
     "rows": _compile_rows,
 }
-_PARTS_OF_DEDUP = ("dedup", "index")
+_PARTS_OF = {_DEDUP: ("dedup", "index"), _MERGE: ("dedup", "index", "merge")}

@@ -8,11 +8,13 @@ of the same modules when they were standalone.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import btf
 
+from .engine.malloc import map_large_blocks
+from .files.read import release_buffer
 from .files.storage import publish_file
 from .model.base import Announce, IndexedBase
 from .model.errors import SourceError
@@ -57,8 +59,9 @@ def merge_files(
     All inputs must be sound: one that is not stops the merge. Raises SourceError, BaseError or
     OutputError; then nothing was written.
     """
+    map_large_blocks()
     inputs, kernels = _find_inputs(files)
-    btf.warm_up(announce)
+    btf.warm_up(announce, merge=True)
     indexed = load_base(base_path, announce) if base_path is not None else None
     if base_path is not None and absolute(base_path) in inputs:
         del inputs[absolute(base_path)]
@@ -94,47 +97,58 @@ def merge_files(
 
 def _merge(
     files: Sequence[FileInput], indexed: IndexedBase | None, first: str | None
-) -> tuple[_CountedInputs, btf.BTF]:
+) -> tuple[_Inputs, btf.BTF]:
     """Merge files onto a base, or all of them with the one called ``first``, which the others may
     continue, or none of them continuing another. Raises NeedsBaseError, or another SourceError."""
-    counted = _CountedInputs()
-    base: btf.BTF | btf.BaseIndex | None = None
-    release = None
+    inputs = _Inputs([file for file in files if file.path != first])
     if indexed is not None:
-        base, release = indexed.index, indexed.release
+        inputs.base, inputs.release = indexed.index, indexed.release
     elif first is not None:
-        opened = counted.open(next(file for file in files if file.path == first), None, None)
-        base, release = opened.btf, opened.release
-    each = (counted.open(file, base, release).btf for file in files if file.path != first)
+        opened = inputs.open(next(file for file in files if file.path == first))
+        inputs.count(opened.btf)
+        inputs.base, inputs.release = opened.btf, opened.release
+        release_buffer()  # vmlinux is larger than any module
     try:
-        return counted, btf.merge(each, base, standalone=first is not None).btf
+        merged = btf.merge(inputs, inputs.base, standalone=first is not None, id_maps=False)
+        return inputs, merged.btf
     except btf.BtfError as error:
         raise SourceError(f"cannot merge: {error}") from error
 
 
-@dataclass(slots=True)
-class _CountedInputs:
-    """Opens one input after the other and counts them; none is kept in memory."""
+class _Inputs:
+    """Opens one input after the other, as often as asked, and counts each once; none is kept."""
 
-    files: int = 0
-    bytes: int = 0
-    types: int = 0
-    seconds: float = 0.0
+    def __init__(self, later: Sequence[FileInput]) -> None:
+        self.base: btf.BTF | btf.BaseIndex | None = None
+        self.release: str | None = None
+        self.files = self.bytes = self.types = 0
+        self.seconds = 0.0
+        self._later, self._counted = later, 0
 
-    def open(
-        self, file: FileInput, base: btf.BTF | btf.BaseIndex | None, release: str | None
-    ) -> btf.Module:
+    def __iter__(self) -> Iterator[btf.BTF]:
+        """Raises NeedsBaseError, or another SourceError."""
+        for number, file in enumerate(self._later):
+            types = self.open(file).btf
+            if number == self._counted:
+                self._counted += 1
+                self.count(types)
+            yield types
+
+    def open(self, file: FileInput) -> btf.Module:
         """Open an input. Raises NeedsBaseError, or another SourceError."""
         STEPS.debug("merging %s", file.path)
         began = time.perf_counter()
-        opened = open_file(file, base, release)
-        if base is None and opened.btf.base is not None:
+        opened = open_file(file, self.base, self.release)
+        if self.base is None and opened.btf.base is not None:
             raise needs_base(printable(file.path))
-        self.files += 1
-        self.bytes += opened.btf.words.nbytes + opened.btf.strings.nbytes
-        self.types += opened.btf.type_count
         self.seconds += time.perf_counter() - began
         return opened
+
+    def count(self, types: btf.BTF) -> None:
+        """Count an input."""
+        self.files += 1
+        self.bytes += types.words.nbytes + types.strings.nbytes
+        self.types += types.type_count
 
 
 def _find_inputs(files: Sequence[str]) -> tuple[dict[str, FileInput], list[FoundFile]]:

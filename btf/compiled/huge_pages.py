@@ -33,11 +33,7 @@ def alloc_huge(size: int) -> np.ndarray:
     if not hasattr(mmap, "MADV_HUGEPAGE") or size < _LARGE_PAGE // 4:
         return np.zeros(size, np.uint8)
     # Aligned here, since not every Linux does it.
-    pages = -(-size // _LARGE_PAGE) + 1
-    try:
-        mapped = mmap.mmap(-1, pages * _LARGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    except (OSError, OverflowError) as error:
-        raise MemoryError(f"{size} bytes: {error}") from error
+    mapped = map_pages((-(-size // _LARGE_PAGE) + 1) * _LARGE_PAGE)
     with contextlib.suppress(OSError):  # Linux built without them
         mapped.madvise(mmap.MADV_HUGEPAGE)
     memory = np.frombuffer(mapped, np.uint8)
@@ -45,16 +41,31 @@ def alloc_huge(size: int) -> np.ndarray:
     return memory[start : start + size]
 
 
-def alloc_zeros(layout: Mapping[str, tuple[Shape, DTypeLike]]) -> dict[str, np.ndarray]:
+def map_pages(size: int) -> mmap.mmap:
+    """Map ``size`` bytes of zeros, of which the system hands out what is touched.
+
+    Raises MemoryError.
+    """
+    try:
+        return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except (OSError, OverflowError) as error:
+        raise MemoryError(f"{size} bytes: {error}") from error
+
+
+def alloc_zeros(
+    layout: Mapping[str, tuple[Shape, DTypeLike]], *, huge: bool = True
+) -> dict[str, np.ndarray]:
     """Allocate arrays of zeros in one piece of memory.
 
     layout   by name of the array: its shape and dtype
+    huge     whether on huge pages: not where little is touched of most arrays
     """
     sizes = {
         name: math.prod((shape,) if isinstance(shape, int) else shape) * np.dtype(dtype).itemsize
         for name, (shape, dtype) in layout.items()
     }
-    memory = alloc_huge(sum(-(-size // _CACHE_LINE) * _CACHE_LINE for size in sizes.values()))
+    total = sum(-(-size // _CACHE_LINE) * _CACHE_LINE for size in sizes.values())
+    memory = alloc_huge(total) if huge else np.frombuffer(map_pages(total), np.uint8)
     arrays, at = {}, 0
     for name, (shape, dtype) in layout.items():
         arrays[name] = memory[at : at + sizes[name]].view(dtype).reshape(shape)

@@ -28,7 +28,7 @@ from ..compiled.jit import compiled
 from ..format.kinds import HEAD_WORDS, INFO_VLEN_MASK, STRUCT, UNION, kind_of
 from ..format.strings import may_have
 from .hash_tables import FIRST_CAPACITY, enter_content, find_entry, find_group, table_is_full
-from .state import CAPACITY, ENTRIES, LIST_MASK, LISTS, PARITY, SLOTS_USED
+from .state import ALONE, BATCH, CAPACITY, ENTRIES, ENUM_MASK, LIST_MASK, LISTS, PARITY, SLOTS_USED
 
 # Columns of ``ends`` (per list) and ``links`` (per own type); entries are own type + 1, 0 is
 # none.
@@ -115,13 +115,19 @@ def _follow(scratch, own_list, position, end, way):  # type: ignore[no-untyped-d
 
 
 @compiled
-def add_candidate(scratch, h, own_index):  # type: ignore[no-untyped-def]
-    """Enter an own type at the head of its list."""
-    state = scratch.state
+def count_entry(state):  # type: ignore[no-untyped-def]
+    """Have libbpf's table grow as it does for one more entry."""
     if table_is_full(state[ENTRIES], state[CAPACITY]):
         state[CAPACITY] = FIRST_CAPACITY if state[CAPACITY] == 0 else 2 * state[CAPACITY]
         state[PARITY] ^= 1
     state[ENTRIES] += 1
+
+
+@compiled
+def add_candidate(scratch, h, own_index):  # type: ignore[no-untyped-def]
+    """Enter an own type at the head of its list."""
+    state = scratch.state
+    count_entry(state)
     ends = scratch.ends
     links = scratch.links
     mask = state[LIST_MASK]
@@ -155,9 +161,11 @@ def oldest_entry(scratch, own_list):  # type: ignore[no-untyped-def]
 
 @compiled
 def _note_slot(scratch, table, slot):  # type: ignore[no-untyped-def]
-    """Note that ``slot`` of ``table`` (number in ``slots_used``) is to be cleared afterwards."""
-    scratch.slots_used[scratch.state[SLOTS_USED]] = 2 * slot + table
-    scratch.state[SLOTS_USED] += 1
+    """Note that ``slot`` of ``table`` (number in ``slots_used``) is to be cleared afterwards; of a
+    batch all are."""
+    if scratch.state[BATCH] == ALONE:
+        scratch.slots_used[scratch.state[SLOTS_USED]] = 2 * slot + table
+        scratch.state[SLOTS_USED] += 1
 
 
 @compiled
@@ -166,7 +174,7 @@ def add_enum(scratch, content, own_index):  # type: ignore[no-untyped-def]
     ``index.enum_content``."""
     state = scratch.state
     value = 2 * (own_index + 1) + state[PARITY]
-    slot = enter_content(scratch.enum_slots, state[LIST_MASK], content, value)
+    slot = enter_content(scratch.enum_slots, state[ENUM_MASK], content, value)
     _note_slot(scratch, _ENUMS, slot)
 
 
@@ -182,3 +190,8 @@ def empty_lists(scratch):  # type: ignore[no-untyped-def]
             scratch.enum_slots[slot >> 1] = 0
     state[SLOTS_USED] = 0
     state[LISTS] = 0
+    if state[BATCH] != ALONE:
+        for slot in range(state[LIST_MASK] + 1):
+            scratch.list_slots[slot] = 0
+        for slot in range(state[ENUM_MASK] + 1):
+            scratch.enum_slots[slot] = 0

@@ -237,13 +237,13 @@ def dedup_arrays(
                 workspace.widen(len(strings), path)
             elif code == MORE_FRAMES:
                 if not workspace.deepen(FRAMES_PER_TYPE * (index.type_end + count) + len(words)):
-                    raise _too_alike("memory", path)
+                    raise too_alike("memory", path)
             elif code == TOO_ALIKE:
-                raise _too_alike("time", path)
+                raise too_alike("time", path)
             else:
                 number = at - index.type_end
                 raise BtfError(
-                    _FAULTS[code],
+                    FAULTS[code],
                     path,
                     "types",
                     int(offsets[number]) * 4 if 0 <= number < count else None,
@@ -256,12 +256,12 @@ def dedup_arrays(
         raise
 
 
-def _too_alike(resource: str, path: str | None) -> UnsupportedError:
+def too_alike(resource: str, path: str | None) -> UnsupportedError:
     message = "its types are like each other in too many ways: comparing them takes more "
     return UnsupportedError(f"{message}{resource} than any module should", path, "types")
 
 
-_FAULTS = {
+FAULTS = {
     BAD_MEMBER: "a member reaches a VAR, DATASEC or DECL_TAG, which is no type",
     REFERENCE_CYCLE: "pointers and modifiers refer to each other in a circle",
 }

@@ -34,6 +34,15 @@ def table_is_full(entries, capacity):  # type: ignore[no-untyped-def]
 
 
 @compiled
+def slots_for(entries):  # type: ignore[no-untyped-def]
+    """Return the length of a table for that many entries, as in ``huge_pages.power_of_two``."""
+    slots = np.int64(16)
+    while slots < 2 * entries:
+        slots *= 2
+    return slots
+
+
+@compiled
 def find_entry(slots, mask, h):  # type: ignore[no-untyped-def]
     """Find the number entered under ``h`` (as number + 1), the only one; -1 if there is none."""
     slot = np.int64(h & _LOW) & mask

@@ -71,23 +71,40 @@ from ..edit.remap import (
 from ..format.kinds import INFO_VLEN_MASK, REF_STEP, STRUCT, kind_of
 from ..format.records import record_length, reference_count, reference_word
 from ..format.strings import MIXED, PIECE_BITS, map_runs, map_strings
+from .batches import (
+    AGGREGATES,
+    PRIMITIVES,
+    REFERENCES,
+    enter_settled,
+    note_base_forwards,
+    renumber_forwards,
+    resume,
+    set_forwards_aside,
+)
 from .candidates import empty_lists
 from .equivalence import resolve, same_but_references
+from .hash_tables import slots_for
 from .matching import NOT_TRIED, match
 from .pairing import pair_up
 from .primitives import dedup_primitives
 from .references import dedup_references, resolve_forward_declarations
 from .signature import CANONICAL, START, UNMAPPED
 from .state import (
+    ALONE,
     BASE_UNDO_COUNT,
+    BATCH,
     CAPACITY,
     DONE,
     ENTRIES,
+    ENUM_MASK,
+    LAST,
     LIST_MASK,
+    MORE_COME,
     MORE_STRINGS,
     PARITY,
     PROVED,
     REMAINING,
+    SETTLED,
     TYPES,
     VERDICT,
 )
@@ -100,7 +117,7 @@ def dedup_whole(base, scratch, words, offsets, source, added, may_match):  # typ
 
     base, scratch   see ``tables``
     words, offsets  uint32: the module's type section, and where its types start; see ``scan.scan``
-    source          uint8: its string section
+    source          uint8: its string section; none of a batch, see ``batches``
     added           whether it is standalone and to be added to the base; else its ids and string
                     offsets go on where the base's end
     may_match       whether to match graphs before walking them: faster, same result
@@ -117,7 +134,13 @@ def dedup_whole(base, scratch, words, offsets, source, added, may_match):  # typ
     source_start = np.int64(0) if added else np.int64(len(base.strings))
     first_source = np.uint32(1) if added else np.uint32(0xFFFFFFFF)
     delta = np.uint32(first_own - 1) if added else np.uint32(0)
-    for all_offsets in range(2):  # the second time names may begin inside of strings
+    batch = state[BATCH]
+    settled = state[SETTLED] if batch != ALONE else np.int64(0)
+    if batch != ALONE:
+        _start_module(base, count, 0, scratch)
+        resume(base, scratch, offsets, first_own)
+    for all_offsets in range(2 if batch == ALONE else 0):
+        # the second time names may begin inside of strings
         _start_module(base, count, len(source), scratch)
         if all_offsets == 0:
             map_runs(
@@ -146,23 +169,33 @@ def dedup_whole(base, scratch, words, offsets, source, added, may_match):  # typ
     if may_match:
         state[VERDICT], own_fwds = match(base, own, offsets, first_own, scratch, own_fwds)
     else:
-        for index in range(count):
-            scratch.records[first_own + index, START] = len(base.words) + np.int64(offsets[index])
-            scratch.records[first_own + index, CANONICAL] = UNMAPPED
-        own_fwds = dedup_primitives(base, own, count, first_own, scratch)
+        if batch == ALONE:
+            resume(base, scratch, offsets, first_own)
+        enter_settled(base, scratch, first_own, PRIMITIVES)
+        own_fwds = dedup_primitives(base, own, settled, count, first_own, scratch)
     _list_remaining(count, first_own, scratch)
+    enter_settled(base, scratch, first_own, AGGREGATES)
     code, at = dedup_structs(base, own, count, first_own, scratch)
     if code == DONE:
-        if own_fwds > 0:
+        if batch == LAST or (batch == ALONE and own_fwds > 0):
             resolve_forward_declarations(base, own, count, scratch, first_own)
+        enter_settled(base, scratch, first_own, REFERENCES)
         code, at = dedup_references(base, own, first_own, scratch)
     kept = np.int64(0)
     length = np.int64(0)
     if code == DONE:
+        first = np.int64(0)
+        if batch == MORE_COME:
+            first = settled
+            set_forwards_aside(base, scratch, count, first_own)
+        elif batch == LAST:
+            note_base_forwards(scratch)
         kept, length = compact(
-            own, len(base.words), count, scratch.records, first_own, state[BASE_UNDO_COUNT] > 0,
-            scratch.new_ids, scratch.out, scratch.out_offsets,
+            own, len(base.words), first, count, scratch.records, first_own,
+            state[BASE_UNDO_COUNT] > 0, scratch.new_ids, scratch.out, scratch.out_offsets,
         )  # fmt: skip
+        if batch != ALONE:
+            renumber_forwards(scratch, first, first_own)
     _end_module(scratch.records, scratch.base_map_undo, state)
     clash = np.int64(-1)
     if added:
@@ -175,10 +208,8 @@ def _start_module(base, count, text, scratch):  # type: ignore[no-untyped-def]
     """Forget the last module; this one has ``count`` types and ``text`` bytes of strings."""
     state = scratch.state
     empty_lists(scratch)
-    slots = np.int64(16)
-    while slots < 2 * count:
-        slots *= 2
-    state[LIST_MASK] = slots - 1
+    state[LIST_MASK] = slots_for(count if state[BATCH] == ALONE else 3 * count // 4) - 1
+    state[ENUM_MASK] = state[LIST_MASK]
     heads = np.int64(16)
     while TEXT_PER_HEAD * heads < text:
         heads *= 2
@@ -211,41 +242,48 @@ def _end_module(records, base_map_undo, state):  # type: ignore[no-untyped-def]
 
 @compiled
 def _list_remaining(count, first_own, scratch):  # type: ignore[no-untyped-def]
-    """Fill ``remaining`` with the own types that are not mapped."""
+    """Fill ``remaining`` with the own types that are not mapped, of the last batch of a merge with
+    all, since forward declarations are to find the structs that earlier ones left."""
     found = np.int64(0)
+    every = scratch.state[BATCH] == LAST
     for index in range(count):
-        if scratch.records[first_own + index, CANONICAL] == UNMAPPED:
+        if every or scratch.records[first_own + index, CANONICAL] == UNMAPPED:
             scratch.remaining[found] = index
             found += 1
     scratch.state[REMAINING] = found
 
 
 @compiled
-def compact(own, offset, count, records, first_own, base_changed, new_ids, out, out_offsets):  # type: ignore[no-untyped-def]
+def compact(own, offset, first, count, records, first_own, base_changed, new_ids, out, out_offsets):  # type: ignore[no-untyped-def]
     """Copy the types that are their own canonical, in order, with final ids.
 
     offset       position of the module's first word, as ``records`` counts
+    first        own type (0-based) before which all stay as they are, and are in ``out`` already
     records      see ``signature``
-    new_ids      uint32, shape (count,): filled with the final id of every own type
-    out          uint32, at least as long as ``own``: filled
+    new_ids      uint32, shape (count,): filled with the final ids of own types from ``first`` on
+    out          uint32, at least as long as ``own``, and may be the same: filled
     out_offsets  uint32, shape (count + 1,): filled with where each type starts in ``out``
 
-    Returns (types kept, words written).
+    Returns (types kept, words they have).
     """
-    kept = np.int64(0)
-    for index in range(count):
+    length = np.int64(0)
+    if first > 0:
+        length = np.int64(records[first_own + first - 1, START]) - offset
+        length += record_length(own[length + 1])
+    kept = np.int64(first)
+    stay_below = first_own + first
+    for index in range(first, count):
         if np.int64(records[first_own + index, CANONICAL]) == first_own + index:
             new_ids[index] = first_own + kept
             out_offsets[kept] = index  # until the type is copied
             kept += 1
-    for index in range(count):
+    for index in range(first, count):
         canonical = _final(records, first_own, first_own + index, base_changed)
-        if canonical < first_own:
+        if canonical < stay_below:
             new_ids[index] = canonical
         elif canonical != first_own + index:
             new_ids[index] = new_ids[canonical - first_own]
-    length = np.int64(0)
-    for number in range(kept):
+    for number in range(first, kept):
         index = np.int64(out_offsets[number])
         at = np.int64(records[first_own + index, START]) - offset
         info = own[at + 1]
@@ -258,7 +296,7 @@ def compact(own, offset, count, records, first_own, base_changed, new_ids, out, 
         step = np.int64(REF_STEP[kind])
         for _ in range(reference_count(info)):
             canonical = _final(records, first_own, np.int64(out[word]), base_changed)
-            if canonical >= first_own:
+            if canonical >= stay_below:
                 canonical = np.int64(new_ids[canonical - first_own])
             out[word] = canonical
             word += step

@@ -33,7 +33,7 @@ from .equivalence import compatible_enums, map_type, same_record
 from .hash_tables import next_content
 from .index import UNIQUE, enum_content
 from .signature import CANONICAL, START, signature
-from .state import LIST_MASK, PARITY
+from .state import ENUM_MASK, PARITY
 
 
 @compiled
@@ -77,7 +77,7 @@ def dedup_primitive(base, own, scratch, first_own, type_id, kind):  # type: igno
     group = find_base_group(base, own, at, h)
     content = np.uint64(0)
     base_mask = np.int64(len(base.enum_slots) - 1)
-    own_mask = state[LIST_MASK]
+    own_mask = state[ENUM_MASK]
     own_list = find_list(scratch, h)
     if full_enum:
         content = enum_content(own, at, seed)
@@ -131,11 +131,11 @@ def dedup_primitive(base, own, scratch, first_own, type_id, kind):  # type: igno
 
 
 @compiled
-def dedup_primitives(base, own, count, first_own, scratch):  # type: ignore[no-untyped-def]
-    """Map all of these types; returns how many FWDs stay."""
+def dedup_primitives(base, own, first, count, first_own, scratch):  # type: ignore[no-untyped-def]
+    """Map these types from own type ``first`` (0-based) on; returns how many FWDs stay."""
     records = scratch.records
     own_fwds = np.int64(0)
-    for index in range(count):
+    for index in range(first, count):
         type_id = first_own + index
         kind = kind_of(own[np.int64(records[type_id, START]) - len(base.words) + 1])
         if is_never_merged(kind):

@@ -19,7 +19,7 @@ from ..format.records import reference_count, reference_word
 from ..format.strings import seed_of
 from .candidates import add_candidate, find_base_group, find_list, next_candidate
 from .equivalence import is_mapped, resolve, same_record
-from .hash_tables import enter_name, find_name
+from .hash_tables import enter_name, find_name, slots_for
 from .signature import CANONICAL, IN_PROGRESS, START, UNMAPPED, signature, word_at
 from .state import DONE, PARITY, REFERENCE_CYCLE, REMAINING
 
@@ -31,21 +31,23 @@ def resolve_forward_declarations(base, own, count, scratch, first_own):  # type:
     """Map each canonical FWD to the only canonical struct or union of its name, if there is one."""
     records = scratch.records
     seed = seed_of(base.string_slots)
-    # The structs and unions that stay: canonical ones among ``remaining``.
-    left = scratch.state[REMAINING]
-    size = 16
-    while size < 2 * left:
-        size *= 2
-    own_names = scratch.names[: min(size, len(scratch.names))]
-    for slot in range(len(own_names)):
-        own_names[slot] = 0
-    for position in range(left):
-        type_id = first_own + np.int64(scratch.remaining[position])
-        at = np.int64(records[type_id, START]) - len(base.words)
-        kind = kind_of(own[at + 1])
-        if kind == STRUCT or kind == UNION:
-            if np.int64(records[type_id, CANONICAL]) == type_id:
-                enter_name(own_names, own[at], type_id, seed)
+    # The structs and unions that stay: canonical ones among ``remaining``. First they are counted.
+    own_names = scratch.names
+    staying = np.int64(0)
+    for entering in range(2):
+        if entering == 1:
+            own_names = scratch.names[: min(slots_for(staying), len(scratch.names))]
+            for slot in range(len(own_names)):
+                own_names[slot] = 0
+        for position in range(scratch.state[REMAINING]):
+            type_id = first_own + np.int64(scratch.remaining[position])
+            at = np.int64(records[type_id, START]) - len(base.words)
+            kind = kind_of(own[at + 1])
+            if kind == STRUCT or kind == UNION:
+                if np.int64(records[type_id, CANONICAL]) == type_id:
+                    staying += 1
+                    if entering == 1:
+                        enter_name(own_names, own[at], type_id, seed)
     for index in range(count):
         at = np.int64(records[first_own + index, START]) - len(base.words)
         if kind_of(own[at + 1]) != FWD:

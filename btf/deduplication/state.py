@@ -26,7 +26,8 @@ CAPACITY = next(_slot)
 PARITY = next(_slot)
 VERDICT = next(_slot)  # of ``matching.match``
 IDENTITY_STAMP = next(_slot)  # of the last call of ``identical``
-LIST_MASK = next(_slot)  # of the slots that this module uses of its tables
+LIST_MASK = next(_slot)  # of the slots that this module uses of ``list_slots``
+ENUM_MASK = next(_slot)  # of ``enum_slots``
 AGGREGATES = next(_slot)  # entries of ``aggregates``
 LISTS = next(_slot)  # the module's lists of candidates in use
 SLOTS_USED = next(_slot)  # of ``list_slots`` and ``enum_slots``: entries of ``slots_used``
@@ -44,7 +45,18 @@ TYPES = next(_slot)  # of base and module, void included
 LOWEST_MAPPED = next(_slot)  # lowest level of a type mapped since levels were measured
 LOWEST_MERGED = next(_slot)  # the same, of those that were mapped to another
 UNTOUCHED_WALK = next(_slot)  # whether the walk is between types of which pairs may be cached
+BATCH = next(_slot)  # one of the three below
+SETTLED = next(_slot)  # of a batch: own types that earlier ones left
+SIGNED = next(_slot)  # of these, how many have their signature in ``signatures``
+PRIMITIVES_TO_COME = next(_slot)  # entries of libbpf's table before the first struct of a merge
+BOUND = next(_slot)  # forward types that have a definition: entries of ``bound``
 STATE_SLOTS = next(_slot)
+
+# Values of BATCH: a module by itself; a batch of a merge, and more may come, see ``batches``; its
+# last one.
+ALONE = 0
+MORE_COME = 1
+LAST = 2
 
 # Steps of walks for each type of a module, from which on they are cached. Of 5,156 modules of
 # three Debian kernels one takes more than 2.

@@ -64,7 +64,7 @@ class Scratch(NamedTuple):
     state: np.ndarray  # int64 (STATE_SLOTS,): see ``state``
     list_slots: np.ndarray  # uint64, a power of two: the module's lists of candidates by signature
     # uint64, a power of two: own full enums by content, twice own type + 1, and the parity when
-    # they were entered (of both, ``state[LIST_MASK]`` says how many slots this module uses)
+    # they were entered (LIST_MASK and ENUM_MASK in ``state`` say how many slots this module uses)
     enum_slots: np.ndarray
     # uint32 (2 T,): slots of these two that are not 0: twice the slot, and which
     slots_used: np.ndarray
@@ -113,6 +113,7 @@ class Scratch(NamedTuple):
     out: np.ndarray
     out_offsets: np.ndarray
     new_ids: np.ndarray  # uint32 (T,): final id of each own type
+    bound: np.ndarray  # uint32 (N + T, 2): forward types, and what defines them, see ``batches``
 
 
 def fill_records(records: np.ndarray, starts: np.ndarray) -> None:
@@ -170,6 +171,7 @@ def _layout(
         "out": (words, np.uint32),
         "new_ids": (types, np.uint32),
         "out_offsets": (types + 1, np.uint32),
+        "bound": ((rows, 2), np.uint32),
     }
 
 
@@ -181,6 +183,26 @@ def new_scratch(
     starts  of the base's types; frames, own_text: F and O of ``Scratch``
     """
     scratch = Scratch(**alloc_zeros(_layout(len(starts), types, words, frames, text, own_text)))
+    fill_records(scratch.records, starts)
+    scratch.state[STEPS_PER_TYPE] = ENOUGH_STEPS
+    return scratch
+
+
+def batch_scratch(starts: np.ndarray, types: int, frames: int) -> Scratch:
+    """Scratch memory for batches of a merge (``batches``) with up to that many own types in all.
+
+    starts   of the base's types
+    frames   how deep walks may go without asking for more
+
+    What is there already, or lasts, is to be put in: ``own`` and ``out`` (the same), ``signatures``
+    and ``out_offsets``. Of most arrays little is touched, so only the two that are read at random
+    are on large pages.
+    """
+    layout = _layout(len(starts), types, 1, frames, 1, 1)
+    for name in ("identity_keys", "identity_depths"):
+        layout[name] = (power_of_two(4 * frames), layout[name][1])
+    often = alloc_zeros({name: layout.pop(name) for name in ("records", "list_slots")})
+    scratch = Scratch(**often, **alloc_zeros(layout, huge=False))
     fill_records(scratch.records, starts)
     scratch.state[STEPS_PER_TYPE] = ENOUGH_STEPS
     return scratch

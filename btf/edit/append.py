@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..compiled.growing import GrowingArray
 from ..compiled.huge_pages import power_of_two
 from ..compiled.jit import compiled, drop_flattened
 from ..errors import UnsupportedError
@@ -72,15 +73,16 @@ class StringPool:
         self.start = len(below.strings) if below is not None else 0  # offset of the first own one
         self.end = self.start if below is not None else 1  # without a base: the empty string
         self._repeats = below is not None and below.repeats
-        self._buffer = np.zeros(self.end + (1 << 10), np.uint8)
+        self._buffer = GrowingArray(np.uint8)
+        self._buffer.reserve(self.end)
         if below is not None:
-            self._buffer[: self.start] = below.strings
+            self._buffer.all[: self.start] = below.strings
         self._slots = below.slots.copy() if below is not None else new_slots(1 << 7)
         self._entries = int(count_strings(self._strings)) if below is not None else 0
 
     @property
     def _strings(self) -> np.ndarray:
-        return freeze(self._buffer[: self.end])
+        return freeze(self._buffer.all[: self.end])
 
     def find(self, text: bytes) -> int:
         """Global offset of a string; -1 when neither the base nor the pool has it."""
@@ -107,57 +109,69 @@ class StringPool:
         done = room = 0
         while done < len(starts):  # until there was room for all
             self._reserve(room, len(starts) - done)
-            room = len(self._buffer)
+            room = len(self._buffer.all)
             done, self.end, self._entries = _add_each(
-                starts, freeze(strings), done, self._buffer, self.end, self._slots, self._entries,
-                found,
+                starts, freeze(strings), done, self._buffer.all, self.end, self._slots,
+                self._entries, found,
             )  # fmt: skip
         placed = np.empty(len(unique), np.uint32)
         placed[order] = found
         return placed[inverse]
 
-    def add_types(self, source: BTF, first_id: int) -> np.ndarray:
+    def add_types(
+        self, source: BTF, first_id: int, flat_strings: np.ndarray | None = None
+    ) -> np.ndarray:
         """The source's own type records as they read here, the first one getting ``first_id``.
 
         Names of own strings are mapped, references to own types moved; what refers to the source's
         base stays. See ``check_addable`` for what must hold.
+
+        flat_strings   of all levels of the source: then names of its base are mapped too
         """
-        seen = np.empty(len(source.strings), np.uint32)
+        strings, start_str_off = source.strings, source.start_str_off
+        if flat_strings is not None:
+            strings, start_str_off = flat_strings, 0
+        seen = np.empty(len(strings), np.uint32)
         shifts = np.full((len(seen) >> PIECE_BITS) + 1, MIXED, np.uint32)
         own = np.empty(len(source.words), np.uint32)
         state = np.zeros(REMAP_SLOTS, np.int64)
-        room, heads = len(source.strings) + 1, power_of_two(count_strings(source.strings))
+        room, heads = len(strings) + 1, power_of_two(count_strings(strings))
         while True:
             known = _PoolStrings(self._strings, self._slots)
-            map_strings(source.strings, known.strings, known.string_slots, self._repeats, seen)
+            map_strings(strings, known.strings, known.string_slots, self._repeats, seen)
             state[STRING_MASK] = heads - 1
             fresh = _PoolScratch(
                 seen, shifts, np.empty(room, np.uint8), np.zeros(heads, np.uint32),
                 np.empty((len(seen) + 1, STRING_COLUMNS), np.uint32), state, own,
             )  # fmt: skip
             remap_types(
-                source.words, source.offsets, source.strings, source.start_str_off,
+                source.words, source.offsets, strings, start_str_off,
                 np.uint32(source.start_id), np.uint32(first_id - source.start_id), known, fresh,
             )  # fmt: skip
             drop_flattened(known)
             drop_flattened(fresh)
+            del known  # a view of what is to grow
             if not state[STRING_OVERFLOW]:
                 self._append(fresh.own_strings[: state[OWN_BYTES]], int(state[OWN_STRINGS]))
                 return own
             # Names that begin inside of others need more room than the source had.
-            room = more_text(room, len(source.strings), source.path)
+            room = more_text(room, len(strings), source.path)
             state[:] = 0
+
+    def close(self) -> None:
+        """Free what finds strings: none is looked for or added any more."""
+        del self._slots
 
     @property
     def own_strings(self) -> np.ndarray:
-        """The own strings so far: uint8."""
-        return freeze(self._buffer[self.start : self.end].copy())
+        """The own strings so far: uint8. A view of what is never written again."""
+        return freeze(self._buffer.all[self.start : self.end])
 
     def _append(self, strings: np.ndarray, entries: int) -> int:
         """Append strings that are not there yet; returns the offset of the first."""
         self._reserve(len(strings), entries)
         first, self.end = self.end, self.end + len(strings)
-        self._buffer[first : self.end] = strings
+        self._buffer.all[first : self.end] = strings
         self._entries += entries
         _enter(self._strings, first, self._slots)
         return first
@@ -165,12 +179,10 @@ class StringPool:
     def _reserve(self, room: int, entries: int) -> None:
         """Have room for that many bytes and strings more."""
         check_total(0, 0, self.end + room)
-        if self.end + room > len(self._buffer):
-            grown = np.zeros(2 * (self.end + room), np.uint8)
-            grown[: self.end] = self._buffer[: self.end]
-            self._buffer = grown
-        if 2 * (self._entries + entries) > len(self._slots) - 1:
-            self._slots = new_slots(2 * (self._entries + entries))
+        self._buffer.reserve(self.end + room)
+        if 4 * (self._entries + entries) > 3 * (len(self._slots) - 1):
+            del self._slots  # before there are more
+            self._slots = new_slots(self._entries + entries)
             index_strings(self._strings, self._slots)
 
 

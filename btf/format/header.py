@@ -174,8 +174,17 @@ def kind_words(layout: bytes, path: str | None = None) -> np.ndarray:
     return words
 
 
-def pack(byteorder: str, flags: int, types: bytes, strings: bytes, layout: bytes = b"") -> bytes:
-    """A whole BTF file: header, types, (layout,) strings; a 24-byte header if it has no layout."""
+def pack(
+    byteorder: str,
+    flags: int,
+    types: bytes | memoryview,
+    strings: bytes | memoryview,
+    layout: bytes = b"",
+) -> bytes:
+    """A whole BTF file: header, types, (layout,) strings; a 24-byte header if it has no layout.
+
+    types, strings   the sections, one byte an element
+    """
     order = "<" if byteorder == "little" else ">"
     header_bytes = LONG_HEADER if layout else SHORT_HEADER
     fields = [len(types), len(types) + len(layout), len(strings)]

@@ -76,7 +76,11 @@ class BTF:
                 raise TypeError(f"{name} is to be one-dimensional, of {np.dtype(dtype)}")
             object.__setattr__(self, name, freeze(array.copy()))
         file = hdr.pack(
-            self.byteorder, self.flags, self.type_section(), self.string_section(), self.layout
+            self.byteorder,
+            self.flags,
+            np.ascontiguousarray(self._file_words()).view(np.uint8).data,
+            np.ascontiguousarray(self.strings).data,
+            self.layout,
         )
         if not np.array_equal(parse(file, self.base, path=self.path).offsets, self.offsets):
             raise BtfError("offsets are not where types start", self.path, "types")
@@ -167,8 +171,11 @@ class BTF:
 
     def type_section(self) -> bytes:
         """Return the own types in the byte order of the file."""
-        words = self.words if self.byteorder == NATIVE else self.words.byteswap()
-        return words.tobytes()
+        return self._file_words().tobytes()
+
+    def _file_words(self) -> np.ndarray:
+        """The words in the byte order of the file."""
+        return self.words if self.byteorder == NATIVE else self.words.byteswap()
 
     def string_section(self) -> bytes:
         """Return the own strings."""
@@ -177,7 +184,11 @@ class BTF:
     def to_bytes(self) -> bytes:
         """Return the whole file: a 24-byte header (32 with a layout section), types, strings."""
         return hdr.pack(
-            self.byteorder, self.flags, self.type_section(), self.string_section(), self.layout
+            self.byteorder,
+            self.flags,
+            np.ascontiguousarray(self._file_words()).view(np.uint8).data,
+            np.ascontiguousarray(self.strings).data,
+            self.layout,
         )
 
     def string_bytes(self, offset: int) -> bytes:

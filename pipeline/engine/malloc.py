@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
+_MMAP_THRESHOLD = -3  # M_MMAP_THRESHOLD of malloc.h
 _POOL = "ARROW_DEFAULT_MEMORY_POOL"
 
 
@@ -44,6 +45,13 @@ def freeze_imports() -> None:
     more.
     """
     gc.freeze()
+
+
+def map_large_blocks() -> None:
+    """Have the C library give arrays of 1 MiB and more pages of their own, now and later: what is
+    freed goes back at once. By default it comes to keep up to 32 MiB of each size it has met."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, 1 << 20)
 
 
 def release_memory() -> None:

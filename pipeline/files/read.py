@@ -56,6 +56,11 @@ def read_stored(path: str) -> memoryview:
     return _read_file(path)
 
 
+def release_buffer() -> None:
+    """Free the buffer that this thread reads files into: the next one gets another."""
+    _thread.buffer = memoryview(b"")
+
+
 @contextlib.contextmanager
 def preloaded(contents: Mapping[str, bytes] | None) -> Iterator[None]:
     """Have this thread take these files from memory while the block runs: they lie on a machine
