@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import os
 import signal
@@ -16,6 +17,7 @@ from btf.compiled.target import CHECKED
 from support import dumping
 from support.oracles import oracle_libbpf
 from support.paths import DEMO, TESTS
+from support.runs import demo_kernels
 from support.trees import small_tree
 
 # They start Ray or many processes, and mostly wait for them: those of a group on one worker, and
@@ -113,6 +115,20 @@ def demo_btf() -> Callable[[str], bytes]:
         return read_input(str(folder / f"{name}.btf.zst"))
 
     return content
+
+
+@pytest.fixture(scope="session")
+def both_demos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a run makes of both demo kernels, made once for all processes: no test changes it."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    out, making = folder / "both-demos", folder / "both-demos.making"
+    with (folder / "both-demos.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not out.exists():
+            demo_kernels(making).rename(out)
+    return out
 
 
 @pytest.fixture

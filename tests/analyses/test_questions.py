@@ -13,7 +13,7 @@ from pipeline.analysis.changes.stored import stored_kernels
 from pipeline.analysis.query import Tables
 from pipeline.analysis.questions import question, questions
 from pipeline.store.output import read_table
-from support.runs import demo_kernels, rows
+from support.runs import rows
 
 pytestmark = pytest.mark.slow
 
@@ -22,8 +22,8 @@ Row = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return demo_kernels(tmp_path_factory.mktemp("questions") / "out")
+def out(both_demos: Path) -> Path:
+    return both_demos
 
 
 @pytest.fixture(scope="module")

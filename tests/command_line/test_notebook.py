@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import nbformat
@@ -10,7 +11,6 @@ import pytest
 from nbclient import NotebookClient
 
 from support.paths import ROOT
-from support.runs import demo_kernels
 
 pytestmark = pytest.mark.slow
 NOTEBOOK = ROOT / "docs" / "kernels.ipynb"
@@ -18,10 +18,11 @@ PATIENCE = 600  # seconds for one cell, which takes one
 
 
 @pytest.fixture(scope="module")
-def cells(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
+def cells(both_demos: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
     """The cells with their outputs."""
     folder = tmp_path_factory.mktemp("notebook")
-    demo_kernels(folder / "build" / "demo")
+    (folder / "build").mkdir()
+    (folder / "build" / "demo").symlink_to(both_demos)
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     nbformat.validate(notebook)
     assert not any(cell.get("outputs") for cell in notebook.cells), "stored without outputs"

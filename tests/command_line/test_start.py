@@ -31,7 +31,7 @@ COMMAND = Path(sys.executable).with_name("splitbtf")
     "engine",
     [
         pytest.param("local", marks=pytest.mark.long),
-        "local --workers 2",
+        pytest.param("local --workers 2", marks=pytest.mark.long),
         "ray --workers 2",
     ],
 )

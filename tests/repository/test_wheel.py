@@ -24,7 +24,7 @@ from support.trees import namesakes, results_of
 
 CPU = Path("/proc/cpuinfo").read_text().split()
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.long,
     pytest.mark.skipif(
         not {"avx2", "bmi2", "fma"} <= set(CPU), reason="the wheel's machine code is for x86-64-v3"
     ),

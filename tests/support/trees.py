@@ -20,11 +20,13 @@ SMALL = ("8255", "act_bpf", "hid-elecom", "nls_cp949", "xt_bpf")
 BASE_TYPES = 8000  # the first ones of the demo's vmlinux, of 95,068
 
 
-def small_tree(folder: Path, modules: Sequence[str] = SMALL, *, whole: bool = False) -> Path:
+def small_tree(
+    folder: Path, modules: Sequence[str] = SMALL, *, whole: bool = False, first: int = BASE_TYPES
+) -> Path:
     """Some of the demo's modules, and a small part of its vmlinux, or the whole of it, on which
     most of a run on a few modules is spent."""
     folder.mkdir(parents=True)
-    base = (DEMO / "vmlinux.btf.zst").read_bytes() if whole else _small_vmlinux()
+    base = (DEMO / "vmlinux.btf.zst").read_bytes() if whole else _small_vmlinux(first)
     (folder / "vmlinux.btf.zst").write_bytes(base)
     for name in modules:
         data = (DEMO / "modules" / f"{name}.btf.zst").read_bytes()
@@ -33,14 +35,14 @@ def small_tree(folder: Path, modules: Sequence[str] = SMALL, *, whole: bool = Fa
 
 
 @cache
-def _small_vmlinux() -> bytes:
+def _small_vmlinux(first: int) -> bytes:
     """Of the first types of the demo's vmlinux those that refer to no others: what a module has of
     them is the same there, or of another name."""
     data = zstandard.ZstdDecompressor().decompress((DEMO / "vmlinux.btf.zst").read_bytes())
     order, section, strings = naive_btf.sections(data)
     words, at = struct.unpack(f"{order}{len(section) // 4}I", section), 0
     types: dict[int, list[int]] = {}
-    for type_id in range(1, BASE_TYPES + 1):
+    for type_id in range(1, first + 1):
         size = naive_btf.words_of(list(words[at : at + 3]))
         types[type_id] = list(words[at : at + size])
         at += size
