@@ -20,6 +20,7 @@ from .model.base import Announce, IndexedBase
 from .model.errors import SourceError
 from .model.records import FileInput
 from .model.steps import STEPS
+from .sources.debug_files import pair_debug_files
 from .sources.discover import best_bases, file_input
 from .sources.listing import FoundFile, FoundFiles, absolute, find_files
 from .sources.names import printable
@@ -162,9 +163,12 @@ def _find_inputs(files: Sequence[str]) -> tuple[dict[str, FileInput], list[Found
         best = best_bases(found)
         if len(best) > 1:
             raise _several(f"{printable(source)} holds {len(best)} kernels", best)
-        modules.update((file.path, file) for file in found.modules)
+        pairs = pair_debug_files(found.modules, found.debug, by_build_id=False)
+        debug = {file.path for file in pairs.values()}
+        own = [file for file in found.modules if file.path not in debug]
+        modules.update((file.path, file) for file in own)
         bases.update((file.path, file) for file in best)
-        for file in (*best, *found.modules):
+        for file in (*best, *own):
             inputs.setdefault(file.path, file_input(file))
     if not inputs:
         raise SourceError("no BTF in the folders given")

@@ -19,7 +19,7 @@ from ..model.base import Announce, IndexedBase
 from ..model.errors import BaseError, SourceError
 from ..model.options import ENCODE_NONE
 from ..model.records import FileInput, KernelInput, ModuleInput
-from ..sources.discover import file_input, find_kernels
+from ..sources.discover import find_kernels, find_modules
 from ..sources.listing import find_files
 from ..sources.names import printable
 from ..sources.packages import opens_as_package
@@ -83,15 +83,15 @@ class _Checker:
             yield self._one(FileInput(path, path), self.base)
             return
         try:
-            found = find_files([path])
-            kernels = find_kernels([path]) if self.base is None and found.bases else ()
-            if not kernels and not found.modules:
+            if self.base is None and find_files([path]).bases:
+                for kernel in find_kernels([path]):
+                    yield from self._kernel(kernel)
+                return
+            modules = find_modules([path])
+            if not modules:
                 raise SourceError(f"no modules in {printable(path)}")
-            if not kernels:
-                with unpacked(map(file_input, found.modules)) as files:
-                    yield from (self._one(file, self.base) for file in files)
-            for kernel in kernels:
-                yield from self._kernel(kernel)
+            with unpacked(modules) as files:
+                yield from (self._one(file, self.base) for file in files)
         except (SourceError, BaseError) as error:
             yield CheckedFile(printable(path), None, error=error)
 

@@ -132,6 +132,15 @@ def test_whatever_the_files_come_in(files: Path, tmp_path: Path) -> None:
         out.unlink()
 
 
+def test_debug_information_beside_a_module(files: Path, tmp_path: Path) -> None:
+    """The file that has it is no module of its own."""
+    assert splitbtf("merge", files, "-o", tmp_path / "all.btf").code == 0
+    (files / "two.ko.debug").write_bytes(elf({".debug_info": b"x"}))
+    done = splitbtf("merge", files, "-o", tmp_path / "again.btf")
+    assert done.code == 0 and done.out.startswith("4 files merged"), done.err
+    assert (tmp_path / "again.btf").read_bytes() == (tmp_path / "all.btf").read_bytes()
+
+
 def test_a_base_of_any_name(files: Path, tmp_path: Path) -> None:
     (files / "vmlinux.btf").rename(files / "kernel.btf")
     given = [files / name for name in ("kernel.btf", "one.btf")]
