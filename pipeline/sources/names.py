@@ -144,13 +144,14 @@ def is_image(file_name: str) -> bool:
 
 def same_module(path: str) -> tuple[str, ...]:
     """What the paths of a module's stripped file and of the one with debug information have in
-    common, either of them compressed or not: the place below a release, or the folder.
+    common, either of them compressed or not, ``-`` being ``_``: the place below a release, or the
+    folder.
 
     ``kernel/fs/xfs/xfs`` of ``usr/lib/debug/lib/modules/6.1.0/kernel/fs/xfs/xfs.ko.xz``.
     """
     folder, file_name = os.path.split(path)
     folder = folder.removesuffix("/.debug")
-    plain = os.path.join(folder, stem(file_name.removesuffix(".debug")))
+    plain = os.path.join(folder, stem(file_name.removesuffix(".debug")).replace("-", "_"))
     match = _BELOW_RELEASE.search(plain)
     return (match[1], plain) if match else (plain,)
 

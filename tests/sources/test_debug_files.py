@@ -51,6 +51,7 @@ def pairs(*sources: Path) -> dict[str, str | None]:
     [
         ("a.ko", "a.ko.debug"),
         ("a.ko.xz", "a.ko.debug"),
+        ("a-b.ko", "a_b.ko.debug"),
         ("a.ko", "a.debug"),
         ("a.ko", ".debug/a.ko"),
         ("a.ko.zst", ".debug/a.ko"),

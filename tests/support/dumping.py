@@ -58,7 +58,7 @@ def find(program: str) -> str | None:
 def comparisons() -> tuple[list[str], list[str]]:
     """Programs to compare with: those that are installed, with their versions, and the others."""
     found, missing = [], []
-    for program in ("bpftool", "pahole", "gcc", "dpkg-deb"):
+    for program in ("bpftool", "pahole", "gcc", "dpkg-deb", "debuginfod"):
         path = find(program)
         if path is None:
             missing.append(program)
