@@ -67,6 +67,8 @@ def decompress_debug_sections(data: Readable, path: str | None = None) -> Decomp
         tail.extend(content)
         return len(data) + len(tail) - len(content)
 
+    if sum(found[number][_SIZE] for number in chosen) > len(data):
+        raise BtfError("compressed sections overlap, or end beyond the file", path)
     left = decompress.MAX_DECOMPRESSED_BYTES
     texts = bytearray(data[slice(*_place(found[table.names]))])
     for number in chosen:

@@ -318,8 +318,15 @@ def test_debug_sections_that_are_not_what_they_say(monkeypatch: pytest.MonkeyPat
     assert "the zlib data" in refused(gnu, b"ZLIB" + struct.pack(">Q", 1150) + packed[:-9])
     assert "unknown way 3" in refused(".debug_info", b"\3" + bytes(23) + packed, 0x800)
     assert "of 9 bytes only" in refused(".debug_info", b"x" * 9, 0x800)
-    monkeypatch.setattr(decompress, "MAX_DECOMPRESSED_BYTES", 2000)
     flags = {".debug_info": 0x800, ".debug_str": 0x800}
+    overlap = bytearray(elf({name: _packed(1, b"") + bytes(999) for name in flags}, flags=flags))
+    headers = int.from_bytes(overlap[0x28:0x30], "little")
+    overlap[headers + 2 * 64 + 24 : headers + 2 * 64 + 32] = (64).to_bytes(8, "little")
+    for at in (headers + 64 + 32, headers + 2 * 64 + 32):
+        overlap[at : at + 8] = (len(overlap) - 64).to_bytes(8, "little")
+    with pytest.raises(btf.BtfError, match="compressed sections overlap"):
+        decompress_debug_sections(bytes(overlap))
+    monkeypatch.setattr(decompress, "MAX_DECOMPRESSED_BYTES", 2000)
     both = elf({name: _packed(2, _INFO) for name in flags}, flags=flags)
     with pytest.raises(btf.BtfError, match="unfolds to more than"):
         decompress_debug_sections(both)
