@@ -18,6 +18,8 @@ from support.kernels import INT, LONG, Make, kernel
 from support.runs import run_on
 from support.writers.debwriter import deb
 
+pytestmark = pytest.mark.slow
+
 
 def base(size: int) -> Make:
     def types(w: bw.Writer) -> None:

@@ -13,6 +13,8 @@ from support.commands import splitbtf
 from support.kernels import INT, LONG, Make, kernel
 from support.runs import run_on
 
+pytestmark = pytest.mark.slow
+
 KERNELS = ("6.1.0-9", "6.1.0-50", "6.12.1", "7.0.0")
 
 

@@ -10,6 +10,8 @@ from support.commands import splitbtf
 from support.kernels import INT, LONG, Make, kernel
 from support.runs import run_on
 
+pytestmark = pytest.mark.slow
+
 KERNELS = ("6.1.0-9-cloud", "6.1.0-50-cloud", "6.12.1-cloud")
 
 

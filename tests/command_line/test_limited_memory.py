@@ -14,6 +14,8 @@ import pytest
 
 from support.paths import ROOT
 
+pytestmark = pytest.mark.slow
+
 LIMIT = 4 << 30
 COMMAND = (
     "import os, signal, sys, time\nfrom jobs import cli\n"

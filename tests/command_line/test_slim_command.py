@@ -24,6 +24,8 @@ from support.oracles import naive_btf, naive_slim
 from support.writers import debwriter
 from support.writers.modulewriter import SIGNED, bloated, kfuncs, module
 
+pytestmark = pytest.mark.slow
+
 BASE, SPLIT, NUMBERS = bloated()
 NAIVE = naive_btf.parse(BASE.to_bytes())
 WHOLE = module(SPLIT.to_bytes(), ids=kfuncs(NUMBERS))

@@ -37,11 +37,13 @@ def faults(target: Any, seeds: Sequence[int]) -> list[Verdict]:
     return [verdict for verdict in verdicts if verdict.is_fault]
 
 
+@pytest.mark.slow
 def test_btf() -> None:
     """Every operation the same number of times."""
     assert faults(BtfTarget(), range(5 * len(OPERATIONS))) == []
 
 
+@pytest.mark.slow
 def test_containers() -> None:
     assert faults(ContainerTarget(), range(120)) == []
 

@@ -16,6 +16,8 @@ from pipeline.store import input_cache
 from pipeline.store.output import OutputFolder
 from support.runs import run_on, small_kernel
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

@@ -22,6 +22,8 @@ from support.paths import DEMO, DEMO_S390X
 from support.runs import run_on
 from support.writers import debwriter
 
+pytestmark = pytest.mark.slow
+
 
 def vmlinux() -> bytes:
     w = bw.Writer()
