@@ -180,9 +180,10 @@ def _get_slowly(url: str, settings: Debuginfod, ends: float) -> bytes:
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise _WrongFileError("is not asked: only http and https are known")
         user, _, host = parts.netloc.rpartition("@")
-        if user:
-            headers["Authorization"] = f"Basic {b64encode(unquote(user).encode()).decode()}"
         request = urllib.request.Request(parts._replace(netloc=host).geturl(), headers=headers)
+        if user:  # for this server alone, not for where it may send us
+            password = b64encode(unquote(user).encode()).decode()
+            request.add_unredirected_header("Authorization", f"Basic {password}")
         with opener.open(request, timeout=settings.seconds) as response:
             return _read(response, settings, ends)
     except urllib.error.HTTPError as error:

@@ -262,6 +262,24 @@ def test_a_server_with_a_password(server: Server) -> None:
     assert told(server.url.replace("//", "//me:p%40ss@")) == f"{server.url} answered 410 Gone"
 
 
+def test_a_password_is_for_the_server_alone(server: Server) -> None:
+    seen: list[str | None] = []
+
+    def send_elsewhere(handler: Any) -> None:
+        seen.append(handler.headers["Authorization"])
+        handler.send_response(302)
+        handler.send_header("Location", f"{server.url}/elsewhere")
+        handler.end_headers()
+
+    def elsewhere(handler: Any) -> None:
+        seen.append(handler.headers["Authorization"])
+        handler.send_error(404)
+
+    server.answers |= {path_of(): send_elsewhere, "/elsewhere": elsewhere}
+    assert "does not have it" in told(server.url.replace("//", "//me:secret@"))
+    assert seen == ["Basic bWU6c2VjcmV0", None]
+
+
 # ------------------------------------------------------------------ kernels
 
 
