@@ -26,8 +26,7 @@ from btf.files.elf import read_elf
 from btf.files.sections import MAGIC
 
 from ..files.read import ReadError, read_input
-from ..files.storage import publish_file
-from ..model.errors import OutputError
+from ..files.storage import LocalFolder
 from ..model.options import Debuginfod
 from .names import printable
 
@@ -99,9 +98,10 @@ def find_debug_info(build_id: str, settings: Debuginfod, seconds: float) -> tupl
         except btf.BtfError as error:
             reasons.append(f"{shown} gave a file that cannot be used: {error}")
         else:
-            with contextlib.suppress(OSError, OutputError):  # then it is not kept
-                os.makedirs(os.path.dirname(kept), mode=0o700, exist_ok=True)
-                publish_file(kept, content)
+            with contextlib.suppress(OSError):  # then it is not kept
+                folder, name = os.path.split(kept)
+                os.makedirs(folder, mode=0o700, exist_ok=True)
+                LocalFolder(folder).publish(name, content, durable=False)
             return printable(url), content
     raise NotFoundError("; ".join(reasons))
 

@@ -3,6 +3,7 @@ costs that module only, with an error that says what it was."""
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import struct
@@ -135,7 +136,10 @@ def test_by_build_id(server: Server, own_cache: Path) -> None:
     for other in (b"", b"junk", served(b"btf", OTHER)):  # and used only if it is what it should be
         kept.write_bytes(other)
         assert find_debug_info(ID.hex(), settings, PATIENCE)[1] == content
-    assert kept.read_bytes() == content
+    kept.unlink()
+    os.mkfifo(kept)
+    assert find_debug_info(ID.hex(), settings, PATIENCE)[1] == content
+    assert kept.is_file() and kept.read_bytes() == content
     first.close()
 
 
