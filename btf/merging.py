@@ -214,6 +214,7 @@ class _Sum:
         self._index, self._keep_ids = index, keep_ids
         self._pool = StringPool(base)
         self._byteorder = base.byteorder if base is not None else None
+        self._elf_pointer_size = 0
         self._words, self._offsets = GrowingArray(np.uint32), GrowingArray(np.uint32)
         self._signatures, self._signed = GrowingArray(np.uint64), 0
         self._bound = np.zeros((0, 2), np.uint32)
@@ -255,6 +256,7 @@ class _Sum:
             strings=freeze(self._pool.own_strings),
             base=self._base,
             byteorder=self._byteorder or NATIVE,
+            elf_pointer_size=self._elf_pointer_size,
             sound=True,
         )
 
@@ -268,6 +270,7 @@ class _Sum:
     def _append(self, source: BTF) -> _Part:
         first = self._index.type_end + self._count
         self._byteorder = self._byteorder or source.byteorder
+        self._elf_pointer_size = self._elf_pointer_size or source.elf_pointer_size
         check_addable(source, self._below, self._byteorder, first, self._length)
         if self._base_part is not None and source.base is not None:
             words = self._add_on_base_part(source, first, self._base_part.ids_in_sum())

@@ -1,4 +1,4 @@
-"""``splitbtf dump``: the types of one file, for people, programs and compilers."""
+"""``splitbtf dump``: the types of files, for people, programs and compilers."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import sys
 from typing import Any
 
 DESCRIPTION = """\
-Print the types of one file. FILE is raw BTF (.btf), an ELF file with a .BTF section (.ko, vmlinux),
+Print the types of a file. FILE is raw BTF (.btf), an ELF file with a .BTF section (.ko, vmlinux),
 either of them perhaps compressed with zstd, xz or gzip, a kernel image (vmlinuz), or a package with
-one of these. Split BTF needs its base; printed are the types that FILE itself holds.
+one of these. Split BTF needs its base; printed are the types that FILE itself holds. Several files
+are merged first, as splitbtf merge does, so that each type is printed once.
 """
 
 
@@ -17,10 +18,10 @@ def add_to(commands: argparse._SubParsersAction[Any]) -> None:
     """Add this command's arguments."""
     parser = commands.add_parser(
         "dump",
-        help="print the types of a file as text, JSON or a C header",
+        help="print the types of files as text, JSON or a C header",
         description=DESCRIPTION,
     )
-    parser.add_argument("file", metavar="FILE", help="raw BTF, or an ELF file with BTF")
+    parser.add_argument("file", nargs="+", metavar="FILE", help="raw BTF, or an ELF file with BTF")
     parser.add_argument(
         "-B", "--base", metavar="BASE", help="the base of split BTF: vmlinux, or its BTF"
     )
@@ -30,6 +31,14 @@ def add_to(commands: argparse._SubParsersAction[Any]) -> None:
         default="raw",
         help="raw: a line or more for each type; json: the same for programs (both as bpftool "
         "prints them); c: a header that compiles (default: raw)",
+    )
+    parser.add_argument(
+        "--type",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help='only this type, by its name ("xfs_inode", "struct xfs_inode") or id, in C with what '
+        "it needs; several times",
     )
     parser.add_argument(
         "--asserts",
@@ -43,12 +52,13 @@ def main(options: argparse.Namespace) -> int:
     """Run the command."""
     if options.asserts and options.format != "c":
         options.parser.error("--asserts needs --format c")
-    from pipeline.dump import dump_file
+    from pipeline.dump import dump_files
 
-    chunks = dump_file(
+    chunks = dump_files(
         options.file,
         options.base,
         options.format,
+        wanted=options.type,
         asserts=options.asserts,
         announce=options.reporter.announce,
     )

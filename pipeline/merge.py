@@ -60,48 +60,58 @@ def merge_files(
     All inputs must be sound: one that is not stops the merge. Raises SourceError, BaseError or
     OutputError; then nothing was written.
     """
+    inputs, merged, seconds = merge_types(files, base_path, announce)
+    content = merged.to_bytes()
+    publish_file(output, content)
+    return MergeReport(
+        files=inputs.files,
+        bytes_in=inputs.bytes,
+        bytes_out=len(content),
+        types_in=inputs.types,
+        types_out=merged.type_count,
+        read_seconds=inputs.seconds,
+        work_seconds=seconds - inputs.seconds,
+        output=output,
+    )
+
+
+def merge_types(
+    files: Sequence[str], base_path: str | None, announce: Announce | None
+) -> tuple[Inputs, btf.BTF, float]:
+    """Merge files, see ``merge_files``: what was counted of them, the BTF, and seconds.
+
+    Raises SourceError or BaseError.
+    """
     map_large_blocks()
-    inputs, kernels = _find_inputs(files)
+    found, kernels = _find_inputs(files)
     btf.warm_up(announce, merge=True)
     indexed = load_base(base_path, announce) if base_path is not None else None
-    if base_path is not None and absolute(base_path) in inputs:
-        del inputs[absolute(base_path)]
+    if base_path is not None and absolute(base_path) in found:
+        del found[absolute(base_path)]
         if announce is not None:
             announce(f"{printable(base_path)} is the base: what it has is not merged again")
     began = time.perf_counter()
-    with unpacked(inputs.values()) as readable:
+    with unpacked(found.values()) as readable:
         first = readable[0].path if readable else ""
         try:
             joined = indexed is None and [base.path for base in kernels] == [first]
-            counted, merged = _merge(readable, indexed, first if joined else None)
+            inputs, merged = _merge(readable, indexed, first if joined else None)
         except NeedsBaseError as error:
             if indexed is not None or joined:
                 raise
             if len(kernels) > 1:
                 what = "split BTF continues one vmlinux, but these are several"
                 raise _several(what, kernels) from error
-            counted, merged = _merge(readable, None, kernels[0].path if kernels else first)
-    seconds = time.perf_counter() - began
-    content = merged.to_bytes()
-    publish_file(output, content)
-    return MergeReport(
-        files=counted.files,
-        bytes_in=counted.bytes,
-        bytes_out=len(content),
-        types_in=counted.types,
-        types_out=merged.type_count,
-        read_seconds=counted.seconds,
-        work_seconds=seconds - counted.seconds,
-        output=output,
-    )
+            inputs, merged = _merge(readable, None, kernels[0].path if kernels else first)
+    return inputs, merged, time.perf_counter() - began
 
 
 def _merge(
     files: Sequence[FileInput], indexed: IndexedBase | None, first: str | None
-) -> tuple[_Inputs, btf.BTF]:
+) -> tuple[Inputs, btf.BTF]:
     """Merge files onto a base, or all of them with the one called ``first``, which the others may
     continue, or none of them continuing another. Raises NeedsBaseError, or another SourceError."""
-    inputs = _Inputs([file for file in files if file.path != first])
+    inputs = Inputs([file for file in files if file.path != first])
     if indexed is not None:
         inputs.base, inputs.release = indexed.index, indexed.release
     elif first is not None:
@@ -116,7 +126,7 @@ def _merge(
         raise SourceError(f"cannot merge: {error}") from error
 
 
-class _Inputs:
+class Inputs:
     """Opens one input after the other, as often as asked, and counts each once; none is kept."""
 
     def __init__(self, later: Sequence[FileInput]) -> None:

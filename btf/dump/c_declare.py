@@ -125,6 +125,17 @@ class Declarer:
             for expression, value in self._facts
         ) + ("\n" if self._facts else "")
 
+    def kfunc(self, type_id: int) -> str:
+        """Write the prototype of a kfunc, as a weak symbol: programs ask whether the kernel has it.
+
+        Its name cannot be changed: where it is no identifier, or one already, a comment says so.
+        """
+        name = self._types.name(type_id)
+        if identifier(name) != name or name in self._identifiers:
+            return f"/* not expressible in C: a function {comment_safe(name)} */"
+        self._identifiers.take(name)
+        return f"extern {self.declare(self._types.third(type_id), name, 0)} __weak __ksym;"
+
     def _declare_tag(self, subject: str) -> str:
         if subject in self._declared:
             return ""

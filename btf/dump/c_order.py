@@ -78,6 +78,13 @@ class Order:
                 open_steps.discard(step)
                 self.steps.append(step)
 
+    def add_use(self, type_id: int) -> None:
+        """Append all that a use of a type as in a prototype needs and that is not there yet."""
+        needs: list[Step] = []
+        self._walk(type_id, False, needs)
+        for need in needs:
+            self.add(need)
+
     def _needs(self, step: Step) -> list[Step]:
         type_id, complete = step
         types = self._types

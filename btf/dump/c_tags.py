@@ -38,6 +38,15 @@ class Tags:
                 key = types.third(type_id), component
                 self._by_component.setdefault(key, []).append(type_id)
 
+    def tagged(self, text: str) -> list[tuple[int, int]]:
+        """Ids of the tags with this text on whole types, each with the type's, in order."""
+        return sorted(
+            (tag, target)
+            for (target, component), tags in self._by_component.items()
+            for tag in (tags if component == WHOLE else ())
+            if self._types.name(tag) == text and not self._types.flag(tag)
+        )
+
     def of(self, type_id: int, component: int = WHOLE) -> str:
         """Return the declaration tags of a type, or of one of its members, to stand behind it."""
         tags = self._by_component.get((type_id, component), ())

@@ -7,7 +7,7 @@ differ in how they print them. Nothing is built per type but the tuple of its va
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from ..format import kinds
@@ -144,24 +144,51 @@ def element_texts(r: Record, names: Names, template: str, bitfield: str) -> list
     return [template % values for values in elements(r, names)]
 
 
-def records(btf: BTF) -> Iterator[tuple[int, Record]]:
-    """Go through the own types: (id, record) of each."""
-    words: list[int] = btf.words.tolist()
-    starts: list[int] = btf.offsets.tolist()
+def valid_roots(btf: BTF, roots: Sequence[int] | None) -> list[int] | None:
+    """The ids in ``roots``, each once; void is none. Raises NotFoundError for what is no type."""
+    if roots is None:
+        return None
+    return list(dict.fromkeys(btf[root].id for root in roots if root != 0))
+
+
+def _places(btf: BTF, roots: Sequence[int] | None) -> Iterator[tuple[int, list[int], int]]:
+    """Go through the own types, or those with the ids in ``roots``: id, words of the level, place
+    in them."""
+    if roots is None:
+        words: list[int] = btf.words.tolist()
+        starts: list[int] = btf.offsets.tolist()
+        for type_id, at in enumerate(starts[:-1], btf.start_id):
+            yield type_id, words, at
+        return
+    words_of: dict[int, list[int]] = {}
+    for type_id in roots:
+        owner, at = locate(btf, type_id)
+        if owner.start_id not in words_of:
+            words_of[owner.start_id] = owner.words.tolist()
+        yield type_id, words_of[owner.start_id], at
+
+
+def records(btf: BTF, roots: Sequence[int] | None) -> Iterator[tuple[int, Record]]:
+    """Go through the own types, or those with the ids in ``roots``: (id, record) of each."""
     kind_mask, vlen_mask = kinds.INFO_KIND_MASK, kinds.INFO_VLEN_MASK
-    for type_id, at in enumerate(starts[:-1], btf.start_id):
+    for type_id, words, at in _places(btf, roots):
         info = words[at + 1]
         kind = info >> kinds.INFO_KIND_SHIFT & kind_mask
         yield type_id, Record(words, at, kind, info & vlen_mask, info > 0x7FFFFFFF)
 
 
 def pieces(
-    btf: BTF, text_of: Callable[[int, Record, Names], str], names: Names, separator: str = ""
+    btf: BTF,
+    text_of: Callable[[int, Record, Names], str],
+    names: Names,
+    roots: Sequence[int] | None,
+    separator: str = "",
 ) -> Iterator[str]:
-    """Write all own types as ``text_of`` puts them, in pieces that are neither small nor huge."""
+    """Write the own types, or those with the ids in ``roots``, as ``text_of`` puts them, in pieces
+    that are neither small nor huge."""
     parts: list[str] = []
-    for type_id, record in records(btf):
-        if parts or type_id > btf.start_id:
+    for number, (type_id, record) in enumerate(records(btf, roots)):
+        if number:
             parts.append(separator)
         parts.append(text_of(type_id, record, names))
         if len(parts) > PARTS_PER_CHUNK:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain
 
 from ..arguments import takes
 from ..format import kinds
 from ..types.btf import BTF
 from . import fields
-from .fields import KEYS, Names, Record
+from .fields import KEYS, Names, Record, valid_roots
 
 # bpftool escapes these and nothing else.
 _ESCAPES = str.maketrans(
@@ -39,8 +39,10 @@ def _string(name: bytes) -> str:
 
 
 @takes(btf=BTF)
-def dump_json(btf: BTF) -> Iterator[str]:
+def dump_json(btf: BTF, *, roots: Sequence[int] | None = None) -> Iterator[str]:
     """Write the own types as ``bpftool -j btf dump file`` does: one line of JSON, in pieces.
+
+    roots   ids of types of any level: only these are written
 
     Where bpftool writes no JSON, validity wins: see ``_string``. Raises BtfError as ``dump_raw``.
     """
@@ -56,7 +58,8 @@ def dump_json(btf: BTF) -> Iterator[str]:
         return text
 
     names = Names(btf, fields.ANONYMOUS, _string)
-    return chain(['{"types":['], fields.pieces(btf, entry, names, separator=","), ["]}\n"])
+    types = fields.pieces(btf, entry, names, valid_roots(btf, roots), separator=",")
+    return chain(['{"types":['], types, ["]}\n"])
 
 
 _TEXT = {"name", "encoding", "linkage", "fwd_kind"}  # all other values are numbers

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -12,12 +12,14 @@ from ..format.text import printable
 from ..types.btf import BTF
 from ..types.columns import name_byte_limit, too_many_name_bytes
 from . import fields
-from .fields import KEYS, Names, Record
+from .fields import KEYS, Names, Record, valid_roots
 
 
 @takes(btf=BTF)
-def dump_raw(btf: BTF) -> Iterator[str]:
+def dump_raw(btf: BTF, *, roots: Sequence[int] | None = None) -> Iterator[str]:
     """Write the own types as ``bpftool btf dump file`` does, in pieces that end with a line.
+
+    roots   ids of types of any level: only these are written
 
     Names are ``printable``: what a terminal would obey, and bytes that are no UTF-8, are escaped.
     Raises BtfError where names, each written out, are far larger than the BTF.
@@ -35,7 +37,7 @@ def dump_raw(btf: BTF) -> Iterator[str]:
 
     known = Names(btf, fields.ANONYMOUS, printable)
     in_sections = _in_sections(btf, known)
-    return fields.pieces(btf, lines, known)
+    return fields.pieces(btf, lines, known, valid_roots(btf, roots))
 
 
 def _head_template(kind: int) -> str:

@@ -132,7 +132,7 @@ COMMANDS: dict[str, tuple[str | bytes, ...]] = {
     "fetch nothing": ("fetch", EVIL),
     "run nothing": ("run", EVIL, "-o", "NEW"),
     "run into no UTF-8": ("run", "SOURCE", "-o", "NEW", "--engine", "local"),
-    "usage": ("dump", "a", EVIL),
+    "usage": ("ls", "a", "b", EVIL),
     "help": ("help", EVIL),
 }
 # About what is in the names.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -75,6 +76,39 @@ def test_distilled_base_is_enough(tmp_path: Path, here: Here) -> None:
     assert here("dump", module).out == "[2] TYPEDEF 'own' type_id=1\n"
 
 
+def test_chosen_types(split_file: Path, here: Here) -> None:
+    """Of the base too; those of a name that are defined."""
+    types = dumping.split("act_bpf")
+    lines = {line.split()[0]: line for line in "".join(btf.dump_raw(types)).splitlines()}
+    head = btf.parse(dumping.base().to_bytes()).find("list_head", "struct")
+    own = types.find("tcf_bpf", "struct")
+    wanted = ("--type", "struct tcf_bpf", "--type", head.id, "--type", "tcf_bpf")
+    done = here("dump", "-B", BASE, split_file, *wanted)
+    shown = done.out.splitlines()
+    assert shown[0] == lines[f"[{own.id}]"] and f"[{head.id}] STRUCT 'list_head'" in done.out
+    assert sum(line.startswith("[") for line in shown) == 2
+    in_json = here("dump", "--format", "json", "-B", BASE, split_file, *wanted).out
+    assert [one["id"] for one in json.loads(in_json)["types"]] == [own.id, head.id]
+    c = here("dump", "--format", "c", "-B", BASE, split_file, *wanted).out
+    assert "struct tcf_bpf {" in c and "struct tc_action {" in c and "struct list_head {" in c
+    assert c == "".join(btf.dump_c(types, roots=[own.id, head.id]))
+    assert "struct tcf_bpf_cfg {" not in c
+
+
+def test_several_files(tmp_path: Path, here: Here) -> None:
+    """As what merge makes of them."""
+    base, index = dumping.base(), btf.BaseIndex.build(dumping.base())
+    files = []
+    for name in ("act_bpf", "8255"):
+        files.append(tmp_path / f"{name}.btf")
+        files[-1].write_bytes(dumping.split(name).to_bytes())
+    merged = btf.merge([btf.parse(f.read_bytes(), base) for f in files], index).btf
+    assert here("dump", "-B", BASE, *files).out == "".join(btf.dump_raw(merged))
+    root = here("dump", "--format", "c", BASE, *files, "--type", "tcf_bpf").out
+    whole = btf.merge([btf.parse(f.read_bytes(), base) for f in files], base, standalone=True).btf
+    assert root == "".join(btf.dump_c(whole, roots=[whole["tcf_bpf"].id]))
+
+
 def test_bytes_that_are_no_text(tmp_path: Path) -> None:
     w = bw.Writer()
     w.fwd(b"\xff\xfe")
@@ -91,7 +125,10 @@ def test_bytes_that_are_no_text(tmp_path: Path) -> None:
         (("dump",), "required: FILE"),
         (("dump", "nothing.btf"), "nothing.btf: cannot read the file: No such file"),
         (("dump", ROOT / "LICENSE"), "LICENSE, header, offset 0: not BTF"),
-        (("dump", ROOT), "only files can be read"),
+        (("dump", ROOT / ".ci"), "no BTF"),
+        (("dump", BASE, "--type", "list_hea"), "no type 'list_hea'; the nearest names: list_head"),
+        (("dump", BASE, "--type", "union list_head"), "no type 'list_head', only as STRUCT"),
+        (("dump", BASE, "--type", "9999999"), "no type [9999999]"),
         (("dump", BASE, "--asserts"), "--asserts needs --format c"),
         (("dump", BASE, "--format", "xml"), "invalid choice"),
         (("dump", BASE, "-B", BASE), "standalone BTF, not split: dump it without a base (-B)"),

@@ -12,7 +12,7 @@ import zstandard
 
 import btf
 from pipeline.dedup import dedup_files
-from pipeline.dump import dump_file
+from pipeline.dump import dump_files
 from pipeline.merge import merge_files
 from pipeline.model.errors import SourceError
 from pipeline.work.base import load_base
@@ -39,7 +39,7 @@ def test_every_command_opens_it(
     path, out = str(tmp_path / name), tmp_path / "out"
     types = btf.parse(content)
     assert load_base(path).content == content
-    assert "".join(dump_file(path)) == "".join(btf.dump_raw(types))
+    assert "".join(dump_files([path])) == "".join(btf.dump_raw(types))
     merge_files([path], str(tmp_path / "merged.btf"))
     assert (tmp_path / "merged.btf").read_bytes() == btf.merge([types]).btf.to_bytes()
     if name == "package.deb":
@@ -55,11 +55,11 @@ def test_split_btf_needs_its_base(tmp_path: Path, demo_btf: Callable[[str], byte
     path, out = str(DEMO / "modules/8255.btf.zst"), tmp_path / "out"
     dedup_files(str(DEMO / "vmlinux.btf.zst"), [path], str(out))
     with pytest.raises(SourceError, match=r"8255\.btf: split BTF: name its base, usually vmlinux"):
-        dump_file(str(out / "8255.btf"))
+        dump_files([str(out / "8255.btf")])
 
 
 def test_a_package_must_hold_one_kernel(tmp_path: Path) -> None:
     path = tmp_path / "two.deb"
     path.write_bytes(deb({"boot/vmlinux-1.0": b"", "boot/vmlinux-2.0": b""}))
     with pytest.raises(SourceError, match="holds BTF of 2 files: unpack it and name one"):
-        dump_file(str(path))
+        dump_files([str(path)])
