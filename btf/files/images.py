@@ -132,7 +132,12 @@ def btf_from_image(
         return elf.btf_section(file, path), file.release
     found = _flat_btf(content)
     if found is None:
-        raise NoBtfError("the flat kernel in this image holds no BTF", path, "kernel image")
+        raise NoBtfError(
+            "the flat kernel in this image holds no BTF, as without CONFIG_DEBUG_INFO_BTF; "
+            "`splitbtf run` makes BTF of a vmlinux with DWARF, as debug packages have it",
+            path,
+            "kernel image",
+        )
     return found, elf.release_of_banner(content)
 
 
