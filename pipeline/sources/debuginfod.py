@@ -168,7 +168,7 @@ def _get_slowly(url: str, settings: Debuginfod, ends: float) -> bytes:
         urllib.request.ProxyHandler(),
         urllib.request.HTTPHandler(),
         urllib.request.HTTPSHandler(),
-        urllib.request.HTTPRedirectHandler(),
+        _redirects(),
         urllib.request.HTTPDefaultErrorHandler(),
         urllib.request.HTTPErrorProcessor(),
         urllib.request.UnknownHandler(),
@@ -199,6 +199,19 @@ def _get_slowly(url: str, settings: Debuginfod, ends: float) -> bytes:
             raise _NotAnsweringError("is too slow") from error
         told = getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
         raise _NotAnsweringError(f"does not answer: {printable(told)[:200]}") from error
+
+
+def _redirects() -> Any:
+    """Return what follows redirections, but none from https to http."""
+    import urllib.request
+
+    class Redirects(urllib.request.HTTPRedirectHandler):
+        def redirect_request(self, request: Any, *told: Any) -> Any:
+            made = super().redirect_request(request, *told)
+            is_weaker = request.type == "https" and made is not None and made.type != "https"
+            return None if is_weaker else made
+
+    return Redirects()
 
 
 def _read(response: Any, settings: Debuginfod, ends: float) -> bytes:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.request import Request
 
 import pytest
 
@@ -282,6 +283,18 @@ def test_a_password_is_for_the_server_alone(server: Server) -> None:
     server.answers |= {path_of(): send_elsewhere, "/elsewhere": elsewhere}
     assert "does not have it" in told(server.url.replace("//", "//me:secret@"))
     assert seen == ["Basic bWU6c2VjcmV0", None]
+
+
+def test_no_redirection_from_https_to_http() -> None:
+    follow = debuginfod._redirects().redirect_request
+    for asked, target, followed in (
+        ("https://a/x", "http://a/x", False),
+        ("https://a/x", "https://b/x", True),
+        ("http://a/x", "https://b/x", True),
+        ("http://a/x", "http://b/x", True),
+    ):
+        made = follow(Request(asked), None, 302, "Found", {}, target)
+        assert (made is not None) == followed, asked
 
 
 # ------------------------------------------------------------------ kernels
