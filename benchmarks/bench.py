@@ -21,6 +21,7 @@ from pathlib import Path
 import changes
 import columns
 import load
+import merge
 import process
 import speed
 import whole
@@ -35,6 +36,7 @@ SECTIONS: dict[str, Section] = {
     "growth": speed.growth,
     "hostile": speed.hostile_inputs,
     "load": load.load,
+    "merge": merge.merge,
     "index": process.index,
     "start": process.start,
     "memory": process.memory,
