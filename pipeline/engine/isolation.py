@@ -16,6 +16,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 from ..model.engine import TRIES_ALONE, Item, Outcome, Raised, WorkFunction
@@ -24,7 +25,7 @@ from ..model.errors import CommandError, InternalError, explain
 T = TypeVar("T")
 NO_MEMORY = 71  # exit status of a process that got no memory
 _OUT_OF_ADDRESSES = (127, -signal.SIGABRT, -signal.SIGSEGV, -signal.SIGBUS)
-_PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15  # prctl(2)
+_PR_SET_PDEATHSIG, _PR_SET_NAME, _PR_SET_CHILD_SUBREAPER = 1, 15, 36  # prctl(2)
 _LIBC = ctypes.CDLL(None)
 
 
@@ -43,6 +44,32 @@ def die_with(parent: int) -> None:
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it was sooner
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def adopt() -> None:
+    """Have what this process's descendants leave behind become its children."""
+    _LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def end_children() -> None:
+    """Kill all children, and what they leave behind where ``adopt`` was called."""
+    while children := _children():
+        for child in children:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+        for child in children:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(child, 0)
+
+
+def _children() -> list[int]:
+    found, parent = [], str(os.getpid())
+    for process in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            status = Path("/proc", process, "stat").read_text()
+            if status.rpartition(")")[2].split()[1] == parent:
+                found.append(int(process))
+    return found
 
 
 def name_process(name: bytes) -> None:

@@ -48,6 +48,7 @@ from .ray_task import attempt_on, look, prepare_worker, signatures
 
 LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 ADDRESSES = 3 << 30  # with 2.4 GiB its processes do not all start
+ROOM = 512 << 10  # for its logs and sockets; with less, some of its processes do not start
 LOCAL_ENVIRONMENT = {
     # Ray turns 127.0.0.1 into an outside address unless clusters are off, and then listens there.
     LOOPBACK: "0",
@@ -62,6 +63,9 @@ _COMMAND = (
     "import sys, splitbtf_start; from pipeline.engine.ray_driver import main; main(sys.argv[1])"
 )
 _TOKENS = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+_CLIENT_TIMEOUTS = (  # seconds, of each of three attempts to connect to ray://
+    "RAY_CLIENT_INITIAL_CONNECTION_TIMEOUT_S", "RAY_CLIENT_MAX_CONNECTION_TIMEOUT_S",
+)  # fmt: skip
 _SEVERE = re.compile(
     r"\[\S+ \S+ [EC] [^]]*\] \S+ (?!:info_message)(.*)"
 )  # errors as Ray prints them
@@ -70,7 +74,7 @@ _HANGS = "Ray does not answer any more; what is done is kept for the next run"
 _LINES_KEPT = 200  # of what Ray prints
 # Seconds. What is limited does a thing that takes a second, or waits for what may never come.
 _LOAD_SECONDS = 300.0
-_ANSWER_SECONDS, _ANSWER_AT_LEAST = 12.0, 6.0  # from the start on; and since Ray was loaded
+_ANSWER_SECONDS, _ANSWER_AT_LEAST = 10.0, 6.0  # from the start on; and since Ray was loaded
 _START_SECONDS = 300.0
 _CLOSE_SECONDS = 60.0
 _QUIET_SECONDS = 30.0  # then it is asked whether there is anybody
@@ -112,6 +116,8 @@ class OnRay:
             self._folder = _make_folder()
         else:
             STEPS.info("connecting to Ray at %s", self._name)
+            for name in _CLIENT_TIMEOUTS:
+                environment.setdefault(name, "3")
             if has_token:
                 environment.setdefault("RAY_AUTH_MODE", "token")
             elif environment.get("RAY_AUTH_MODE") == "token" and not _has_token_file():
@@ -372,8 +378,16 @@ def _make_folder() -> ScratchFolder:
     """Where Ray may put its sockets: their paths are limited to 107 bytes; it uses 67, and the
     names of its folders take 24."""
     folder = tempfile.gettempdir()
+    if len(os.fsencode(folder)) > 16:
+        folder = SHORT
     try:
-        return ScratchFolder(folder if len(os.fsencode(folder)) <= 16 else SHORT)
+        status = os.statvfs(folder)
+        if (free := status.f_bavail * status.f_frsize) < ROOM:
+            raise EngineError(
+                f"Ray needs {ROOM >> 10} kB in {folder}, where {free >> 10} kB are free: make "
+                "room, set TMPDIR to another folder with a short name, or use --engine local"
+            )
+        return ScratchFolder(folder)
     except OSError as error:
         raise EngineError(f"Ray has no folder to work in: {error}") from error
 

@@ -88,12 +88,15 @@ class Driver:
         self._incoming: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._outgoing: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._node: Any = None
+        self._is_ours = False
         self._serving = False
         self._items: dict[int, tuple[int | None, bytes, Any]] = {}  # by ticket: what it is, its ref
         self._shared: dict[int, Any] = {}
         self._seen: dict[int, dict[str, Any]] = {}  # by what is shared: signatures of files
         self._passed_over: dict[str, str] = {}  # id of a node, why
         self._nodes: dict[str, str] = {}  # id, address
+        self._preparing = 0  # items that prepare workers, but those of which a worker has died
+        self._death = ""
         self._has_worker = threading.Event()
         self._began = float("inf")  # when workers were first asked for
         self._asked_for_nodes = 0.0
@@ -113,14 +116,15 @@ class Driver:
             self._fail(str(error))
         except Exception as error:
             told = str(error).strip().partition("\n")[0] or repr(error)
-            self._fail(f"Ray gave up: {told}" if self._serving else self._not_started(told))
+            gave_up = f"Ray gave up: {told}; what is done is kept for the next run"
+            self._fail(gave_up if self._serving else self._not_started(told))
             code = 1
         finally:
             with contextlib.suppress(Exception):
                 if not self._is_ours:
                     self._forget_begun()
                 self._ray.shutdown()
-            if self._node is not None:
+            if self._is_ours:
                 ray_node.stop(self._node)
             os._exit(code)  # Ray's own way out takes longer
 
@@ -204,8 +208,14 @@ class Driver:
         if self._is_ours:
             return f"Ray does not start, --engine local may: {told}"
         address = self._settings["address"]
+        what = "another token than it was given" if self._settings["token"] else "a token"
+        if "client connection timeout" in told:  # it says no more, whatever the reason
+            return (
+                f"no answer from Ray's client server at {address}: something else may listen "
+                f"there, or it wants {what} (RAY_AUTH_TOKEN); give the address of a head, with its "
+                "port for clients, 10001 where `ray start` was not told another"
+            )
         if "auth" in told.lower() and "token" in told.lower():
-            what = "another token than it was given" if self._settings["token"] else "a token"
             return (
                 f"the Ray cluster at {address} wants {what}: set RAY_AUTH_TOKEN to its token, or "
                 "RAY_AUTH_TOKEN_PATH to the file that has it"
@@ -225,8 +235,7 @@ class Driver:
                 **_QUIET,
             )
             self._make_task()
-            if not self._has_worker.wait(_PROBE_SECONDS):
-                raise TimeoutError(f"no worker within {_PROBE_SECONDS:.0f} s")
+            self._wait_for_worker()
             return
         except Exception as error:
             self._say(f"starting Ray by ray.init(), since its quick start failed: {error!r}")
@@ -244,6 +253,14 @@ class Driver:
             **_QUIET,
         )
         self._make_task()
+        self._wait_for_worker()
+
+    def _wait_for_worker(self) -> None:
+        """Raise unless there is one that does something."""
+        if not self._has_worker.wait(_PROBE_SECONDS):
+            raise TimeoutError(f"no worker within {_PROBE_SECONDS:.0f} s")
+        if not self._preparing:
+            raise RuntimeError(f"its workers end at once ({self._death})")
 
     def _connect(self, address: str) -> None:
         """Connect to a cluster. The run ends this process if it does not say in time that the
@@ -292,7 +309,9 @@ class Driver:
             self._ask_nodes(self._settings["look"], _ANSWER_SECONDS)
         # Worker processes start and import while the first kernel is being prepared.
         self._began = time.monotonic()
-        for number in range(self._workers()):
+        self._has_worker.clear()
+        self._preparing = self._workers()
+        for number in range(self._preparing):
             self._items[-1 - number] = (None, self._settings["prepare"], None)
             self._submit(-1 - number)
 
@@ -377,7 +396,11 @@ class Driver:
     def _tell(self, ticket: int, what: str, value: Any) -> None:
         """Tell the run what has come of an item."""
         self._items.pop(ticket, None)
-        self._has_worker.set()
+        if what == "died" and ticket < 0:
+            self._death = value
+            self._preparing -= 1
+        if what == "done" or not self._preparing:
+            self._has_worker.set()
         if ticket > 0:
             self._outgoing.put((what, ticket, value))
 

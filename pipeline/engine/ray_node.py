@@ -19,6 +19,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from .isolation import adopt, end_children
+
 # In place of an agent: the raylet insists on having both, and ends when one of them does.
 _AGENT = "import os, time\nraylet = os.getppid()\nwhile os.getppid() == raylet: time.sleep(1)"
 _COMMANDS = ("--dashboard_agent_command=", "--runtime_env_agent_command=")
@@ -34,6 +36,7 @@ def start(folder: str, workers: int, object_store_bytes: int) -> Any:
 
     ``stop`` ends it. Its processes die with this one, however that ends. Raises whatever Ray does.
     """
+    adopt()
     return lean_node(
         head=True,
         node_ip_address="127.0.0.1",
@@ -88,9 +91,11 @@ def dead(node: Any) -> list[str]:
 
 
 def stop(node: Any) -> None:
-    """End all of a node's processes."""
+    """End all of a node's processes, and what they have started: a worker that has not begun yet
+    would make the node's folder again."""
     with contextlib.suppress(Exception):
         node.kill_all_processes(check_alive=False, allow_graceful=True)
+    end_children()
 
 
 @contextlib.contextmanager

@@ -16,7 +16,8 @@ function fails in a way that nobody has thought of.
 
 What cannot be done for a whole kernel, its tables for one, is that kernel's failure: the others go
 on, and so it is with a place in the output that cannot be used (PlaceError). Only if nothing can be
-written there (other OutputErrors), or there are no workers (EngineErrors), the run ends.
+written there (other OutputErrors), or there are no workers, or none that lives (EngineErrors), the
+run ends.
 
 When all batches of a kernel are done, its tables are put together in another thread, which may
 have functions called on workers (``Workforce``) between the batches of the next kernel.
@@ -54,6 +55,7 @@ from ..model.steps import STEPS
 
 _POLL_SECONDS = 0.02  # while other threads prepare or finish a kernel and workers are idle
 _LONG_SECONDS = 60.0
+_HOPELESS = 100  # deaths one after the other, beside four for each worker
 
 
 @dataclass(slots=True)
@@ -233,6 +235,7 @@ class _Loop:
         self._ended = threading.Event()
         self._out: dict[Any, _Attempt] = {}
         self._heard = self._looked = time.monotonic()
+        self._deaths = 0  # since the last item that was done
 
     @property
     def _room(self) -> int:
@@ -370,8 +373,10 @@ class _Loop:
         if isinstance(outcome, WorkerDied):
             STEPS.info("a worker was lost (%s): what it had is tried again", outcome.reason)
             stats.crashes += 1
+            self._count_death(outcome)
             self._try_again(attempt, outcome)
             return
+        self._deaths = 0
         if not attempt.running.completed:
             stats.busy_seconds += outcome.busy_seconds
         if attempt.future is not None:
@@ -380,6 +385,16 @@ class _Loop:
         stats.batches += 1
         stats.processes.add(outcome.process_id)
         attempt.running.job.finished(outcome.value)
+
+    def _count_death(self, death: WorkerDied) -> None:
+        """Raise EngineError where workers die whatever they do: that is no module's fault."""
+        assert self._executor is not None
+        self._deaths += 1
+        if self._deaths > _HOPELESS + 4 * self._executor.workers:
+            raise EngineError(
+                f"workers die whatever they do, {self._deaths:,} one after the other: "
+                f"{death.reason}; what is done is kept for the next run"
+            )
 
     def _try_again(self, attempt: _Attempt, death: WorkerDied) -> None:
         item, retries = attempt.item, attempt.running.retries

@@ -32,7 +32,7 @@ from pipeline.model.engine import (
     Workforce,
     WorkFunction,
 )
-from pipeline.model.errors import CallError, InternalError, OutputError, SourceError
+from pipeline.model.errors import CallError, EngineError, InternalError, OutputError, SourceError
 from pipeline.model.records import ModuleInput
 from pipeline.work.batches import MAX_BATCH_BYTES, cut
 from support.commands import PATIENCE, wait_for
@@ -220,6 +220,13 @@ def test_workers_that_die_of_every_call() -> None:
     (error,) = job.answers
     assert isinstance(error, CallError) and str(error) == "workers die of mul: node lost"
     assert job.stats.crashes == TRIES_ALONE
+
+
+def test_workers_that_die_of_everything() -> None:
+    """That is no module's fault, and ends the run."""
+    fake = Fake(2, frozenset(), hiccups=10_000)
+    with pytest.raises(EngineError, match="whatever they do, 109 one after the other: node lost"):
+        run(fake, inputs(1000))
 
 
 def test_the_next_job_is_begun_before_the_last_is_done() -> None:

@@ -1,4 +1,4 @@
-"""Protects: where Ray, or the process that talks to it, hangs, the run ends with a message."""
+"""Protects: where Ray has no room, or hangs, or the process that talks to it, a message says so."""
 
 from __future__ import annotations
 
@@ -42,3 +42,9 @@ def test_nobody_answers(hanging: OnRay) -> None:
 def test_nobody_reads(hanging: OnRay) -> None:
     with pytest.raises(EngineError, match="Ray does not answer any more"):
         hanging.submit(Call(print, bytes(1 << 24)), 0, None)
+
+
+def test_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(on_ray, "ROOM", 1 << 60)
+    with pytest.raises(EngineError, match=r"Ray needs \d+ kB in .*, where \d+ kB are free"):
+        OnRay(1, None, print)  # type: ignore[arg-type]

@@ -42,16 +42,13 @@ def start(
     *arguments: object,
     env: Mapping[str, str],
     said: Path | None = None,
-    prefix: Sequence[object] = (),
+    command: Sequence[object] = (sys.executable, "-m", "jobs.cli"),
 ) -> subprocess.Popen[bytes]:
-    """Begin a command, the leader of a group of processes; ``said`` gets its standard error.
-
-    prefix  another command, behind which it is put
-    """
-    command = [*map(str, prefix), sys.executable, "-m", "jobs.cli", *map(str, arguments)]
+    """Begin a command, the leader of a group of processes; ``said`` gets its standard error."""
+    whole = list(map(str, (*command, *arguments)))
     with Path(said or os.devnull).open("w") as stderr:
         return subprocess.Popen(
-            command, cwd=ROOT, env={**os.environ, **env}, stderr=stderr,
+            whole, cwd=ROOT, env={**os.environ, **env}, stderr=stderr,
             stdout=subprocess.DEVNULL, process_group=0, preexec_fn=_heed_signals,
         )  # fmt: skip
 

@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 
+from pipeline.engine.on_ray import LOCAL_ENVIRONMENT
 from support.commands import PATIENCE
 from support.ends.disturbing import faults
 from support.paths import ROOT, TESTS
@@ -23,6 +24,27 @@ _ENVIRONMENT = {
     "RAY_health_check_timeout_ms": str(int(PATIENCE * 1000)),
     "RAY_health_check_failure_threshold": "3",
 }
+_TAKE = """\
+import signal, sys, time
+import numpy, ray
+
+address, cpus, store = sys.argv[1], *map(int, sys.argv[2:])
+ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+
+@ray.remote(num_cpus=1)
+def hold(signs):
+    signs.put(1)
+    time.sleep(1e6)
+
+from ray.util.queue import Queue
+signs = Queue(actor_options={"num_cpus": 0})
+held = [hold.remote(signs) for _ in range(cpus)]
+for _ in held:
+    signs.get()
+kept = [ray.get(ray.put(numpy.zeros(8 << 20, "u1"))) for _ in range(store >> 23)]
+print("taken", flush=True)
+signal.sigwait([signal.SIGTERM])
+"""
 
 
 class Cluster(contextlib.ExitStack):
@@ -64,6 +86,17 @@ class Cluster(contextlib.ExitStack):
         found = process.stdout.readline().strip()
         assert found and self.address in ("", found), "a node does not start"
         self.address = found
+        return process
+
+    def take(self, cpus: int, store: int) -> subprocess.Popen[str]:
+        """Have another program take cores and bytes of the object store, until it is ended."""
+        process = subprocess.Popen(
+            [sys.executable, "-c", _TAKE, self.address, str(cpus), str(store)],
+            env={**os.environ, **_ENVIRONMENT, **LOCAL_ENVIRONMENT}, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+        self.callback(end, process)
+        assert process.stdout is not None and process.stdout.readline().strip() == "taken"
         return process
 
 
