@@ -346,7 +346,7 @@ class _Sum:
             drop_flattened(scratch)
             drop_flattened(tables)
             if code == DONE:
-                return scratch, count, length
+                return scratch, int(count), int(length)
             if code == MORE_FRAMES:
                 most = FRAMES_PER_TYPE * (first_own + self._count) + self._length
                 if self._frames >= most:
