@@ -330,7 +330,8 @@ class _Sum:
     def _run(self, batch: int) -> tuple[Scratch, int, int]:
         """Run a batch through the passes: (scratch, own types and their words from then on)."""
         first_own = self._index.type_end
-        check_total(first_own + self._count, self._length, self._pool.end)
+        words = len(self._index.words) + self._length  # positions count through both
+        check_total(first_own + self._count, words, self._pool.end)
         code = DONE
         while True:
             scratch = self._prepare(batch)
