@@ -6,7 +6,9 @@ it holds.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -136,18 +138,16 @@ class _Column:
         import pyarrow as pa
 
         wanted = np.array(ids, np.int64)
+        places = {
+            number: (low, high)
+            for number, block in enumerate(self._blocks)
+            for low, high in [np.searchsorted(wanted, [block.first, block.last + 1])]
+            if low < high
+        }
+        self._read_blocks([number for number in places if number not in self._read], columns)
         counts: list[int] = []
         found: list[pa.RecordBatch] = []
-        for number, block in enumerate(self._blocks):
-            low, high = np.searchsorted(wanted, [block.first, block.last + 1])
-            if low == high:
-                continue
-            if number not in self._read:
-                table = block.read().select(columns).combine_chunks()
-                ids_there = numbers_of(table["global_id"])
-                if np.any(ids_there[1:] < ids_there[:-1]):
-                    raise OutputError("the rows of a table are not in the order of their ids")
-                self._read[number] = ids_there, table.to_batches()
+        for number, (low, high) in places.items():
             known, batches = self._read[number]
             begin = np.searchsorted(known, wanted[low:high], "left")
             each = np.searchsorted(known, wanted[low:high], "right") - begin
@@ -159,6 +159,19 @@ class _Column:
             return [], ()
         whole = pa.Table.from_batches(found).unify_dictionaries().combine_chunks()
         return counts, zip(*(_values(column.chunk(0)) for column in whole.columns), strict=True)
+
+    def _read_blocks(self, numbers: Sequence[int], columns: Sequence[str]) -> None:
+        """Read blocks, on all processors: it is Arrow that does the work."""
+        if not numbers:
+            return
+        with ThreadPoolExecutor(min(len(numbers), len(os.sched_getaffinity(0)))) as threads:
+            tables = threads.map(lambda number: self._blocks[number].read(), numbers)
+            for number, table in zip(numbers, tables, strict=True):
+                rows = table.select(columns).combine_chunks()
+                ids = numbers_of(rows["global_id"])
+                if np.any(ids[1:] < ids[:-1]):
+                    raise OutputError("the rows of a table are not in the order of their ids")
+                self._read[number] = ids, rows.to_batches()
 
 
 def _values(column: pa.Array) -> list[Any]:

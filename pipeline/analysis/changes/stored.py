@@ -143,7 +143,7 @@ class StoredKernel:
 
 def _read_group(storage: Storage, path: str, number: int, columns: Sequence[str]) -> pa.Table:
     with _opened(storage, path, columns) as file:
-        return file.read_row_group(number, list(columns))
+        return file.read_row_group(number, list(columns), use_threads=False)  # the caller has some
 
 
 @contextlib.contextmanager
