@@ -38,7 +38,7 @@ test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n logical --maxprocesses=4 --dist loadfile $(PYTEST_ARGS)
 
 # For the daily loop, less than a minute: without what is marked slow.
-test-quick: override PYTEST_ARGS += -m "not slow" --durations=5
+test-quick: override PYTEST_ARGS += -m "not slow and not long" --durations=5
 test-quick: test
 
 # Of the kinds that make test has one of each, all others: each way to end a run on each engine, each

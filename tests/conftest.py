@@ -54,7 +54,7 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
         lines.append(f"NOT INSTALLED, so tests that need it are skipped: {', '.join(missing)}")
     if CHECKED:
         lines.append(f"every index of compiled functions is checked; violations: {CHECKED}")
-    if config.option.markexpr == "not slow":
+    if config.option.markexpr == "not slow and not long":
         lines.append("only what is quick: `make test` runs the rest too")
     return lines
 
