@@ -75,14 +75,8 @@ class BTF:
             if array.dtype != dtype or array.ndim != 1:
                 raise TypeError(f"{name} is to be one-dimensional, of {np.dtype(dtype)}")
             object.__setattr__(self, name, freeze(array.copy()))
-        file = hdr.pack(
-            self.byteorder,
-            self.flags,
-            np.ascontiguousarray(self._file_words()).view(np.uint8).data,
-            np.ascontiguousarray(self.strings).data,
-            self.layout,
-        )
-        if not np.array_equal(parse(file, self.base, path=self.path).offsets, self.offsets):
+        read = parse(self.to_bytes(), self.base, path=self.path)
+        if not np.array_equal(read.offsets, self.offsets):
             raise BtfError("offsets are not where types start", self.path, "types")
 
     def __reduce__(self) -> tuple[Any, ...]:

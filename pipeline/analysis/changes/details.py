@@ -79,14 +79,15 @@ def details(changes: Sequence[Change], old: Rows, new: Rows) -> list[list[Detail
     old, new  where the types of the changes are found
     """
     # What is the same change in many modules is looked at once.
-    once = {change.same if change.same >= 0 else ~at: change for at, change in enumerate(changes)}
+    keys = [change.same if change.same >= 0 else ~at for at, change in enumerate(changes)]
+    once = dict(zip(keys, changes, strict=True))
     _look_up(old, [(change.change, change.old_ids) for change in once.values()])
     _look_up(new, [(change.change, change.new_ids) for change in once.values()])
     sides = Sides(old, new)
     found = {
         key: list(islice(_details(change, sides), MAX_DETAILS)) for key, change in once.items()
     }
-    return [found[change.same if change.same >= 0 else ~at] for at, change in enumerate(changes)]
+    return [found[key] for key in keys]
 
 
 def _look_up(rows: Rows, changes: Sequence[tuple[str, Sequence[int]]]) -> None:
