@@ -45,6 +45,7 @@ class Declarer:
         self._identifiers = Scope()
         self._declared: set[str] = set()
         self._written: set[int] = set()  # typedefs
+        self._incomplete: set[int] = set()  # of these, those that need themselves to be complete
         self._depth = 0
         self._facts: list[tuple[str, int]] = []  # (expression, value) of the step just written
         self._only_declared = order.enums_without_values
@@ -154,6 +155,8 @@ class Declarer:
         declared = self.declare(target, name, 0, MemberPath("", 0))
         text = f"typedef {declared}{self._tags.of(type_id)};"
         self._written.add(type_id)
+        if self._is_incomplete(target):
+            self._incomplete.add(type_id)
         if _NOT_EXPRESSIBLE in text:
             text = f"/* {name} needs itself to be declared: not expressible in C */\n{text}"
             text = f"{self._declare_tag(_NOT_EXPRESSIBLE)}\n{text}".lstrip()
@@ -246,11 +249,20 @@ class Declarer:
         if "restrict" in qualifiers and not self._may_restrict(type_id):
             qualifiers.remove("restrict")
         front = self._specifier(type_id, level, place, scope)
-        if array and front == _NOT_EXPRESSIBLE:
+        if array and self._is_incomplete(type_id):
             raise types.error("an array of the typedef it is part of: C has no such type", array)
         text = " ".join((*qualifiers, front, *tags, inner)).rstrip()
         types.spend(type_id, len(text))
         return text
+
+    def _is_incomplete(self, type_id: int) -> bool:
+        """Whether a type is a typedef, perhaps a qualified one, whose type C does not know yet."""
+        types = self._types
+        while types.kind(type_id) in QUALIFIERS or types.kind(type_id) == kinds.TYPE_TAG:
+            type_id = types.third(type_id)
+        if types.kind(type_id) != kinds.TYPEDEF:
+            return False
+        return type_id in self._incomplete or type_id not in self._written
 
     def _may_restrict(self, type_id: int) -> bool:
         """Whether C allows ``restrict`` here: it restricts pointers to objects only."""
@@ -364,6 +376,11 @@ class Declarer:
                 return self._composite(behind, self._keyword(behind), level, inside, scope)
         # Kernels have members called "bool": C23 refuses them, but relocations go by this name.
         name = scope.take(name or f"__anon_{index}", name in BOOLEANS)
+        if self._is_incomplete(member.type_id):
+            raise types.error(
+                "a member of a typedef that needs itself to be declared: C has no such type",
+                member.type_id,
+            )
         inside = None
         if member.bits:
             return f"{self.declare(member.type_id, name, level)}: {member.bits}"

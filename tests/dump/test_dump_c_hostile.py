@@ -172,10 +172,29 @@ def itself_by_others(w: bw.Writer) -> None:
     w.patch(first, 4, first + 4)
 
 
+def by_another_name(w: bw.Writer, array: bool) -> int:
+    """``typedef const t n``, which ``t`` points to: n is written first, and C does not know t."""
+    t, last = w.next_id, w.next_id + (3 if array else 2)
+    w.typedef("t", t + 1)
+    w.ptr(t + 2)
+    if array:
+        w.array(last, 1, 8)
+    w.typedef("n", last + 1)
+    w.const(t)
+    return last
+
+
 CANNOT: dict[str, tuple[Callable[[bw.Writer], object], str]] = {
     "array of itself": (array_of_itself, "an array of what has no size"),
     "struct in itself": (itself, "s contains itself"),
     "struct in itself by others": (itself_by_others, "contains itself"),
+    "array of itself by another name": (
+        lambda w: by_another_name(w, True), "an array of the typedef",
+    ),
+    "member of what needs itself": (
+        lambda w: w.struct("s", 8, [("m", by_another_name(w, False), 0)]),
+        "a member of a typedef that needs itself",
+    ),
     "array of void": (lambda w: w.typedef("t", w.array(0, 1, 2)), "an array of what has no size"),
     "pointer to such": (
         lambda w: w.typedef("t", w.ptr(w.array(w.fwd("f"), 1, 2))), "an array of what has no size",
