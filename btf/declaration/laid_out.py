@@ -240,12 +240,16 @@ def _members(base, own, start_id, graph, ordered, v, words, at, base_strings, ow
     info = words[at + 1]
     kind = kind_of(info)
     vlen = np.int64(info & INFO_VLEN_MASK)
+    stride = np.int64(ELEMENT_WORDS[kind])
+    if not ordered and not is_enum(kind):
+        for word in range(at + HEAD_WORDS + 1, at + HEAD_WORDS + 1 + vlen * stride, stride):
+            if part_of(graph, start_id, False, v, np.int64(words[word])) == WAITING:
+                return False
     a, b = SHAPE, np.uint64(name_class(info))  # of both
     a, b = absorb_two(a, b, np.uint64(words[at + 2]), np.uint64(vlen))
     p, q = DECLARED, DECLARED
     x, y = LAID_OUT, LAID_OUT
     body = at + HEAD_WORDS
-    stride = np.int64(ELEMENT_WORDS[kind])
     for _ in range(vlen):
         a, b = absorb_text(a, b, base_strings, own_strings, np.int64(words[body]))
         if is_enum(kind):
@@ -255,11 +259,9 @@ def _members(base, own, start_id, graph, ordered, v, words, at, base_strings, ow
             offset, bits = place(words[body + 2], info)
             a, b = absorb_two(a, b, offset, bits)
             referred = np.int64(words[body + 1])
-            part = part_of(graph, start_id, ordered, v, referred)
-            if part == WAITING:
-                return False
             r, s = value_of(base.hashes, own.hashes, start_id, referred, SPELLED)
             p, q = absorb_two(p, q, r, s)
+            part = part_of(graph, start_id, ordered, v, referred)
             r, s = value_of(base.hashes, own.hashes, start_id, part, LAYOUT)
             x, y = absorb_two(x, y, r, s)
         body += stride
