@@ -91,6 +91,8 @@ def _diff(
             chosen(filters, after.named_types, after.rows, unknown),
         )
     found = Comparison(before.named_types, after.named_types, only)
+    for side, ids in zip((before, after), found.told, strict=True):
+        side.rows.begin(ids)
     objects = [one for one in found.counts if filters.has_object(one.object)]
     names = sorted(symbol.name.name for symbol in unknown)
     unread = [one for one in found.unread if filters.has_object(one.object)]

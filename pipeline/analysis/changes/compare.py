@@ -227,6 +227,13 @@ class Comparison:
             in zip(rows, zip(old_ids, new_ids, strict=True), strict=True)
         ]  # fmt: skip
 
+    @property
+    def told(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Global ids, ascending, of the types in OLD and in NEW that ``changes`` are told of by
+        what is in them."""
+        some = (self._state == 1) | (self._state == 2)
+        return self._old.ids_of(self._first[some]), self._new.ids_of(self._second[some])
+
     def _alike(self, first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.int64]:
         """Numbers of changes, of names at ``first`` in OLD and ``second`` in NEW: one number where
         names and deep fingerprints are the same."""

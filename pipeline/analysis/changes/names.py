@@ -91,14 +91,23 @@ class NamedTypes:
 
     def ids(self, numbers: Iterable[int]) -> list[tuple[int, ...]]:
         """Global ids of the types of each of some names; none for what is negative."""
-        wanted = np.fromiter(numbers, np.int64)
+        found, count = self._ids(np.fromiter(numbers, np.int64))
+        ends = np.cumsum(count)
+        ids, places = found.tolist(), zip((ends - count).tolist(), ends.tolist(), strict=True)
+        return [tuple(ids[begin:end]) for begin, end in places]
+
+    def ids_of(self, wanted: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Global ids, ascending, of the types of all these names."""
+        return np.sort(self._ids(wanted)[0])
+
+    def _ids(self, wanted: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Global ids of the types of some names, and how many each has; none has what is
+        negative."""
         first = self.first[wanted]
         count = np.where(wanted >= 0, self.first[wanted + 1] - first, 0)
-        ends = np.cumsum(count)
-        begins = ends - count
-        ids = self.global_ids[np.repeat(first - begins, count) + np.arange(count.sum())].tolist()
-        places = zip(begins.tolist(), ends.tolist(), strict=True)
-        return [tuple(ids[begin:end]) for begin, end in places]
+        begins = np.cumsum(count) - count
+        ids = self.global_ids[np.repeat(first - begins, count) + np.arange(count.sum())]
+        return ids, count
 
 
 def key_of(

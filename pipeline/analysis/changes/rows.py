@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,6 +21,7 @@ from .numbers import as_arrow, is_there, numbers_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from numpy.typing import NDArray
 
 VOID = 0  # its global id
 
@@ -91,6 +92,12 @@ class Rows:
         self._known = _Known({VOID: _VOID})
         self._members_of: dict[int, Sequence[MemberRow]] = {}
 
+    def begin(self, ids: NDArray[np.int64]) -> None:
+        """Begin to read what types with these ids (int64, ascending) are looked up in, beside
+        whatever the caller does until then."""
+        self._types.begin(ids)
+        self._members.begin(ids)
+
     def types(self, ids: Iterable[int]) -> dict[int, TypeRow]:
         """Look types up; returns all that were ever looked up."""
         missing = sorted(set(ids).difference(self._known))
@@ -128,7 +135,32 @@ class _Column:
 
     def __init__(self, blocks: Sequence[Block]) -> None:
         self._blocks = blocks
+        self._first, self._last = (
+            np.array([getattr(one, end) for one in blocks], np.int64) for end in ("first", "last")
+        )
+        self._coming: dict[int, Future[pa.Table]] = {}
         self._read: dict[int, tuple[np.ndarray, list[pa.RecordBatch]]] = {}
+
+    @cached_property
+    def _readers(self) -> ThreadPoolExecutor:
+        """Threads on all processors, for it is Arrow that does the work."""
+        return ThreadPoolExecutor(len(os.sched_getaffinity(0)))
+
+    def begin(self, ids: NDArray[np.int64]) -> None:
+        """Begin to read the blocks that hold these ids, which ascend."""
+        self._begin(number for number, _, _ in self._places(ids))
+
+    def _begin(self, numbers: Iterable[int]) -> None:
+        for number in numbers:
+            if number not in self._coming and number not in self._read:
+                self._coming[number] = self._readers.submit(self._blocks[number].read)
+
+    def _places(self, ids: NDArray[np.int64]) -> list[tuple[int, int, int]]:
+        """Of each block that holds some of these ids, which ascend: its number, and which ones."""
+        low = np.searchsorted(ids, self._first)
+        high = np.searchsorted(ids, self._last, "right")
+        those = np.flatnonzero(low < high)
+        return list(zip(those.tolist(), low[those].tolist(), high[those].tolist(), strict=True))
 
     def rows(
         self, ids: Sequence[int], columns: Sequence[str]
@@ -138,17 +170,12 @@ class _Column:
         import pyarrow as pa
 
         wanted = np.array(ids, np.int64)
-        places = {
-            number: (low, high)
-            for number, block in enumerate(self._blocks)
-            for low, high in [np.searchsorted(wanted, [block.first, block.last + 1])]
-            if low < high
-        }
-        self._read_blocks([number for number in places if number not in self._read], columns)
+        places = self._places(wanted)
+        self._begin(number for number, _, _ in places)
         counts: list[int] = []
         found: list[pa.RecordBatch] = []
-        for number, (low, high) in places.items():
-            known, batches = self._read[number]
+        for number, low, high in places:
+            known, batches = self._block(number, columns)
             begin = np.searchsorted(known, wanted[low:high], "left")
             each = np.searchsorted(known, wanted[low:high], "right") - begin
             ends = np.cumsum(each)
@@ -160,18 +187,17 @@ class _Column:
         whole = pa.Table.from_batches(found).unify_dictionaries().combine_chunks()
         return counts, zip(*(_values(column.chunk(0)) for column in whole.columns), strict=True)
 
-    def _read_blocks(self, numbers: Sequence[int], columns: Sequence[str]) -> None:
-        """Read blocks, on all processors: it is Arrow that does the work."""
-        if not numbers:
-            return
-        with ThreadPoolExecutor(min(len(numbers), len(os.sched_getaffinity(0)))) as threads:
-            tables = threads.map(lambda number: self._blocks[number].read(), numbers)
-            for number, table in zip(numbers, tables, strict=True):
-                rows = table.select(columns).combine_chunks()
-                ids = numbers_of(rows["global_id"])
-                if np.any(ids[1:] < ids[:-1]):
-                    raise OutputError("the rows of a table are not in the order of their ids")
-                self._read[number] = ids, rows.to_batches()
+    def _block(
+        self, number: int, columns: Sequence[str]
+    ) -> tuple[np.ndarray, list[pa.RecordBatch]]:
+        """The ids of a block, of which reading was begun, and its rows."""
+        if number in self._coming:
+            rows = self._coming.pop(number).result().select(columns).combine_chunks()
+            ids = numbers_of(rows["global_id"])
+            if np.any(ids[1:] < ids[:-1]):
+                raise OutputError("the rows of a table are not in the order of their ids")
+            self._read[number] = ids, rows.to_batches()
+        return self._read[number]
 
 
 def _values(column: pa.Array) -> list[Any]:

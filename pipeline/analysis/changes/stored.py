@@ -157,7 +157,8 @@ def _opened(
 
     try:
         with pq.ParquetFile(storage.open(path), read_dictionary=repeated) as file:
-            missing = [name for name in columns if name not in file.schema_arrow.names]
+            known = set(file.schema_arrow.names)  # made anew at each look
+            missing = [name for name in columns if name not in known]
             if missing:
                 raise OutputError(
                     f"{storage.place}/{path} has no column {missing[0]}: if an older splitbtf made "
