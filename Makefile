@@ -54,7 +54,7 @@ test-checked: $(VENV)/.dev
 	@mkdir -p $(dir $(VIOLATIONS)) && rm -f $(VIOLATIONS)
 	SPLITBTF_CHECKED=$(VIOLATIONS) $(BIN)/python -m pytest -n logical --maxprocesses=4 \
 	    --dist loadfile --ignore=tests/dedup/test_equivalence_cache.py $(PYTEST_ARGS) \
-	    $(patsubst %,tests/%,analyses compiled dedup distill dump kernel_rules \
+	    $(patsubst %,tests/%,analyses compiled declaration dedup distill dump kernel_rules \
 	    edit files format fuzz library tables walker work)
 	@test ! -e $(VIOLATIONS) || { cat $(VIOLATIONS); exit 1; }
 

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from pipeline.sources.names import hint
+
 from .usage.parser import add_bases
 from .usage.text import complain, number, plural, print_json, say, table, wrapped
 
@@ -133,8 +135,10 @@ def _run(options: argparse.Namespace) -> int:
         complain(f"{one.object} of {kernel} cannot be compared: {one.error}")
     if (more := len(found.unread) - UNREAD_AT_MOST) > 0:
         complain(f"{plural(more, 'more object')} cannot be compared: --json lists all")
+    for text, nearest in found.unmet:
+        complain(f"nothing that was asked about is called {text!r}{hint(nearest)}")
     fails = options.fail_on is not None and _fails(found, options.fail_on)
-    return int(fails or bool(found.unread))
+    return int(fails or bool(found.unread or found.unmet))
 
 
 def _fails(found: Diff, gate: str) -> bool:
@@ -181,6 +185,7 @@ def as_json(found: Diff) -> dict[str, Any]:
             for one in found.unread
         ],
         "unknown_symbols": list(found.unknown_symbols),
+        "unmet": [{"name": text, "nearest": list(nearest)} for text, nearest in found.unmet],
     }
 
 

@@ -83,10 +83,16 @@ def main(options: argparse.Namespace) -> int:
     if options.json:
         print_json(_as_json(options.name, files, "kernel" if of_out else "file"))
     else:
-        for file in files:
-            if not file.found:
-                complain(f"{file.path}: no {options.name!r}{hint(file.nearest)}")
-        say(_lines([file for file in files if file.found]))
+        lacking = [file for file in files if not file.found]
+        if len(lacking) == len(files) > 1:  # the newest kernel's names are as good as all of them
+            complain(f"none of the {len(files)} has {options.name!r}{hint(lacking[-1].nearest)}")
+            lacking = []
+        for file in lacking:
+            complain(f"{file.path}: no {options.name!r}{hint(file.nearest)}")
+        if "." in name.name and not any(file.found for file in files):
+            complain(f"members are told of by `splitbtf history {options.name} OUT`")
+        if found := [file for file in files if file.found]:
+            say(_lines(found))
     return 0 if all(file.found for file in files) else 1
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import btf
 
 from ..sources.lookup import resolve_kernel
-from .changes.chosen import Filters, chosen
+from .changes.chosen import Filters, Unmet, chosen
 from .changes.compare import Change, Comparison, ObjectCounts, Unread
 from .changes.details import Detail, details
 from .changes.stored import stored_kernels
@@ -27,6 +27,7 @@ class Diff:
     changes   by object, kind and name
     unread    objects that were asked about and are not compared
     unknown_symbols   of the symbols asked for, those in neither
+    unmet     of the names and modules asked for, those that neither has, and the nearest names
     """
 
     old: str
@@ -35,6 +36,7 @@ class Diff:
     changes: Sequence[Change]
     unread: Sequence[Unread]
     unknown_symbols: Sequence[str]
+    unmet: Sequence[tuple[str, Sequence[str]]]
     _sides: tuple[Side, Side]
 
     def details(self, changes: Sequence[Change]) -> list[list[Detail]]:
@@ -83,17 +85,18 @@ def _diff(
     after: Side,
     filters: Filters,
 ) -> Diff:
-    unknown = set(filters.symbols or ())
-    only = None
+    unmet, only = Unmet(filters), None
+    types = before.named_types, after.named_types
     if not filters.empty:
         only = (
-            chosen(filters, before.named_types, before.rows, unknown),
-            chosen(filters, after.named_types, after.rows, unknown),
+            chosen(filters, types[0], before.rows, unmet),
+            chosen(filters, types[1], after.rows, unmet),
         )
-    found = Comparison(before.named_types, after.named_types, only)
+    found = Comparison(*types, only)
     for side, ids in zip((before, after), found.told, strict=True):
         side.rows.begin(ids)
     objects = [one for one in found.counts if filters.has_object(one.object)]
-    names = sorted(symbol.name.name for symbol in unknown)
+    names = sorted(symbol.name.name for symbol in unmet.symbols)
     unread = [one for one in found.unread if filters.has_object(one.object)]
-    return Diff(old, new, objects, found.changes, unread, names, (before, after))
+    near, sides = unmet.nearest(types), (before, after)
+    return Diff(old, new, objects, found.changes, unread, names, near, sides)

@@ -41,6 +41,9 @@ class Name:
         match = _WITH_KIND.fullmatch(text.strip())
         return cls(match[2], match[1]) if match else cls(text.strip())
 
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}" if self.kind else self.name
+
     @property
     def is_pattern(self) -> bool:
         """Whether there are wildcards in it."""

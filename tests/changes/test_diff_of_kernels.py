@@ -90,6 +90,28 @@ def test_some_objects(out: Path) -> None:
     assert "## gone" in shown and "- func: exported, static\\_one" in shown
 
 
+@pytest.mark.parametrize(
+    ("asked", "name", "near"),
+    [
+        (("--module", "two", "--module", "sndone"), "sndone", "snd_one"),
+        (("--name", "in_vmlinus"), "in_vmlinus", "in_vmlinux"),
+        (("--name", "func oter"), "func oter", "outer"),
+        (("--name", "in_vmlinux", "--module", "two"), "in_vmlinux", ""),
+        (("--name", "func outer", "--name", "outer"), "func outer", ""),
+    ],
+)
+def test_a_name_that_nothing_fits_is_said(
+    out: Path, asked: tuple[str, ...], name: str, near: str
+) -> None:
+    """Else a gate with a misspelled name would never stop anything."""
+    done = splitbtf("diff", "--in", out, OLD, NEW, *asked, "--fail-on", "layout", "--json")
+    assert done.code == 1
+    (unmet,) = done.json["unmet"]
+    assert unmet["name"] == name and (not near or near in unmet["nearest"])
+    assert f"nothing that was asked about is called {name!r}" in done.err
+    assert name.split()[-1] not in unmet["nearest"]
+
+
 def test_exported_symbols_are_those_of_their_object(out: Path, tmp_path: Path) -> None:
     symbols = tmp_path / "Module.symvers"
     symbols.write_text(

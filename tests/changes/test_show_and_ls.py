@@ -60,7 +60,9 @@ def test_what_modules_have(out: Path) -> None:
     assert done.out.count("struct t {") == 1 and f"/* {KERNELS[1]}: two */" in done.out
     assert " z;" in done.out and " a;" not in done.out
     nothing = splitbtf("show", "u", out)
-    assert nothing.code == 1 and KERNELS[0] in nothing.err
+    assert (nothing.code, nothing.out) == (1, "") and "none of the 3 has 'u'" in nothing.err
+    member = splitbtf("show", "s.a", out, "--kernel", KERNELS[0])
+    assert f"{KERNELS[0]}: no 's.a'" in member.err and "splitbtf history s.a OUT" in member.err
     assert splitbtf("show", "s", out, "--kernel", "7").code == 2
     nothing = splitbtf("show", "t", out, "--kernel", KERNELS[0], "--module", "twoo")
     said = f"no module 'twoo' in {KERNELS[0]}; the nearest names: two\n"

@@ -345,7 +345,7 @@ def test_symbols_and_what_they_hold_by_value(
         ("outer", "layout", 1),
         ("gone", "declaration", 1),
         ("gone", "layout", 1),
-        ("nothing", "layout", 0),
+        ("nothing", "layout", 1),  # a name that nothing fits
     ],
 )
 def test_gates(files: tuple[Path, Path], name: str, gate: str, code: int) -> None:

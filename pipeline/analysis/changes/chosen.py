@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase, translate
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from btf.nearest import nearest_names
 
 from ...files.read import ReadError, read_input
 from ...model.errors import SourceError
@@ -60,16 +62,39 @@ class Filters:
 
     def has_object(self, name: str) -> bool:
         """Whether an object is asked about."""
-        plain = kernel_name(name)
-        return not self.objects or any(fnmatchcase(plain, kernel_name(g)) for g in self.objects)
+        return not self.objects or any(_is_meant(name, pattern) for pattern in self.objects)
 
 
-def chosen(
-    filters: Filters, types: NamedTypes, rows: Rows, unknown: set[Symbol]
-) -> NDArray[np.bool_]:
+def _is_meant(name: str, pattern: str) -> bool:
+    """Whether an object is meant, whose name may be given with wildcards."""
+    return fnmatchcase(kernel_name(name), kernel_name(pattern))
+
+
+class Unmet:
+    """Of what is asked about, what no kernel has so far."""
+
+    def __init__(self, filters: Filters) -> None:
+        self.objects = set(filters.objects)
+        self.names = set(filters.names)
+        self.symbols = set(filters.symbols or ())
+
+    def nearest(self, sides: Sequence[NamedTypes]) -> list[tuple[str, tuple[str, ...]]]:
+        """What is asked for by a name or a module's name that neither has, and the nearest names
+        of these kernels; a module's only, where it is missing."""
+        objects = {name for side in sides for name in (*side.objects, *side.unread) if name}
+        if self.objects:
+            missing: Iterable[str] = sorted(self.objects)
+            return [(text, nearest_names(text, objects)) for text in missing]
+        known = {text for side in sides for text in side.names.to_pylist()} if self.names else set()
+        return sorted(
+            (str(name), nearest_names(name.name, known - {name.name})) for name in self.names
+        )
+
+
+def chosen(filters: Filters, types: NamedTypes, rows: Rows, unmet: Unmet) -> NDArray[np.bool_]:
     """Of each name whether it is asked about.
 
-    unknown  symbols that no kernel has so far: those that this one has are taken out
+    unmet  what no kernel has so far: what this one has is taken out
     """
     object_id, kind, code = parts_of(types.keys)
     some = np.ones(len(types.keys), np.bool_)
@@ -78,16 +103,22 @@ def chosen(
     if filters.objects:
         fit = [filters.has_object(name) for name in types.objects]
         some &= np.array(fit, np.bool_)[object_id]
+        there = [name for name in (*types.objects, *types.unread) if name]
+        unmet.objects -= {g for g in unmet.objects if any(_is_meant(one, g) for one in there)}
     if filters.names:
         fits = np.zeros(len(some), np.bool_)
         texts = types.names.to_pylist()
         for name in filters.names:
             match = re.compile(translate(name.name)).match
             those = np.array([match(text) is not None for text in texts], np.bool_)[code]
-            fits |= those if name.kind is None else those & (kind == KIND_WORDS.index(name.kind))
+            if name.kind is not None:
+                those &= kind == KIND_WORDS.index(name.kind)
+            fits |= those
+            if (some & those).any():
+                unmet.names.discard(name)
         some &= fits
     if filters.symbols is not None:
-        some &= _held(filters.symbols, types, rows, unknown)
+        some &= _held(filters.symbols, types, rows, unmet.symbols)
     return some
 
 
