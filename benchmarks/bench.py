@@ -22,6 +22,7 @@ import changes
 import columns
 import load
 import merge
+import on_ray
 import process
 import speed
 import whole
@@ -43,6 +44,9 @@ SECTIONS: dict[str, Section] = {
     "workers": whole.workers,
     "job": whole.job,
     "tables": whole.tables,
+    "driver": on_ray.driver,
+    "lost_worker": on_ray.lost_worker,
+    "at_once": on_ray.at_once,
     "columns": columns.columns,
     "report": whole.report,
     "changes": changes.changes,

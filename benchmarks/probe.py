@@ -8,6 +8,7 @@ index    how long the index takes to build, and how large it is
 memory   how far a process's memory grows over what it holds once the base is indexed
 without_tables  how long a run with several workers takes that makes split BTF and nothing else
 store    what Ray's object store holds for one, two, four workers
+driver   CPU that handing out the work of a run on Ray takes, and bytes to and from its workers
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import pickle
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -27,6 +29,7 @@ import numpy as np
 
 import btf
 from btf.edit.concat import concat_split
+from pipeline.engine import on_ray
 from pipeline.engine.local import Local
 from pipeline.files.storage import LocalFolder
 from pipeline.model.base import SharedBase
@@ -296,6 +299,58 @@ def _store_used() -> float:
     return total["object_store_memory"] - free.get("object_store_memory", 0.0)
 
 
+def driver(base: str, folder: str, out: str, sent: bool) -> dict[str, int | float]:
+    """Run on two workers of Ray. CPU of this process until the last module is done (``run``) and
+    after that (``tables``), that of the one that talks to Ray, and bytes.
+
+    sent  whether workers get the files with their items, and return what they make
+    """
+    from pipeline import run
+    from pipeline.engine.on_ray import OnRay
+    from pipeline.kernel import KernelJob
+
+    found: dict[str, int | float] = {"to_workers": 0, "back": 0, "shared": 0}
+    done: list[float] = []
+
+    class Watched(OnRay):
+        def can_read(self, paths: Sequence[str]) -> bool:
+            return not sent
+
+        def share(self, value: Any) -> int:
+            found["shared"] += len(pickle.dumps(value, protocol=5))
+            return super().share(value)
+
+        def _send(self, message: tuple[Any, ...]) -> None:
+            found["to_workers"] += len(message[-1]) if message[0] == "submit" else 0
+            super()._send(message)
+
+        def _next_message(self, seconds: float) -> tuple[Any, ...] | None:
+            message = super()._next_message(seconds)
+            found["back"] += len(message[2]) if message and message[0] == "done" else 0
+            return message
+
+        def close(self) -> None:
+            found["driver"] = _cpu_seconds(self._driver.pid)
+            super().close()
+
+    class WatchedJob(KernelJob):
+        def complete(self) -> None:
+            done.append(time.process_time())
+            super().complete()
+
+    on_ray.OnRay, run.KernelJob = Watched, WatchedJob  # type: ignore[misc]
+    report = run.run(RunOptions((folder,), out, base=base, engine="ray", workers=2))
+    (kernel,) = report.kernels
+    times = {"run": done[0], "tables": time.process_time() - done[0]}
+    return {**found, **times, "modules": kernel.summary.modules}
+
+
+def _cpu_seconds(process: int) -> float:
+    """User and system, of a process alone."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 PROBES: dict[str, Callable[..., Any]] = {
     "modules": modules,
     "fingerprints": fingerprints,
@@ -305,6 +360,7 @@ PROBES: dict[str, Callable[..., Any]] = {
     "memory": memory,
     "without_tables": without_tables,
     "store": store,
+    "driver": driver,
 }
 
 if __name__ == "__main__":

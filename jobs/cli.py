@@ -15,6 +15,8 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 
+from pipeline.model.limits import ENDING, address_limit
+
 from . import (
     audit,
     check,
@@ -42,7 +44,6 @@ from .usage.text import Reporter, complain
 
 NOTHING_DONE = 2
 _AT_ONCE = ("help", "completion")
-_ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 COMMANDS = (
     run,
     dedup,
@@ -92,7 +93,6 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     from pipeline.model.errors import CommandError, QueryError, explain
-    from pipeline.model.limits import address_limit
 
     open_streams()
     ended_by: list[signal.Signals] = []
@@ -135,7 +135,7 @@ def _ended_by_signals(received: list[signal.Signals]) -> Iterator[None]:
             raise KeyboardInterrupt
 
     here = threading.current_thread() is threading.main_thread()  # no other can say so
-    before = {number: signal.getsignal(number) for number in _ENDING if here}
+    before = {number: signal.getsignal(number) for number in ENDING if here}
     for number, handler in before.items():
         if handler in (signal.SIG_DFL, signal.default_int_handler):
             signal.signal(number, end)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor as Pool
 from dataclasses import dataclass, replace
 from typing import Any
@@ -42,6 +42,7 @@ class KernelReport:
     read    inputs that were read
     worked  inputs that were worked on; the results of the others were there already
     mended  committed files that were not as they had been written
+    results files of results that hold what came of its inputs
     problem why nothing could be made of the kernel; what was committed before stays
     """
 
@@ -52,6 +53,7 @@ class KernelReport:
     read: int = 0
     worked: int = 0
     mended: tuple[str, ...] = ()
+    results: Sequence[str] = ()
     problem: str | None = None
     index_seconds: float = 0.0
     work_seconds: float = 0.0
@@ -276,6 +278,7 @@ def _publish(
             btf_folder=(
                 btf_folder(manifest.kernel) if storage.local is not None else manifest.btf_folder
             ),
+            results=memory.results,
             **facts,
         )
     )

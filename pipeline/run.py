@@ -9,6 +9,7 @@ and commits. How far a kernel is: ``kernel``; who works: ``schedule``; where it 
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import platform
 import threading
@@ -33,7 +34,15 @@ from .files.scratch import remove_abandoned
 from .kernel import KernelJob, UnchangedJob
 from .model.base import Announce, IndexedBase, SharedBase
 from .model.engine import Executor, Workforce
-from .model.errors import BaseError, CallError, CommandError, InternalError, PlaceError
+from .model.errors import (
+    BaseError,
+    CallError,
+    CommandError,
+    EngineError,
+    InternalError,
+    OutputError,
+    PlaceError,
+)
 from .model.options import ENCODE_NONE, RunOptions
 from .model.program import versions
 from .model.records import FileInput, KernelInput
@@ -43,7 +52,7 @@ from .sources.discover import find_kernels
 from .sources.names import printable
 from .sources.unpack import PackageUnpacker
 from .store.cached_results import find_cached
-from .store.input_cache import read_memory, remote_signatures
+from .store.input_cache import remote_signatures
 from .store.output import OutputFolder
 from .work.base import Unusable, load_first, load_shared
 from .work.batch import prepare, work
@@ -105,6 +114,8 @@ def _run(options: RunOptions, announce: Announce | None, progress: Overall | Non
         this = _Run(options, kernels, out, began, started_at, announce, progress)
         try:
             reports = this.work()
+        except EngineError as error:
+            raise this.with_log(error) from None
         finally:
             this.close()
     finally:
@@ -161,6 +172,12 @@ class _Engine:
         """What calls functions in processes of their own, whatever the engine is."""
         assert self._calls is not None  # made where anything is to be done
         return self._calls
+
+    def log(self, error: EngineError) -> bytes:
+        """What its processes wrote last, before or after it was ready."""
+        if self._starting is None or not self._starting.done() or self._starting.exception():
+            return error.log
+        return self._starting.result().log()
 
     def end_calls(self) -> None:
         """Whoever waits for a call waits no longer."""
@@ -232,15 +249,20 @@ class _Run:
         self._prepare_next()
         run_jobs(self.engine.get, self)
         self._wait_for_writer()
-        names = {
-            name: read_memory(self._out.storage, name).results
-            for name, report in self._reports.items()
-            if report.problem is None
-        }
-        for problem in self._out.collect_garbage(names):
+        done = (report for report in self._reports.values() if report.problem is None)
+        for problem in self._out.collect_garbage({one.kernel: one.results for one in done}):
             if self._announce is not None:
                 self._announce(f"what no kernel needs any more is still there: {problem}")
         return self._reports
+
+    def with_log(self, error: EngineError) -> EngineError:
+        """Keep what the engine's processes wrote last in the output; the error that says where."""
+        log = self.engine.log(error)
+        with contextlib.suppress(OutputError):
+            if log:
+                where = self._out.keep_log(log)
+                return EngineError(f"{error}; the end of Ray's logs is in {where}")
+        return error
 
     def close(self) -> None:
         """End all threads and workers."""

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from btf.compiled.target import CHECKED
+from pipeline.model.limits import ENDING
 from support import dumping
 from support.oracles import oracle_libbpf
 from support.paths import DEMO, TESTS
@@ -39,7 +40,7 @@ def pytest_configure() -> None:
     shell has it for what runs in the background; and no server is asked that only the environment
     names."""
     os.environ.pop("DEBUGINFOD_URLS", None)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in ENDING:
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
 

@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 
 from ..model.engine import TRIES_ALONE, Item, Outcome, Raised, WorkFunction
 from ..model.errors import CommandError, InternalError, explain
+from ..model.limits import ENDING
 
 T = TypeVar("T")
 NO_MEMORY = 71  # exit status of a process that got no memory
@@ -125,8 +126,8 @@ def watch() -> int | None:
     more thread, the C library or C++ ends the process at once, and
     that is a MemoryError here.
     """
-    parent, handed_on = os.getpid(), (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, handed_on)  # until both can
+    parent = os.getpid()
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)  # until both can
     child = os.fork()
     if not child:
         die_with(parent)
@@ -138,7 +139,7 @@ def watch() -> int | None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(child, number)
 
-    for number in handed_on:
+    for number in ENDING:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, hand_on)
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)

@@ -44,6 +44,8 @@ from ..model.program import program_sha256
 from ..model.steps import STEPS
 from .forker import put_in_memory, release_from_memory
 from .isolation import how_it_ended
+from .messages import Message, receive, send
+from .ray_logs import end_of_logs
 from .ray_task import attempt_on, look, prepare_worker, signatures
 
 LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
@@ -97,14 +99,14 @@ class OnRay:
         self._function = function
         self._announce = announce
         self._folder: ScratchFolder | None = None
-        self._received: deque[tuple[Any, ...]] = deque()
+        self._received: deque[Message] = deque()
         self._lines: deque[str] = deque(maxlen=_LINES_KEPT)
         self._tickets = self._handles = 0
         self._heard = time.monotonic()
         self._forgotten: set[int] = set()
         self._is_ours = address is None and _address_of_this_program() is None
         self._name = address or "this program's Ray"
-        environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0"}
+        self._environment = environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0"}
         has_token = any(map(environment.get, _TOKENS))
         address = address or _address_of_this_program()
         if self._is_ours:
@@ -129,7 +131,7 @@ class OnRay:
                 environment[LOOPBACK] = "0"  # else it looks for the cluster on the outside address
         settings = {
             "address": address,
-            "folder": self._folder and os.path.join(self._folder.path, "r"),
+            "folder": self._ray_folder,
             "workers": workers or (len(os.sched_getaffinity(0)) if self._is_ours else None),
             "run": f"splitbtf:{uuid.uuid4()}",
             "token": has_token,
@@ -142,7 +144,9 @@ class OnRay:
         }
         try:
             self._start(environment, settings)
-        except BaseException:  # an interrupt too: half a Ray must not stay behind
+        except BaseException as error:  # an interrupt too: half a Ray must not stay behind
+            if isinstance(error, EngineError) and self._is_ours:
+                error.log = self.log()
             self.close()
             raise
 
@@ -166,7 +170,7 @@ class OnRay:
             )
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
-        self._send(settings)
+        self._send(("start", settings))
         self._expect("loaded", _LOAD_SECONDS, "Ray cannot be loaded")
         if not self._is_ours:
             seconds = max(_ANSWER_AT_LEAST, began + _ANSWER_SECONDS - time.monotonic())
@@ -227,6 +231,16 @@ class OnRay:
         answer: bool = self._ask("sees", *question)
         return answer
 
+    @property
+    def _ray_folder(self) -> str | None:
+        """Of a Ray of our own."""
+        return self._folder and os.path.join(self._folder.path, "r")
+
+    def log(self) -> bytes:
+        folder = self._ray_folder
+        session = folder and os.path.join(folder, "session_latest")
+        return end_of_logs(session, list(self._lines), self._environment)
+
     def close(self) -> None:
         if hasattr(self, "_driver"):
             self._pipe.close()  # which it takes for the end
@@ -243,9 +257,9 @@ class OnRay:
 
     # -------------------------------------------------------------- messages
 
-    def _send(self, message: Any) -> None:
+    def _send(self, message: Message) -> None:
         try:
-            self._pipe.send(message)
+            send(self._pipe, message)
         except BlockingIOError:
             raise self._give_up(_HANGS) from None
         except OSError:
@@ -256,7 +270,7 @@ class OnRay:
         self._send(question)
         return self._expect("answer", _HANGS_SECONDS, _HANGS)[1]
 
-    def _expect(self, kind: str, seconds: float, otherwise: str) -> tuple[Any, ...]:
+    def _expect(self, kind: str, seconds: float, otherwise: str) -> Message:
         """The next message of a kind. Raises EngineError, with ``otherwise``, after ``seconds``."""
         deadline = time.monotonic() + seconds
         while True:
@@ -267,7 +281,7 @@ class OnRay:
                 return message
             self._received.append(message)
 
-    def _receive(self, seconds: float) -> tuple[Any, ...] | None:
+    def _receive(self, seconds: float) -> Message | None:
         """What has come of an item; None after ``seconds``."""
         if self._received:
             return self._received.popleft()
@@ -277,11 +291,11 @@ class OnRay:
             if message is None or message[0] in ("done", "died"):
                 return message
 
-    def _next_message(self, seconds: float) -> tuple[Any, ...] | None:
+    def _next_message(self, seconds: float) -> Message | None:
         """The next one that the caller has to deal with; None after ``seconds``."""
         try:
             while self._pipe.poll(seconds):
-                message: tuple[Any, ...] = self._pipe.recv()
+                message = receive(self._pipe)
                 self._heard = time.monotonic()
                 if message[0] == "failed":
                     raise EngineError(message[1])

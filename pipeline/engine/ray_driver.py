@@ -24,7 +24,9 @@ from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
 from typing import Any
 
+from ..model.limits import ENDING
 from . import ray_node
+from .messages import Message, receive, send
 from .ray_task import signatures
 
 OBJECT_STORE_BYTES = 1 << 30  # an upper limit: what is not used is not taken
@@ -105,7 +107,7 @@ class Driver:
         """From the settings, which come first, to the end."""
         threading.Thread(target=self._read, daemon=True).start()
         threading.Thread(target=self._write, daemon=True).start()
-        self._settings: Mapping[str, Any] = self._incoming.get()
+        self._settings: Mapping[str, Any] = self._incoming.get()[1]
         code = 0
         try:
             self._start()
@@ -141,7 +143,7 @@ class Driver:
         processes end with this one."""
         with contextlib.suppress(EOFError, OSError):
             while True:
-                self._incoming.put(self._pipe.recv())
+                self._incoming.put(receive(self._pipe))
         self._incoming.put(None)
         if not self._serving:
             time.sleep(_CHECK_SECONDS)
@@ -152,7 +154,7 @@ class Driver:
         """In a thread of its own: whoever waits for room in the pipe could not read from it."""
         with contextlib.suppress(OSError):
             while True:
-                self._pipe.send(self._outgoing.get())
+                send(self._pipe, self._outgoing.get())
 
     def _next(self) -> Any:
         """The next message, None at the end; meanwhile it is seen to nodes and processes."""
@@ -163,7 +165,7 @@ class Driver:
             except queue.Empty:
                 continue
 
-    def _take(self, message: tuple[Any, ...]) -> None:
+    def _take(self, message: Message) -> None:
         what, *rest = message
         if what == "submit":
             ticket, handle, item = rest
@@ -200,7 +202,7 @@ class Driver:
         else:
             self._connect(address)
             self._make_task()
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in ENDING:
             signal.signal(number, signal.SIG_IGN)  # the run says when it ends
         self._outgoing.put(("ready", self._workers()))
 

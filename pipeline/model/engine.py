@@ -91,6 +91,9 @@ class Executor(Protocol):
     def can_read(self, paths: Sequence[str]) -> bool:
         """Whether all workers can read these files of this machine, under the same paths."""
 
+    def log(self) -> bytes:
+        """What its processes wrote last, without secrets, where it may tell why they ended."""
+
     def close(self) -> None:
         """End all workers."""
 

@@ -19,7 +19,12 @@ class BaseError(CommandError):
 
 
 class EngineError(CommandError):
-    """The engine that was asked for cannot be had; the message says what to change."""
+    """The engine that was asked for cannot be had; the message says what to change.
+
+    ``log`` is what its processes wrote last, where it may tell more and they are gone.
+    """
+
+    log = b""
 
 
 class NoRoomError(CommandError):

@@ -1,8 +1,12 @@
-"""Limits that this process was started with."""
+"""What the system does to this process: signals that end it, limits that it was started with."""
 
 from __future__ import annotations
 
 import resource
+import signal
+
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""By these people, terminals and whatever starts programs have a program end."""
 
 
 def address_limit() -> int | None:

@@ -22,7 +22,7 @@ import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import PurePath
+from operator import itemgetter
 
 from ..model.errors import SourceError
 from ..model.records import FileInput, KernelInput, ModuleInput
@@ -420,9 +420,8 @@ def _one_of(fitting: Sequence[_Group], module: FoundFile) -> _Group | None:
 def _depth_above(group: _Group, module: FoundFile) -> int:
     """How deep the deepest folder is that holds a base of the group and, perhaps further down,
     the module; 0 if there is none."""
-    above = PurePath(module.path).parents
-    folders = [PurePath(base.path).parent for base in group.bases]
-    return max((len(folder.parts) for folder in folders if folder in above), default=0)
+    folders = {os.path.join(folder, "") for folder in group.folders}
+    return max((f.count("/") for f in folders if module.path.startswith(f)), default=0)
 
 
 # ------------------------------------------------------------------ records
@@ -435,9 +434,10 @@ def _named(found: Sequence[FoundFile], debug: Mapping[str, FoundFile]) -> tuple[
     """
     used = {file.path for file in debug.values()}
     stripped = [file for file in found if file.path not in used]
-    keyed = sorted(stripped, key=lambda f: (names.stem(f.file_name), f.source, f.path))
-    labels = names.distinct([(names.stem(f.file_name), os.path.dirname(f.source)) for f in keyed])
-    ordered = sorted(zip(labels, keyed, strict=True), key=lambda pair: pair[0])
+    keyed = sorted((names.stem(f.file_name), f.source, f.path, at) for at, f in enumerate(stripped))
+    labels = names.distinct([(stem, os.path.dirname(source)) for stem, source, _, _ in keyed])
+    named = [(label, stripped[key[-1]]) for label, key in zip(labels, keyed, strict=True)]
+    ordered = sorted(named, key=itemgetter(0))
     return tuple(
         ModuleInput(
             name=label,

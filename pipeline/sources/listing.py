@@ -270,7 +270,7 @@ def _is_same(path: str, skip: str | None) -> bool:
 def _walk(root: str, skip: str | None) -> Iterator[FoundFile]:
     """Find files below a folder. Not by os.walk, which ends at a thousand folders in each other."""
     problems: list[OSError] = []
-    folders = [root]
+    folders, prefix = [root], os.path.join(root, "")
     while folders:
         folder = folders.pop()
         try:
@@ -297,7 +297,7 @@ def _walk(root: str, skip: str | None) -> Iterator[FoundFile]:
             elif _is_wanted(name) or (
                 bare and "." not in name and begins_like_btf(path, unreadable=True)
             ):
-                yield _file(path, os.path.relpath(path, root), root)
+                yield _file(path, path[len(prefix) :], root)
     for problem in problems:
         path = os.fsdecode(problem.filename)
         yield FoundFile(path, os.path.relpath(path, root), root, problem=unreadable(path, problem))

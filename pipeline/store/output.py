@@ -7,6 +7,7 @@
     OUT/cache/kernel=KERNEL/                      results to be used again; may be deleted
     OUT/.staging/kernel=KERNEL/                   of a kernel that is not finished
     OUT/.lock                                     held while a run writes
+    OUT/ray.log                                   the end of Ray's logs, where it has ended a run
 
 Everything that a manifest names is named by its content and never changed. So a kernel is
 replaced by putting the new files beside the old ones and then publishing the new manifest over
@@ -43,6 +44,7 @@ _STAGING = ".staging"
 _SCRATCH = f"{_STAGING}/scratch"
 _CACHE = "cache"
 TABLES, VERSIONS = "tables", "versions"
+LOG = "ray.log"
 
 
 def read_manifests(out: str | os.PathLike[str]) -> list[Manifest]:
@@ -171,6 +173,13 @@ class OutputFolder:
                 os.rmdir(f"{self.storage.local}/{_STAGING}")
         self._lock.release()
 
+    def keep_log(self, content: bytes) -> str:
+        """Keep what an engine's processes wrote, until a run has done all its work; returns where
+        it is. Raises OutputError."""
+        with writing(self.storage):
+            self.storage.publish(LOG, content, durable=False)
+        return f"{self._place}/{LOG}"
+
     # -------------------------------------------------------------- a kernel in the making
 
     def stage(self, kernel: str) -> OutputStage:
@@ -279,6 +288,7 @@ class OutputFolder:
         with writing(self.storage):
             self._lock.check()
         with _tolerant(self.storage, problems):
+            self.storage.delete([LOG])
             for name in self.storage.sizes(MANIFESTS):
                 if not name.endswith(".json"):
                     self.storage.delete([f"{MANIFESTS}/{name}"])

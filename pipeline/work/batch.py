@@ -11,10 +11,11 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import btf
 
@@ -95,6 +96,16 @@ def prepare() -> None:
     _import_once()
 
 
+class _NoPandas:
+    """Finds no pandas, which Arrow imports where it is installed: that takes a third of the time
+    until a worker can begin, and no worker needs it."""
+
+    @staticmethod
+    def find_spec(name: str, *_: Any) -> None:
+        if name == "pandas":
+            raise ModuleNotFoundError(name)
+
+
 @functools.cache
 def _import_once() -> None:
     """Load all that a module may need, also for the processes that are forked for one alone."""
@@ -105,7 +116,9 @@ def _import_once() -> None:
     from ..tables.registry import module_tables  # late: Arrow
 
     module_tables()
-    pa.array([0])  # for the first list Arrow imports pandas, where that is installed
+    sys.meta_path.insert(0, _NoPandas)
+    pa.array([0])  # for the first list Arrow looks for pandas, once
+    sys.meta_path.remove(_NoPandas)
     freeze_imports()
 
 

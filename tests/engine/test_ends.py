@@ -115,6 +115,8 @@ def test_at_work(
     run = begin(source, out, engine, env, tmp_path / "said")
     wait_until(lambda: hangs.exists() and len(list(out.glob("cache/*/*.results"))) >= 1, run)
     finish(run, end, code, said, tmp_path / "said", temporary)
+    log = f"the end of Ray's logs is in {out}/ray.log"
+    assert (log in (tmp_path / "said").read_text()) == (out / "ray.log").exists() == (code == 2)
     if code == 0:
         assert last_run(out, KERNEL)["crashes"] >= 1
         assert results_of(out) == undisturbed
@@ -167,7 +169,7 @@ def again(
     done = splitbtf("run", source, "-o", out, *ENGINES[engine])
     assert done.code == 0, done.err
     assert results_of(out) == undisturbed
-    assert not (out / ".staging").exists()
+    assert not (out / ".staging").exists() and not (out / "ray.log").exists()
     assert not list(temporary.iterdir()), "temporary files are left"
     wait_for(  # other processes of this machine may have some for a moment
         lambda: (

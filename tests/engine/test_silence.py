@@ -13,12 +13,13 @@ from pipeline.model.errors import EngineError
 
 # In place of what talks to Ray: it starts, and then does nothing any more.
 HANGS = """\
-import sys, time
+import splitbtf_start, sys, time
 from multiprocessing.connection import Connection
+from pipeline.engine.messages import send
 
 pipe = Connection(int(sys.argv[1]))
-pipe.send(("loaded",))
-pipe.send(("ready", 1))
+send(pipe, ("loaded",))
+send(pipe, ("ready", 1))
 time.sleep(3600)
 """
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.model.engine import Batch, Call, Item, Result
+from pipeline.model.limits import ENDING
 from pipeline.store.output import read_table
 from support.commands import wait_for
 from support.paths import DEMO, ROOT, TESTS
@@ -55,7 +56,7 @@ def start(
 
 def _heed_signals() -> None:
     """Also where the tests were begun by nohup or in a script's background, and ignore some."""
-    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+    for number in ENDING:
         signal.signal(number, signal.SIG_DFL)
 
 
