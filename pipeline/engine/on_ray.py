@@ -234,7 +234,7 @@ class OnRay:
     @property
     def _ray_folder(self) -> str | None:
         """Of a Ray of our own."""
-        return self._folder and os.path.join(self._folder.path, "r")
+        return os.path.join(self._folder.path, "r") if self._folder is not None else None
 
     def log(self) -> bytes:
         folder = self._ray_folder

@@ -163,6 +163,9 @@ class Fake:
     def can_read(self, paths: Sequence[str]) -> bool:
         return True
 
+    def log(self) -> bytes:
+        return b""
+
     def close(self) -> None:
         pass
 

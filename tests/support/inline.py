@@ -47,6 +47,9 @@ class Inline:
     def can_read(self, paths: Sequence[str]) -> bool:
         return True
 
+    def log(self) -> bytes:
+        return b""
+
     def close(self) -> None:
         self._queue.clear()
 
