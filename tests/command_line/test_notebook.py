@@ -6,9 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import pytest
-from nbclient import NotebookClient
 
 from support.paths import ROOT
 
@@ -20,6 +18,9 @@ PATIENCE = 600  # seconds for one cell, which takes one
 @pytest.fixture(scope="module")
 def cells(both_demos: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
     """The cells with their outputs."""
+    import nbformat
+    from nbclient import NotebookClient
+
     folder = tmp_path_factory.mktemp("notebook")
     (folder / "build").mkdir()
     (folder / "build" / "demo").symlink_to(both_demos)

@@ -10,6 +10,7 @@ import ast
 import importlib
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import pytest
@@ -19,10 +20,15 @@ from support.paths import ROOT
 PACKAGE = ROOT / "btf"
 LIST = tomllib.loads((PACKAGE / "compiled" / "requirements.toml").read_text())
 DECORATORS = {"compiled", "inlined", "noinline"}
-SOURCES = {
-    ".".join(path.relative_to(PACKAGE).with_suffix("").parts): ast.parse(path.read_text())
-    for path in sorted(PACKAGE.rglob("*.py"))
-}
+
+
+@cache
+def sources() -> dict[str, ast.Module]:
+    """All modules of the package, by their dotted names within it."""
+    return {
+        ".".join(path.relative_to(PACKAGE).with_suffix("").parts): ast.parse(path.read_text())
+        for path in sorted(PACKAGE.rglob("*.py"))
+    }
 
 
 def is_compiled(node: ast.AST) -> bool:
@@ -31,10 +37,11 @@ def is_compiled(node: ast.AST) -> bool:
     )
 
 
+@cache
 def functions() -> dict[str, dict[str, list[str]]]:
     """Parameters of all compiled functions, by module and name."""
     found: dict[str, dict[str, list[str]]] = {}
-    for module, tree in SOURCES.items():
+    for module, tree in sources().items():
         for node in ast.walk(tree):
             if is_compiled(node):
                 assert isinstance(node, ast.FunctionDef)
@@ -43,18 +50,15 @@ def functions() -> dict[str, dict[str, list[str]]]:
     return found
 
 
-FUNCTIONS = functions()
-
-
 def test_every_function_is_listed() -> None:
     listed = {(module, name) for module, names in LIST["functions"].items() for name in names}
-    assert listed == {(module, name) for module, names in FUNCTIONS.items() for name in names}
+    assert listed == {(module, name) for module, names in functions().items() for name in names}
     assert len(listed) > 200
 
 
-@pytest.mark.parametrize("module", FUNCTIONS)
+@pytest.mark.parametrize("module", LIST["functions"])
 def test_every_parameter_has_one_condition(module: str) -> None:
-    for name, arguments in FUNCTIONS[module].items():
+    for name, arguments in functions()[module].items():
         conditions: dict[str, str] = LIST["functions"][module][name]
         assert set(conditions) <= set(LIST["conditions"]), name
         listed = [argument for names in conditions.values() for argument in names.split()]
@@ -75,7 +79,7 @@ def thing(dotted: str) -> Any:
     """What a dotted name within the package stands for."""
     parts = dotted.split(".")
     for end in range(len(parts), 0, -1):
-        if ".".join(parts[:end]) in SOURCES:
+        if ".".join(parts[:end]) in sources():
             found: Any = importlib.import_module(f"btf.{'.'.join(parts[:end])}")
             for part in parts[end:]:
                 found = getattr(found, part)
@@ -98,8 +102,8 @@ def imported(module: str, tree: ast.AST) -> Iterator[tuple[str, str]]:
 
 def uses(module: str, tree: ast.AST) -> Iterator[tuple[str, str]]:
     """(compiled function, function of Python's that names it), both dotted."""
-    every = {f"{m}.{name}" for m, names in FUNCTIONS.items() for name in names}
-    known = {name: f"{module}.{name}" for name in FUNCTIONS.get(module, ())}
+    every = {f"{m}.{name}" for m, names in functions().items() for name in names}
+    known = {name: f"{module}.{name}" for name in functions().get(module, ())}
     known |= dict(imported(module, tree))
 
     def visit(node: ast.AST, inside: list[str]) -> Iterator[tuple[str, str]]:
@@ -122,7 +126,7 @@ def uses(module: str, tree: ast.AST) -> Iterator[tuple[str, str]]:
 
 def test_every_call_from_python_is_listed() -> None:
     found: dict[str, set[str]] = {}
-    for module, tree in SOURCES.items():
+    for module, tree in sources().items():
         for function, caller in uses(module, tree):
             found.setdefault(function, set()).add(caller)
     assert {name: set(callers) for name, callers in LIST["called"].items()} == found

@@ -6,10 +6,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import duckdb
-import pandas
-import polars
-import pyarrow.compute as pc
 import pytest
 
 from pipeline.store.output import read_table
@@ -28,11 +24,17 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def sums_of(table: Any, columns: tuple[str, ...]) -> Sums:
+    import pyarrow.compute as pc
+
     return {name: pc.sum(table[name]).as_py() for name in columns}
 
 
 @pytest.mark.parametrize("name", TABLES)
 def test_numbers_and_texts(name: str, out: Path) -> None:
+    import duckdb
+    import pandas
+    import polars
+
     expected, columns = read_table(out, name), TABLES[name]
     text = "spelling" if name == "types" else "type"
     texts = sorted(filter(None, expected[text].to_pylist()))

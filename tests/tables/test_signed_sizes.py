@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import duckdb
-import polars as pl
 import pyarrow as pa
 import pytest
 
@@ -40,6 +38,8 @@ def test_pandas(types: pa.Table) -> None:
 
 
 def test_polars(types: pa.Table) -> None:
+    import polars as pl
+
     frame = pl.DataFrame(types.select(["kernel", "name", "size"]))
     both = frame.filter(kernel="old").join(frame.filter(kernel="new"), on="name", suffix="_new")
     difference = both.select("name", pl.col("size_new") - pl.col("size"))
@@ -47,6 +47,8 @@ def test_polars(types: pa.Table) -> None:
 
 
 def test_duckdb(types: pa.Table) -> None:
+    import duckdb
+
     relation = duckdb.sql(
         "SELECT name, new.size - old.size FROM types AS old JOIN types AS new USING (name) "
         "WHERE old.kernel = 'old' AND new.kernel = 'new'"
