@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from btf.compiled.target import CHECKED
+from btf import warmup
+from btf.compiled.target import CHECKED, INTERPRETED
 from pipeline.model.limits import ENDING
 from support import dumping
 from support.oracles import oracle_libbpf
@@ -94,6 +95,15 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return Files(config, log) if config.getoption("dist") == "loadfile" else None
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _loaded_once() -> None:
+    """Load compiled functions here, so that not each worker that a run forks loads its own."""
+    if not INTERPRETED:
+        warmup.warm_up(tables=True)
+        for part in warmup._PARTS.values():
+            part()
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _small_heap() -> None:
     """A run in this process looks for garbage whenever it gives memory back, and in what the tests
@@ -120,7 +130,8 @@ def demo_btf() -> Callable[[str], bytes]:
 
 @pytest.fixture(scope="session")
 def both_demos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What a run makes of both demo kernels, made once for all processes: no test changes it."""
+    """What a run makes of both demo kernels, made once for all processes: no test changes it.
+    Beside it lies ``both-demos.summary``, which the run has printed."""
     folder = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         folder = folder.parent
@@ -128,7 +139,9 @@ def both_demos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with (folder / "both-demos.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not out.exists():
-            demo_kernels(making).rename(out)
+            printed = demo_kernels(making)
+            out.with_suffix(".summary").write_text(printed.replace(str(making), str(out)))
+            making.rename(out)
     return out
 
 

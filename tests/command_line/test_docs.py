@@ -8,6 +8,7 @@ import doctest
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -31,7 +32,7 @@ EVERY = [shown for page in PAGES for shown in commands_shown(page)]
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(both_demos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where pages have their commands run: the repository, in which `make demo` was."""
     folder = tmp_path_factory.mktemp("docs")
     for name in ("datasets", "tests"):
@@ -42,20 +43,25 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command = folder / "bin" / "splitbtf"
     command.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m jobs.cli "$@"\n')
     command.chmod(0o755)
-    recipe = re.search(r"^demo:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    assert recipe is not None
-    printed = []
+    shutil.copytree(both_demos, folder / "build" / "demo", symlinks=True)
+    run, report = recipe_of_the_demo()
+    assert run == ["run", "datasets/demo", "datasets/demo-6.12", "-o", "build/demo"]
+    summary = both_demos.with_suffix(".summary").read_text()
+    (folder / "summary").write_text(summary.replace(str(both_demos), "build/demo"))
     with contextlib.chdir(folder):
-        for line in re.findall(r"\$\(BIN\)/splitbtf (.*)", recipe[1]):
-            arguments = shlex.split(line.replace("$(DEMO)", "build/demo"))
-            local = ["--engine", "local"] if arguments[0] == "run" else []
-            done = splitbtf(*arguments, *local)
-            assert done.code == 0, done.err
-            printed.append(done.out)
-    (folder / "summary").write_text("".join(printed))
+        done = splitbtf(*report)
+    assert done.code == 0, done.err
     for name in FIGURES_OF_OTHERS.values():
         (folder / name).symlink_to("build/demo")
     return folder
+
+
+def recipe_of_the_demo() -> list[list[str]]:
+    """The commands of `make demo`."""
+    recipe = re.search(r"^demo:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert recipe is not None
+    lines = re.findall(r"\$\(BIN\)/splitbtf (.*)", recipe[1])
+    return [shlex.split(line.replace("$(DEMO)", "build/demo")) for line in lines]
 
 
 def run(shown: Shown, folder: Path) -> tuple[int, str, str]:
