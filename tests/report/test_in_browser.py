@@ -133,8 +133,15 @@ def test_tables_are_sorted_and_searched(demo: Path, opened: Callable[..., Page])
     assert sorted(columns(page, "growth", 3)) == ["mlx5_core", "mlx5_ib"]
 
 
-@pytest.mark.parametrize("width", [PHONE, DESK])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(
+    ("width", "scheme"),
+    [
+        (PHONE, "dark"),
+        (DESK, "light"),
+        pytest.param(PHONE, "light", marks=pytest.mark.long),
+        pytest.param(DESK, "dark", marks=pytest.mark.long),
+    ],
+)
 def test_it_fits_phones_and_follows_the_scheme(
     width: int, scheme: str, demo: Path, opened: Callable[..., Page]
 ) -> None:
