@@ -154,11 +154,25 @@ print(found, "numba" in sys.modules or "llvmlite" in sys.modules)
 """
 
 
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the machine code that COUNT needs."""
+    folder = tmp_path_factory.mktemp("filled")
+    assert run(COUNT, folder) == "3 True\n"
+    return folder
+
+
+@pytest.fixture
+def kept(filled: Path, tmp_path: Path) -> Path:
+    """The file with it, in a copy of that folder."""
+    (file,) = Path(shutil.copytree(filled, tmp_path / "cache")).glob("*/*")
+    return file
+
+
 @pytest.mark.slow
 @needs_compiler
-def test_machine_code_is_kept_and_needs_no_numba(tmp_path: Path) -> None:
-    assert run(COUNT, tmp_path) == "3 True\n"
-    assert run(COUNT, tmp_path) == "3 False\n"
+def test_machine_code_is_kept_and_needs_no_numba(kept: Path) -> None:
+    assert run(COUNT, kept.parent.parent) == "3 False\n"
 
 
 # Constants, a table of jumps, and a call of memset: all that an image refers to. Then the same from
@@ -369,40 +383,41 @@ def copy_of_package(folder: Path) -> Path:
 
 @pytest.mark.slow
 @needs_compiler
-def test_damaged_machine_code_is_not_run(tmp_path: Path) -> None:
-    run(COUNT, tmp_path)
-    (kept,) = tmp_path.glob("*/*")
+def test_damaged_machine_code_is_not_run(kept: Path) -> None:
     whole = kept.read_bytes()
-    for damaged in (whole[:-10], whole[:300] + b"\xff" + whole[301:], b""):
+    assert code_cache.read_code(kept) is not None
+    for damaged in (whole[:-10], b"", whole[:300] + b"\xff" + whole[301:]):
         kept.write_bytes(damaged)
-        assert run(COUNT, tmp_path) == "3 True\n"
-        assert kept.read_bytes()[16:] != damaged[16:]
+        assert code_cache.read_code(kept) is None
+    assert run(COUNT, kept.parent.parent) == "3 True\n"
+    assert kept.read_bytes()[16:] != damaged[16:]
 
 
 @pytest.mark.slow
 @needs_compiler
-def test_machine_code_that_others_can_write_is_not_run(tmp_path: Path) -> None:
+def test_machine_code_that_others_can_write_is_not_run(kept: Path) -> None:
     """In a shared cache folder whoever can write machine code would have it run by others."""
-    run(COUNT, tmp_path)
-    (kept,) = tmp_path.glob("*/*")
-    for path, others in ((kept, 0o020), (kept, 0o002), (kept.parent, 0o002)):
+    for path, others in ((kept, 0o020), (kept.parent, 0o002), (kept, 0o002)):
         mode = path.stat().st_mode
         path.chmod(mode | others)
-        assert run(COUNT, tmp_path) == "3 True\n"
+        assert code_cache.read_code(kept) is None
         path.chmod(mode)
-    assert run(COUNT, tmp_path) == "3 False\n"
+        assert code_cache.read_code(kept) is not None
+    kept.chmod(mode | others)
+    assert run(COUNT, kept.parent.parent) == "3 True\n"
 
 
 @pytest.mark.slow
 @needs_compiler
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
-def test_machine_code_of_another_user_is_not_run(tmp_path: Path) -> None:
-    run(COUNT, tmp_path)
-    (kept,) = tmp_path.glob("*/*")
+def test_machine_code_of_another_user_is_not_run(kept: Path) -> None:
     for path in (kept, kept.parent):
         os.chown(path, 12345, 12345)
-        assert run(COUNT, tmp_path) == "3 True\n"
+        assert code_cache.read_code(kept) is None
         os.chown(path, 0, 0)
+        assert code_cache.read_code(kept) is not None
+    os.chown(kept.parent, 12345, 12345)
+    assert run(COUNT, kept.parent.parent) == "3 True\n"
 
 
 @pytest.mark.slow
