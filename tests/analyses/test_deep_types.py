@@ -1,4 +1,4 @@
-"""Protects what looks behind types from chains of ten thousands of them: no limit of recursion, and
+"""Protects what looks behind types from chains of thousands of them: no limit of recursion, and
 each type is looked at once, however many lead to it."""
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from btf.types.layout import MANY, Resolver
 from support import btfwriter as bw
 from support.marks import few_quick
 
-DEEP = 10_000
+DEEP = 4_000
 
 
 def chain(kind: str, size: int = 4) -> btf.BTF:
@@ -36,12 +36,12 @@ def chain(kind: str, size: int = 4) -> btf.BTF:
 
 
 KINDS = {
-    "typedef": "top → t9999 → t9998 → ",
+    "typedef": f"top → t{DEEP - 1} → t{DEEP - 2} → ",
     "const": "top → int: 4 bytes in the first, 8 in the second",
     "pointer": "top → int: 4 bytes in the first, 8 in the second",
     "array": f"top{'[]' * 12}…{'[]' * 12} → int: 4 bytes in the first, 8 in the second",
     "prototype": f"top{'()' * 12}…{'()' * 12} → int: 4 bytes in the first, 8 in the second",
-    "struct": "top → s9999.m → s9998.m → ",
+    "struct": f"top → s{DEEP - 1}.m → s{DEEP - 2}.m → ",
     "anonymous": f"top{'.m' * 12}…{'.m' * 12} → int: 4 bytes in the first, 8 in the second",
 }
 

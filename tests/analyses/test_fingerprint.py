@@ -22,10 +22,8 @@ from support import marks, vectors
 from support.dumping import unpacked
 from support.graphs import GRAPHS, ORDERS, STRINGS, files_of
 from support.oracles import naive_btf, naive_classes
-from support.paths import DEMO
+from support.paths import DEMO, DEMO_S390X
 from support.vectors import Node
-
-DEMOS = (DEMO, DEMO.parent / "demo-s390x")
 
 
 def rows(values: np.ndarray) -> list[tuple[int, int]]:
@@ -86,7 +84,7 @@ def test_vectors(name: str) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=300, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150, suppress_health_check=list(HealthCheck))
 @given(GRAPHS, GRAPHS, GRAPHS, ORDERS, STRINGS)
 def test_graphs_that_no_compiler_would_write(
     base_nodes: list[Node], one: list[Node], other: list[Node], order: str, strings: str
@@ -99,7 +97,7 @@ def test_graphs_that_no_compiler_would_write(
     world.assert_right()
 
 
-@settings(max_examples=150, suppress_health_check=list(HealthCheck))
+@settings(max_examples=75, suppress_health_check=list(HealthCheck))
 @given(GRAPHS, ORDERS)
 def test_all_at_once_gives_the_same(nodes: list[Node], order: str) -> None:
     """Input that would take too long component by component is refined as a whole instead."""
@@ -111,7 +109,11 @@ def test_all_at_once_gives_the_same(nodes: list[Node], order: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("folder", DEMOS, ids=lambda folder: folder.name)
+@pytest.mark.parametrize(
+    "folder",
+    [pytest.param(DEMO, marks=pytest.mark.long), DEMO_S390X],
+    ids=lambda folder: folder.name,
+)
 def test_demo_kernels(folder: Path) -> None:
     world = World(unpacked(folder / "vmlinux.btf.zst"))
     index = btf.BaseIndex.build(world.base)

@@ -22,6 +22,7 @@ from support.dumping import unpacked
 from support.graphs import GRAPHS, ORDERS, STRINGS, files_of
 from support.oracles import naive_btf, naive_declared, naive_spelled
 from support.paths import DEMO, DEMO_S390X
+from support.trees import small_kernel_of
 from support.vectors import Node
 
 
@@ -104,7 +105,7 @@ def check_graphs(
 
 
 @pytest.mark.slow
-@settings(max_examples=400, suppress_health_check=list(HealthCheck))
+@settings(max_examples=200, suppress_health_check=list(HealthCheck))
 @given(GRAPHS, GRAPHS, GRAPHS, ORDERS, STRINGS)
 def test_graphs_that_no_compiler_would_write(
     base_nodes: list[Node], one: list[Node], other: list[Node], order: str, strings: str
@@ -113,12 +114,14 @@ def test_graphs_that_no_compiler_would_write(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("whole", [False, pytest.param(True, marks=pytest.mark.long)])
 @pytest.mark.parametrize(
     "folder",
     [pytest.param(DEMO, marks=pytest.mark.long), DEMO_S390X],
     ids=lambda folder: folder.name,
 )
-def test_demo_kernels(folder: Path) -> None:
+def test_demo_kernels(folder: Path, whole: bool, tmp_path: Path) -> None:
+    folder = folder if whole else small_kernel_of(tmp_path / "demo", folder)
     world = World(unpacked(folder / "vmlinux.btf.zst"))
     modules = list(map(unpacked, sorted((folder / "modules").iterdir())[::12]))
     for data in modules:

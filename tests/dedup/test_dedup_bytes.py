@@ -155,7 +155,7 @@ def test_declines_what_is_unusual(case: str) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(st.data())
 def test_damage_is_declined_or_makes_no_difference(data: st.DataObject) -> None:
     folder, name = data.draw(st.sampled_from([(DEMO, "nls_cp949"), (DEMO_S390X, "nhc_ghc_udp")]))

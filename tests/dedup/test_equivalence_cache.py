@@ -343,7 +343,7 @@ def assert_same(written: bytes, per_type: int, against_naive: bool = True) -> np
 @pytest.mark.parametrize("shape", hostile.DECLARED.values(), ids=hostile.DECLARED)
 @pytest.mark.parametrize("end", ["declaration", "number"])
 def test_structs_of_a_declared_name(shape: dict[str, Any], end: str) -> None:
-    state = assert_same(hostile.structs_of_a_declared_name(60, **{**shape, "end": end}), 0)
+    state = assert_same(hostile.structs_of_a_declared_name(36, **{**shape, "end": end}), 0)
     assert state[STEPS]
 
 
@@ -374,8 +374,8 @@ def test_more_steps_than_any_module_needs(circle: bool) -> None:
 @pytest.mark.slow
 def test_random_graphs() -> None:
     used = sum(int(assert_same(knotted(seed), 0, seed % 4 == 0)[CACHED_PAIRS] > 0)
-               for seed in range(420))  # fmt: skip
-    assert used > 80
+               for seed in range(210))  # fmt: skip
+    assert used > 40
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ def assert_same(mode: str, files: list[bytes]) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=200, suppress_health_check=list(HealthCheck))
+@settings(max_examples=100, suppress_health_check=list(HealthCheck))
 @given(GRAPHS, GRAPHS, ORDERS, STRINGS)
 def test_library_and_naive_agree(
     base_nodes: list[Node], module_nodes: list[Node], order: str, strings: str
@@ -56,7 +56,7 @@ def test_library_and_naive_agree(
 
 
 @pytest.mark.slow
-@settings(max_examples=150, suppress_health_check=list(HealthCheck))
+@settings(max_examples=75, suppress_health_check=list(HealthCheck))
 @given(GRAPHS, st.integers(1, 6))
 def test_units_of_one_program_collapse_alike(nodes: list[Node], units: int) -> None:
     """The same unit several times, on a base that is that unit: twins, cycles and table growth."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import struct
 from collections.abc import Sequence
 from functools import cache
@@ -26,7 +27,7 @@ def small_tree(
     """Some of the demo's modules, and a small part of its vmlinux, or the whole of it, on which
     most of a run on a few modules is spent."""
     folder.mkdir(parents=True)
-    base = (DEMO / "vmlinux.btf.zst").read_bytes() if whole else _small_vmlinux(first)
+    base = (DEMO / "vmlinux.btf.zst").read_bytes() if whole else small_vmlinux(DEMO, first)
     (folder / "vmlinux.btf.zst").write_bytes(base)
     for name in modules:
         data = (DEMO / "modules" / f"{name}.btf.zst").read_bytes()
@@ -34,11 +35,18 @@ def small_tree(
     return folder
 
 
+def small_kernel_of(folder: Path, demo: Path) -> Path:
+    """All modules of a demo kernel, and a small part of its vmlinux."""
+    shutil.copytree(demo / "modules", folder / "modules")
+    (folder / "vmlinux.btf.zst").write_bytes(small_vmlinux(demo))
+    return folder
+
+
 @cache
-def _small_vmlinux(first: int) -> bytes:
-    """Of the first types of the demo's vmlinux those that refer to no others: what a module has of
+def small_vmlinux(demo: Path, first: int = BASE_TYPES) -> bytes:
+    """Of the first types of a demo's vmlinux those that refer to no others: what a module has of
     them is the same there, or of another name."""
-    data = zstandard.ZstdDecompressor().decompress((DEMO / "vmlinux.btf.zst").read_bytes())
+    data = zstandard.ZstdDecompressor().decompress((demo / "vmlinux.btf.zst").read_bytes())
     order, section, strings = naive_btf.sections(data)
     words, at = struct.unpack(f"{order}{len(section) // 4}I", section), 0
     types: dict[int, list[int]] = {}
