@@ -73,7 +73,7 @@ def add_to(commands: argparse._SubParsersAction[Any]) -> None:
         "--ray-address",
         metavar="A",
         help="an existing Ray cluster: HOST:PORT, ray://HOST:PORT, or auto for the one that this "
-        "machine is a node of (default: start one here)",
+        "machine is a node of; local: start one here (default: $RAY_ADDRESS, else local)",
     )
     parser.add_argument(
         "--ray-runtime-env",
@@ -126,10 +126,14 @@ def add_to(commands: argparse._SubParsersAction[Any]) -> None:
 
 def main(options: argparse.Namespace) -> int:
     """Run the command."""
-    if options.ray_address and not ENGINES[options.engine].clusters:
+    joins = ENGINES[options.engine].clusters
+    if options.ray_address and not joins:
         able = " or ".join(name for name, engine in ENGINES.items() if engine.clusters)
         options.parser.error(f"--ray-address needs --engine {able}")
-    if options.ray_runtime_env is not None and not options.ray_address:
+    address = options.ray_address or (os.environ.get("RAY_ADDRESS") if joins else None)
+    if address == "local":
+        address = None
+    if options.ray_runtime_env is not None and not address:
         options.parser.error("--ray-runtime-env needs --ray-address")
     from pipeline.model.options import RunOptions
     from pipeline.run import run
@@ -145,7 +149,7 @@ def main(options: argparse.Namespace) -> int:
                 kernel=options.kernel,
                 engine=options.engine,
                 workers=options.workers,
-                ray_address=options.ray_address,
+                ray_address=address or None,
                 runtime_env=options.ray_runtime_env,
                 encode=options.encode,
                 encode_seconds=options.encode_seconds,

@@ -64,6 +64,8 @@ LOCAL_ENVIRONMENT = {
 _COMMAND = (
     "import sys, splitbtf_start; from pipeline.engine.ray_driver import main; main(sys.argv[1])"
 )
+# What programs on a cluster get, and a Ray of our own would take for its own.
+_OF_CLUSTERS = ("RAY_ADDRESS", "RAY_JOB_CONFIG_JSON_ENV_VAR", "RAY_RUNTIME_ENV_HOOK")
 _TOKENS = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 _CLIENT_TIMEOUTS = (  # seconds, of each of three attempts to connect to ray://
     "RAY_CLIENT_INITIAL_CONNECTION_TIMEOUT_S", "RAY_CLIENT_MAX_CONNECTION_TIMEOUT_S",
@@ -113,6 +115,8 @@ class OnRay:
             _check_addresses()
             STEPS.info("starting Ray")
             environment.update(LOCAL_ENVIRONMENT)
+            for name in _OF_CLUSTERS:
+                environment.pop(name, None)
             # A token for this run alone; without one Ray makes one and leaves it in ~/.ray.
             environment["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
             self._folder = _make_folder()

@@ -20,7 +20,9 @@ import signal
 import socket
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
+from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -93,6 +95,8 @@ class Driver:
         self._is_ours = False
         self._serving = False
         self._items: dict[int, tuple[int | None, bytes, Any]] = {}  # by ticket: what it is, its ref
+        self._waiting: deque[int] = deque()  # tickets that Ray does not have yet
+        self._at_ray = 0  # tasks
         self._shared: dict[int, Any] = {}
         self._seen: dict[int, dict[str, Any]] = {}  # by what is shared: signatures of files
         self._passed_over: dict[str, str] = {}  # id of a node, why
@@ -171,6 +175,9 @@ class Driver:
             ticket, handle, item = rest
             self._items[ticket] = (handle, item, None)
             self._submit(ticket)
+        elif what == "ended":
+            self._at_ray -= 1
+            self._hand_out()
         elif what == "back":
             self._take_back(*rest)
         elif what == "share":
@@ -364,10 +371,22 @@ class Driver:
         return self._task.options(**options).remote(*arguments)
 
     def _submit(self, ticket: int) -> None:
-        handle, item, _ = self._items[ticket]
-        reference = self._remote(ticket, handle, item)
-        self._items[ticket] = (handle, item, reference)
-        reference.future().add_done_callback(lambda future: self._finished(ticket, future))
+        self._waiting.append(ticket)
+        self._hand_out()
+
+    def _hand_out(self) -> None:
+        """Give Ray what waits: on a cluster no more than the workers that were asked for, since all
+        that it has it begins where a CPU is free."""
+        asked = self._settings["workers"] if not self._is_ours else None
+        while self._waiting and (asked is None or self._at_ray < asked):
+            ticket = self._waiting.popleft()
+            if ticket not in self._items:  # it was cancelled
+                continue
+            handle, item, _ = self._items[ticket]
+            reference = self._remote(ticket, handle, item)
+            self._items[ticket] = (handle, item, reference)
+            self._at_ray += 1
+            reference.future().add_done_callback(partial(self._finished, ticket))
 
     def _take_back(self, ticket: int, node: str, address: str, reason: str) -> None:
         """Have another node work on an item, which this one cannot."""
@@ -382,6 +401,7 @@ class Driver:
 
     def _finished(self, ticket: int, future: Any) -> None:
         """Called in a thread of Ray's."""
+        self._incoming.put(("ended",))
         errors = self._ray.exceptions
         try:
             value = future.result()

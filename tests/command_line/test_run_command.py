@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from jobs.cli import main
+from pipeline.model.errors import CommandError
+from pipeline.model.options import RunOptions
 from pipeline.model.records import ModuleRecord
 from pipeline.model.summary import summarize
 from pipeline.store.output import read_manifests
@@ -101,6 +104,31 @@ def test_nothing_could_be_done(arguments: tuple[object, ...], message: str, tmp_
     assert done.code == 2 and done.out == ""
     assert message in done.err and "Traceback" not in done.err, done.err
     assert not (tmp_path / "out" / "manifests").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ((), "of-the-environment:1"),
+        (("--ray-address", "given:1"), "given:1"),
+        (("--ray-address", "local"), None),
+        (("--engine", "local"), None),
+    ],
+)
+def test_the_cluster(
+    arguments: tuple[str, ...], expected: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As all programs on Ray, a run is on the cluster that the environment names."""
+    asked: list[RunOptions] = []
+
+    def run(options: RunOptions, **_: object) -> None:
+        asked.append(options)
+        raise CommandError("enough is known")
+
+    monkeypatch.setattr("pipeline.run.run", run)
+    monkeypatch.setenv("RAY_ADDRESS", "of-the-environment:1")
+    assert main(["run", str(DEMO), "-o", "OUT", *arguments]) == 2
+    assert [options.ray_address for options in asked] == [expected]
 
 
 def test_no_cluster_there(small: Path, tmp_path: Path) -> None:
