@@ -72,6 +72,7 @@ def warm_up(
 
 def warm_up_all(announce: Callable[[str], None] | None = None) -> None:
     """Compile everything that any function of this package needs, to be shipped with it."""
+    from .dump.c import dump_c
     from .edit.append import StringPool
     from .kernel_rules.check import check_kernel_rules
     from .layers.rebase import rebase
@@ -86,6 +87,7 @@ def warm_up_all(announce: Callable[[str], None] | None = None) -> None:
     rebase(split, split.base, np.zeros(split.type_count, np.uint32))
     check_kernel_rules(split)
     check_kernel_rules(split.base)
+    deque(dump_c(split), 0)
 
 
 def _is_warm(complete: str) -> bool:

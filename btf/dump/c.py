@@ -1,26 +1,42 @@
 """BTF as a C header that compiles: every type after what it needs, laid out as it was.
 
-``dump_c`` decides what is written and how declarations read; the order is made in
-``c_order``, padding and attributes in ``c_layout``, names in ``c_names``.
+``dump_c`` makes arrays of all types for the compiled functions that do the work: names in
+``c_names``, the order in ``c_order``, padding and attributes in ``c_layout``, text in ``c_write``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
 
 from ..arguments import takes
+from ..compiled.huge_pages import power_of_two
+from ..errors import BtfError
 from ..format import kinds
-from ..format.kinds import COMPOSITES, ENUMS
+from ..format.strings import new_slots
 from ..types.btf import BTF
-from .c_declare import Declarer
-from .c_layout import Planner
-from .c_names import MACROS
-from .c_order import BUILT_IN, Order
-from .c_tags import Tags
-from .c_types import TypeTable
+from ..types.columns import check_name_bytes
+from . import c_tables as t
+from .c_declare import MAX_DECLARATOR, MAX_DEPTH, MAX_PARTS, MAX_TASKS, TASK
+from .c_names import (
+    FIRST_SCOPE,
+    MACROS,
+    TEXTS,
+    UNDERSCORE,
+    collect_names,
+    enter_texts,
+    identifier,
+)
+from .c_order import put_in_order
+from .c_scalars import Scalar
+from .c_tables import Tables
+from .c_tags import comment_safe, macro, why_no_tag
+from .c_text import WHOLE
+from .c_write import write_steps
 from .fields import valid_roots
 
-PARTS_PER_CHUNK = 2000
 KFUNC = "bpf_kfunc"
 """The tag that pahole puts on kfuncs."""
 
@@ -39,56 +55,257 @@ def dump_c(btf: BTF, *, asserts: bool = False, roots: Sequence[int] | None = Non
 
     Raises BtfError for types that C cannot express at all, such as a typedef of itself.
     """
-    types = TypeTable(btf)
-    planner = Planner(types)
-    order, tags = Order(types, planner), Tags(btf, types)
+    for level in btf.levels:
+        check_name_bytes(level)
     chosen = valid_roots(btf, roots)
-    wanted = range(btf.start_id, btf.type_end) if chosen is None else chosen
-    for type_id in wanted:
-        kind = types.kind(type_id)
-        if kind == kinds.TYPEDEF:
-            if types.name(type_id) != BUILT_IN:
-                order.add((type_id, False))
-        elif types.name(type_id) and (kind in COMPOSITES or kind in ENUMS or kind == kinds.FWD):
-            order.add((type_id, kind != kinds.FWD))
-        elif chosen is not None and kind not in ENUMS:
-            has_type = kind in (kinds.FUNC, kinds.VAR)
-            order.add_use(types.third(type_id) if has_type else type_id)
-    for type_id in wanted:  # constants that no type refers to
-        if types.kind(type_id) in ENUMS and not types.name(type_id):
-            if type_id not in order.inlined and types.vlen(type_id):
-                order.add((type_id, True))
-    kfuncs = [
-        function
-        for tag, function in tags.tagged(KFUNC)
-        if types.kind(function) == kinds.FUNC
-        and (tag >= btf.start_id if chosen is None else function in chosen)
-    ]
-    for function in kfuncs:
-        order.add_use(types.third(function))
-
-    declarer = Declarer(types, planner, order, tags)
-    parts = [_prologue(btf)]
-    for step in order.steps:
-        text = declarer.step(step)
-        if text:
-            parts += text, "\n\n"
-            if asserts:
-                parts.append(declarer.asserts())
-        if len(parts) > PARTS_PER_CHUNK:
-            yield "".join(parts)
-            parts.clear()
+    room = 1
+    while (text := _Header(btf, chosen, asserts, room).text) is None:
+        room *= 4
+    types, kfuncs = text
+    yield _prologue(btf)
+    yield types.decode()
     if kfuncs:
-        prototypes = "".join(f"{declarer.kfunc(function)}\n" for function in kfuncs)
-        parts.append(_KFUNCS.replace("@", prototypes))
-    parts.append(_EPILOGUE)
-    yield "".join(parts)
+        yield _KFUNCS.replace("@", kfuncs.decode())
+    yield _EPILOGUE
 
 
 def _prologue(btf: BTF) -> str:
     strings = btf.chain_strings.tobytes()
     undefined = [f"#undef {name}\n" for name in MACROS if f"\0{name}\0".encode() in strings]
     return _HEAD.replace("@", "".join((*undefined, "\n")) if undefined else "")
+
+
+class _Header:
+    """One attempt to write the header.
+
+    room   how often as much memory there is as real kernels need
+    text   the types and the prototypes of kfuncs; None if there was not enough room
+    """
+
+    def __init__(self, btf: BTF, chosen: list[int] | None, asserts: bool, room: int) -> None:
+        self._btf = btf
+        self._strings = btf.chain_strings.tobytes()
+        self._tables = self._make_tables(room)
+        self._tables.state[t.ASSERTS] = asserts
+        t.find_elements(self._tables)
+        self._fill_scalars()
+        tags = self._fill_tags()
+        wanted = np.arange(btf.start_id, btf.type_end) if chosen is None else chosen
+        kfuncs = np.array(self._kfuncs(tags, chosen), np.int64)
+        self._fill_names(kfuncs)
+        d = self._tables
+        put_in_order(d, np.array(wanted, np.int64), chosen is None, kfuncs)
+        write_steps(d, len(kfuncs))
+        self.text = None
+        if d.state[t.FAULT] == 0:
+            end, middle = int(d.state[t.END]), int(d.state[t.KFUNCS])
+            self.text = d.out[:middle].tobytes(), d.out[middle:end].tobytes()
+        elif d.state[t.FAULT] != t.FULL:
+            raise self._error()
+
+    def _make_tables(self, room: int) -> Tables:
+        btf = self._btf
+        words = [np.zeros(kinds.HEAD_WORDS, np.uint32), *(level.words for level in btf.levels)]
+        starts, at = [np.zeros(1, np.int64)], kinds.HEAD_WORDS
+        for level in btf.levels:
+            starts.append(level.offsets[:-1].astype(np.int64) + at)
+            at += len(level.words)
+        strings = btf.chain_strings
+        types, budget = sum(map(len, starts)), 4 * at + len(strings)
+        names = room * (4096 + int(np.count_nonzero(strings == 0)))
+        made = room * (1 << 18)
+        small = 1 << 12
+        d = Tables(
+            words=np.concatenate(words),
+            rows=np.empty((types, t.COLUMNS), np.int32),
+            many=np.empty(types, np.int64),
+            text=np.concatenate([strings, np.zeros(made, np.uint8)]),
+            seen=np.zeros(len(strings) + made, np.int32),
+            slots=new_slots(names),
+            names=np.empty((names, t.NAME_COLUMNS), np.int32),
+            tag_keys=np.empty(0, np.uint64),
+            tag_ids=np.empty(0, np.int64),
+            order=np.empty(at, np.int32),
+            merged=np.empty(at, np.int32),
+            spare=np.empty(2 * types + 2, np.int64),
+            stamps=np.zeros((types, 4), np.int32),
+            pending=np.empty(2 * at + 16, np.int64),
+            needs=np.empty((t.SMALL + t.MAX_GROWTH * budget) // t.STEP + 2 * types + 16, np.int64),
+            open=np.empty((2 * types, 3), np.int64),
+            steps=np.empty(3 * types, np.int64),
+            state=np.zeros(t.STATES, np.int64),
+            locals_keys=np.zeros(power_of_two(room * small), np.int64),
+            locals_values=np.empty(power_of_two(room * small), np.int32),
+            locals_used=np.empty(power_of_two(room * small), np.int32),
+            tasks=np.empty((MAX_TASKS, TASK), np.int64),
+            chain=np.empty((MAX_PARTS, 4), np.int64),
+            tags=np.empty(MAX_PARTS, np.int64),
+            facts=np.empty((room * small, 3), np.int64),
+            paths=np.empty(room * 64 * small, np.uint8),
+            out=np.empty(room * (1 << 16) + room * 2 * budget, np.uint8),
+        )
+        d.rows[:, t.START] = np.concatenate(starts)
+        t.start_rows(d)
+        d.state[t.LEFT] = t.SMALL + t.MAX_GROWTH * budget
+        d.state[t.POINTER] = btf.pointer_size
+        agreed = btf.pointer_size == 8 and btf.byteorder == "little"
+        d.state[t.LEAST] = 16 if agreed else btf.pointer_size  # of what may have a larger one
+        d.state[t.SCOPES] = FIRST_SCOPE
+        d.state[t.FACTOR] = int.from_bytes(os.urandom(4), "little") | 1
+        d.state[t.TEXT_END] = len(strings)
+        d.state[t.NAMES] = 1
+        d.names[0] = 0
+        self._enter([*TEXTS], d)
+        d.names[0, t.IDENTIFIER] = UNDERSCORE
+        return d
+
+    def _enter(self, texts: list[str], d: Tables) -> np.ndarray:
+        """Make names of texts: int64."""
+        found = np.empty(len(texts), np.int64)
+        data = "".join(f"{text}\0" for text in texts).encode()
+        first = int(d.state[t.TEXT_END])
+        if first + len(data) > len(d.text):
+            d.state[t.FAULT] = t.FULL
+            return found * 0
+        d.text[first : first + len(data)] = np.frombuffer(data, np.uint8)
+        d.state[t.TEXT_END] = first + len(data)
+        enter_texts(d, first, found)
+        return found
+
+    def _string(self, offset: int) -> str:
+        """Text of the strings; bytes that are no UTF-8 become lone surrogates."""
+        text = self._strings[offset : self._strings.index(0, offset)]
+        return text.decode("utf-8", "surrogateescape")
+
+    def _distinct(self, ids: np.ndarray, *words: int) -> tuple[list[list[int]], np.ndarray]:
+        """What types say in these ``words`` of their records: each that is different, and for each
+        type which it is."""
+        d = self._tables
+        said = d.words[d.rows[ids, t.START][:, None] + np.array(words)]
+        different, which = np.unique(said, axis=0, return_inverse=True)
+        return different.tolist(), which.ravel()
+
+    def _fill_scalars(self) -> None:
+        d, pointer_size = self._tables, self._btf.pointer_size
+        for kind, last in ((kinds.INT, kinds.HEAD_WORDS), (kinds.FLOAT, 2)):
+            ids = np.flatnonzero(d.rows[:, t.KIND] == kind)
+            different, which = self._distinct(ids, 0, 2, last)
+            scalars = [
+                Scalar(kind, self._string(name), size, encoding, pointer_size)
+                for name, size, encoding in different
+            ]
+            texts = [text for one in scalars for text in (one.spelling, one.stand_in)]
+            numbers = [(one.align, one.width, t.BOOL * one.is_bool) for one in scalars]
+            names, facts = self._enter(texts, d), np.array(numbers, np.int32).reshape(-1, 3)
+            d.rows[ids, t.SPELLED], d.rows[ids, t.STAND_IN] = names[0::2][which], names[1::2][which]
+            d.rows[ids, t.ALIGN], d.rows[ids, t.WIDTH], d.rows[ids, t.FLAGS] = facts[which].T
+
+    def _fill_tags(self) -> np.ndarray:
+        """Fill what there is of tags; returns the ids of those named ``KFUNC``, in order."""
+        d, all_kinds = self._tables, self._tables.rows[:, t.KIND]
+        ids = np.flatnonzero((all_kinds == kinds.TYPE_TAG) | (all_kinds == kinds.DECL_TAG))
+        different, which = self._distinct(ids, 0, 1)
+        tags = [
+            (self._string(name), info >> kinds.INFO_KIND_SHIFT & kinds.INFO_KIND_MASK, info >> 31)
+            for name, info in different
+        ]
+        d.rows[ids, t.MACRO] = self._enter([macro(*tag) for tag in tags], d)[which]
+        are_kfuncs = np.array([tag == (KFUNC, kinds.DECL_TAG, 0) for tag in tags], bool)
+        kfuncs = ids[are_kfuncs[which]]
+        ids = np.flatnonzero(all_kinds == kinds.DECL_TAG)
+        starts = d.rows[ids, t.START]
+        targets = d.words[starts + 2]
+        d.rows[targets, t.FLAGS] |= t.TAGGED
+        keys = targets.astype(np.uint64) << np.uint64(32) | d.words[starts + 3]
+        order = np.argsort(keys, kind="stable")
+        self._tables = d._replace(tag_keys=keys[order], tag_ids=ids[order].astype(np.int64))
+        return kfuncs
+
+    def _kfuncs(self, tags: np.ndarray, chosen: list[int] | None) -> list[int]:
+        d = self._tables
+        starts = d.rows[tags, t.START]
+        targets, whole = d.words[starts + 2], d.words[starts + 3] == WHOLE
+        return [
+            target
+            for tag, target in zip(tags[whole].tolist(), targets[whole].tolist(), strict=True)
+            if d.rows[target, t.KIND] == kinds.FUNC
+            and (tag >= self._btf.start_id if chosen is None else target in chosen)
+        ]
+
+    def _fill_names(self, kfuncs: np.ndarray) -> None:
+        d = self._tables
+        odd = np.empty(len(d.names), np.int64)
+        odd = odd[: collect_names(d, kfuncs, odd)]
+        if d.state[t.FAULT]:
+            return
+        forms: dict[int, dict[int, str]] = {t.IDENTIFIER: {}, t.SAFE: {}, t.SECOND: {}}
+        for name, (at, length) in zip(odd.tolist(), d.names[odd, :2].tolist(), strict=True):
+            text = d.text[at : at + length].tobytes().decode("utf-8", "surrogateescape")
+            if (made := identifier(text)) != text:
+                forms[t.IDENTIFIER][name] = made
+                forms[t.SAFE][name] = comment_safe(text)
+            if made.startswith("__"):
+                forms[t.SECOND][name] = identifier(f"{made}_")
+        for column, texts in forms.items():
+            d.names[[*texts], column] = self._enter([*texts.values()], d)
+
+    def _error(self) -> BtfError:
+        d = self._tables
+        code, type_id, other = d.state[[t.FAULT, t.SUBJECT, t.DETAIL]].tolist()
+        message = _FAULTS[code]
+        if callable(message):
+            message = message(self, type_id, other)
+        return BtfError(message, self._btf.path, "types", None, type_id)
+
+    def name(self, type_id: int) -> str:
+        """Return the name of a type, of any level, empty when anonymous."""
+        return self._string(int(self._tables.words[self._tables.rows[type_id, t.START]]))
+
+    def third(self, type_id: int) -> int:
+        """Return the word after info."""
+        return int(self._tables.words[self._tables.rows[type_id, t.START] + 2])
+
+    def flag(self, type_id: int) -> bool:
+        """Return kind_flag."""
+        return int(self._tables.words[self._tables.rows[type_id, t.START] + 1]) > 0x7FFFFFFF
+
+
+# What is said of faults; of some, by the type and another one.
+_FAULTS: dict[int, str | Callable[[_Header, int, int], str]] = {
+    t.ITSELF: lambda of, type_id, _: (
+        f"{of.name(type_id) or 'an anonymous type'} contains itself: C has no such type"
+    ),
+    t.HUGE: lambda of, type_id, _: (
+        f"{of.third(type_id)} bytes, more than can be addressed: C has no such type"
+    ),
+    t.BEFORE_ITSELF: lambda of, type_id, other: (
+        f"{of.name(type_id)} has to be complete before itself, by way of {of.name(other)}: "
+        "C has no such types"
+    ),
+    t.SIZELESS_ARRAY: (
+        "an array of what has no size, or of more than can be addressed: C has no such type"
+    ),
+    t.RETURNS: "a function that returns an array or a function: C has no such type",
+    t.LONG: (
+        f"more than {MAX_DECLARATOR} pointers, qualifiers, arrays and functions around one name, "
+        "perhaps of themselves: C has no such type"
+    ),
+    t.ARRAY_OF_OPEN: "an array of the typedef it is part of: C has no such type",
+    t.VOID_PARAMETER: "a parameter that is void: C has no such type",
+    t.DEEP: (
+        f"anonymous structs or parameters nested {MAX_DEPTH} deep, perhaps in a cycle: C has no "
+        "such type"
+    ),
+    t.MEMBER_OF_OPEN: (
+        "a member of a typedef that needs itself to be declared: C has no such type"
+    ),
+    t.ENUM_SIZE: lambda of, type_id, _: f"an enum of {of.third(type_id)} bytes: C has no such type",
+    t.NO_TAG: lambda of, type_id, _: why_no_tag(of.name(type_id), of.flag(type_id)),
+    t.REPEATED: (
+        f"types repeat one another so often that the header would have more than {t.MAX_GROWTH} "
+        "times the bytes of the BTF: no compiler writes that"
+    ),
+}
 
 
 # The guard is the one that BPF headers look for to know that kernel types are there.

@@ -1,448 +1,559 @@
-"""One declaration of the C dump as text: declarators inside out, bodies, attributes, assertions.
+"""Declarations of the C dump: declarators inside out, parameters, bodies.
 
 A type in BTF reads from the outside in (pointer to array of int), a declarator in C from the inside
-out: ``declare`` follows the types and wraps the name, ``p``, ``*p``, ``(*p)[4]``, until it comes to
-what stands in front, ``int (*p)[4]``.
+out. ``declare`` follows the types from a name to what stands in front and notes the parts of the
+declarator on the way: of ``int (*p)[4]`` a pointer and an array. Then ``int``, the parts backwards
+up to the name, ``(*p``, and the parts forwards behind it, ``)[4]``, are written.
+
+Bodies and parameters hold declarations in turn. Instead of recursion there is a stack of what is
+still to be written, ``tasks``: each row is a task and what it is about, and the last one is next.
+
+Parameters of compiled functions:
+
+d, type_id, name   ``Tables``, ids of a type of any level and of a name: see ``c_tables``
+target           the type that is declared
+path, length     where in ``paths`` the path to what is declared begins, from the type that
+                 assertions are about, and its length; or -1 where its offset is not fixed
+offset           its offset in bytes
+scope            of the struct around, which members may join; or 0
+qualifiers       in order, two bits each: 1 const, 2 volatile, 3 restrict
+first, last, end   a row of ``chain`` and where a declarator's rows end; or the same of ``tags``
+row              of ``tasks``
+level            how many tabs stand before the line that the text begins in
+at               in bits: where the compiler is
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import numpy as np
 
+from ..compiled.jit import compiled, inlined, noinline
 from ..format import kinds
-from ..format.kinds import COMPOSITES, ENUMS, KEYWORDS, QUALIFIERS, SCALARS
-from ..types.typebase import signed
-from .c_layout import Padding, Planner
-from .c_names import BOOLEANS, Scope, identifier, spelling, stand_in
-from .c_order import BUILT_IN, Order, Step
-from .c_tags import Tags, comment_safe
-from .c_types import ENUM_SIZES, MemberRecord, TypeTable
+from . import c_names as n
+from . import c_tables as t
+from .c_layout import lay_out, member_align, member_bits, member_number, place_bits, union_end, up
+from .c_names import is_taken, make_name, new_scope, note_taken, take
+from .c_tables import (
+    fault,
+    is_composite,
+    keyword_of,
+    member_place,
+    size_of,
+    spend,
+    third_of,
+    vlen_of,
+)
+from .c_text import (
+    WHOLE,
+    put,
+    put_array,
+    put_enum,
+    put_line,
+    put_macro,
+    put_number,
+    put_pad_array,
+    put_padding,
+    put_subject,
+    put_tags,
+)
 
-_PARAMETERS = COMPOSITES | ENUMS | SCALARS  # what the type of a parameter can be
-_PARAMETERS |= {kinds.PTR, kinds.ARRAY, kinds.FUNC_PROTO, kinds.FWD}
-_QUALIFIER = {kind: KEYWORDS[kind] for kind in QUALIFIERS}
-_MODES = {1: "byte", 2: "HI", 8: "DI"}  # of an enum that is not an int
-_BEFORE_C23 = "#if __STDC_VERSION__ < 202311L"
-_NOT_EXPRESSIBLE = "struct __not_expressible"  # incomplete: stands in a typedef for itself
-_MAX_DECLARATOR = 256  # types between a name and what stands in front of it
-_MAX_DEPTH = 64  # of bodies and parameter lists within one another
+MAX_DECLARATOR = 256  # types between a name and what stands in front of it
+MAX_DEPTH = 64  # of bodies and parameter lists within one another
+
+_NEVER = -1
+_BODY, _MEMBER_END, _DECLARE_END, _PREFIX, _SUFFIX, _PARAMETERS = range(6)
+_NUMBERS = 9
+TASK = 1 + _NUMBERS
+"""Columns of ``tasks``: which task it is, and its numbers."""
+MAX_TASKS = 8 * (MAX_DEPTH + 2)
+MAX_PARTS = (MAX_DEPTH + 2) * (MAX_DECLARATOR + 1)
 
 
-class MemberPath(NamedTuple):
-    """Where in the type that assertions are about: ``a[0].b``, and its offset in bytes."""
+@inlined
+def _push(d, task, a, b, c, e, f, g, h, i, j):  # type: ignore[no-untyped-def]
+    """Put a task before all others, with the numbers that it is about: ``a`` to ``j``, without d,
+    in the order a, b, c, e, f, g, h, i, j."""
+    row = d.state[t.TASKS]
+    d.state[t.TASKS] = row + 1
+    d.tasks[row, 0], d.tasks[row, 1], d.tasks[row, 2], d.tasks[row, 3] = task, a, b, c
+    d.tasks[row, 4], d.tasks[row, 5], d.tasks[row, 6], d.tasks[row, 7] = e, f, g, h
+    d.tasks[row, 8], d.tasks[row, 9] = i, j
 
-    path: str
-    at: int
+
+@noinline
+def _enter(d, type_id):  # type: ignore[no-untyped-def]
+    """Go into a body or a list of parameters; a fault when there are too many around it."""
+    d.state[t.DEPTH] += 1
+    spend(d, type_id, 0)
+    if d.state[t.DEPTH] > MAX_DEPTH:
+        fault(d, t.DEEP, type_id, 0)
 
 
-class Declarer:
-    """Text of each step of an ``Order``, in that order."""
+@noinline
+def is_incomplete(d, type_id):  # type: ignore[no-untyped-def]
+    """Whether a type is a typedef, perhaps a qualified one, whose type C does not know yet."""
+    kind = d.rows[type_id, t.KIND]
+    while (
+        kind == kinds.CONST
+        or kind == kinds.VOLATILE
+        or kind == kinds.RESTRICT
+        or kind == kinds.TYPE_TAG
+    ):
+        type_id = third_of(d, type_id)
+        kind = d.rows[type_id, t.KIND]
+    flags = d.rows[type_id, t.FLAGS]
+    return kind == kinds.TYPEDEF and (flags & t.INCOMPLETE != 0 or flags & t.WRITTEN == 0)
 
-    def __init__(self, types: TypeTable, planner: Planner, order: Order, tags: Tags) -> None:
-        self._types = types
-        self._planner = planner
-        self._names: dict[int, str] = {}
-        self._identifiers = Scope()
-        self._declared: set[str] = set()
-        self._written: set[int] = set()  # typedefs
-        self._incomplete: set[int] = set()  # of these, those that need themselves to be complete
-        self._depth = 0
-        self._facts: list[tuple[str, int]] = []  # (expression, value) of the step just written
-        self._only_declared = order.enums_without_values
-        self._name_types(order)
-        self._tags = tags
 
-    # ------------------------------------------------------------------ names
+# ------------------------------------------------------------------ declarators
 
-    def _name_types(self, order: Order) -> None:
-        """Tags, typedefs and stand-ins for scalars, in order of type id: the base's come first."""
-        types, tags = self._types, Scope()
-        first: dict[str, str] = {}  # of "struct x" its tag
-        without_definition = []
-        for type_id in sorted(order.mentioned):
-            kind, name = types.kind(type_id), types.name(type_id)
-            if kind == kinds.FWD or type_id in order.enums_without_values:
-                without_definition.append(type_id)
-            elif kind in COMPOSITES or kind in ENUMS:
-                self._names[type_id] = tags.take(name)
-                first.setdefault(f"{self._keyword(type_id)} {name}", self._names[type_id])
-            elif name != BUILT_IN:
-                reserved = name == "bool" and self._is_bool(type_id)
-                self._names[type_id] = self._identifiers.take(name, reserved)
-            else:
-                self._names[type_id] = name
-                self._written.add(type_id)
-        for type_id in without_definition:
-            full = f"{self._keyword(type_id)} {types.name(type_id)}"
-            if full not in first:
-                first[full] = tags.take(types.name(type_id))
-            self._names[type_id] = first[full]
 
-    def _is_bool(self, type_id: int) -> bool:
-        behind = self._types.strip(type_id)
-        if self._types.kind(behind) != kinds.INT:
-            return False
-        return (spelling(self._types, behind) or stand_in(self._types, behind)) == "_Bool"
+@inlined
+def _with(qualifiers, wanted):  # type: ignore[no-untyped-def]
+    """Return qualifiers and one more, ``wanted``, unless they have it."""
+    for i in range(3):
+        if qualifiers >> 2 * i & 3 == wanted:
+            return qualifiers
+    return qualifiers << 2 | wanted
 
-    def _keyword(self, type_id: int) -> str:
-        kind = self._types.kind(type_id)
-        if kind == kinds.FWD:
-            return "union" if self._types.flag(type_id) else "struct"
-        return KEYWORDS[kind]
 
-    def _tagged(self, type_id: int) -> str:
-        """Return ``struct x``."""
-        return f"{self._keyword(type_id)} {self._names[type_id]}"
+@inlined
+def _without_restrict(d, type_id, qualifiers):  # type: ignore[no-untyped-def]
+    """Return qualifiers without ``restrict`` where C does not allow it: it restricts pointers to
+    objects only."""
+    target = d.rows[type_id, t.STRIP]
+    if d.rows[target, t.KIND] == kinds.PTR:
+        target = d.rows[third_of(d, target), t.STRIP]
+        if d.rows[target, t.KIND] != kinds.FUNC_PROTO:
+            return qualifiers
+    kept = np.int64(0)
+    for i in range(3):
+        one = qualifiers >> 2 * (2 - i) & 3
+        if one != 0 and one != 3:
+            kept = kept << 2 | one
+    return kept
 
-    # ------------------------------------------------------------------ steps
 
-    def step(self, step: Step) -> str:
-        """Write one step; returns "" when it adds nothing to those before."""
-        type_id, complete = step
-        kind = self._types.kind(type_id)
-        self._facts = []
-        if kind == kinds.TYPEDEF:
-            return "" if complete else self._typedef(type_id)
-        if kind in COMPOSITES and complete:
-            subject = self._tagged(type_id)
-            self._declared.add(subject)
-            body = self._composite(type_id, subject, 0, MemberPath("", 0), Scope())
-            self._fact_of_size(subject, type_id)
-            return f"{body};"
-        if kind in COMPOSITES or kind == kinds.FWD:
-            return self._declare_tag(self._tagged(type_id))
-        if kind in ENUMS:
-            return self._enum_step(type_id)
-        target = stand_in(self._types, type_id)
-        if not target:
-            target = f"struct {{ unsigned char bytes[{self._types.defined_size(type_id)}]; }}"
-        name = self._names[type_id]
-        return _unless_c23(f"typedef {target} {name};", name == "bool")
+@inlined
+def _put_qualifiers(d, qualifiers, before, behind):  # type: ignore[no-untyped-def]
+    """Write qualifiers, with the texts ``before`` and ``behind`` around each."""
+    for i in range(3):
+        one = qualifiers >> 2 * (2 - i) & 3
+        if one != 0:
+            put(d, before)
+            put(d, n.CONST_WORD - 1 + one)
+            put(d, behind)
 
-    def asserts(self) -> str:
-        """Write static assertions about the step just written."""
-        return "".join(
-            f'_Static_assert({expression} == {value}, "{expression}");\n'
-            for expression, value in self._facts
-        ) + ("\n" if self._facts else "")
 
-    def kfunc(self, type_id: int) -> str:
-        """Write the prototype of a kfunc, as a weak symbol: programs ask whether the kernel has it.
+@inlined
+def _put_type_tags(d, first, last):  # type: ignore[no-untyped-def]
+    """Write type tags: the last one is next to what it is a tag of, and the first in C."""
+    for i in range(last - first):
+        put_macro(d, d.tags[last - 1 - i])
 
-        Its name cannot be changed: where it is no identifier, or one already, a comment says so.
-        """
-        name = self._types.name(type_id)
-        if identifier(name) != name or name in self._identifiers:
-            return f"/* not expressible in C: a function {comment_safe(name)} */"
-        self._identifiers.take(name)
-        return f"extern {self.declare(self._types.third(type_id), name, 0)} __weak __ksym;"
 
-    def _declare_tag(self, subject: str) -> str:
-        if subject in self._declared:
-            return ""
-        self._declared.add(subject)
-        return f"{subject};"
+@inlined
+def _add_part(d, kind, value, first, last):  # type: ignore[no-untyped-def]
+    """Add a part of a ``kind`` to the declarator: a PTR with qualifiers as its ``value``, an ARRAY
+    of that many, a FUNC_PROTO by its id."""
+    at = d.state[t.CHAIN]
+    d.state[t.CHAIN] = at + 1
+    d.chain[at, 0], d.chain[at, 1], d.chain[at, 2], d.chain[at, 3] = kind, value, first, last
 
-    def _fact_of_size(self, subject: str, type_id: int) -> None:
-        offsets = [(f"__builtin_offsetof({subject}, {path})", at) for path, at in self._facts]
-        self._facts = [(f"sizeof({subject})", self._types.third(type_id)), *offsets]
 
-    def _typedef(self, type_id: int) -> str:
-        name, target = self._names[type_id], self._types.third(type_id)
-        if target == 0 and name == "__gnuc_va_list":  # what old GCCs say of it
-            self._written.add(type_id)
-            return f"typedef {BUILT_IN} {name};"
-        declared = self.declare(target, name, 0, MemberPath("", 0))
-        text = f"typedef {declared}{self._tags.of(type_id)};"
-        self._written.add(type_id)
-        if self._is_incomplete(target):
-            self._incomplete.add(type_id)
-        if _NOT_EXPRESSIBLE in text:
-            text = f"/* {name} needs itself to be declared: not expressible in C */\n{text}"
-            text = f"{self._declare_tag(_NOT_EXPRESSIBLE)}\n{text}".lstrip()
-        behind = target
-        while self._types.kind(behind) in QUALIFIERS:
-            behind = self._types.third(behind)
-        if self._types.kind(behind) in COMPOSITES and not self._types.name(behind):
-            self._fact_of_size(name, behind)
+@noinline
+def declare(d, target, name, level, path, length, offset, scope):  # type: ignore[no-untyped-def]
+    """Declare ``name``, which may be 0, as of a type: write what stands in front, and put what
+    follows among the tasks."""
+    rows = d.rows
+    chain, tags, start = d.state[t.CHAIN], d.state[t.TAGS], d.state[t.END]
+    type_id, qualifiers, first_tag = target, np.int64(0), tags
+    array, arrays, ended = np.int64(0), np.int64(0), False
+    for _ in range(MAX_DECLARATOR):
+        kind = rows[type_id, t.KIND]
+        if kind == kinds.CONST:
+            qualifiers = _with(qualifiers, 1)
+        elif kind == kinds.VOLATILE:
+            qualifiers = _with(qualifiers, 2)
+        elif kind == kinds.RESTRICT:
+            qualifiers = _with(qualifiers, 3)
+        elif kind == kinds.TYPE_TAG:
+            if rows[type_id, t.MACRO] == 0:
+                fault(d, t.NO_TAG, type_id, 0)
+                return
+            d.tags[d.state[t.TAGS]] = type_id
+            d.state[t.TAGS] += 1
+        elif kind == kinds.PTR:
+            qualifiers = _without_restrict(d, type_id, qualifiers)
+            _add_part(d, kinds.PTR, qualifiers, first_tag, d.state[t.TAGS])
+            qualifiers, first_tag = np.int64(0), d.state[t.TAGS]
+            path, array = np.int64(_NEVER), np.int64(0)
+        elif kind == kinds.ARRAY:
+            if size_of(d, type_id) < 0:
+                fault(d, t.SIZELESS_ARRAY, type_id, 0)
+                return
+            at = rows[type_id, t.START] + kinds.HEAD_WORDS
+            _add_part(d, kinds.ARRAY, np.int64(d.words[at + 2]), 0, 0)
+            array, arrays = type_id, arrays + 1
+            type_id = np.int64(d.words[at])  # a qualified array is one of such elements
+            continue
+        elif kind == kinds.FUNC_PROTO:
+            _add_part(d, kinds.FUNC_PROTO, type_id, 0, 0)
+            # Functions that do not return are volatile in GCC's DWARF.
+            qualifiers, first_tag = np.int64(0), d.state[t.TAGS]
+            path, array = np.int64(_NEVER), np.int64(0)
+            result = rows[rows[third_of(d, type_id), t.STRIP], t.KIND]
+            if result == kinds.ARRAY or result == kinds.FUNC_PROTO:
+                fault(d, t.RETURNS, type_id, 0)
+                return
         else:
-            self._facts = []
-        return _unless_c23(text, name == "bool")
+            ended = True
+            break
+        type_id = third_of(d, type_id)
+    if not ended:
+        fault(d, t.LONG, type_id, 0)
+        return
+    qualifiers = _without_restrict(d, type_id, qualifiers)
+    _push(d, _DECLARE_END, type_id, start, chain, tags, array, 0, 0, 0, 0)
+    _push(d, _PREFIX, chain, d.state[t.CHAIN], name, level, first_tag, d.state[t.TAGS], 0, 0, 0)
+    _put_qualifiers(d, qualifiers, 0, n.SPACE)
+    kind = np.int64(rows[type_id, t.KIND])
+    if kind == kinds.TYPEDEF:
+        lost = rows[type_id, t.FLAGS] & t.WRITTEN == 0
+        d.state[t.LOST] |= lost
+        put(d, np.int64(n.LOST_STRUCT) if lost else np.int64(rows[type_id, t.C_NAME]))
+    elif kind == kinds.FWD or (
+        (is_composite(kind) or kinds.is_enum(kind)) and rows[type_id, t.NAME] != 0
+    ):
+        put_subject(d, keyword_of(d, type_id), np.int64(rows[type_id, t.C_NAME]))
+    elif is_composite(kind):
+        for _ in range(arrays if path >= 0 else 0):
+            path, length = _longer_path(d, path, length, 0, n.FIRST_ELEMENT)
+        put(d, n.STRUCT_WORD + keyword_of(d, type_id))
+        if scope == 0:
+            scope = new_scope(d)
+        put_composite(d, type_id, level, path, length, offset, scope)
+    elif kinds.is_enum(kind):
+        begin = d.state[t.END]
+        put(d, n.ENUM_WORD)
+        put_enum(d, type_id, begin, level, False)
+    elif kinds.is_scalar(kind):
+        spelled = np.int64(rows[type_id, t.SPELLED])
+        put(d, spelled if spelled != 0 else np.int64(rows[type_id, t.C_NAME]))
+    else:
+        put(d, n.VOID_WORD)  # void itself, and what can only be pointed to
 
-    def _enum_step(self, type_id: int) -> str:
-        if not self._types.name(type_id):
-            values = {(self._types.names[off], v) for off, v in self._types.enumerators(type_id)}
-            boolean = values == {("false", 0), ("true", 1)}
-            return _unless_c23(f"{self._enum(type_id, 'enum', 0, boolean)};", boolean)
-        subject = self._tagged(type_id)
-        if type_id in self._only_declared:
-            return self._declare_tag(subject)
-        self._declared.add(subject)
-        if self._types.third(type_id) in ENUM_SIZES:
-            self._fact_of_size(subject, type_id)
-        return f"{self._enum(type_id, subject, 0)};"
 
-    # ------------------------------------------------------------------ declarators
+@compiled
+def _end_declaration(d, row):  # type: ignore[no-untyped-def]
+    """End what ``declare`` began."""
+    type_id, start = d.tasks[row, 1], d.tasks[row, 2]
+    d.state[t.CHAIN], d.state[t.TAGS] = d.tasks[row, 3], d.tasks[row, 4]
+    if d.tasks[row, 5] != 0 and is_incomplete(d, type_id):
+        fault(d, t.ARRAY_OF_OPEN, d.tasks[row, 5], 0)
+    spend(d, type_id, d.state[t.END] - start)
 
-    def declare(
-        self,
-        type_id: int,
-        name: str,
-        level: int,
-        place: MemberPath | None = None,
-        scope: Scope | None = None,
-    ) -> str:
-        """Declare ``name``, which may be "" or a declarator, as of a type.
 
-        place  of what is declared, as long as its offset is fixed
-        scope  the names of the struct around, when its members are to join them
-        """
-        types, inner = self._types, name
-        qualifiers: list[str] = []
-        tags: list[str] = []  # the last one is next to what it is a tag of, and the first in C
-        array = 0  # of which this is an element
-        for _ in range(_MAX_DECLARATOR):
-            kind = types.kind(type_id)
-            if kind in QUALIFIERS:
-                if _QUALIFIER[kind] not in qualifiers:
-                    qualifiers.append(_QUALIFIER[kind])
-            elif kind == kinds.TYPE_TAG:
-                tags.insert(0, self._tags.macro(type_id))
-            elif kind == kinds.PTR:
-                if "restrict" in qualifiers and not self._may_restrict(type_id):
-                    qualifiers.remove("restrict")
-                if qualifiers or tags:
-                    inner = " ".join(("*", *qualifiers, *tags, inner)).rstrip()
-                    qualifiers, tags = [], []
-                else:
-                    inner = f"*{inner}"
-                place, array = None, 0
-            elif kind == kinds.ARRAY:
-                if types.size(type_id) is None:
-                    raise types.error(
-                        "an array of what has no size, or of more than can be addressed: "
-                        "C has no such type",
-                        type_id,
-                    )
-                array, (type_id, count) = type_id, types.array(type_id)
-                inner = f"{_wrapped(inner)}[{count}]"  # a qualified array is one of such elements
-                place = MemberPath(f"{place.path}[0]", place.at) if place else None
-                continue
-            elif kind == kinds.FUNC_PROTO:
-                inner = f"{_wrapped(inner)}({self._params(type_id, level)})"
-                # Functions that do not return are volatile in GCC's DWARF.
-                qualifiers, tags, place, array = [], [], None, 0
-                if types.kind(types.strip(types.third(type_id))) in (kinds.ARRAY, kinds.FUNC_PROTO):
-                    raise types.error(
-                        "a function that returns an array or a function: C has no such type",
-                        type_id,
-                    )
+@compiled
+def _put_prefix(d, row):  # type: ignore[no-untyped-def]
+    """Write a declarator up to its name."""
+    first, end, name, level = d.tasks[row, 1], d.tasks[row, 2], d.tasks[row, 3], d.tasks[row, 4]
+    _put_type_tags(d, d.tasks[row, 5], d.tasks[row, 6])
+    if end > first or name != 0:
+        put(d, n.SPACE)
+    at = end
+    while at > first:
+        at -= 1
+        if d.chain[at, 0] == kinds.PTR:
+            put(d, n.STAR)
+            if d.chain[at, 1] != 0 or d.chain[at, 2] < d.chain[at, 3]:
+                _put_qualifiers(d, d.chain[at, 1], n.SPACE, 0)
+                _put_type_tags(d, d.chain[at, 2], d.chain[at, 3])
+                if at > first or name != 0:
+                    put(d, n.SPACE)
+        elif at > first and d.chain[at - 1, 0] == kinds.PTR:
+            put(d, n.OPEN_ROUND)
+    put(d, name)
+    _push(d, _SUFFIX, first, end, first, level, 0, 0, 0, 0, 0)
+
+
+@compiled
+def _put_suffix(d, row):  # type: ignore[no-untyped-def]
+    """Write what stands behind a declarator's name, up to the next parameters."""
+    at, end, first, level = d.tasks[row, 1], d.tasks[row, 2], d.tasks[row, 3], d.tasks[row, 4]
+    while at < end:
+        kind, value = d.chain[at, 0], d.chain[at, 1]
+        if kind != kinds.PTR and at > first and d.chain[at - 1, 0] == kinds.PTR:
+            put(d, n.CLOSE_ROUND)
+        at += 1
+        if kind == kinds.ARRAY:
+            put(d, n.OPEN_SQUARE)
+            put_number(d, value)
+            put(d, n.CLOSE_SQUARE)
+        elif kind == kinds.FUNC_PROTO:
+            put(d, n.OPEN_ROUND)
+            vlen = vlen_of(d, value)
+            if vlen == 0 or (
+                vlen == 1 and d.words[d.rows[value, t.START] + kinds.HEAD_WORDS + 1] == 0
+            ):
+                put(d, n.VOID_WORD)
+                put(d, n.CLOSE_ROUND)
             else:
-                break
-            type_id = types.third(type_id)
+                _enter(d, value)
+                _push(d, _SUFFIX, at, end, first, level, 0, 0, 0, 0, 0)
+                _push(d, _PARAMETERS, value, 0, level, new_scope(d), 0, 0, 0, 0, 0)
+                return
+
+
+@compiled
+def _is_parameter(kind):  # type: ignore[no-untyped-def]
+    """Whether a parameter can be of a ``kind``."""
+    if is_composite(kind) or kinds.is_enum(kind) or kinds.is_scalar(kind) or kind == kinds.FWD:
+        return True
+    return kind == kinds.PTR or kind == kinds.ARRAY or kind == kinds.FUNC_PROTO
+
+
+@compiled
+def _put_parameter(d, row):  # type: ignore[no-untyped-def]
+    """Write the next parameter of a prototype."""
+    type_id, number, level, scope = (
+        d.tasks[row, 1],
+        d.tasks[row, 2],
+        d.tasks[row, 3],
+        d.tasks[row, 4],
+    )
+    at = d.rows[type_id, t.START] + kinds.HEAD_WORDS + 2 * number
+    if number == vlen_of(d, type_id):
+        put(d, n.CLOSE_ROUND)
+        d.state[t.DEPTH] -= 1
+        return
+    if number > 0:
+        put(d, n.COMMA)
+    target = np.int64(d.words[at + 1])
+    if target == 0 and number == vlen_of(d, type_id) - 1:
+        put(d, n.ELLIPSIS)
+        put(d, n.CLOSE_ROUND)
+        d.state[t.DEPTH] -= 1
+        return
+    if not _is_parameter(np.int64(d.rows[d.rows[target, t.STRIP], t.KIND])):
+        fault(d, t.VOID_PARAMETER, type_id, 0)
+        return
+    name = np.int64(d.seen[d.words[at]])
+    if name != 0:
+        name = _parameter_name(d, name, scope)
+    _push(d, _PARAMETERS, type_id, number + 1, level, scope, 0, 0, 0, 0, 0)
+    declare(d, target, name, level, np.int64(_NEVER), np.int64(0), np.int64(0), np.int64(0))
+
+
+@compiled
+def _parameter_name(d, name, scope):  # type: ignore[no-untyped-def]
+    """Return what a parameter called ``name`` is called in C; 0 if it has to have no name."""
+    wanted = np.int64(d.names[name, t.IDENTIFIER])
+    if is_taken(d, np.int64(t.PLAIN), wanted):  # would hide the typedef
+        second = np.int64(d.names[name, t.SECOND])
+        if second == 0:
+            second = make_name(d, wanted, np.int64(n.UNDERSCORE), np.int64(_NEVER))
+        wanted = second
+    if is_taken(d, scope, wanted) or is_taken(d, np.int64(t.PLAIN), wanted):
+        return np.int64(0)
+    note_taken(d, scope, wanted, np.int64(2))
+    return wanted
+
+
+# ------------------------------------------------------------------ bodies
+
+
+@noinline
+def _longer_path(d, path, length, name, last):  # type: ignore[no-untyped-def]
+    """Return a path with a name behind it, or if that is 0 the text ``last``: (where, length)."""
+    dot = np.int64(name != 0 and length > 0)
+    more = np.int64(d.names[name if name != 0 else last, t.LENGTH]) + dot
+    if d.state[t.ASSERTS] == 0:
+        return path, length + more
+    start = d.state[t.PATHS]
+    if start + length + more > len(d.paths):
+        fault(d, t.FULL, 0, 0)
+        return path, length
+    for i in range(length):
+        d.paths[start + i] = d.paths[path + i]
+    at = start + length
+    if dot != 0:
+        d.paths[at] = d.text[d.names[n.DOT, t.AT]]
+        at += 1
+    text = np.int64(d.names[name if name != 0 else last, t.AT])
+    for i in range(more - dot):
+        d.paths[at + i] = d.text[text + i]
+    d.state[t.PATHS] = start + length + more
+    return start, length + more
+
+
+@noinline
+def _put_reason(d, type_id):  # type: ignore[no-untyped-def]
+    """Write why a struct is opaque."""
+    rows, reason = d.rows, np.int64(d.rows[type_id, t.OPAQUE])
+    put(d, n.NOT_EXPRESSIBLE)
+    if rows[type_id, t.CULPRIT] > 0:
+        number = np.int64(rows[type_id, t.CULPRIT]) - 1
+        at = rows[type_id, t.START] + kinds.HEAD_WORDS + 3 * number
+        name = np.int64(d.seen[d.words[at]])
+        put(d, np.int64(d.names[name, t.SAFE]) if name != 0 else np.int64(n.A_MEMBER))
+        target, _, bits = member_place(d, type_id, number)
+        if reason == n.TOO_MANY_BITS:
+            put(d, n.HAS)
+            put_number(d, bits)
+        put(d, reason)
+        if reason == n.IS_ENUM_OF:
+            put_number(d, third_of(d, np.int64(rows[target, t.ELEMENT])))
+            put(d, n.BYTES_WORD)
+    else:
+        put(d, reason)
+    put(d, n.END_COMMENT)
+
+
+@noinline
+def put_composite(d, type_id, level, path, length, offset, scope):  # type: ignore[no-untyped-def]
+    """Begin the body of a struct or union, behind ``struct x``; the rest goes among the tasks."""
+    _enter(d, type_id)
+    lay_out(d, type_id)
+    put(d, n.BEGIN)
+    opaque = d.rows[type_id, t.OPAQUE] != 0
+    if opaque:
+        put_line(d, level + 1)
+        _put_reason(d, type_id)
+        put_array(d, level + 1, take(d, scope, np.int64(n.OPAQUE_NAME)), third_of(d, type_id))
+    _push(
+        d, _BODY, type_id, level, 0, 0, path, length, offset, scope, np.int64(opaque),
+    )  # fmt: skip
+
+
+@compiled
+def _put_next_member(d, row):  # type: ignore[no-untyped-def]
+    """Write the next member of a body, and the padding before it; or what ends the body."""
+    rows = d.rows
+    type_id, level, place, at = d.tasks[row, 1], d.tasks[row, 2], d.tasks[row, 3], d.tasks[row, 4]
+    path, length, offset = d.tasks[row, 5], d.tasks[row, 6], d.tasks[row, 7]
+    scope, lines = d.tasks[row, 8], d.tasks[row, 9]
+    opaque, is_union = rows[type_id, t.OPAQUE] != 0, rows[type_id, t.KIND] == kinds.UNION
+    if opaque or place == vlen_of(d, type_id):
+        if not opaque:
+            lines |= _pad_end(d, type_id, level + 1, scope, at)
+        if lines:
+            put_line(d, level)
+        put(d, n.CLOSE_BRACE)
+        d.state[t.DEPTH] -= 1
+        if rows[type_id, t.FLAGS] & t.PACKED:
+            put(d, n.PACKED_TEXT)
+        put_tags(d, type_id, WHOLE)
+        return
+    number = member_number(d, type_id, place)
+    target, wanted, bits = member_place(d, type_id, number)
+    if not is_union:
+        packed = rows[type_id, t.FLAGS] & t.PACKED != 0
+        own = member_bits(d, target)
+        least = min(member_align(d, target, packed), 8 * d.state[t.LEAST])
+        natural = place_bits(at, bits, own, least, packed) if bits > 0 else up(at, least)
+        if natural < wanted:
+            put_padding(d, type_id, level + 1, scope, at, wanted)
+        at = wanted + (bits if bits > 0 else own)
+    put_line(d, level + 1)
+    _push(d, _BODY, type_id, level, place + 1, at, path, length, offset, scope, 1)
+    _push(d, _MEMBER_END, type_id, number, bits, 0, 0, 0, 0, 0, 0)
+    name = np.int64(d.seen[d.words[rows[type_id, t.START] + kinds.HEAD_WORDS + 3 * number]])
+    offset += wanted // 8
+    if name == 0 and bits == 0 and _put_nameless(d, target, level + 1, path, length, offset, scope):
+        return
+    if name == 0:
+        name = make_name(d, np.int64(n.ANONYMOUS_NUMBER), np.int64(0), number)
+    elif name != n.BOOL_NAME and name != n.TRUE_NAME and name != n.FALSE_NAME:
+        # C23 refuses members called "bool", but relocations go by this name.
+        name = np.int64(d.names[name, t.IDENTIFIER])
+    name = take(d, scope, name)
+    if is_incomplete(d, target):
+        fault(d, t.MEMBER_OF_OPEN, target, 0)
+        return
+    if bits > 0:
+        path = np.int64(_NEVER)
+    if path >= 0:
+        path, length = _longer_path(d, path, length, name, 0)
+        spend(d, target, length)
+        _note_fact(d, path, length, offset)
+    declare(d, target, name, level + 1, path, length, offset, np.int64(0))
+
+
+@inlined
+def _note_fact(d, path, length, offset):  # type: ignore[no-untyped-def]
+    """Note the offset of a member, to be asserted."""
+    if d.state[t.ASSERTS] == 0:
+        return
+    row = d.state[t.FACTS]
+    if row == len(d.facts):
+        fault(d, t.FULL, 0, 0)
+        return
+    d.facts[row, 0], d.facts[row, 1], d.facts[row, 2] = path, path + length, offset
+    d.state[t.FACTS] = row + 1
+
+
+@compiled
+def _put_nameless(d, target, level, path, length, offset, scope):  # type: ignore[no-untyped-def]
+    """Write a member without a name, if it is a struct or union whose members join those around;
+    returns whether it is."""
+    behind = target
+    kind = d.rows[behind, t.KIND]
+    while kind == kinds.CONST or kind == kinds.VOLATILE or kind == kinds.RESTRICT:
+        behind = third_of(d, behind)
+        kind = d.rows[behind, t.KIND]
+    if not is_composite(kind):
+        return False
+    if d.rows[behind, t.NAME] == 0:
+        declare(d, target, np.int64(0), level, path, length, offset, scope)
+    else:  # Microsoft's extension: members of a named struct join those of the one around
+        put(d, n.STRUCT_WORD + keyword_of(d, behind))
+        put_composite(d, behind, level, path, length, offset, scope)
+    return True
+
+
+@compiled
+def _pad_end(d, type_id, level, scope, at):  # type: ignore[no-untyped-def]
+    """Write the padding behind the last member; returns 1 if there is some, else 0."""
+    size, align = third_of(d, type_id), np.int64(d.rows[type_id, t.ALIGN])
+    is_union = d.rows[type_id, t.KIND] == kinds.UNION
+    if is_union:
+        at = union_end(d, type_id)
+    if up(at, 8 * min(align, d.state[t.LEAST])) >= 8 * size:
+        return np.int64(0)
+    if is_union:
+        put_pad_array(d, level, scope, np.int64(0), size)
+    else:
+        put_padding(d, type_id, level, scope, at, 8 * size)
+    return np.int64(1)
+
+
+@compiled
+def _end_member(d, row):  # type: ignore[no-untyped-def]
+    """End a member."""
+    if d.tasks[row, 3] > 0:
+        put(d, n.COLON)
+        put_number(d, d.tasks[row, 3])
+    put_tags(d, d.tasks[row, 1], d.tasks[row, 2])
+    put(d, n.SEMICOLON)
+
+
+@noinline
+def finish(d):  # type: ignore[no-untyped-def]
+    """Do all tasks."""
+    while d.state[t.TASKS] > 0 and d.state[t.FAULT] == 0:
+        row = d.state[t.TASKS] - 1
+        d.state[t.TASKS] = row
+        task = d.tasks[row, 0]
+        if task == _BODY:
+            _put_next_member(d, row)
+        elif task == _MEMBER_END:
+            _end_member(d, row)
+        elif task == _DECLARE_END:
+            _end_declaration(d, row)
+        elif task == _PREFIX:
+            _put_prefix(d, row)
+        elif task == _SUFFIX:
+            _put_suffix(d, row)
         else:
-            raise types.error(
-                f"more than {_MAX_DECLARATOR} pointers, qualifiers, arrays and functions around "
-                "one name, perhaps of themselves: C has no such type",
-                type_id,
-            )
-        if "restrict" in qualifiers and not self._may_restrict(type_id):
-            qualifiers.remove("restrict")
-        front = self._specifier(type_id, level, place, scope)
-        if array and self._is_incomplete(type_id):
-            raise types.error("an array of the typedef it is part of: C has no such type", array)
-        text = " ".join((*qualifiers, front, *tags, inner)).rstrip()
-        types.spend(type_id, len(text))
-        return text
-
-    def _is_incomplete(self, type_id: int) -> bool:
-        """Whether a type is a typedef, perhaps a qualified one, whose type C does not know yet."""
-        types = self._types
-        while types.kind(type_id) in QUALIFIERS or types.kind(type_id) == kinds.TYPE_TAG:
-            type_id = types.third(type_id)
-        if types.kind(type_id) != kinds.TYPEDEF:
-            return False
-        return type_id in self._incomplete or type_id not in self._written
-
-    def _may_restrict(self, type_id: int) -> bool:
-        """Whether C allows ``restrict`` here: it restricts pointers to objects only."""
-        target = self._types.strip(type_id)
-        if self._types.kind(target) != kinds.PTR:
-            return False
-        target = self._types.strip(self._types.third(target))
-        return self._types.kind(target) != kinds.FUNC_PROTO
-
-    def _specifier(
-        self, type_id: int, level: int, place: MemberPath | None, scope: Scope | None
-    ) -> str:
-        """Return what stands in front of a declarator."""
-        types, kind = self._types, self._types.kind(type_id)
-        if kind == kinds.TYPEDEF:
-            return self._names[type_id] if type_id in self._written else _NOT_EXPRESSIBLE
-        if kind in COMPOSITES:
-            if types.name(type_id):
-                return self._tagged(type_id)
-            head = self._keyword(type_id)
-            return self._composite(type_id, head, level, place, scope or Scope())
-        if kind == kinds.FWD:
-            return self._tagged(type_id)
-        if kind in ENUMS and types.name(type_id):
-            return self._tagged(type_id)
-        if kind in ENUMS:
-            return self._enum(type_id, "enum", level)
-        if kind in SCALARS:
-            return spelling(types, type_id) or self._names[type_id]
-        return "void"  # void itself, and what can only be pointed to
-
-    def _params(self, type_id: int, level: int) -> str:
-        params = self._types.params(type_id)
-        if not params or (len(params) == 1 and params[0][1] == 0):
-            return "void"
-        self._enter(type_id)
-        texts: list[str] = []
-        taken: set[str] = set()
-        for index, (name_off, target) in enumerate(params):
-            if target == 0 and index == len(params) - 1:
-                texts.append("...")
-                break
-            if self._types.kind(self._types.strip(target)) not in _PARAMETERS:
-                raise self._types.error("a parameter that is void: C has no such type", type_id)
-            name = self._types.names[name_off]
-            if name:
-                name = identifier(name)
-                if name in self._identifiers:  # would hide the typedef
-                    name = identifier(f"{name}_")
-                if name in taken or name in self._identifiers:
-                    name = ""
-                taken.add(name)
-            texts.append(self.declare(target, name, level))
-        self._depth -= 1
-        return ", ".join(texts)
-
-    def _enter(self, type_id: int) -> None:
-        self._depth += 1
-        self._types.spend(type_id)
-        if self._depth > _MAX_DEPTH:
-            raise self._types.error(
-                f"anonymous structs or parameters nested {_MAX_DEPTH} deep, perhaps in a cycle: "
-                "C has no such type",
-                type_id,
-            )
-
-    # ------------------------------------------------------------------ bodies
-
-    def _composite(
-        self, type_id: int, head: str, level: int, place: MemberPath | None, scope: Scope
-    ) -> str:
-        """Write ``struct x { ... }`` with its attributes, and note facts about the members."""
-        self._enter(type_id)
-        layout = self._planner.layout(type_id)
-        indent = "\t" * (level + 1)
-        lines = []
-        if layout.opaque:
-            size = self._types.third(type_id)
-            lines.append(f"{indent}/* not expressible in C: {comment_safe(layout.opaque)} */")
-            lines.append(f"{indent}unsigned char {scope.take('__opaque')}[{size}];")
-        for item in layout.items:
-            if isinstance(item, Padding):
-                text = f"{item.unit}: {item.bits}"
-                if item.count:
-                    text = f"unsigned char {scope.take(f'__pad_{item.at}')}[{item.count}]"
-            else:
-                index, member = item
-                text = self._member(index, member, level + 1, place, scope)
-                text += self._tags.of(type_id, index)
-            lines.append(f"{indent}{text};")
-        body = "\n".join((f"{head} {{", *lines, "\t" * level + "}")) if lines else f"{head} {{}}"
-        self._depth -= 1
-        if layout.packed:
-            body += " __attribute__((packed))"
-        return body + self._tags.of(type_id)
-
-    def _member(
-        self, index: int, member: MemberRecord, level: int, place: MemberPath | None, scope: Scope
-    ) -> str:
-        types, at = self._types, member.bit_offset // 8
-        name = types.names[member.name_off]
-        if not name and not member.bits:
-            behind = member.type_id
-            while types.kind(behind) in QUALIFIERS:
-                behind = types.third(behind)
-            if types.kind(behind) in COMPOSITES:
-                inside = MemberPath(place.path, place.at + at) if place else None
-                if not types.name(behind):
-                    return self.declare(member.type_id, "", level, inside, scope)
-                # Microsoft's extension: members of a named struct join those of the one around.
-                return self._composite(behind, self._keyword(behind), level, inside, scope)
-        # Kernels have members called "bool": C23 refuses them, but relocations go by this name.
-        name = scope.take(name or f"__anon_{index}", name in BOOLEANS)
-        if self._is_incomplete(member.type_id):
-            raise types.error(
-                "a member of a typedef that needs itself to be declared: C has no such type",
-                member.type_id,
-            )
-        inside = None
-        if member.bits:
-            return f"{self.declare(member.type_id, name, level)}: {member.bits}"
-        if place:
-            inside = MemberPath(f"{place.path}.{name}" if place.path else name, place.at + at)
-            types.spend(member.type_id, len(inside.path))
-            self._facts.append((inside.path, inside.at))
-        return self.declare(member.type_id, name, level, inside)
-
-    def _enum(self, type_id: int, head: str, level: int, reserved: bool = False) -> str:
-        types, size = self._types, self._types.third(type_id)
-        values = types.enumerators(type_id)
-        if type_id in self._only_declared:
-            return head
-        indent = "\t" * (level + 1)
-        lines: list[str] = []
-        if size not in ENUM_SIZES:
-            if not 0 < size < 8:
-                raise types.error(f"an enum of {size} bytes: C has no such type", type_id)
-            lines.append(f"{indent}/* not expressible in C: an enum of {size} bytes */")
-        low, high, empty = 0, 0, True
-        for name_off, value in values:
-            if size < 4 and not types.flag(type_id) and value >> (8 * size):
-                value = signed(value)  # encoders before kind_flag (Linux 6.0) could not say so
-            name = types.names[name_off] or "__anon"
-            if not _fits(min(low, value), max(high, value), size):
-                lines.append(f"{indent}/* {comment_safe(name)} = {value} is too large */")
-                continue
-            low, high, empty = min(low, value), max(high, value), False
-            name = self._identifiers.take(name, reserved)
-            lines.append(f"{indent}{name} = {_literal(value)},")
-        if empty:  # C wants one
-            lines.append(f"{indent}{self._identifiers.take('__no_values')},")
-        text = "\n".join((f"{head} {{", *lines, "\t" * level + "}"))
-        types.spend(type_id, len(text))
-        if size in _MODES and not (size == 8 and _needs_64_bits(low, high)):
-            text += f" __attribute__((mode({_MODES[size]})))"
-        return text + self._tags.of(type_id)
-
-
-def _unless_c23(text: str, reserved: bool) -> str:
-    """Return text that C23 has already, if it has, for older C only."""
-    return f"{_BEFORE_C23}\n{text}\n#endif" if reserved else text
-
-
-def _wrapped(declarator: str) -> str:
-    return f"({declarator})" if declarator.startswith("*") else declarator
-
-
-def _literal(value: int) -> str:
-    if value >= 1 << 63:
-        return f"{value}ULL"
-    if value == -(1 << 63):
-        return f"({value + 1}LL - 1)"
-    return f"{value}LL" if not -(1 << 31) <= value < 1 << 32 else str(value)
-
-
-def _fits(low: int, high: int, size: int) -> bool:
-    """Whether an enum of ``size`` bytes can have values from ``low``, 0 at most, to ``high``."""
-    return -(1 << (8 * size - 1)) <= low and high < 1 << (8 * size - (low < 0))
-
-
-def _needs_64_bits(low: int, high: int) -> bool:
-    """Whether the values alone make GNU C choose 64 bits for an enum."""
-    return low < -(1 << 31) or high >= 1 << (31 if low < 0 else 32)
+            _put_parameter(d, row)

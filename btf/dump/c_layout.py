@@ -17,243 +17,263 @@ where the smaller would not do.
 
 Bit-fields follow the rules of the System V ABIs (GCC's PCC_BITFIELD_TYPE_MATTERS): a field does
 not cross a boundary of its type; in packed structs it follows the one before, whatever its type.
+
+``LAYOUT`` of a struct or union is one of the values below, ``OPAQUE`` the name of the text that
+says why it is opaque, or 0, and ``CULPRIT`` the member that it is about, from 1, or 0.
+
+Parameters of compiled functions:
+
+d, type_id       ``Tables``, id of a type of any level: see ``c_tables``
+number           of a member, from 0
+packed           whether the struct is
+at               where the compiler is, in bits
+bits, type_bits  of a bit-field, and of its type
+align, multiple  bits
+size             bytes of the whole
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import numpy as np
 
+from ..compiled.jit import compiled, inlined, noinline
 from ..format import kinds
-from ..format.kinds import COMPOSITES, ENUMS
-from .c_names import is_integer, scalar_align, spelling, stand_in
-from .c_types import ENUM_SIZES, MemberRecord, TypeTable
+from . import c_names as n
+from . import c_tables as t
+from .c_tables import fault, is_composite, member_place, size_of, third_of, vlen_of
 
-# More lines of padding than this become one array of bytes.
-MAX_PADDING_LINES = 8
-
-
-@dataclass(frozen=True)
-class Padding:
-    """``kind: bits;`` or, with ``count``, ``unsigned char __pad_AT[count];`` (AT in bytes)."""
-
-    unit: str
-    bits: int = 0
-    at: int = 0
-    count: int = 0
+UNKNOWN, UNDER_WAY, KNOWN = 0, 1, 2
+_MOST_BYTES = 1 << 40  # more than any struct has
 
 
-@dataclass
-class StructLayout:
-    """What to write between the braces of a struct or union, and after them.
-
-    items   members (by index, in order) and padding
-    align   the alignment in bytes that the result has in C
-    opaque  why no C declaration gives this layout, or ""
-    """
-
-    align: int = 1
-    packed: bool = False
-    opaque: str = ""
-    items: list[tuple[int, MemberRecord] | Padding] = field(default_factory=list)
+@inlined
+def up(at, multiple):  # type: ignore[no-untyped-def]
+    """Return ``at``, rounded up to a multiple."""
+    return (at + multiple - 1) // multiple * multiple
 
 
-class _Misfit(Exception):
-    """The members do not fit at their offsets without ``packed``, or not at all."""
+@inlined
+def is_c_enum(size):  # type: ignore[no-untyped-def]
+    """Whether C can give an enum that many bytes."""
+    return size == 1 or size == 2 or size == 4 or size == 8
 
 
-class Planner:
-    """Layouts by type id, made once each, inner ones first."""
-
-    def __init__(self, types: TypeTable) -> None:
-        self._types = types
-        self._layouts: dict[int, StructLayout] = {}
-        agreed = types.pointer_size == 8 and not types.big_endian
-        self._least_align = 16 if agreed else types.pointer_size  # of what may have a larger one
-        self._units = [(8, "char"), (16, "short"), (32, "int")]
-        if types.pointer_size == 8:
-            self._units.append((64, "long"))
-
-    def layout(self, type_id: int) -> StructLayout:
-        """Return the layout of a struct or union. Raises BtfError for one that contains itself."""
-        # Depth first, without recursion: what a struct embeds comes before the struct itself.
-        stack, open_ids = [type_id], set[int]()
-        while type_id not in self._layouts:
-            top = stack[-1]
-            missing = [] if top in self._layouts else self._missing(top)
-            if not missing:
-                if top not in self._layouts:
-                    self._layouts[top] = self._plan(top)
-                stack.pop()
-                open_ids.discard(top)
-            elif top in open_ids:
-                name = self._types.name(top) or "an anonymous type"
-                raise self._types.error(f"{name} contains itself: C has no such type", top)
-            else:
-                open_ids.add(top)
-                stack += missing
-        return self._layouts[type_id]
-
-    def _missing(self, type_id: int) -> list[int]:
-        """Return the structs and unions that one embeds and that have no layout yet."""
-        embedded = [self._types.element(m.type_id) for m in self._types.members(type_id)]
-        return [
-            found
-            for found in dict.fromkeys(embedded)
-            if self._types.kind(found) in COMPOSITES and found not in self._layouts
-        ]
-
-    def _align(self, element: int) -> int:
-        """Return the alignment in bytes, in C as we write it, of what is no array, modifier or name
-        and has a size.
-
-        It is the largest that a compiler gives it.
-        """
-        kind = self._types.kind(element)
-        if kind == kinds.PTR:
-            return self._types.pointer_size
-        if kind in COMPOSITES:
-            return self.layout(element).align
-        return scalar_align(self._types, element)
-
-    def _plan(self, type_id: int) -> StructLayout:
-        size = self._types.defined_size(type_id)
-        members = self._types.members(type_id)
-        elements = [self._types.element(member.type_id) for member in members]
-        sizes = [self._types.size(member.type_id) for member in members]
-        layout = StructLayout(opaque=self._impossible(members, elements, sizes))
-        if layout.opaque:
-            return layout
-        plan = self._union if self._types.kind(type_id) == kinds.UNION else self._struct
-        bits = [8 * (own or 0) for own in sizes]
-        aligns = [8 * self._align(element) for element in elements]
-        for packed in (False, True):
-            try:
-                used = [8] * len(members) if packed else aligns
-                return plan(members, bits, used, size, packed)
-            except _Misfit as misfit:
-                layout.opaque = str(misfit)
-        return layout
-
-    def _impossible(
-        self, members: list[MemberRecord], elements: list[int], sizes: list[int | None]
-    ) -> str:
-        """Return why no struct can have these members, or ""."""
-        for member, element, size in zip(members, elements, sizes, strict=True):
-            reason = ""
-            if size is None:
-                reason = "is of a type without a size"
-            elif self._types.kind(element) in ENUMS and (
-                self._types.third(element) not in ENUM_SIZES
-            ):
-                reason = f"is an enum of {self._types.third(element)} bytes"
-            elif member.bits:
-                width = self._width(self._types.strip(member.type_id))
-                if not width:
-                    reason = "is a bit-field, but no integer"
-                elif member.bits > width:
-                    reason = f"has {member.bits} bits, more than its type"
-            elif member.bit_offset % 8:
-                reason = "is no bit-field, but begins inside a byte"
-            if reason:
-                return f"{self._types.names[member.name_off] or 'a member'} {reason}"
-        return ""
-
-    def _width(self, type_id: int) -> int:
-        """Return the most bits that a bit-field of a type can have in C; 0 if there can be none."""
-        if self._types.kind(type_id) in ENUMS:
-            return 8 * self._types.third(type_id)
-        if self._types.kind(type_id) != kinds.INT:
-            return 0
-        words = spelling(self._types, type_id) or stand_in(self._types, type_id)
-        return 1 if words == "_Bool" else 8 * self._types.third(type_id) * is_integer(words)
-
-    def _struct(
-        self, members: list[MemberRecord], bits: list[int], aligns: list[int], size: int,
-        packed: bool,
-    ) -> StructLayout:  # fmt: skip
-        """Lay out a struct of ``size`` bytes, with sizes and alignments of members in bits."""
-        layout = StructLayout(align=max(aligns, default=8) // 8, packed=packed)
-        order = sorted(range(len(members)), key=lambda i: members[i].bit_offset)
-        at = 0  # in bits: where the compiler is
-        for index in order:
-            member, align = members[index], aligns[index]
-            least = min(align, 8 * self._least_align)
-            wanted = member.bit_offset
-            if member.bits:
-                natural = _place_bits(at, member.bits, bits[index], least, packed)
-                if _place_bits(wanted, member.bits, bits[index], align, packed) != wanted:
-                    raise _Misfit("a bit-field crosses a boundary of its type")
-            else:
-                natural = _up(at, least)
-                if wanted % align:
-                    raise _Misfit("a member is not aligned")
-            if natural > wanted:
-                raise _Misfit("members overlap")
-            if natural < wanted:
-                layout.items += self._pad(at, wanted, layout)
-            layout.items.append((index, member))
-            at = wanted + (member.bits or bits[index])
-        natural = self._whole(at, size, layout.align)
-        if natural < 8 * size:
-            layout.items += self._pad(at, 8 * size, layout)
-        return layout
-
-    def _union(
-        self, members: list[MemberRecord], bits: list[int], aligns: list[int], size: int,
-        packed: bool,
-    ) -> StructLayout:  # fmt: skip
-        """As ``_struct``."""
-        if any(member.bit_offset for member in members):
-            raise _Misfit("a member of the union does not begin where the union does")
-        layout = StructLayout(align=max(aligns, default=8) // 8, packed=packed)
-        layout.items += enumerate(members)
-        end = max((m.bits or own for m, own in zip(members, bits, strict=True)), default=0)
-        if self._whole(end, size, layout.align) < 8 * size:
-            layout.items.append(Padding("char", at=0, count=size))
-        return layout
-
-    def _whole(self, end: int, size: int, align: int) -> int:
-        """The bits that the compiler makes of members ending at bit ``end``: at most those of
-        size."""
-        if size % align:
-            raise _Misfit("the size is no multiple of the alignment")
-        if end > 8 * size:
-            raise _Misfit("the members need more than the size of the whole")
-        return _up(end, 8 * min(align, self._least_align))
-
-    def _pad(self, at: int, end: int, layout: StructLayout) -> list[Padding]:
-        """Fill the bits from ``at`` to ``end``.
-
-        Units are no larger than the struct's alignment: some ABIs (arm, arm64) let unnamed
-        bit-fields align the struct that they are in.
-        """
-        limit = 64 if layout.packed else 8 * min(layout.align, self._least_align)
-        units = [unit for unit in self._units if unit[0] <= limit]
-        lines = []
-        start = at
-        few = end - at <= MAX_PADDING_LINES * units[-1][0]
-        while few and at < end:
-            for bits, unit in units:
-                if (end - 1) // bits == at // bits:
-                    break
-            stop = min(end, _up(at + 1, bits))
-            lines.append(Padding(unit, stop - at))
-            at = stop
-        if few and len(lines) <= MAX_PADDING_LINES:
-            return lines
-        first, last = _up(start, 8), end // 8 * 8
-        head = [Padding("char", first - start)] if first > start else []
-        tail = [Padding("char", end - last)] if end > last else []
-        return [*head, Padding("char", at=first // 8, count=(last - first) // 8), *tail]
-
-
-def _place_bits(at: int, bits: int, type_bits: int, align: int, packed: bool) -> int:
-    """Return where the compiler puts a bit-field when it is at bit ``at``."""
-    if packed:
+@inlined
+def place_bits(at, bits, type_bits, align, packed):  # type: ignore[no-untyped-def]
+    """Return where the compiler puts a bit-field."""
+    if packed or (at % align + bits + align - 1) // align * align <= type_bits:
         return at
-    units = (at % align + bits + align - 1) // align
-    return at if units * align <= type_bits else _up(at, align)
+    return up(at, align)
 
 
-def _up(value: int, multiple: int) -> int:
-    return -(-value // multiple) * multiple
+@inlined
+def member_bits(d, target):  # type: ignore[no-untyped-def]
+    """Bits of a value of type ``target``, which has a size; no more than there can be."""
+    return 8 * min(size_of(d, target), np.int64(_MOST_BYTES))
+
+
+@inlined
+def member_align(d, target, packed):  # type: ignore[no-untyped-def]
+    """Alignment in bits, in C as we write it, of type ``target``, which has a size: the largest
+    that a compiler gives it."""
+    if packed:
+        return np.int64(8)
+    element = np.int64(d.rows[target, t.ELEMENT])
+    kind = np.int64(d.rows[element, t.KIND])
+    if is_composite(kind) or kinds.is_scalar(kind):
+        return 8 * np.int64(d.rows[element, t.ALIGN])
+    size = size_of(d, element)
+    if kind == kinds.PTR:
+        return 8 * size
+    return 8 * max(size & -size, np.int64(1))
+
+
+@inlined
+def member_number(d, type_id, place):  # type: ignore[no-untyped-def]
+    """Number of the member that stands at ``place``, from 0, when they are in order of offsets."""
+    if d.rows[type_id, t.FLAGS] & t.UNSORTED:
+        return np.int64(d.order[d.rows[type_id, t.START] + place])
+    return place
+
+
+@noinline
+def lay_out(d, root):  # type: ignore[no-untyped-def]
+    """Lay out a struct or union, ``root``, and all that it embeds, inner ones first; a fault when
+    one contains itself."""
+    rows, stack, depth = d.rows, d.spare, 1
+    if rows[root, t.LAYOUT] == KNOWN:
+        return
+    stack[0], stack[1] = root, vlen_of(d, root)
+    while depth > 0 and d.state[t.FAULT] == 0:
+        top = stack[2 * depth - 2]
+        rows[top, t.LAYOUT] = UNDER_WAY
+        missing = np.int64(-1)
+        number = stack[2 * depth - 1]
+        while number > 0 and missing < 0:
+            number -= 1
+            target, _, _ = member_place(d, top, number)
+            element = np.int64(rows[target, t.ELEMENT])
+            if is_composite(rows[element, t.KIND]) and rows[element, t.LAYOUT] != KNOWN:
+                missing = element
+        stack[2 * depth - 1] = number
+        if missing < 0:
+            _plan(d, top)
+            rows[top, t.LAYOUT] = KNOWN
+            depth -= 1
+        elif rows[missing, t.LAYOUT] == UNDER_WAY:
+            fault(d, t.ITSELF, missing, 0)
+        else:
+            stack[2 * depth], stack[2 * depth + 1] = missing, vlen_of(d, missing)
+            depth += 1
+
+
+@compiled
+def _plan(d, type_id):  # type: ignore[no-untyped-def]
+    """Fill OPAQUE, CULPRIT, ALIGN and flags of a struct or union whose members are laid out."""
+    rows = d.rows
+    rows[type_id, t.ALIGN] = 1
+    if size_of(d, type_id) < 0:
+        fault(d, t.HUGE, type_id, 0)
+        return
+    for number in range(vlen_of(d, type_id)):
+        reason = _impossible(d, type_id, number)
+        if reason > 0:
+            rows[type_id, t.OPAQUE], rows[type_id, t.CULPRIT] = reason, number + 1
+            return
+    is_union = rows[type_id, t.KIND] == kinds.UNION
+    if not is_union:
+        _put_in_order(d, type_id)
+    for packed in range(2):
+        align = np.int64(8)
+        for number in range(vlen_of(d, type_id)):
+            target, _, _ = member_place(d, type_id, number)
+            align = max(align, member_align(d, target, packed != 0))
+        misfit = (
+            _union_misfit(d, type_id, align)
+            if is_union
+            else _struct_misfit(d, type_id, packed != 0, align)
+        )
+        rows[type_id, t.OPAQUE] = misfit
+        if misfit == 0:
+            rows[type_id, t.ALIGN] = align // 8
+            if packed != 0:
+                rows[type_id, t.FLAGS] |= t.PACKED
+            return
+
+
+@compiled
+def _impossible(d, type_id, number):  # type: ignore[no-untyped-def]
+    """Return why no struct can have a member, as the name of a text, or 0."""
+    target, offset, bits = member_place(d, type_id, number)
+    element = np.int64(d.rows[target, t.ELEMENT])
+    if size_of(d, target) < 0:
+        return np.int64(n.SIZELESS)
+    if kinds.is_enum(np.int64(d.rows[element, t.KIND])) and not is_c_enum(third_of(d, element)):
+        return np.int64(n.IS_ENUM_OF)
+    if bits > 0:
+        inner = np.int64(d.rows[target, t.STRIP])
+        kind, width = np.int64(d.rows[inner, t.KIND]), np.int64(0)
+        if kinds.is_enum(kind):
+            width = 8 * third_of(d, inner)
+        elif kind == kinds.INT:
+            width = np.int64(d.rows[inner, t.WIDTH])
+        if width == 0:
+            return np.int64(n.NO_INTEGER)
+        if bits > width:
+            return np.int64(n.TOO_MANY_BITS)
+    elif offset % 8 != 0:
+        return np.int64(n.INSIDE)
+    return np.int64(0)
+
+
+@inlined
+def _whole_misfit(d, end, size, align):  # type: ignore[no-untyped-def]
+    """Why members that end at bit ``end`` do not make a whole, as the name of a text, or 0."""
+    if 8 * size % align != 0:
+        return np.int64(n.ODD_SIZE)
+    return np.int64(n.TOO_LONG) if end > 8 * size else np.int64(0)
+
+
+@compiled
+def _struct_misfit(d, type_id, packed, align):  # type: ignore[no-untyped-def]
+    """Why the members do not fit at their offsets, as the name of a text, or 0."""
+    at = np.int64(0)
+    for place in range(vlen_of(d, type_id)):
+        target, wanted, bits = member_place(d, type_id, member_number(d, type_id, place))
+        own, most = member_bits(d, target), member_align(d, target, packed)
+        least = min(most, 8 * d.state[t.LEAST])
+        if bits > 0:
+            natural = place_bits(at, bits, own, least, packed)
+            if place_bits(wanted, bits, own, most, packed) != wanted:
+                return np.int64(n.CROSSES)
+        else:
+            natural = up(at, least)
+            if wanted % most != 0:
+                return np.int64(n.NOT_ALIGNED)
+        if natural > wanted:
+            return np.int64(n.OVERLAP)
+        at = wanted + (bits if bits > 0 else own)
+    return _whole_misfit(d, at, third_of(d, type_id), align)
+
+
+@compiled
+def union_end(d, type_id):  # type: ignore[no-untyped-def]
+    """Bits of a union's largest member."""
+    end = np.int64(0)
+    for number in range(vlen_of(d, type_id)):
+        target, _, bits = member_place(d, type_id, number)
+        end = max(end, bits if bits > 0 else member_bits(d, target))
+    return end
+
+
+@compiled
+def _union_misfit(d, type_id, align):  # type: ignore[no-untyped-def]
+    """As ``_struct_misfit``, of a union."""
+    for number in range(vlen_of(d, type_id)):
+        _, offset, _ = member_place(d, type_id, number)
+        if offset != 0:
+            return np.int64(n.UNION_OFFSET)
+    return _whole_misfit(d, union_end(d, type_id), third_of(d, type_id), align)
+
+
+@compiled
+def _put_in_order(d, type_id):  # type: ignore[no-untyped-def]
+    """Sort the members by their offsets, stably, if they are not: see ``order``."""
+    vlen, sorted_so_far, last = vlen_of(d, type_id), True, np.int64(0)
+    for number in range(vlen):
+        _, offset, _ = member_place(d, type_id, number)
+        sorted_so_far = sorted_so_far and offset >= last
+        last = offset
+    if sorted_so_far:
+        return
+    d.rows[type_id, t.FLAGS] |= t.UNSORTED
+    first = np.int64(d.rows[type_id, t.START])
+    for number in range(vlen):
+        d.order[first + number] = number
+    width = 1
+    while width < vlen:
+        _merge_runs(d, type_id, width)
+        width *= 2
+
+
+@compiled
+def _merge_runs(d, type_id, width):  # type: ignore[no-untyped-def]
+    """Merge each two runs of ``width`` members in order into one."""
+    vlen, first = vlen_of(d, type_id), np.int64(d.rows[type_id, t.START])
+    for begin in range(0, vlen, 2 * width):
+        middle, end = min(begin + width, vlen), min(begin + 2 * width, vlen)
+        left, right = begin, middle
+        for at in range(begin, end):
+            from_right = left >= middle
+            if left < middle and right < end:
+                _, a, _ = member_place(d, type_id, np.int64(d.order[first + left]))
+                _, b, _ = member_place(d, type_id, np.int64(d.order[first + right]))
+                from_right = b < a
+            if from_right:
+                d.merged[at] = d.order[first + right]
+                right += 1
+            else:
+                d.merged[at] = d.order[first + left]
+                left += 1
+    for at in range(vlen):
+        d.order[first + at] = d.merged[at]

@@ -4,14 +4,28 @@ C has one name space for tags (struct, union, enum) and one for typedefs and enu
 several types of one name (of modules, of files of one module), names that are no identifiers
 (other languages), and types without a name where C wants one. The first of a name keeps it, the
 next is ``name___2``, as in libbpf's dump.
+
+A name is a row of ``Tables.names``, the same one wherever the same text stands in the strings.
+
+Parameters of compiled functions:
+
+d, type_id, name   ``Tables``, ids of a type of any level and of a name: see ``c_tables``
+start     where in ``Tables.text`` a text begins
+value     int64, not negative
+scope     TAG, PLAIN, or the number of a struct's own, which is above
 """
 
 from __future__ import annotations
 
 import re
 
+import numpy as np
+
+from ..compiled.jit import compiled, inlined, noinline
 from ..format import kinds
-from .c_types import TypeTable
+from ..format.strings import add_string, find_string, hash_string, seed_of
+from . import c_tables as t
+from .c_tables import fault, is_composite, keyword_of, vlen_of
 
 _KEYWORDS = """
     alignas alignof asm auto bool break case char const constexpr continue default do double else
@@ -27,9 +41,6 @@ _KEYWORDS = """
 KEYWORDS = frozenset(_KEYWORDS.split())
 """Reserved in C11, C23 or GNU C."""
 
-BOOLEANS = frozenset({"bool", "true", "false"})
-"""Those of KEYWORDS that are reserved since C23 and that kernels use."""
-
 # What else compilers define, and the header itself: "__LINE__", "__builtin_offsetof", macros.
 _PREDEFINED = re.compile(
     r"__\w*__|__builtin_\w+|__btf_\w+_tag|__btf_attribute|_I?LP(64|32)|__GXX_ABI_VERSION"
@@ -41,30 +52,6 @@ MACROS = ("linux", "unix", "i386", "mips", "sparc")
 """Names that GNU C predefines although they are not reserved."""
 
 
-class Scope:
-    """One name space: hands out identifiers, each once."""
-
-    def __init__(self) -> None:
-        self._used: set[str] = set()
-        self._next: dict[str, int] = {}
-
-    def take(self, name: str, reserved: bool = False) -> str:
-        """Hand out ``name`` as a C identifier, with ``___2`` and so on when it is taken.
-
-        reserved  as it is, although C23 reserves it
-        """
-        wanted = name if reserved else identifier(name)
-        unique, number = wanted, self._next.get(wanted, 2)
-        while unique in self._used:
-            unique, number = f"{wanted}___{number}", number + 1
-        self._next[wanted] = number
-        self._used.add(unique)
-        return unique
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._used
-
-
 def identifier(name: str) -> str:
     """Return the identifier nearest to ``name``."""
     if not (name.isascii() and name.isidentifier()):
@@ -74,76 +61,334 @@ def identifier(name: str) -> str:
     return f"{name}_" if name in KEYWORDS or _PREDEFINED.fullmatch(name) else name
 
 
-# Sizes of what C spells with keywords, by the sorted words; 0 is the size of a pointer.
-_INTS = {
-    " ".join(sorted(spelling.split())): size
-    for size, spellings in {
-        1: ("char", "signed char", "unsigned char", "_Bool"),
-        2: ("short", "short int", "signed short", "unsigned short", "unsigned short int"),
-        4: ("int", "signed", "signed int", "unsigned", "unsigned int"),
-        0: ("long", "long int", "signed long", "unsigned long", "unsigned long int"),
-        8: ("long long", "long long int", "unsigned long long", "unsigned long long int"),
-        16: ("__int128", "signed __int128", "unsigned __int128"),
-    }.items()
-    for spelling in spellings
-}
-_FLOATS = {"_Float16": 2, "float": 4, "double": 8, "long double": 16, "_Float128": 16}
-_FLOATS["__float128"] = 16
-_INT_OF_SIZE = {1: "char", 2: "short int", 4: "int", 8: "long long int", 16: "__int128"}
-_FLOAT_OF_SIZE = {2: "_Float16", 4: "float", 8: "double", 12: "long double", 16: "long double"}
+# ------------------------------------------------------------------ texts that are always there
 
-_SIGNED, _CHAR, _BOOL = 1, 2, 4
+TEXTS: list[str] = []
+"""The first names of all: the number of each is its place here, from 1. "" is 0."""
 
 
-def spelling(types: TypeTable, type_id: int) -> str:
-    """Return an INT or FLOAT in keywords, or "" when C has none of that name and size."""
-    name, size = types.name(type_id), types.third(type_id)
-    if types.kind(type_id) == kinds.FLOAT:
-        if name == "long double":
-            return name if stand_in(types, type_id) == name else ""
-        return name if _FLOATS.get(name) == size else ""
-    if not name:
-        return stand_in(types, type_id)
-    words = name.split()
-    known = _INTS.get(" ".join(sorted(words)), _FLOATS.get(name))
-    if known == 0:
-        known = types.pointer_size
-    if known != size or (size == 16 and types.pointer_size == 4):
-        return ""
-    return " ".join(words)
+def _texts(*texts: str) -> range:
+    """Add texts; returns their numbers."""
+    TEXTS.extend(texts)
+    return range(len(TEXTS) - len(texts) + 1, len(TEXTS) + 1)
 
 
-def is_integer(words: str) -> bool:
-    """Whether what ``spelling`` or ``stand_in`` gives is an integer in C."""
-    return words != "" and words not in _FLOATS
+STRUCT_WORD, UNION_WORD, ENUM_WORD = _texts("struct ", "union ", "enum ")
+BOOL_NAME, TRUE_NAME, FALSE_NAME = _texts("bool", "true", "false")
+BUILT_IN, OLD_LIST = _texts("__builtin_va_list", "__gnuc_va_list")
+ANONYMOUS, OPAQUE_NAME, NO_VALUE_NAME = _texts("__anon", "__opaque", "__no_values")
+ANONYMOUS_NUMBER, PAD_NUMBER, NEXT_NUMBER, UNDERSCORE = _texts("__anon_", "__pad_", "___", "_")
+CONST_WORD, VOLATILE_WORD, RESTRICT_WORD = _texts("const", "volatile", "restrict")
+VOID_WORD, ELLIPSIS, TYPEDEF_WORD, EXTERN, BYTES = _texts(
+    "void", "...", "typedef ", "extern ", "unsigned char "
+)
+UNIT_8, UNIT_16, UNIT_32, UNIT_64 = _texts("char", "short", "int", "long")
+COMMA, BEGIN, NEWLINE, TAB, CLOSE_BRACE, SEMICOLON, EMPTY_LINE = _texts(
+    ", ", "{", "\n", "\t", "}", ";", "\n\n"
+)
+COLON, EQUALS, END_VALUE, OPEN_ROUND, CLOSE_ROUND, OPEN_SQUARE, CLOSE_SQUARE = _texts(
+    ": ", " = ", ",", "(", ")", "[", "]"
+)
+STAR, SPACE, MINUS, LONG_LONG, UNSIGNED_LONG_LONG, DOT, FIRST_ELEMENT = _texts(
+    "*", " ", "-", "LL", "ULL", ".", "[0]"
+)
+LOWEST, PACKED_TEXT = _texts("(-9223372036854775807LL - 1)", " __attribute__((packed))")
+MODE, END_MODE, MODE_1, MODE_2, MODE_8 = _texts(" __attribute__((mode(", ")))", "byte", "HI", "DI")
+BEFORE_C23, END_IF, WEAK = _texts(
+    "#if __STDC_VERSION__ < 202311L\n", "\n#endif", " __weak __ksym;\n"
+)
+STRUCT_OF_BYTES, END_STRUCT_OF_BYTES = _texts("struct { unsigned char bytes[", "]; }")
+ASSERT, SIZEOF, OFFSETOF = _texts("_Static_assert(", "sizeof(", "__builtin_offsetof(")
+IS, SAYING, END_ASSERT = _texts(" == ", ', "', '");\n')
+BEGIN_COMMENT, END_COMMENT, END_COMMENT_LINE = _texts("/* ", " */", " */\n")
+NOT_EXPRESSIBLE, NO_FUNCTION = _texts(
+    "/* not expressible in C: ", "/* not expressible in C: a function "
+)
+LOST_STRUCT, LOST_NAME = _texts("struct __not_expressible", "__not_expressible")
+(NEEDS_ITSELF,) = _texts(" needs itself to be declared: not expressible in C */\n")
+TOO_LARGE, ENUM_OF, BYTES_WORD = _texts(" is too large */", "an enum of ", " bytes")
+A_MEMBER, SIZELESS, IS_ENUM_OF = _texts(
+    "a member", " is of a type without a size", " is an enum of "
+)
+NO_INTEGER, HAS, TOO_MANY_BITS = _texts(
+    " is a bit-field, but no integer", " has ", " bits, more than its type"
+)
+(INSIDE,) = _texts(" is no bit-field, but begins inside a byte")
+(CROSSES,) = _texts("a bit-field crosses a boundary of its type")
+NOT_ALIGNED, OVERLAP = _texts("a member is not aligned", "members overlap")
+(UNION_OFFSET,) = _texts("a member of the union does not begin where the union does")
+(ODD_SIZE,) = _texts("the size is no multiple of the alignment")
+(TOO_LONG,) = _texts("the members need more than the size of the whole")
+BUILT_IN_LIST = TEXTS[BUILT_IN - 1]
+"""A typedef in BTF, but the compiler has it already."""
+
+# What may stand behind "__" in what is predefined.
+_BEGINNINGS = """
+    builtin btf GXX amd64 arm corei7 i386 k8 linux mips riscv sparc unix x86_64 SEG ARM ATOMIC CLANG
+    FPCLASS FP_FAST GCC MEMORY UINT INT
+"""
 
 
-def stand_in(types: TypeTable, type_id: int) -> str:
-    """Return what C has of the size and signedness of an INT or FLOAT, "" when nothing."""
-    size = types.third(type_id)
-    if types.kind(type_id) == kinds.FLOAT:
-        if size in (12, 16) and size != (16 if types.pointer_size == 8 else 12):
-            return ""
-        return _FLOAT_OF_SIZE.get(size, "")
-    encoding = types.int_encoding(type_id) >> 24 & 0xF
-    base = _INT_OF_SIZE.get(size, "")
-    if not base or (size == 16 and types.pointer_size == 4):
-        return ""
-    if size == 1 and encoding & _BOOL:
-        return "_Bool"
-    if encoding & (_SIGNED | _CHAR):
-        return "signed char" if size == 1 else base
-    return f"unsigned {base}"
+def _is_one_of(*pairs: str) -> np.ndarray:
+    """By a number made of two characters: whether they may be among ``pairs``."""
+    found = np.zeros(1024, np.uint8)
+    for pair in pairs:
+        found[(ord(pair[0]) * 5 + ord(pair[1]) * 11) & 1023] = 1
+    found.setflags(write=False)
+    return found
 
 
-def scalar_align(types: TypeTable, type_id: int) -> int:
-    """Return the largest alignment in bytes that a compiler gives an INT, FLOAT or enum, which is
-    that of bytes if C has no such.
+_KEYWORD_ENDS = _is_one_of(*(word[0] + word[-1] for word in KEYWORDS))
+_RESERVED = _is_one_of(
+    *(word[2:4] for word in (*KEYWORDS, *(f"__{word}" for word in _BEGINNINGS.split()))
+      if word.startswith("__"))
+)  # fmt: skip
+_LONGEST_KEYWORD = max(map(len, KEYWORDS))
 
-    Scalars of 16 bytes are aligned to 16 on x86-64, arm64, riscv64 and BPF, to 8 on s390x; of 8
-    bytes to 8 on 32-bit machines but i386, which aligns them to 4.
-    """
-    size = types.third(type_id)
-    if types.kind(type_id) in kinds.SCALARS and not stand_in(types, type_id):
-        return size if spelling(types, type_id) else 1
-    return size & -size or 1  # a long double of 12 bytes is aligned to 4
+FIRST_SCOPE = 16  # of those of structs
+MARGIN = 64  # bytes behind a text, and what its digits need
+_0, _10, _32 = np.uint64(0), np.uint64(10), np.int64(32)
+
+
+@compiled
+def _is_odd(d, start, end):  # type: ignore[no-untyped-def]
+    """Whether ``identifier`` may be something else than the text that ends at ``end``: it is no
+    identifier, or may be a keyword or predefined."""
+    first, last = np.int64(d.text[start]), np.int64(d.text[end - 1])
+    for i in range(start, end):
+        byte = d.text[i]
+        if not (97 <= byte <= 122 or byte == 95 or 48 <= byte <= 57 or 65 <= byte <= 90):
+            return True
+    if first == 95 and end - start > 3:
+        second, third = np.int64(d.text[start + 1]), np.int64(d.text[start + 2])
+        if second == 95:
+            if last == 95 and d.text[end - 2] == 95:
+                return True
+            return _RESERVED[(third * 5 + np.int64(d.text[start + 3]) * 11) & 1023] != 0
+        if second == 73 or second == 76:  # _LP64, _ILP32
+            return True
+    if 48 <= first <= 57 or (first == 95 and last == 95):
+        return True
+    return end - start <= _LONGEST_KEYWORD and _KEYWORD_ENDS[(first * 5 + last * 11) & 1023] != 0
+
+
+@noinline
+def name_at(d, start):  # type: ignore[no-untyped-def]
+    """Return the name of the text at ``start``, a new one if it was never met: its identifier is
+    itself until another one is known. The empty text is 0."""
+    if d.text[start] == 0:
+        return np.int64(0)
+    known = np.int64(d.seen[start])
+    if known > 0:
+        return known
+    h, end = hash_string(d.text, start, seed_of(d.slots))
+    found = find_string(d.text, d.slots, d.text, start, h)
+    if found >= 0:
+        known = np.int64(d.seen[found])
+    else:
+        known = d.state[t.NAMES]
+        if known >= len(d.names):
+            fault(d, t.FULL, 0, 0)
+            return np.int64(0)
+        d.state[t.NAMES] += 1
+        add_string(d.slots, h, start)
+        for column in range(t.NAME_COLUMNS):
+            d.names[known, column] = 0
+        d.names[known, t.AT], d.names[known, t.LENGTH] = start, end - start
+        d.names[known, t.IDENTIFIER] = d.names[known, t.SAFE] = known
+    d.seen[start] = known
+    return known
+
+
+@compiled
+def collect_names(d, funcs, odd):  # type: ignore[no-untyped-def]
+    """Fill NAME of all types whose names C has and of ``funcs`` (int64, ids), and meet the names of
+    all elements. ``odd`` (int64, an entry for each name) gets those of which ``identifier`` may be
+    something else; returns how many."""
+    for type_id in range(len(d.rows)):
+        kind = np.int64(d.rows[type_id, t.KIND])
+        start = np.int64(d.rows[type_id, t.START])
+        if (
+            is_composite(kind)
+            or kinds.is_enum(kind)
+            or kinds.is_scalar(kind)
+            or kind == kinds.FWD
+            or kind == kinds.TYPEDEF
+        ):
+            d.rows[type_id, t.NAME] = name_at(d, np.int64(d.words[start]))
+        if kinds.ELEMENT_NAME[kind] == 0 and kinds.ELEMENT_WORDS[kind] > 0:
+            stride = np.int64(kinds.ELEMENT_WORDS[kind])
+            for number in range(vlen_of(d, type_id)):
+                name_at(d, np.int64(d.words[start + kinds.HEAD_WORDS + stride * number]))
+    for i in range(len(funcs)):
+        start = np.int64(d.rows[funcs[i], t.START])
+        d.rows[funcs[i], t.NAME] = name_at(d, np.int64(d.words[start]))
+    count = 0
+    for name in range(1, d.state[t.NAMES]):
+        first = np.int64(d.names[name, t.AT])
+        if _is_odd(d, first, first + d.names[name, t.LENGTH]):
+            odd[count] = name
+            count += 1
+    return count
+
+
+@compiled
+def enter_texts(d, first, found):  # type: ignore[no-untyped-def]
+    """Make names of the texts from ``first`` to the end of those made here: ``found`` (int64)."""
+    start = first
+    for i in range(len(found)):
+        found[i] = name_at(d, start)
+        while d.text[start] != 0:
+            start += 1
+        start += 1
+
+
+@inlined
+def _append(d, at, name):  # type: ignore[no-untyped-def]
+    """Write a name at ``at`` of ``text``; returns where it ends."""
+    start, length = np.int64(d.names[name, t.AT]), np.int64(d.names[name, t.LENGTH])
+    for i in range(length):
+        d.text[at + i] = d.text[start + i]
+    return at + length
+
+
+@noinline
+def make_name(d, first, second, value):  # type: ignore[no-untyped-def]
+    """Return the name made of ``first``, ``second`` and, unless it is negative, ``value``."""
+    start = d.state[t.TEXT_END]
+    if start + d.names[first, t.LENGTH] + d.names[second, t.LENGTH] + MARGIN > len(d.text):
+        fault(d, t.FULL, 0, 0)
+        return first
+    end = _append(d, _append(d, start, first), second)
+    if value >= 0:
+        end = put_digits(d.text, end, np.uint64(value))
+    d.text[end] = 0
+    name = name_at(d, start)
+    if d.names[name, t.AT] == start:
+        d.state[t.TEXT_END] = end + 1
+    else:
+        d.seen[start] = 0
+    return name
+
+
+@compiled
+def put_digits(data, at, value):  # type: ignore[no-untyped-def]
+    """Write ``value`` (uint64) at ``at`` of ``data`` in decimal digits, 20 at most; returns where
+    they end."""
+    end, rest = at + 1, value // _10
+    while rest != _0:
+        end, rest = end + 1, rest // _10
+    for place in range(end - at):
+        data[end - 1 - place] = np.uint8(48) + np.uint8(value % _10)
+        value //= _10
+    return end
+
+
+# ------------------------------------------------------------------ name spaces
+
+
+@inlined
+def _local(d, scope, name):  # type: ignore[no-untyped-def]
+    """Where the table of local names has a name of a ``scope``, or has room for it."""
+    mask = len(d.locals_keys) - 1
+    key = scope << _32 | name
+    # Nobody who writes an input knows the factor, nor which names would come to lie in one place.
+    at = (key * np.int64(d.state[t.FACTOR]) >> _32) & mask
+    while d.locals_keys[at] != 0 and d.locals_keys[at] != key:
+        at = (at + 1) & mask
+    return at
+
+
+@noinline
+def is_taken(d, scope, name):  # type: ignore[no-untyped-def]
+    """0 while a name is free in a scope, else the number after ``___`` that the next one gets."""
+    if scope <= t.PLAIN:
+        return np.int64(d.names[name, scope])
+    at = _local(d, scope, name)
+    return np.int64(d.locals_values[at]) if d.locals_keys[at] != 0 else np.int64(0)
+
+
+@noinline
+def note_taken(d, scope, name, number):  # type: ignore[no-untyped-def]
+    """Note ``number``, what ``is_taken`` is to say of a name."""
+    if scope <= t.PLAIN:
+        d.names[name, scope] = number
+        return
+    at = _local(d, scope, name)
+    if d.locals_keys[at] == 0:
+        count = d.state[t.LOCALS]
+        if 2 * count >= len(d.locals_keys):
+            fault(d, t.FULL, 0, 0)
+            return
+        d.locals_used[count] = at
+        d.state[t.LOCALS] = count + 1
+        d.locals_keys[at] = scope << _32 | name
+    d.locals_values[at] = number
+
+
+@noinline
+def take(d, scope, name):  # type: ignore[no-untyped-def]
+    """Hand out an identifier: ``name``, or with ``___2`` and so on when it is taken."""
+    number = is_taken(d, scope, name)
+    if number == 0:
+        note_taken(d, scope, name, np.int64(2))
+        return name
+    unique = np.int64(name)
+    while is_taken(d, scope, unique) > 0 and d.state[t.FAULT] == 0:
+        unique = make_name(d, name, np.int64(NEXT_NUMBER), number)
+        number += 1
+    note_taken(d, scope, name, number)
+    note_taken(d, scope, unique, np.int64(2))
+    return unique
+
+
+@inlined
+def new_scope(d):  # type: ignore[no-untyped-def]
+    """Return the number of a new scope, of a struct or of parameters."""
+    d.state[t.SCOPES] += 1
+    return d.state[t.SCOPES]
+
+
+@compiled
+def leave_scopes(d):  # type: ignore[no-untyped-def]
+    """Forget what was taken in all scopes but TAG and PLAIN."""
+    for i in range(d.state[t.LOCALS]):
+        d.locals_keys[d.locals_used[i]] = 0
+    d.state[t.LOCALS] = 0
+
+
+@compiled
+def name_types(d):  # type: ignore[no-untyped-def]
+    """Fill C_NAME of what is mentioned, tags, typedefs and stand-ins for scalars, in order of type
+    id: the base's come first."""
+    rows, names = d.rows, d.names
+    for type_id in range(len(rows)):
+        if rows[type_id, t.FLAGS] & t.MENTIONED == 0:
+            continue
+        kind, name = np.int64(rows[type_id, t.KIND]), np.int64(rows[type_id, t.NAME])
+        wanted = np.int64(names[name, t.IDENTIFIER])
+        if kind == kinds.FWD or rows[type_id, t.FLAGS] & t.NO_VALUES != 0:
+            continue
+        if is_composite(kind) or kinds.is_enum(kind):
+            tag = take(d, np.int64(t.TAG), wanted)
+            rows[type_id, t.C_NAME] = tag
+            first = t.FIRST + keyword_of(d, type_id)
+            if names[name, first] == 0:
+                names[name, first] = tag
+        elif name != BUILT_IN:
+            if name == BOOL_NAME:
+                behind = rows[type_id, t.STRIP]
+                if rows[behind, t.KIND] == kinds.INT and rows[behind, t.FLAGS] & t.BOOL != 0:
+                    wanted = name
+            rows[type_id, t.C_NAME] = take(d, np.int64(t.PLAIN), wanted)
+        else:
+            rows[type_id, t.C_NAME] = name
+            rows[type_id, t.FLAGS] |= t.WRITTEN
+    for type_id in range(len(rows)):
+        flags = rows[type_id, t.FLAGS]
+        if flags & t.MENTIONED and (rows[type_id, t.KIND] == kinds.FWD or flags & t.NO_VALUES != 0):
+            name = np.int64(rows[type_id, t.NAME])
+            first = t.FIRST + keyword_of(d, type_id)
+            if names[name, first] == 0:
+                names[name, first] = take(d, np.int64(t.TAG), np.int64(names[name, t.IDENTIFIER]))
+            rows[type_id, t.C_NAME] = names[name, first]

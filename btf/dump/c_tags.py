@@ -8,14 +8,7 @@ from __future__ import annotations
 
 import re
 
-import numpy as np
-
 from ..format import kinds
-from ..types.btf import BTF
-from .c_types import TypeTable
-
-WHOLE = 0xFFFFFFFF
-"""Component index of a tag on the type itself."""
 
 _SHORT_ESCAPES = {"\n": r"\n", "\t": r"\t", "\r": r"\r", "\a": r"\a", "\b": r"\b", "\f": r"\f"}
 _SHORT_ESCAPES |= {"\v": r"\v", '"': r"\"", "\\": r"\\"}
@@ -25,53 +18,23 @@ _NAME = re.compile(r" *[A-Za-z_][A-Za-z0-9_]*(?:::[A-Za-z_][A-Za-z0-9_]*)? *", r
 _ARGUMENT = re.compile(r'[ ,.:=+*-]|\w+|"[ !#-&(->@-\[\]-~]*"|[()]', re.ASCII)
 
 
-class Tags:
-    """The declaration tags of all levels, and how tags are written."""
+def macro(text: str, kind: int, kind_flag: int) -> str:
+    """Return a DECL_TAG or TYPE_TAG as C has it, or "" if C cannot have it: see ``why_no_tag``."""
+    if kind_flag:
+        return f"__btf_attribute({text.strip()})" if is_attribute(text) else ""
+    literal = string_literal(text)
+    what = "decl" if kind == kinds.DECL_TAG else "type"
+    return f"__btf_{what}_tag({literal})" if literal is not None else ""
 
-    def __init__(self, btf: BTF, types: TypeTable) -> None:
-        self._types = types
-        self._by_component: dict[tuple[int, int], list[int]] = {}
-        for level in btf.levels:
-            for index in np.flatnonzero(level.own_kinds == kinds.DECL_TAG).tolist():
-                type_id = level.start_id + index
-                component = types.words[types.starts[type_id] + 3]
-                key = types.third(type_id), component
-                self._by_component.setdefault(key, []).append(type_id)
 
-    def tagged(self, text: str) -> list[tuple[int, int]]:
-        """Ids of the tags with this text on whole types, each with the type's, in order."""
-        return sorted(
-            (tag, target)
-            for (target, component), tags in self._by_component.items()
-            for tag in (tags if component == WHOLE else ())
-            if self._types.name(tag) == text and not self._types.flag(tag)
-        )
-
-    def of(self, type_id: int, component: int = WHOLE) -> str:
-        """Return the declaration tags of a type, or of one of its members, to stand behind it."""
-        tags = self._by_component.get((type_id, component), ())
-        return "".join(f" {self.macro(tag)}" for tag in tags)
-
-    def macro(self, type_id: int) -> str:
-        """Return a DECL_TAG or TYPE_TAG as C has it. Raises BtfError for what is no attribute."""
-        text = self._types.name(type_id)
-        self._types.spend(type_id, len(text))
-        if self._types.flag(type_id):
-            if not is_attribute(text):
-                raise self._types.error(
-                    f"{text!r} is no attribute of C: a name, with arguments in brackets or without",
-                    type_id,
-                )
-            return f"__btf_attribute({text.strip()})"
-        what = "decl" if self._types.kind(type_id) == kinds.DECL_TAG else "type"
-        literal = string_literal(text)
-        if literal is None:
-            raise self._types.error(
-                f"{text!r} is no text of a tag in C: clang takes no control characters there, nor "
-                "bytes that are no UTF-8",
-                type_id,
-            )
-        return f"__btf_{what}_tag({literal})"
+def why_no_tag(text: str, kind_flag: bool) -> str:
+    """Return what is wrong with a tag of which ``macro`` returns ""."""
+    if kind_flag:
+        return f"{text!r} is no attribute of C: a name, with arguments in brackets or without"
+    return (
+        f"{text!r} is no text of a tag in C: clang takes no control characters there, nor "
+        "bytes that are no UTF-8"
+    )
 
 
 def is_attribute(text: str) -> bool:

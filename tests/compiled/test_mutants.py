@@ -65,6 +65,7 @@ def everything(base: btf.BTF, index: btf.BaseIndex, data: bytes) -> None:
         lambda: btf.merge([split, split], index),
         lambda: btf.open_module(data, index),
         lambda: btf.distill_base(split),
+        lambda: list(btf.dump_c(split)),
     ]
     for ask in asked:
         with contextlib.suppress(btf.BtfError):
