@@ -22,7 +22,7 @@ from support.kernels import INT, Make, kernel
 from support.oracles import naive_btf, naive_declared
 from support.paths import DEMO, DEMO_S390X
 from support.runs import run_on
-from support.trees import small_vmlinux
+from support.trees import BASE_TYPES, write_base
 from support.vectors import Dice, Node
 
 
@@ -93,9 +93,7 @@ def test_counts_of_kernels(whole: bool, tmp_path: Path) -> None:
         one = min(path.name for path in (source / "modules").iterdir() if path.name not in shared)
         for name in (*shared, one):
             (folder / "modules" / name).symlink_to(source / "modules" / name)
-        base = source / "vmlinux.btf.zst"
-        content = base.read_bytes() if whole else small_vmlinux(source)
-        (folder / base.name).write_bytes(content)
+        write_base(folder, None if whole else BASE_TYPES, source)
         run_on(folder, tmp_path / "out")
         folders.append(tmp_path / f"out/btf/kernel={source.name}")
     naive = [naive_declared.objects_of(folder) for folder in folders]

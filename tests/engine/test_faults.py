@@ -251,7 +251,7 @@ def test_driver_killed(
     for manifest in read_manifests(out):
         folder = out / manifest.btf_folder
         assert len(list(folder.iterdir())) == manifest.btf_files
-    done = clean_up(out, undisturbed, source, *engine)
+    done = clean_up(out, undisturbed, source, *LOCAL)
     worked = {kernel["kernel"]: kernel["worked"] for kernel in done.json["kernels"]}
     if moment == "at work":
         assert 0 < worked["one"] < len(MODULES), "what was done before is done again"
@@ -315,7 +315,7 @@ def test_disk_full(source: Path, undisturbed: dict[str, bytes], tmp_path: Path) 
         assert "cannot write" in done.err and "Traceback" not in done.err, done.err
         assert kernels_in(out) == []
         enlarge()
-        clean_up(out, undisturbed, source, "--workers", 2)
+        clean_up(out, undisturbed, source, *LOCAL)
 
 
 @pytest.mark.parametrize(

@@ -23,12 +23,12 @@ IN_THE_WAY = (
 )
 
 
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    (tmp_path / "source").mkdir()
-    small_kernel(tmp_path / "source" / "one")
-    small_kernel(tmp_path / "source" / "two")
-    return tmp_path / "source"
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("source")
+    small_kernel(folder / "one")
+    small_kernel(folder / "two")
+    return folder
 
 
 @pytest.mark.slow
@@ -40,7 +40,7 @@ def source(tmp_path: Path) -> Path:
     ],
 )
 def test_what_is_in_the_way_of_one_kernel(
-    engine: str, path: str, source: Path, tmp_path: Path
+    engine: str, path: str, source: Path, undisturbed: dict[str, bytes], tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
     in_the_way = out / path
@@ -62,7 +62,7 @@ def test_what_is_in_the_way_of_one_kernel(
         assert in_the_way.read_text() == "of somebody else"
         in_the_way.unlink()
     assert splitbtf("run", source, "-o", out, *LOCAL).code == 0
-    assert results_of(out) == results_of(run_on(source, tmp_path / "fresh"))
+    assert results_of(out) == undisturbed
 
 
 @pytest.mark.slow

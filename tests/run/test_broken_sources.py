@@ -15,7 +15,8 @@ from pipeline.model.options import RunOptions
 from pipeline.model.records import KernelInput
 from pipeline.store.output import read_table
 from support.commands import splitbtf
-from support.trees import DEMO, small_tree
+from support.paths import DEMO
+from support.trees import small_tree, small_vmlinux
 from support.writers import debwriter
 
 pytestmark = pytest.mark.slow
@@ -23,7 +24,7 @@ MODULES = ("8255", "act_bpf", "xt_bpf")
 
 
 def package(path: Path, release: str, demo_btf: Any, modules: tuple[str, ...] = MODULES) -> Path:
-    files = {f"boot/vmlinux-{release}.btf": demo_btf("vmlinux")}
+    files = {f"boot/vmlinux-{release}.btf": small_vmlinux()}
     files |= {f"lib/modules/{release}/{name}.btf": demo_btf(name) for name in modules}
     path.write_bytes(debwriter.deb(files, compression=""))
     return path
@@ -157,7 +158,7 @@ def test_packages_and_manifests_that_cannot_be_read(tmp_path: Path, demo_btf: An
 
 def test_a_tar_with_one_damaged_header(tmp_path: Path, demo_btf: Any) -> None:
     """Two of three modules come before it: they are done, and no command says that this is all."""
-    files = {"vmlinux.btf": demo_btf("vmlinux"), **{f"{n}.btf": demo_btf(n) for n in MODULES}}
+    files = {"vmlinux.btf": small_vmlinux(), **{f"{n}.btf": demo_btf(n) for n in MODULES}}
     whole = debwriter.tar(files)
     at = whole.index(b"./xt_bpf.btf")
     path = tmp_path / "x.btf.tar"

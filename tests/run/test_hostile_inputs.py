@@ -3,6 +3,7 @@ the modules and the kernels beside it nothing."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import btf
 from pipeline.store.output import read_table
 from support import btfwriter as bw
 from support.commands import splitbtf
+from support.runs import run_on
 from support.trees import files_below, small_tree
 
 
@@ -64,13 +66,20 @@ def test_offsets_beyond_the_strings_are_refused(offset: int) -> None:
         btf.texts(types, np.array([0, offset], np.uint32))
 
 
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The files of a kernel without it."""
+    folder = tmp_path_factory.mktemp("alone")
+    out = run_on(small_tree(folder / "good"), folder / "out")
+    return files_below(out / "btf" / "kernel=good")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("hostile", [many_of_one_name, of_unknown_kind])
-def test_as_a_module_and_as_a_base(hostile, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_as_a_module_and_as_a_base(
+    hostile: Callable[[], bytes], expected: dict[str, bytes], tmp_path: Path
+) -> None:
     """In both roles the others give the very files that they give without it."""
-    small_tree(tmp_path / "alone" / "good")
-    done = splitbtf("run", tmp_path / "alone", "-o", tmp_path / "expected", "--engine", "local")
-    assert done.code == 0
     for name in ("bad", "good", "worse"):
         small_tree(tmp_path / "all" / name)
     (tmp_path / "all" / "good" / "hostile.btf").write_bytes(hostile())
@@ -79,7 +88,6 @@ def test_as_a_module_and_as_a_base(hostile, tmp_path: Path) -> None:  # type: ig
     (tmp_path / "all" / "bad" / "vmlinux.btf").write_bytes(hostile())
     done = splitbtf("run", tmp_path / "all", "-o", tmp_path / "out", "--engine", "local")
     assert done.code == 1 and "Traceback" not in done.err
-    expected = files_below(tmp_path / "expected" / "btf" / "kernel=good")
     for kernel in ("good", "worse"):
         assert files_below(tmp_path / "out" / "btf" / f"kernel={kernel}") == expected
     rows = read_table(tmp_path / "out", "modules").to_pylist()

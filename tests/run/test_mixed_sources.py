@@ -13,7 +13,7 @@ import zstandard
 import btf
 from pipeline.store.output import read_table
 from support.commands import splitbtf
-from support.trees import small_tree
+from support.trees import small_tree, small_vmlinux
 from support.writers import debwriter
 from support.writers.elfwriter import elf, modinfo
 
@@ -36,7 +36,7 @@ def rows_of(out: Path) -> dict[tuple[str, str], dict[str, object]]:
 def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """Split BTF of the modules, made of their raw standalone BTF."""
     folder = tmp_path_factory.mktemp("expected")
-    small_tree(folder / "k", MODULES, whole=True)
+    small_tree(folder / "k", MODULES)
     done = splitbtf("run", folder / "k", "-o", folder / "out", "--engine", "local")
     assert done.code == 0, done.err
     files = (folder / "out/btf/kernel=k").glob("*.btf")
@@ -46,7 +46,7 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 def test_one_run_of_everything(
     tmp_path: Path, demo_btf: Callable[[str], bytes], expected: dict[str, bytes]
 ) -> None:
-    base = demo_btf("vmlinux")
+    base = small_vmlinux()
     vmlinux = elf({".BTF": base, ".rodata": b"Linux version 1.0-deb (x@y)\0"})
     standalone = {name: demo_btf(name) for name in MODULES}
     squeeze: dict[str, Callable[[bytes], bytes]] = {
@@ -109,7 +109,7 @@ def test_modules_from_elsewhere_on_a_named_base(
     tmp_path: Path, demo_btf: Callable[[str], bytes], expected: dict[str, bytes]
 ) -> None:
     """Out-of-tree modules: with BTF of their own, with a distilled base, and with nothing."""
-    base = btf.parse(demo_btf("vmlinux"))
+    base = btf.parse(small_vmlinux())
     split = btf.parse(expected["act_bpf"], base)
     small, moved = btf.distill_base(split)
     release = "1.0-here"
@@ -167,7 +167,7 @@ def test_a_damaged_package_loses_nothing_silently(
     tmp_path: Path, demo_btf: Callable[[str], bytes]
 ) -> None:
     """What comes before the damage is done; every other file of the package has its row."""
-    files = {"boot/vmlinux-1.0.btf": demo_btf("vmlinux")}
+    files = {"boot/vmlinux-1.0.btf": small_vmlinux()}
     for name in MODULES:
         files[f"lib/modules/1.0/{name}.ko"] = module(name, "1.0", **{".BTF": demo_btf(name)})
     whole = debwriter.deb(files, compression="")

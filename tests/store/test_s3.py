@@ -374,7 +374,7 @@ def test_a_run_that_cannot_begin_leaves_no_flag(store: ObjectStore) -> None:
 
 def test_runs_at_once_lose_nothing(store: ObjectStore, tmp_path: Path) -> None:
     """Whoever says that it is done has its kernel there, and others say why they are not."""
-    out, names = f"{store.bucket()}/out", [f"kernel-{number}" for number in range(4)]
+    out, names = f"{store.bucket()}/out", [f"kernel-{number}" for number in range(3)]
     command = [sys.executable, "-m", "jobs.cli", "run", "-o", out, "--engine", "local"]
     runs = {
         name: subprocess.Popen(

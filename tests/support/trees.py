@@ -27,8 +27,7 @@ def small_tree(
     """Some of the demo's modules, and a small part of its vmlinux, or the whole of it, on which
     most of a run on a few modules is spent."""
     folder.mkdir(parents=True)
-    base = (DEMO / "vmlinux.btf.zst").read_bytes() if whole else small_vmlinux(DEMO, first)
-    (folder / "vmlinux.btf.zst").write_bytes(base)
+    write_base(folder, None if whole else first)
     for name in modules:
         data = (DEMO / "modules" / f"{name}.btf.zst").read_bytes()
         (folder / f"{name}.btf.zst").write_bytes(data)
@@ -38,12 +37,21 @@ def small_tree(
 def small_kernel_of(folder: Path, demo: Path) -> Path:
     """All modules of a demo kernel, and a small part of its vmlinux."""
     shutil.copytree(demo / "modules", folder / "modules")
-    (folder / "vmlinux.btf.zst").write_bytes(small_vmlinux(demo))
+    return write_base(folder, demo=demo)
+
+
+def write_base(folder: Path, first: int | None = BASE_TYPES, demo: Path = DEMO) -> Path:
+    """A demo's vmlinux, or a small part of it, as compressed BTF."""
+    base = folder / "vmlinux.btf.zst"
+    if first is None:
+        shutil.copyfile(demo / base.name, base)
+    else:
+        base.write_bytes(zstandard.ZstdCompressor().compress(small_vmlinux(demo, first)))
     return folder
 
 
 @cache
-def small_vmlinux(demo: Path, first: int = BASE_TYPES) -> bytes:
+def small_vmlinux(demo: Path = DEMO, first: int = BASE_TYPES) -> bytes:
     """Of the first types of a demo's vmlinux those that refer to no others: what a module has of
     them is the same there, or of another name."""
     data = zstandard.ZstdDecompressor().decompress((demo / "vmlinux.btf.zst").read_bytes())
@@ -71,7 +79,7 @@ def small_vmlinux(demo: Path, first: int = BASE_TYPES) -> bytes:
                 names += name + b"\0"
             found[place] = offsets[name]
     records = [struct.pack(f"{order}{len(found)}I", *found) for found in types.values()]
-    return zstandard.ZstdCompressor().compress(assemble(b"".join(records), bytes(names), order))
+    return assemble(b"".join(records), bytes(names), order)
 
 
 def _references(words: list[int]) -> set[int]:

@@ -30,7 +30,7 @@ from support.commands import PATIENCE, splitbtf, wait_for
 from support.ends.disturbing import faults
 from support.faulty.sitecustomize import begin_limits_when_hanging
 from support.paths import ROOT
-from support.trees import small_tree
+from support.trees import small_tree, small_vmlinux
 from support.writers import debwriter
 from support.writers.elfwriter import elf, modinfo
 
@@ -350,7 +350,7 @@ def test_each_form_of_module(
     assert len(fake.calls) == 4
     fake.wait_for_the_end()
 
-    done = splitbtf(*arguments, "--encode", "none", env=env)
+    done = splitbtf(*arguments, "--encode", "none")
     rows = {row["module"]: row for row in read_table(tmp_path / "out", "modules").to_pylist()}
     assert rows["only-dwarf"]["error_kind"] == "no_btf"
     assert "--encode" in rows["only-dwarf"]["error"] or "pahole" in rows["only-dwarf"]["error"]
@@ -384,7 +384,7 @@ def test_debug_package_beside_the_image(
     image = {
         f"{where}/has.ko": elf({".BTF": demo_btf("act_bpf"), ".modinfo": modinfo(name="has")}),
         f"{where}/lacks.ko": elf({".modinfo": modinfo(name="lacks")}),
-        f"boot/vmlinux-{release}.btf": demo_btf("vmlinux"),
+        f"boot/vmlinux-{release}.btf": small_vmlinux(),
     }
     debug = {f"usr/lib/debug/{where}/{name}.ko": with_dwarf() for name in ("has", "lacks")}
     for name, files in (("image", image), ("dbg", debug)):
