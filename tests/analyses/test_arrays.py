@@ -72,6 +72,7 @@ def kept(base: bytes, module: bytes, *, split: bool = False) -> tuple[btf.DedupR
     return result, BaseArrays.build(index).kept_types(source, result, index)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("base_way", "module_way", "others"),
     [
@@ -162,6 +163,7 @@ def test_arrays_that_never_end() -> None:
     assert BaseArrays.build(index).nested
 
 
+@pytest.mark.slow
 def test_words() -> None:
     """Why a type stayed, and how it differs from the base's."""
     base = written(lambda w: kernel_types(w, nested))

@@ -293,6 +293,7 @@ def test_pairs_known_to_be_equal_are_not_walked() -> None:
     assert ("inner", "inner") in asked
 
 
+@pytest.mark.slow
 def test_every_type_of_a_kernel_equals_itself() -> None:
     """Walked in full between two readings of one file; time is that of one walk."""
     from pipeline.files.read import read_input
@@ -374,6 +375,7 @@ def test_it_does_not_matter_what_was_asked_before(seed: int) -> None:
             )
 
 
+@pytest.mark.slow
 def test_long_ways_to_a_difference() -> None:
     """From every type of a long chain: with a walk and a way for each, 12 million steps."""
     count = 5_000

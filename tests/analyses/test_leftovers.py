@@ -201,6 +201,7 @@ def test_libbpf_1_7_is_named_by_its_traces(tmp_path: Path) -> None:
     assert "libbpf 1.7" in splitbtf("audit", out).out
 
 
+@pytest.mark.slow
 def test_standalone_modules_say_nothing_of_a_build(tmp_path: Path) -> None:
     w = base_writer()
     w.struct("own", 4, [("x", 1, 0)])

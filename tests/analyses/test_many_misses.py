@@ -156,6 +156,7 @@ def test_pairs_of_types_are_not_without_end() -> None:
                 btf.unmerged_types(module, result, index)
 
 
+@pytest.mark.slow
 def test_simulations_end_where_each_takes_long() -> None:
     """Each deduplicates a circle of typedefs again, which is quadratic: with all of them this
     would be cubic, and take an hour."""

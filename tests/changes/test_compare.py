@@ -41,6 +41,7 @@ def counts(found: Comparison) -> dict[str, dict[str, dict[str, int]]]:
     }
 
 
+@pytest.mark.slow
 def test_objects_are_matched_by_name_and_types_that_moved_are_told(tmp_path: Path) -> None:
     def moving(w: bw.Writer) -> None:
         w.struct("moving", 4, [("a", INT, 0)])

@@ -45,6 +45,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "out"
 
 
+@pytest.mark.slow
 def test_text_of_all_objects(out: Path) -> None:
     done = splitbtf("diff", "--in", out, "6.1", "6.12.111")
     lines = done.out.splitlines()

@@ -415,6 +415,7 @@ def test_show_names_what_is_near(files: tuple[Path, Path]) -> None:
     assert done.code == 1 and "outer" in done.err
 
 
+@pytest.mark.slow
 def test_what_would_be_too_much_to_write_out_is_refused(tmp_path: Path) -> None:
     """A file of some hundred bytes, of structs that each hold the one before twice."""
 
@@ -431,6 +432,7 @@ def test_what_would_be_too_much_to_write_out_is_refused(tmp_path: Path) -> None:
     assert splitbtf("show", "s22", path).code == 0
 
 
+@pytest.mark.slow
 def test_what_is_written_out_is_spelled_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """And what spells ever the same at great length is refused in the end."""
     monkeypatch.setattr("btf.declaration.show.MAX_CHARACTERS", most := 1 << 19)

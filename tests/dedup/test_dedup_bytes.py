@@ -168,6 +168,7 @@ def test_damage_is_declined_or_makes_no_difference(data: st.DataObject) -> None:
         assert the_short_way(bytes(content), index) == the_long_way(bytes(content), index)
 
 
+@pytest.mark.slow
 def test_a_clash_of_layout_is_left_to_the_long_way() -> None:
     """A module of another kernel: dedup_bytes must not pass it."""
     index = dumping.index()

@@ -34,6 +34,7 @@ def verdict_of(module: btf.BTF, index: btf.BaseIndex) -> int:
     return verdict
 
 
+@pytest.mark.slow
 def test_it_changes_nothing_and_every_verdict_occurs() -> None:
     verdicts: Counter[int] = Counter()
     for name in vectors.cases():

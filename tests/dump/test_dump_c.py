@@ -64,6 +64,7 @@ def test_split_modules_compile_alone(every: int, tmp_path: Path) -> None:
     compiles(tmp_path, *modules, expressible=True)
 
 
+@pytest.mark.slow
 def test_standalone_modules_compile(tmp_path: Path) -> None:
     compiles(tmp_path, *(dumping.standalone(name) for name in ("kvm", "nf_tables")))
 
@@ -547,6 +548,7 @@ def test_cycles(tmp_path: Path) -> None:
             "".join(btf.dump_c(btf.parse(w.to_bytes())))
 
 
+@pytest.mark.slow
 def test_deep_embedding(tmp_path: Path) -> None:
     w = bw.Writer()
     i = w.int("int", 4)

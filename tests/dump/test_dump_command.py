@@ -45,6 +45,7 @@ def split_file(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_formats_of_split_btf(split_file: Path, here: Here) -> None:
     types = dumping.split("act_bpf")
     done = splitbtf("dump", split_file, "-B", BASE)

@@ -451,6 +451,7 @@ def test_permute_refuses_what_is_no_order() -> None:
             btf.permute(source, order)
 
 
+@pytest.mark.slow
 def test_sort_by_name(demo_btf: Callable[[str], bytes]) -> None:
     """Anonymous types first, names by their bytes, equal names in their old order."""
     vmlinux = btf.parse(demo_btf("vmlinux"))

@@ -493,6 +493,7 @@ def dies_quietly() -> None:
     os.kill(os.getpid(), signal.SIGSEGV)
 
 
+@pytest.mark.slow
 def test_isolation() -> None:
     def alone(function: Callable[[], Any]) -> Any:
         return isolated(function, PATIENCE)

@@ -166,6 +166,7 @@ DECOYS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DECOYS)
 def test_the_search_is_bounded(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """However often something looks like a compressed kernel: so many places are tried, and so

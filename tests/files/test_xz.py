@@ -86,6 +86,7 @@ def test_streams_one_after_the_other_are_left_to_others() -> None:
         assert opened(unusual) is None
 
 
+@pytest.mark.slow
 @needs_xz
 def test_damage_is_found() -> None:
     """Every byte counts: a changed one shows when it is opened or when it is read."""

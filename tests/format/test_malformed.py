@@ -19,7 +19,6 @@ import pytest
 import btf
 from support import btfwriter as bw
 from support import handmade, vectors
-from support.marks import few_quick
 from support.oracles import naive, naive_btf
 
 
@@ -357,7 +356,8 @@ def victims() -> list[tuple[bytes, bytes]]:
     ]
 
 
-@pytest.mark.parametrize("part", few_quick(range(4), 4))
+@pytest.mark.slow
+@pytest.mark.parametrize("part", range(4))
 def test_random_corruption_never_crashes(part: int) -> None:
     roll = random.Random(part)
     files = victims()

@@ -148,6 +148,7 @@ EXPECTED = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_every_fault_is_seen_and_costs_the_others_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -160,6 +161,7 @@ def test_every_fault_is_seen_and_costs_the_others_nothing(
         assert verdict.is_fault == (outcome not in (runner.DONE, runner.REFUSED))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 3, 4])
 def test_a_fault_is_made_small_and_can_be_run_again(
     seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -379,6 +379,7 @@ def test_kinds_that_only_the_layout_describes() -> None:
     assert b.find("location", btf.Unknown) == unknown and cast(btf.Ptr, b[3]).type == b[1]
 
 
+@pytest.mark.slow
 def test_looking_at_one_type_makes_few_objects(demo_btf: Callable[[str], bytes]) -> None:
     """The promise of the object view: vmlinux's 95,000 types cost nothing until looked at."""
     vmlinux = btf.parse(demo_btf("vmlinux"))
@@ -390,6 +391,7 @@ def test_looking_at_one_type_makes_few_objects(demo_btf: Callable[[str], bytes])
     assert sum(1 for _ in vmlinux) == len(vmlinux) == vmlinux.type_count + 1
 
 
+@pytest.mark.slow
 def test_classes_are_there_when_nothing_named_them() -> None:
     """Names of ``btf`` are found when they are asked for: exploring asks for none of them."""
     writer = Writer()

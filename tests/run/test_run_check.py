@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from support.btfwriter import Writer
 from support.runs import rows, run_on, small_kernel
 
 
+@pytest.mark.slow
 def test_each_module_is_checked_if_asked(tmp_path: Path) -> None:
     source, out = small_kernel(tmp_path / "in"), tmp_path / "out"
     bad = Writer()

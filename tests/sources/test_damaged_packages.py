@@ -260,6 +260,7 @@ def test_compressed_tars(name: str, compression: str, tmp_path: Path) -> None:
     assert len(unpacked(tmp_path / "x.tar", tmp_path / "to")) >= len(files) - 1
 
 
+@pytest.mark.slow
 def test_more_than_a_package_of_its_size_holds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

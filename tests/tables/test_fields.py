@@ -26,6 +26,7 @@ def tables_of(folder: Path, vmlinux: bytes) -> Tables:
     return Tables(str(run_on(folder, folder / "out")))
 
 
+@pytest.mark.slow
 def test_anonymous_members_are_those_of_what_is_around(tmp_path: Path) -> None:
     w = bw.Writer()
     integer = w.int("int", 4)

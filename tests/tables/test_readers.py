@@ -29,6 +29,7 @@ def sums_of(table: Any, columns: tuple[str, ...]) -> Sums:
     return {name: pc.sum(table[name]).as_py() for name in columns}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TABLES)
 def test_numbers_and_texts(name: str, out: Path) -> None:
     import duckdb

@@ -173,6 +173,7 @@ def test_streams_that_are_none() -> None:
             _ = reopened(made_of(HEADER, body)).rows
 
 
+@pytest.mark.slow
 def test_any_byte_may_be_another() -> None:
     """Either the rows can be read, and hold what Arrow takes for sound, or they are damaged."""
     plain = bytearray(zstandard.ZstdDecompressor().decompress(stream(rows())))
