@@ -62,9 +62,10 @@ test-checked: $(VENV)/.dev
 	@test ! -e $(VIOLATIONS) || { cat $(VIOLATIONS); exit 1; }
 
 # With the oldest versions that pyproject.toml allows, what depends on them: golden results, contract,
-# compiler, formats, pipeline, queries, object stores, completion, and a run on Ray; what is quick of it.
+# compiler, formats, pipeline, queries, object stores, completion, and runs on Ray; what is quick of it.
 test-oldest: $(OLDEST)/.dev
-	$(OLDEST)/bin/python -m pytest -n0 -m "not long" tests/run/test_run.py -k every_engine
+	$(OLDEST)/bin/python -m pytest -n0 -m "not long" tests/run/test_run.py tests/engine/test_cluster.py \
+	    -k "every_engine or cluster"
 	$(OLDEST)/bin/python -m pytest -n logical --maxprocesses=4 --dist loadfile -m "not slow and not long" \
 	    $(PYTEST_ARGS) tests/compiled tests/files tests/run/test_run.py tests/sources tests/store tests/tables \
 	    $(patsubst %,tests/command_line/test_%.py,explain_command help_command query_command start) \

@@ -150,7 +150,8 @@ def resources(trials: Trials) -> None:
         threading.Timer(seconds, end, (taken,)).start()
 
     on(trials, "no free CPU for 20 s", {}, before=partial(take_for, 20))
-    on(trials, "object store full", {}, before=lambda cluster: cluster.take(0, 190 << 20))
+    for what, node in ("", {}), (", files are sent", {"prefix": sees_nothing_in(trials.source)}):
+        on(trials, f"object store full{what}", node, before=lambda one: one.take(0, 190 << 20))
     if trials.wants("two runs at once"):
         with Cluster() as cluster:
             for number in 1, 2:
@@ -160,6 +161,11 @@ def resources(trials: Trials) -> None:
             )
             for what, count in ("one run alone", 1), ("two runs at once", 2):
                 trials.at_once(what, [trial] * count)
+
+
+def sees_nothing_in(folder: object) -> tuple[str, ...]:
+    """A command for a node that sees an empty folder there."""
+    return ("unshare", "-m", "sh", "-c", f'mount -t tmpfs none "{folder}" && exec "$@"', "sh")
 
 
 def tokens(trials: Trials) -> None:

@@ -22,6 +22,25 @@ RAY = ("--engine", "ray", "--workers", 2)
 SHORT = (*RAY, "--module-seconds", 2, "--encode-seconds", 1)
 WORKER, RAYLET, GCS = "ray::work", "raylet/raylet", "gcs_server"
 DRIVER = "pipeline.engine.ray_driver"
+# A run whose object store is all but full of what is in use.
+FULL_STORE = """\
+import sys
+from jobs.cli import main
+from pipeline.engine import on_ray
+on_ray._COMMAND = '''
+import sys, splitbtf_start
+import numpy
+from pipeline.engine.ray_driver import OBJECT_STORE_BYTES, Driver, main
+make_task = Driver._make_task
+def fill(driver):
+    make_task(driver)
+    each = numpy.zeros(8 << 20, "u1")
+    driver.kept = [driver._ray.put(each) for _ in range(OBJECT_STORE_BYTES // each.nbytes - 1)]
+Driver._make_task = fill
+main(sys.argv[1])
+'''
+sys.exit(main())
+"""
 
 
 def to_group(number: int) -> Disturb:
@@ -48,6 +67,7 @@ TRIALS = [
     Trial("SIGTERM to all its processes", send(signal.SIGTERM), RAY),
     Trial("SIGHUP from the terminal", to_group(signal.SIGHUP), RAY),
     Trial("SIGINT from the terminal", to_group(signal.SIGINT), RAY),
+    Trial("object store full", None, RAY, program=("-c", FULL_STORE)),
     Trial("`/dev/shm` of 1 MB", None, RAY, prefix=small("/dev/shm", "1m")),
     Trial("`/dev/shm` of 64 MB", None, RAY, prefix=small("/dev/shm", "64m")),
     Trial("`$TMPDIR` of 64 kB", None, RAY, prefix=small("$TMPDIR", "64k")),

@@ -11,13 +11,11 @@ node where either is wrong gives the item back; it is passed over from then on, 
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import mmap
 import os
 import pickle
 import queue
 import signal
-import socket
 import threading
 import time
 from collections import deque
@@ -29,22 +27,16 @@ from typing import Any
 from ..model.limits import ENDING
 from . import ray_node
 from .messages import Message, receive, send
+from .ray_address import Failed, check_address, not_connected
 from .ray_task import signatures
 
 OBJECT_STORE_BYTES = 1 << 30  # an upper limit: what is not used is not taken
-_ADDRESSES = "HOST:PORT, ray://HOST:PORT, or auto"
-_ADVICE = "give the address that `ray start --head` printed, or leave --ray-address out"
 _QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-_CONNECT_SECONDS = 4.0
 _ANSWER_SECONDS = 15.0
 _PROBE_SECONDS = 60.0
 _CHECK_SECONDS = 0.5
 _NODES_SECONDS = 2.0
 _WAIT_SECONDS = 10.0  # for the first worker, before it is said
-
-
-class Failed(Exception):
-    """The run has to end; says why."""
 
 
 def main(descriptor: str) -> None:
@@ -216,20 +208,7 @@ class Driver:
     def _not_started(self, told: str) -> str:
         if self._is_ours:
             return f"Ray does not start, --engine local may: {told}"
-        address = self._settings["address"]
-        what = "another token than it was given" if self._settings["token"] else "a token"
-        if "client connection timeout" in told:  # it says no more, whatever the reason
-            return (
-                f"no answer from Ray's client server at {address}: something else may listen "
-                f"there, or it wants {what} (RAY_AUTH_TOKEN); give the address of a head, with its "
-                "port for clients, 10001 where `ray start` was not told another"
-            )
-        if "auth" in told.lower() and "token" in told.lower():
-            return (
-                f"the Ray cluster at {address} wants {what}: set RAY_AUTH_TOKEN to its token, or "
-                "RAY_AUTH_TOKEN_PATH to the file that has it"
-            )
-        return f"cannot connect to Ray at {address}: {told}; {_ADVICE}"
+        return not_connected(self._settings["address"], self._settings["token"], told)
 
     def _start_own(self) -> None:
         """Start Ray in the quick way, or where that does not work in the ordinary one."""
@@ -274,17 +253,7 @@ class Driver:
     def _connect(self, address: str) -> None:
         """Connect to a cluster. The run ends this process if it does not say in time that the
         cluster has answered."""
-        if "://" not in address:
-            if address == "auto":
-                address = self._find_cluster()
-            _check_listens(address)
-            _ask_for_health(address)
-        elif not address.startswith("ray://"):
-            raise Failed(f"{address} is no address of a Ray cluster: {_ADDRESSES}")
-        else:
-            if importlib.util.find_spec("grpc") is None:
-                raise Failed(f'{address} needs Ray\'s client: pip install "ray[client]"')
-            _check_listens(address.removeprefix("ray://"))
+        address = check_address(address)
         self._outgoing.put(("answered",))
         from ray.job_config import JobConfig
 
@@ -298,18 +267,6 @@ class Driver:
             runtime_env=self._settings["runtime_env"],
             **_QUIET,
         )
-
-    def _find_cluster(self) -> str:
-        """The address of the cluster that this machine is a node of, as Ray's commands find it."""
-        from ray._private import ray_constants, services
-
-        try:
-            found = services.get_ray_address_from_environment("auto", None)
-        except ConnectionError as error:
-            raise Failed(f"no Ray cluster is running on this machine; {_ADVICE}") from error
-        if found.startswith("127."):  # see on_ray.LOOPBACK
-            ray_constants.ENABLE_RAY_CLUSTER = False
-        return str(found)
 
     def _make_task(self) -> None:
         # Deaths are dealt with by scheduler.py, which knows what to do about them.
@@ -508,22 +465,3 @@ class Driver:
 
     def _say(self, text: str) -> None:
         self._outgoing.put(("say", text))
-
-
-def _ask_for_health(address: str) -> None:
-    """Have the cluster answer; raises whatever is wrong, with the token for one."""
-    from ray._raylet import GcsClient  # type: ignore[attr-defined]
-
-    GcsClient(address=address)
-
-
-def _check_listens(address: str) -> None:
-    """Raise Failed unless something listens: Ray itself would wait for it for ever."""
-    host, _, port = address.partition("/")[0].rpartition(":")
-    if not host or not port.isdigit():
-        raise Failed(f"{address} is no address of a Ray cluster: {_ADDRESSES}")
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_SECONDS).close()
-    except (OSError, OverflowError) as error:
-        why = getattr(error, "strerror", None) or error
-        raise Failed(f"no Ray cluster at {address}: {why}; {_ADVICE}") from error

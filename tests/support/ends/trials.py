@@ -56,14 +56,14 @@ class Trials:
         """``arguments``: [SOURCE] [WORDS...] of a command."""
         words = list(arguments)
         is_folder = bool(words) and Path(words[0]).is_dir()
-        self._source = Path(words.pop(0)).resolve() if is_folder else DEMO
+        self.source = Path(words.pop(0)).resolve() if is_folder else DEMO
         self._words = words
         self.wrong = 0
         with tempfile.TemporaryDirectory(prefix="t", dir="/tmp") as folder:
             out = Path(folder, "out")
             run = self._begin(Path(folder), Trial("", arguments=LOCAL), out)
             if run.wait():
-                raise SystemExit(f"{self._source}: a run without Ray fails")
+                raise SystemExit(f"{self.source}: a run without Ray fails")
             self._expected = results_of(out)
         self.row(*HEADER)
         self.row(*["---"] * len(HEADER))
@@ -124,7 +124,7 @@ class Trials:
             place.mkdir(exist_ok=True)
         places = {"TMPDIR": str(temporary), "HOME": str(home), "SPLITBTF_CACHE_DIR": _CACHE}
         command = (*trial.prefix, sys.executable, *trial.program)
-        arguments = ("run", self._source, "-o", out, *trial.arguments)
+        arguments = ("run", self.source, "-o", out, *trial.arguments)
         return start(*arguments, env={**places, **trial.env}, said=folder / "said", command=command)
 
     def _disturb(self, trial: Trial, run: subprocess.Popen[bytes], out: Path) -> set[int]:
