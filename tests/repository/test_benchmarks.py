@@ -60,3 +60,10 @@ def test_without_tables(files: Path, tmp_path: Path) -> None:
     base = str(files / "vmlinux.btf")
     taken = probe("without_tables", base=base, folder=str(files), out=str(tmp_path), workers=2)
     assert taken["seconds"] > 0 and (tmp_path / "btf/xt_bpf.btf").exists()
+
+
+@pytest.mark.long
+def test_driver(files: Path, tmp_path: Path) -> None:
+    base = str(files / "vmlinux.btf")
+    found = probe("driver", base=base, folder=str(files), out=str(tmp_path), sent=True)
+    assert all(value > 0 for value in found.values()) and found["shared"] > found["back"]
