@@ -40,7 +40,7 @@ from support.trees import results_of, small_tree
 
 pytestmark = pytest.mark.slow
 
-POISON, HANGS, HICCUP, HUGE, BUG = "hid-elecom", "nls_cp949", "xt_bpf", "vfio", "sch_qfq"
+POISON, HANGS, HICCUP, HUGE, BUG = "hid-elecom", "nls_cp949", "uhid", "vfio", "lz4"
 assert {POISON, HANGS, HICCUP, HUGE, BUG} < set(MODULES)
 SECOND = "xt_connmark", "ip_vs_nq", "ip_vs_wrr", "nft_nat"
 IN_THE_SECOND_KERNEL = SECOND[0]

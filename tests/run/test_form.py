@@ -43,8 +43,17 @@ def sorted_slowly(split: btf.BTF) -> tuple[list[bytes], list[int]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("by_name", [False, True])
-@pytest.mark.parametrize("form", [FORM_AUTO, FORM_DEDUP, FORM_KERNEL])
+@pytest.mark.parametrize(
+    ("form", "by_name"),
+    [
+        (FORM_AUTO, False),
+        (FORM_AUTO, True),
+        (FORM_DEDUP, True),
+        (FORM_KERNEL, False),
+        pytest.param(FORM_DEDUP, False, marks=pytest.mark.long),
+        pytest.param(FORM_KERNEL, True, marks=pytest.mark.long),
+    ],
+)
 def test_what_run_and_dedup_write(tmp_path: Path, form: str, by_name: bool) -> None:
     """Both write the same, with the tables about it; other forms of one input are not mixed up."""
     kernel = tmp_path / "kernel"

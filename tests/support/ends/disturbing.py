@@ -30,7 +30,7 @@ ENGINES: dict[str, tuple[object, ...]] = {
 MODULES = tuple(
     path.name.removesuffix(".btf.zst")
     for path in sorted((DEMO / "modules").iterdir())
-    if path.stat().st_size < 62_000
+    if path.stat().st_size < 36_000
 )
 
 
