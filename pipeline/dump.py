@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 
 import btf
 
-from .merge import merge_types
 from .model.base import Announce
 from .model.errors import SourceError
 from .sources.discover import find_one
@@ -40,6 +39,8 @@ def dump_files(
     Raises SourceError or BaseError, always before the first piece is yielded.
     """
     if len(paths) > 1 or os.path.isdir(paths[0]):
+        from .merge import merge_types
+
         types = merge_types(paths, base_path, announce)[1]
     else:
         types = _open(paths[0], base_path, announce)

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from . import c_tables as t
 from .c_declare import MAX_DECLARATOR, MAX_DEPTH, MAX_PARTS, MAX_TASKS, TASK
 from .c_names import (
     FIRST_SCOPE,
+    KEYWORDS,
     MACROS,
     TEXTS,
     UNDERSCORE,
@@ -59,18 +60,17 @@ def dump_c(btf: BTF, *, asserts: bool = False, roots: Sequence[int] | None = Non
         check_name_bytes(level)
     chosen = valid_roots(btf, roots)
     room = 1
-    while (text := _Header(btf, chosen, asserts, room).text) is None:
+    while not (header := _Header(btf, chosen, asserts, room)).is_written:
         room *= 4
-    types, kfuncs = text
-    yield _prologue(btf)
+    yield _prologue(header.strings)
+    types, kfuncs = header.text
     yield types.decode()
     if kfuncs:
         yield _KFUNCS.replace("@", kfuncs.decode())
     yield _EPILOGUE
 
 
-def _prologue(btf: BTF) -> str:
-    strings = btf.chain_strings.tobytes()
+def _prologue(strings: bytes) -> str:
     undefined = [f"#undef {name}\n" for name in MACROS if f"\0{name}\0".encode() in strings]
     return _HEAD.replace("@", "".join((*undefined, "\n")) if undefined else "")
 
@@ -78,13 +78,15 @@ def _prologue(btf: BTF) -> str:
 class _Header:
     """One attempt to write the header.
 
-    room   how often as much memory there is as real kernels need
-    text   the types and the prototypes of kfuncs; None if there was not enough room
+    room        how often as much memory there is as real kernels need
+    is_written  whether there was enough
+    text        the types and the prototypes of kfuncs
+    strings     those of all levels
     """
 
     def __init__(self, btf: BTF, chosen: list[int] | None, asserts: bool, room: int) -> None:
         self._btf = btf
-        self._strings = btf.chain_strings.tobytes()
+        self.strings = btf.chain_strings.tobytes()
         self._tables = self._make_tables(room)
         self._tables.state[t.ASSERTS] = asserts
         t.find_elements(self._tables)
@@ -96,12 +98,11 @@ class _Header:
         d = self._tables
         put_in_order(d, np.array(wanted, np.int64), chosen is None, kfuncs)
         write_steps(d, len(kfuncs))
-        self.text = None
-        if d.state[t.FAULT] == 0:
-            end, middle = int(d.state[t.END]), int(d.state[t.KFUNCS])
-            self.text = d.out[:middle].tobytes(), d.out[middle:end].tobytes()
-        elif d.state[t.FAULT] != t.FULL:
+        if d.state[t.FAULT] not in (0, t.FULL):
             raise self._error()
+        self.is_written = d.state[t.FAULT] == 0
+        end, middle = int(d.state[t.END]), int(d.state[t.KFUNCS])
+        self.text = d.out[:middle].tobytes(), d.out[middle:end].tobytes()
 
     def _make_tables(self, room: int) -> Tables:
         btf = self._btf
@@ -155,11 +156,12 @@ class _Header:
         d.state[t.TEXT_END] = len(strings)
         d.state[t.NAMES] = 1
         d.names[0] = 0
-        self._enter([*TEXTS], d)
+        self._enter(TEXTS, d)
+        self._note_forms(self._enter(KEYWORDS, d), KEYWORDS, d)
         d.names[0, t.IDENTIFIER] = UNDERSCORE
         return d
 
-    def _enter(self, texts: list[str], d: Tables) -> np.ndarray:
+    def _enter(self, texts: Collection[str], d: Tables) -> np.ndarray:
         """Make names of texts: int64."""
         found = np.empty(len(texts), np.int64)
         data = "".join(f"{text}\0" for text in texts).encode()
@@ -174,7 +176,7 @@ class _Header:
 
     def _string(self, offset: int) -> str:
         """Text of the strings; bytes that are no UTF-8 become lone surrogates."""
-        text = self._strings[offset : self._strings.index(0, offset)]
+        text = self.strings[offset : self.strings.index(0, offset)]
         return text.decode("utf-8", "surrogateescape")
 
     def _distinct(self, ids: np.ndarray, *words: int) -> tuple[list[list[int]], np.ndarray]:
@@ -238,16 +240,21 @@ class _Header:
         odd = odd[: collect_names(d, kfuncs, odd)]
         if d.state[t.FAULT]:
             return
+        places = d.names[odd, t.AT : t.LENGTH + 1].tolist()
+        texts = [d.text[at : at + length].tobytes() for at, length in places]
+        self._note_forms(odd, [text.decode("utf-8", "surrogateescape") for text in texts], d)
+
+    def _note_forms(self, names: np.ndarray, texts: Iterable[str], d: Tables) -> None:
+        """Note what the identifiers of names are, by their texts."""
         forms: dict[int, dict[int, str]] = {t.IDENTIFIER: {}, t.SAFE: {}, t.SECOND: {}}
-        for name, (at, length) in zip(odd.tolist(), d.names[odd, :2].tolist(), strict=True):
-            text = d.text[at : at + length].tobytes().decode("utf-8", "surrogateescape")
+        for name, text in zip(names.tolist(), texts, strict=True):
             if (made := identifier(text)) != text:
                 forms[t.IDENTIFIER][name] = made
                 forms[t.SAFE][name] = comment_safe(text)
             if made.startswith("__"):
                 forms[t.SECOND][name] = identifier(f"{made}_")
-        for column, texts in forms.items():
-            d.names[[*texts], column] = self._enter([*texts.values()], d)
+        for column, made_of in forms.items():
+            d.names[[*made_of], column] = self._enter([*made_of.values()], d)
 
     def _error(self) -> BtfError:
         d = self._tables

@@ -17,13 +17,11 @@ scope     TAG, PLAIN, or the number of a struct's own, which is above
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 
 from ..compiled.jit import compiled, inlined, noinline
 from ..format import kinds
-from ..format.strings import add_string, find_string, hash_string, seed_of
+from ..format.strings import add_string, copy_string, find_string, hash_string, seed_of
 from . import c_tables as t
 from .c_tables import fault, is_composite, keyword_of, vlen_of
 
@@ -42,11 +40,15 @@ KEYWORDS = frozenset(_KEYWORDS.split())
 """Reserved in C11, C23 or GNU C."""
 
 # What else compilers define, and the header itself: "__LINE__", "__builtin_offsetof", macros.
-_PREDEFINED = re.compile(
-    r"__\w*__|__builtin_\w+|__btf_\w+_tag|__btf_attribute|_I?LP(64|32)|__GXX_ABI_VERSION"
-    r"|__(amd64|arm|corei7|i386|k8|linux|mips|mips64|riscv|sparc|sparcv9|unix|x86_64|SEG_FS|SEG_GS)"
-    r"|__(ARM|ATOMIC|CLANG|FPCLASS|FP_FAST|GCC|MEMORY_SCOPE)_\w+|__U?INT(8|16|32|64|MAX)_C"
-)
+_PREDEFINED = """
+    _LP32 _LP64 _ILP32 _ILP64 __btf_attribute __GXX_ABI_VERSION __amd64 __arm __corei7 __i386 __k8
+    __linux __mips __mips64 __riscv __sparc __sparcv9 __unix __x86_64 __SEG_FS __SEG_GS __INT8_C
+    __INT16_C __INT32_C __INT64_C __INTMAX_C __UINT8_C __UINT16_C __UINT32_C __UINT64_C __UINTMAX_C
+"""
+_PREFIXES = """
+    __builtin_ __ARM_ __ATOMIC_ __CLANG_ __FPCLASS_ __FP_FAST_ __GCC_ __MEMORY_SCOPE_
+"""
+_TAKEN, _PREFIXES_TAKEN = KEYWORDS | frozenset(_PREDEFINED.split()), tuple(_PREFIXES.split())
 
 MACROS = ("linux", "unix", "i386", "mips", "sparc")
 """Names that GNU C predefines although they are not reserved."""
@@ -58,7 +60,15 @@ def identifier(name: str) -> str:
         name = "".join(c if c.isascii() and (c.isalnum() or c == "_") else "_" for c in name)
         if not name or name[0].isdigit():
             name = f"_{name}"
-    return f"{name}_" if name in KEYWORDS or _PREDEFINED.fullmatch(name) else name
+    return f"{name}_" if name in _TAKEN or _is_predefined(name) else name
+
+
+def _is_predefined(name: str) -> bool:
+    if name.startswith(_PREFIXES_TAKEN):
+        return name not in _PREFIXES_TAKEN
+    if name.startswith("__btf_") and name.endswith("_tag"):
+        return len(name) > len("__btf__tag")
+    return name.startswith("__") and name.endswith("__") and len(name) >= 4
 
 
 # ------------------------------------------------------------------ texts that are always there
@@ -122,28 +132,15 @@ NOT_ALIGNED, OVERLAP = _texts("a member is not aligned", "members overlap")
 BUILT_IN_LIST = TEXTS[BUILT_IN - 1]
 """A typedef in BTF, but the compiler has it already."""
 
-# What may stand behind "__" in what is predefined.
-_BEGINNINGS = """
-    builtin btf GXX amd64 arm corei7 i386 k8 linux mips riscv sparc unix x86_64 SEG ARM ATOMIC CLANG
-    FPCLASS FP_FAST GCC MEMORY UINT INT
-"""
-
-
-def _is_one_of(*pairs: str) -> np.ndarray:
-    """By a number made of two characters: whether they may be among ``pairs``."""
-    found = np.zeros(1024, np.uint8)
-    for pair in pairs:
-        found[(ord(pair[0]) * 5 + ord(pair[1]) * 11) & 1023] = 1
-    found.setflags(write=False)
-    return found
-
-
-_KEYWORD_ENDS = _is_one_of(*(word[0] + word[-1] for word in KEYWORDS))
-_RESERVED = _is_one_of(
-    *(word[2:4] for word in (*KEYWORDS, *(f"__{word}" for word in _BEGINNINGS.split()))
-      if word.startswith("__"))
-)  # fmt: skip
-_LONGEST_KEYWORD = max(map(len, KEYWORDS))
+_LETTERS = np.array(
+    [chr(byte) == "_" or chr(byte).isalnum() for byte in range(128)] + 128 * [0], np.uint8
+)
+_LETTERS.setflags(write=False)
+# By a number made of two characters: whether they may stand behind "__" in what is predefined.
+_RESERVED = np.zeros(1024, np.uint8)
+for _word in (*_PREDEFINED.split(), *_PREFIXES_TAKEN):
+    _RESERVED[(ord(_word[2]) * 5 + ord(_word[3]) * 11) & 1023] = 1
+_RESERVED.setflags(write=False)
 
 FIRST_SCOPE = 16  # of those of structs
 MARGIN = 64  # bytes behind a text, and what its digits need
@@ -152,24 +149,21 @@ _0, _10, _32 = np.uint64(0), np.uint64(10), np.int64(32)
 
 @compiled
 def _is_odd(d, start, end):  # type: ignore[no-untyped-def]
-    """Whether ``identifier`` may be something else than the text that ends at ``end``: it is no
-    identifier, or may be a keyword or predefined."""
-    first, last = np.int64(d.text[start]), np.int64(d.text[end - 1])
+    """Whether the text that ends at ``end``, or it and ``_``, may be something else for
+    ``identifier``: it is no identifier, or may be predefined. Keywords are known from the first."""
     for i in range(start, end):
-        byte = d.text[i]
-        if not (97 <= byte <= 122 or byte == 95 or 48 <= byte <= 57 or 65 <= byte <= 90):
+        if _LETTERS[d.text[i]] == 0:
             return True
-    if first == 95 and end - start > 3:
-        second, third = np.int64(d.text[start + 1]), np.int64(d.text[start + 2])
-        if second == 95:
-            if last == 95 and d.text[end - 2] == 95:
-                return True
-            return _RESERVED[(third * 5 + np.int64(d.text[start + 3]) * 11) & 1023] != 0
-        if second == 73 or second == 76:  # _LP64, _ILP32
-            return True
-    if 48 <= first <= 57 or (first == 95 and last == 95):
+    if 48 <= d.text[start] <= 57:
         return True
-    return end - start <= _LONGEST_KEYWORD and _KEYWORD_ENDS[(first * 5 + last * 11) & 1023] != 0
+    if d.text[start] != 95 or end - start < 2:
+        return False
+    if d.text[start + 1] != 95:
+        return d.text[start + 1] == 73 or d.text[start + 1] == 76  # _ILP32, _LP64
+    if d.text[end - 1] == 95 or end - start < 4:
+        return True
+    third, fourth = np.int64(d.text[start + 2]), np.int64(d.text[start + 3])
+    return _RESERVED[(third * 5 + fourth * 11) & 1023] != 0
 
 
 @noinline
@@ -246,9 +240,8 @@ def enter_texts(d, first, found):  # type: ignore[no-untyped-def]
 @inlined
 def _append(d, at, name):  # type: ignore[no-untyped-def]
     """Write a name at ``at`` of ``text``; returns where it ends."""
-    start, length = np.int64(d.names[name, t.AT]), np.int64(d.names[name, t.LENGTH])
-    for i in range(length):
-        d.text[at + i] = d.text[start + i]
+    length = np.int64(d.names[name, t.LENGTH])
+    copy_string(d.text, np.int64(d.names[name, t.AT]), d.text, at, length)
     return at + length
 
 

@@ -14,8 +14,8 @@ _SHORT_ESCAPES = {"\n": r"\n", "\t": r"\t", "\r": r"\r", "\a": r"\a", "\b": r"\b
 _SHORT_ESCAPES |= {"\v": r"\v", '"': r"\"", "\\": r"\\"}
 
 # A name, then perhaps arguments: names, numbers, strings and simple operators.
-_NAME = re.compile(r" *[A-Za-z_][A-Za-z0-9_]*(?:::[A-Za-z_][A-Za-z0-9_]*)? *", re.ASCII)
-_ARGUMENT = re.compile(r'[ ,.:=+*-]|\w+|"[ !#-&(->@-\[\]-~]*"|[()]', re.ASCII)
+_NAME = r" *[A-Za-z_][A-Za-z0-9_]*(?:::[A-Za-z_][A-Za-z0-9_]*)? *"
+_ARGUMENT = r'[ ,.:=+*-]|\w+|"[ !#-&(->@-\[\]-~]*"|[()]'
 
 
 def macro(text: str, kind: int, kind_flag: int) -> str:
@@ -39,12 +39,12 @@ def why_no_tag(text: str, kind_flag: bool) -> str:
 
 def is_attribute(text: str) -> bool:
     """Whether a text is one attribute: a name, perhaps with arguments in balanced brackets."""
-    name = _NAME.match(text)
+    name, argument = re.match(_NAME, text), re.compile(_ARGUMENT, re.ASCII)
     if name is None:
         return False
     at, depth, end = name.end(), 0, len(text.rstrip(" "))
     while at < end:
-        token = _ARGUMENT.match(text, at)
+        token = argument.match(text, at)
         if token is None or (depth == 0) != (at == name.end()):
             return False  # what is behind the arguments, or is none
         depth += {"(": 1, ")": -1}.get(token[0], 0)

@@ -17,6 +17,7 @@ import numpy as np
 
 from ..compiled.jit import compiled, inlined, noinline
 from ..format import kinds
+from ..format.strings import copy_string
 from . import c_names as n
 from . import c_tables as t
 from .c_layout import is_c_enum, up
@@ -40,8 +41,7 @@ def put(d, name):  # type: ignore[no-untyped-def]
     if at + length + n.MARGIN > len(d.out):
         fault(d, t.FULL, 0, 0)
         return
-    for i in range(length):
-        d.out[at + i] = d.text[start + i]
+    copy_string(d.text, start, d.out, at, length)
     d.state[t.END] = at + length
 
 

@@ -26,7 +26,7 @@ from ..format import kinds
 from ..format.header import LONG_HEADER, MAGIC
 from ..format.text import printable
 from ..types.btf import BTF, HasBase, base_of
-from ..types.layout import DEFAULT_POINTER_SIZE, LONGS
+from ..types.layout import DEFAULT_POINTER_SIZE, size_of_long
 from . import rules
 from .chains import check_chains
 from .metas import Names, check_records
@@ -137,7 +137,8 @@ def check_level(
         # Types beyond the limit are dropped without a word: references to them find nothing.
         count = min(count, rules.MAX_TYPE_ID - 1)
         graph = Graph.of(words, offsets, count, at_release(rules.FUNC_RESOLVES, release))
-        pointers = pointer_size or _pointer_size(words, offsets, own_kinds, names.own)
+        long_size = size_of_long(words, offsets, own_kinds, names.own)
+        pointers = pointer_size or long_size or DEFAULT_POINTER_SIZE
         rule, type_id, word = resolve_all(graph, names, limit, active, pointers)
         need(rule, type_id - start_id, word)
     if active[rules.CHAIN]:
@@ -226,17 +227,6 @@ def _before(a: tuple[int, int, int], b: tuple[int, int, int]) -> int:
         if x != y:
             return -1 if (x - y) & 0x80000000 else 1
     return 0
-
-
-def _pointer_size(
-    words: np.ndarray, offsets: np.ndarray, own_kinds: np.ndarray, strings: np.ndarray
-) -> int:
-    """As ``BTF.pointer_size``, of records that are sound each by itself."""
-    for at in offsets[np.flatnonzero(own_kinds == kinds.INT)].tolist():
-        name, _, size = words[at : at + 3].tolist()
-        if size in (4, 8) and _text(strings, name).decode("latin-1") in LONGS:
-            return int(size)
-    return DEFAULT_POINTER_SIZE
 
 
 def _text(strings: np.ndarray, at: int) -> bytes:

@@ -31,9 +31,10 @@ from ..format.kinds import (
     is_enum,
     kind_of,
 )
+from ..format.strings import eight_bytes, first_marked_byte, zero_bytes
 from .btf import BTF
 
-_24, _ENCODINGS = np.uint32(24), np.uint32(7)
+_0, _24, _ENCODINGS = np.uint64(0), np.uint32(24), np.uint32(7)
 MAX_TEXT_BYTES = (1 << 31) - 1  # what Arrow's int32 offsets can count
 MAX_NAME_FACTOR = 10  # of kernels, names written out have at most the bytes of the BTF itself
 SMALL_NAME_BYTES = 1 << 20  # however small the BTF is
@@ -198,9 +199,12 @@ def _string_length(base, own, offset, limit):  # type: ignore[no-untyped-def]
         strings = own
         offset -= len(base)
     length = np.int64(0)
-    while length <= limit and strings[offset + length] != 0:
-        length += 1
-    return length
+    while length <= limit:
+        zeros = zero_bytes(eight_bytes(strings, offset + length))
+        if zeros != _0:
+            return min(length + first_marked_byte(zeros), limit + 1)
+        length += 8
+    return limit + 1
 
 
 @compiled

@@ -17,11 +17,12 @@ from collections.abc import Set
 from itertools import permutations
 from typing import TYPE_CHECKING, Protocol
 
+import numpy as np
+
 from ..errors import BtfError
 from ..format import kinds
 from ..format.kinds import TRANSPARENT
-from .names import ids_by_name
-from .objects import Composite, Int, Member
+from .objects import Composite, Member
 from .typebase import Type, locate, type_at
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 # Spellings of C's long, whose size is that of a pointer in every data model of the kernel.
 _WORDS_OF_LONG = (("long",), ("long", "int"), ("unsigned", "long"), ("unsigned", "long", "int"))
-LONGS = [" ".join(order) for words in _WORDS_OF_LONG for order in permutations(words)]
+_LONGS = {" ".join(order).encode() for words in _WORDS_OF_LONG for order in permutations(words)}
 DEFAULT_POINTER_SIZE = 8
 _SCALARS = kinds.SCALARS | kinds.ENUMS
 _RESOLVED = TRANSPARENT | {kinds.VAR}  # what ``resolve`` looks behind
@@ -235,16 +236,26 @@ def align_of(start: Type) -> int:
 def pointer_size(btf: BTF) -> int:
     """Return the bytes of a pointer: those of ``long``, 4 or 8; where there is none, by the class
     of the ELF file, as libbpf; else 4 where a pointer in a struct has no room for more, or 8."""
-    found = (btf[i] for name in LONGS for i in ids_by_name(btf, name, (kinds.INT,)))
-    sizes = [(t.id, t.size) for t in found if isinstance(t, Int) and t.size in (4, 8)]
-    if sizes:
-        return min(sizes)[1]
+    for one in btf.levels:
+        if size := size_of_long(one.words, one.offsets, one.own_kinds, btf.chain_strings):
+            return size
     level: BTF | None = btf
     while level is not None:
         if level.elf_pointer_size:
             return level.elf_pointer_size
         level = level.base
     return 4 if any(map(_has_narrow_pointer, btf)) else DEFAULT_POINTER_SIZE
+
+
+def size_of_long(
+    words: np.ndarray, offsets: np.ndarray, own_kinds: np.ndarray, strings: np.ndarray
+) -> int:
+    """Return the bytes of the first INT that is C's long and has 4 or 8, or 0."""
+    for at in offsets[np.flatnonzero(own_kinds == kinds.INT)].tolist():
+        name, _, size = words[at : at + 3].tolist()
+        if size in (4, 8) and strings[name : name + 64].tobytes().split(b"\0")[0] in _LONGS:
+            return int(size)
+    return 0
 
 
 def _has_narrow_pointer(of: Type) -> bool:
