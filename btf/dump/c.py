@@ -30,12 +30,11 @@ from .c_names import (
     enter_texts,
     identifier,
 )
-from .c_order import put_in_order
 from .c_scalars import Scalar
 from .c_tables import Tables
 from .c_tags import comment_safe, macro, why_no_tag
 from .c_text import WHOLE
-from .c_write import write_steps
+from .c_write import write_types
 from .fields import valid_roots
 
 KFUNC = "bpf_kfunc"
@@ -89,15 +88,13 @@ class _Header:
         self.strings = btf.chain_strings.tobytes()
         self._tables = self._make_tables(room)
         self._tables.state[t.ASSERTS] = asserts
-        t.find_elements(self._tables)
         self._fill_scalars()
         tags = self._fill_tags()
         wanted = np.arange(btf.start_id, btf.type_end) if chosen is None else chosen
         kfuncs = np.array(self._kfuncs(tags, chosen), np.int64)
         self._fill_names(kfuncs)
         d = self._tables
-        put_in_order(d, np.array(wanted, np.int64), chosen is None, kfuncs)
-        write_steps(d, len(kfuncs))
+        write_types(d, np.array(wanted, np.int64), chosen is None, kfuncs)
         if d.state[t.FAULT] not in (0, t.FULL):
             raise self._error()
         self.is_written = d.state[t.FAULT] == 0
@@ -146,7 +143,7 @@ class _Header:
             out=np.empty(room * (1 << 16) + room * 2 * budget, np.uint8),
         )
         d.rows[:, t.START] = np.concatenate(starts)
-        t.start_rows(d)
+        t.read_rows(d)
         d.state[t.LEFT] = t.SMALL + t.MAX_GROWTH * budget
         d.state[t.POINTER] = btf.pointer_size
         agreed = btf.pointer_size == 8 and btf.byteorder == "little"

@@ -86,7 +86,7 @@ class Tables(NamedTuple):
 
 # Columns of ``rows``.
 START, KIND, NAME, STRIP, ELEMENT = 0, 1, 2, 3, 4
-"""First word of the record, kind, name as BTF has it; the types that ``find_elements`` finds."""
+"""First word of the record, kind, name as BTF has it; the types that ``read_rows`` finds."""
 C_NAME, FLAGS, ALIGN = 5, 6, 7
 """Name in C, bits (see below), alignment in C in bytes of a struct, union or scalar."""
 LAYOUT, OPAQUE, CULPRIT = 8, 9, 10  # of structs and unions: see ``c_layout``
@@ -194,11 +194,15 @@ def keyword_of(d, type_id):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def find_elements(d):  # type: ignore[no-untyped-def]
-    """Fill STRIP, the type behind qualifiers, tags and typedefs, ELEMENT, that behind arrays too,
-    and ``many``; void is what leads to nothing but itself."""
+def read_rows(d):  # type: ignore[no-untyped-def]
+    """Where START is known, fill KIND, STRIP (what is behind qualifiers, tags and typedefs),
+    ELEMENT (behind arrays too) and ``many``; void is what leads to nothing but itself. Clear the
+    rest."""
     rows, way = d.rows, d.spare
     for type_id in range(len(rows)):
+        for column in range(NAME, COLUMNS):
+            rows[type_id, column] = 0
+        rows[type_id, KIND] = kinds.kind_of(d.words[rows[type_id, START] + 1])
         rows[type_id, STRIP], rows[type_id, ELEMENT], d.many[type_id] = _NOT_DONE, _NOT_DONE, 0
     for root in range(len(rows)):
         depth, type_id = 0, root
@@ -283,12 +287,3 @@ def member_place(d, type_id, number):  # type: ignore[no-untyped-def]
         if 0 < bits < 8 * third_of(d, inner):
             return target, np.int64(offset) + np.int64(encoding >> _8 >> _8 & _FF), bits
     return target, np.int64(offset), np.int64(0)
-
-
-@compiled
-def start_rows(d):  # type: ignore[no-untyped-def]
-    """Fill KIND and clear what is filled later, where START is known."""
-    for type_id in range(len(d.rows)):
-        for column in range(NAME, COLUMNS):
-            d.rows[type_id, column] = 0
-        d.rows[type_id, KIND] = kinds.kind_of(d.words[d.rows[type_id, START] + 1])

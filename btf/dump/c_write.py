@@ -17,6 +17,7 @@ from . import c_tables as t
 from .c_declare import declare, finish, is_incomplete, put_composite
 from .c_layout import is_c_enum
 from .c_names import is_taken, leave_scopes, name_types, new_scope, note_taken
+from .c_order import put_in_order
 from .c_tables import fault, is_composite, keyword_of, size_of, third_of
 from .c_text import (
     WHOLE,
@@ -192,12 +193,14 @@ def _put_kfunc(d, type_id):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def write_steps(d, kfuncs):  # type: ignore[no-untyped-def]
-    """Write all steps, of which the last are those of so many ``kfuncs``."""
+def write_types(d, wanted, whole, kfuncs):  # type: ignore[no-untyped-def]
+    """Write the types ``wanted`` (int64), all own ones if ``whole``, with all that they need, and
+    the prototypes of ``kfuncs`` (int64)."""
+    put_in_order(d, wanted, whole, kfuncs)
     if d.state[t.FAULT] != 0:
         return
     name_types(d)
-    first_kfunc = d.state[t.STEPS] - kfuncs
+    first_kfunc = d.state[t.STEPS] - len(kfuncs)
     for i in range(d.state[t.STEPS]):
         if i == first_kfunc:
             d.state[t.KFUNCS] = d.state[t.END]
@@ -223,5 +226,5 @@ def write_steps(d, kfuncs):  # type: ignore[no-untyped-def]
         if d.state[t.END] > start and kind != kinds.FUNC:
             if d.out[d.state[t.END] - 1] != 10:
                 put(d, n.EMPTY_LINE)
-    if kfuncs == 0:
+    if len(kfuncs) == 0:
         d.state[t.KFUNCS] = d.state[t.END]
