@@ -86,7 +86,7 @@ def history(text: str, out: str) -> History:
     """
     name = Name.of(text)
     with Tables(out, only=["types"]) as tables:
-        kernels = stored_kernels(out, tables.manifests)
+        kernels = stored_kernels(out, tables.manifests, _KEPT_BYTES)
         tracks = _tracks(kernels.values())
         owner, path = name.name, ""
         rows = _rows(tables, owner, name.kind)
@@ -113,6 +113,7 @@ def history(text: str, out: str) -> History:
     return History(text, len(declared), tracks, presence, steps, near)
 
 
+_KEPT_BYTES = 128 << 20  # of two kernels what is looked at for a change
 _HAVE_MEMBERS = ("STRUCT", "UNION", "TYPEDEF")
 _Row = tuple[str, str, TypeRow, bytes]  # kernel, object, type, fingerprint
 

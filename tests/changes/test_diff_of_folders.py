@@ -11,7 +11,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from pipeline.analysis.changes.rows import MEMBER_COLUMNS, Block, Rows
+from pipeline.analysis.changes.blocks import Block
+from pipeline.analysis.changes.rows import MEMBER_COLUMNS, Rows
 from support import btfwriter as bw
 from support.commands import splitbtf
 from support.kernels import INT, LONG, Make, kernel

@@ -24,8 +24,9 @@ from ...sources.unpack import unpacked
 from ...tables.describe import BaseGroup, ModuleGroup
 from ...work.base import load_base
 from ...work.open import open_types
+from .blocks import Block
 from .names import NamedTypes
-from .rows import Block, Rows
+from .rows import Rows
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -6,17 +6,15 @@ it holds.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import cached_property, partial
+from collections.abc import Iterable, Sequence
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from ...model.errors import OutputError
+from .blocks import Block, BlockReader
 from .numbers import as_arrow, is_there, numbers_of
 
 if TYPE_CHECKING:
@@ -58,15 +56,6 @@ class MemberRow(NamedTuple):
     value: int
 
 
-@dataclass(slots=True)
-class Block:
-    """Rows that are read together: those of the types from ``first`` to ``last``."""
-
-    first: int
-    last: int
-    read: Callable[[], pa.Table]
-
-
 TYPE_COLUMNS, MEMBER_COLUMNS = TypeRow._fields, MemberRow._fields
 _type_row = partial(tuple.__new__, TypeRow)  # as _make, of as many values as there are columns
 _member_row = partial(tuple.__new__, MemberRow)
@@ -85,10 +74,14 @@ class _Known(dict[int, TypeRow]):
 
 
 class Rows:
-    """Types and members of a kernel by global id. What was read is kept."""
+    """Types and members of a kernel by global id. What was looked up is kept."""
 
-    def __init__(self, types: Sequence[Block], members: Sequence[Block]) -> None:
-        self._types, self._members = _Column(types), _Column(members)
+    def __init__(
+        self, types: Sequence[Block], members: Sequence[Block], reader: BlockReader | None = None
+    ) -> None:
+        """``reader``: of the blocks of several kernels."""
+        reader = reader or BlockReader()
+        self._types, self._members = _Column(types, reader), _Column(members, reader)
         self._known = _Known({VOID: _VOID})
         self._members_of: dict[int, Sequence[MemberRow]] = {}
 
@@ -131,29 +124,19 @@ class Rows:
 
 
 class _Column:
-    """A table in blocks, each of which is read when it is needed for the first time."""
+    """A table in blocks."""
 
-    def __init__(self, blocks: Sequence[Block]) -> None:
+    def __init__(self, blocks: Sequence[Block], reader: BlockReader) -> None:
         self._blocks = blocks
+        self._reader = reader
         self._first, self._last = (
             np.array([getattr(one, end) for one in blocks], np.int64) for end in ("first", "last")
         )
-        self._coming: dict[int, Future[pa.Table]] = {}
-        self._read: dict[int, tuple[np.ndarray, list[pa.RecordBatch]]] = {}
-
-    @cached_property
-    def _readers(self) -> ThreadPoolExecutor:
-        """Threads on all processors, for it is Arrow that does the work."""
-        return ThreadPoolExecutor(len(os.sched_getaffinity(0)))
 
     def begin(self, ids: NDArray[np.int64]) -> None:
         """Begin to read the blocks that hold these ids, which ascend."""
-        self._begin(number for number, _, _ in self._places(ids))
-
-    def _begin(self, numbers: Iterable[int]) -> None:
-        for number in numbers:
-            if number not in self._coming and number not in self._read:
-                self._coming[number] = self._readers.submit(self._blocks[number].read)
+        for number, _, _ in self._places(ids):
+            self._reader.begin(self._blocks[number])
 
     def _places(self, ids: NDArray[np.int64]) -> list[tuple[int, int, int]]:
         """Of each block that holds some of these ids, which ascend: its number, and which ones."""
@@ -170,34 +153,21 @@ class _Column:
         import pyarrow as pa
 
         wanted = np.array(ids, np.int64)
-        places = self._places(wanted)
-        self._begin(number for number, _, _ in places)
+        self.begin(wanted)
         counts: list[int] = []
         found: list[pa.RecordBatch] = []
-        for number, low, high in places:
-            known, batches = self._block(number, columns)
-            begin = np.searchsorted(known, wanted[low:high], "left")
-            each = np.searchsorted(known, wanted[low:high], "right") - begin
+        for number, low, high in self._places(wanted):
+            block = self._reader.get(self._blocks[number], columns)
+            begin = np.searchsorted(block.ids, wanted[low:high], "left")
+            each = np.searchsorted(block.ids, wanted[low:high], "right") - begin
             ends = np.cumsum(each)
             place = as_arrow(np.repeat(begin - (ends - each), each) + np.arange(ends[-1]))
-            found += (batch.take(place) for batch in batches)  # one, or none of an empty table
+            found += (batch.take(place) for batch in block.rows)  # one, or none of an empty table
             counts += each[each > 0].tolist()
         if not found:
             return [], ()
         whole = pa.Table.from_batches(found).unify_dictionaries().combine_chunks()
         return counts, zip(*(_values(column.chunk(0)) for column in whole.columns), strict=True)
-
-    def _block(
-        self, number: int, columns: Sequence[str]
-    ) -> tuple[np.ndarray, list[pa.RecordBatch]]:
-        """The ids of a block, of which reading was begun, and its rows."""
-        if number in self._coming:
-            rows = self._coming.pop(number).result().select(columns).combine_chunks()
-            ids = numbers_of(rows["global_id"])
-            if np.any(ids[1:] < ids[:-1]):
-                raise OutputError("the rows of a table are not in the order of their ids")
-            self._read[number] = ids, rows.to_batches()
-        return self._read[number]
 
 
 def _values(column: pa.Array) -> list[Any]:

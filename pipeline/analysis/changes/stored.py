@@ -16,9 +16,10 @@ from ...model.records import FAILED
 from ...sources.names import RESERVED as VMLINUX
 from ...store.manifest import Manifest
 from ..query import committed_kernels
+from .blocks import Block, BlockReader
 from .names import NamedTypes
 from .numbers import numbers_of
-from .rows import MEMBER_COLUMNS, TYPE_COLUMNS, Block, Rows
+from .rows import MEMBER_COLUMNS, TYPE_COLUMNS, Rows
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -34,6 +35,7 @@ class StoredKernel:
 
     manifest: Manifest
     storage: Storage = field(repr=False)
+    reader: BlockReader = field(repr=False)
 
     @property
     def name(self) -> str:
@@ -126,7 +128,8 @@ class StoredKernel:
     @cached_property
     def rows(self) -> Rows:
         """Its types and their members by global id."""
-        return Rows(self._blocks("types", TYPE_COLUMNS), self._blocks("members", MEMBER_COLUMNS))
+        types, members = TYPE_COLUMNS, MEMBER_COLUMNS
+        return Rows(self._blocks("types", types), self._blocks("members", members), self.reader)
 
     def _blocks(self, table: str, columns: Sequence[str]) -> list[Block]:
         """The row groups of a table that is ordered by global id."""
@@ -177,12 +180,14 @@ def in_order(kernels: Iterable[StoredKernel]) -> list[StoredKernel]:
 
 
 def stored_kernels(
-    out: str, manifests: Sequence[Manifest] | None = None
+    out: str, manifests: Sequence[Manifest] | None = None, most_bytes: int | None = None
 ) -> dict[str, StoredKernel]:
     """The committed kernels of an output folder, by name. Raises OutputError.
 
-    manifests  of all of them, if they have been read
+    manifests   of all of them, if they have been read
+    most_bytes  of row groups of their tables that are kept for what is looked up next; all when
+                None
     """
-    storage = open_storage(out)
+    storage, reader = open_storage(out), BlockReader(most_bytes)
     manifests = committed_kernels(out) if manifests is None else manifests
-    return {one.kernel: StoredKernel(one, storage) for one in manifests}
+    return {one.kernel: StoredKernel(one, storage, reader) for one in manifests}
