@@ -89,10 +89,12 @@ def history(text: str, out: str) -> History:
         kernels = stored_kernels(out, tables.manifests, _KEPT_BYTES)
         tracks = _tracks(kernels.values())
         owner, path = name.name, ""
-        rows = _rows(tables, owner, name.kind)
-        if not rows and "." in owner:
+        whole, outer = owner, owner.partition(".")[0]
+        found = _rows(tables, {whole, outer}, name.kind)
+        rows = [row for row in found if row[2].name == whole]
+        if not rows and outer != whole:
             owner, _, path = owner.partition(".")
-            rows = [row for row in _rows(tables, owner, name.kind) if row[2].kind in _HAVE_MEMBERS]
+            rows = [row for row in found if row[2].kind in _HAVE_MEMBERS]
         if not rows:
             known = tables.ask("SELECT DISTINCT name FROM types WHERE name IS NOT NULL").rows
             near = nearest_names(owner, (row[0] for row in known))
@@ -118,13 +120,15 @@ _HAVE_MEMBERS = ("STRUCT", "UNION", "TYPEDEF")
 _Row = tuple[str, str, TypeRow, bytes]  # kernel, object, type, fingerprint
 
 
-def _rows(tables: Tables, name: str, kind: str | None) -> list[_Row]:
-    """All types of a name; without enums of no enumerators, which are declared elsewhere."""
+def _rows(tables: Tables, names: Iterable[str], kind: str | None) -> list[_Row]:
+    """All types of some names; without enums of no enumerators, which are declared elsewhere."""
+    named = sorted(names)
     kinds = [one for one, word in KINDS.items() if kind in (None, word)]
     rows = tables.ask(
         f"SELECT kernel, coalesce(module, $1), fingerprint, {', '.join(TYPE_COLUMNS)} FROM types "
-        "WHERE name = $2 AND list_contains($3, kind)",
-        [VMLINUX, name, kinds],
+        f"WHERE name IN ({', '.join(f'${at + 3}' for at in range(len(named)))}) "
+        "AND list_contains($2, kind)",
+        [VMLINUX, kinds, *named],
     ).rows
     found = [(row[0], row[1], TypeRow.of(row[3:]), row[2]) for row in rows]
     return [row for row in found if row[2].vlen or row[2].kind not in ("ENUM", "ENUM64")]

@@ -77,9 +77,10 @@ class Rows:
     """Types and members of a kernel by global id. What was looked up is kept."""
 
     def __init__(
-        self, types: Sequence[Block], members: Sequence[Block], reader: BlockReader | None = None
+        self, types: Iterable[Block], members: Iterable[Block], reader: BlockReader | None = None
     ) -> None:
-        """``reader``: of the blocks of several kernels."""
+        """``types``, ``members``: as they follow one another; no more are taken than are needed.
+        ``reader``: of the blocks of several kernels."""
         reader = reader or BlockReader()
         self._types, self._members = _Column(types, reader), _Column(members, reader)
         self._known = _Known({VOID: _VOID})
@@ -124,14 +125,27 @@ class Rows:
 
 
 class _Column:
-    """A table in blocks."""
+    """A table in blocks, ordered by global id."""
 
-    def __init__(self, blocks: Sequence[Block], reader: BlockReader) -> None:
-        self._blocks = blocks
+    def __init__(self, blocks: Iterable[Block], reader: BlockReader) -> None:
+        self._rest = iter(blocks)
         self._reader = reader
-        self._first, self._last = (
-            np.array([getattr(one, end) for one in blocks], np.int64) for end in ("first", "last")
-        )
+        self._blocks: list[Block] = []
+        self._first = self._last = np.empty(0, np.int64)
+
+    def _extend(self, last: int) -> None:
+        """Take the blocks that may hold ids up to ``last``."""
+        known = len(self._blocks)
+        while not self._blocks or self._blocks[-1].last <= last:
+            block = next(self._rest, None)
+            if block is None:
+                break
+            if self._blocks and block.first < self._blocks[-1].last:
+                raise OutputError("the parts of a table are not in the order of their ids")
+            self._blocks.append(block)
+        if len(self._blocks) > known:
+            self._first = np.array([block.first for block in self._blocks], np.int64)
+            self._last = np.array([block.last for block in self._blocks], np.int64)
 
     def begin(self, ids: NDArray[np.int64]) -> None:
         """Begin to read the blocks that hold these ids, which ascend."""
@@ -140,6 +154,8 @@ class _Column:
 
     def _places(self, ids: NDArray[np.int64]) -> list[tuple[int, int, int]]:
         """Of each block that holds some of these ids, which ascend: its number, and which ones."""
+        if len(ids):
+            self._extend(int(ids[-1]))
         low = np.searchsorted(ids, self._first)
         high = np.searchsorted(ids, self._last, "right")
         those = np.flatnonzero(low < high)

@@ -131,17 +131,18 @@ class StoredKernel:
         types, members = TYPE_COLUMNS, MEMBER_COLUMNS
         return Rows(self._blocks("types", types), self._blocks("members", members), self.reader)
 
-    def _blocks(self, table: str, columns: Sequence[str]) -> list[Block]:
+    def _blocks(self, table: str, columns: Sequence[str]) -> Iterator[Block]:
         """The row groups of a table that is ordered by global id."""
-        found = []
         for part in self.manifest.tables.get(table, ()):
             with _opened(self.storage, part.path, ()) as file:
                 at = file.schema_arrow.get_field_index("global_id")
-                for number in range(file.num_row_groups):
-                    ids = file.metadata.row_group(number).column(at).statistics
-                    read = partial(_read_group, self.storage, part.path, number, columns)
-                    found.append(Block(ids.min, ids.max, read))
-        return found
+                groups = range(file.num_row_groups)
+                ids = [file.metadata.row_group(number).column(at).statistics for number in groups]
+                found = [
+                    Block(of.min, of.max, partial(_read_group, self.storage, part.path, n, columns))
+                    for n, of in zip(groups, ids, strict=True)
+                ]
+            yield from found
 
 
 def _read_group(storage: Storage, path: str, number: int, columns: Sequence[str]) -> pa.Table:
