@@ -9,25 +9,43 @@ WITH defined AS (
     WHERE kind IN ('STRUCT', 'UNION', 'ENUM', 'ENUM64', 'TYPEDEF') AND name IS NOT NULL
           AND NOT (kind IN ('ENUM', 'ENUM64') AND vlen = 0)
 ),
-names AS (
+of_vmlinux AS (
+    SELECT kernel, kind, name, list(DISTINCT declaration_fingerprint) AS declarations
+    FROM defined
+    WHERE object_id = 0
+    GROUP BY ALL
+),
+fresh AS (  -- what vmlinux has, and had not
+    SELECT pair, old_kernel, new_kernel, new.kind, new.name, new.declarations
+    FROM pairs
+    JOIN of_vmlinux AS new ON new.kernel = new_kernel
+    ANTI JOIN of_vmlinux AS old ON old.kernel = old_kernel
+                               AND old.kind = new.kind AND old.name = new.name
+),
+of_modules AS (
     SELECT kernel,
            kind,
            name,
-           bool_or(object_id = 0) AS in_vmlinux,
-           list_sort(list(DISTINCT module) FILTER (module IS NOT NULL)) AS modules,
-           list_sort(list(DISTINCT declaration_fingerprint)) AS declarations
+           list_sort(list(DISTINCT module)) AS modules,
+           list(DISTINCT declaration_fingerprint) AS declarations
     FROM defined
+    SEMI JOIN (SELECT old_kernel AS kernel, kind, name FROM fresh
+               UNION SELECT new_kernel, kind, name FROM fresh) AS wanted
+        USING (kernel, kind, name)
+    WHERE object_id > 0
     GROUP BY ALL
 )
 SELECT old_kernel,
        new_kernel,
-       lower(new.kind) AS kind,
-       new.name,
+       lower(fresh.kind) AS kind,
+       fresh.name,
        old.modules,
        coalesce(len(new.modules), 0) AS still,
-       old.declarations = new.declarations AS alike
-FROM pairs
-JOIN names AS old ON old.kernel = old_kernel AND NOT old.in_vmlinux
-JOIN names AS new ON new.kernel = new_kernel AND new.in_vmlinux
-                 AND new.kind = old.kind AND new.name = old.name
-ORDER BY pair, len(old.modules) DESC, new.name, new.kind;
+       list_sort(old.declarations)
+           = list_sort(list_distinct(fresh.declarations || coalesce(new.declarations, []))) AS alike
+FROM fresh
+JOIN of_modules AS old ON old.kernel = old_kernel
+                      AND old.kind = fresh.kind AND old.name = fresh.name
+LEFT JOIN of_modules AS new ON new.kernel = new_kernel
+                           AND new.kind = fresh.kind AND new.name = fresh.name
+ORDER BY pair, len(old.modules) DESC, fresh.name, fresh.kind;
