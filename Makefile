@@ -10,6 +10,9 @@ OLDEST := .venv-oldest
 NEWEST := .venv-newest
 DEMO := build/demo
 
+# Tests start hundreds of processes: they find the bytecode that the first ones have kept.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help demo test test-quick test-long test-checked test-oldest test-newest lint oracle fuzz bench kernel-proof docs lock wheel clean
 
 help:

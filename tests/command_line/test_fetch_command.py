@@ -9,6 +9,7 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -16,7 +17,7 @@ from pipeline.files.read import read_input
 from pipeline.sources.manifests import known
 from support.commands import Finished, splitbtf
 from support.paths import DEMO, ROOT
-from support.trees import files_below
+from support.trees import files_below, small_vmlinux
 from support.writers import debwriter
 from support.writers.elfwriter import elf, modinfo
 
@@ -69,7 +70,8 @@ class Archive:
 
     def fetch(self, *arguments: object, env: dict[str, str] | None = None) -> Finished:
         out = self.root / "out"
-        return splitbtf("fetch", *arguments, "-o", out, env={**self.env, **(env or {})})
+        with mock.patch.dict(os.environ, {**self.env, **(env or {})}):
+            return splitbtf("fetch", *arguments, "-o", out)
 
     def fetched(self, name: str = "mine") -> dict[str, bytes]:
         return files_below(self.root / "out" / name)
@@ -249,9 +251,8 @@ def test_what_was_fetched_can_be_run(archive: Archive) -> None:
     release = "6.1.0-50-cloud-amd64"
     module = elf({".BTF": read_input(str(DEMO / "modules/xt_bpf.btf.zst")),
                   ".modinfo": modinfo(name="xt_bpf", vermagic=f"{release} SMP")})  # fmt: skip
-    base = read_input(str(DEMO / "vmlinux.btf.zst"))
     files = {f"lib/modules/{release}/kernel/net/xt_bpf.ko": module,
-             f"boot/vmlinux-{release}.btf": base}  # fmt: skip
+             f"boot/vmlinux-{release}.btf": small_vmlinux()}  # fmt: skip
     manifest = archive.manifest(archive.add("image", files=files))
     assert archive.fetch(manifest).code == 0
     source = archive.root / "out/mine/mine.toml"

@@ -362,13 +362,13 @@ def test_each_form_of_module(
 
 
 def test_without_pahole_other_modules_are_done(
-    tmp_path: Path, demo_btf: Callable[[str], bytes]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = small_tree(tmp_path / "k", ["act_bpf"])
     (root / "m.ko").write_bytes(with_dwarf())
     python = Path(sys.executable).parent
-    done = splitbtf("run", root, "-o", tmp_path / "out", "--engine", "local",
-                    env={"PATH": str(python)})  # fmt: skip
+    monkeypatch.setenv("PATH", str(python))
+    done = splitbtf("run", root, "-o", tmp_path / "out", "--engine", "local")
     assert done.code == 1 and "apt-get install dwarves" in done.out
     rows = {row["module"]: row for row in read_table(tmp_path / "out", "modules").to_pylist()}
     assert rows["act_bpf"]["status"] == "done" and rows["m"]["error_kind"] == "no_encoder"
