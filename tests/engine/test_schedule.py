@@ -261,7 +261,7 @@ def test_no_engine_is_started_for_nothing() -> None:
     assert job.is_done
 
 
-@pytest.fixture(params=["local", pytest.param("ray", marks=pytest.mark.slow)])
+@pytest.fixture(params=["local", pytest.param("ray", marks=pytest.mark.long)])
 def executor(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.setenv("PYTHONPATH", str(TESTS))  # where Ray's workers find the function
     made = Local(2, kills_itself) if request.param == "local" else OnRay(2, None, kills_itself)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from jobs.cli import main
+from support.commands import PATIENCE
 from support.writers import hostile_names
 
 if TYPE_CHECKING:
@@ -39,10 +40,13 @@ LIGHTNESS = """([element, property]) => {
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
+    expect.set_options(timeout=PATIENCE * 1000)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(ALONE))
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=list(ALONE), timeout=PATIENCE * 1000
+        )
         yield browser
         browser.close()
 
@@ -76,6 +80,7 @@ def opened(browser: Browser) -> Iterator[Callable[..., Page]]:
         context = browser.new_context(
             viewport={"width": width, "height": 900}, color_scheme=scheme, **options
         )
+        context.set_default_timeout(PATIENCE * 1000)
         contexts.append(context)
         page = context.new_page()
         page.on("request", lambda request: asked.append(request.url))

@@ -104,11 +104,20 @@ def die_at(step: int) -> None:
         setattr(os, name, counted(getattr(os, name)))
 
 
-@pytest.mark.parametrize("before", [None, 1])
-def test_killed_at_every_step(before: int | None, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("before", "steps"),
+    [
+        (None, range(0, 300, 2)),
+        (1, range(1, 300, 2)),
+        pytest.param(None, range(1, 300, 2), marks=pytest.mark.long),
+        pytest.param(1, range(0, 300, 2), marks=pytest.mark.long),
+    ],
+    ids=str,
+)
+def test_killed_at_every_step(before: int | None, steps: range, tmp_path: Path) -> None:
     """SIGKILL before the n-th change to the file system, for all n until the end."""
     survived, seen = False, set()
-    for step in range(300):
+    for step in steps:
         out = tmp_path / str(step)
         if before is not None:
             write_kernel(out, before)
