@@ -47,7 +47,7 @@ def dump_files(
     try:
         roots = [root for text in wanted for root in _ids_of(types, text)] if wanted else None
         if style == "c":  # whole: it may still find a fault
-            return list(btf.dump_c(types, asserts=asserts, roots=roots))
+            return list(btf.dump_c(types, asserts=asserts, roots=roots, announce=announce))
         dump = btf.dump_json if style == "json" else btf.dump_raw
         return dump(types, roots=roots)
     except btf.BtfError as error:

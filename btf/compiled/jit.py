@@ -59,6 +59,8 @@ def noinline(function: F) -> F:
 class CompiledFunction:
     """A function that is compiled once for each combination of argument types it is called with."""
 
+    __name__: str
+
     def __init__(self, function: Callable[..., object]) -> None:
         self.function = function
         functools.update_wrapper(self, function)
@@ -88,6 +90,16 @@ class CompiledFunction:
         if entry is None:
             entry = self._entries[key] = (_CheckedEntry if CHECKED else _Entry)(self, key)
         return entry
+
+
+def is_stored(function: Callable[..., object]) -> bool:
+    """Whether machine code of a compiled function is kept, for some arguments: it is likely that
+    nothing has to be compiled for it."""
+    if not isinstance(function, CompiledFunction) or function._entries:
+        return True
+    module = function.function.__module__
+    folders = filter(None, (cache_folder(module), bundled_folder(module)))
+    return any(any(folder.glob(f"{module}.{function.__name__}-*")) for folder in folders)
 
 
 class PreparedCall:

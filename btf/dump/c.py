@@ -13,6 +13,7 @@ import numpy as np
 
 from ..arguments import takes
 from ..compiled.huge_pages import power_of_two
+from ..compiled.jit import is_stored
 from ..errors import BtfError
 from ..format import kinds
 from ..format.strings import new_slots
@@ -42,7 +43,13 @@ KFUNC = "bpf_kfunc"
 
 
 @takes(btf=BTF)
-def dump_c(btf: BTF, *, asserts: bool = False, roots: Sequence[int] | None = None) -> Iterator[str]:
+def dump_c(
+    btf: BTF,
+    *,
+    asserts: bool = False,
+    roots: Sequence[int] | None = None,
+    announce: Callable[[str], None] | None = None,
+) -> Iterator[str]:
     """Write a C header with the own types, in pieces that end with a line.
 
     Of split BTF: the own types, preceded by what they need of the base, so that the header compiles
@@ -52,12 +59,15 @@ def dump_c(btf: BTF, *, asserts: bool = False, roots: Sequence[int] | None = Non
               every member that is no bit-field
     roots     ids of types of any level: only these, and what they need; no kfuncs but those among
               them
+    announce  called with a sentence for the user before something is compiled
 
     Raises BtfError for types that C cannot express at all, such as a typedef of itself.
     """
     for level in btf.levels:
         check_name_bytes(level)
     chosen = valid_roots(btf, roots)
+    if announce is not None and not is_stored(write_types):
+        announce("compiling what writes C, once, about 10 s")
     room = 1
     while not (header := _Header(btf, chosen, asserts, room)).is_written:
         room *= 4

@@ -75,6 +75,48 @@ def test_names_are_identifiers_wherever_they_stand(tmp_path: Path) -> None:
     compiles(text, tmp_path)
 
 
+# As GCC and clang define macros, and as C and GNU C reserve words.
+_RESERVED = re.compile(
+    r"__\w*__|__builtin_\w+|__btf_\w+_tag|__btf_attribute|_I?LP(64|32)|__GXX_ABI_VERSION"
+    r"|__(amd64|arm|corei7|i386|k8|linux|mips|mips64|riscv|sparc|sparcv9|unix|x86_64|SEG_FS|SEG_GS)"
+    r"|__(ARM|ATOMIC|CLANG|FPCLASS|FP_FAST|GCC|MEMORY_SCOPE)_\w+|__U?INT(8|16|32|64|MAX)_C"
+    r"|asm|auto|bool|int|typeof|while|nullptr|_Bool|_Float32x|__asm|__int128_t|__volatile"
+)
+_MAYBE_RESERVED = """
+    _ __ ___ ____ _____ __x __x_ __x__ _x_ x__ __builtin __builtin_ __builtin_x __btf_tag __btf__tag
+    __btf_x_tag __btf_x_tags __btf_attribute __btf_attributes _LP64 _ILP32 _ILP3 _LP _I __GXX_ABI
+    __GXX_ABI_VERSION __linux __linux_ linux __mips __mips64 __mips6 __x86_64 __x86_65 __SEG_FS
+    __ARM_ __ARM_x __arm __armv7 __ATOMIC_y __FP_FAST_z __FP_FAST __GCC_a __INT8_C __INT9_C
+    __UINTMAX_C __UINTMAX_D asm asm_ asms auto bool int Int typeof while nullptr _Bool _Bools
+    _Float32x __asm __asmx __int128_t __volatile __volatile_ __in __inner __user __a __A
+""".split()
+
+
+def test_what_is_reserved_gets_another_name() -> None:
+    """Of types, and of parameters that would hide a type."""
+    for name in _MAYBE_RESERVED:
+        expected = f"{name}_" if _RESERVED.fullmatch(name) else name
+        second = f"{expected}_"
+        second += "_" * (_RESERVED.fullmatch(second) is not None)
+        w = bw.Writer()
+        w.typedef("f", w.func_proto(0, [(name, w.typedef(name, w.int("unsigned int", 4)))]))
+        text = dumped(w)
+        assert f"typedef unsigned int {expected};" in text or name == "bool"
+        assert f"typedef void f({expected} {second});" in text or name == "bool", (name, text)
+
+
+def test_a_struct_of_very_many_members() -> None:
+    """Far more than real ones have: memory grows as it is needed."""
+    w = bw.Writer()
+    c = w.int("char", 1)
+    w.struct("s", 6000, [(f"m{number // 2}", c, 8 * number) for number in range(6000)])
+    text = dumped(w)
+    names = [f"m{number}{end}" for number in range(3000) for end in ("", "___2")]
+    assert "".join(f"\tchar {name};\n" for name in names) in text
+    facts = [(f"__builtin_offsetof(struct s, {name})", at) for at, name in enumerate(names)]
+    assert "".join(f'_Static_assert({fact} == {at}, "{fact}");\n' for fact, at in facts) in text
+
+
 def test_several_tags_come_out_in_the_order_that_makes_them_again() -> None:
     """clang makes PTR -> second -> first -> int of ``int first second *``."""
     w = bw.Writer()

@@ -161,6 +161,16 @@ def test_what_c_has_not_got_is_an_error(tmp_path: Path, here: Here) -> None:
     assert "cycle.btf, types section, type [2]" in done.err and "C has no such type" in done.err
 
 
+def test_what_compiles_is_announced(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = ("dump", BASE, "--format", "c", "--type", "list_head")
+    known = here(*arguments)
+    assert known.code == 0 and known.err == ""
+    monkeypatch.setattr("btf.dump.c.is_stored", lambda function: False)
+    first = here(*arguments)
+    assert (first.code, first.out) == (0, known.out)
+    assert "compiling what writes C, once, about 10 s" in first.err
+
+
 def test_the_reader_may_go_away() -> None:
     command = f"{sys.executable} -m jobs.cli dump {BASE} | head -1"
     done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True)
