@@ -46,6 +46,7 @@ from .c_tables import (
 from .c_text import (
     WHOLE,
     put,
+    put_all,
     put_array,
     put_enum,
     put_line,
@@ -140,9 +141,7 @@ def _put_qualifiers(d, qualifiers, before, behind):  # type: ignore[no-untyped-d
     for i in range(3):
         one = qualifiers >> 2 * (2 - i) & 3
         if one != 0:
-            put(d, before)
-            put(d, n.CONST_WORD - 1 + one)
-            put(d, behind)
+            put_all(d, before, n.CONST_WORD - 1 + one, behind)
 
 
 @inlined
@@ -296,8 +295,7 @@ def _put_suffix(d, row):  # type: ignore[no-untyped-def]
             if vlen == 0 or (
                 vlen == 1 and d.words[d.rows[value, t.START] + kinds.HEAD_WORDS + 1] == 0
             ):
-                put(d, n.VOID_WORD)
-                put(d, n.CLOSE_ROUND)
+                put_all(d, n.VOID_WORD, n.CLOSE_ROUND, 0)
             else:
                 _enter(d, value)
                 _push(d, _SUFFIX, at, end, first, level, 0, 0, 0, 0, 0)
@@ -331,8 +329,7 @@ def _put_parameter(d, row):  # type: ignore[no-untyped-def]
         put(d, n.COMMA)
     target = np.int64(d.words[at + 1])
     if target == 0 and number == vlen_of(d, type_id) - 1:
-        put(d, n.ELLIPSIS)
-        put(d, n.CLOSE_ROUND)
+        put_all(d, n.ELLIPSIS, n.CLOSE_ROUND, 0)
         d.state[t.DEPTH] -= 1
         return
     if not _is_parameter(np.int64(d.rows[d.rows[target, t.STRIP], t.KIND])):

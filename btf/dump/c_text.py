@@ -46,6 +46,14 @@ def put(d, name):  # type: ignore[no-untyped-def]
 
 
 @noinline
+def put_all(d, first, second, third):  # type: ignore[no-untyped-def]
+    """Write the texts of three names, ``first``, ``second``, ``third``, of which any may be 0."""
+    put(d, first)
+    put(d, second)
+    put(d, third)
+
+
+@noinline
 def put_unsigned(d, value):  # type: ignore[no-untyped-def]
     """Write a number, uint64."""
     put(d, 0)  # makes sure that there is room
@@ -85,8 +93,7 @@ def put_macro(d, type_id):  # type: ignore[no-untyped-def]
     if macro == 0:
         fault(d, t.NO_TAG, type_id, 0)
     spend(d, type_id, d.names[macro, t.LENGTH])
-    put(d, n.SPACE)
-    put(d, macro)
+    put_all(d, n.SPACE, macro, 0)
 
 
 @noinline
@@ -205,11 +212,9 @@ def put_enum(d, type_id, start, level, reserved):  # type: ignore[no-untyped-def
             fault(d, t.ENUM_SIZE, type_id, 0)
             return
         put_line(d, level + 1)
-        put(d, n.NOT_EXPRESSIBLE)
-        put(d, n.ENUM_OF)
+        put_all(d, n.NOT_EXPRESSIBLE, n.ENUM_OF, 0)
         put_number(d, size)
-        put(d, n.BYTES_WORD)
-        put(d, n.END_COMMENT)
+        put_all(d, n.BYTES_WORD, n.END_COMMENT, 0)
     least, most, empty = _0, _0, True
     for number in range(vlen_of(d, type_id)):
         value, negative = _enumerator(d, type_id, number)
@@ -220,31 +225,26 @@ def put_enum(d, type_id, start, level, reserved):  # type: ignore[no-untyped-def
         new_most = most if negative else max(most, value)
         put_line(d, level + 1)
         if not _fits(new_least, new_most, size):
-            put(d, n.BEGIN_COMMENT)
-            put(d, np.int64(d.names[name, t.SAFE]))
-            put(d, n.EQUALS)
+            put_all(d, n.BEGIN_COMMENT, np.int64(d.names[name, t.SAFE]), n.EQUALS)
             _put_value(d, value, negative, False)
             put(d, n.TOO_LARGE)
             continue
         least, most, empty = new_least, new_most, False
         if not reserved:
             name = np.int64(d.names[name, t.IDENTIFIER])
-        put(d, take(d, np.int64(t.PLAIN), name))
-        put(d, n.EQUALS)
+        put_all(d, take(d, np.int64(t.PLAIN), name), n.EQUALS, 0)
         _put_value(d, value, negative, True)
         put(d, n.END_VALUE)
         if d.state[t.FAULT] != 0:
             return
     if empty:  # C wants one
         put_line(d, level + 1)
-        put(d, take(d, np.int64(t.PLAIN), np.int64(n.NO_VALUE_NAME)))
-        put(d, n.END_VALUE)
+        put_all(d, take(d, np.int64(t.PLAIN), np.int64(n.NO_VALUE_NAME)), n.END_VALUE, 0)
     put_line(d, level)
     put(d, n.CLOSE_BRACE)
     spend(d, type_id, d.state[t.END] - start)
     if size == 1 or size == 2 or (size == 8 and not _needs_64_bits(least, most)):
-        put(d, n.MODE)
-        put(d, n.MODE_1 if size == 1 else n.MODE_2 if size == 2 else n.MODE_8)
+        put_all(d, n.MODE, n.MODE_1 if size == 1 else n.MODE_2 if size == 2 else n.MODE_8, 0)
         put(d, n.END_MODE)
     put_tags(d, type_id, WHOLE)
 
@@ -256,12 +256,9 @@ def put_enum(d, type_id, start, level, reserved):  # type: ignore[no-untyped-def
 def put_array(d, level, name, count):  # type: ignore[no-untyped-def]
     """Write a line that declares ``name`` as an array of ``count`` bytes."""
     put_line(d, level)
-    put(d, n.BYTES)
-    put(d, name)
-    put(d, n.OPEN_SQUARE)
+    put_all(d, n.BYTES, name, n.OPEN_SQUARE)
     put_number(d, count)
-    put(d, n.CLOSE_SQUARE)
-    put(d, n.SEMICOLON)
+    put_all(d, n.CLOSE_SQUARE, n.SEMICOLON, 0)
 
 
 @compiled
@@ -276,8 +273,7 @@ def _put_pad(d, level, unit, bits):  # type: ignore[no-untyped-def]
     """Write a line with a bit-field without a name, of 8 << ``unit`` bits, if it has any."""
     if bits > 0:
         put_line(d, level)
-        put(d, n.UNIT_8 + unit)
-        put(d, n.COLON)
+        put_all(d, n.UNIT_8 + unit, n.COLON, 0)
         put_number(d, bits)
         put(d, n.SEMICOLON)
 

@@ -23,6 +23,7 @@ from .c_text import (
     WHOLE,
     is_boolean,
     put,
+    put_all,
     put_assertions,
     put_enum,
     put_number,
@@ -102,9 +103,7 @@ def _put_typedef(d, type_id):  # type: ignore[no-untyped-def]
     start = d.state[t.END]
     put(d, n.TYPEDEF_WORD)
     if target == 0 and name == n.OLD_LIST:  # what old GCCs say of it
-        put(d, n.BUILT_IN)
-        put(d, n.SPACE)
-        put(d, name)
+        put_all(d, n.BUILT_IN, n.SPACE, name)
     else:
         d.state[t.LOST] = 0
         _declare(d, target, name, _0)
@@ -136,9 +135,7 @@ def _say_lost(d, name, start):  # type: ignore[no-untyped-def]
     _declare_tag(d, _0, np.int64(n.LOST_NAME))
     if d.state[t.END] > end:
         put(d, n.NEWLINE)
-    put(d, n.BEGIN_COMMENT)
-    put(d, name)
-    put(d, n.NEEDS_ITSELF)
+    put_all(d, n.BEGIN_COMMENT, name, n.NEEDS_ITSELF)
     moved = end - start
     shift = d.state[t.END] - end
     if d.state[t.END] + moved > len(d.out):
@@ -167,9 +164,7 @@ def _put_stand_in(d, type_id):  # type: ignore[no-untyped-def]
         put(d, n.STRUCT_OF_BYTES)
         put_number(d, size)
         put(d, n.END_STRUCT_OF_BYTES)
-    put(d, n.SPACE)
-    put(d, name)
-    put(d, n.SEMICOLON)
+    put_all(d, n.SPACE, name, n.SEMICOLON)
     if name == n.BOOL_NAME:
         put(d, n.END_IF)
 
@@ -182,9 +177,7 @@ def _put_kfunc(d, type_id):  # type: ignore[no-untyped-def]
     """
     name = np.int64(d.rows[type_id, t.NAME])
     if d.names[name, t.IDENTIFIER] != name or is_taken(d, np.int64(t.PLAIN), name) > 0:
-        put(d, n.NO_FUNCTION)
-        put(d, np.int64(d.names[name, t.SAFE]))
-        put(d, n.END_COMMENT_LINE)
+        put_all(d, n.NO_FUNCTION, np.int64(d.names[name, t.SAFE]), n.END_COMMENT_LINE)
         return
     note_taken(d, np.int64(t.PLAIN), name, np.int64(2))
     put(d, n.EXTERN)

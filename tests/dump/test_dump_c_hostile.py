@@ -89,12 +89,12 @@ _MAYBE_RESERVED = """
     __ARM_ __ARM_x __arm __armv7 __ATOMIC_y __FP_FAST_z __FP_FAST __GCC_a __INT8_C __INT9_C
     __UINTMAX_C __UINTMAX_D asm asm_ asms auto bool int Int typeof while nullptr _Bool _Bools
     _Float32x __asm __asmx __int128_t __volatile __volatile_ __in __inner __user __a __A
-""".split()
+"""
 
 
 def test_what_is_reserved_gets_another_name() -> None:
     """Of types, and of parameters that would hide a type."""
-    for name in _MAYBE_RESERVED:
+    for name in _MAYBE_RESERVED.split():
         expected = f"{name}_" if _RESERVED.fullmatch(name) else name
         second = f"{expected}_"
         second += "_" * (_RESERVED.fullmatch(second) is not None)
