@@ -9,30 +9,25 @@ WITH defined AS (
     WHERE kind IN ('STRUCT', 'UNION', 'ENUM', 'ENUM64', 'TYPEDEF') AND name IS NOT NULL
           AND NOT (kind IN ('ENUM', 'ENUM64') AND vlen = 0)
 ),
-of_vmlinux AS (
-    SELECT kernel, kind, name, list(DISTINCT declaration_fingerprint) AS declarations
-    FROM defined
-    WHERE object_id = 0
-    GROUP BY ALL
-),
+in_vmlinux AS (SELECT DISTINCT kernel, kind, name FROM defined WHERE object_id = 0),
 fresh AS (  -- what vmlinux has, and had not
-    SELECT pair, old_kernel, new_kernel, new.kind, new.name, new.declarations
+    SELECT pair, old_kernel, new_kernel, new.kind, new.name
     FROM pairs
-    JOIN of_vmlinux AS new ON new.kernel = new_kernel
-    ANTI JOIN of_vmlinux AS old ON old.kernel = old_kernel
+    JOIN in_vmlinux AS new ON new.kernel = new_kernel
+    ANTI JOIN in_vmlinux AS old ON old.kernel = old_kernel
                                AND old.kind = new.kind AND old.name = new.name
 ),
-of_modules AS (
+wanted AS (
+    SELECT old_kernel AS kernel, kind, name FROM fresh
+    UNION SELECT new_kernel, kind, name FROM fresh
+),
+names AS (
     SELECT kernel,
            kind,
            name,
-           list_sort(list(DISTINCT module)) AS modules,
-           list(DISTINCT declaration_fingerprint) AS declarations
-    FROM defined
-    SEMI JOIN (SELECT old_kernel AS kernel, kind, name FROM fresh
-               UNION SELECT new_kernel, kind, name FROM fresh) AS wanted
-        USING (kernel, kind, name)
-    WHERE object_id > 0
+           list_sort(list(DISTINCT module) FILTER (module IS NOT NULL)) AS modules,
+           list_sort(list(DISTINCT declaration_fingerprint)) AS declarations
+    FROM defined SEMI JOIN wanted USING (kernel, kind, name)
     GROUP BY ALL
 )
 SELECT old_kernel,
@@ -41,11 +36,8 @@ SELECT old_kernel,
        fresh.name,
        old.modules,
        coalesce(len(new.modules), 0) AS still,
-       list_sort(old.declarations)
-           = list_sort(list_distinct(fresh.declarations || coalesce(new.declarations, []))) AS alike
+       old.declarations = new.declarations AS alike
 FROM fresh
-JOIN of_modules AS old ON old.kernel = old_kernel
-                      AND old.kind = fresh.kind AND old.name = fresh.name
-LEFT JOIN of_modules AS new ON new.kernel = new_kernel
-                           AND new.kind = fresh.kind AND new.name = fresh.name
+JOIN names AS old ON old.kernel = old_kernel AND old.kind = fresh.kind AND old.name = fresh.name
+JOIN names AS new ON new.kernel = new_kernel AND new.kind = fresh.kind AND new.name = fresh.name
 ORDER BY pair, len(old.modules) DESC, fresh.name, fresh.kind;
