@@ -150,7 +150,7 @@ def _begin(source: Input, out: Path, engine: str) -> subprocess.Popen[bytes]:
 def _kill_a_worker(run: subprocess.Popen[bytes]) -> None:
     for entry in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            is_worker = entry.read_bytes().startswith(b"ray::work")
+            is_worker = entry.read_bytes().startswith(b"ray::splitbtf:work")
             if is_worker and run.pid in _ancestors(int(entry.parent.name)):
                 os.kill(int(entry.parent.name), signal.SIGKILL)
                 return

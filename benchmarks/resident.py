@@ -34,7 +34,7 @@ def watch(command: Sequence[str], engine: str) -> list[Worker]:
         while process.poll() is None:
             for number, status in _statuses():
                 if engine == "ray":
-                    is_worker = number in found or _command(number).startswith("ray::work")
+                    is_worker = number in found or _command(number).startswith("ray::splitbtf:work")
                 else:
                     is_worker = in_status("PPid", status) == process.pid
                 if is_worker:

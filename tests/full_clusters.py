@@ -32,7 +32,7 @@ PROGRAMS: dict[str, dict[str, Any]] = {
 KILL, STOP = signal.SIGKILL, signal.SIGSTOP
 SECOND, FIRST = 1, 0
 FAULTS: dict[str, tuple[int, Disturb]] = {
-    "SIGKILL of a worker of another node": (SECOND, send(KILL, "ray::work")),
+    "SIGKILL of a worker of another node": (SECOND, send(KILL, "ray::splitbtf:work")),
     "SIGKILL of another node": (SECOND, send(KILL)),
     "SIGSTOP of another node": (SECOND, send(STOP)),
     "SIGKILL of the raylet where the run is": (FIRST, send(KILL, "raylet/raylet")),

@@ -19,8 +19,8 @@ from support.ends.trials import Disturb, Trial, Trials, send
 
 RAY = ("--engine", "ray", "--workers", 2)
 # A worker that does not go on is missed after a minute, not after 41 as without these.
-SHORT = (*RAY, "--module-seconds", 2, "--encode-seconds", 1)
-WORKER, RAYLET, GCS = "ray::work", "raylet/raylet", "gcs_server"
+SHORT = (*RAY, "--module-seconds", 5, "--encode-seconds", 1)
+WORKER, RAYLET, GCS = "ray::splitbtf:work", "raylet/raylet", "gcs_server"
 DRIVER = "pipeline.engine.ray_driver"
 # A run whose object store is all but full of what is in use.
 FULL_STORE = """\

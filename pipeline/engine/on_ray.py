@@ -141,7 +141,7 @@ class OnRay:
             "token": has_token,
             "program": program_sha256(),
             "version": __version__,
-            "name": function.__name__,
+            "name": f"splitbtf:{function.__name__}",
             "prepare": pickle.dumps((prepare_worker, (prepare,)), protocol=5),
             "look": _look_at(()),
             "runtime_env": runtime_env,

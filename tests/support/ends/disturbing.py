@@ -106,7 +106,7 @@ def descendants(process: int) -> set[int]:
 
 def working(process: int) -> list[int]:
     """Workers of a run that are at work: their names say so; for local ones, that they exist."""
-    return named(process, "ray::work", "splitbtf:work")
+    return named(process, "splitbtf:work")
 
 
 def named(process: int, *names: str) -> list[int]:
