@@ -22,7 +22,6 @@ from .arguments import brief_repr, require
 from .compiled.growing import GrowingArray
 from .compiled.huge_pages import power_of_two
 from .compiled.jit import drop_flattened
-from .compiled.target import CHECKED
 from .deduplication.batches import count_primitives, enter_hashes, resume
 from .deduplication.classes import classify
 from .deduplication.core import FAULTS, FRAMES_PER_TYPE, MAX_EPOCHS, too_alike
@@ -55,7 +54,7 @@ from .format.header import check_total
 from .format.strings import ABSENT
 from .types.btf import BTF, NATIVE, freeze
 
-#: Words of types that make a batch; later batches are a quarter of what there is by then.
+#: Words of types that make a batch; later batches are a sixth of what there is by then.
 BATCH_WORDS = 1 << 20
 
 _IS_PRIMITIVE = np.isin(
@@ -113,16 +112,10 @@ def merge(
     else:
         index = index or BaseIndex.build(below)
         whole = _Sum(below, index, keep_ids)
-    if isinstance(sources, Iterator):
-        sources = list(sources)
-    for source in sources:
-        require(source, BTF, "a source")
-        whole.add(source)
-        if whole.has_batch():
-            if not whole.primitives:
-                entered = None if standalone or index is None else index.entries
-                whole.primitives = _count_primitives(sources, below, entered)
-            whole.dedup(MORE_COME)
+    entered = None if standalone or index is None else index.entries
+    del base, index
+    whole.add_all(list(sources) if isinstance(sources, Iterator) else sources, below, entered)
+    del below  # of what is standalone, the last batch needs nothing more
     if exts and len(exts) != len(whole.parts):
         raise ValueError(f"{len(exts)} .BTF.ext given for {len(whole.parts)} BTF")
     merged, moved = whole.finish(), []
@@ -209,8 +202,11 @@ class _Sum:
         self.last_ids = np.arange(index.type_end, dtype=np.uint32)  # by id before the last batch
         self._base = self._below = base  # of the sum, and of split sources
         self._base_part: _Part | None = None  # where the sum holds what sources continue
-        # By name in that, the name in the sum. None: they are the same, as in what libbpf wrote.
+        self._base_ids: np.ndarray | None = None  # by type of that, its id in the sum, where others
+        # By name in that, see ``_names_in_sum``, the name in the sum, once they are needed: in what
+        # libbpf wrote they are the same.
         self._base_names: np.ndarray | None = None
+        self._renamed = False
         self._index, self._keep_ids = index, keep_ids
         self._pool = StringPool(base)
         self._byteorder = base.byteorder if base is not None else None
@@ -229,27 +225,62 @@ class _Sum:
         flat = base.flat
         self._base_part = self._append(flat)
         words = self._words.all[: self._length]
-        if not np.array_equal(words, flat.words) or not np.array_equal(
-            self._pool.own_strings, flat.strings
-        ):
-            names, _ = fields(flat.words, flat.offsets[:-1], flat.offsets[1:])
-            self._base_names = np.full(len(flat.strings), ABSENT, np.uint32)
-            self._base_names[flat.words[names]] = words[names]
+        self._renamed = not (
+            np.array_equal(words, flat.words)
+            and np.array_equal(self._pool.own_strings, flat.strings)
+        )
         self._below = base
+        if self._renamed:
+            self._map_names(flat)
 
-    def add(self, source: BTF) -> None:
-        """Append the own types of ``source``. Raises BtfError."""
-        self.parts.append(self._append(source))
+    def _map_names(self, flat: BTF) -> None:
+        """Fill ``_base_names``, while the sum begins with all types of its sources' base."""
+        names, _ = fields(flat.words, flat.offsets[:-1], flat.offsets[1:])
+        self._base_names = np.full(len(flat.strings) // 2 + 1, ABSENT, np.uint32)
+        names = names[flat.strings[flat.words[names].astype(np.int64) - 1] == 0]
+        names = names[flat.strings[flat.words[names]] != 0]
+        self._base_names[(flat.words[names] + 1) >> 1] = self._words.all[names]
+
+    def _names_in_sum(self, names: np.ndarray) -> np.ndarray:
+        """By name of what sources continue, the name in the sum; ABSENT where no type of that has
+        it, or it begins inside of a string.
+
+        names   uint32; others that begin a string are two bytes away, so half of them make an index
+        """
+        assert self._below is not None
+        strings = self._below.chain_strings
+        if self._base_names is None:
+            self._map_names(self._below.flat)
+        assert self._base_names is not None
+        found = self._base_names[(names + 1) >> 1]
+        found[strings[names.astype(np.int64) - 1] != 0] = ABSENT
+        found[strings[names] == 0] = 0
+        return found
+
+    def add_all(self, sources: Iterable[BTF], below: BTF | None, entered: int | None) -> None:
+        """Append the own types of ``sources``, and deduplicate all but the last batch.
+
+        below, entered   see ``_count_primitives``
+
+        Raises BtfError.
+        """
+        for source in sources:
+            require(source, BTF, "a source")
+            part = self._append(source)
+            if self._keep_ids:
+                self.parts.append(part)
+            if self.has_batch():
+                self.primitives = self.primitives or _count_primitives(sources, below, entered)
+                self.dedup(MORE_COME)
 
     def has_batch(self) -> bool:
         """Whether what was added makes a batch."""
-        return self._length - self._settled_length > max(BATCH_WORDS, self._settled_length // 4)
+        return self._length - self._settled_length > max(BATCH_WORDS, self._settled_length // 6)
 
     def finish(self) -> BTF:
         """Deduplicate the last batch; returns the sum. Raises BtfError."""
-        self._pool.close()
+        self._below = self._base_names = None
         self.dedup(LAST)
-        self._scratch = None
         return BTF(
             words=freeze(self._words.all[: self._length]),
             offsets=freeze(self._offsets.all[: self._count + 1]),
@@ -273,7 +304,7 @@ class _Sum:
         self._elf_pointer_size = self._elf_pointer_size or source.elf_pointer_size
         check_addable(source, self._below, self._byteorder, first, self._length)
         if self._base_part is not None and source.base is not None:
-            words = self._add_on_base_part(source, first, self._base_part.ids_in_sum())
+            words = self._add_on_base_part(source, first)
         else:
             words = self._pool.add_types(source, first)
         count, length = self._count + source.type_count, self._length + len(words)
@@ -288,30 +319,33 @@ class _Sum:
         self._batch.append(part)
         return part
 
-    def _add_on_base_part(self, source: BTF, first: int, base_ids: np.ndarray) -> np.ndarray:
-        """The types of a source as they read in the sum, with what is its base's as it is there.
-
-        base_ids   uint32: by type of the base without void, its id in the sum
-        """
+    def _add_on_base_part(self, source: BTF, first: int) -> np.ndarray:
+        """The types of a source as they read in the sum, with what is its base's as it is there."""
+        start = source.start_id
+        if not self._renamed and self._base_ids is None and first >= start:
+            return self._pool.add_types(source, first)
         names, refs = fields(source.words, source.offsets[:-1], source.offsets[1:])
         names = names[source.words[names] < source.start_str_off]
-        start = source.start_id
-        if self._base_names is None:
-            words = self._pool.add_types(source, start)
-        else:
-            found = self._base_names[source.words[names]]
-            if np.any(found == ABSENT):  # a string that is the name of no type of the base
-                words = self._pool.add_types(source, start, source.chain_strings)
-            else:
-                words = self._pool.add_types(source, start)
-                words[names] = found
-        void, own = np.zeros(1, np.uint32), np.arange(first, first + source.type_count)
-        words[refs] = np.concatenate([void, base_ids, own.astype(np.uint32)])[words[refs]]
+        found = self._names_in_sum(source.words[names]) if self._renamed else None
+        # A string that is the name of no type of the base is looked for like those of the source.
+        flat = source.chain_strings if found is not None and np.any(found == ABSENT) else None
+        words = self._pool.add_types(source, start, flat)
+        if found is not None and flat is None:
+            words[names] = found
+        referred = source.words[refs].astype(np.int64)
+        own = referred >= start
+        words[refs[own]] = referred[own] + (first - start)
+        if self._base_ids is not None:
+            words[refs[~own]] = self._base_ids[referred[~own]]
         return words
 
     def dedup(self, batch: int) -> None:
         """Deduplicate the batch, ``MORE_COME`` or the ``LAST``. Raises BtfError."""
+        self._pool.close()
+        if self._base_part not in self._batch and self._base_ids is None:
+            self._base_names = None
         scratch, count, length = self._run(batch)
+        self._scratch = None  # nor is there any while types are added
         new_ids = scratch.new_ids[: self._count]
         if batch == LAST:
             bound = scratch.bound[: scratch.state[BOUND]]
@@ -321,6 +355,9 @@ class _Sum:
             if self._keep_ids or part is self._base_part:
                 start = part.first - self._index.type_end
                 part.ids = new_ids[start : start + part.type_count].copy()
+            if part is self._base_part and part.ids is not None:
+                ids = np.concatenate([np.zeros(1, np.uint32), part.ids])
+                self._base_ids = ids if np.any(ids != np.arange(len(ids))) else None
         self._bound = scratch.bound[: scratch.state[BOUND]].copy()
         self._signed = int(scratch.state[SIGNED])
         self._count = self._settled = count
@@ -362,10 +399,8 @@ class _Sum:
         """Scratch memory for the batch, with what earlier ones left."""
         count = self._count
         self._signatures.reserve(count)
-        if self._scratch is None or count > len(self._scratch.new_ids):
-            self._scratch = None  # before there is more
-            room = count if CHECKED else count + count // 8
-            self._scratch = batch_scratch(self._index.starts, room, self._frames)
+        if self._scratch is None:
+            self._scratch = batch_scratch(self._index.starts, count, self._frames)
         scratch = self._scratch._replace(
             own=self._words.all, out=self._words.all, out_offsets=self._offsets.all,
             signatures=self._signatures.all,

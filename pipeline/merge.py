@@ -7,13 +7,17 @@ of the same modules when they were standalone.
 
 from __future__ import annotations
 
+import contextlib
+import os
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import btf
 
-from .engine.malloc import map_large_blocks
+from .engine.malloc import map_large_blocks, release_memory
 from .files.read import release_buffer
 from .files.storage import publish_file
 from .model.base import Announce, IndexedBase
@@ -115,10 +119,7 @@ def _merge(
     if indexed is not None:
         inputs.base, inputs.release = indexed.index, indexed.release
     elif first is not None:
-        opened = inputs.open(next(file for file in files if file.path == first))
-        inputs.count(opened.btf)
-        inputs.base, inputs.release = opened.btf, opened.release
-        release_buffer()  # vmlinux is larger than any module
+        inputs.open_base(next(file for file in files if file.path == first))
     try:
         merged = btf.merge(inputs, inputs.base, standalone=first is not None, id_maps=False)
         return inputs, merged.btf
@@ -126,8 +127,22 @@ def _merge(
         raise SourceError(f"cannot merge: {error}") from error
 
 
+class _Kept(NamedTuple):
+    """BTF that was opened before: where in the temporary file it is, and what it does not say."""
+
+    at: int
+    size: int
+    is_split: bool
+    elf_pointer_size: int
+    path: str | None
+
+
 class Inputs:
-    """Opens one input after the other, as often as asked, and counts each once; none is kept."""
+    """Opens one input after the other, as often as asked, and counts each once.
+
+    None is kept in memory: BTF that had to be decompressed, or looked for in a file, is kept in a
+    temporary one. When an iteration ends that no other is waiting for, the base is let go of.
+    """
 
     def __init__(self, later: Sequence[FileInput]) -> None:
         self.base: btf.BTF | btf.BaseIndex | None = None
@@ -135,15 +150,61 @@ class Inputs:
         self.files = self.bytes = self.types = 0
         self.seconds = 0.0
         self._later, self._counted = later, 0
+        self._waiting = 0
+        self._kept: dict[int, _Kept] = {}
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115
 
     def __iter__(self) -> Iterator[btf.BTF]:
         """Raises NeedsBaseError, or another SourceError."""
+        self._waiting += 1
         for number, file in enumerate(self._later):
-            types = self.open(file).btf
-            if number == self._counted:
-                self._counted += 1
-                self.count(types)
+            kept = self._kept.get(number)
+            if kept is not None:
+                types = self._again(kept)
+            else:
+                opened = self.open(file)
+                types = opened.btf
+                if number == self._counted:
+                    self._counted += 1
+                    self.count(types)
+                    self._keep(number, file, opened)
+                del opened
             yield types
+            del types  # before there is the next one
+        self._waiting -= 1
+        if not self._waiting:
+            self._kept.clear()
+            self._file.close()
+            self.base = None
+            release_buffer()
+            release_memory()
+
+    def open_base(self, file: FileInput) -> None:
+        """Open the input that others may continue. Raises SourceError."""
+        opened = self.open(file)
+        self.count(opened.btf)
+        self.base, self.release = opened.btf, opened.release
+        release_buffer()  # vmlinux is larger than any module
+
+    def _keep(self, number: int, file: FileInput, opened: btf.Module) -> None:
+        """Keep BTF that takes more than reading a file."""
+        types = opened.btf
+        with contextlib.suppress(OSError):  # no room: it is opened once more
+            if os.path.getsize(file.content_path) != opened.input_bytes:
+                at = self._file.seek(0, os.SEEK_END)
+                size = self._file.write(types.to_bytes())
+                is_split = types.base is not None
+                self._kept[number] = _Kept(at, size, is_split, types.elf_pointer_size, types.path)
+
+    def _again(self, kept: _Kept) -> btf.BTF:
+        """Read BTF that was kept."""
+        began = time.perf_counter()
+        self._file.seek(kept.at)
+        base = self.base.base if isinstance(self.base, btf.BaseIndex) else self.base
+        content = self._file.read(kept.size)
+        types = btf.parse(content, base if kept.is_split else None, path=kept.path)
+        self.seconds += time.perf_counter() - began
+        return replace(types, elf_pointer_size=kept.elf_pointer_size, sound=True)
 
     def open(self, file: FileInput) -> btf.Module:
         """Open an input. Raises NeedsBaseError, or another SourceError."""

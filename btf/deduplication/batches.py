@@ -30,6 +30,7 @@ from ..compiled.jit import compiled
 from ..format.kinds import (
     ELEMENT_WORDS,
     ENUM,
+    FUNC,
     FWD,
     HEAD_WORDS,
     INFO_VLEN_MASK,
@@ -42,11 +43,11 @@ from ..format.kinds import (
     is_scalar,
     kind_of,
 )
-from ..format.strings import hash_string, seed_of
-from .candidates import add_candidate, add_enum, count_entry
+from ..format.strings import hash_string, may_have, note_hash, seed_of
+from .candidates import add_candidate, add_enum, count_entry, is_candidate, repeated_names
 from .classes import candidate_key
 from .equivalence import map_type, resolve
-from .hash_tables import slots_for
+from .hash_tables import NAME_SEED, slots_for
 from .index import enum_content
 from .signature import CANONICAL, START, UNMAPPED, mix, signature, word_at
 from .state import (
@@ -58,6 +59,8 @@ from .state import (
     ENTRIES,
     ENUM_MASK,
     LAST,
+    LIST_MASK,
+    LISTS,
     PRIMITIVES_TO_COME,
     SETTLED,
     SIGNED,
@@ -186,34 +189,76 @@ def resume(base, scratch, offsets, first_own):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def enter_settled(base, scratch, first_own, which):  # type: ignore[no-untyped-def]
+def _begin_lists(base, scratch, count, first_own, which):  # type: ignore[no-untyped-def]
+    """Empty the lists of candidates before the pass ``which``, with room for those of its own."""
+    own = scratch.own
+    state = scratch.state
+    for slot in range(state[LIST_MASK] + 1):
+        scratch.list_slots[slot] = 0
+    state[LISTS] = 0
+    functions, repeated = repeated_names(scratch)
+    if which == REFERENCES:
+        for word in range(len(functions)):
+            functions[word] = 0
+            repeated[word] = 0
+    entries = np.int64(0)
+    for index in range(count):
+        at = np.int64(scratch.records[first_own + index, START]) - len(base.words)
+        kind = kind_of(own[at + 1])
+        if _pass_of(kind) != which:
+            continue
+        entries += 1
+        if kind == FUNC:
+            h = mix(NAME_SEED, own[at])
+            if may_have(functions, h):
+                note_hash(repeated, h)
+                entries += 1
+            else:
+                note_hash(functions, h)
+                entries -= 1
+    state[LIST_MASK] = slots_for(3 * entries // 4) - 1
+
+
+@compiled
+def enter_settled(base, scratch, count, first_own, which):  # type: ignore[no-untyped-def]
     """Enter the settled types that the pass ``which`` looks at as candidates, before it begins."""
     own = scratch.own
     state = scratch.state
     seed = seed_of(base.string_slots)
-    if state[BATCH] == ALONE or (state[BATCH] == LAST and which == REFERENCES):
+    if state[BATCH] == ALONE:
+        return
+    _begin_lists(base, scratch, count, first_own, which)
+    if state[BATCH] == LAST and which == REFERENCES:
         return
     if which == AGGREGATES:
         while state[ENTRIES] < state[PRIMITIVES_TO_COME]:
             count_entry(state)
+    signed = np.int64(0)
     for index in range(state[SETTLED]):
         type_id = first_own + index
         at = np.int64(scratch.records[type_id, START]) - len(base.words)
         kind = kind_of(own[at + 1])
-        if _pass_of(kind) != which:
+        wanted = _pass_of(kind)
+        if wanted == PRIMITIVES or wanted == AGGREGATES:
+            signed += 1
+        if wanted != which:
+            continue
+        if not is_candidate(own, scratch, at):
+            count_entry(state)
             continue
         if which == AGGREGATES and state[CLASSIFIED]:
             h = candidate_key(base, own, scratch, type_id)
-        elif index < state[SIGNED]:
-            h = scratch.signatures[index]
+        elif which != REFERENCES and signed <= state[SIGNED]:
+            h = scratch.signatures[signed - 1]
         else:
             h = signature(base.words, own, scratch.records, type_id, seed)
-            scratch.signatures[index] = h
+            if which != REFERENCES:
+                scratch.signatures[signed - 1] = h
         add_candidate(scratch, h, index)
         if is_enum(kind) and own[at + 1] & INFO_VLEN_MASK != 0:
             add_enum(scratch, enum_content(own, at, seed), index)
-    if which == REFERENCES and not state[CLASSIFIED]:
-        state[SIGNED] = state[SETTLED]
+    if which == AGGREGATES and not state[CLASSIFIED]:
+        state[SIGNED] = signed
 
 
 @compiled

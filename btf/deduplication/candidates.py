@@ -25,9 +25,17 @@ from __future__ import annotations
 import numpy as np
 
 from ..compiled.jit import compiled
-from ..format.kinds import HEAD_WORDS, INFO_VLEN_MASK, STRUCT, UNION, kind_of
+from ..format.kinds import FUNC, HEAD_WORDS, INFO_VLEN_MASK, STRUCT, UNION, kind_of
 from ..format.strings import may_have
-from .hash_tables import FIRST_CAPACITY, enter_content, find_entry, find_group, table_is_full
+from .hash_tables import (
+    FIRST_CAPACITY,
+    NAME_SEED,
+    enter_content,
+    find_entry,
+    find_group,
+    table_is_full,
+)
+from .signature import mix
 from .state import ALONE, BATCH, CAPACITY, ENTRIES, ENUM_MASK, LIST_MASK, LISTS, PARITY, SLOTS_USED
 
 # Columns of ``ends`` (per list) and ``links`` (per own type); entries are own type + 1, 0 is
@@ -147,6 +155,27 @@ def add_candidate(scratch, h, own_index):  # type: ignore[no-untyped-def]
     else:
         ends[own_list, newest + 1] = own_index + 1
     ends[own_list, newest] = own_index + 1
+
+
+@compiled
+def repeated_names(scratch):  # type: ignore[no-untyped-def]
+    """Return two bit sets of a batch, see ``strings.may_have``: of names that functions have, and
+    of those that several have."""
+    words = max(1, len(scratch.names) >> 5)
+    return scratch.names[:words], scratch.names[words : 2 * words]
+
+
+@compiled
+def is_candidate(own, scratch, at):  # type: ignore[no-untyped-def]
+    """Whether a type that stays may be equal to a later one: in a batch, of a function, whether
+    another has its name.
+
+    at  its first word in ``own``
+    """
+    if scratch.state[BATCH] == ALONE or kind_of(own[at + 1]) != FUNC:
+        return True
+    _, repeated = repeated_names(scratch)
+    return may_have(repeated, mix(NAME_SEED, own[at]))
 
 
 @compiled

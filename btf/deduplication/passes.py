@@ -171,15 +171,15 @@ def dedup_whole(base, scratch, words, offsets, source, added, may_match):  # typ
     else:
         if batch == ALONE:
             resume(base, scratch, offsets, first_own)
-        enter_settled(base, scratch, first_own, PRIMITIVES)
+        enter_settled(base, scratch, count, first_own, PRIMITIVES)
         own_fwds = dedup_primitives(base, own, settled, count, first_own, scratch)
     _list_remaining(count, first_own, scratch)
-    enter_settled(base, scratch, first_own, AGGREGATES)
+    enter_settled(base, scratch, count, first_own, AGGREGATES)
     code, at = dedup_structs(base, own, count, first_own, scratch)
     if code == DONE:
         if batch == LAST or (batch == ALONE and own_fwds > 0):
             resolve_forward_declarations(base, own, count, scratch, first_own)
-        enter_settled(base, scratch, first_own, REFERENCES)
+        enter_settled(base, scratch, count, first_own, REFERENCES)
         code, at = dedup_references(base, own, first_own, scratch)
     kept = np.int64(0)
     length = np.int64(0)
@@ -208,7 +208,7 @@ def _start_module(base, count, text, scratch):  # type: ignore[no-untyped-def]
     """Forget the last module; this one has ``count`` types and ``text`` bytes of strings."""
     state = scratch.state
     empty_lists(scratch)
-    state[LIST_MASK] = slots_for(count if state[BATCH] == ALONE else 3 * count // 4) - 1
+    state[LIST_MASK] = slots_for(count if state[BATCH] == ALONE else 0) - 1
     state[ENUM_MASK] = state[LIST_MASK]
     heads = np.int64(16)
     while TEXT_PER_HEAD * heads < text:

@@ -17,7 +17,14 @@ from ..compiled.jit import compiled
 from ..format.kinds import FWD, STRUCT, UNION, kind_of
 from ..format.records import reference_count, reference_word
 from ..format.strings import seed_of
-from .candidates import add_candidate, find_base_group, find_list, next_candidate
+from .candidates import (
+    add_candidate,
+    count_entry,
+    find_base_group,
+    find_list,
+    is_candidate,
+    next_candidate,
+)
 from .equivalence import is_mapped, resolve, same_record
 from .hash_tables import enter_name, find_name, slots_for
 from .signature import CANONICAL, IN_PROGRESS, START, UNMAPPED, signature, word_at
@@ -133,7 +140,10 @@ def dedup_references(base, own, first_own, scratch):  # type: ignore[no-untyped-
                     break
             records[type_id, CANONICAL] = found
             if found == type_id:
-                add_candidate(scratch, h, type_id - first_own)
+                if is_candidate(own, scratch, at):
+                    add_candidate(scratch, h, type_id - first_own)
+                else:
+                    count_entry(state)
             top -= 1
             if top == 0:
                 break

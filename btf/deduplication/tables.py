@@ -79,7 +79,9 @@ class Scratch(NamedTuple):
     # uint8 (T,): kind of each own type, side by side for passes that look for a few
     kinds: np.ndarray
     match_state: np.ndarray  # uint8 (T,): how a type came by its partner, see ``pairing``
-    signatures: np.ndarray  # uint64 (T,): of own types that have no partner
+    # uint64 (T,): of own types that have no partner; of a batch, of its settled types that are no
+    # references, one behind the other
+    signatures: np.ndarray
     marks: np.ndarray  # uint64: a bit for each base type: whether it is a partner in this module
     # uint32 (T,): the module's structs, unions and typedefs (0-based), in order
     aggregates: np.ndarray

@@ -77,8 +77,17 @@ class StringPool:
         self._buffer.reserve(self.end)
         if below is not None:
             self._buffer.all[: self.start] = below.strings
-        self._slots = below.slots.copy() if below is not None else new_slots(1 << 7)
+        self._made: np.ndarray | None = (
+            below.slots.copy() if below is not None else new_slots(1 << 7)
+        )
         self._entries = int(count_strings(self._strings)) if below is not None else 0
+
+    @property
+    def _slots(self) -> np.ndarray:
+        """What finds strings, made again after it was freed."""
+        if self._made is None:
+            self._made = self._index(self._entries)
+        return self._made
 
     @property
     def _strings(self) -> np.ndarray:
@@ -159,8 +168,8 @@ class StringPool:
             state[:] = 0
 
     def close(self) -> None:
-        """Free what finds strings: none is looked for or added any more."""
-        del self._slots
+        """Free what finds strings, until one is looked for or added again."""
+        self._made = None
 
     @property
     def own_strings(self) -> np.ndarray:
@@ -181,9 +190,15 @@ class StringPool:
         check_total(0, 0, self.end + room)
         self._buffer.reserve(self.end + room)
         if 4 * (self._entries + entries) > 3 * (len(self._slots) - 1):
-            del self._slots  # before there are more
-            self._slots = new_slots(self._entries + entries)
-            index_strings(self._strings, self._slots)
+            self._made = None  # before there are more
+            self._made = self._index(self._entries + entries)
+
+    def _index(self, entries: int) -> np.ndarray:
+        """A table of the strings, with room for so many."""
+        slots = new_slots(entries)
+        index_strings(self._strings[: self.start], slots)
+        _enter(self._strings, max(self.start, 1), slots)
+        return slots
 
 
 @compiled

@@ -128,11 +128,13 @@ class BTF:
             return self.strings
         return freeze(np.concatenate([level.strings for level in self.levels]))
 
-    @cached_property
+    @property
     def flat(self) -> BTF:
         """All levels as one plain BTF, with the same type ids and string offsets."""
-        if self.base is None:
-            return self
+        return self if self.base is None else self._flat
+
+    @cached_property
+    def _flat(self) -> BTF:
         starts, at = [np.zeros(1, np.uint32)], 0
         for level in self.levels:
             starts.append(level.offsets[1:] + np.uint32(at))

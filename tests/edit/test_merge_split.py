@@ -3,12 +3,20 @@ the bytes that standalone modules give; from files, folders, packages and what a
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 import btf
+import pipeline.merge
+from btf import merging
+from btf.edit.fields import fields
+from pipeline.model.records import FileInput
+from pipeline.work.open import open_file
 from support import handmade, marks, vectors
 from support.btfwriter import Writer, assemble
 from support.commands import splitbtf
@@ -89,6 +97,29 @@ def test_as_of_standalone_modules_of_the_demo(demo_btf: DemoBtf) -> None:
     assert found.to_bytes() == btf.merge([base, *modules]).btf.to_bytes()
 
 
+def shifted(types: btf.BTF, base: btf.BTF | None = None) -> btf.BTF:
+    """The same with a string in front that nothing uses: all others lie further back."""
+    words = types.words.copy()
+    names, _ = fields(words, types.offsets[:-1], types.offsets[1:])
+    words[names] += np.where(words[names] != 0, np.uint32(len(b"unused\0")), np.uint32(0))
+    text = types.string_section()
+    strings = np.frombuffer(text if base is not None else b"\0unused" + text, np.uint8)
+    return btf.BTF(words, types.offsets, strings, base, types.byteorder)
+
+
+@pytest.mark.parametrize("name", marks.vector_names()[::8])
+def test_a_base_whose_strings_lie_otherwise(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their order in the result is that of use; each source is a batch."""
+    monkeypatch.setattr(merging._Sum, "has_batch", lambda self: True)
+    case = vectors.build(name)
+    base = btf.parse(case.base)
+    split = btf.parse(case.split, base)
+    expected = btf.merge([split, split], base, standalone=True).btf.to_bytes()
+    moved = shifted(base)
+    found = btf.merge([shifted(split, moved)] * 2, moved, standalone=True).btf.to_bytes()
+    assert found == expected
+
+
 def test_without_a_base_nothing_changes() -> None:
     sources = [btf.parse(data) for data in MODULES.values()]
     found = btf.merge(sources, standalone=True).btf.to_bytes()
@@ -109,6 +140,28 @@ def files(tmp_path: Path) -> Path:
     (folder / "two.ko").write_bytes(elf({".BTF": split["two"], ".modinfo": modinfo(name="two")}))
     (folder / "three.btf").write_bytes(MODULES["three"])
     return folder
+
+
+def test_nothing_is_decompressed_twice(
+    files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Inputs are gone through twice where there are several batches."""
+    packed = tmp_path / "packed"
+    packed.mkdir()
+    for file in files.iterdir():
+        (packed / f"{file.name}.gz").write_bytes(gzip.compress(file.read_bytes()))
+    assert splitbtf("merge", files, "-o", tmp_path / "all.btf").code == 0
+    monkeypatch.setattr(merging._Sum, "has_batch", lambda self: True)
+    opened: list[str] = []
+
+    def count(file: FileInput, *rest: Any) -> btf.Module:
+        opened.append(file.path)
+        return open_file(file, *rest)
+
+    monkeypatch.setattr(pipeline.merge, "open_file", count)
+    assert splitbtf("merge", packed, "-o", tmp_path / "again.btf").code == 0
+    assert len(opened) == len(set(opened)) == 4
+    assert (tmp_path / "again.btf").read_bytes() == (tmp_path / "all.btf").read_bytes()
 
 
 @pytest.mark.slow
