@@ -185,6 +185,7 @@ class Inputs:
         self.count(opened.btf)
         self.base, self.release = opened.btf, opened.release
         release_buffer()  # vmlinux is larger than any module
+        release_memory()
 
     def _keep(self, number: int, file: FileInput, opened: btf.Module) -> None:
         """Keep BTF that takes more than reading a file."""

@@ -18,7 +18,7 @@ import io
 import lzma
 import struct
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Protocol, cast
 
@@ -123,9 +123,21 @@ class Compression:
 
         Raises DecompressError.
         """
-        if self is LZ4:
-            return _lz4(data, limit)
-        return Reader(self, data, only_first=True).read_all(limit)
+        content = io.BytesIO()  # which gives back its buffer, not a copy
+        for part in self.first_pieces(data, limit):
+            content.write(part)
+        return content.getvalue()
+
+    def first_pieces(self, data: memoryview, limit: int) -> Iterator[bytes]:
+        """Decompress like ``decompress_first``, piece by piece. Raises DecompressError."""
+        if self is not LZ4:
+            yield from Reader(self, data, only_first=True).pieces(limit)
+            return
+        total = 0
+        for part in _lz4(data):
+            total += len(part)
+            _check_limit(total, limit)
+            yield part
 
 
 class Reader(io.RawIOBase):
@@ -165,15 +177,20 @@ class Reader(io.RawIOBase):
     def read_all(self, limit: int) -> bytes:
         """Read everything, at most ``limit`` bytes. Raises DecompressError."""
         content = io.BytesIO()  # which gives back its buffer, not a copy
+        for part in self.pieces(limit):
+            content.write(part)
+        return content.getvalue()
+
+    def pieces(self, limit: int) -> Iterator[bytes]:
+        """Read like ``read_all``, piece by piece. Raises DecompressError."""
         total = 0
         try:
             while part := self.piece(max(1, min(limit + 1 - total, _PIECE_BYTES))):
                 total += len(part)
                 _check_limit(total, limit)
-                content.write(part)
+                yield part
         except DecompressError as error:
             raise DecompressError(error.message, error.too_large, self.at + total) from error
-        return content.getvalue()
 
     def piece(self, most: int) -> bytes:
         """Read the next bytes, ``most`` or fewer (of zstd at most 16 MiB); none at the end.
@@ -321,7 +338,7 @@ def _zstd_at_once(view: memoryview, limit: int) -> bytes | None:
         return None  # several frames, or damage: reading it step by step tells
 
 
-def _lz4(view: memoryview, limit: int) -> bytes:
+def _lz4(view: memoryview) -> Iterator[bytes]:
     """Decompress lz4's legacy frame: a magic number, then blocks, each with its size before it.
 
     Nothing marks the end. What follows the last block (in a kernel image the decompressed size of
@@ -329,25 +346,21 @@ def _lz4(view: memoryview, limit: int) -> bytes:
     """
     import lz4.block
 
-    parts: list[bytes] = []
-    total, at = 0, 4
-    while at + 4 <= len(view) and (not parts or len(parts[-1]) == _LZ4_BLOCK_BYTES):
+    at, part = 4, b""
+    while at + 4 <= len(view) and (at == 4 or len(part) == _LZ4_BLOCK_BYTES):
         (size,) = struct.unpack_from("<I", view, at)
         if not 0 < size <= len(view) - at - 4:
             break
         try:
             part = lz4.block.decompress(view[at + 4 : at + 4 + size], _LZ4_BLOCK_BYTES)
         except (lz4.block.LZ4BlockError, ValueError, OverflowError) as error:
-            if parts:
+            if at > 4:
                 break
             raise DecompressError(str(error), work=_LZ4_BLOCK_BYTES) from error
-        total += len(part)
-        _check_limit(total, limit)
-        parts.append(part)
+        yield part
         at += 4 + size
-    if not parts:
+    if at == 4:
         raise DecompressError("the file ends before the compressed data does")
-    return b"".join(parts)
 
 
 def _check_limit(total: int, limit: int) -> None:

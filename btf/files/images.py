@@ -20,11 +20,15 @@ long it is, and that nothing else in a kernel looks like.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 import struct
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import BinaryIO
 
 import numpy as np
 
@@ -126,7 +130,11 @@ def btf_from_image(
 
     Raises NoBtfError when the kernel has none; else as ``vmlinux_from_image``.
     """
-    content, with_sections = _kernel(memoryview(data).cast("B"), path)
+    view = memoryview(data).cast("B")
+    file = _told_kernel(view)
+    if file is not None:
+        return elf.btf_section(file, path), file.release
+    content, with_sections = _kernel(view, path)
     if with_sections:
         file = elf.read_elf(content, path)
         return elf.btf_section(file, path), file.release
@@ -179,8 +187,7 @@ class _Found:
 
 def _kernel(view: memoryview, path: str | None) -> tuple[bytes, bool]:
     """Return the kernel in an image, and whether it is an ELF file rather than a flat binary."""
-    most = min(decompress.MAX_DECOMPRESSED_BYTES, _SMALL_WORK + _MAX_RATIO * len(view))
-    found = _Found(most)
+    found = _Found(_most_work(view))
     if view[:4] == ELF_MAGIC:
         if not is_elf(view) or _elf_rank(view) != _PLAIN:
             return bytes(view), True
@@ -209,6 +216,50 @@ def _kernel(view: memoryview, path: str | None) -> tuple[bytes, bool]:
         )
     places = f" ({'; '.join(found.tried)})" if found.tried else ""
     raise BtfError(f"no compressed vmlinux in this file{places}", path, "kernel image")
+
+
+def _told_kernel(view: memoryview) -> elf.ElfBtf | None:
+    """The kernel with BTF that lies compressed where the header says; None if there is none.
+
+    It is decompressed into a file without a name, of which only sections are read: with its code it
+    takes more memory than all else.
+    """
+    for start, size in _told_payloads(view):
+        payload = view[start : start + size]
+        compression = find(payload)
+        if compression is None:
+            continue
+        with contextlib.suppress(DecompressError, BtfError, OSError):
+            with tempfile.TemporaryFile() as file:
+                for part in compression.first_pieces(payload, _most_work(view)):
+                    if file.tell() == 0 and not part.startswith(ELF_MAGIC):
+                        break
+                    file.write(part)
+                kernel = elf.read_elf(_Parts(file))
+            if kernel.btf is not None and kernel.name is None:
+                return kernel
+    return None
+
+
+class _Parts:
+    """The parts of a file, as ``Readable``."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._size = file.seek(0, os.SEEK_END)
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __getitem__(self, part: slice) -> bytes:
+        start, end, _ = part.indices(self._size)
+        self._file.seek(start)
+        return self._file.read(max(0, end - start))
+
+
+def _most_work(view: memoryview) -> int:
+    """How many bytes may be made in the search of an image."""
+    return min(decompress.MAX_DECOMPRESSED_BYTES, _SMALL_WORK + _MAX_RATIO * len(view))
 
 
 def _decompressed_kernel(view: memoryview, found: _Found, depth: int) -> tuple[bytes, bool] | None:
@@ -327,7 +378,7 @@ def _sound_headers(content: bytes, order: str, begins: int) -> Iterator[tuple[in
 
 def _candidates(view: memoryview) -> Iterator[tuple[Compression, int, memoryview]]:
     """Yield places where a compressed kernel may begin, the likeliest first."""
-    told = [place for place in (_x86_payload(view), _zboot_payload(view)) if place is not None]
+    told = _told_payloads(view)
     for start, size in told:
         payload = view[start : start + size]
         if (compression := find(payload)) is not None:
@@ -337,6 +388,11 @@ def _candidates(view: memoryview) -> Iterator[tuple[Compression, int, memoryview
         compression = find(view[at : at + MAGIC_BYTES])
         if compression is not None and all(at != start for start, _ in told):
             yield compression, at, view[at:]
+
+
+def _told_payloads(view: memoryview) -> list[tuple[int, int]]:
+    """(start, bytes) of what headers say to be the compressed kernel."""
+    return [place for place in (_x86_payload(view), _zboot_payload(view)) if place is not None]
 
 
 def _x86_payload(view: memoryview) -> tuple[int, int] | None:

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, BinaryIO
 
-from btf.files.decompress import XZ
+from btf.files.decompress import XZ, Reader
 
 _END_MAGIC = b"YZ"
 _FRAME_BYTES = 12  # of the header, and of the footer
@@ -39,12 +39,14 @@ def open_blocks(file: BinaryIO, start: int, size: int) -> io.BufferedReader | No
 
 
 class _Reader(io.RawIOBase):
+    """Reads blocks in their order, as many at once as there are threads: the first piece by piece,
+    the others beside it, so that one less than there are threads is in memory."""
+
     def __init__(self, file: BinaryIO, start: int, blocks: list[tuple[int, int]]) -> None:
         super().__init__()
-        threads = min(_MAX_THREADS, len(os.sched_getaffinity(0)))
-        self._pool = ThreadPoolExecutor(threads, "xz")
-        self._coming: deque[Future[bytes]] = deque()
-        self._contents = self._decompressed(file, start, blocks, threads)
+        self._at_once = min(_MAX_THREADS, len(os.sched_getaffinity(0)))
+        self._pool = ThreadPoolExecutor(max(1, self._at_once - 1), "xz")
+        self._contents = self._decompressed(file, start, blocks)
         self._left = memoryview(b"")
 
     def readable(self) -> bool:
@@ -52,11 +54,9 @@ class _Reader(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         view = memoryview(buffer).cast("B")
-        while not self._left:
-            content = next(self._contents, None)
-            if content is None:
-                return 0
-            self._left = memoryview(content)
+        if not self._left:
+            self._left = memoryview(b"")  # what was read of is freed before there is more
+            self._left = memoryview(next(self._contents, b""))
         count = min(len(view), len(self._left))
         view[:count] = self._left[:count]
         self._left = self._left[count:]
@@ -67,30 +67,37 @@ class _Reader(io.RawIOBase):
         super().close()
 
     def _decompressed(
-        self, file: BinaryIO, start: int, blocks: list[tuple[int, int]], threads: int
+        self, file: BinaryIO, start: int, blocks: list[tuple[int, int]]
     ) -> Iterator[bytes]:
         file.seek(start)
         header = file.read(_FRAME_BYTES)
         at = start + _FRAME_BYTES
-        for stored, decompressed in blocks:
-            file.seek(at)  # others may have read elsewhere meanwhile
-            block = file.read(_padded(stored))
-            at += _padded(stored)
-            self._coming.append(self._pool.submit(_decompress, header, block, stored, decompressed))
-            if len(self._coming) > threads:
-                yield self._coming.popleft().result()
-        while self._coming:
-            yield self._coming.popleft().result()
+        for first in range(0, len(blocks), self._at_once):
+            head, size = b"", 0
+            coming: deque[Future[bytes]] = deque()
+            for stored, decompressed in blocks[first : first + self._at_once]:
+                file.seek(at)  # others may have read elsewhere meanwhile
+                whole = _alone(header, file.read(_padded(stored)), stored, decompressed)
+                at += _padded(stored)
+                if head:
+                    coming.append(self._pool.submit(XZ.decompress, whole, decompressed))
+                else:
+                    head, size = whole, decompressed
+                del whole
+            yield from Reader(XZ, memoryview(head)).pieces(size)
+            del head
+            while coming:
+                yield coming.popleft().result()
 
 
-def _decompress(header: bytes, block: bytes, stored: int, decompressed: int) -> bytes:
+def _alone(header: bytes, block: bytes, stored: int, decompressed: int) -> bytes:
+    """A block as a file of its own."""
     index = b"\0\1" + _number(stored) + _number(decompressed)
     index += bytes(-len(index) % 4)
     index += struct.pack("<I", zlib.crc32(index))
     footer = struct.pack("<I", len(index) // 4 - 1) + header[6:8]
     footer = struct.pack("<I", zlib.crc32(footer)) + footer + _END_MAGIC
-    whole = b"".join((header, block, index, footer))
-    return XZ.decompress(whole, decompressed)
+    return b"".join((header, block, index, footer))
 
 
 def _blocks(file: BinaryIO, start: int, size: int) -> list[tuple[int, int]] | None:
