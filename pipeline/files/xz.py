@@ -13,7 +13,7 @@ import os
 import struct
 import zlib
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, BinaryIO
 
@@ -64,11 +64,13 @@ class _Reader(io.RawIOBase):
 
     def close(self) -> None:
         self._pool.shutdown(cancel_futures=True)
+        self._contents.close()  # with the blocks that it holds
+        self._left = memoryview(b"")
         super().close()
 
     def _decompressed(
         self, file: BinaryIO, start: int, blocks: list[tuple[int, int]]
-    ) -> Iterator[bytes]:
+    ) -> Generator[bytes, None, None]:
         file.seek(start)
         header = file.read(_FRAME_BYTES)
         at = start + _FRAME_BYTES
