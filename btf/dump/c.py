@@ -40,6 +40,8 @@ from .fields import valid_roots
 
 KFUNC = "bpf_kfunc"
 """The tag that pahole puts on kfuncs."""
+FAST_CALL = "bpf_fastcall"
+"""Its tag of those that leave registers alone."""
 
 
 @takes(btf=BTF)
@@ -53,7 +55,8 @@ def dump_c(
     """Write a C header with the own types, in pieces that end with a line.
 
     Of split BTF: the own types, preceded by what they need of the base, so that the header compiles
-    alone. kfuncs (functions tagged ``bpf_kfunc``, by pahole since 1.26) get their prototypes.
+    alone. kfuncs (functions tagged ``bpf_kfunc``, by pahole since 1.26) get their prototypes, in
+    the order of their names.
 
     asserts   static assertions of the size of every struct, union and enum, and of the offset of
               every member that is no bit-field
@@ -221,6 +224,9 @@ class _Header:
         d.rows[ids, t.MACRO] = self._enter([macro(*tag) for tag in tags], d)[which]
         are_kfuncs = np.array([tag == (KFUNC, kinds.DECL_TAG, 0) for tag in tags], bool)
         kfuncs = ids[are_kfuncs[which]]
+        are_fast = np.array([tag == (FAST_CALL, kinds.DECL_TAG, 0) for tag in tags], bool)
+        fast = d.rows[ids[are_fast[which]], t.START]
+        d.rows[d.words[fast[d.words[fast + 3] == WHOLE] + 2], t.FLAGS] |= t.FAST_CALL
         ids = np.flatnonzero(all_kinds == kinds.DECL_TAG)
         starts = d.rows[ids, t.START]
         targets = d.words[starts + 2]
@@ -234,12 +240,13 @@ class _Header:
         d = self._tables
         starts = d.rows[tags, t.START]
         targets, whole = d.words[starts + 2], d.words[starts + 3] == WHOLE
-        return [
+        found = [
             target
             for tag, target in zip(tags[whole].tolist(), targets[whole].tolist(), strict=True)
             if d.rows[target, t.KIND] == kinds.FUNC
             and (tag >= self._btf.start_id if chosen is None else target in chosen)
         ]
+        return sorted(found, key=lambda func: self._string(d.words[d.rows[func, t.START]]))
 
     def _fill_names(self, kfuncs: np.ndarray) -> None:
         d = self._tables
@@ -353,6 +360,13 @@ _KFUNCS = """\
 #endif
 #ifndef __weak
 #define __weak __attribute__((weak))
+#endif
+#ifndef __bpf_fastcall
+#if __has_attribute(bpf_fastcall)
+#define __bpf_fastcall __attribute__((bpf_fastcall))
+#else
+#define __bpf_fastcall
+#endif
 #endif
 
 @#endif

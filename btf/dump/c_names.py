@@ -104,8 +104,8 @@ STAR, SPACE, MINUS, LONG_LONG, UNSIGNED_LONG_LONG, DOT, FIRST_ELEMENT = _texts(
 )
 LOWEST, PACKED_TEXT = _texts("(-9223372036854775807LL - 1)", " __attribute__((packed))")
 MODE, END_MODE, MODE_1, MODE_2, MODE_8 = _texts(" __attribute__((mode(", ")))", "byte", "HI", "DI")
-BEFORE_C23, END_IF, WEAK = _texts(
-    "#if __STDC_VERSION__ < 202311L\n", "\n#endif", " __weak __ksym;\n"
+BEFORE_C23, END_IF, FAST, WEAK = _texts(
+    "#if __STDC_VERSION__ < 202311L\n", "\n#endif", "__bpf_fastcall ", " __weak __ksym;\n"
 )
 STRUCT_OF_BYTES, END_STRUCT_OF_BYTES = _texts("struct { unsigned char bytes[", "]; }")
 ASSERT, SIZEOF, OFFSETOF = _texts("_Static_assert(", "sizeof(", "__builtin_offsetof(")

@@ -105,8 +105,9 @@ WRITTEN, INCOMPLETE = 16, 32
 PACKED, UNSORTED = 64, 128
 DONE, OPEN = 256, 1024
 """Of a step that only declares; shifted left by one, of a step that completes."""
-BOOL, TAGGED = 4096, 8192
-"""Of INT: C's _Bool; of anything: there are declaration tags of it or of a part of it."""
+BOOL, TAGGED, FAST_CALL = 4096, 8192, 16384
+"""Of INT: C's _Bool; of anything: there are declaration tags of it or of a part of it; of FUNC: a
+kfunc that leaves registers alone."""
 
 # Columns of ``names``.
 AT, LENGTH, IDENTIFIER, SAFE, SECOND = 0, 1, 2, 3, 4

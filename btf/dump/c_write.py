@@ -181,6 +181,8 @@ def _put_kfunc(d, type_id):  # type: ignore[no-untyped-def]
         return
     note_taken(d, np.int64(t.PLAIN), name, np.int64(2))
     put(d, n.EXTERN)
+    if d.rows[type_id, t.FLAGS] & t.FAST_CALL != 0:
+        put(d, n.FAST)
     _declare(d, third_of(d, type_id), name, np.int64(-1))
     put(d, n.WEAK)
 

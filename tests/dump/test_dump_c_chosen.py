@@ -25,7 +25,9 @@ def with_kfuncs() -> bw.Writer:
         ("other", "bpf_other", False),
         ("noted", "bpf_kfunc", True),
     ):
-        w.decl_tag(tag, w.func(name, proto), attribute=attribute)
+        w.decl_tag(tag, func := w.func(name, proto), attribute=attribute)
+        if name == "task_from_pid":
+            w.decl_tag("bpf_fastcall", func)
     release = w.func("task_release", w.func_proto(0, [("task", pointer), ("", 0)]))
     w.decl_tag("bpf_kfunc", release)
     w.decl_tag("bpf_kfunc", proto)
@@ -35,8 +37,8 @@ def with_kfuncs() -> bw.Writer:
 def test_kfuncs_have_prototypes(tmp_path: Path) -> None:
     text = "".join(btf.dump_c(btf.parse(with_kfuncs().to_bytes())))
     assert (
-        "\n\nextern struct task *task_from_pid(int pid, int taken_) __weak __ksym;\n"
-        "/* not expressible in C: a function taken */\n"
+        "\n\n/* not expressible in C: a function taken */\n"
+        "extern __bpf_fastcall struct task *task_from_pid(int pid, int taken_) __weak __ksym;\n"
         "extern void task_release(struct task *task, ...) __weak __ksym;\n#endif\n"
     ) in text
     assert "#ifndef BPF_NO_KFUNC_PROTOTYPES\n" in text
@@ -55,7 +57,7 @@ def test_chosen_types_and_what_they_need() -> None:
     types = btf.parse(w.to_bytes())
     name = {one.name: one.id for one in types.own_types() if isinstance(one, btf.Func)}
     text = "".join(btf.dump_c(types, roots=[name["task_from_pid"]]))
-    assert "extern struct task *task_from_pid(" in text and "task_release" not in text
+    assert "struct task *task_from_pid(" in text and "task_release" not in text
     assert "struct task;" in text and "struct task {" not in text and "taken;" not in text
     text = "".join(btf.dump_c(types, roots=[name["other"], types["taken"].id, 0]))
     assert "typedef int taken;" in text and "KFUNC" not in text
