@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 import numpy as np
 
 from ..arguments import takes
-from ..compiled.huge_pages import power_of_two
+from ..compiled.huge_pages import alloc_zeros, power_of_two
 from ..compiled.jit import is_stored
 from ..errors import BtfError
 from ..format import kinds
@@ -74,7 +74,7 @@ def dump_c(
     room = 1
     while not (header := _Header(btf, chosen, asserts, room)).is_written:
         room *= 4
-    yield _prologue(header.strings)
+    yield _prologue(btf.chain_strings)
     types, kfuncs = header.text
     yield types.decode()
     if kfuncs:
@@ -82,8 +82,14 @@ def dump_c(
     yield _EPILOGUE
 
 
-def _prologue(strings: bytes) -> str:
-    undefined = [f"#undef {name}\n" for name in MACROS if f"\0{name}\0".encode() in strings]
+def _prologue(strings: np.ndarray) -> str:
+    ends = np.flatnonzero(strings == 0)
+    lengths = np.diff(ends) - 1
+    undefined = []
+    for name in MACROS:
+        as_long = strings[ends[1:][lengths == len(name), None] + np.arange(-len(name), 0)]
+        if (as_long == np.frombuffer(name.encode(), np.uint8)).all(axis=1).any():
+            undefined.append(f"#undef {name}\n")
     return _HEAD.replace("@", "".join((*undefined, "\n")) if undefined else "")
 
 
@@ -93,12 +99,11 @@ class _Header:
     room        how often as much memory there is as real kernels need
     is_written  whether there was enough
     text        the types and the prototypes of kfuncs
-    strings     those of all levels
     """
 
     def __init__(self, btf: BTF, chosen: list[int] | None, asserts: bool, room: int) -> None:
         self._btf = btf
-        self.strings = btf.chain_strings.tobytes()
+        self._strings = btf.chain_strings.tobytes()
         self._tables = self._make_tables(room)
         self._tables.state[t.ASSERTS] = asserts
         self._fill_scalars()
@@ -125,36 +130,39 @@ class _Header:
         types, budget = sum(map(len, starts)), 4 * at + len(strings)
         names = room * (4096 + int(np.count_nonzero(strings == 0)))
         made = room * (1 << 18)
-        small = 1 << 12
-        d = Tables(
-            words=np.concatenate(words),
-            rows=np.empty((types, t.COLUMNS), np.int32),
-            many=np.empty(types, np.int64),
-            text=np.concatenate([strings, np.zeros(made, np.uint8)]),
-            seen=np.zeros(len(strings) + made, np.int32),
-            slots=new_slots(names),
-            names=np.empty((names, t.NAME_COLUMNS), np.int32),
-            tag_keys=np.empty(0, np.uint64),
-            tag_ids=np.empty(0, np.int64),
-            order=np.empty(at, np.int32),
-            merged=np.empty(at, np.int32),
-            spare=np.empty(2 * types + 2, np.int64),
-            stamps=np.zeros((types, 4), np.int32),
-            pending=np.empty(2 * at + 16, np.int64),
-            needs=np.empty((t.SMALL + t.MAX_GROWTH * budget) // t.STEP + 2 * types + 16, np.int64),
-            open=np.empty((2 * types, 3), np.int64),
-            steps=np.empty(3 * types, np.int64),
-            state=np.zeros(t.STATES, np.int64),
-            locals_keys=np.zeros(power_of_two(room * small), np.int64),
-            locals_values=np.empty(power_of_two(room * small), np.int32),
-            locals_used=np.empty(power_of_two(room * small), np.int32),
-            tasks=np.empty((MAX_TASKS, TASK), np.int64),
-            chain=np.empty((MAX_PARTS, 4), np.int64),
-            tags=np.empty(MAX_PARTS, np.int64),
-            facts=np.empty((room * small, 3), np.int64),
-            paths=np.empty(room * 64 * small, np.uint8),
-            out=np.empty(room * (1 << 16) + room * 2 * budget, np.uint8),
+        local = power_of_two(room << 12)
+        arrays = alloc_zeros(
+            {
+                "words": (at, np.uint32),
+                "rows": ((types, t.COLUMNS), np.int32),
+                "many": (types, np.int64),
+                "text": (len(strings) + made, np.uint8),
+                "seen": (len(strings) + made, np.int32),
+                "names": ((names, t.NAME_COLUMNS), np.int32),
+                "order": (at, np.int32),
+                "merged": (at, np.int32),
+                "spare": (2 * types + 2, np.int64),
+                "stamps": ((types, 4), np.int32),
+                "pending": (2 * at + 16, np.int64),
+                "needs": ((t.SMALL + t.MAX_GROWTH * budget) // t.STEP + 2 * types + 16, np.int64),
+                "open": ((2 * types, 3), np.int64),
+                "steps": (3 * types, np.int64),
+                "state": (t.STATES, np.int64),
+                "locals_keys": (local, np.int64),
+                "locals_values": (local, np.int32),
+                "locals_used": (local, np.int32),
+                "tasks": ((MAX_TASKS, TASK), np.int64),
+                "chain": ((MAX_PARTS, 4), np.int64),
+                "tags": (MAX_PARTS, np.int64),
+                "facts": ((local, 3), np.int64),
+                "paths": (64 * local, np.uint8),
+                "out": (room * (1 << 16) + room * 2 * budget, np.uint8),
+            }
         )
+        none = np.empty(0, np.int64)
+        d = Tables(slots=new_slots(names), tag_keys=none.view(np.uint64), tag_ids=none, **arrays)
+        np.concatenate(words, out=d.words)
+        d.text[: len(strings)] = strings
         d.rows[:, t.START] = np.concatenate(starts)
         t.read_rows(d)
         d.state[t.LEFT] = t.SMALL + t.MAX_GROWTH * budget
@@ -165,7 +173,6 @@ class _Header:
         d.state[t.FACTOR] = int.from_bytes(os.urandom(4), "little") | 1
         d.state[t.TEXT_END] = len(strings)
         d.state[t.NAMES] = 1
-        d.names[0] = 0
         self._enter(TEXTS, d)
         self._note_forms(self._enter(KEYWORDS, d), KEYWORDS, d)
         d.names[0, t.IDENTIFIER] = UNDERSCORE
@@ -186,7 +193,7 @@ class _Header:
 
     def _string(self, offset: int) -> str:
         """Text of the strings; bytes that are no UTF-8 become lone surrogates."""
-        text = self.strings[offset : self.strings.index(0, offset)]
+        text = self._strings[offset : self._strings.index(0, offset)]
         return text.decode("utf-8", "surrogateescape")
 
     def _distinct(self, ids: np.ndarray, *words: int) -> tuple[list[list[int]], np.ndarray]:
