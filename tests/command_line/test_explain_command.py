@@ -87,7 +87,7 @@ def test_types_of_another_fate(out: Path) -> None:
     assert "vmlinux has no type of that name" in said("btrfs_inode", "btrfs")
     with Explanations(str(out)) as explanations:  # not a process for each
         (explanation,) = explanations.of(None, "ip_vs_dh")
-        query = "SELECT type_id FROM types WHERE module = 'ip_vs_dh' AND kind = 'PTR' ORDER BY 1"
+        query = "FROM types WHERE module = 'ip_vs_dh' AND kind = 'PTR' ORDER BY type_id LIMIT 12"
         ids = [row["type_id"] for row in splitbtf("query", out, query, "--json").json]
         answers = {i: explanation.of_type(str(i)).found for i in ids}
     pointers = {i: "\n".join(type_lines(answer)) for i, (answer,) in answers.items()}
