@@ -102,6 +102,7 @@ def test_kernels_are_the_sums(out: Path) -> None:
     assert kernel["base_types"] == sum(dict(kernel["base_types_by_kind"]).values())
 
 
+@pytest.mark.slow
 def test_any_reader_of_hive_partitions_sees_the_kernel(out: Path) -> None:
     for table in all_tables():
         found = pq.read_table(out / "tables" / table)
@@ -169,6 +170,7 @@ def test_no_types_at_all() -> None:
             assert len(found) == 0 and found.schema.equals(table.schema)
 
 
+@pytest.mark.slow
 def test_modules_taken_together(
     monkeypatch: pytest.MonkeyPatch, demo_btf: Callable[[str], bytes]
 ) -> None:
@@ -230,6 +232,7 @@ def test_a_part_without_rows(tmp_path: Path) -> None:
     assert len(table) == 0 and table.schema.equals(TYPES.schema)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pieces", [1, 7, 1000])
 def test_a_part_depends_on_its_rows_alone(
     pieces: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, demo_btf: Callable[[str], bytes]
