@@ -14,7 +14,7 @@ import numpy as np
 from ..arguments import takes
 from ..compiled.huge_pages import alloc_zeros, power_of_two
 from ..compiled.jit import is_stored
-from ..errors import BtfError
+from ..errors import BtfError, UnsupportedError
 from ..format import kinds
 from ..format.strings import new_slots
 from ..types.btf import BTF
@@ -38,6 +38,8 @@ from .c_text import WHOLE
 from .c_write import write_types
 from .fields import valid_roots
 
+MOST = (1 << 31) - 1
+"""Words of types, and bytes of strings and of names that are made, that can be counted here."""
 KFUNC = "bpf_kfunc"
 """The tag that pahole puts on kfuncs."""
 FAST_CALL = "bpf_fastcall"
@@ -131,6 +133,8 @@ class _Header:
         names = room * (4096 + int(np.count_nonzero(strings == 0)))
         made = room * (1 << 18)
         local = power_of_two(room << 12)
+        if max(at, len(strings) + made) > MOST:
+            raise UnsupportedError(f"C can be written of {MOST} words and bytes", btf.path)
         arrays = alloc_zeros(
             {
                 "words": (at, np.uint32),

@@ -117,6 +117,14 @@ def test_a_struct_of_very_many_members() -> None:
     assert "".join(f'_Static_assert({fact} == {at}, "{fact}");\n' for fact, at in facts) in text
 
 
+def test_more_than_can_be_counted_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("btf.dump.c.MOST", 1 << 18)
+    w = bw.Writer()
+    w.int("int", 4)
+    with pytest.raises(btf.UnsupportedError, match="C can be written of"):
+        dumped(w)
+
+
 def test_several_tags_come_out_in_the_order_that_makes_them_again() -> None:
     """clang makes PTR -> second -> first -> int of ``int first second *``."""
     w = bw.Writer()

@@ -26,7 +26,6 @@ MAX_FILES_IN_PIPELINE = 8  # the main job; all else is in rooms
 MAX_FILES_THAT_KNOW_A_KIND = 8
 
 TOO_COMPLEX = {
-    "btf/dump/c_order.py:_walk",
     "btf/format/header.py:parse_header",
     "btf/format/scan.py:locate_fault",
 }
