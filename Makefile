@@ -48,7 +48,7 @@ test-quick: override PYTEST_ARGS += -m "not slow and not long" --durations=5
 test-quick: test
 
 # Of the kinds that make test has one of each, all others: each way to end a run on each engine, each
-# command without an output, each damage of each file.
+# command without an output, each damage of each file, whole kernels in place of small ones.
 test-long: override PYTEST_ARGS += -m long
 test-long: test
 

@@ -58,6 +58,8 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
         lines.append(f"every index of compiled functions is checked; violations: {CHECKED}")
     if config.option.markexpr == "not slow and not long":
         lines.append("only what is quick: `make test` runs the rest too")
+    if config.option.markexpr == "not long":
+        lines.append("all but the long ones, each of which is like others: `make test-long`")
     return lines
 
 
