@@ -124,6 +124,7 @@ def nodes_of_all_kinds(trials: Trials) -> None:
     for count in 1, 2, 4:
         on(trials, f"nodes: {count}", *others[:count])
     on(trials, "two nodes on one address", {}, {})
+    on(trials, "a head without CPUs and splitbtf", {"cpus": 0, "program": "none"}, others[1])
     for kind, program in PROGRAMS.items():
         if program:
             on(trials, f"on the address of a good node {kind}", {}, program)

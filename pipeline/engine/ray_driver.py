@@ -37,6 +37,7 @@ _PROBE_SECONDS = 60.0
 _CHECK_SECONDS = 0.5
 _NODES_SECONDS = 2.0
 _WAIT_SECONDS = 10.0  # for the first worker, before it is said
+UNSEEN = "does not see the files that the others see"
 
 
 def main(descriptor: str) -> None:
@@ -48,6 +49,7 @@ def main(descriptor: str) -> None:
 def make_task() -> Callable[..., bytes | tuple[str, str, str]]:
     """Make the function of all tasks, which Ray sends as it is, not by its name: it has to say
     something also where there is no splitbtf."""
+    unseen = UNSEEN
 
     def work(
         program: str, seen: dict[str, Any], key: Any, item: bytes, begun: Any, packed: Any = None
@@ -68,7 +70,7 @@ def make_task() -> Callable[..., bytes | tuple[str, str, str]]:
 
             if sees(seen):
                 return serve(key, packed, item, begun)
-            reason = "does not see the files that the others see"
+            reason = unseen
         import ray
 
         return ray.get_runtime_context().get_node_id(), ray.util.get_node_ip_address(), reason
@@ -286,7 +288,7 @@ class Driver:
         asked: int | None = self._settings["workers"]
         if asked is not None:
             return asked
-        return max(1, int(sum(node["Resources"].get("CPU", 0) for node in self._usable_nodes())))
+        return max(1, int(sum(node["Resources"]["CPU"] for node in self._usable_nodes())))
 
     # -------------------------------------------------------------- items
 
@@ -422,14 +424,18 @@ class Driver:
         if node in self._passed_over:
             return
         self._passed_over[node] = f"{address} {reason}"
-        install = f"install this one ({self._settings['version']}) there"
-        if not any(node["Resources"].get("CPU") for node in self._usable_nodes()):
-            raise Failed(f"no node of the Ray cluster can be used: {address} {reason}: {install}")
-        self._say(f"the Ray node {address} {reason}: it is passed over; {install} to have it used")
+        cure = f"install this one ({self._settings['version']}) there"
+        if reason == UNSEEN:
+            cure = "have it see them under the same paths"
+        if not self._usable_nodes():
+            raise Failed(f"no node of the Ray cluster can be used: {address} {reason}: {cure}")
+        self._say(f"the Ray node {address} {reason}: it is passed over; {cure} to have it used")
         self._outgoing.put(("workers", self._workers()))
 
     def _all_see(self, handle: int, look: bytes, paths: tuple[str, ...], here: Any) -> bool:
         """Whether all nodes see these files. From then on it is checked with each item."""
+        if not self._usable_nodes():  # those that are to come cannot be asked
+            return False
         if any(there != here for there in self._ask_nodes(look, _PROBE_SECONDS)):
             return False  # a node that does not answer is not asked to read files either
         self._seen[handle] = {**self._seen.get(handle, {}), **dict(zip(paths, here, strict=True))}
@@ -460,8 +466,10 @@ class Driver:
         return answers
 
     def _usable_nodes(self) -> list[Any]:
-        """The nodes that there are now, but those that are passed over."""
-        return [n for n in self._ray.nodes() if n["Alive"] and n["NodeID"] not in self._passed_over]
+        """The nodes that there are now, but those that are passed over, and those without CPUs, as
+        heads often are: nothing is worked on there."""
+        alive = [n for n in self._ray.nodes() if n["Alive"] and n["Resources"].get("CPU")]
+        return [node for node in alive if node["NodeID"] not in self._passed_over]
 
     def _say(self, text: str) -> None:
         self._outgoing.put(("say", text))

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.engine.ray_driver import Driver
+from pipeline.engine.ray_address import Failed
+from pipeline.engine.ray_driver import UNSEEN, Driver
 
 
 class Task:
@@ -26,11 +27,17 @@ class Task:
         return SimpleNamespace(future=lambda done=self.handed_out[-1]: done)
 
 
+def new_driver(workers: int | None = None) -> Driver:
+    driver = Driver(None)  # type: ignore[arg-type]  # nothing is read or written
+    driver._settings = dict.fromkeys(("name", "program", "run", "version"), "1")
+    driver._settings["workers"] = workers
+    return driver
+
+
 @pytest.mark.parametrize(("workers", "at_once"), [(2, 2), (None, 5)])
 def test_no_more_workers_than_were_asked_for(workers: int | None, at_once: int) -> None:
-    driver, task = Driver(None), Task()  # type: ignore[arg-type]  # nothing is read or written
+    driver, task = new_driver(workers), Task()
     driver._task = task
-    driver._settings = {"workers": workers, "name": "work", "program": "", "run": ""}
     cancelled: list[Any] = []
     errors = SimpleNamespace(RuntimeEnvSetupError=KeyError, RayError=KeyError)
     ray: Any = SimpleNamespace(exceptions=errors, cancel=lambda *one, **_: cancelled.append(one))
@@ -53,3 +60,25 @@ def test_no_more_workers_than_were_asked_for(workers: int | None, at_once: int) 
     told = [driver._outgoing.get() for _ in range(driver._outgoing.qsize())]
     assert {message[:2] for message in told} >= {("done", ticket) for ticket in (1, 2, 3, 5)}
     assert driver._at_ray == 0
+
+
+def node(name: str, **resources: float) -> dict[str, Any]:
+    there = {"Alive": True, "NodeID": name, "NodeManagerAddress": name}
+    return {**there, "Resources": {"memory": 1.0, **resources}}
+
+
+def test_nodes_without_cpus_are_left_alone() -> None:
+    """A head without CPUs has none of the files, nor splitbtf: nobody asks it."""
+    driver, nodes = new_driver(), [node("head")]
+    ray: Any = SimpleNamespace(nodes=lambda: nodes)
+    driver._ray = ray
+    assert driver._workers() == 1  # more may come
+    assert not driver._all_see(1, b"", ("file",), [None])
+    nodes += [node("a", CPU=4), node("b", CPU=2)]
+    assert driver._workers() == 6
+    driver._pass_over("b", "b", UNSEEN)
+    assert driver._workers() == 4 and [one["NodeID"] for one in driver._usable_nodes()] == ["a"]
+    kind, text = driver._outgoing.get()
+    assert kind == "say" and "have it see them under the same paths to have it used" in text
+    with pytest.raises(Failed, match="no node of the Ray cluster can be used: a has none: install"):
+        driver._pass_over("a", "a", "has none")
