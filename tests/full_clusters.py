@@ -20,9 +20,10 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-from support.ends.nodes import TOKEN, Cluster, end
+from support.ends.nodes import ENVIRONMENT, TOKEN, Cluster, end
 from support.ends.trials import Disturb, Trial, Trials, send
 
+ENVIRONMENT["RAY_health_check_timeout_ms"] = "10000"  # as Ray has it: what is stopped is missed
 Node = subprocess.Popen[str]
 PROGRAMS: dict[str, dict[str, Any]] = {
     "a good one": {},

@@ -371,6 +371,8 @@ class Driver:
         else:
             if isinstance(value, bytes):
                 self._tell(ticket, "done", value)
+            elif not self._serving and self._is_ours:  # no other node could do it
+                self._tell(ticket, "died", value[2])
             else:
                 self._incoming.put(("back", ticket, *value))
 

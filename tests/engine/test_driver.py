@@ -82,3 +82,17 @@ def test_nodes_without_cpus_are_left_alone() -> None:
     assert kind == "say" and "have it see them under the same paths to have it used" in text
     with pytest.raises(Failed, match="no node of the Ray cluster can be used: a has none: install"):
         driver._pass_over("a", "a", "has none")
+
+
+def test_a_ray_of_our_own_has_another_version() -> None:
+    """As where splitbtf is installed anew while a run starts: that is told, and not waited for."""
+    driver, task = new_driver(2), Task()
+    driver._task, driver._is_ours, driver._preparing = task, True, 2
+    ray: Any = SimpleNamespace(exceptions=SimpleNamespace(RuntimeEnvSetupError=KeyError))
+    driver._ray = ray
+    for ticket in (-1, -2):
+        driver._take(("submit", ticket, None, b""))
+    for future in task.handed_out:
+        future.set_result(("id", "127.0.0.1", "has another version of splitbtf"))  # type: ignore[arg-type]
+    with pytest.raises(RuntimeError, match=r"end at once \(has another version of splitbtf\)"):
+        driver._wait_for_worker()

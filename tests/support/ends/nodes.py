@@ -16,7 +16,7 @@ from support.ends.disturbing import faults
 from support.paths import ROOT, TESTS
 
 TOKEN = "a token that only this cluster knows"
-_ENVIRONMENT = {
+ENVIRONMENT = {
     "RAY_AUTH_MODE": "token",
     "RAY_AUTH_TOKEN": TOKEN,
     # A dead node is missed after 1.5 seconds, not 15; one that is slow is not given up.
@@ -78,7 +78,7 @@ class Cluster(contextlib.ExitStack):
         ]
         process = subprocess.Popen(
             list(map(str, [*command, self.address])), cwd=ROOT, text=True,
-            env={**os.environ, **_ENVIRONMENT, **faults(**what)},
+            env={**os.environ, **ENVIRONMENT, **faults(**what)},
             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
         self.callback(end, process)
@@ -92,7 +92,7 @@ class Cluster(contextlib.ExitStack):
         """Have another program take cores and bytes of the object store, until it is ended."""
         process = subprocess.Popen(
             [sys.executable, "-c", _TAKE, self.address, str(cpus), str(store)],
-            env={**os.environ, **_ENVIRONMENT, **LOCAL_ENVIRONMENT}, text=True,
+            env={**os.environ, **ENVIRONMENT, **LOCAL_ENVIRONMENT}, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
         self.callback(end, process)
