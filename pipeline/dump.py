@@ -13,8 +13,8 @@ from .sources.discover import find_one
 from .sources.lookup import KIND_WORD_OF, Name
 from .sources.names import printable
 from .sources.unpack import unpacked
-from .work.base import load_base
-from .work.open import open_types
+from .work.base import load_base_types
+from .work.open import open_file
 
 FORMATS = ("raw", "c", "json")
 
@@ -43,7 +43,7 @@ def dump_files(
 
         types = merge_types(paths, base_path, announce)[1]
     else:
-        types = _open(paths[0], base_path, announce)
+        types = _open(paths[0], base_path)
     try:
         roots = [root for text in wanted for root in _ids_of(types, text)] if wanted else None
         if style == "c":  # whole: it may still find a fault
@@ -54,10 +54,10 @@ def dump_files(
         raise SourceError(str(error)) from error
 
 
-def _open(path: str, base_path: str | None, announce: Announce | None) -> btf.BTF:
-    base = load_base(base_path, announce) if base_path is not None else None
+def _open(path: str, base_path: str | None) -> btf.BTF:
+    base, release = load_base_types(base_path) if base_path is not None else (None, None)
     with unpacked([find_one(path)]) as (file,):
-        types = open_types(file, base)
+        types = open_file(file, base, release).btf
     if base is not None and types.base is None:
         shown = printable(file.path)
         raise SourceError(f"{shown}: standalone BTF, not split: dump it without a base (-B)")

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import btf
@@ -32,14 +33,29 @@ def load_base(path: str, announce: Announce | None = None) -> IndexedBase:
 
     Raises BaseError.
     """
-    bases = [FileInput(path, path)]
-    if opens_as_package(path):
-        bases = [file_input(found) for found in find_base(path)]
-        if not bases:
-            raise BaseError(f"{printable(path)} holds no vmlinux")
+    bases = _bases(path)
     btf.warm_up(announce)
     with unpacked(bases) as readable:
         return load_first(readable, lambda base: base, load_file, 0, announce)
+
+
+def load_base_types(path: str) -> tuple[btf.BTF, str | None]:
+    """Read a base as ``load_base`` does, without an index: (types, its kernel's release if known).
+
+    Raises BaseError.
+    """
+    with unpacked(_bases(path)) as readable:
+        load = partial(_load_file, make=_types_and_release)
+        return load_first(readable, lambda base: base, load, 0)
+
+
+def _bases(path: str) -> list[FileInput]:
+    if not opens_as_package(path):
+        return [FileInput(path, path)]
+    bases = [file_input(found) for found in find_base(path)]
+    if not bases:
+        raise BaseError(f"{printable(path)} holds no vmlinux")
+    return bases
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +68,11 @@ class Unusable:
 
 def load_file(base: FileInput, encode_seconds: float) -> IndexedBase | Unusable:
     """Read and index one base; with ``encode_seconds``, the BTF that pahole makes of its DWARF."""
+    return _load_file(base, encode_seconds, _index)
+
+
+def _load_file(base: FileInput, encode_seconds: float, make: Callable[..., T]) -> T | Unusable:
+    """Read one base, and ``make`` what is wanted of its BTF and of facts about it."""
     shown = printable(base.path)
     named = release_of_base(os.path.basename(base.path))
     try:
@@ -59,11 +80,11 @@ def load_file(base: FileInput, encode_seconds: float) -> IndexedBase | Unusable:
             path = base.content_path
             made = encode(None, path=path, release=named, seconds=encode_seconds)
             types = btf.parse(made.content, path=shown)
-            return _index(types, release=named, file=base, encoder=made.encoder)
+            return make(types, release=named, file=base, encoder=made.encoder)
         found = open_path(base.content_path, shown=shown)
         if found.form != btf.STANDALONE:
             raise btf.WrongBaseError("split BTF on a distilled base, not a kernel's base", shown)
-        return _index(found.btf, release=found.release or named, file=base)
+        return make(found.btf, release=found.release or named, file=base)
     except ReadError as error:
         return Unusable(f"{shown}: {error.message}")
     except EncodeError as error:
@@ -120,6 +141,10 @@ def load_first(
             return found
         reasons.append(found.reason)
     raise BaseError("; ".join(reasons) or "no vmlinux of this kernel among the sources")
+
+
+def _types_and_release(types: btf.BTF, release: str | None, **_: Any) -> tuple[btf.BTF, str | None]:
+    return types, release
 
 
 def _index(types: btf.BTF, **facts: Any) -> IndexedBase:
