@@ -107,7 +107,7 @@ class _Header:
         self._btf = btf
         self._strings = btf.chain_strings.tobytes()
         self._tables = self._make_tables(room)
-        self._tables.state[t.ASSERTS] = asserts
+        self._tables.state[t.ASSERTS] = bool(asserts)
         self._fill_scalars()
         tags = self._fill_tags()
         wanted = np.arange(btf.start_id, btf.type_end) if chosen is None else chosen
