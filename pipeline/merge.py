@@ -172,11 +172,11 @@ class Inputs:
             yield types
             del types  # before there is the next one
         self._waiting -= 1
+        release_buffer()  # a module is much larger than its BTF
         if not self._waiting:
             self._kept.clear()
             self._file.close()
             self.base = None
-            release_buffer()
             release_memory()
 
     def open_base(self, file: FileInput) -> None:
