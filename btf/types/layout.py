@@ -235,7 +235,8 @@ def align_of(start: Type) -> int:
 
 def pointer_size(btf: BTF) -> int:
     """Return the bytes of a pointer: those of ``long``, 4 or 8; where there is none, by the class
-    of the ELF file, as libbpf; else 4 where a pointer in a struct has no room for more, or 8."""
+    of the ELF file, as libbpf; else 4 where a pointer in a struct has no room for more, or where
+    most structs with pointers lie as none of 8 bytes would; else 8."""
     for one in btf.levels:
         if size := size_of_long(one.words, one.offsets, one.own_kinds, btf.chain_strings):
             return size
@@ -244,7 +245,16 @@ def pointer_size(btf: BTF) -> int:
         if level.elf_pointer_size:
             return level.elf_pointer_size
         level = level.base
-    return 4 if any(map(_has_narrow_pointer, btf)) else DEFAULT_POINTER_SIZE
+    wide = 0  # structs that may have pointers of 8 bytes, less those that may not
+    for of in btf:
+        pointers = _pointers(of) if isinstance(of, Composite) else []
+        rooms = [end - at for at, end in pointers]
+        if 32 in rooms:
+            return 4
+        if isinstance(of, Composite) and pointers:
+            ends = [8 * of.size, *(at for at, _ in pointers)]
+            wide += 1 if 64 in rooms or not any(at % 64 for at in ends) else -1
+    return 4 if wide < 0 else DEFAULT_POINTER_SIZE
 
 
 def size_of_long(
@@ -258,19 +268,17 @@ def size_of_long(
     return 0
 
 
-def _has_narrow_pointer(of: Type) -> bool:
-    """Whether a pointer in a struct or union has room for four bytes."""
-    if not isinstance(of, Composite):
-        return False
+def _pointers(of: Composite) -> list[tuple[int, int]]:
+    """The members that are pointers: (first bit, where the next member begins)."""
     ends = [*(member.bit_offset for member in of.members[1:]), 8 * of.size]
     if of.kind == kinds.UNION:
         ends = [8 * of.size] * len(of.members)
+    found = []
     for member, end in zip(of.members, ends, strict=False):
-        if end - member.bit_offset == 32 and not member.bitfield_size:
-            with contextlib.suppress(BtfError):  # a circle of names
-                if member.type.resolve().kind == kinds.PTR:
-                    return True
-    return False
+        with contextlib.suppress(BtfError):  # a circle of names
+            if not member.bitfield_size and member.type.resolve().kind == kinds.PTR:
+                found.append((member.bit_offset, end))
+    return found
 
 
 def _scalar_alignment(records: Records, type_id: int, start: Type) -> int:

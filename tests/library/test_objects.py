@@ -305,6 +305,9 @@ def test_pointer_size_by_elf_class(tmp_path: Path) -> None:
         (16, [("p", 1, 0), ("n", 3, 64)], 8),
         (12, [("n", 3, 0), ("p", 1, 32)], 8),
         (8, [("p", 4, 0), ("n", 3, 32)], 8),
+        # Of a minimised BTF, where most members are left out.
+        (1100, [("p", 1, 8 * 1028), ("n", 3, 8 * 1040)], 4),
+        (1104, [("p", 1, 8 * 1032), ("n", 3, 8 * 1048)], 8),
     ],
 )
 def test_pointer_size_as_members_lie(
