@@ -19,11 +19,11 @@ from .edit.ext import parse_ext
 from .edit.permute import is_sorted_by_name
 from .errors import BtfError, NoBtfError, UnsupportedError
 from .files.object_file import ObjectFile, without_signature
-from .files.open import DISTILLED, open_module
+from .files.open import open_module
 from .types.btf import BTF
 
-_BTF, _BASE, _EXT, _IDS = ".BTF", ".BTF.base", ".BTF.ext", ".BTF_ids"
-_KNOWN = {_BTF, _BASE, _EXT, _IDS}  # whatever else has such a name may hold ids too
+_BTF, BASE_SECTION, _EXT, _IDS = ".BTF", ".BTF.base", ".BTF.ext", ".BTF_ids"
+_KNOWN = {_BTF, BASE_SECTION, _EXT, _IDS}  # whatever else has such a name may hold ids too
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,13 +91,13 @@ def slim_module(
     if _BTF not in numbers:
         raise NoBtfError("a module without a .BTF section", path, _BTF)
     before = file.content(numbers[_BTF])
-    opened = open_module(unsigned, index, path=path, release=release)
-    if opened.form == DISTILLED:
+    if BASE_SECTION in numbers:
         raise UnsupportedError(
             "BTF on a distilled base, which fits more kernels than one: not put on this one",
             path,
-            _BASE,
+            BASE_SECTION,
         )
+    opened = open_module(unsigned, index, path=path, release=release)
     source = opened.btf
     ids = _read_ids(file, numbers, source)
     ext = None

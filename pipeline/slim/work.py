@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import btf
-from btf.files.sections import MAGIC as ELF_MAGIC
 from btf.format.header import BYTE_ORDERS
+from btf.slim import BASE_SECTION
 
 from ..engine.isolation import WorkerExit, isolated_again, time_limit
 from ..files.compress import compress_like
@@ -133,11 +133,6 @@ def slim(module: ModuleInput, index: btf.BaseIndex, options: SlimOptions) -> Sli
         data = bytes(decompress(memoryview(stored)))
         if data[:2] in BYTE_ORDERS:
             return keep(module, options, None, RAW)
-        found = btf.elf.read_elf(data, shown) if data[:4] == ELF_MAGIC else None
-        if found is not None and found.btf is None:
-            return keep(module, options, None, NO_BTF)
-        if found is not None and found.btf_base is not None:
-            return keep(module, options, None, DISTILLED)
         made = btf.slim_module(
             data, index, path=shown, release=options.release, by_name=options.by_name
         )
@@ -149,7 +144,11 @@ def slim(module: ModuleInput, index: btf.BaseIndex, options: SlimOptions) -> Sli
             _write(options.output, record.target, content)
             return record
         return keep(module, options, None, NOTHING_LEFT, made)
+    except btf.NoBtfError:
+        return keep(module, options, None, NO_BTF)
     except btf.BtfError as error:
+        if isinstance(error, btf.UnsupportedError) and error.section == BASE_SECTION:
+            return keep(module, options, None, DISTILLED)
         failure = failure_of(error)
     except ReadError as error:
         failure = Failure(error.kind, error.message)

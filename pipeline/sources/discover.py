@@ -405,6 +405,8 @@ def _one_of(fitting: Sequence[_Group], module: FoundFile) -> _Group | None:
         return None
     if len(fitting) > 1 and module.release is not None:
         fitting = [group for group in fitting if group.has_flavour(module.release)] or fitting
+    if len(fitting) > 1 and module.release is not None:  # others are copies: vmlinuz, or .old
+        fitting = [group for group in fitting if group.is_named] or fitting
     if len(fitting) > 1 and module.release is None:
         told = _told(module)
         fitting = [group for group in fitting if told and group.release == told] or fitting

@@ -289,9 +289,12 @@ def _walk(root: str, skip: str | None) -> Iterator[FoundFile]:
             if not _is_same(path, skip) and not _is_hidden(os.path.basename(path))
         ]
         files = [e.name for e in entries if e.name not in inner and not e.name.startswith(".")]
+        links = {entry.name for entry in entries if entry.is_symlink()}
         bare = "vmlinux" in files and begins_like_btf(os.path.join(folder, "vmlinux"))
         for name in files:
             path = os.path.join(folder, name)
+            if name in links and _is_found_itself(path, root):
+                continue
             if is_package_in_folder(name) or (is_package(name) and begins_like_tar(path)):
                 yield from _files_in_package(path)
             elif _is_wanted(name) or (
@@ -301,6 +304,28 @@ def _walk(root: str, skip: str | None) -> Iterator[FoundFile]:
     for problem in problems:
         path = os.fsdecode(problem.filename)
         yield FoundFile(path, os.path.relpath(path, root), root, problem=unreadable(path, problem))
+
+
+def _is_found_itself(link: str, root: str) -> bool:
+    """Whether what a link leads to is found below ``root`` too, as a file of the same kernel: as
+    ``weak-updates/foo.ko`` to ``../extra/foo.ko``, and ``vmlinuz`` to ``vmlinuz-RELEASE``."""
+    target, top = os.path.realpath(link), os.path.realpath(root)
+    inside = os.path.relpath(target, top)
+    own = names.release_in_path(os.path.join(os.path.realpath(os.path.dirname(link)), ""))
+    return (
+        target.startswith(f"{top}/")
+        and os.path.isfile(target)
+        and not any(map(_is_hidden, inside.split("/")))
+        and _is_called_alike(os.path.basename(target), os.path.basename(link))
+        and names.release_in_path(target) == own
+    )
+
+
+def _is_called_alike(target: str, link: str) -> bool:
+    """Whether two files are one module by their names, or both a vmlinux."""
+    if names.looks_like_base(link):
+        return names.looks_like_base(target)
+    return names.looks_like_input(target) and names.kernel_name(target) == names.kernel_name(link)
 
 
 def _is_hidden(name: str) -> bool:

@@ -22,6 +22,9 @@ MODULE_SUFFIXES = (
 )  # fmt: skip
 _LONGEST_FIRST = sorted(MODULE_SUFFIXES, key=len, reverse=True)
 _COMPRESSED = r"(?:\.zst|\.xz|\.gz|\.bz2|\.lzma|\.lz4)?"
+_ARCHITECTURES = (
+    r"(?:x86(?:_64)?|i\d86|aarch64|arm\w*|riscv\w*|ppc\w*|powerpc\w*|s390x|loongarch\w*)"
+)
 # A kernel's base: vmlinux, raw BTF called as its release (as BTFHub does), the image that boots, or
 # the module that holds vmlinux's BTF where the image does not (CONFIG_DEBUG_INFO_BTF=m).
 BASE_NAME = re.compile(
@@ -29,7 +32,9 @@ BASE_NAME = re.compile(
     rf"|(?P<btf>\d+\.\d+[^/]*?)\.btf{_COMPRESSED}"
     rf"|(?:vmlinuz|bzImage|zImage|uImage|fitImage|Image)(?:-(?P<image>[^/]+?))?"
     rf"(?:\.bin|\.efi|\.fit|\.itb)?{_COMPRESSED}(?:-dtb)?"
-    r"|kernel-(?P<kernel>\d+\.\d+[^/]*(?<!\.config)(?<!\.spec)(?<!\.txt)(?<!\.log)(?<!\.json))"
+    rf"|kernel-(?:(?:genkernel-)?{_ARCHITECTURES}-)?(?P<kernel>\d+\.\d+[^/]*"
+    r"(?<!\.config)(?<!\.spec)(?<!\.txt)(?<!\.log)(?<!\.json))"
+    r"|linux-(?P<efi>\d+\.\d+[^/]*)\.efi"
     r"|kernel\d*l?\.img|kernel_\d+\.img|boot\.img"
     rf"|btf_vmlinux\.ko{_COMPRESSED}",
     re.DOTALL,

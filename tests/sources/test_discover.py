@@ -84,6 +84,31 @@ def test_base_and_kernel_as_told(tmp_path: Path) -> None:
     assert kernel.name == "k"
 
 
+def test_links_to_what_is_found_itself(tmp_path: Path) -> None:
+    """A module that another folder of its kernel leads to is one; of another kernel it is both's."""
+    one, two = (f"lib/modules/6.1.{number}" for number in (0, 1))
+    tree(tmp_path, "boot/vmlinux-6.1.0", "boot/vmlinux-6.1.1", f"{one}/extra/a-b.ko", f"{two}/c.ko")
+    for release in (one, two):
+        (tmp_path / release / "weak-updates").mkdir()
+    (tmp_path / one / "weak-updates/a_b.ko").symlink_to("../extra/a-b.ko")
+    (tmp_path / two / "weak-updates/a-b.ko").symlink_to(tmp_path / one / "extra/a-b.ko")
+    (tmp_path / "boot/vmlinux").symlink_to("vmlinux-6.1.1")
+    found = find_kernels([str(tmp_path)])
+    assert [(kernel.name, [m.name for m in kernel.modules]) for kernel in found] == [
+        ("6.1.0", ["a-b"]), ("6.1.1", ["a-b", "c"]),
+    ]  # fmt: skip
+    assert [len(kernel.bases) for kernel in found] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    "name", ["kernel-x86_64-6.1.0", "kernel-genkernel-x86_64-6.1.0", "linux-6.1.0.efi"]
+)
+def test_names_of_images(name: str, tmp_path: Path) -> None:
+    tree(tmp_path, f"boot/{name}", "lib/modules/6.1.0/a.ko")
+    (kernel,) = find_kernels([str(tmp_path)])
+    assert (kernel.name, len(kernel.bases), len(kernel.modules)) == ("6.1.0", 1, 1)
+
+
 def test_output_in_the_source_is_no_source(tmp_path: Path) -> None:
     tree(tmp_path, "vmlinux.btf", "a.btf", "out/btf/kernel=k/a.btf")
     (kernel,) = find_kernels([str(tmp_path)], skip_folder=str(tmp_path / "out"))
