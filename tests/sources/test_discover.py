@@ -85,7 +85,7 @@ def test_base_and_kernel_as_told(tmp_path: Path) -> None:
 
 
 def test_links_to_what_is_found_itself(tmp_path: Path) -> None:
-    """A module that another folder of its kernel leads to is one; of another kernel it is both's."""
+    """What another folder of the kernel leads to is one module; another kernel has its own."""
     one, two = (f"lib/modules/6.1.{number}" for number in (0, 1))
     tree(tmp_path, "boot/vmlinux-6.1.0", "boot/vmlinux-6.1.1", f"{one}/extra/a-b.ko", f"{two}/c.ko")
     for release in (one, two):
