@@ -48,6 +48,7 @@ from .model.program import versions
 from .model.records import FileInput, KernelInput
 from .model.steps import STEPS
 from .plan import Plan, base_memory, kernel_context
+from .sources.debuginfod import NotFoundError, keep_debug_info
 from .sources.discover import find_kernels
 from .sources.names import printable
 from .sources.unpack import PackageUnpacker
@@ -325,7 +326,9 @@ class _Run:
         if self._options.encode == ENCODE_NONE:
             seconds = 0.0
         try:
-            base, shared = load_first(kernel.bases, unpack, self._load, seconds, self._announce)
+            base, shared = load_first(
+                kernel.bases, unpack, self._load, seconds, self._announce, self._fetcher()
+            )
         except BaseError as error:
             self._unusable.append((plan, error))
             return None
@@ -337,6 +340,26 @@ class _Run:
         self._in_work[kernel.name] = (base.sha256, threading.Event())
         release_memory()
         return job
+
+    def _fetcher(self) -> Callable[[str], str] | None:
+        """What gets a vmlinux's file with debug information from servers, if there are any."""
+        settings, seconds = self._options.debuginfod, self._options.encode_seconds
+        if settings is None or self._options.encode == ENCODE_NONE:
+            return None
+
+        def fetch(build_id: str) -> str:
+            arguments = build_id, settings, seconds
+            try:
+                path, reason = self.engine.calls.call(
+                    keep_debug_info, arguments, seconds=2 * seconds
+                )
+            except (CallError, InternalError) as error:
+                raise NotFoundError(str(error)) from error
+            if not path:
+                raise NotFoundError(reason)
+            return str(path)
+
+        return fetch
 
     def _load(
         self, base: FileInput, encode_seconds: float

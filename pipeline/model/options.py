@@ -56,7 +56,7 @@ class RunOptions:
     work_folder     where packages are unpacked; None: in the output folder
     form            of the split BTF that is written: one of ``FORM_CHOICES``
     check           whether to tell of each module if its kernel would load what is written
-    debuginfod      where to look for debug information of modules that have neither BTF nor DWARF
+    debuginfod      where to look for debug information of files that have neither BTF nor DWARF
     """
 
     sources: tuple[str, ...]

@@ -106,6 +106,20 @@ def find_debug_info(build_id: str, settings: Debuginfod, seconds: float) -> tupl
     raise NotFoundError("; ".join(reasons))
 
 
+def keep_debug_info(_: None, arguments: tuple[str, Debuginfod, float]) -> tuple[str, str]:
+    """Find a file with debug information, see ``find_debug_info``, for a call in another process:
+    its path, and why there is none."""
+    build_id = arguments[0]
+    try:
+        find_debug_info(*arguments)
+    except NotFoundError as error:
+        return "", str(error)
+    kept = _path_in_cache(build_id)
+    if not os.path.exists(kept):
+        return "", f"{printable(kept)} cannot be written"
+    return kept, ""
+
+
 class _NotAnsweringError(Exception):
     """The server is not there, or does not do its work."""
 

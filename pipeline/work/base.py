@@ -6,17 +6,20 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
 import btf
+from btf.files.elf import read_elf
+from btf.files.sections import MAGIC
 
-from ..files.read import ReadError
+from ..files.read import ReadError, open_content
 from ..model.base import Announce, IndexedBase, SharedBase
 from ..model.errors import BaseError
 from ..model.records import FileInput
 from ..model.steps import STEPS
+from ..sources.debuginfod import NotFoundError
 from ..sources.discover import file_input
 from ..sources.listing import find_base
 from ..sources.names import printable, release_of_base
@@ -60,10 +63,15 @@ def _bases(path: str) -> list[FileInput]:
 
 @dataclass(frozen=True, slots=True)
 class Unusable:
-    """Why a file is no base. ``only_dwarf``: it would be one if BTF were made of its DWARF."""
+    """Why a file is no base.
+
+    only_dwarf   it would be one if BTF were made of its DWARF
+    build_id     of a file that has neither, by which a server may have one that does
+    """
 
     reason: str
     only_dwarf: bool = False
+    build_id: str | None = None
 
 
 def load_file(base: FileInput, encode_seconds: float) -> IndexedBase | Unusable:
@@ -91,8 +99,15 @@ def _load_file(base: FileInput, encode_seconds: float, make: Callable[..., T]) -
         return Unusable(f"{shown}: {error}")
     except btf.DwarfOnlyError:
         return Unusable(f"{shown}: no .BTF section, only DWARF", only_dwarf=True)
+    except btf.NoBtfError as error:
+        return Unusable(f"cannot use the base: {error}", build_id=_build_id_of(base))
     except btf.BtfError as error:
         return Unusable(f"cannot use the base: {error}")
+
+
+def _build_id_of(base: FileInput) -> str | None:
+    content = open_content(base.content_path)
+    return read_elf(content).build_id if content[:4] == MAGIC else None
 
 
 def load_shared(
@@ -109,6 +124,7 @@ def load_first(
     load: Callable[[FileInput, float], T | Unusable],
     encode_seconds: float,
     announce: Announce | None = None,
+    fetch: Callable[[str], str] | None = None,
 ) -> T:
     """Read and index the first of a kernel's bases that has BTF.
 
@@ -116,11 +132,14 @@ def load_first(
     load            does the work, as ``load_file`` does
     encode_seconds  how long pahole may take to make BTF of a vmlinux that has only DWARF, where
                     no other base is better; 0: none is made
+    fetch           gets the path of a file with debug information, by build id, of a vmlinux that
+                    has none; raises NotFoundError
 
     Raises BaseError, which says of each base what is wrong with it.
     """
     reasons: list[str] = []
     only_dwarf: list[FileInput] = []
+    stripped: list[tuple[FileInput, str]] = []
     for packed in bases:
         base = unpack(packed)
         if base.problem is not None:
@@ -133,6 +152,23 @@ def load_first(
         reasons.append(found.reason)
         if found.only_dwarf:
             only_dwarf.append(base)
+        if found.build_id is not None:
+            stripped.append((base, found.build_id))
+    for base, build_id in stripped if fetch is not None and not only_dwarf else ():
+        assert fetch is not None
+        if announce is not None:
+            announce(f"{printable(base.path)} has no BTF: asking debuginfod servers")
+        try:
+            fetched = replace(base, unpacked=fetch(build_id))
+        except NotFoundError as error:
+            reasons.append(f"debuginfod: {error}")
+            continue
+        found = load(fetched, 0)
+        if not isinstance(found, Unusable):
+            return found
+        reasons.append(f"debuginfod: {found.reason}")
+        if found.only_dwarf:
+            only_dwarf.append(fetched)
     for base in only_dwarf if encode_seconds else ():
         if announce is not None:
             announce(f"{printable(base.path)} has no BTF: making it of its DWARF")

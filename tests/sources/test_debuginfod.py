@@ -389,3 +389,35 @@ def test_the_server_of_elfutils(
     assert row["form"] == "dwarf" and row["encoder"].startswith("pahole ")
     found = LocalFolder(str(tmp_path / "cache")).sizes("")
     assert list(found) == [f"{row['build_id']}/debuginfo"]
+
+
+@pytest.mark.slow
+def test_a_vmlinux_without_btf(
+    server: Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    demo_btf: Callable[[str], bytes],
+) -> None:
+    """It is had by its build id, and what a server has instead of it is said."""
+    root = tmp_path / "k"
+    root.mkdir()
+    (root / "vmlinux-6.1.0").write_bytes(elf({".note.gnu.build-id": note(ID)}))
+    (root / "m.btf").write_bytes(demo_btf("act_bpf"))
+    command = "run", root, "-o", tmp_path / "out", "--engine", "local", "--workers", 1
+    monkeypatch.setenv("DEBUGINFOD_URLS", server.url)
+    for answer, reason in (
+        (404, "does not have it"),
+        (503, "answered 503"),
+        (served(demo_btf("act_bpf"), OTHER), f"of another build id, {OTHER.hex()}"),
+        (served(b"none"), "debuginfod: cannot use the base: "),
+    ):
+        shutil.rmtree(tmp_path / "cache", ignore_errors=True)
+        server.answers[path_of()] = answer
+        done = splitbtf(*command)
+        assert done.code == 2 and reason in done.err, done.err
+    shutil.rmtree(tmp_path / "cache")
+    server.answers[path_of()] = served(demo_btf("act_bpf"))
+    done = splitbtf(*command)
+    assert done.code == 0, done.err
+    assert "has no BTF: asking debuginfod servers" in done.err
+    assert (tmp_path / "out/btf/kernel=6.1.0/m.btf").exists()
