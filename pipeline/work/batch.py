@@ -109,7 +109,9 @@ class _NoPandas:
 @functools.cache
 def _import_once() -> None:
     """Load all that a module may need, also for the processes that are forked for one alone."""
+    import numpy.ma  # noqa: F401 - Arrow does when it is given an array
     import pyarrow as pa
+    import pyarrow.compute
 
     import btf.types.members  # noqa: F401
 
