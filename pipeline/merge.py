@@ -177,7 +177,7 @@ class Inputs:
             self._kept.clear()
             self._file.close()
             self.base = None
-            release_memory()
+        release_memory()
 
     def open_base(self, file: FileInput) -> None:
         """Open the input that others may continue. Raises SourceError."""
