@@ -19,7 +19,7 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any
@@ -90,7 +90,7 @@ class Driver:
         self._serving = False
         self._items: dict[int, tuple[int | None, bytes, Any]] = {}  # by ticket: what it is, its ref
         self._waiting: deque[int] = deque()  # tickets that Ray does not have yet
-        self._at_ray = 0  # tasks
+        self._at_ray: set[int] = set()  # tickets
         self._shared: dict[int, Any] = {}
         self._seen: dict[int, dict[str, Any]] = {}  # by what is shared: signatures of files
         self._passed_over: dict[str, str] = {}  # id of a node, why
@@ -170,7 +170,7 @@ class Driver:
             self._items[ticket] = (handle, item, None)
             self._submit(ticket)
         elif what == "ended":
-            self._at_ray -= 1
+            self._at_ray.discard(rest[0])
             self._hand_out()
         elif what == "back":
             self._take_back(*rest)
@@ -303,7 +303,8 @@ class Driver:
         return self._ray.put(packed)
 
     def _begun(self, ticket: int) -> bytes:
-        """What a worker writes down, for all in the cluster, when it begins with an item."""
+        """Under which name a worker writes down, for all in the cluster, that its node has begun
+        with an item."""
         return f"{self._settings['run']}:{ticket}".encode()
 
     def _has_begun(self, ticket: int) -> bool:
@@ -337,15 +338,15 @@ class Driver:
         """Give Ray what waits: on a cluster no more than the workers that were asked for, since all
         that it has it begins where a CPU is free."""
         asked = self._settings["workers"] if not self._is_ours else None
-        while self._waiting and (asked is None or self._at_ray < asked):
+        while self._waiting and (asked is None or len(self._at_ray) < asked):
             ticket = self._waiting.popleft()
             if ticket not in self._items:  # it was cancelled
                 continue
             handle, item, _ = self._items[ticket]
             reference = self._remote(ticket, handle, item)
             self._items[ticket] = (handle, item, reference)
-            self._at_ray += 1
-            reference.future().add_done_callback(partial(self._finished, ticket))
+            self._at_ray.add(ticket)
+            reference.future().add_done_callback(partial(self._finished, ticket, reference))
 
     def _take_back(self, ticket: int, node: str, address: str, reason: str) -> None:
         """Have another node work on an item, which this one cannot."""
@@ -358,9 +359,11 @@ class Driver:
             self._pass_over(node, address, reason)
         self._submit(ticket)
 
-    def _finished(self, ticket: int, future: Any) -> None:
+    def _finished(self, ticket: int, reference: Any, future: Any) -> None:
         """Called in a thread of Ray's."""
-        self._incoming.put(("ended",))
+        if ticket in self._items and self._items[ticket][2] is not reference:
+            return  # it was handed out anew
+        self._incoming.put(("ended", ticket))
         errors = self._ray.exceptions
         try:
             value = future.result()
@@ -377,8 +380,9 @@ class Driver:
                 self._incoming.put(("back", ticket, *value))
 
     def _tell(self, ticket: int, what: str, value: Any) -> None:
-        """Tell the run what has come of an item."""
-        self._items.pop(ticket, None)
+        """Tell the run what has come of an item, once."""
+        if self._items.pop(ticket, None) is None:
+            return
         if what == "died" and ticket < 0:
             self._death = value
             self._preparing -= 1
@@ -409,8 +413,11 @@ class Driver:
         now = {n["NodeID"]: n["NodeManagerAddress"] for n in self._ray.nodes() if n["Alive"]}
         if self._is_ours and not now:
             raise Failed("Ray's raylet does not answer; what is done is kept for the next run")
-        for node in self._nodes.keys() - now.keys():
+        lost = self._nodes.keys() - now.keys()
+        for node in lost:
             self._say(f"the Ray node {self._nodes[node]} is lost")
+        if lost:
+            self._give_up_on(lost)
         if self._nodes and now.keys() != self._nodes.keys():
             self._outgoing.put(("workers", self._workers()))
         self._nodes = now
@@ -420,6 +427,23 @@ class Driver:
                 f"no worker has begun within {_WAIT_SECONDS:.0f} s, since all CPUs of the Ray "
                 "cluster are in use, or since they are slow to start; waiting for one"
             )
+
+    def _give_up_on(self, nodes: Set[str]) -> None:
+        """Tell of what nodes had in work that are lost, and hand out anew what nobody has begun
+        with: of a machine that has stopped, not ended, Ray itself would wait for minutes, also for
+        its answer whether it has a worker."""
+        from ray.experimental import internal_kv
+
+        self._passed_over |= dict.fromkeys(nodes, "is lost")
+        for ticket in sorted(self._at_ray):
+            where = internal_kv._internal_kv_get(self._begun(ticket))
+            if where is None or where.decode() in nodes:
+                self._at_ray.discard(ticket)
+                if where is None:
+                    self._waiting.append(ticket)
+                else:
+                    self._tell(ticket, "died", "its node is lost")
+        self._hand_out()
 
     def _pass_over(self, node: str, address: str, reason: str) -> None:
         """Have nothing more worked on there."""

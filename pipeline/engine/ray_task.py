@@ -37,15 +37,16 @@ def serve(key: Any, packed: Any, work: bytes, begun: bytes | None) -> bytes:
     key     of what is shared, the same for the same; None where nothing is
     packed  uint8 array, what ``forker.pack`` has made of it, or None
     work    pickled (function, arguments); the function gets what is shared in front of these
-    begun   what to write down in the cluster at once; None: nothing
+    begun   name under which to write down in the cluster, at once, which node this is; or None
 
     Returns what the function does, pickled. What is shared is unpacked once in a process.
     """
     global _shared
     if begun is not None:
+        import ray
         from ray.experimental.internal_kv import _internal_kv_put
 
-        _internal_kv_put(begun, b"")
+        _internal_kv_put(begun, ray.get_runtime_context().get_node_id().encode())
     if packed is not None and _shared[0] != key:
         _shared = (None, None)
         _shared = (key, unpack(memoryview(packed)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import sys
 from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import Any
@@ -59,7 +60,7 @@ def test_no_more_workers_than_were_asked_for(workers: int | None, at_once: int) 
         assert len(task.handed_out) == min(number + 1 + at_once, 4 if workers else 5)
     told = [driver._outgoing.get() for _ in range(driver._outgoing.qsize())]
     assert {message[:2] for message in told} >= {("done", ticket) for ticket in (1, 2, 3, 5)}
-    assert driver._at_ray == 0
+    assert not driver._at_ray
 
 
 def node(name: str, **resources: float) -> dict[str, Any]:
@@ -96,3 +97,31 @@ def test_a_ray_of_our_own_has_another_version() -> None:
         future.set_result(("id", "127.0.0.1", "has another version of splitbtf"))  # type: ignore[arg-type]
     with pytest.raises(RuntimeError, match=r"end at once \(has another version of splitbtf\)"):
         driver._wait_for_worker()
+
+
+def test_what_a_lost_node_had_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where Ray does not: a machine that has stopped keeps its connections. What nobody has
+    begun with is handed out anew, and what Ray says of it later is not told."""
+    driver, task = new_driver(3), Task()
+    driver._task = task
+    nodes = [node("a", CPU=1), node("b", CPU=1)]
+    ray: Any = SimpleNamespace(
+        nodes=lambda: nodes, exceptions=SimpleNamespace(RuntimeEnvSetupError=KeyError)
+    )
+    driver._ray = ray
+    begun = {b"1:1": b"a", b"1:2": b"b"}  # and nobody with the third
+    store = SimpleNamespace(internal_kv=SimpleNamespace(_internal_kv_get=begun.get))
+    monkeypatch.setitem(sys.modules, "ray.experimental", store)
+    for ticket in range(1, 5):
+        driver._take(("submit", ticket, None, b""))
+    driver._look_at_nodes()
+    nodes.pop()
+    driver._look_at_nodes()
+    told = [driver._outgoing.get() for _ in range(driver._outgoing.qsize())]
+    assert ("died", 2, "its node is lost") in told
+    assert len(task.handed_out) == 5 and driver._at_ray == {1, 3, 4}
+    for number in 1, 2:
+        task.handed_out[number].set_exception(ConnectionError())
+    assert driver._outgoing.empty() and driver._at_ray == {1, 3, 4}
+    task.handed_out[4].set_result(b"done")
+    assert driver._outgoing.get()[:2] in (("done", 3), ("done", 4))
