@@ -57,10 +57,13 @@ def demo() -> Input:
 
 
 def given(base: Path, modules: Path) -> Input:
-    """A folder of raw BTF files and a base."""
-    files = sorted(modules.glob("*.btf"), key=lambda path: (path.stat().st_size, path.name))
-    if not files or not base.is_file():
-        raise BenchError("no base, or no *.btf in the folder of modules")
+    """A folder of raw BTF files and a base, which may lie among them."""
+    if not base.is_file():
+        raise BenchError(f"no base: {base}")
+    found = [path for path in modules.glob("*.btf") if not path.samefile(base)]
+    files = sorted(found, key=lambda path: (path.stat().st_size, path.name))
+    if not files:
+        raise BenchError(f"no *.btf in {modules}")
     return Input(base, tuple(files))
 
 
