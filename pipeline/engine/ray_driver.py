@@ -33,7 +33,7 @@ from .ray_task import signatures
 OBJECT_STORE_BYTES = 1 << 30  # an upper limit: what is not used is not taken
 _QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
 _ANSWER_SECONDS = 15.0
-_PROBE_SECONDS = 60.0
+_PROBE_SECONDS = 120.0  # on a machine that does ten times its work, one began after 60
 _CHECK_SECONDS = 0.5
 _NODES_SECONDS = 2.0
 _WAIT_SECONDS = 10.0  # for the first worker, before it is said
