@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase, translate
 from typing import TYPE_CHECKING
@@ -81,11 +81,12 @@ class Unmet:
     def nearest(self, sides: Sequence[NamedTypes]) -> list[tuple[str, tuple[str, ...]]]:
         """What is asked for by a name or a module's name that neither has, and the nearest names
         of these kernels; a module's only, where it is missing."""
-        objects = {name for side in sides for name in (*side.objects, *side.unread) if name}
         if self.objects:
-            missing: Iterable[str] = sorted(self.objects)
-            return [(text, nearest_names(text, objects)) for text in missing]
-        known = {text for side in sides for text in side.names.to_pylist()} if self.names else set()
+            objects = {name for side in sides for name in (*side.objects, *side.unread) if name}
+            return [(text, nearest_names(text, objects)) for text in sorted(self.objects)]
+        if not self.names:
+            return []
+        known = {text for side in sides for text in side.names.to_pylist()}
         return sorted(
             (str(name), nearest_names(name.name, known - {name.name})) for name in self.names
         )
