@@ -11,8 +11,6 @@ from functools import partial
 from typing import Any, TypeVar
 
 import btf
-from btf.files.elf import read_elf
-from btf.files.sections import MAGIC
 
 from ..files.read import ReadError, open_content
 from ..model.base import Announce, IndexedBase, SharedBase
@@ -26,7 +24,7 @@ from ..sources.names import printable, release_of_base
 from ..sources.packages import opens_as_package
 from ..sources.unpack import unpacked
 from .encode import EncodeError, encode
-from .open import open_path
+from .open import build_id_of, open_path
 
 T = TypeVar("T")
 
@@ -100,14 +98,11 @@ def _load_file(base: FileInput, encode_seconds: float, make: Callable[..., T]) -
     except btf.DwarfOnlyError:
         return Unusable(f"{shown}: no .BTF section, only DWARF", only_dwarf=True)
     except btf.NoBtfError as error:
-        return Unusable(f"cannot use the base: {error}", build_id=_build_id_of(base))
+        return Unusable(
+            f"cannot use the base: {error}", build_id=build_id_of(open_content(base.content_path))
+        )
     except btf.BtfError as error:
         return Unusable(f"cannot use the base: {error}")
-
-
-def _build_id_of(base: FileInput) -> str | None:
-    content = open_content(base.content_path)
-    return read_elf(content).build_id if content[:4] == MAGIC else None
 
 
 def load_shared(

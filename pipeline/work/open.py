@@ -14,7 +14,6 @@ from btf.files.sections import MAGIC, Readable
 
 from ..engine.isolation import no_time_limit
 from ..files.read import ReadError, open_content, read_input
-from ..model.base import IndexedBase
 from ..model.errors import SourceError
 from ..model.options import ENCODE_ALL, ENCODE_NONE, KernelContext
 from ..model.records import FileInput, ModuleInput
@@ -90,14 +89,14 @@ class _Ways:
         assert self.module.debug is not None
         self.data = bytes(self.data)  # which reading may overwrite
         content, shown = read_input(self.module.debug.content_path), self.module.debug.path
-        own, told = _build_id_of(self.data), _build_id_of(content)
+        own, told = build_id_of(self.data), build_id_of(content)
         if None not in (own, told) and own != told:
             message = f"of another build: its build id is {told}, not {own}"
             raise btf.NoBtfError(message, printable(shown))
         return self._opened(content, printable(shown))
 
     def _from_server(self) -> Opened:
-        options, build_id = self.context.options, _build_id_of(self.data)
+        options, build_id = self.context.options, build_id_of(self.data)
         if options.debuginfod is None or build_id is None:
             raise btf.NoBtfError("")
         try:
@@ -128,7 +127,8 @@ class _Ways:
         return Opened(found, made[-1].encoder if made else None)
 
 
-def _build_id_of(content: bytes | memoryview) -> str | None:
+def build_id_of(content: Readable) -> str | None:
+    """The build id of an ELF file, if it has one; None of other files. Raises BtfError."""
     return read_elf(content).build_id if content[:4] == MAGIC else None
 
 
@@ -165,12 +165,6 @@ def open_file(
         if on is None and isinstance(error, btf.WrongBaseError):
             raise needs_base(shown) from error
         raise SourceError(str(error)) from error
-
-
-def open_types(file: FileInput, base: IndexedBase | None) -> btf.BTF:
-    """The BTF of one file, see ``open_path``. Raises NeedsBaseError, or another SourceError."""
-    on, release = (base.index, base.release) if base is not None else (None, None)
-    return open_file(file, on, release).btf
 
 
 class NeedsBaseError(SourceError):

@@ -22,8 +22,8 @@ from ...sources.names import RESERVED as VMLINUX
 from ...sources.names import printable
 from ...sources.unpack import unpacked
 from ...tables.describe import BaseGroup, ModuleGroup
-from ...work.base import load_base
-from ...work.open import open_types
+from ...work.base import load_base, load_base_types
+from ...work.open import open_file
 from .blocks import Block
 from .names import NamedTypes
 from .rows import Rows
@@ -128,17 +128,23 @@ def open_object(path: str, base_path: str | None, *, dedup: bool = False) -> tup
     dedup      whether a standalone module is made split BTF on the base, which else is refused
     """
     STEPS.debug("reading %s", remote.shown(path))
-    base = load_base(base_path) if base_path is not None else None
+    on: btf.BTF | btf.BaseIndex | None = None
+    release = None
+    if base_path is not None and dedup:
+        base = load_base(base_path)
+        on, release = base.index, base.release
+    elif base_path is not None:
+        on, release = load_base_types(base_path)
     with unpacked([find_one(path)]) as (file,):
-        types = open_types(file, base)
+        types = open_file(file, on, release).btf
     file_name = os.path.basename(file.path)
     is_base = names.looks_like_base(file_name)
-    if base is not None and types.base is None:
+    if on is not None and types.base is None:
         shown = printable(file.path)
-        if is_base or not dedup:
+        if is_base or not isinstance(on, btf.BaseIndex):
             raise SourceError(f"{shown}: standalone BTF, not split: leave its base (-B) out")
         try:
-            types = btf.dedup_split(types, base.index).btf
+            types = btf.dedup_split(types, on).btf
         except btf.BtfError as error:
             raise SourceError(f"{shown}: {error}") from error
     try:
