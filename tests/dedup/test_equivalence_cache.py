@@ -374,8 +374,8 @@ def test_more_steps_than_any_module_needs(circle: bool) -> None:
 @pytest.mark.slow
 def test_random_graphs() -> None:
     used = sum(int(assert_same(knotted(seed), 0, seed % 4 == 0)[CACHED_PAIRS] > 0)
-               for seed in range(210))  # fmt: skip
-    assert used > 40
+               for seed in range(420))  # fmt: skip
+    assert used > 80
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,7 @@ def test_declarations_of_the_base_that_a_module_defines() -> None:
     """What was matched stays true when a walk binds such a declaration later: among these are many
     modules of which some types match, and others change what the base's declarations mean."""
     changed = 0
-    for seed in range(600):
+    for seed in range(1500):
         base, module = headers(seed, 0.6), headers(seed, 0.9)
         try:
             index = btf.BaseIndex.build(btf.parse(base))
@@ -109,7 +109,7 @@ def test_declarations_of_the_base_that_a_module_defines() -> None:
             changed += 1
             result = btf.dedup_split(btf.parse(module), index)
             assert result.btf.type_section() == naive.split_dedup(base, module).types, seed
-    assert changed >= 16
+    assert changed >= 40
 
 
 def test_a_module_that_declares_and_defines_is_not_matched() -> None:
