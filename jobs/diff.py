@@ -6,7 +6,7 @@ import argparse
 import gc
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipeline.sources.names import hint
@@ -163,7 +163,7 @@ def as_json(found: Diff) -> dict[str, Any]:
             {
                 "object": one.object,
                 "status": one.status,
-                "kinds": {kind: asdict(counts) for kind, counts in one.kinds.items()},
+                "kinds": {kind: counts._asdict() for kind, counts in one.kinds.items()},
             }
             for one in found.objects
         ],

@@ -10,7 +10,6 @@ which has none of the library's code. Exit status 0 if all are the same, 1 if no
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -43,7 +42,7 @@ def main(out: str, names: list[str]) -> int:
 
 
 def _plain(kinds: dict[str, Any]) -> dict[str, dict[str, int]]:
-    rows = {kind: asdict(row) for kind, row in kinds.items()}
+    rows = {kind: row._asdict() for kind, row in kinds.items()}
     return {kind: {k: v for k, v in row.items() if k != "reached"} for kind, row in rows.items()}
 
 

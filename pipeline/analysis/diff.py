@@ -75,6 +75,7 @@ def diff_kernels(out: str, old: str, new: str, filters: Filters | None = None) -
     """
     kernels = stored_kernels(out)
     first, second = (kernels[resolve_kernel(name, kernels)] for name in (old, new))
+    second.begin()
     return _diff(first.name, second.name, first, second, filters or Filters())
 
 

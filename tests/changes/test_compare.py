@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 from pathlib import Path
 
 import pytest
@@ -34,7 +33,7 @@ def compared(out: Path, old: str, new: str) -> Comparison:
 def counts(found: Comparison) -> dict[str, dict[str, dict[str, int]]]:
     return {
         one.object: {
-            kind: {k: v for k, v in dataclasses.asdict(row).items() if k != "reached"}
+            kind: {k: v for k, v in row._asdict().items() if k != "reached"}
             for kind, row in one.kinds.items()
         }
         for one in found.counts

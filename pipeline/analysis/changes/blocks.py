@@ -49,14 +49,14 @@ class BlockReader:
         self._kept: OrderedDict[Block, ReadBlock] = OrderedDict()
 
     @cached_property
-    def _threads(self) -> ThreadPoolExecutor:
+    def threads(self) -> ThreadPoolExecutor:
         """On all processors, for it is Arrow that does the work."""
         return ThreadPoolExecutor(len(os.sched_getaffinity(0)))
 
     def begin(self, block: Block) -> None:
         """Begin to read a block, unless it was read."""
         if block not in self._coming and block not in self._kept:
-            self._coming[block] = self._threads.submit(block.read)
+            self._coming[block] = self.threads.submit(block.read)
 
     def get(self, block: Block, columns: Sequence[str]) -> ReadBlock:
         """Read a block, unless it was read, or wait until it is. Raises OutputError."""

@@ -16,7 +16,7 @@ from ...files.read import ReadError, read_input
 from ...model.errors import SourceError
 from ...sources.lookup import KIND_WORDS, Name
 from ...sources.names import kernel_name, printable
-from .details import read_by_value
+from .embedded import held_by_value
 from .names import NamedTypes, parts_of
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ def _held(
         if len(those):
             unknown.discard(symbol)
             roots += those.tolist()
-    held = read_by_value(rows, [type_id for ids in types.ids(roots) for type_id in ids])
+    held = held_by_value(rows, [type_id for ids in types.ids(roots) for type_id in ids])
     is_held = np.isin(types.global_ids, list(held))
     return np.logical_or.reduceat(is_held, types.first[:-1]) if len(types.keys) else is_held
 

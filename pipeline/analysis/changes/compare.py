@@ -34,8 +34,7 @@ _COUNTED = (BOTH, ADDED, REMOVED, CHANGED, EMBEDDED, "reached")
 _STATES = ("", CHANGED, EMBEDDED, "reached")
 
 
-@dataclass(frozen=True, slots=True)
-class KindCounts:
+class KindCounts(NamedTuple):
     """How many names of one kind there are.
 
     both      in either object; of these ``changed``, ``embedded`` and ``reached``

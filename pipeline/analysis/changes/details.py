@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from difflib import SequenceMatcher
-from itertools import groupby, islice, takewhile, zip_longest
+from itertools import groupby, islice, zip_longest
 from typing import NamedTuple
 
 from .compare import CHANGED, EMBEDDED, Change
+from .embedded import MAX_EMBEDDED, Embedding, Pair
 from .names import KINDS
 from .rows import VOID, MemberRow, Rows, TypeRow
 from .spelled import ANONYMOUS, CUT, declared, written_out
 
 MAX_DETAILS = 10_000  # of one name
 _MAX_NESTED = 8
-_MAX_EMBEDDED = 1000  # pairs of types that are looked at for what is embedded
 _COMPOSITES = ("STRUCT", "UNION")
 _ENUMS = ("ENUM", "ENUM64")
-_REFERENCES = ("ARRAY", "TYPEDEF", "CONST", "VOLATILE", "RESTRICT", "TYPE_TAG", "FUNC", "VAR")
 
 
 class Detail(NamedTuple):
@@ -81,9 +80,15 @@ def details(changes: Sequence[Change], old: Rows, new: Rows) -> list[list[Detail
     # What is the same change in many modules is looked at once.
     keys = [change.same if change.same >= 0 else ~at for at, change in enumerate(changes)]
     once = dict(zip(keys, changes, strict=True))
-    _look_up(old, [(change.change, change.old_ids) for change in once.values()])
-    _look_up(new, [(change.change, change.new_ids) for change in once.values()])
+    embedded = [one for one in once.values() if one.change == EMBEDDED]
+    others = [one for one in once.values() if one.change != EMBEDDED]
+    _look_up(old, [(change.change, change.old_ids) for change in others])
+    _look_up(new, [(change.change, change.new_ids) for change in others])
     sides = Sides(old, new)
+    sides.embedding.look(
+        pair for one in embedded for pair in zip(one.old_ids, one.new_ids, strict=False)
+    )
+    old.types(pair[0] for pair in sides.embedding.changed)
     found = {
         key: list(islice(_details(change, sides), MAX_DETAILS)) for key, change in once.items()
     }
@@ -93,58 +98,37 @@ def details(changes: Sequence[Change], old: Rows, new: Rows) -> list[list[Detail
 def _look_up(rows: Rows, changes: Sequence[tuple[str, Sequence[int]]]) -> None:
     """Read all at once what nearly all details are made of; the rest is read when it is needed."""
     found = rows.types(type_id for _, ids in changes for type_id in ids)
-    named = (found[type_id] for _, ids in changes for type_id in ids)
-    rows.types(one.target_global_id for one in named if one.kind == "TYPEDEF")
-    changed = [
-        rows.type(type_id) for change, ids in changes if change == CHANGED for type_id in ids
-    ]
-    targets = rows.types(found.target_global_id for found in changed)
-    protos = [targets[found.target_global_id] for found in changed if found.kind == "FUNC"]
-    rows.types(found.target_global_id for found in protos)
-    rows.members(found.global_id for found in protos)
-    inner = [
-        found.global_id
-        for found in (*changed, *(targets[found.target_global_id] for found in changed))
-        if found.kind in (*_COMPOSITES, *_ENUMS)
-    ]
+    named = [found[type_id] for _, ids in changes for type_id in ids]
+    changed = [found[type_id] for change, ids in changes if change == CHANGED for type_id in ids]
+    typedefs = (one for one in named if one.kind == "TYPEDEF")
+    rows.types(one.target_global_id for one in (*changed, *typedefs))
+    targets = [(one.kind, found[one.target_global_id]) for one in changed]
+    protos = [target for kind, target in targets if kind == "FUNC"]
+    rows.types(target.target_global_id for target in protos)
+    have_members = (*_COMPOSITES, *_ENUMS)
+    inner = [one.global_id for one in changed if one.kind in have_members]
+    inner += [target.global_id for _, target in targets if target.kind in have_members]
+    members, written = rows.members([*(target.global_id for target in protos), *inner]), set()
     for _ in range(_MAX_NESTED):
-        members = rows.members(inner)
         inner = [
             member.type_global_id
             for type_id in inner
             for member in members[type_id]
             if member.type.startswith(ANONYMOUS) and written_out(member.type)
         ]
-        rows.types(inner)
-    read_by_value(rows, [type_id for what, ids in changes if what == EMBEDDED for type_id in ids])
+        if not inner:
+            break
+        rows.members(inner)
+        written.update(inner)
+    rows.types(written)
 
 
-def read_by_value(rows: Rows, ids: Iterable[int]) -> set[int]:
-    """Read types and all that they hold by value; returns their ids."""
-    found: set[int] = set()
-    todo = set(ids)
-    while todo:
-        found |= todo
-        types, members = rows.types(todo), rows.members(todo)
-        inner = (by_value(types[type_id], members[type_id]) for type_id in todo)
-        todo = {type_id for ids in inner for type_id in ids} - found
-    return found
+class Sides:
+    """The two kernels that are compared, and how what they embed differs."""
 
-
-def by_value(found: TypeRow, members: Sequence[MemberRow]) -> list[int]:
-    """Ids of what a type embeds, in the order of its record."""
-    if found.kind in _COMPOSITES:
-        return [member.type_global_id for member in members]
-    if found.kind == "FUNC_PROTO":
-        return [found.target_global_id, *(member.type_global_id for member in members)]
-    return [found.target_global_id] if found.kind in _REFERENCES else []
-
-
-class Sides(NamedTuple):
-    """The two kernels that are compared."""
-
-    old: Rows
-    new: Rows
+    def __init__(self, old: Rows, new: Rows) -> None:
+        self.old, self.new = old, new
+        self.embedding = Embedding(old, new)
 
     def alike(self, one: MemberRow, other: MemberRow) -> bool:
         """Whether the types of two members are spelled alike."""
@@ -155,11 +139,11 @@ class Sides(NamedTuple):
 
 
 def _details(change: Change, sides: Sides) -> Iterator[Detail]:
+    if change.change == EMBEDDED:
+        yield from embeds(change.old_ids, change.new_ids, sides)
+        return
     before = [sides.old.type(type_id) for type_id in change.old_ids]
     after = [sides.new.type(type_id) for type_id in change.new_ids]
-    if change.change == EMBEDDED:
-        yield from embeds(before, after, sides)
-        return
     if len(before) + len(after) == 1:  # it was removed or added
         ours, theirs = before, after
     else:
@@ -262,7 +246,7 @@ def _text(member: MemberRow, path: str) -> str:
     return f"`{declared(member.type, path + member.name)}{bits}`"
 
 
-Pair = tuple[MemberRow | None, MemberRow | None]
+Matched = tuple[MemberRow | None, MemberRow | None]
 
 
 def _alike(old: Sequence[MemberRow], new: Sequence[MemberRow]) -> int:
@@ -275,7 +259,7 @@ def _alike(old: Sequence[MemberRow], new: Sequence[MemberRow]) -> int:
     return alike
 
 
-def _matched(old: Sequence[MemberRow], new: Sequence[MemberRow]) -> list[Pair]:
+def _matched(old: Sequence[MemberRow], new: Sequence[MemberRow]) -> list[Matched]:
     """Members of one name; those without a name by their type's spelling, then in their order. In
     the order of the old ones, then those that only the new ones have."""
     pairs: list[list[MemberRow | None]] = []
@@ -402,17 +386,12 @@ def _enums(old: Sequence[MemberRow], new: Sequence[MemberRow]) -> Iterator[Detai
 
 
 def _prototypes(old: TypeRow, new: TypeRow, sides: Sides) -> Iterator[Detail]:
-    returned = (
-        rows.type(found.target_global_id).spelling
-        for rows, found in ((sides.old, old), (sides.new, new))
-    )
-    one, other = returned
+    one = sides.old.type(old.target_global_id).spelling
+    other = sides.new.type(new.target_global_id).spelling
     if one != other:
         yield Detail("returns", "", f"`{one}`", f"`{other}`")
-    ours, theirs = (
-        _parameters(rows.members_of(found.global_id))
-        for rows, found in ((sides.old, old), (sides.new, new))
-    )
+    ours = _parameters(sides.old.members_of(old.global_id))
+    theirs = _parameters(sides.new.members_of(new.global_id))
     # What is alike before and behind stays in its place, also where a neighbour is alike.
     first = _equal_first(ours, theirs)
     last = _equal_first(ours[first:][::-1], theirs[first:][::-1])
@@ -423,51 +402,51 @@ def _prototypes(old: TypeRow, new: TypeRow, sides: Sides) -> Iterator[Detail]:
     for tag, i, end, j, stop in ways:
         if tag == "equal":
             continue
-        for number, (one, other) in enumerate(zip_longest(ours[i:end], theirs[j:stop]), 1):
-            what = "removed" if other is None else "added" if one is None else "retyped"
-            at = first + number + (i if other is None else j)
-            yield Detail(f"parameter {what}", str(at), one or "", other or "")
+        for number, (before, after) in enumerate(zip_longest(ours[i:end], theirs[j:stop]), 1):
+            what = "removed" if after is None else "added" if before is None else "retyped"
+            at = first + number + (i if after is None else j)
+            texts = ("" if text is None else f"`{text}`" for text in (before, after))
+            yield Detail(f"parameter {what}", str(at), *texts)
 
 
 def _equal_first(ours: Sequence[str], theirs: Sequence[str]) -> int:
     """How many texts, from the first on, are equal."""
-    pairs = zip(ours, theirs, strict=False)
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+    for at, (one, other) in enumerate(zip(ours, theirs, strict=False)):
+        if one != other:
+            return at
+    return min(len(ours), len(theirs))
 
 
 def _parameters(members: Sequence[MemberRow]) -> list[str]:
-    texts = [f"`{member.type}`" for member in members]
+    texts = [member.type for member in members]
     if members and members[-1].type_global_id == VOID and not members[-1].name:
-        texts[-1] = "`...`"
+        texts[-1] = "..."
     return texts
 
 
 # -- what embeds a change
 
 
-def embeds(before: Sequence[TypeRow], after: Sequence[TypeRow], sides: Sides) -> Iterator[Detail]:
-    """The types that a type embeds, by value, and that changed themselves: nearest first."""
+def embeds(before: Sequence[int], after: Sequence[int], sides: Sides) -> Iterator[Detail]:
+    """The types that types embed, by value, and that changed themselves: nearest first.
+
+    before, after  ids of types of OLD, and of those of NEW that they are compared with
+    """
     found: set[str] = set()
-    seen: set[tuple[int, int]] = set()
+    seen: set[Pair] = set()
     todo = deque(zip(before, after, strict=False))
-    while todo and len(seen) < _MAX_EMBEDDED:
-        one, other = todo.popleft()
-        pair = one.global_id, other.global_id
-        if pair in seen or one.layout_fingerprint == other.layout_fingerprint:
+    while todo and len(seen) < MAX_EMBEDDED:
+        pair = todo.popleft()
+        if pair in seen:
             continue
         seen.add(pair)
-        named = one.name and one.kind in KINDS and one.kind not in ("FUNC", "VAR")
-        inner: list[tuple[int, int]] = []
-        if not named or one.declaration_fingerprint == other.declaration_fingerprint:
-            ours, theirs = (
-                by_value(part, rows.members_of(part.global_id))
-                for rows, part in ((sides.old, one), (sides.new, other))
-            )
-            inner = list(zip(ours, theirs, strict=False))
-        if not inner:  # a name that changed itself; an integer, a pointer
+        inner = sides.embedding.inside(pair)
+        if inner is None:
+            one = sides.old.type(pair[0])
             word = "typedef " if one.kind == "TYPEDEF" else ""
             text = f"{word}{one.spelling}"
             if text not in found:
                 found.add(text)
                 yield Detail("embeds", text, "", "")
-        todo.extend((sides.old.type(a), sides.new.type(b)) for a, b in inner)
+        else:
+            todo.extend(inner)

@@ -102,7 +102,4 @@ def member_details(old: FoundMember, new: FoundMember, sides: Sides) -> Iterator
     if one.bit_offset != other.bit_offset:
         yield Detail("member moved", old.path, place(one), place(other))
     if one.type == other.type and old.layout != new.layout:
-        before, after = (
-            rows.type(row.type_global_id) for rows, row in ((sides.old, one), (sides.new, other))
-        )
-        yield from embeds([before], [after], sides)
+        yield from embeds([one.type_global_id], [other.type_global_id], sides)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...sources.lookup import KIND_WORDS
-from .numbers import numbers_of
+from .numbers import is_there, numbers_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -82,7 +82,7 @@ class NamedTypes:
         new[1:] = keys[1:] != keys[:-1]
         first = np.append(np.flatnonzero(new), len(rows))
         declaration, layout, deep = (
-            _of_sets(first, _hashes(types[f"{which}fingerprint"])[rows])
+            _of_sets(first, hashes(types[f"{which}fingerprint"])[rows])
             for which in ("declaration_", "layout_", "")
         )
         global_ids = global_ids[order]
@@ -141,12 +141,15 @@ def _kind_numbers(column: pa.ChunkedArray) -> NDArray[np.int64]:
     return np.concatenate(pieces)
 
 
-def _hashes(column: pa.ChunkedArray) -> NDArray[np.uint64]:
-    """Hashes of 16 bytes as two numbers each, which say nothing but whether two are the same."""
+def hashes(column: pa.ChunkedArray) -> NDArray[np.uint64]:
+    """Hashes of 16 bytes as two numbers each, which say nothing but whether two are the same;
+    0 where there is none."""
     pieces = [np.empty((0, 2), np.uint64)]
     for chunk in column.chunks:
         words = np.frombuffer(chunk.buffers()[1] or b"", np.uint64).reshape(-1, 2)
         pieces.append(words[chunk.offset : chunk.offset + len(chunk)])
+        if chunk.null_count:
+            pieces[-1] = np.where(is_there(chunk)[:, None], pieces[-1], np.uint64(0))
     return np.concatenate(pieces)
 
 

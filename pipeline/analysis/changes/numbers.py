@@ -24,7 +24,12 @@ def as_arrow(numbers: NDArray[np.int64]) -> pa.Int64Array:
 
 def numbers_of(column: pa.Array | pa.ChunkedArray, absent: int = 0) -> NDArray[Any]:
     """Read a column of whole numbers, of any width; ``absent`` where there is none."""
-    array = column.combine_chunks() if hasattr(column, "chunks") else column
+    if not hasattr(column, "chunks"):
+        array = column
+    elif column.num_chunks:
+        array = column.combine_chunks()
+    else:
+        return np.empty(0, np.int64)
     data = array.buffers()[1]
     found = np.frombuffer(data or b"", np.dtype(f"i{array.type.bit_width // 8}"))
     found = found[array.offset : array.offset + len(array)]

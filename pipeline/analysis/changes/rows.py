@@ -82,7 +82,8 @@ class Rows:
         """``types``, ``members``: as they follow one another; no more are taken than are needed.
         ``reader``: of the blocks of several kernels."""
         reader = reader or BlockReader()
-        self._types, self._members = _Column(types, reader), _Column(members, reader)
+        self._types = _Column(types, TYPE_COLUMNS, reader)
+        self._members = _Column(members, MEMBER_COLUMNS, reader)
         self._known = _Known({VOID: _VOID})
         self._members_of: dict[int, Sequence[MemberRow]] = {}
 
@@ -95,7 +96,7 @@ class Rows:
     def types(self, ids: Iterable[int]) -> dict[int, TypeRow]:
         """Look types up; returns all that were ever looked up."""
         missing = sorted(set(ids).difference(self._known))
-        _, rows = self._types.rows(missing, TYPE_COLUMNS)
+        _, rows = self._types.rows(missing)
         self._known.update((row[0], _type_row(row)) for row in rows)
         return self._known
 
@@ -103,16 +104,30 @@ class Rows:
         """Look the members, parameters and enumerators of types up; returns all that were ever
         looked up."""
         missing = sorted(set(ids).difference(self._members_of))
-        self._members_of.update(dict.fromkeys(missing, ()))
-        counts, rows = self._members.rows(missing, MEMBER_COLUMNS)
+        counts, rows = self._members.rows(missing)
         found = map(_member_row, rows)
-        known = self._members_of
-        for count in counts:
-            those: Sequence[MemberRow] = list(islice(found, count))
-            global_id = those[0].global_id
-            # One block may end, and the next begin, amid the members of a type.
-            known[global_id] = [*known[global_id], *those] if known[global_id] else those
-        return known
+        self._members_of.update(
+            (type_id, list(islice(found, count)))
+            for type_id, count in zip(missing, counts, strict=True)
+        )
+        return self._members_of
+
+    def columns(self, ids: NDArray[np.int64], names: Sequence[str]) -> pa.Table:
+        """Some columns of types with these ids, which ascend: in one piece, a row for each. Raises
+        OutputError for ids that there are not."""
+        counts, found = self._types.take(ids, names)
+        absent = np.flatnonzero(counts == 0)
+        if len(absent):
+            self.type(int(ids[absent[0]]))  # raises
+        if len(found) > len(ids):
+            found = found.take(as_arrow(np.cumsum(counts) - 1))
+        return found
+
+    def member_types(self, ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """How many members each of some types has, whose ids ascend; and ids of the types of all
+        these members."""
+        counts, found = self._members.take(ids, ("type_global_id",))
+        return counts, numbers_of(found["type_global_id"])
 
     def type(self, global_id: int) -> TypeRow:
         """Look one type up."""
@@ -127,8 +142,11 @@ class Rows:
 class _Column:
     """A table in blocks, ordered by global id."""
 
-    def __init__(self, blocks: Iterable[Block], reader: BlockReader) -> None:
+    def __init__(
+        self, blocks: Iterable[Block], columns: Sequence[str], reader: BlockReader
+    ) -> None:
         self._rest = iter(blocks)
+        self._columns = columns
         self._reader = reader
         self._blocks: list[Block] = []
         self._first = self._last = np.empty(0, np.int64)
@@ -161,29 +179,32 @@ class _Column:
         those = np.flatnonzero(low < high)
         return list(zip(those.tolist(), low[those].tolist(), high[those].tolist(), strict=True))
 
-    def rows(
-        self, ids: Sequence[int], columns: Sequence[str]
-    ) -> tuple[list[int], Iterable[tuple[Any, ...]]]:
-        """The rows with these ids, which ascend; and how many each of the ids has in a block, of
-        those that have any."""
+    def rows(self, ids: Sequence[int]) -> tuple[list[int], Iterable[tuple[Any, ...]]]:
+        """The rows with these ids, which ascend; and how many each of the ids has."""
+        counts, found = self.take(np.array(ids, np.int64), self._columns)
+        columns = [_values(column.chunk(0)) for column in found.columns] if len(found) else ()
+        return counts.tolist(), zip(*columns, strict=True)
+
+    def take(
+        self, ids: NDArray[np.int64], names: Sequence[str]
+    ) -> tuple[NDArray[np.int64], pa.Table]:
+        """Like ``rows``, as columns in one piece, of which there are some."""
         import pyarrow as pa
 
-        wanted = np.array(ids, np.int64)
-        self.begin(wanted)
-        counts: list[int] = []
+        self.begin(ids)
+        counts = np.zeros(len(ids), np.int64)
         found: list[pa.RecordBatch] = []
-        for number, low, high in self._places(wanted):
-            block = self._reader.get(self._blocks[number], columns)
-            begin = np.searchsorted(block.ids, wanted[low:high], "left")
-            each = np.searchsorted(block.ids, wanted[low:high], "right") - begin
+        for number, low, high in self._places(ids):
+            block = self._reader.get(self._blocks[number], self._columns)
+            begin = np.searchsorted(block.ids, ids[low:high], "left")
+            each = np.searchsorted(block.ids, ids[low:high], "right") - begin
+            counts[low:high] += each
             ends = np.cumsum(each)
             place = as_arrow(np.repeat(begin - (ends - each), each) + np.arange(ends[-1]))
-            found += (batch.take(place) for batch in block.rows)  # one, or none of an empty table
-            counts += each[each > 0].tolist()
-        if not found:
-            return [], ()
-        whole = pa.Table.from_batches(found).unify_dictionaries().combine_chunks()
-        return counts, zip(*(_values(column.chunk(0)) for column in whole.columns), strict=True)
+            found += (batch.select(names).take(place) for batch in block.rows)  # one, or none
+        schema = None if found else pa.schema([(name, pa.int64()) for name in names])
+        whole = pa.Table.from_batches(found, schema).unify_dictionaries()
+        return counts, whole.combine_chunks()
 
 
 def _values(column: pa.Array) -> list[Any]:
@@ -197,15 +218,20 @@ def _values(column: pa.Array) -> list[Any]:
     if pa.types.is_dictionary(column.type):
         texts = [*column.dictionary.to_pylist(), ""]
         return [texts[number] for number in numbers_of(column.indices, -1).tolist()]
-    if pa.types.is_decimal(column.type):
-        whole = [0] * len(column)
-        places = np.flatnonzero(is_there(column)).tolist()
-        for place, value in zip(places, column.drop_null().to_pylist(), strict=True):
-            whole[place] = int(value)
-        return whole
+    if pa.types.is_decimal128(column.type):
+        low, high = np.frombuffer(column.buffers()[1], np.int64).reshape(-1, 2)[_rows(column)].T
+        low, high = (np.where(is_there(column), part, 0) for part in (low, high))
+        whole = low.tolist()
+        for at in np.flatnonzero(high != low >> 63).tolist():  # more than 63 bits
+            whole[at] += (int(high[at]) + (whole[at] < 0)) << 64
+        return whole  # type: ignore[no-any-return]
     if pa.types.is_fixed_size_binary(column.type) and not column.null_count:
-        data, width = column.buffers()[1].to_pybytes(), column.type.byte_width
-        begins = range(column.offset * width, (column.offset + len(column)) * width, width)
-        return [data[begin : begin + width] for begin in begins]
+        texts = np.frombuffer(column.buffers()[1], np.dtype(("V", column.type.byte_width)))
+        return texts[_rows(column)].tolist()  # type: ignore[no-any-return]
     values: list[Any] = column.to_pylist()
     return values
+
+
+def _rows(column: pa.Array) -> slice:
+    """Where in its buffer the values of an array are."""
+    return slice(column.offset, column.offset + len(column))

@@ -7,6 +7,7 @@ import re
 CUT = "…"  # ends what is too long to be spelled in full
 ANONYMOUS = ("struct {", "union {", "enum {")
 _QUALIFIED = re.compile(r"(?:[*\s]|const\b|volatile\b|restrict\b)*")
+_SIMPLE = re.compile(r"[\w ]+\**")  # a name, or pointers to it
 _MARK = re.compile(r"[*(\[{}<>]")
 _BRACKETS = {"{": 1, "<": 1, "}": -1, ">": -1}
 
@@ -21,11 +22,14 @@ def written_out(spelling: str) -> str | None:
 
 def declared(spelling: str, name: str) -> str:
     """Declare ``name`` as of a type: ``char[16]`` and ``comm`` give ``char comm[16]``."""
-    at = _QUALIFIED.match(spelling, _specifier_end(spelling)).end()  # type: ignore[union-attr]
-    while spelling.startswith("(*", at):
-        at = _QUALIFIED.match(spelling, at + 1).end()  # type: ignore[union-attr]
     if not name:
         return spelling
+    if _SIMPLE.fullmatch(spelling):
+        at = len(spelling)
+    else:
+        at = _QUALIFIED.match(spelling, _specifier_end(spelling)).end()  # type: ignore[union-attr]
+    while spelling.startswith("(*", at):
+        at = _QUALIFIED.match(spelling, at + 1).end()  # type: ignore[union-attr]
     space = "" if spelling[:at].endswith(("*", "(", " ")) else " "
     return f"{spelling[:at]}{space}{name}{spelling[at:]}"
 

@@ -22,6 +22,8 @@ from .numbers import numbers_of
 from .rows import MEMBER_COLUMNS, TYPE_COLUMNS, Rows
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     import pyarrow as pa
 
 FACTS = ("release", "release_key", "flavour", "architecture")
@@ -36,6 +38,7 @@ class StoredKernel:
     manifest: Manifest
     storage: Storage = field(repr=False)
     reader: BlockReader = field(repr=False)
+    _named: Future[pa.Table] | None = field(default=None, repr=False)
 
     @property
     def name(self) -> str:
@@ -93,10 +96,15 @@ class StoredKernel:
         rows = zip(*(self._modules[name] for name in ("module", "status", "error")), strict=True)
         return {name: error or status for name, status, error in rows if status == FAILED}
 
+    def begin(self) -> None:
+        """Begin to read what ``named_types`` is made of, beside whatever the caller does."""
+        self._named = self.reader.threads.submit(self.read, "types", NamedTypes.COLUMNS)
+
     @cached_property
     def named_types(self) -> NamedTypes:
         """All that its objects declare, by name. Raises OutputError."""
-        types = self.read("types", NamedTypes.COLUMNS)
+        coming, self._named = self._named, None
+        types = coming.result() if coming else self.read("types", NamedTypes.COLUMNS)
         ids = numbers_of(types["global_id"])
         last = (len(self.object_names) << 32) - 1
         if len(ids) and not 0 <= ids.min() <= ids.max() <= last:

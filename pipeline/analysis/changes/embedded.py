@@ -1,0 +1,187 @@
+"""What types hold by value: of one kernel, and where two kernels differ in it.
+
+Rows as Python has them are made of neither types nor members: nearly all of these are alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import islice
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from .names import KINDS, hashes
+from .numbers import is_there, numbers_of
+from .rows import VOID, Rows
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+MAX_EMBEDDED = 1000  # pairs of types that are looked at for what one change embeds
+_MAX_AT_ONCE = 4_000_000  # pairs that are looked at together
+_COLUMNS = ("kind", "name", "target_global_id", "layout_fingerprint", "declaration_fingerprint")
+_MEMBERS, _TARGET, _NAME = 1, 2, 4  # what a type holds by value; whether it may have a name
+_OF_KIND = {
+    "STRUCT": _MEMBERS, "UNION": _MEMBERS, "FUNC_PROTO": _MEMBERS | _TARGET,
+    **dict.fromkeys(
+        ("ARRAY", "TYPEDEF", "CONST", "VOLATILE", "RESTRICT", "TYPE_TAG", "FUNC", "VAR"), _TARGET
+    ),
+}  # fmt: skip
+_FLAGS = {
+    kind: _OF_KIND.get(kind, 0) | (_NAME if kind in KINDS and kind not in ("FUNC", "VAR") else 0)
+    for kind in {*_OF_KIND, *KINDS}
+}
+Pair = tuple[int, int]  # global ids of a type of OLD and one of NEW
+
+
+class _Types(NamedTuple):
+    """Types, with columns of ``types``; ``flags`` are those of the kind, without _NAME where there
+    is no name."""
+
+    ids: NDArray[np.int64]
+    flags: NDArray[np.int64]
+    target: NDArray[np.int64]
+    layout: NDArray[np.uint64]
+    declaration: NDArray[np.uint64]
+
+    def take(self, some: NDArray[np.int64] | NDArray[np.bool_]) -> _Types:
+        """Those at some places."""
+        return _Types(*(column[some] for column in self))
+
+
+class _Held(NamedTuple):
+    """What some types hold: ``ids`` of all, one type after the other, from ``first`` on ``count``
+    of each."""
+
+    ids: NDArray[np.int64]
+    first: NDArray[np.int64]
+    count: NDArray[np.int64]
+
+    def take(self, some: NDArray[np.int64]) -> _Held:
+        """What those at some places hold."""
+        return _Held(self.ids, self.first[some], self.count[some])
+
+
+def held_by_value(rows: Rows, ids: Iterable[int]) -> set[int]:
+    """Ids of types, and of all that they hold by value. Raises OutputError."""
+    found: set[int] = set()
+    todo = set(ids)
+    while todo:
+        found |= todo
+        types = _types(rows, np.array(sorted(todo), np.int64))
+        todo = set(_held(rows, types).ids.tolist()) - found
+    return found
+
+
+class Embedding:
+    """What pairs of types, one of OLD and one of NEW, hold by value in the same places, as far as
+    its layout is another. What was found is kept."""
+
+    def __init__(self, old: Rows, new: Rows) -> None:
+        self._sides = old, new
+        self._inside: dict[Pair, list[Pair] | None] = {}
+
+    def inside(self, pair: Pair) -> list[Pair] | None:
+        """What they hold; None where they differ in themselves: in the declaration of a name, or as
+        integers and pointers do."""
+        if pair not in self._inside:
+            self.look([pair], 1)
+        return self._inside[pair]
+
+    @property
+    def changed(self) -> list[Pair]:
+        """Those found so far that differ in themselves."""
+        return [pair for pair, inner in self._inside.items() if inner is None]
+
+    def look(self, pairs: Iterable[Pair], levels: int = MAX_EMBEDDED) -> None:
+        """Look at many pairs and at what they hold, all of a level at once."""
+        inner = np.array(list(pairs), np.int64).reshape(-1, 2)
+        parents: list[Pair] = []
+        counts = np.empty(0, np.int64)  # of ``inner``, that each of the parents has
+        for _ in range(levels + 1):
+            each, place = _distinct(inner)
+            ours, theirs = (
+                _types(rows, ids).take(at)
+                for rows, ids, at in (
+                    (rows, *np.unique(column, return_inverse=True))
+                    for rows, column in zip(self._sides, each.T, strict=True)
+                )
+            )
+            differs = np.any(ours.layout != theirs.layout, axis=1)
+            if not parents:
+                self._inside.update((pair, []) for pair in _pairs(each[~differs]))
+            told = differs[place]
+            found = iter(_pairs(inner[told]))
+            kept = np.add.reduceat(np.append(told, False), np.cumsum(counts) - counts, dtype=int)
+            for pair, count in zip(parents, kept.tolist(), strict=True):
+                self._inside[pair] = list(islice(found, count))
+            own = (ours.flags & _NAME > 0) & np.any(ours.declaration != theirs.declaration, axis=1)
+            self._inside.update(dict.fromkeys(_pairs(each[differs & own])))
+            new = differs & ~own
+            new[new] = [pair not in self._inside for pair in _pairs(each[new])]
+            parents, counts, inner = self._inner(each[new], ours.take(new), theirs.take(new))
+            if not parents:
+                return
+
+    def _inner(
+        self, pairs: NDArray[np.int64], ours: _Types, theirs: _Types
+    ) -> tuple[list[Pair], NDArray[np.int64], NDArray[np.int64]]:
+        """Of those pairs that hold something, how many pairs each holds, and which. Of very many,
+        some are left out."""
+        held = []
+        for rows, types in zip(self._sides, (ours, theirs), strict=True):
+            _, first, at = np.unique(types.ids, return_index=True, return_inverse=True)
+            held.append(_held(rows, types.take(first)).take(at))
+        count = np.minimum(held[0].count, held[1].count)
+        self._inside.update(dict.fromkeys(_pairs(pairs[count == 0])))
+        some = np.flatnonzero(count)
+        some = some[np.append(True, np.cumsum(count[some]) <= _MAX_AT_ONCE)[: len(some)]]
+        count = count[some]
+        step = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
+        inner = [one.ids[np.repeat(one.first[some], count) + step] for one in held]
+        return _pairs(pairs[some]), count, np.column_stack(inner)
+
+
+def _pairs(rows: NDArray[np.int64]) -> list[Pair]:
+    return list(map(tuple, rows.tolist()))
+
+
+def _distinct(pairs: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Each pair once, and where each of ``pairs`` is among these."""
+    (_, ours), (theirs_of, theirs) = (np.unique(ids, return_inverse=True) for ids in pairs.T)
+    key = ours * max(len(theirs_of), 1) + theirs
+    _, first, place = np.unique(key, return_index=True, return_inverse=True)
+    return pairs[first], place
+
+
+def _types(rows: Rows, ids: NDArray[np.int64]) -> _Types:
+    """Look types up by their ids, which ascend. Raises OutputError."""
+    there = ids != VOID
+    flags, target = np.zeros((2, len(ids)), np.int64)
+    layout, declaration = np.zeros((2, len(ids), 2), np.uint64)
+    if there.any():
+        found = rows.columns(ids[there], _COLUMNS)
+        kinds = found["kind"].chunk(0)
+        of_kind = [*(_FLAGS.get(kind, 0) for kind in kinds.dictionary.to_pylist()), 0]
+        flags[there] = np.array(of_kind)[numbers_of(kinds.indices, -1)]
+        flags[there] &= np.where(is_there(found["name"].chunk(0)), -1, ~_NAME)
+        target[there] = numbers_of(found["target_global_id"])
+        layout[there] = hashes(found["layout_fingerprint"])
+        declaration[there] = hashes(found["declaration_fingerprint"])
+    return _Types(ids, flags, target, layout, declaration)
+
+
+def _held(rows: Rows, types: _Types) -> _Held:
+    """Look up what types hold by value, in the order of their records."""
+    has_members, has_target = types.flags & _MEMBERS > 0, types.flags & _TARGET > 0
+    members = np.zeros(len(types.ids), np.int64)
+    members[has_members], of_members = rows.member_types(types.ids[has_members])
+    count = members + has_target
+    first = np.cumsum(count) - count
+    ids = np.empty(count.sum(), np.int64)
+    ids[first[has_target]] = types.target[has_target]
+    is_member = np.ones(len(ids), np.bool_)
+    is_member[first[has_target]] = False
+    ids[is_member] = of_members
+    return _Held(ids, first, count)
