@@ -9,7 +9,6 @@ import itertools
 import re
 import tempfile
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -188,7 +187,7 @@ def changes(files: Files) -> Iterator[Digest]:
         expect(rest or change.change == "embedded", f"{change}: and no word of what")
     if known(*types):
         plain = [naively_declared(one) for one in data]
-        ours = {kind: asdict(count) for kind, count in counts.kinds.items()}
+        ours = {kind: count._asdict() for kind, count in counts.kinds.items()}
         for count in ours.values():
             count.pop("reached")
         expect(ours == naive_declared.counts(*plain), "other counts than the reference's")

@@ -405,8 +405,8 @@ def _prototypes(old: TypeRow, new: TypeRow, sides: Sides) -> Iterator[Detail]:
         for number, (before, after) in enumerate(zip_longest(ours[i:end], theirs[j:stop]), 1):
             what = "removed" if after is None else "added" if before is None else "retyped"
             at = first + number + (i if after is None else j)
-            texts = ("" if text is None else f"`{text}`" for text in (before, after))
-            yield Detail(f"parameter {what}", str(at), *texts)
+            was, now = ("" if text is None else f"`{text}`" for text in (before, after))
+            yield Detail(f"parameter {what}", str(at), was, now)
 
 
 def _equal_first(ours: Sequence[str], theirs: Sequence[str]) -> int:

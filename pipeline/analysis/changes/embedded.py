@@ -47,20 +47,21 @@ class _Types(NamedTuple):
 
     def take(self, some: NDArray[np.int64] | NDArray[np.bool_]) -> _Types:
         """Those at some places."""
-        return _Types(*(column[some] for column in self))
+        layout, declaration = self.layout[some], self.declaration[some]
+        return _Types(self.ids[some], self.flags[some], self.target[some], layout, declaration)
 
 
 class _Held(NamedTuple):
-    """What some types hold: ``ids`` of all, one type after the other, from ``first`` on ``count``
+    """What some types hold: ``ids`` of all, one type after the other, from ``first`` on ``counts``
     of each."""
 
     ids: NDArray[np.int64]
     first: NDArray[np.int64]
-    count: NDArray[np.int64]
+    counts: NDArray[np.int64]
 
     def take(self, some: NDArray[np.int64]) -> _Held:
         """What those at some places hold."""
-        return _Held(self.ids, self.first[some], self.count[some])
+        return _Held(self.ids, self.first[some], self.counts[some])
 
 
 def held_by_value(rows: Rows, ids: Iterable[int]) -> set[int]:
@@ -133,7 +134,7 @@ class Embedding:
         for rows, types in zip(self._sides, (ours, theirs), strict=True):
             _, first, at = np.unique(types.ids, return_index=True, return_inverse=True)
             held.append(_held(rows, types.take(first)).take(at))
-        count = np.minimum(held[0].count, held[1].count)
+        count = np.minimum(held[0].counts, held[1].counts)
         self._inside.update(dict.fromkeys(_pairs(pairs[count == 0])))
         some = np.flatnonzero(count)
         some = some[np.append(True, np.cumsum(count[some]) <= _MAX_AT_ONCE)[: len(some)]]

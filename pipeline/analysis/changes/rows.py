@@ -221,13 +221,14 @@ def _values(column: pa.Array) -> list[Any]:
     if pa.types.is_decimal128(column.type):
         low, high = np.frombuffer(column.buffers()[1], np.int64).reshape(-1, 2)[_rows(column)].T
         low, high = (np.where(is_there(column), part, 0) for part in (low, high))
-        whole = low.tolist()
+        whole: list[int] = low.tolist()
         for at in np.flatnonzero(high != low >> 63).tolist():  # more than 63 bits
             whole[at] += (int(high[at]) + (whole[at] < 0)) << 64
-        return whole  # type: ignore[no-any-return]
+        return whole
     if pa.types.is_fixed_size_binary(column.type) and not column.null_count:
-        texts = np.frombuffer(column.buffers()[1], np.dtype(("V", column.type.byte_width)))
-        return texts[_rows(column)].tolist()  # type: ignore[no-any-return]
+        hashes = np.frombuffer(column.buffers()[1], np.dtype(("V", column.type.byte_width)))
+        texts: list[bytes] = hashes[_rows(column)].tolist()
+        return texts
     values: list[Any] = column.to_pylist()
     return values
 
