@@ -270,6 +270,7 @@ class _Sum:
             if self._keep_ids:
                 self.parts.append(part)
             if self.has_batch():
+                self._pool.close()  # not to have that beside what counts
                 self.primitives = self.primitives or _count_primitives(sources, below, entered)
                 self.dedup(MORE_COME)
 
@@ -347,7 +348,7 @@ class _Sum:
         scratch, count, length = self._run(batch)
         self._scratch = None  # nor is there any while types are added
         new_ids = scratch.new_ids[: self._count]
-        if batch == LAST:
+        if batch == LAST and self._keep_ids:
             bound = scratch.bound[: scratch.state[BOUND]]
             self.last_ids[bound[:, 0]] = bound[:, 1]
             self.last_ids = np.concatenate([self.last_ids, new_ids])

@@ -165,7 +165,8 @@ def start_proving(scratch, count):  # type: ignore[no-untyped-def]
     if scratch.state[PROVED]:
         return
     for index in range(count):
-        scratch.proved[index] = 0
+        if scratch.proved[index] != 0:  # what is only read takes no memory
+            scratch.proved[index] = 0
     scratch.state[PROVED] = 1
 
 

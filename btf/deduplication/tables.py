@@ -198,13 +198,15 @@ def batch_scratch(starts: np.ndarray, types: int, frames: int) -> Scratch:
 
     What is there already, or lasts, is to be put in: ``own`` and ``out`` (the same), ``signatures``
     and ``out_offsets``. Of most arrays little is touched, so only the two that are read at random
-    are on large pages.
+    are on large pages. ``new_ids`` are filled when nothing of ``remaining`` is needed any more.
     """
     layout = _layout(len(starts), types, 1, frames, 1, 1)
     for name in ("identity_keys", "identity_depths"):
         layout[name] = (power_of_two(4 * frames), layout[name][1])
+    del layout["new_ids"]
     often = alloc_zeros({name: layout.pop(name) for name in ("records", "list_slots")})
-    scratch = Scratch(**often, **alloc_zeros(layout, huge=False))
+    seldom = alloc_zeros(layout, huge=False)
+    scratch = Scratch(**often, **seldom, new_ids=seldom["remaining"])
     fill_records(scratch.records, starts)
     scratch.state[STEPS_PER_TYPE] = ENOUGH_STEPS
     return scratch

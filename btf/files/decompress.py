@@ -20,9 +20,10 @@ import struct
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Protocol, cast
+from typing import Any, Protocol, cast
 
 from ..format.foreign import COMPRESSED
+from .readable import Part, Readable
 
 MAX_DECOMPRESSED_BYTES = 1 << 30
 """What a file, the sections of an ELF file or a kernel image may decompress to, and how many bytes
@@ -76,6 +77,12 @@ class _Stream(Protocol):
     def decompress(self, data: bytes | memoryview, most: int, /) -> bytes: ...
 
 
+class Source(Protocol):
+    """Compressed data that are read from front to back."""
+
+    def read(self, size: int, /) -> bytes | memoryview: ...
+
+
 @dataclass(frozen=True)
 class Compression:
     """One compression.
@@ -116,7 +123,7 @@ class Compression:
             return content
         return Reader(self, view).read_all(limit)
 
-    def decompress_first(self, data: memoryview, limit: int) -> bytes:
+    def decompress_first(self, data: memoryview | Part, limit: int) -> bytes:
         """Decompress the one stream that ``data`` begins with, whatever follows it.
 
         limit  bytes: more is an error
@@ -128,16 +135,12 @@ class Compression:
             content.write(part)
         return content.getvalue()
 
-    def first_pieces(self, data: memoryview, limit: int) -> Iterator[bytes]:
+    def first_pieces(self, data: memoryview | Part, limit: int) -> Iterator[bytes]:
         """Decompress like ``decompress_first``, piece by piece. Raises DecompressError."""
-        if self is not LZ4:
+        if self is LZ4:
+            yield from _lz4(data, limit)
+        else:
             yield from Reader(self, data, only_first=True).pieces(limit)
-            return
-        total = 0
-        for part in _lz4(data):
-            total += len(part)
-            _check_limit(total, limit)
-            yield part
 
 
 class Reader(io.RawIOBase):
@@ -147,7 +150,7 @@ class Reader(io.RawIOBase):
     """
 
     def __init__(
-        self, compression: Compression, source: BinaryIO | memoryview, only_first: bool = False
+        self, compression: Compression, source: Source | memoryview, only_first: bool = False
     ) -> None:
         """``only_first``: whether what follows the first stream is left alone."""
         super().__init__()
@@ -246,7 +249,7 @@ class Reader(io.RawIOBase):
                 break
         rest = bytes(self._chunk[self._next : self._next + MAGIC_BYTES])
         if self._file is not None and 0 < len(rest) < MAGIC_BYTES:
-            self._chunk = memoryview(rest + self._file.read(_MAX_STEP))
+            self._chunk = memoryview(rest + bytes(self._file.read(_MAX_STEP)))
             self._next, rest = 0, bytes(self._chunk[:MAGIC_BYTES])
         if self._file is None and _are_device_trees(self._chunk[self._next :]):
             return False  # Image.gz-dtb: boards have them behind a kernel
@@ -338,7 +341,7 @@ def _zstd_at_once(view: memoryview, limit: int) -> bytes | None:
         return None  # several frames, or damage: reading it step by step tells
 
 
-def _lz4(view: memoryview) -> Iterator[bytes]:
+def _lz4(data: Readable, limit: int) -> Iterator[bytes]:
     """Decompress lz4's legacy frame: a magic number, then blocks, each with its size before it.
 
     Nothing marks the end. What follows the last block (in a kernel image the decompressed size of
@@ -346,17 +349,20 @@ def _lz4(view: memoryview) -> Iterator[bytes]:
     """
     import lz4.block
 
-    at, part = 4, b""
-    while at + 4 <= len(view) and (at == 4 or len(part) == _LZ4_BLOCK_BYTES):
-        (size,) = struct.unpack_from("<I", view, at)
-        if not 0 < size <= len(view) - at - 4:
+    at, total = 4, 0
+    while at + 4 <= len(data) and total % _LZ4_BLOCK_BYTES == 0:
+        (size,) = struct.unpack("<I", data[at : at + 4])
+        if not 0 < size <= len(data) - at - 4:
             break
+        part = b""  # before there is the next one
         try:
-            part = lz4.block.decompress(view[at + 4 : at + 4 + size], _LZ4_BLOCK_BYTES)
+            part = lz4.block.decompress(data[at + 4 : at + 4 + size], _LZ4_BLOCK_BYTES)
         except (lz4.block.LZ4BlockError, ValueError, OverflowError) as error:
             if at > 4:
                 break
             raise DecompressError(str(error), work=_LZ4_BLOCK_BYTES) from error
+        total += len(part)
+        _check_limit(total, limit)
         yield part
         at += 4 + size
     if at == 4:

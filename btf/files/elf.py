@@ -6,7 +6,8 @@ import re
 from dataclasses import dataclass, field
 
 from ..errors import BtfError, DwarfOnlyError, NoBtfError
-from .sections import Readable, read_sections, readable
+from .readable import Readable, readable
+from .sections import read_sections
 
 _WANTED = frozenset((".BTF", ".BTF.base", ".BTF.ext", ".modinfo", ".note.gnu.build-id", ".rodata"))
 _BANNER = re.compile(rb"Linux version (\d+\.\S{1,128}) ")

@@ -21,22 +21,21 @@ long it is, and that nothing else in a kernel looks like.
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import struct
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import BinaryIO
 
 import numpy as np
 
 from ..errors import BtfError, NoBtfError, UnsupportedError
-from ..format.foreign import is_archive
+from ..format.foreign import START_BYTES, is_archive
 from ..format.header import LONG_HEADER, SHORT_HEADER, parse_header
 from . import decompress, elf
 from .decompress import MAGIC_BYTES, Compression, DecompressError, find
+from .readable import OpenFile, Part, Readable, readable
 from .sections import MAGIC as ELF_MAGIC
 from .sections import is_elf
 
@@ -70,6 +69,7 @@ _HEADERS = (
     (0x24, b"\x01\x6f\x28\x18"),  # the same, big-endian
     (0x10008, b"S390EP"),  # arch/s390/boot/head.S
 )
+_START_BYTES = max(START_BYTES, *(at + len(magic) for at, magic in _HEADERS))
 # Flat kernels say so at 56: Documentation/arch/arm64/booting.rst, .../arch/riscv/boot-image-header.
 _FLAT_MAGIC, _FLAT_MAGICS = 56, (b"ARMd", b"RSC\x05")
 
@@ -83,23 +83,22 @@ def is_image(data: bytes | memoryview) -> bool:
     """Whether ``data`` begins as a kernel image does: as x86, EFI or compressed code, or as one of
     the headers that are known. Of others only a search tells, see ``btf_if_image``."""
     view = memoryview(data).cast("B")
-    if _x86_payload(view) is not None or find(view) is not None:
+    if _told_payloads(view) or find(view) is not None:
         return True
     return any(bytes(view[at : at + len(magic)]) == magic for at, magic in _HEADERS)
 
 
-def btf_if_image(
-    data: bytes | memoryview, *, path: str | None = None
-) -> tuple[bytes, str | None] | None:
+def btf_if_image(data: Readable, *, path: str | None = None) -> tuple[bytes, str | None] | None:
     """Extract the BTF and the release from a kernel image, see ``btf_from_image``; None where
     ``data`` is no image: it neither begins as one, nor is a kernel with BTF found in it."""
-    view = memoryview(data).cast("B")
-    if is_archive(view):
+    data = readable(data)
+    start = bytes(data[:_START_BYTES])
+    if is_archive(start):
         return None
     try:
-        return btf_from_image(view, path=path)
+        return btf_from_image(data, path=path)
     except BtfError:
-        if is_image(view):
+        if _told_payloads(data) or is_image(start):
             raise
         return None
 
@@ -123,18 +122,16 @@ def vmlinux_from_image(data: bytes | memoryview, *, path: str | None = None) -> 
     return content
 
 
-def btf_from_image(
-    data: bytes | memoryview, *, path: str | None = None
-) -> tuple[bytes, str | None]:
+def btf_from_image(data: Readable, *, path: str | None = None) -> tuple[bytes, str | None]:
     """Extract the raw BTF from a kernel image of any kind, and the release in its banner.
 
     Raises NoBtfError when the kernel has none; else as ``vmlinux_from_image``.
     """
-    view = memoryview(data).cast("B")
-    file = _told_kernel(view)
+    data = readable(data)
+    file = _told_kernel(data)
     if file is not None:
         return elf.btf_section(file, path), file.release
-    content, with_sections = _kernel(view, path)
+    content, with_sections = _kernel(memoryview(data[:]), path)
     if with_sections:
         file = elf.read_elf(content, path)
         return elf.btf_section(file, path), file.release
@@ -218,48 +215,34 @@ def _kernel(view: memoryview, path: str | None) -> tuple[bytes, bool]:
     raise BtfError(f"no compressed vmlinux in this file{places}", path, "kernel image")
 
 
-def _told_kernel(view: memoryview) -> elf.ElfBtf | None:
-    """The kernel with BTF that lies compressed where the header says; None if there is none.
+def _told_kernel(data: Readable) -> elf.ElfBtf | None:
+    """The kernel that lies compressed where the header says; None if that is no Linux with
+    sections.
 
     It is decompressed into a file without a name, of which only sections are read: with its code it
     takes more memory than all else.
     """
-    for start, size in _told_payloads(view):
-        payload = view[start : start + size]
-        compression = find(payload)
+    for start, size in _told_payloads(data):
+        payload = Part(data, start, size)
+        compression = find(bytes(payload[:MAGIC_BYTES]))
         if compression is None:
             continue
         with contextlib.suppress(DecompressError, BtfError, OSError):
             with tempfile.TemporaryFile() as file:
-                for part in compression.first_pieces(payload, _most_work(view)):
+                for part in compression.first_pieces(payload, _most_work(data)):
                     if file.tell() == 0 and not part.startswith(ELF_MAGIC):
                         break
                     file.write(part)
-                kernel = elf.read_elf(_Parts(file))
-            if kernel.btf is not None and kernel.name is None:
+                    del part  # before there is the next one
+                kernel = elf.read_elf(OpenFile(file))
+            if kernel.name is None and (kernel.btf is not None or kernel.release is not None):
                 return kernel
     return None
 
 
-class _Parts:
-    """The parts of a file, as ``Readable``."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self._size = file.seek(0, os.SEEK_END)
-
-    def __len__(self) -> int:
-        return self._size
-
-    def __getitem__(self, part: slice) -> bytes:
-        start, end, _ = part.indices(self._size)
-        self._file.seek(start)
-        return self._file.read(max(0, end - start))
-
-
-def _most_work(view: memoryview) -> int:
+def _most_work(data: Readable) -> int:
     """How many bytes may be made in the search of an image."""
-    return min(decompress.MAX_DECOMPRESSED_BYTES, _SMALL_WORK + _MAX_RATIO * len(view))
+    return min(decompress.MAX_DECOMPRESSED_BYTES, _SMALL_WORK + _MAX_RATIO * len(data))
 
 
 def _decompressed_kernel(view: memoryview, found: _Found, depth: int) -> tuple[bytes, bool] | None:
@@ -390,26 +373,27 @@ def _candidates(view: memoryview) -> Iterator[tuple[Compression, int, memoryview
             yield compression, at, view[at:]
 
 
-def _told_payloads(view: memoryview) -> list[tuple[int, int]]:
+def _told_payloads(data: Readable) -> list[tuple[int, int]]:
     """(start, bytes) of what headers say to be the compressed kernel."""
-    return [place for place in (_x86_payload(view), _zboot_payload(view)) if place is not None]
+    start = bytes(data[: _PAYLOAD + 8])
+    told = (place for place in (_x86_payload(start), _zboot_payload(start)) if place is not None)
+    return [(at, size) for at, size in told if size and at + size <= len(data)]
 
 
-def _x86_payload(view: memoryview) -> tuple[int, int] | None:
+def _x86_payload(start: bytes) -> tuple[int, int] | None:
     """Return (start, bytes) of the payload of a bzImage, by its header."""
-    if len(view) < _PAYLOAD + 8 or bytes(view[_BOOT_MAGIC : _BOOT_MAGIC + 4]) != b"HdrS":
+    if len(start) < _PAYLOAD + 8 or start[_BOOT_MAGIC : _BOOT_MAGIC + 4] != b"HdrS":
         return None
-    (version,) = struct.unpack_from("<H", view, _BOOT_VERSION)
+    (version,) = struct.unpack_from("<H", start, _BOOT_VERSION)
     if version < 0x208:
         return None
-    offset, size = struct.unpack_from("<II", view, _PAYLOAD)
-    start = (view[_SETUP_SECTS] or 4) * 512 + 512 + offset
-    return (start, size) if size and start + size <= len(view) else None
+    offset, size = struct.unpack_from("<II", start, _PAYLOAD)
+    return (start[_SETUP_SECTS] or 4) * 512 + 512 + offset, size
 
 
-def _zboot_payload(view: memoryview) -> tuple[int, int] | None:
+def _zboot_payload(start: bytes) -> tuple[int, int] | None:
     """Return (start, bytes) of the payload of an EFI zboot image."""
-    if len(view) < 64 or bytes(view[:2]) != b"MZ" or bytes(view[4:8]) != b"zimg":
+    if len(start) < 64 or start[:2] != b"MZ" or start[4:8] != b"zimg":
         return None
-    start, size = struct.unpack_from("<II", view, 8)
-    return (start, size) if size and start + size <= len(view) else None
+    at, size = struct.unpack_from("<II", start, 8)
+    return at, size

@@ -48,8 +48,8 @@ from ..format.kinds import (
 from ..types.btf import BTF, HasBase, base_of, parse
 from . import elf as elf_file
 from . import images
+from .readable import Readable, readable
 from .sections import MAGIC as ELF_MAGIC
-from .sections import Readable, readable
 
 STANDALONE = "standalone"
 SPLIT = "split"
@@ -119,15 +119,15 @@ def open_module(
     base = base_of(on) if on is not None else None
     data = readable(data)
     if data[:4] != ELF_MAGIC:
-        whole = data if isinstance(data, (bytes, memoryview)) else data[:]
-        found = None if bytes(whole[:2]) in BYTE_ORDERS else images.btf_if_image(whole, path=path)
+        found = None if bytes(data[:2]) in BYTE_ORDERS else images.btf_if_image(data, path=path)
         if found is not None:
             return Module(*_open_btf(found[0], None, base, path), release=found[1])
+        whole = data if isinstance(data, (bytes, memoryview)) else data[:]
         return Module(*_open_btf(whole, None, base, path))
     file = elf_file.read_elf(data, path)
     if file.btf is None and not file.has_dwarf and file.name is None and len(data) < _MAX_WRAPPER:
         with contextlib.suppress(BtfError):
-            raw, banner = images.btf_from_image(data[:])
+            raw, banner = images.btf_from_image(data)
             return Module(*_open_btf(raw, None, base, path), release=banner)
     foreign = bool(release and file.release and release != file.release)
     if foreign and file.btf_base is None:

@@ -11,14 +11,11 @@ from __future__ import annotations
 import struct
 from collections.abc import Set
 from dataclasses import dataclass, field
-from typing import Protocol
 
-import numpy as np
-
-from ..arguments import octets
 from ..errors import BtfError
 from . import decompress
 from .decompress import ZLIB, ZSTD, Compression, DecompressError
+from .readable import Readable
 
 MAGIC = b"\x7fELF"
 _SHT_STRTAB, SHT_NOBITS, SHF_COMPRESSED = 3, 8, 0x800
@@ -33,24 +30,6 @@ _LAYOUTS = {
 }
 _COMPRESSIONS = {1: ZLIB, 2: ZSTD}  # ELFCOMPRESS_ZLIB, ELFCOMPRESS_ZSTD
 _GNU_HEADER = struct.Struct(">4sQ")  # of .zdebug_*: ZLIB, and what it decompresses to
-
-
-class Readable(Protocol):
-    """Bytes, a memoryview, or what reads the parts of a file that it is asked for."""
-
-    def __len__(self) -> int: ...
-    def __getitem__(self, part: slice, /) -> bytes | memoryview: ...
-
-
-def readable(data: object) -> Readable:
-    """Return ``data`` as what parts can be read of; TypeError for what is none."""
-    if isinstance(data, bytearray | np.ndarray):
-        return octets(data)
-    if isinstance(data, str | list | tuple | dict) or not (
-        hasattr(type(data), "__len__") and hasattr(type(data), "__getitem__")
-    ):
-        raise TypeError(f"data is to be bytes, not {type(data).__name__}")
-    return memoryview(data).cast("B") if isinstance(data, memoryview) else data  # type: ignore[return-value]
 
 
 @dataclass(frozen=True)

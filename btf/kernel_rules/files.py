@@ -12,8 +12,8 @@ from ..distill.relocate import relocate
 from ..edit.fields import fields
 from ..errors import KernelRefusal, WrongBaseError
 from ..files import elf, images
+from ..files.readable import Readable, readable
 from ..files.sections import MAGIC as ELF_MAGIC
-from ..files.sections import Readable, readable
 from ..format.header import MAGIC, SHORT_HEADER
 from ..format.text import printable
 from ..types.btf import BTF, HasBase, base_of, parse
@@ -65,11 +65,11 @@ def read_raw(data: Readable, path: str | None = None) -> Raw:
         found = memoryview(elf.btf_section(file, path))
         is_kernel = file.name is None and file.release is not None
         return Raw(found, file.btf_base, file.release, is_kernel)
-    whole = octets(data if isinstance(data, bytes | memoryview) else data[:])
-    if whole[:2] not in (MAGIC.to_bytes(2, "big"), MAGIC.to_bytes(2, "little")):
-        kernel = images.btf_if_image(whole, path=path)
+    if bytes(data[:2]) not in (MAGIC.to_bytes(2, "big"), MAGIC.to_bytes(2, "little")):
+        kernel = images.btf_if_image(data, path=path)
         if kernel is not None:
             return Raw(memoryview(kernel[0]), None, kernel[1], True)
+    whole = octets(data if isinstance(data, bytes | memoryview) else data[:])
     return Raw(whole, None, None, False)
 
 

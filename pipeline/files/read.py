@@ -17,6 +17,7 @@ from typing import Any
 from btf.compiled.huge_pages import alloc_huge
 from btf.files import decompress as compressions
 from btf.files.decompress import FOR_FILES, DecompressError, find
+from btf.files.readable import read_at
 from btf.format.header import BYTE_ORDERS, VERSION
 from btf.nearest import hint, nearest_names
 
@@ -25,7 +26,7 @@ from ..model.records import COMPRESSION, UNREADABLE
 from .remote import is_uri, open_remote, read_remote
 
 _CHUNK_BYTES = 64 << 10
-_LARGE_BYTES = 64 << 20  # from here on a file is read in parts where that will do
+_LARGE_BYTES = 4 << 20  # from here on a file is read in parts where that will do
 
 
 class ReadError(InputError):
@@ -85,8 +86,7 @@ def decompress(stored: memoryview) -> bytes | memoryview:
 
 
 def open_content(path: str) -> bytes | LargeFile:
-    """Read a file, decompressed; one as large as a vmlinux with debug information when it is asked
-    for parts.
+    """Read a file, decompressed; one as large as a kernel when it is asked for parts.
 
     Raises ReadError.
     """
@@ -125,15 +125,13 @@ class LargeFile:
         size = max(0, end - start)
         if size > compressions.MAX_DECOMPRESSED_BYTES:
             raise too_large()
-        content = bytearray()
         try:
-            while data := os.pread(self._file.fileno(), size - len(content), start + len(content)):
-                content += data
+            content = read_at(self._file.fileno(), start, size)
         except OSError as error:
             raise ReadError(UNREADABLE, unreadable(self._path, error)) from error
         if len(content) < size:
             raise ReadError(UNREADABLE, f"the file was cut off at {start + len(content)} meanwhile")
-        return bytes(content)
+        return content
 
 
 def too_large() -> ReadError:

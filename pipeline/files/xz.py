@@ -8,9 +8,11 @@ one entry, so its check sum is checked too. Python lets other threads run meanwh
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import struct
+import tempfile
 import zlib
 from collections import deque
 from collections.abc import Generator, Iterator
@@ -18,12 +20,16 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, BinaryIO
 
 from btf.files.decompress import XZ, Reader
+from btf.files.readable import OpenFile, Part, Readable
+
+from .storage import write_all
 
 _END_MAGIC = b"YZ"
 _FRAME_BYTES = 12  # of the header, and of the footer
 _MAX_BLOCK_BYTES = 32 << 20  # decompressed; larger ones would take too much memory at once
 _MAX_INDEX_BYTES = 1 << 20
 _MAX_THREADS = 4
+_PIECE_BYTES = 1 << 20
 
 
 def open_blocks(file: BinaryIO, start: int, size: int) -> io.BufferedReader | None:
@@ -35,12 +41,12 @@ def open_blocks(file: BinaryIO, start: int, size: int) -> io.BufferedReader | No
     blocks = _blocks(file, start, size)
     if blocks is None or len(blocks) < 2:
         return None
-    return io.BufferedReader(_Reader(file, start, blocks), 1 << 20)
+    return io.BufferedReader(_Reader(file, start, blocks), _PIECE_BYTES)
 
 
 class _Reader(io.RawIOBase):
     """Reads blocks in their order, as many at once as there are threads: the first piece by piece,
-    the others beside it, so that one less than there are threads is in memory."""
+    the others beside it, into temporary files."""
 
     def __init__(self, file: BinaryIO, start: int, blocks: list[tuple[int, int]]) -> None:
         super().__init__()
@@ -64,42 +70,80 @@ class _Reader(io.RawIOBase):
 
     def close(self) -> None:
         self._pool.shutdown(cancel_futures=True)
-        self._contents.close()  # with the blocks that it holds
+        self._contents.close()
         self._left = memoryview(b"")
         super().close()
 
     def _decompressed(
         self, file: BinaryIO, start: int, blocks: list[tuple[int, int]]
     ) -> Generator[bytes, None, None]:
-        file.seek(start)
-        header = file.read(_FRAME_BYTES)
+        whole = OpenFile(file)
+        header = whole[start : start + _FRAME_BYTES]
         at = start + _FRAME_BYTES
         for first in range(0, len(blocks), self._at_once):
-            head, size = b"", 0
-            coming: deque[Future[bytes]] = deque()
+            head: Iterator[bytes] | None = None
+            coming: deque[Future[BinaryIO]] = deque()
             for stored, decompressed in blocks[first : first + self._at_once]:
-                file.seek(at)  # others may have read elsewhere meanwhile
-                whole = _alone(header, file.read(_padded(stored)), stored, decompressed)
-                at += _padded(stored)
-                if head:
-                    coming.append(self._pool.submit(XZ.decompress, whole, decompressed))
+                block = Part(whole, at, _padded(stored))
+                at += len(block)
+                if head is None:
+                    head = _pieces(header, block, stored, decompressed)
                 else:
-                    head, size = whole, decompressed
-                del whole
-            yield from Reader(XZ, memoryview(head)).pieces(size)
-            del head
-            while coming:
-                yield coming.popleft().result()
+                    if not whole.for_threads:
+                        block = Part(block[:], 0, len(block))
+                    coming.append(self._pool.submit(_spill, header, block, stored, decompressed))
+            assert head is not None
+            try:
+                yield from head
+                while coming:
+                    with coming.popleft().result() as content:
+                        while piece := content.read(_PIECE_BYTES):
+                            yield piece
+            finally:
+                for future in coming:
+                    if not future.cancel() and future.exception() is None:
+                        future.result().close()
 
 
-def _alone(header: bytes, block: bytes, stored: int, decompressed: int) -> bytes:
+def _spill(header: bytes, block: Part, stored: int, decompressed: int) -> BinaryIO:
+    """Decompress a block into a file without a name; into memory, where there is no room for it."""
+    with contextlib.suppress(OSError), contextlib.ExitStack() as closing:
+        file = closing.enter_context(tempfile.TemporaryFile(buffering=0))
+        for piece in _pieces(header, block, stored, decompressed):
+            write_all(file.fileno(), piece)
+        file.seek(0)
+        closing.pop_all()
+        return file
+    return io.BytesIO(b"".join(_pieces(header, block, stored, decompressed)))
+
+
+def _pieces(header: bytes, block: Readable, stored: int, decompressed: int) -> Iterator[bytes]:
+    """Decompress a block, piece by piece."""
+    return Reader(XZ, _alone(header, block, stored, decompressed)).pieces(decompressed)
+
+
+class _Chain:
+    """Several things to be read, one after the other."""
+
+    def __init__(self, *parts: Readable) -> None:
+        self._parts = deque(Part(part, 0, len(part)) for part in parts)
+
+    def read(self, size: int) -> bytes | memoryview:
+        while self._parts:
+            if data := self._parts[0].read(size):
+                return data
+            self._parts.popleft()
+        return b""
+
+
+def _alone(header: bytes, block: Readable, stored: int, decompressed: int) -> _Chain:
     """A block as a file of its own."""
     index = b"\0\1" + _number(stored) + _number(decompressed)
     index += bytes(-len(index) % 4)
     index += struct.pack("<I", zlib.crc32(index))
     footer = struct.pack("<I", len(index) // 4 - 1) + header[6:8]
     footer = struct.pack("<I", zlib.crc32(footer)) + footer + _END_MAGIC
-    return b"".join((header, block, index, footer))
+    return _Chain(header, block, index, footer)
 
 
 def _blocks(file: BinaryIO, start: int, size: int) -> list[tuple[int, int]] | None:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import btf
 from btf.files.elf import read_elf
-from btf.files.sections import MAGIC, Readable
+from btf.files.readable import Readable
+from btf.files.sections import MAGIC
 
 from ..engine.isolation import no_time_limit
 from ..files.read import ReadError, open_content, read_input

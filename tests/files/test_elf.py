@@ -22,7 +22,8 @@ from btf import elf as elf_file
 from btf.files import decompress
 from btf.files.debug_sections import decompress_debug_sections
 from btf.files.elf import ElfBtf, read_elf
-from btf.files.sections import Readable, Sections, is_elf
+from btf.files.readable import Readable
+from btf.files.sections import Sections, is_elf
 from support.writers.elfwriter import SHT_NOBITS, elf, modinfo
 
 SECTIONS = {

@@ -6,6 +6,7 @@ import gzip
 import os
 import struct
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -189,6 +190,41 @@ def test_the_search_is_bounded(name: str, monkeypatch: pytest.MonkeyPatch) -> No
         images.btf_from_image(image)
     assert len(done) <= 2 * images._MAX_PLACES + 200
     assert sum(done) <= images._SMALL_WORK + (images._MAX_RATIO + 1) * len(image) + (2 << 20)
+
+
+def test_a_kernel_that_its_image_tells_of_is_decompressed_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whether it has BTF or not; and of a file that is read in parts only parts are read."""
+    started, read = [], []
+    real = decompress.Compression.first_pieces
+
+    def counted(*arguments: Any) -> Any:
+        started.append(arguments)
+        return real(*arguments)
+
+    class Parts:
+        def __len__(self) -> int:
+            return len(image)
+
+        def __getitem__(self, part: slice) -> bytes:
+            read.append(len(image[part]))
+            return image[part]
+
+    monkeypatch.setattr(decompress.Compression, "first_pieces", counted)
+    rodata = b"Linux version 6.1.0-1-amd64 (gcc)\0" + os.urandom(2 << 20)
+    for name, sections in (("with", {".BTF": btf_bytes()}), ("without", {})):
+        for pack in (gzip.compress, lz4_legacy):
+            image = bzimage(pack(elf({**sections, ".rodata": rodata})))
+            started.clear()
+            read.clear()
+            if sections:
+                assert btf.open_module(Parts()).release == "6.1.0-1-amd64"
+            else:
+                with pytest.raises(btf.NoBtfError):
+                    btf.open_module(Parts())
+            assert len(started) == 1, name
+            assert pack is lz4_legacy or max(read) < len(image) // 4
 
 
 def test_an_elf_file_is_told_by_its_header() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import lzma
 import random
@@ -9,7 +10,9 @@ import shutil
 import struct
 import subprocess
 import threading
+import tracemalloc
 import zlib
+from unittest.mock import Mock
 
 import pytest
 
@@ -71,6 +74,27 @@ def test_memory_is_that_of_a_few_blocks(monkeypatch: pytest.MonkeyPatch) -> None
     reader.close()
     threads = [thread for thread in threading.enumerate() if thread.name.startswith("xz")]
     assert not threads
+
+
+@needs_xz
+@pytest.mark.parametrize("room", [True, False])
+def test_blocks_beside_the_first_are_not_kept_in_memory(
+    room: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But where the disk has no room for them, when they are read all the same."""
+    data, full = squeezed(bytes(64 << 20), "--block-size=16777216"), OSError(errno.ENOSPC, "full")
+    if not room:
+        monkeypatch.setattr(xz, "write_all", Mock(side_effect=full))
+    reader, size = opened(data), 0
+    assert reader is not None
+    tracemalloc.start()
+    with reader:
+        while part := reader.read(1 << 20):
+            size += len(part)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert size == 64 << 20
+    assert not room or peak < 16 << 20
 
 
 def test_what_has_one_block_is_left_to_others() -> None:
