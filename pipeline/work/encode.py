@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 
 from btf.files.debug_sections import decompress_debug_sections
+from btf.files.languages import renamed_languages
+from btf.files.readable import OpenFile
 
 from ..engine.isolation import die_with, no_time_limit
 from ..files.read import LargeFile, open_content
@@ -34,6 +36,8 @@ _INSTALL = "install pahole 1.16 or newer (Debian: apt-get install dwarves) and r
 _MAX_SAID = 500  # characters of what pahole says that are worth repeating
 _COPY_BYTES = 16 << 20
 # BTF knows C only: what other languages have fails, or mixes with C's types of the same names.
+# Those that pahole has no name for are called C++ before, see btf/files/languages.py.
+_EXCLUDES_LANGUAGES = (1, 24)
 _LANG_EXCLUDE = "--lang_exclude=rust,c++,c++03,c++11,c++14"
 
 
@@ -77,7 +81,7 @@ def encode(
     """
     encoder = find_encoder()
     with contextlib.ExitStack() as stack:
-        source = stack.enter_context(_source(content, path))
+        source = stack.enter_context(_source(content, path, encoder))
         target = stack.enter_context(_memory("btf"))
         command = [
             encoder.path,
@@ -145,7 +149,7 @@ def build_options(pahole: tuple[int, int], release: str | None) -> tuple[str, ..
             options.append("--skip_encoding_btf_enum64")
         if pahole >= (1, 25) and kernel >= (6, 1):
             options += ["--skip_encoding_btf_inconsistent_proto", "--btf_gen_optimized"]
-    if pahole >= (1, 24):  # builds exclude Rust since 6.1
+    if pahole >= _EXCLUDES_LANGUAGES:  # builds exclude Rust since 6.1
         options.append(_LANG_EXCLUDE)
     return tuple(options)
 
@@ -197,11 +201,16 @@ def _memory(name: str) -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def _source(content: bytes | memoryview | None, path: str) -> Iterator[int]:
+def _source(content: bytes | memoryview | None, path: str, encoder: Encoder) -> Iterator[int]:
     """What pahole reads: the file itself, or a copy in memory."""
     data = open_content(path) if content is None else content
     plain = decompress_debug_sections(data, path)
-    if plain is None and isinstance(data, LargeFile):
+    excludes = encoder.version >= _EXCLUDES_LANGUAGES
+    if (
+        plain is None
+        and isinstance(data, LargeFile)
+        and not (excludes and renamed_languages(data, path))
+    ):
         yield data.fileno()
         return
     head, tail = plain or (b"", b"")
@@ -210,6 +219,9 @@ def _source(content: bytes | memoryview | None, path: str) -> Iterator[int]:
         for start in range(len(head), len(data), _COPY_BYTES):
             write_all(copy, data[start : start + _COPY_BYTES])
         write_all(copy, tail)
+        with open(copy, "rb", closefd=False) as file:
+            for at, changed in renamed_languages(OpenFile(file), path) if excludes else ():
+                os.pwrite(copy, changed, at)
         yield copy
 
 
