@@ -85,7 +85,7 @@ def history(text: str, out: str) -> History:
     Raises OutputError.
     """
     name = Name.of(text)
-    with Tables(out, only=["types"]) as tables:
+    with Tables(out) as tables:
         kernels = stored_kernels(out, tables.manifests, _KEPT_BYTES)
         tracks = _tracks(kernels.values())
         owner, path = name.name, ""

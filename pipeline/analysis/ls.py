@@ -19,7 +19,7 @@ _MODULE = (
 
 def list_kernels(out: str) -> list[Mapping[str, Any]]:
     """The kernels, by flavour, architecture and release. Raises OutputError."""
-    with Tables(out, only=["kernels"]) as tables:
+    with Tables(out) as tables:
         rows = tables.ask(f"SELECT {_KERNEL} FROM kernels").as_records()
         known = {row["kernel"]: row for row in rows}
         return [known[one.name] for one in in_order(stored_kernels(out, tables.manifests).values())]
@@ -27,5 +27,5 @@ def list_kernels(out: str) -> list[Mapping[str, Any]]:
 
 def list_modules(out: str, kernel: str) -> list[Mapping[str, Any]]:
     """The modules of a kernel, named as people type it. Raises OutputError or QueryError."""
-    with Tables(out, kernel=kernel, only=["modules"]) as tables:
+    with Tables(out, kernel=kernel) as tables:
         return list(tables.ask(f"SELECT {_MODULE} FROM modules ORDER BY module").as_records())

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,7 +20,7 @@ from typing import IO, TYPE_CHECKING, Any, Self
 
 from ..files.remote import RemoteFolder, shown
 from ..files.scratch import ScratchFolder
-from ..files.storage import Storage, open_storage
+from ..files.storage import open_storage
 from ..model.errors import OutputError, QueryError
 from ..model.steps import STEPS
 from ..sources.lookup import resolve_kernel
@@ -33,6 +34,18 @@ if TYPE_CHECKING:
 
     from ..tables.parquet import Part
     from ..tables.schema import Table
+
+
+# What a query takes at most; what needs more is written to temporary files, where DuckDB can.
+_MOST_MEMORY = "1500MB"
+_ROWS_AT_ONCE = 8_000_000  # where kernels are compared a few at a time
+_OVER_TABLES = {  # views and functions, and what they are made of
+    "pairs": ("kernels",),
+    "fields": ("members", "types"),
+    "fields_of": ("members", "types"),
+}
+_LISTINGS = {"show", "information_schema", "pg_catalog", "sqlite_master"}  # of what there is
+_Pair = tuple[int, str, str]  # its number, the old kernel and the new one
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +78,14 @@ class Tables:
         kernel: str | None = None,
         old: str | None = None,
         new: str | None = None,
-        only: Collection[str] = (),
+        by_pair: bool = False,
     ) -> None:
         """Open the tables of all kernels, or of ``kernel`` only.
 
         old, new  which kernels the view ``pairs`` has: with both, these two, and no others are
                   opened; with one, the kernel after or before it; without, each and the next one
-        only      tables, if neither others nor views will be asked for: that takes less time
+        by_pair   whether all queries answer for one of ``pairs`` after the other, as questions do
+                  that compare: then a few kernels are read at a time
 
         Kernels are named as people type them. Raises OutputError when there is no committed kernel
         in ``out``, QueryError when it is not clear which one is meant.
@@ -79,8 +93,8 @@ class Tables:
         import duckdb  # late: it takes a while to import
 
         self.out = out
-        self._error = duckdb.Error
-        self._registered = 0
+        self._error, self._unknown = duckdb.Error, duckdb.CatalogException
+        self._registered: dict[tuple[str, ...], str] = {}
         STEPS.debug("opening the tables of %s", shown(out))
         self.manifests = manifests = committed_kernels(out)
         named = {"kernel": kernel, "old": old, "new": new}
@@ -89,11 +103,14 @@ class Tables:
         if {"kernel"} <= meant.keys() or {"old", "new"} <= meant.keys():  # the others are not read
             manifests = [found for found in manifests if found.kernel in meant.values()]
         self.kernels = sorted(manifest.kernel for manifest in manifests)
+        self._manifests, self._by_pair = manifests, by_pair
+        self._pairs_sql = _pairs(meant.get("old"), meant.get("new"))
+        self._views: dict[str, str] = {}  # those there are, as SQL
         self._connection = duckdb.connect()
         self._spilled = ScratchFolder()
         try:
-            pair = meant.get("old"), meant.get("new")
-            self._make_views(open_storage(out), manifests, *pair, only)
+            self._storage = open_storage(out)
+            self._set_up()
         except (OSError, duckdb.Error) as error:
             self.close()
             raise OutputError(f"cannot read the tables in {out}: {error}") from error
@@ -114,8 +131,11 @@ class Tables:
 
     def ask(self, sql: str, values: Sequence[Any] = ()) -> QueryResult:
         """The answer to one query. Raises QueryError, also where it would write something."""
+        import pyarrow as pa
+
         with self._wording():
-            return _answer(self._relation(sql, values).to_arrow_table())
+            parts = [found.to_arrow_table() for found in self._relations(sql, values)]
+            return _answer(pa.concat_tables(parts))
 
     def stream(self, sql: str) -> Iterator[pa.RecordBatch]:
         """The same bit by bit: at least one batch. No two columns have the same name, as DuckDB
@@ -123,11 +143,12 @@ class Tables:
         import pyarrow as pa
 
         with self._wording():
-            reader = pa.RecordBatchReader.from_stream(self._relation(sql))
-            names = _distinct(reader.schema.names)
-            yield pa.RecordBatch.from_pylist([], reader.schema).rename_columns(names)
-            for batch in reader:
-                yield batch.rename_columns(names)
+            for found in self._relations(sql):
+                reader = pa.RecordBatchReader.from_stream(found)
+                names = _distinct(reader.schema.names)
+                yield pa.RecordBatch.from_pylist([], reader.schema).rename_columns(names)
+                for batch in reader:
+                    yield batch.rename_columns(names)
 
     def write_parquet(self, sql: str, file: IO[bytes]) -> None:
         """Write the same as Parquet. Raises QueryError, also for types that it has not."""
@@ -151,13 +172,44 @@ class Tables:
             # OverflowError: values beyond what Python has, as the year 10,000; OSError: of Arrow
             raise QueryError(str(error)) from error
 
+    def _relations(self, sql: str, values: Sequence[Any] = ()) -> Iterator[duckdb.DuckDBPyRelation]:
+        """A query over all kernels, or over those of a few pairs, then of the next few."""
+        if not self._by_pair or not self.pairs:
+            self._show(sql)
+            yield self._relation(sql, values)
+            return
+        for pairs in self._runs(self._named(sql)):
+            self._show(sql, pairs)
+            yield self._relation(sql, values)
+
+    def _runs(self, tables: Collection[str]) -> Iterator[list[_Pair]]:
+        """Numbers and kernels of ``pairs``: as many at a time as have about _ROWS_AT_ONCE rows in
+        these tables."""
+        rows = {
+            one.kernel: sum(part.rows for name in tables for part in one.tables.get(name, ()))
+            for one in self._manifests
+        }
+        run: list[_Pair] = []
+        for number, (old, new) in enumerate(self.pairs, 1):
+            kernels = {old, new}.union(*(pair[1:] for pair in run))
+            if run and sum(rows[kernel] for kernel in kernels) > _ROWS_AT_ONCE:
+                yield run
+                run = []
+            run.append((number, old, new))
+        yield run
+
     def _relation(self, sql: str, values: Sequence[Any] = ()) -> duckdb.DuckDBPyRelation:
         statements = self._connection.extract_statements(_as_stored(sql))
         if len(statements) != 1:
             raise QueryError(f"one query is wanted, these are {len(statements)}")
         self._refuse_all_but_reading(statements[0])
         given = [_as_stored(value) if isinstance(value, str) else value for value in values]
-        return self._connection.sql(statements[0], params=given)
+        try:
+            return self._connection.sql(statements[0], params=given)
+        except self._unknown:
+            if not self._make(self._known):
+                raise
+        return self._connection.sql(_as_stored(sql), params=given)
 
     def _refuse_all_but_reading(self, statement: duckdb.Statement) -> None:
         import duckdb
@@ -173,40 +225,22 @@ class Tables:
     @cached_property
     def pairs(self) -> tuple[tuple[str, str], ...]:
         """The kernels that are compared: (old, new)."""
-        return self.ask("SELECT old_kernel, new_kernel FROM pairs ORDER BY pair").rows
+        sql = "SELECT old_kernel, new_kernel FROM pairs ORDER BY pair"
+        self._show(sql)
+        return tuple(self._relation(sql).fetchall())
 
-    def _make_views(
-        self,
-        storage: Storage,
-        manifests: Sequence[Manifest],
-        old: str | None,
-        new: str | None,
-        only: Collection[str],
-    ) -> None:
+    def _set_up(self) -> None:
+        """Have DuckDB read the parts of the tables and nothing else."""
         from ..tables.registry import all_tables
 
         paths: list[str] = []
-        for table in all_tables().values():
-            if only and table.name not in only:
-                continue
-            selects = []
-            for manifest in manifests:
-                parts = manifest.tables.get(table.name, ())
-                if parts:
-                    rows = self._source(storage, parts, paths)
-                    selects.append(f"SELECT {_quoted(manifest.kernel)} AS kernel, * FROM {rows}")
-            # Kernels that an older version wrote may lack the table, or columns of it.
-            columns = (f"NULL::{sql_type(c.type)} AS {c.name}" for c in table.columns)
-            selects.append(f"SELECT NULL::VARCHAR AS kernel, {', '.join(columns)} WHERE false")
-            view = " UNION ALL BY NAME ".join(selects)
-            self._connection.execute(f"CREATE VIEW {table.name} AS {view}")
-            self._check(table)
-        if not only:  # views over several tables
-            self._connection.execute(f"CREATE VIEW pairs AS {_pairs(old, new)}")
-            self._connection.execute(FIELDS)
-            self._connection.execute(FIELDS_OF)
-            self._connection.execute(f"CREATE MACRO subsystem(source) AS {_SUBSYSTEM}")
+        if not isinstance(self._storage, RemoteFolder):
+            for manifest in self._manifests:
+                for name in all_tables():
+                    if name in manifest.tables:
+                        paths += self._parts(manifest.tables[name])
         for setting in (
+            f"memory_limit = '{_MOST_MEMORY}'",
             f"temp_directory = {_quoted(self._spilled.path)}",
             f"allowed_paths = [{', '.join(map(_quoted, paths))}]",
             "enable_external_access = false",
@@ -217,11 +251,91 @@ class Tables:
             "lock_configuration = true",
         ):
             self._connection.execute(f"SET {setting}")
+        self._connection.execute(f"CREATE MACRO subsystem(source) AS {_SUBSYSTEM}")
+
+    def _parts(self, parts: Sequence[Part]) -> list[str]:
+        """Paths of a kernel's parts of a table. Raises OutputError if one is not there."""
+        place, sizes = self._storage.place, self._storage.sizes(os.path.dirname(parts[0].path))
+        for part in parts:  # sizes are of files, not of links, which DuckDB would follow
+            if sizes.get(os.path.basename(part.path)) != part.bytes:
+                raise OutputError(
+                    f"{place}/{part.path} is not there, or not as it was written; "
+                    f"`splitbtf verify {place}` tells more"
+                )
+        return [f"{self._storage.local}/{part.path}" for part in parts]
+
+    # -- views, made when a query names them: to open the files of many kernels takes seconds
+
+    def _show(self, sql: str, pairs: Sequence[_Pair] | None = None) -> None:
+        """Make the views that a query names: of all kernels, or of those of some pairs only."""
+        self._make(self._named(sql), pairs)
+
+    def _named(self, sql: str) -> Collection[str]:
+        """The tables and views that a query names; all where it lists them."""
+        words = set(re.findall(r"\w+", sql.lower()))
+        named = words & self._known
+        lists = bool(words & _LISTINGS) or any(word.startswith("duckdb_") for word in words)
+        return self._known if lists or ("describe" in words and not named) else named
+
+    @cached_property
+    def _known(self) -> set[str]:
+        from ..tables.registry import all_tables
+
+        return {*all_tables(), *_OVER_TABLES}
+
+    def _make(self, names: Collection[str], pairs: Sequence[_Pair] | None = None) -> bool:
+        """Make views; returns whether one was not there."""
+        from ..tables.registry import all_tables
+
+        before = len(self._views)
+        over = [name for name in _OVER_TABLES if name in names]
+        below = {*names, *(table for name in over for table in _OVER_TABLES[name])}
+        try:
+            for table in all_tables().values():
+                if table.name in below:
+                    self._make_view(table, pairs)
+            for name in over:
+                sql = {"pairs": self._pairs_view(pairs), "fields": FIELDS, "fields_of": FIELDS_OF}[
+                    name
+                ]
+                if self._views.get(name) != sql:
+                    self._connection.execute(sql)
+                    self._views[name] = sql
+        except (OSError, self._error) as error:
+            raise OutputError(f"cannot read the tables in {self.out}: {error}") from error
+        return len(self._views) > before
+
+    def _pairs_view(self, pairs: Sequence[_Pair] | None) -> str:
+        columns = "pair, old_kernel, new_kernel"
+        sql = f"SELECT {columns} FROM ({self._pairs_sql})"
+        if pairs is not None:
+            rows = (f"({number}, {_quoted(old)}, {_quoted(new)})" for number, old, new in pairs)
+            sql = f"SELECT * FROM (VALUES {', '.join(rows)}) AS chosen({columns})"
+        return f"CREATE OR REPLACE VIEW pairs AS {sql}"
+
+    def _make_view(self, table: Table, pairs: Sequence[_Pair] | None) -> None:
+        some = None if pairs is None else {kernel for pair in pairs for kernel in pair[1:]}
+        selects = []
+        for manifest in self._manifests:
+            parts = manifest.tables.get(table.name, ())
+            if parts and (some is None or manifest.kernel in some):
+                rows = self._source(parts)
+                selects.append(f"SELECT {_quoted(manifest.kernel)} AS kernel, * FROM {rows}")
+        # Kernels that an older version wrote may lack the table, or columns of it.
+        columns = (f"NULL::{sql_type(c.type)} AS {c.name}" for c in table.columns)
+        selects.append(f"SELECT NULL::VARCHAR AS kernel, {', '.join(columns)} WHERE false")
+        sql = " UNION ALL BY NAME ".join(selects)
+        if self._views.get(table.name) != sql:
+            self._connection.execute(f"CREATE OR REPLACE VIEW {table.name} AS {sql}")
+            self._check(table)
+            self._views[table.name] = sql
 
     def _check(self, table: Table) -> None:
         """Raise OutputError if a table has not the columns that it should have."""
-        rows = self._connection.execute(f"DESCRIBE {table.name}").fetchall()
-        there = {name: kind for name, kind, *_ in rows}
+        rows = self._connection.execute(
+            "SELECT column_name, data_type FROM duckdb_columns() WHERE table_name = ?", [table.name]
+        ).fetchall()
+        there = dict(rows)
         wanted = {column.name: sql_type(column.type) for column in table.columns}
         for name in there.keys() & wanted.keys():
             if there[name] != wanted[name]:
@@ -230,25 +344,17 @@ class Tables:
                     f"{wanted[name]}: no run of splitbtf has written that"
                 )
 
-    def _source(self, storage: Storage, parts: Sequence[Part], paths: list[str]) -> str:
-        """Parts in SQL, of which there must be one; those of this machine are added to ``paths``,
-        which DuckDB may open."""
-        if isinstance(storage, RemoteFolder):
-            name = f"part_{self._registered}"
-            self._registered += 1
-            self._connection.register(name, storage.dataset([part.path for part in parts]))
-            return name
-        folder = os.path.dirname(parts[0].path)
-        sizes = storage.sizes(folder)  # of files: no links, which DuckDB would follow
-        for part in parts:
-            if sizes.get(os.path.basename(part.path)) != part.bytes:
-                raise OutputError(
-                    f"{storage.place}/{part.path} is not there, or not as it was written; "
-                    f"`splitbtf verify {storage.place}` tells more"
-                )
-        here = [f"{storage.local}/{part.path}" for part in parts]
-        paths += here
-        return f"read_parquet([{', '.join(map(_quoted, here))}], hive_partitioning = false)"
+    def _source(self, parts: Sequence[Part]) -> str:
+        """Parts in SQL, of which there must be one."""
+        if isinstance(self._storage, RemoteFolder):
+            paths = tuple(part.path for part in parts)
+            if paths not in self._registered:
+                self._registered[paths] = f"part_{len(self._registered)}"
+                dataset = self._storage.dataset(paths)
+                self._connection.register(self._registered[paths], dataset)
+            return self._registered[paths]
+        here = (_quoted(f"{self._storage.local}/{part.path}") for part in parts)
+        return f"read_parquet([{', '.join(here)}], hive_partitioning = false)"
 
 
 # Of kernels of one architecture and flavour each and the next one, by release.
@@ -267,12 +373,12 @@ _SUBSYSTEM = r"regexp_extract(source, '(?:^|/)kernel/(drivers/[^/]+|[^/]+)/', 1)
 
 
 def _pairs(old: str | None, new: str | None) -> str:
-    """The view ``pairs`` as SQL."""
+    """What the view ``pairs`` is made of, as SQL."""
     if old is not None and new is not None:
         return f"SELECT 1 AS pair, {_quoted(old)} AS old_kernel, {_quoted(new)} AS new_kernel"
     side, kernel = ("old_kernel", old) if old is not None else ("new_kernel", new)
     chosen = f"WHERE {side} = {_quoted(kernel)}" if kernel is not None else ""
-    return f"SELECT pair, old_kernel, new_kernel FROM ({_NEIGHBOURS}) {chosen}"
+    return f"FROM ({_NEIGHBOURS}) {chosen}"
 
 
 def _as_stored(text: str) -> str:

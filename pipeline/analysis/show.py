@@ -102,7 +102,7 @@ def show_kernels(
 
     Raises OutputError or QueryError.
     """
-    with Tables(out, only=("modules", "types")) as tables:
+    with Tables(out) as tables:
         known = stored_kernels(out, tables.manifests)
         asked = {resolve_kernel(kernel, known) for kernel in kernels} or set(known)
         if module is not None:

@@ -8,6 +8,9 @@ from typing import Any
 
 import pytest
 
+from pipeline.analysis import query
+from pipeline.analysis.query import Tables
+from pipeline.analysis.questions import question, questions
 from support import btfwriter as bw
 from support.commands import splitbtf
 from support.kernels import INT, LONG, Make, kernel
@@ -16,6 +19,7 @@ from support.runs import run_on
 pytestmark = pytest.mark.slow
 
 KERNELS = ("6.1.0-9", "6.1.0-50", "6.12.1", "7.0.0")
+SEVERAL = 5
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +44,13 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return types
 
     def module(size: int) -> Make:
-        return lambda w: w.struct("wanderer", size, [("a", INT, 0)])
+        def types(w: bw.Writer) -> None:
+            w.struct("wanderer", size, [("a", INT, 0)])
+            for name in range(SEVERAL):  # each has as many layouts, and another one changes
+                for number in range(SEVERAL):
+                    w.struct(f"many{name}", 8 + number + size * (name == number), [("a", INT, 0)])
+
+        return types
 
     def nothing(w: bw.Writer) -> None:
         w.int("char", 1)
@@ -119,3 +129,21 @@ def test_names_that_no_kernel_has(out: Path) -> None:
     assert done.code == 1 and "task" in done.out
     assert splitbtf("history", "union task", out).code == 1
     assert splitbtf("history", " ", out).code == 2
+
+
+def test_questions_read_a_few_kernels_at_a_time(monkeypatch: pytest.MonkeyPatch, out: Path) -> None:
+    compare = [one for one in questions().values() if one.compares]
+    with Tables(str(out)) as tables:
+        pairs = tables.pairs
+        whole = {one.name: tables.ask(one.sql) for one in compare}
+    monkeypatch.setattr(query, "_ROWS_AT_ONCE", 1)
+    with Tables(str(out), by_pair=True) as tables:
+        assert tables.pairs == pairs and len(pairs) == len(KERNELS) - 1
+        assert {one.name: tables.ask(one.sql) for one in compare} == whole
+        batches = list(tables.stream(question("layouts-changed").sql))
+    rows = whole["layouts-changed"].as_records()
+    assert sum(batch.num_rows for batch in batches) == len(rows)
+    assert len({row["old_kernel"] for row in rows}) > 1
+    assert {f"many{name}" for name in range(SEVERAL)} <= {
+        row["name"] for row in rows if row["object"] == "two"
+    }

@@ -227,8 +227,8 @@ def _values(column: pa.Array) -> list[Any]:
         return whole
     if pa.types.is_fixed_size_binary(column.type) and not column.null_count:
         hashes = np.frombuffer(column.buffers()[1], np.dtype(("V", column.type.byte_width)))
-        texts: list[bytes] = hashes[_rows(column)].tolist()
-        return texts
+        found: list[bytes] = hashes[_rows(column)].tolist()
+        return found
     values: list[Any] = column.to_pylist()
     return values
 

@@ -2,30 +2,49 @@
 --
 -- By the fingerprint of the layout: size, offsets and names of members, and what is embedded.
 -- change: `own` if the declaration itself changed, `embedded` if only what it embeds did.
-WITH defined AS (
-    SELECT kernel,
-           replace(coalesce(module, 'vmlinux'), '-', '_') AS object,
-           kind,
-           name,
+WITH named AS (
+    SELECT kernel, replace(coalesce(module, 'vmlinux'), '-', '_') AS object, kind, name, size,
+           layout_fingerprint, declaration_fingerprint
+    FROM types
+    WHERE kind IN ('STRUCT', 'UNION') AND name IS NOT NULL
+),
+layouts AS (  -- most names have one
+    SELECT kernel, object, kind, name,
+           min(hash(layout_fingerprint)) AS least,
+           max(hash(layout_fingerprint)) AS most
+    FROM named
+    GROUP BY ALL
+),
+candidates AS (
+    SELECT pair, old_kernel, new_kernel, object, kind, name
+    FROM pairs
+    JOIN layouts AS old ON old.kernel = old_kernel
+    JOIN layouts AS new USING (object, kind, name)
+    WHERE new.kernel = new_kernel
+      AND (new.least <> old.least OR new.most <> old.most OR new.least <> new.most)
+),
+defined AS (
+    SELECT kernel, object, kind, name,
            max(size) AS size,
            list_sort(list(DISTINCT layout_fingerprint)) AS layouts,
            list_sort(list(DISTINCT declaration_fingerprint)) AS declarations
-    FROM types
-    WHERE kind IN ('STRUCT', 'UNION') AND name IS NOT NULL
+    FROM named
+    SEMI JOIN (
+        SELECT unnest([old_kernel, new_kernel]) AS kernel, object, kind, name FROM candidates
+    ) USING (kernel, object, kind, name)
     GROUP BY ALL
 )
 SELECT old_kernel,
        new_kernel,
-       new.object,
-       lower(new.kind) AS kind,
-       new.name,
+       object,
+       lower(one.kind) AS kind,
+       name,
        old.size AS old_size,
        new.size AS new_size,
        new.size - old.size AS grown_bytes,
        if(old.declarations = new.declarations, 'embedded', 'own') AS change
-FROM pairs
-JOIN defined AS old ON old.kernel = old_kernel
-JOIN defined AS new ON new.kernel = new_kernel AND new.object = old.object
-                   AND new.kind = old.kind AND new.name = old.name
-WHERE new.layouts <> old.layouts
-ORDER BY pair, new.object <> 'vmlinux', new.object, new.name, new.kind;
+FROM candidates AS one
+JOIN defined AS old USING (object, kind, name)
+JOIN defined AS new USING (object, kind, name)
+WHERE old.kernel = old_kernel AND new.kernel = new_kernel AND new.layouts <> old.layouts
+ORDER BY pair, object <> 'vmlinux', object, name, one.kind;
