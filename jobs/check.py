@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from pipeline.engine.malloc import importing
+
 from .usage.parser import whole
 from .usage.text import complain, plural, print_json, say
 
@@ -64,7 +66,8 @@ def main(options: argparse.Namespace) -> int:
         options.parser.error("give FILEs to be checked, or --rules")
     if options.rules:
         return _print_rules(options)
-    from pipeline.analysis.check import check_files
+    with importing():
+        from pipeline.analysis.check import check_files
 
     files = check_files(
         options.file,

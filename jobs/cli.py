@@ -14,30 +14,11 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
+from importlib import import_module
 
 from pipeline.model.limits import ENDING, address_limit
 
-from . import (
-    audit,
-    check,
-    dedup,
-    diff,
-    dump,
-    explain,
-    fetch,
-    find,
-    history,
-    layers,
-    ls,
-    merge,
-    query,
-    report,
-    run,
-    show,
-    slim,
-    verify,
-)
-from .usage import completion, help
+from .usage import completion
 from .usage.parser import Parser, add_detail
 from .usage.streams import OUTPUT, open_streams
 from .usage.text import Reporter, complain
@@ -45,30 +26,13 @@ from .usage.text import Reporter, complain
 NOTHING_DONE = 2
 _AT_ONCE = ("help", "completion")
 COMMANDS = (
-    run,
-    dedup,
-    check,
-    merge,
-    dump,
-    ls,
-    diff,
-    history,
-    show,
-    fetch,
-    find,
-    explain,
-    query,
-    report,
-    layers,
-    audit,
-    slim,
-    verify,
-    help,
-)
+    "run", "dedup", "check", "merge", "dump", "ls", "diff", "history", "show", "fetch", "find",
+    "explain", "query", "report", "layers", "audit", "slim", "verify", "help",
+)  # fmt: skip
 
 
-def parser() -> argparse.ArgumentParser:
-    """The whole command line."""
+def parser(only: str | None = None) -> argparse.ArgumentParser:
+    """The whole command line, or as much of it as one of COMMANDS takes."""
     from pipeline import __version__
 
     top = Parser(
@@ -80,9 +44,11 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"splitbtf {__version__}")
     top.set_defaults(command=None, parser=top)
     commands = top.add_subparsers(metavar="COMMAND")
-    for command in COMMANDS:
-        command.add_to(commands)
-    completion.add_to(commands, top)
+    for name in COMMANDS if only is None else (only,):
+        home = import_module(f".usage.{name}" if name == "help" else f".{name}", __package__)
+        home.add_to(commands)
+    if only is None:
+        completion.add_to(commands, top)
     for name, parser in commands.choices.items():
         parser.set_defaults(parser=parser)
         if name not in _AT_ONCE:
@@ -148,7 +114,9 @@ def _ended_by_signals(received: list[signal.Signals]) -> Iterator[None]:
 
 def _run(arguments: Sequence[str] | None) -> int:
     try:
-        options, unknown = parser().parse_known_args(arguments)
+        given = sys.argv[1:] if arguments is None else arguments
+        only = given[0] if given and given[0] in COMMANDS else None
+        options, unknown = parser(only).parse_known_args(given)
         if unknown:
             options.parser.refuse(unknown)
         for name, value in vars(options).items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from pipeline.engine.malloc import importing
 from pipeline.model.options import FORM_AUTO, FORM_CHOICES
 
 from .usage.text import print_json, say, size, summary_lines
@@ -48,7 +49,8 @@ def add_form(parser: argparse.ArgumentParser) -> None:
 
 def main(options: argparse.Namespace) -> int:
     """Run the command."""
-    from pipeline.dedup import dedup_files
+    with importing():
+        from pipeline.dedup import dedup_files
 
     reporter = options.reporter
     report = dedup_files(

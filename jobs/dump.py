@@ -6,6 +6,8 @@ import argparse
 import sys
 from typing import Any
 
+from pipeline.engine.malloc import importing
+
 DESCRIPTION = """\
 Print the types of a file. FILE is raw BTF (.btf), an ELF file with a .BTF section (.ko, vmlinux),
 either of them perhaps compressed with zstd, xz or gzip, a kernel image (vmlinuz), or a package with
@@ -52,7 +54,8 @@ def main(options: argparse.Namespace) -> int:
     """Run the command."""
     if options.asserts and options.format != "c":
         options.parser.error("--asserts needs --format c")
-    from pipeline.dump import dump_files
+    with importing():
+        from pipeline.dump import dump_files
 
     chunks = dump_files(
         options.file,

@@ -6,6 +6,8 @@ import argparse
 import dataclasses
 from typing import Any
 
+from pipeline.engine.malloc import importing
+
 from .usage.text import plural, print_json, say, size
 
 DESCRIPTION = """\
@@ -38,7 +40,8 @@ def add_to(commands: argparse._SubParsersAction[Any]) -> None:
 
 def main(options: argparse.Namespace) -> int:
     """Run the command."""
-    from pipeline.merge import merge_files
+    with importing():
+        from pipeline.merge import merge_files
 
     report = merge_files(
         options.file, options.output, base_path=options.base, announce=options.reporter.announce

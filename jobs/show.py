@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from pipeline.engine.malloc import importing
 from pipeline.sources.names import hint
 
 from .usage.parser import add_bases
@@ -59,8 +60,9 @@ def add_to(commands: argparse._SubParsersAction[Any]) -> None:
 
 def main(options: argparse.Namespace) -> int:
     """Run the command."""
-    from pipeline.analysis.show import is_out, show_files, show_kernels
-    from pipeline.sources.lookup import Name
+    with importing():
+        from pipeline.analysis.show import is_out, show_files, show_kernels
+        from pipeline.sources.lookup import Name
 
     name = Name.of(options.name)
     if not name.name:

@@ -9,10 +9,8 @@ import btf
 
 from .model.base import Announce
 from .model.errors import SourceError
-from .sources.discover import find_one
-from .sources.lookup import KIND_WORD_OF, Name
 from .sources.names import printable
-from .sources.unpack import unpacked
+from .sources.unpack import find_one, unpacked
 from .work.base import load_base_types
 from .work.open import open_file
 
@@ -67,6 +65,8 @@ def _open(path: str, base_path: str | None) -> btf.BTF:
 def _ids_of(types: btf.BTF, wanted: str) -> list[int]:
     """The types that a name (``xfs_inode``, ``struct xfs_inode``) or an id means; of a name all
     that are defined. Raises NotFoundError."""
+    from .sources.lookup import KIND_WORD_OF, Name
+
     if wanted.isdecimal():
         return [types[int(wanted)].id]
     name = Name.of(wanted)

@@ -14,15 +14,18 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 import importlib.util
 import os
 import re
 import sys
-import tempfile
 from pathlib import Path
 
 import numpy as np
+
+try:  # by itself: hashlib loads OpenSSL
+    from _blake2 import blake2b
+except ImportError:
+    from hashlib import blake2b
 
 from .target import BUILDS, BUILT_FOR, CHECKED, processor, runs_x86_64_v3
 
@@ -114,7 +117,7 @@ def bundled_folder(module: str) -> Path | None:
 
 def _sources_digest(module: str, more: bytes) -> str:
     """Digest of ``more`` and of all sources that a module's compiled functions are made of."""
-    digest = hashlib.blake2b(more, digest_size=10)
+    digest = blake2b(more, digest_size=10)
     origin = getattr(sys.modules.get(module), "__file__", None) or f"{_PACKAGE}/compiled/jit.py"
     for source, text in sorted({**_sources(origin), **_compiler_sources()}.items()):
         name = source.removeprefix(f"{_PACKAGE}/")
@@ -151,9 +154,7 @@ def read_code(path: Path, *, bundled: bool = False) -> bytes | None:
 
 def _digest(path: Path, content: bytes) -> bytes:
     """Digest machine code and what it is of: under another name it is damaged."""
-    digest = hashlib.blake2b(
-        f"{path.parent.name}/{path.name}\0".encode(), digest_size=_DIGEST_BYTES
-    )
+    digest = blake2b(f"{path.parent.name}/{path.name}\0".encode(), digest_size=_DIGEST_BYTES)
     digest.update(content)
     return digest.digest()
 
@@ -166,6 +167,8 @@ def write_code(path: Path, content: bytes) -> None:
     """Store machine code. Where that is not possible, the next process compiles it again."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        import tempfile  # late: it takes long, and little is written
+
         with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
             file.write(_digest(path, content) + content)
         os.replace(file.name, path)

@@ -8,11 +8,14 @@ room instead of being copied, and cost nothing before they are touched.
 from __future__ import annotations
 
 import mmap
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import DTypeLike
 
 from .huge_pages import map_pages
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
 
 
 class GrowingArray:

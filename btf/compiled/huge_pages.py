@@ -10,9 +10,12 @@ import contextlib
 import math
 import mmap
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import DTypeLike
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
 
 _LARGE_PAGE = 2 << 20
 _CACHE_LINE = 64  # bytes; no two arrays share one

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import hashlib
 import json
 import mmap
 import os
@@ -30,7 +29,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from .code_cache import bundled_folder, cache_folder, read_code, write_code
+from .code_cache import blake2b, bundled_folder, cache_folder, read_code, write_code
 from .target import CHECKED, INTERPRETED
 
 F = TypeVar("F", bound=Callable[..., object])
@@ -169,7 +168,7 @@ class _Entry:
     def __init__(self, owner: CompiledFunction, key: tuple[Any, ...]) -> None:
         function = owner.function
         name = f"{function.__module__}.{function.__qualname__}"
-        signature = hashlib.blake2b(describe(key).encode(), digest_size=6).hexdigest()
+        signature = blake2b(describe(key).encode(), digest_size=6).hexdigest()
         path = cache_folder(function.__module__) / f"{name}-{signature}"
         stored = read_code(path)
         if stored is None and (bundled := bundled_folder(function.__module__)) is not None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from numpy.typing import DTypeLike
 
 from ..compiled.huge_pages import Shape, alloc_zeros, power_of_two
 from ..edit.remap import STRING_COLUMNS, TEXT_PER_HEAD
 from ..format.strings import JUMPS, PIECE_BITS
 from .signature import CANONICAL, RECORD_COLUMNS, START
 from .state import ENOUGH_STEPS, STATE_SLOTS, STEPS_PER_TYPE
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
 
 
 class BaseTables(NamedTuple):

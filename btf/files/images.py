@@ -23,7 +23,6 @@ from __future__ import annotations
 import contextlib
 import re
 import struct
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
@@ -222,6 +221,8 @@ def _told_kernel(data: Readable) -> elf.ElfBtf | None:
     It is decompressed into a file without a name, of which only sections are read: with its code it
     takes more memory than all else.
     """
+    import tempfile  # late: few files are images
+
     for start, size in _told_payloads(data):
         payload = Part(data, start, size)
         compression = find(bytes(payload[:MAGIC_BYTES]))

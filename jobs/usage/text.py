@@ -6,9 +6,6 @@ there: names of types, modules and files come from input, and may hold what a te
 
 from __future__ import annotations
 
-import datetime
-import decimal
-import json
 import math
 import os
 import re
@@ -18,11 +15,12 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TextIO
 
-from pipeline.model.summary import FailedInput, ModuleSize, WorkSummary
 from pipeline.sources.names import printable
 
 if TYPE_CHECKING:
     from logging import LogRecord
+
+    from pipeline.model.summary import FailedInput, ModuleSize, WorkSummary
 
 MAX_FAILURES_SHOWN = 20
 WIDTH = 80  # characters of a line that is wrapped
@@ -54,6 +52,8 @@ def print_json(facts: Any, *, indent: int | None = 1) -> None:
 
 def as_json(facts: Any, *, indent: int | None = 1) -> str:
     """Write JSON in ASCII."""
+    import json  # late, as those below: few commands need it
+
     try:
         text = json.dumps(facts, indent=indent, allow_nan=False)
     except (TypeError, ValueError):
@@ -78,6 +78,9 @@ def json_value(value: Any) -> Any:
         return [json_value(item) for item in value]
     if value is None or isinstance(value, int):
         return value
+    import datetime
+    import decimal
+
     if isinstance(value, float | decimal.Decimal):
         if not math.isfinite(value):
             return None

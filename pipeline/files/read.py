@@ -26,7 +26,7 @@ from ..model.records import COMPRESSION, UNREADABLE
 from .remote import is_uri, open_remote, read_remote
 
 _CHUNK_BYTES = 64 << 10
-_LARGE_BYTES = 4 << 20  # from here on a file is read in parts where that will do
+_LARGE_BYTES = 1 << 20  # from here on a file is read in parts where that will do
 
 
 class ReadError(InputError):

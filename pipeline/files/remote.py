@@ -12,13 +12,14 @@ import errno
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote, urlsplit
 
-from .remote_lock import FOLDER as LOCK_FOLDER
-from .remote_lock import RemoteLock
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+    from .remote_lock import RemoteLock
 
 _URI = re.compile(r"[a-z][a-z0-9+.-]*://")
 _OBJECT_STORES = ("s3", "gcs", "abfs")  # a file appears there when it is complete
@@ -233,7 +234,9 @@ class RemoteFolder:
         return _reopened, (self._uri, export_access())
 
     def lock(self) -> RemoteLock:
-        self.make_folder(LOCK_FOLDER)
+        from .remote_lock import FOLDER, RemoteLock  # late: few sources are remote
+
+        self.make_folder(FOLDER)
         return RemoteLock(self)
 
     def write(self, path: str, data: bytes | memoryview) -> None:
@@ -269,7 +272,7 @@ class RemoteFolder:
             return _content(self._fs, self._at(path))
 
     def read_all(self, paths: Sequence[str]) -> Iterator[bytes]:
-        with ThreadPoolExecutor(_REQUESTS_AT_ONCE) as pool:
+        with _requests() as pool:
             for start in range(0, len(paths), 4 * _REQUESTS_AT_ONCE):  # not all in memory at once
                 yield from pool.map(self.read, paths[start : start + 4 * _REQUESTS_AT_ONCE])
 
@@ -346,10 +349,16 @@ def _reopened(uri: str, access: Access) -> RemoteFolder:
     return RemoteFolder(uri)
 
 
+def _requests() -> Executor:
+    from concurrent.futures import ThreadPoolExecutor
+
+    return ThreadPoolExecutor(_REQUESTS_AT_ONCE)
+
+
 def _each(function: Callable[[str], None], names: Sequence[str]) -> None:
     """Make many requests at a time: even a small one takes long."""
     if names:
-        with ThreadPoolExecutor(_REQUESTS_AT_ONCE) as pool:
+        with _requests() as pool:
             for _ in pool.map(function, names):
                 pass
 

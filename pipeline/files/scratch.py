@@ -12,7 +12,6 @@ import fcntl
 import os
 import shutil
 import stat
-import tempfile
 from typing import Self
 
 SHORT = "/tmp"  # for what needs a short path
@@ -24,6 +23,8 @@ class ScratchFolder:
 
     def __init__(self, parent: str | None = None) -> None:
         """``parent``: None for the usual folder for temporary files."""
+        import tempfile  # late, as below: most files need none
+
         remove_abandoned(parent)
         lock = None
         while lock is None:  # somebody may take it for abandoned before it is locked
@@ -51,6 +52,8 @@ class ScratchFolder:
 def remove_abandoned(parent: str | None = None) -> None:
     """Remove the folders in ``parent`` whose makers have not come to do so; None: wherever they
     are by default."""
+    import tempfile
+
     for place in (parent,) if parent is not None else {tempfile.gettempdir(), SHORT}:
         with contextlib.suppress(OSError), os.scandir(place) as entries:
             for entry in entries:

@@ -14,7 +14,6 @@ from typing import Any, BinaryIO, Protocol
 
 from btf.files.decompress import FOR_PACKAGES, DecompressError, Reader, find, limit_of
 
-from ..files.xz import open_blocks
 from . import names
 
 COPY_BYTES = 1 << 20
@@ -130,7 +129,11 @@ class Stored:
 
     def open_blocks(self) -> io.BufferedReader | None:
         """Read its blocks on several threads, where it is xz and has some."""
-        return open_blocks(*self._file, self.size) if self._file is not None else None
+        if self._file is None:
+            return None
+        from ..files.xz import open_blocks  # late: not to recognise a package
+
+        return open_blocks(*self._file, self.size)
 
 
 class _Forward:

@@ -41,7 +41,6 @@ from .listing import (
     read_manifest,
 )
 from .manifests import SUFFIX as MANIFEST_SUFFIX
-from .packages import opens_as_package
 
 _MOST_TOLD = 5  # files that a message names, or that are looked into
 
@@ -181,25 +180,6 @@ def best_bases(found: FoundFiles) -> list[FoundFile]:
         (group.bases[0] for group in _group_bases(found.modules, found.bases)),
         key=lambda base: base.path,
     )
-
-
-def find_one(path: str) -> FileInput:
-    """The one file that a path means: itself, or what a package with one kernel's BTF holds.
-
-    Raises SourceError.
-    """
-    if not opens_as_package(path):
-        return FileInput(path, path)
-    found = find_files([path])
-    for file in found.modules:
-        if file.path == path and file.problem is not None:
-            raise SourceError(f"{names.printable(path)}: {file.problem}")
-    meant = best_bases(found) or found.modules
-    if len(meant) != 1:
-        raise SourceError(
-            f"{names.printable(path)} holds BTF of {len(meant)} files: unpack it and name one"
-        )
-    return file_input(meant[0])
 
 
 # ------------------------------------------------------------------ one group a kernel

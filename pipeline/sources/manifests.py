@@ -27,7 +27,6 @@ import hashlib
 import os
 import re
 import sys
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,6 +97,8 @@ class KernelManifest:
 
 def load(path: str) -> KernelManifest:
     """Read a manifest. Raises ManifestError, which says what is wrong in it."""
+    import tomllib  # late: few sources are manifests
+
     try:
         with open_stored(path) as file:
             return _checked(path, tomllib.load(file))

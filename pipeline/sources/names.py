@@ -5,7 +5,6 @@ Nothing here looks at a file.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from collections.abc import Sequence
@@ -204,6 +203,8 @@ def safe(name: str) -> str:
 def _short(name: str) -> str:
     if len(name) <= _MAX_NAME_BYTES:
         return name
+    import hashlib  # late: for few names
+
     return f"{name[: _MAX_NAME_BYTES - 17]}~{hashlib.sha256(name.encode()).hexdigest()[:16]}"
 
 

@@ -7,7 +7,6 @@ package do not matter.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -117,6 +116,8 @@ def _unpack_one(found: PackagedFile, target: str) -> str | None:
             f"not enough room in {folder} to unpack {printable(found.name)} "
             f"({found.size >> 20} MB); --work-folder names another folder"
         )
+    import hashlib  # late, as it loads OpenSSL
+
     algorithm, expected = found.digest or ("md5", None)
     digest = hashlib.new(algorithm, usedforsecurity=False)
     try:

@@ -21,10 +21,11 @@ from typing import TypeVar
 
 from ..files.read import ReadError, read_input
 from ..files.scratch import ScratchFolder
-from ..model.errors import NoRoomError
+from ..model.errors import NoRoomError, SourceError
 from ..model.options import ENCODE_ALL, ENCODE_MISSING, ENCODE_NONE
 from ..model.records import FileInput, KernelInput, ModuleInput
-from .packages import unpack
+from .names import printable
+from .packages import opens_as_package, unpack
 
 File = TypeVar("File", bound=FileInput | ModuleInput)
 
@@ -41,6 +42,28 @@ def unpacked(files: Iterable[File]) -> Iterator[list[File]]:
         return
     with ScratchFolder() as folder:
         yield _unpack(files, folder.path, "file")
+
+
+def find_one(path: str) -> FileInput:
+    """The one file that a path means: itself, or what a package with one kernel's BTF holds.
+
+    Raises SourceError.
+    """
+    if not opens_as_package(path):
+        return FileInput(path, path)
+    from .discover import best_bases, file_input  # late: a file is opened in less time
+    from .listing import find_files
+
+    found = find_files([path])
+    for file in found.modules:
+        if file.path == path and file.problem is not None:
+            raise SourceError(f"{printable(path)}: {file.problem}")
+    meant = best_bases(found) or found.modules
+    if len(meant) != 1:
+        raise SourceError(
+            f"{printable(path)} holds BTF of {len(meant)} files: unpack it and name one"
+        )
+    return file_input(meant[0])
 
 
 @dataclass(slots=True)

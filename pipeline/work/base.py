@@ -12,18 +12,14 @@ from typing import Any, TypeVar
 
 import btf
 
-from ..files.read import ReadError, open_content
+from ..files.read import open_content
 from ..model.base import Announce, IndexedBase, SharedBase
-from ..model.errors import BaseError
+from ..model.errors import BaseError, InputError
 from ..model.records import FileInput
 from ..model.steps import STEPS
-from ..sources.debuginfod import NotFoundError
-from ..sources.discover import file_input
-from ..sources.listing import find_base
 from ..sources.names import printable, release_of_base
 from ..sources.packages import opens_as_package
 from ..sources.unpack import unpacked
-from .encode import EncodeError, encode
 from .open import build_id_of, open_path
 
 T = TypeVar("T")
@@ -53,6 +49,9 @@ def load_base_types(path: str) -> tuple[btf.BTF, str | None]:
 def _bases(path: str) -> list[FileInput]:
     if not opens_as_package(path):
         return [FileInput(path, path)]
+    from ..sources.discover import file_input
+    from ..sources.listing import find_base
+
     bases = [file_input(found) for found in find_base(path)]
     if not bases:
         raise BaseError(f"{printable(path)} holds no vmlinux")
@@ -83,6 +82,8 @@ def _load_file(base: FileInput, encode_seconds: float, make: Callable[..., T]) -
     named = release_of_base(os.path.basename(base.path))
     try:
         if encode_seconds:
+            from .encode import encode
+
             path = base.content_path
             made = encode(None, path=path, release=named, seconds=encode_seconds)
             types = btf.parse(made.content, path=shown)
@@ -91,9 +92,7 @@ def _load_file(base: FileInput, encode_seconds: float, make: Callable[..., T]) -
         if found.form != btf.STANDALONE:
             raise btf.WrongBaseError("split BTF on a distilled base, not a kernel's base", shown)
         return make(found.btf, release=found.release or named, file=base)
-    except ReadError as error:
-        return Unusable(f"{shown}: {error.message}")
-    except EncodeError as error:
+    except InputError as error:
         return Unusable(f"{shown}: {error}")
     except btf.DwarfOnlyError:
         return Unusable(f"{shown}: no .BTF section, only DWARF", only_dwarf=True)
@@ -151,6 +150,8 @@ def load_first(
             stripped.append((base, found.build_id))
     for base, build_id in stripped if fetch is not None and not only_dwarf else ():
         assert fetch is not None
+        from ..sources.debuginfod import NotFoundError
+
         if announce is not None:
             announce(f"{printable(base.path)} has no BTF: asking debuginfod servers")
         try:

@@ -7,20 +7,21 @@ otherwise.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import btf
 from btf.files.elf import read_elf
 from btf.files.readable import Readable
 from btf.files.sections import MAGIC
 
-from ..engine.isolation import no_time_limit
 from ..files.read import ReadError, open_content, read_input
 from ..model.errors import SourceError
 from ..model.options import ENCODE_ALL, ENCODE_NONE, KernelContext
 from ..model.records import FileInput, ModuleInput
-from ..sources.debuginfod import NotFoundError, find_debug_info
 from ..sources.names import printable
-from .encode import Encoded, encode
+
+if TYPE_CHECKING:
+    from .encode import Encoded
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +98,9 @@ class _Ways:
         return self._opened(content, printable(shown))
 
     def _from_server(self) -> Opened:
+        from ..engine.isolation import no_time_limit
+        from ..sources.debuginfod import NotFoundError, find_debug_info
+
         options, build_id = self.context.options, build_id_of(self.data)
         if options.debuginfod is None or build_id is None:
             raise btf.NoBtfError("")
@@ -114,6 +118,8 @@ class _Ways:
         seconds = self.context.options.encode_seconds
 
         def from_dwarf(content: Readable) -> bytes:
+            from .encode import encode  # late: few files take it
+
             made.append(encode(content[:], path=path, release=release, seconds=seconds))
             return made[-1].content
 

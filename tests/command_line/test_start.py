@@ -76,13 +76,18 @@ def test_ray_is_not_started_with_workers_of_another_splitbtf(
 
 
 def test_only_run_waits_for_engines(small: Path) -> None:
-    """Neither the parser of all commands nor ``dedup`` imports an engine, or what it needs."""
-    code = "import sys; from jobs.cli import main; main(sys.argv[1:]); print(*sys.modules)"
+    """Neither the parser of all commands nor ``dedup`` imports an engine, or what it needs; and
+    ``dedup`` imports no other command."""
+    code = (
+        "import sys; from jobs.cli import main, parser; main(sys.argv[1:]); print(*sys.modules); "
+        "parser(); print(*sys.modules)"
+    )
     base, module = small / "vmlinux.btf.zst", small / f"{SMALL[0]}.btf.zst"
     command = [sys.executable, "-c", code, "dedup", "--no-output", "-B", base, module]
     done = subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    imported = set(done.stdout.splitlines()[-1].split())
+    alone, imported = (set(line.split()) for line in done.stdout.splitlines()[-2:])
+    assert "jobs.dedup" in alone and not alone & {"jobs.run", "jobs.merge", "jobs.dump", "tomllib"}
     engines = {f"pipeline.engine.{engine.file}" for engine in ENGINES.values()}
     assert "pipeline.engine.registry" in imported
     assert not imported & {*engines, "ray", "pyarrow", "duckdb", "splitbtf_start", "secrets"}

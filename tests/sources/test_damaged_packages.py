@@ -15,10 +15,10 @@ import pytest
 from pipeline.model.errors import SourceError
 from pipeline.sources import tar
 from pipeline.sources.archive import PackageError
-from pipeline.sources.discover import find_one
 from pipeline.sources.formats import deb
 from pipeline.sources.listing import find_base, find_files
 from pipeline.sources.packages import read_package, unpack
+from pipeline.sources.unpack import find_one
 from support.packages import kernels
 from support.writers import debwriter
 

@@ -17,10 +17,9 @@ from ...model.base import SharedBase
 from ...model.errors import SourceError
 from ...model.steps import STEPS
 from ...sources import names
-from ...sources.discover import find_one
 from ...sources.names import RESERVED as VMLINUX
 from ...sources.names import printable
-from ...sources.unpack import unpacked
+from ...sources.unpack import find_one, unpacked
 from ...tables.describe import BaseGroup, ModuleGroup
 from ...work.base import load_base, load_base_types
 from ...work.open import open_file

@@ -15,12 +15,12 @@ from ...model.errors import SourceError
 from ...model.options import ENCODE_NONE, KernelContext, RunOptions
 from ...model.records import FileInput, KernelInput
 from ...model.steps import STEPS
-from ...sources.discover import find_kernels, find_one
+from ...sources.discover import find_kernels
 from ...sources.listing import is_manifest
 from ...sources.names import RESERVED as VMLINUX
 from ...sources.names import kernel_name, printable
 from ...sources.packages import opens_as_package
-from ...sources.unpack import PackageUnpacker
+from ...sources.unpack import PackageUnpacker, find_one
 from ...store.output import read_manifests
 from ...work.base import Unusable, load_file, load_first
 from ...work.module import run_alone
