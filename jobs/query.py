@@ -112,10 +112,9 @@ def main(options: argparse.Namespace) -> int:
     from pipeline.analysis.query import Tables
     from pipeline.model.errors import QueryError
 
-    by_pair = asked is not None and asked.compares
     named = {"kernel": options.kernel, "old": options.old, "new": options.new}
-    with Tables(options.out, **named, by_pair=by_pair) as tables:
-        if asked is not None and by_pair and not tables.pairs:
+    with Tables(options.out, **named, order=asked.order if asked else None) as tables:
+        if asked is not None and asked.compares and not tables.pairs:
             raise QueryError(
                 f"{asked.name} compares kernels of one architecture and flavour; in {options.out} "
                 f"there are: {', '.join(tables.kernels)}. --from and --to name any two"

@@ -16,7 +16,7 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import IO, TYPE_CHECKING, Any, Self
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, Self
 
 from ..files.remote import RemoteFolder, shown
 from ..files.scratch import ScratchFolder
@@ -38,14 +38,13 @@ if TYPE_CHECKING:
 
 # What a query takes at most; what needs more is written to temporary files, where DuckDB can.
 _MOST_MEMORY = "1500MB"
-_ROWS_AT_ONCE = 8_000_000  # where kernels are compared a few at a time
+_ROWS_AT_ONCE = 8_000_000  # where a few kernels are read at a time
 _OVER_TABLES = {  # views and functions, and what they are made of
     "pairs": ("kernels",),
     "fields": ("members", "types"),
     "fields_of": ("members", "types"),
 }
 _LISTINGS = {"show", "information_schema", "pg_catalog", "sqlite_master"}  # of what there is
-_Pair = tuple[int, str, str]  # its number, the old kernel and the new one
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +67,13 @@ def committed_kernels(out: str) -> list[Manifest]:
     return list(manifests)
 
 
+class _Run(NamedTuple):
+    """What a query is asked about at once: kernels, and pairs of them, each with its number."""
+
+    kernels: set[str]
+    pairs: list[tuple[int, str, str]]
+
+
 class Tables:
     """The tables of an output folder, open for queries. A context manager."""
 
@@ -78,14 +84,14 @@ class Tables:
         kernel: str | None = None,
         old: str | None = None,
         new: str | None = None,
-        by_pair: bool = False,
+        order: str | None = None,
     ) -> None:
         """Open the tables of all kernels, or of ``kernel`` only.
 
         old, new  which kernels the view ``pairs`` has: with both, these two, and no others are
                   opened; with one, the kernel after or before it; without, each and the next one
-        by_pair   whether all queries answer for one of ``pairs`` after the other, as questions do
-                  that compare: then a few kernels are read at a time
+        order     of queries that answer for one of ``pairs``, or for one kernel, after the other:
+                  "pair", or columns of ``kernels``; then a few kernels are read at a time
 
         Kernels are named as people type them. Raises OutputError when there is no committed kernel
         in ``out``, QueryError when it is not clear which one is meant.
@@ -103,7 +109,7 @@ class Tables:
         if {"kernel"} <= meant.keys() or {"old", "new"} <= meant.keys():  # the others are not read
             manifests = [found for found in manifests if found.kernel in meant.values()]
         self.kernels = sorted(manifest.kernel for manifest in manifests)
-        self._manifests, self._by_pair = manifests, by_pair
+        self._manifests, self._order = manifests, order
         self._pairs_sql = _pairs(meant.get("old"), meant.get("new"))
         self._views: dict[str, str] = {}  # those there are, as SQL
         self._connection = duckdb.connect()
@@ -173,30 +179,38 @@ class Tables:
             raise QueryError(str(error)) from error
 
     def _relations(self, sql: str, values: Sequence[Any] = ()) -> Iterator[duckdb.DuckDBPyRelation]:
-        """A query over all kernels, or over those of a few pairs, then of the next few."""
-        if not self._by_pair or not self.pairs:
-            self._show(sql)
-            yield self._relation(sql, values)
-            return
-        for pairs in self._runs(self._named(sql)):
-            self._show(sql, pairs)
+        """A query over all kernels, or over a few, then over the next few."""
+        for run in self._runs(self._named(sql)) if self._order else [None]:
+            self._make(self._named(sql), run)
             yield self._relation(sql, values)
 
-    def _runs(self, tables: Collection[str]) -> Iterator[list[_Pair]]:
-        """Numbers and kernels of ``pairs``: as many at a time as have about _ROWS_AT_ONCE rows in
+    def _runs(self, tables: Collection[str]) -> Iterator[_Run]:
+        """What is asked about in ``_order``: as many at a time as have about _ROWS_AT_ONCE rows in
         these tables."""
         rows = {
             one.kernel: sum(part.rows for name in tables for part in one.tables.get(name, ()))
             for one in self._manifests
         }
-        run: list[_Pair] = []
-        for number, (old, new) in enumerate(self.pairs, 1):
-            kernels = {old, new}.union(*(pair[1:] for pair in run))
-            if run and sum(rows[kernel] for kernel in kernels) > _ROWS_AT_ONCE:
+        each: Sequence[tuple[str, ...]] = [(kernel,) for kernel in self.kernels]
+        if self._order == "pair":
+            each = self.pairs
+        elif self._order != "kernel":
+            each = self._all(f"SELECT kernel FROM kernels ORDER BY {self._order}")
+        run = _Run(set(), [])
+        for number, those in enumerate(each, 1):
+            kernels = run.kernels.union(those)
+            if run.kernels and sum(rows[kernel] for kernel in kernels) > _ROWS_AT_ONCE:
                 yield run
-                run = []
-            run.append((number, old, new))
+                run, kernels = _Run(set(), []), {*those}
+            run.kernels.update(kernels)
+            if len(those) == 2:
+                run.pairs.append((number, those[0], those[1]))
         yield run
+
+    def _all(self, sql: str) -> tuple[Any, ...]:
+        """The rows of a query over all kernels."""
+        self._make(self._named(sql))
+        return tuple(self._relation(sql).fetchall())
 
     def _relation(self, sql: str, values: Sequence[Any] = ()) -> duckdb.DuckDBPyRelation:
         statements = self._connection.extract_statements(_as_stored(sql))
@@ -225,9 +239,7 @@ class Tables:
     @cached_property
     def pairs(self) -> tuple[tuple[str, str], ...]:
         """The kernels that are compared: (old, new)."""
-        sql = "SELECT old_kernel, new_kernel FROM pairs ORDER BY pair"
-        self._show(sql)
-        return tuple(self._relation(sql).fetchall())
+        return self._all("SELECT old_kernel, new_kernel FROM pairs ORDER BY pair")
 
     def _set_up(self) -> None:
         """Have DuckDB read the parts of the tables and nothing else."""
@@ -266,10 +278,6 @@ class Tables:
 
     # -- views, made when a query names them: to open the files of many kernels takes seconds
 
-    def _show(self, sql: str, pairs: Sequence[_Pair] | None = None) -> None:
-        """Make the views that a query names: of all kernels, or of those of some pairs only."""
-        self._make(self._named(sql), pairs)
-
     def _named(self, sql: str) -> Collection[str]:
         """The tables and views that a query names; all where it lists them."""
         words = set(re.findall(r"\w+", sql.lower()))
@@ -283,8 +291,8 @@ class Tables:
 
         return {*all_tables(), *_OVER_TABLES}
 
-    def _make(self, names: Collection[str], pairs: Sequence[_Pair] | None = None) -> bool:
-        """Make views; returns whether one was not there."""
+    def _make(self, names: Collection[str], run: _Run | None = None) -> bool:
+        """Make views, of some kernels or of all; returns whether one was not there."""
         from ..tables.registry import all_tables
 
         before = len(self._views)
@@ -293,9 +301,9 @@ class Tables:
         try:
             for table in all_tables().values():
                 if table.name in below:
-                    self._make_view(table, pairs)
+                    self._make_view(table, run)
             for name in over:
-                sql = {"pairs": self._pairs_view(pairs), "fields": FIELDS, "fields_of": FIELDS_OF}[
+                sql = {"pairs": self._pairs_view(run), "fields": FIELDS, "fields_of": FIELDS_OF}[
                     name
                 ]
                 if self._views.get(name) != sql:
@@ -305,20 +313,19 @@ class Tables:
             raise OutputError(f"cannot read the tables in {self.out}: {error}") from error
         return len(self._views) > before
 
-    def _pairs_view(self, pairs: Sequence[_Pair] | None) -> str:
+    def _pairs_view(self, run: _Run | None) -> str:
         columns = "pair, old_kernel, new_kernel"
         sql = f"SELECT {columns} FROM ({self._pairs_sql})"
-        if pairs is not None:
-            rows = (f"({number}, {_quoted(old)}, {_quoted(new)})" for number, old, new in pairs)
+        if run is not None and run.pairs:
+            rows = (f"({number}, {_quoted(old)}, {_quoted(new)})" for number, old, new in run.pairs)
             sql = f"SELECT * FROM (VALUES {', '.join(rows)}) AS chosen({columns})"
         return f"CREATE OR REPLACE VIEW pairs AS {sql}"
 
-    def _make_view(self, table: Table, pairs: Sequence[_Pair] | None) -> None:
-        some = None if pairs is None else {kernel for pair in pairs for kernel in pair[1:]}
+    def _make_view(self, table: Table, run: _Run | None) -> None:
         selects = []
         for manifest in self._manifests:
             parts = manifest.tables.get(table.name, ())
-            if parts and (some is None or manifest.kernel in some):
+            if parts and (run is None or manifest.kernel in run.kernels):
                 rows = self._source(parts)
                 selects.append(f"SELECT {_quoted(manifest.kernel)} AS kernel, * FROM {rows}")
         # Kernels that an older version wrote may lack the table, or columns of it.

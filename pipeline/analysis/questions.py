@@ -16,6 +16,9 @@ from btf.nearest import hint_of
 from ..model.errors import QueryError
 
 _SUFFIX = ".sql"
+_ORDER = re.compile(
+    r"^ORDER BY (pair|(?:\w+\.)?release_key, (?:\w+\.)?kernel|kernel)\b", re.MULTILINE
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +28,13 @@ class Question:
     name: str
     asked: str
     sql: str
+
+    @property
+    def order(self) -> str | None:
+        """Whether it answers for one pair of kernels, or one kernel, after the other: see
+        ``Tables``."""
+        found = _ORDER.findall(self.sql)
+        return re.sub(r"\w+\.", "", found[-1]) if found else None
 
     @property
     def compares(self) -> bool:

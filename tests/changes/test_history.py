@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 
 from pipeline.analysis import query
 from pipeline.analysis.query import Tables
-from pipeline.analysis.questions import question, questions
+from pipeline.analysis.questions import questions
 from support import btfwriter as bw
 from support.commands import splitbtf
 from support.kernels import INT, LONG, Make, kernel
@@ -132,17 +133,25 @@ def test_names_that_no_kernel_has(out: Path) -> None:
 
 
 def test_questions_read_a_few_kernels_at_a_time(monkeypatch: pytest.MonkeyPatch, out: Path) -> None:
-    compare = [one for one in questions().values() if one.compares]
+    whole = {}
     with Tables(str(out)) as tables:
         pairs = tables.pairs
-        whole = {one.name: tables.ask(one.sql) for one in compare}
+        for one in questions().values():
+            whole[one.name] = tables.ask(one.sql)
     monkeypatch.setattr(query, "_ROWS_AT_ONCE", 1)
-    with Tables(str(out), by_pair=True) as tables:
-        assert tables.pairs == pairs and len(pairs) == len(KERNELS) - 1
-        assert {one.name: tables.ask(one.sql) for one in compare} == whole
-        batches = list(tables.stream(question("layouts-changed").sql))
+    orders = defaultdict(list)
+    for one in questions().values():
+        orders[one.order].append(one)
+        assert one.order is not None and one.compares == (one.order == "pair")
+    for order, those in orders.items():
+        with Tables(str(out), order=order) as tables:
+            assert tables.pairs == pairs and len(pairs) == len(KERNELS) - 1
+            assert {one.name: tables.ask(one.sql) for one in those} == {
+                one.name: whole[one.name] for one in those
+            }
+            rows = sum(batch.num_rows for batch in tables.stream(those[0].sql))
+            assert rows == len(whole[those[0].name].rows)
     rows = whole["layouts-changed"].as_records()
-    assert sum(batch.num_rows for batch in batches) == len(rows)
     assert len({row["old_kernel"] for row in rows}) > 1
     assert {f"many{name}" for name in range(SEVERAL)} <= {
         row["name"] for row in rows if row["object"] == "two"

@@ -10,4 +10,4 @@ SELECT d.kernel,
 FROM duplicates AS d
 JOIN types AS t ON t.kernel = d.kernel AND t.global_id = d.global_id
 JOIN kernels AS k ON k.kernel = d.kernel
-ORDER BY k.release_key, d.kernel, d.wasted_bytes DESC, d.kind, type;
+ORDER BY k.release_key, d.kernel, d.wasted_bytes DESC, d.kind, type, d.global_id;
