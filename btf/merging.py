@@ -22,6 +22,7 @@ from .arguments import brief_repr, require
 from .compiled.growing import GrowingArray
 from .compiled.huge_pages import power_of_two
 from .compiled.jit import drop_flattened
+from .compiled.target import CHECKED
 from .deduplication.batches import count_primitives, enter_hashes, resume
 from .deduplication.classes import classify
 from .deduplication.core import FAULTS, FRAMES_PER_TYPE, MAX_EPOCHS, too_alike
@@ -217,6 +218,9 @@ class _Sum:
         self._count = self._length = 0  # own types, and their words
         self._settled = self._settled_length = 0  # of these, what earlier batches left
         self._batch: list[_Part] = []
+        # Standalone sources repeat what the base has, so a small result takes many batches: then
+        # what serves a batch, and what finds strings, is kept for the next one.
+        self._repeating = False
         self._scratch: Scratch | None = None
         self._frames = 1 << 12
 
@@ -266,11 +270,13 @@ class _Sum:
         """
         for source in sources:
             require(source, BTF, "a source")
+            self._repeating = source.base is None
             part = self._append(source)
             if self._keep_ids:
                 self.parts.append(part)
             if self.has_batch():
-                self._pool.close()  # not to have that beside what counts
+                if not self._repeating:
+                    self._pool.close()  # not to have that beside what counts
                 self.primitives = self.primitives or _count_primitives(sources, below, entered)
                 self.dedup(MORE_COME)
 
@@ -342,11 +348,13 @@ class _Sum:
 
     def dedup(self, batch: int) -> None:
         """Deduplicate the batch, ``MORE_COME`` or the ``LAST``. Raises BtfError."""
-        self._pool.close()
+        if not self._repeating or batch == LAST:
+            self._pool.close()
         if self._base_part not in self._batch and self._base_ids is None:
             self._base_names = None
         scratch, count, length = self._run(batch)
-        self._scratch = None  # nor is there any while types are added
+        if not self._repeating or batch == LAST:
+            self._scratch = None  # nor is there any while types are added
         new_ids = scratch.new_ids[: self._count]
         if batch == LAST and self._keep_ids:
             bound = scratch.bound[: scratch.state[BOUND]]
@@ -400,8 +408,10 @@ class _Sum:
         """Scratch memory for the batch, with what earlier ones left."""
         count = self._count
         self._signatures.reserve(count)
-        if self._scratch is None:
-            self._scratch = batch_scratch(self._index.starts, count, self._frames)
+        if self._scratch is None or count > len(self._scratch.remaining):
+            self._scratch = None  # before there is more
+            room = count + count // 8 if self._repeating and not CHECKED else count
+            self._scratch = batch_scratch(self._index.starts, room, self._frames)
         scratch = self._scratch._replace(
             own=self._words.all, out=self._words.all, out_offsets=self._offsets.all,
             signatures=self._signatures.all,
