@@ -322,12 +322,20 @@ class Tables:
         return f"CREATE OR REPLACE VIEW pairs AS {sql}"
 
     def _make_view(self, table: Table, run: _Run | None) -> None:
-        selects = []
-        for manifest in self._manifests:
-            parts = manifest.tables.get(table.name, ())
-            if parts and (run is None or manifest.kernel in run.kernels):
-                rows = self._source(parts)
-                selects.append(f"SELECT {_quoted(manifest.kernel)} AS kernel, * FROM {rows}")
+        parts = {
+            one.kernel: one.tables[table.name]
+            for one in self._manifests
+            if one.tables.get(table.name) and (run is None or one.kernel in run.kernels)
+        }
+        selects = [
+            f"SELECT {_quoted(kernel)} AS kernel, * FROM {self._source(those)}"
+            for kernel, those in parts.items()
+        ]
+        # One reader takes less memory than many. It has the kernel's name from the folder, and of a
+        # folder ``x=y`` above OUT it would make a column, too.
+        if len(parts) > 1 and "=" not in (self._storage.local or "="):
+            rows = self._source([part for those in parts.values() for part in those], by_name=True)
+            selects = [f"SELECT kernel, * EXCLUDE (kernel) FROM {rows}"]
         # Kernels that an older version wrote may lack the table, or columns of it.
         columns = (f"NULL::{sql_type(c.type)} AS {c.name}" for c in table.columns)
         selects.append(f"SELECT NULL::VARCHAR AS kernel, {', '.join(columns)} WHERE false")
@@ -351,8 +359,9 @@ class Tables:
                     f"{wanted[name]}: no run of splitbtf has written that"
                 )
 
-    def _source(self, parts: Sequence[Part]) -> str:
-        """Parts in SQL, of which there must be one."""
+    def _source(self, parts: Sequence[Part], *, by_name: bool = False) -> str:
+        """Parts in SQL, of which there must be one; ``by_name``: with the kernel's name, which the
+        folder has, and of kernels whose columns may be others."""
         if isinstance(self._storage, RemoteFolder):
             paths = tuple(part.path for part in parts)
             if paths not in self._registered:
@@ -360,8 +369,11 @@ class Tables:
                 dataset = self._storage.dataset(paths)
                 self._connection.register(self._registered[paths], dataset)
             return self._registered[paths]
-        here = (_quoted(f"{self._storage.local}/{part.path}") for part in parts)
-        return f"read_parquet([{', '.join(here)}], hive_partitioning = false)"
+        here = ", ".join(_quoted(f"{self._storage.local}/{part.path}") for part in parts)
+        how = "hive_partitioning = false"
+        if by_name:
+            how = "hive_partitioning = true, hive_types = {kernel: VARCHAR}, union_by_name = true"
+        return f"read_parquet([{here}], {how})"
 
 
 # Of kernels of one architecture and flavour each and the next one, by release.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import defaultdict
 from itertools import pairwise
 from pathlib import Path
@@ -156,3 +157,13 @@ def test_questions_read_a_few_kernels_at_a_time(monkeypatch: pytest.MonkeyPatch,
     assert {f"many{name}" for name in range(SEVERAL)} <= {
         row["name"] for row in rows if row["object"] == "two"
     }
+
+
+def test_folders_above_make_no_columns(tmp_path: Path, out: Path) -> None:
+    shutil.copytree(out, tmp_path / "kernel=x" / "y=z")
+    answers = []
+    for place in (out, tmp_path / "kernel=x" / "y=z"):
+        with Tables(str(place)) as tables:
+            answers.append(tables.ask("FROM modules ORDER BY kernel, module"))
+    assert answers[0] == answers[1]
+    assert {row["kernel"] for row in answers[0].as_records()} == {*KERNELS}

@@ -1,6 +1,11 @@
 -- What do modules repeat, because vmlinux lacks it?
 --
 -- Each row is a type that several modules keep; wasted_bytes: the records of all copies but one.
+WITH unnamed AS (
+    SELECT kernel, global_id, spelling
+    FROM types
+    SEMI JOIN (FROM duplicates WHERE name IS NULL) USING (kernel, global_id)
+)
 SELECT d.kernel,
        d.module_count AS modules,
        d.copies,
@@ -8,6 +13,6 @@ SELECT d.kernel,
        d.kind,
        coalesce(d.name, t.spelling) AS type
 FROM duplicates AS d
-JOIN types AS t ON t.kernel = d.kernel AND t.global_id = d.global_id
+LEFT JOIN unnamed AS t USING (kernel, global_id)
 JOIN kernels AS k ON k.kernel = d.kernel
 ORDER BY k.release_key, d.kernel, d.wasted_bytes DESC, d.kind, type, d.global_id;
