@@ -16,6 +16,7 @@ from pipeline.model.options import (
     ENCODE_SECONDS,
     MODULE_SECONDS,
 )
+from pipeline.model.stages import OF_RUN, OF_WORKERS, add_seconds
 
 from .dedup import add_form
 from .usage.parser import add_workers, json_object, seconds
@@ -120,6 +121,9 @@ def add_to(commands: argparse._SubParsersAction[Any]) -> None:
         metavar="DIR",
         help="where packages are unpacked for a while (default: a hidden folder in OUT)",
     )
+    parser.add_argument(
+        "--profile", action="store_true", help="print where the time went, by stage of the work"
+    )
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
     parser.set_defaults(command=main)
 
@@ -180,6 +184,8 @@ def main(options: argparse.Namespace) -> int:
             lines = _lines_of_many(report)
         else:
             lines = [line for one in report.kernels for line in _kernel_lines(one, report.out)]
+        if options.profile:
+            lines += _profile_lines(report)
         say([*lines, f"{report.total_seconds:.1f} s in all{workers if report.workers else ''}"])
     if len(lost) == len(report.kernels):
         return 2
@@ -205,6 +211,23 @@ def _kernel_lines(kernel: KernelReport, out: str) -> list[str]:
     lines.append(f"  split BTF: {out}/{kernel.btf_folder}/")
     lines.append(f"  tables:    {out}/tables/*/kernel={kernel.kernel}/")
     return lines
+
+
+def _profile_lines(report: RunReport) -> list[str]:
+    """Where the time of all kernels went: what was waited for, and what workers did meanwhile."""
+    stages: dict[str, float] = {}
+    for kernel in report.kernels:
+        add_seconds(stages, kernel.stages)
+    waited = {name: stages.pop(name) for name in OF_RUN if name in stages}
+    busy = sum(stages.values())
+    rows = [("stage", "s", "of workers' time", "")]
+    rows.append(("start", f"{report.start_seconds:.2f}", "", "until the engine was ready"))
+    rows += [(name, f"{value:.2f}", "", OF_RUN[name]) for name, value in waited.items()]
+    rows.append(("workers", f"{busy:.2f}", "100 %" if busy else "", "of which:"))
+    for name in sorted(stages, key=lambda name: -stages[name]):
+        share = f"{stages[name] / busy:.0%}".replace("%", " %")
+        rows.append((f"  {name}", f"{stages[name]:.2f}", share, OF_WORKERS.get(name, "")))
+    return ["where the time went:", *table(rows, (False, True, True, False), rule=True)]
 
 
 def _mended_lines(kernel: KernelReport) -> list[str]:
@@ -264,6 +287,7 @@ def _as_json(report: RunReport) -> dict[str, Any]:
                 "index_seconds": round(kernel.index_seconds, 6),
                 "work_seconds": round(kernel.work_seconds, 6),
                 "tables_seconds": round(kernel.tables_seconds, 6),
+                "stages": {name: round(value, 6) for name, value in kernel.stages.items()},
                 "btf": kernel.btf_folder,
                 "tables": kernel.tables,
             }

@@ -7,7 +7,7 @@ import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor as Pool
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from . import __version__
@@ -19,6 +19,7 @@ from .model.engine import Workforce
 from .model.errors import PlaceError, explain
 from .model.options import KernelContext, RunOptions
 from .model.records import KernelInput
+from .model.stages import BASE, COMMIT, LAST, WORK, Laps, by_stage
 from .model.steps import STEPS
 from .model.summary import WorkSummary, on_base
 from .plan import Plan, base_memory
@@ -44,6 +45,7 @@ class KernelReport:
     mended  committed files that were not as they had been written
     results files of results that hold what came of its inputs
     problem why nothing could be made of the kernel; what was committed before stays
+    stages  seconds by stage, see ``model.stages``
     """
 
     kernel: str
@@ -58,6 +60,7 @@ class KernelReport:
     index_seconds: float = 0.0
     work_seconds: float = 0.0
     tables_seconds: float = 0.0
+    stages: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -141,6 +144,7 @@ def commit_kernel(run: RunContext, work: KernelWork, tables: KernelTables) -> No
     began = time.perf_counter()
     out, kernel, base = run.out, work.kernel, work.base
     parts, summary = tables.finish()
+    laps: Laps = [(LAST, time.perf_counter())]
     release_memory()
     found = tables.summary
     files, digests = dict(found.files), dict(found.digests)
@@ -155,7 +159,9 @@ def commit_kernel(run: RunContext, work: KernelWork, tables: KernelTables) -> No
         if base is not None:
             out.write(f"{work.stage.btf}/vmlinux.btf", base.content)
     folder = out.promote_stage(work.stage, files, version, replace=not is_there)
+    laps.append((COMMIT, time.perf_counter()))
     parts |= tables.finish_kernel(parts, folder, summary)
+    laps.append((LAST, time.perf_counter()))
     summary = replace(
         on_base(summary, base),
         repeated_types=tables.repeated_types,
@@ -174,6 +180,12 @@ def commit_kernel(run: RunContext, work: KernelWork, tables: KernelTables) -> No
         summary=summary,
     )
     index_seconds = base.index_seconds if base is not None else 0.0
+    stages = {
+        BASE: index_seconds,
+        WORK: work.stats.work_seconds,
+        **work.stats.stages,
+        **by_stage(began, laps),
+    }
     row = {
         "index_seconds": index_seconds,
         "work_seconds": work.stats.work_seconds,
@@ -181,6 +193,7 @@ def commit_kernel(run: RunContext, work: KernelWork, tables: KernelTables) -> No
         "tables_seconds": time.perf_counter() - began,
         "batches": work.stats.batches,
         "crashes": work.stats.crashes,
+        "stages": sorted(stages.items()),
         "read": len(work.read),
         "worked": work.worked,
         "reused": summary.modules - work.worked,
@@ -196,6 +209,7 @@ def commit_kernel(run: RunContext, work: KernelWork, tables: KernelTables) -> No
         index_seconds=index_seconds,
         work_seconds=work.stats.work_seconds,
         tables_seconds=row["tables_seconds"],
+        stages=stages,
     )
 
 

@@ -20,6 +20,7 @@ from .model.engine import Batch, Executor, Workforce
 from .model.errors import BaseError, OutputError, PlaceError
 from .model.options import ENCODE_ALL
 from .model.records import NO_BASE, UNREADABLE, Failure, KernelInput, ModuleInput
+from .model.stages import add_seconds
 from .plan import Plan, base_memory, kernel_context
 from .store.assemble import KernelTables
 from .store.cached_results import CachedResult
@@ -186,6 +187,7 @@ class KernelJob(_Job):
 
     def finished(self, value: BatchDone) -> None:
         self._done += len(value.outcomes)
+        add_seconds(self.stats.stages, value.stages)
         self._failed += sum(outcome.failed for outcome in value.outcomes)
         self._report_progress()
         self._in_writer(self._take, value)

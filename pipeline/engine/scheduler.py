@@ -51,6 +51,7 @@ from ..model.engine import (
 )
 from ..model.errors import CommandError, EngineError, OutputError, PlaceError
 from ..model.records import ModuleInput
+from ..model.stages import TABLES, add_seconds
 from ..model.steps import STEPS
 
 _POLL_SECONDS = 0.02  # while other threads prepare or finish a kernel and workers are idle
@@ -61,13 +62,20 @@ _HOPELESS = 100  # deaths one after the other, beside four for each worker
 @dataclass(slots=True)
 class JobStats:
     """What happened while a job's batches ran. ``work_seconds`` is from its first to its last, and
-    ``busy_seconds`` what workers did for it in that time, calls included."""
+    ``busy_seconds`` what workers did for it in that time, calls included; ``stages``: s of all that
+    they did for it, by stage."""
 
     batches: int = 0
     crashes: int = 0
     busy_seconds: float = 0.0
     work_seconds: float = 0.0
     processes: set[int] = field(default_factory=set)
+    stages: dict[str, float] = field(default_factory=dict)
+
+    def add_call(self, function: Function, seconds: float) -> None:
+        """Add what a worker took for a function: the stage of the table that it belongs to."""
+        module = function.__module__.rpartition(".")[2]
+        add_seconds(self.stages, {TABLES if module == "slices" else module: seconds})
 
 
 class Job(Protocol):
@@ -380,6 +388,8 @@ class _Loop:
         if not attempt.running.completed:
             stats.busy_seconds += outcome.busy_seconds
         if attempt.future is not None:
+            assert isinstance(attempt.item, Call)
+            stats.add_call(attempt.item.function, outcome.busy_seconds)
             attempt.future.set_result(outcome.value)
             return
         stats.batches += 1

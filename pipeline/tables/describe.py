@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from btf.edit.concat import concat_split
 
 from ..model.base import SharedBase
 from ..model.records import ModuleRecord
+from ..model.stages import DESCRIBE, OF_WORKERS, Laps
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -34,6 +36,7 @@ class ModuleGroup:
     records  of each
     splits   the split BTF of each; None of one that failed
     kept     by table, what its ``describe`` kept of each module; None of one that failed
+    laps     takes the ends of stages
     """
 
     is_base = False  # whether this is no module, but the base itself
@@ -44,8 +47,10 @@ class ModuleGroup:
         records: Sequence[ModuleRecord],
         splits: Sequence[btf.BTF | None],
         kept: Mapping[str, Sequence[Any]],
+        laps: Laps | None = None,
     ) -> None:
         self.base = base
+        self.laps: Laps = laps if laps is not None else []
         self.records = records
         self.kept = kept
         self._splits = [split for split in splits if split is not None]
@@ -119,6 +124,7 @@ class Describer:
     """Describes a batch's modules as they are done.
 
     limits  what describing runs under: a time limit, and what is said of an error
+    laps    ends of stages, noted by all that is done of the batch
     """
 
     def __init__(
@@ -130,6 +136,7 @@ class Describer:
         self._limits = limits
         self._describe = [(t.name, t.describe) for t in module_tables() if t.describe is not None]
         self._batches: list[pa.RecordBatch] = []
+        self.laps: Laps = []
         self._start()
 
     def _start(self) -> None:
@@ -141,7 +148,11 @@ class Describer:
     def describe(self, source: btf.BTF, result: btf.DedupResult) -> dict[str, Any]:
         """Work out what has to be known of a module beside its split BTF, while its own BTF is
         there: for ``add``."""
-        return {name: function(source, result, self._base) for name, function in self._describe}
+        described = {}
+        for name, function in self._describe:
+            described[name] = function(source, result, self._base)
+            self.laps.append((name if name in OF_WORKERS else DESCRIBE, perf_counter()))
+        return described
 
     def add(
         self, record: ModuleRecord, split: btf.BTF | None, described: Mapping[str, Any]
@@ -165,8 +176,9 @@ class Describer:
         """Describe the modules that wait for it."""
         if self._records:
             with self._limits():
-                group = ModuleGroup(self._base, self._records, self._splits, self._kept)
+                group = ModuleGroup(self._base, self._records, self._splits, self._kept, self.laps)
                 self._batches.append(rows_of(group))
+                self.laps.append((DESCRIBE, perf_counter()))
             self._start()
 
     def rows(self) -> list[pa.RecordBatch]:

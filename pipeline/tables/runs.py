@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ..model.stages import OF_RUN, OF_WORKERS
 from .schema import F64, I64, TEXT, Column, Table
 
 
@@ -53,6 +54,15 @@ TABLE = Table(
         Column("work_seconds", F64, "s", "reading, dedup, writing and describing of all modules"),
         Column("busy_seconds", F64, "s", "the same, summed over the workers"),
         Column("tables_seconds", F64, "s", "after it: the tables that need all modules"),
+        Column(
+            "stages",
+            pa.map_(TEXT, F64),
+            "s",
+            "by stage, of workers together: "
+            + "; ".join(f"`{n}`: {t}" for n, t in OF_WORKERS.items())
+            + ". Of the run: "
+            + "; ".join(f"`{n}`: {t}" for n, t in OF_RUN.items()),
+        ),
         Column("modules", I64, "modules", "inputs of the kernel"),
         Column("read", I64, "modules", "inputs that were read; the others look as they did"),
         Column("worked", I64, "modules", "inputs that were worked on"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import pyarrow as pa
 import btf
 from btf.format.kinds import ELEMENT_WORDS, HAS_SIZE, TARGET_AT
 
+from ..model.stages import DESCRIBE, FINGERPRINTS
 from .schema import (
     HASH,
     I64,
@@ -54,6 +56,7 @@ def _rows(group: ModuleGroup) -> Rows:
     if not group.counts.any():
         return group.counts, pa.array([], pa.struct(_RESULT))
     assert group.base is not None
+    group.laps.append((DESCRIBE, perf_counter()))
     whole, base = group.whole, group.base.fingerprints
     own: NDArray[np.uint64] | None = None
     if group.is_base:
@@ -61,6 +64,8 @@ def _rows(group: ModuleGroup) -> Rows:
     else:
         fingerprint, own = btf.both_fingerprints(whole, base)
         declared, first = btf.declarations(whole, group.base.declarations, spell=True), 0
+    spellings = group.spellings(declared)
+    group.laps.append((FINGERPRINTS, perf_counter()))
     columns = btf.columns(whole)
     target, start_id = columns["target"], np.uint32(whole.start_id)
     ours = target >= start_id
@@ -75,7 +80,7 @@ def _rows(group: ModuleGroup) -> Rows:
         pa.array(columns["nelems"]),
         pa.array(columns["linkage"]),
         pa.array(columns["encoding"]),
-        group.spellings(declared),
+        spellings,
         _hashes(fingerprint),
         _hashes(declared.layout[first:]),
         _hashes(declared.declaration[first:]),

@@ -29,6 +29,7 @@ from ..model.engine import Batch, Call, Item, Result
 from ..model.errors import CommandError, InternalError, explain
 from ..model.options import KernelContext
 from ..model.records import ModuleInput
+from ..model.stages import ISOLATED, WRITE, by_stage
 from ..tables import results
 from ..tables.describe import Describer
 from ..tables.results import Entry
@@ -83,11 +84,12 @@ class Outcome:
 @dataclass(frozen=True, slots=True)
 class BatchDone:
     """What came of a batch: outcomes, the name of the file of results, and, where the worker
-    could not write them, the files by their paths."""
+    could not write them, the files by their paths; seconds of work by stage."""
 
     outcomes: tuple[Outcome, ...]
     results: str | None
     files: Mapping[str, bytes]
+    stages: Mapping[str, float]
 
 
 def prepare() -> None:
@@ -144,7 +146,9 @@ def work(item: Item, shared: Shared, options: BatchOptions) -> Result:
 def run_batch(batch: Batch, shared: Shared, options: BatchOptions) -> BatchDone:
     """Read, open, deduplicate and describe each module of a batch, and write what comes of it."""
     context, seconds = options.context, options.context.options.module_seconds
+    began = time.perf_counter()
     describer = Describer(shared.base, functools.partial(_describing, seconds))
+    laps = describer.laps
     output = _Output(options)
     entries: list[Entry] = []
     outcomes: list[Outcome] = []
@@ -152,6 +156,7 @@ def run_batch(batch: Batch, shared: Shared, options: BatchOptions) -> BatchDone:
         for module in batch.modules:
             if batch.isolated:
                 done = run_isolated(module, shared, context)
+                laps.append((ISOLATED, time.perf_counter()))
             else:
                 done = _within_limits(module, shared, context, describer)
             if isinstance(done, CacheHit):
@@ -168,6 +173,7 @@ def run_batch(batch: Batch, shared: Shared, options: BatchOptions) -> BatchDone:
                 continue
             if done.content is not None:
                 output.write(f"{options.btf_folder}/{module.name}.btf", done.content)
+                laps.append((WRITE, time.perf_counter()))
             if done.rows is not None:
                 describer.add_rows(done.rows)
             else:
@@ -185,7 +191,8 @@ def run_batch(batch: Batch, shared: Shared, options: BatchOptions) -> BatchDone:
             )
             entries.append(entry)
     name = output.write_results(entries, describer.rows()) if entries else None
-    return BatchDone(tuple(outcomes), name, output.files)
+    laps.append((WRITE, time.perf_counter()))
+    return BatchDone(tuple(outcomes), name, output.files, by_stage(began, laps))
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from time import perf_counter
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,7 @@ from ..model.records import (
     ModuleInput,
     ModuleRecord,
 )
+from ..model.stages import DEDUP, OPEN, READ
 from ..sources import names
 from ..tables.results import Entry
 from .encode import EncodeError, installed_encoder
@@ -111,6 +113,7 @@ def run_module(
         data = decompress(stored)
         if describer is not None:
             facts["input_sha256"] = digest if data is stored else hashlib.sha256(data).hexdigest()
+            describer.laps.append((READ, perf_counter()))
         if module.debug is not None:
             with_debug = context.options.encode == ENCODE_ALL or _BTF_MARK not in bytes(data)
         done = _deduplicate(facts, name, module, data, index, context, describer, arrays)
@@ -257,6 +260,8 @@ def _open_and_deduplicate(
 ) -> tuple[bytes, btf.BTF | None, Mapping[str, Any]]:
     """Like ``_deduplicate``, for all that is not sound standalone BTF by itself."""
     opened = open_input(module, data, index, context, facts["path"])
+    if describer is not None:
+        describer.laps.append((OPEN, perf_counter()))
     found = opened.module
     facts.update(
         form=found.form,
@@ -301,6 +306,7 @@ def _describe(
     describer: Describer,
 ) -> Mapping[str, Any]:
     """Work out what only tables ask for. Raises BtfError, and leaves ``facts`` as they are then."""
+    describer.laps.append((DEDUP, perf_counter()))
     btf.check_name_bytes(result.btf)
     described = describer.describe(source, result)
     totals = described.get("leftovers")
