@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from ..arguments import brief_repr
+from ..compiled.jit import compiled
 from ..deduplication.deduplicate import DedupResult, deduplicated
 from ..deduplication.index import BaseIndex
 from ..errors import BtfError
@@ -26,11 +27,13 @@ from ..format.kinds import (
     REF_EACH,
     REF_STEP,
     NameSpace,
+    kind_of,
 )
 from ..types.btf import BTF, freeze
 from ..types.names import StringTable
 
 MAX_DIMENSIONS = 32
+_FEW = 16  # more than most modules have
 MAX_HOPS = 8  # types without a name between one that has a name and the array that it holds
 
 # What a base would be if its arrays were not nested, by the base.
@@ -100,20 +103,44 @@ class BaseArrays:
 
 def nested_arrays(types: BTF) -> np.ndarray:
     """Ids of own arrays whose elements are arrays: int64."""
-    arrays = np.flatnonzero(types.own_kinds == ARRAY)
-    if not len(arrays):
-        return arrays
-    elements = types.words[types.offsets[arrays] + np.uint32(3)].astype(np.int64)
-    return arrays[_are_arrays(types, elements)] + types.start_id
+    below = types.base.flat if types.base is not None else types
+    found = np.empty(_FEW, np.int64)
+    while True:
+        count = int(
+            _find_nested(
+                types.words, types.offsets, types.start_id, below.words, below.offsets, found
+            )
+        )
+        if count <= len(found):
+            return found[:count]
+        found = np.empty(count, np.int64)
 
 
-def _are_arrays(types: BTF, ids: np.ndarray) -> np.ndarray:
-    """Whether each of some types, of any level, is an array: bool."""
-    found = np.zeros(len(ids), np.bool_)
-    for level in types.levels:
-        own = (ids >= level.start_id) & (ids < level.type_end)
-        found[own] = level.own_kinds[ids[own] - level.start_id] == ARRAY
-    return found
+@compiled
+def _find_nested(words, offsets, start_id, base_words, base_offsets, found):  # type: ignore[no-untyped-def]
+    """Put ids of own arrays of arrays into ``found``, int64, as far as there is room; returns how
+    many there are.
+
+    words, offsets             own types, as in ``BTF``; the first one has the id ``start_id``
+    base_words, base_offsets   types below them, from id 1 on
+    """
+    count = 0
+    for own in range(len(offsets) - 1):
+        at = np.int64(offsets[own])
+        if kind_of(words[at + 1]) != ARRAY:
+            continue
+        element = np.int64(words[at + 3])
+        if element >= start_id:
+            info = words[np.int64(offsets[element - start_id]) + 1]
+        elif element > 0:
+            info = base_words[np.int64(base_offsets[element - 1]) + 1]
+        else:
+            continue
+        if kind_of(info) == ARRAY:
+            if count < len(found):
+                found[count] = start_id + own
+            count += 1
+    return count
 
 
 def flattened(types: BTF, base: BTF | None) -> BTF:

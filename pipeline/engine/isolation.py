@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import os
 import pickle
 import signal
@@ -79,19 +80,21 @@ def name_process(name: bytes) -> None:
 
 
 @contextlib.contextmanager
-def time_limit(seconds: float) -> Iterator[None]:
-    """Have the kernel kill this process (SIGALRM) if the block takes longer.
+def time_limit(seconds: float) -> Iterator[Callable[[], object]]:
+    """Have the kernel kill this process (SIGALRM) if the block takes longer; yields what lets the
+    time begin anew.
 
     That works whatever the process is doing, machine code included. Only a main thread can ask
     for it, as that of each worker is; elsewhere there is no limit.
     """
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield bool
         return
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    begin = functools.partial(signal.setitimer, signal.ITIMER_REAL, seconds)
+    begin()
     try:
-        yield
+        yield begin
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
 

@@ -244,6 +244,10 @@ class RemoteFolder:
         with self._errors(path), self._fs.open_output_stream(self._at(path), None) as stream:
             stream.write(data)
 
+    def write_files(self, folder: str, files: Mapping[str, bytes]) -> None:
+        for name, data in files.items():
+            self.write(f"{folder}/{name}", data)
+
     def publish(self, path: str, data: bytes, *, durable: bool = True) -> None:
         if self._is_object_store:
             self.write(path, data)

@@ -20,7 +20,7 @@ import mmap
 import os
 import shutil
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
@@ -60,6 +60,9 @@ class Storage(Protocol):
         The folder must exist. A file of that name is replaced, not overwritten: it may have other
         names, see ``link``.
         """
+
+    def write_files(self, folder: str, files: Mapping[str, bytes]) -> None:
+        """``write`` many files of one folder, by name."""
 
     def publish(self, path: str, data: bytes, *, durable: bool = True) -> None:
         """Replace a file in one step; ``durable``: it is on the disk when this returns."""
@@ -258,16 +261,14 @@ class LocalFolder:
 
     def write(self, path: str, data: bytes | memoryview) -> None:
         with self._beside(path) as (folder, name):
-            try:
-                descriptor = os.open(name, _NEW, 0o666, dir_fd=folder)
-            except FileExistsError:
-                os.unlink(name, dir_fd=folder)
-                descriptor = os.open(name, _NEW, 0o666, dir_fd=folder)
-            try:
-                _fill(descriptor, data, durable=False)
-            except OSError:
-                os.unlink(name, dir_fd=folder)  # a part of it is of no use
-                raise
+            _write_new(folder, name, data)
+
+    def write_files(self, folder: str, files: Mapping[str, bytes]) -> None:
+        with self._within(folder) as descriptor:
+            for name, data in files.items():
+                with self._naming(f"{folder}/{name}"):
+                    _check_name(name)
+                    _write_new(descriptor, name, data)
 
     def publish(self, path: str, data: bytes | mmap.mmap, *, durable: bool = True) -> None:
         with self._beside(path) as (folder, name):
@@ -486,6 +487,20 @@ def _replacing(folder: int, name: str, temporary: str) -> Iterator[None]:
     except BaseException:
         with contextlib.suppress(OSError):
             os.unlink(temporary, dir_fd=folder)
+        raise
+
+
+def _write_new(folder: int, name: str, data: bytes | memoryview) -> None:
+    """Write a file of this name in place of any that is there."""
+    try:
+        descriptor = os.open(name, _NEW, 0o666, dir_fd=folder)
+    except FileExistsError:
+        os.unlink(name, dir_fd=folder)
+        descriptor = os.open(name, _NEW, 0o666, dir_fd=folder)
+    try:
+        _fill(descriptor, data, durable=False)
+    except OSError:
+        os.unlink(name, dir_fd=folder)  # a part of it is of no use
         raise
 
 

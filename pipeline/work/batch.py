@@ -150,15 +150,19 @@ def run_batch(batch: Batch, shared: Shared, options: BatchOptions) -> BatchDone:
     describer = Describer(shared.base, functools.partial(_describing, seconds))
     laps = describer.laps
     output = _Output(options)
+    files: dict[str, bytes] = {}
     entries: list[Entry] = []
     outcomes: list[Outcome] = []
-    with preloaded(batch.contents):
+    # If a module takes too long, that is the end of this process; others have theirs.
+    limit = time_limit(seconds) if not batch.isolated else contextlib.nullcontext(bool)
+    with preloaded(batch.contents), limit as begin_anew:
         for module in batch.modules:
+            begin_anew()
             if batch.isolated:
                 done = run_isolated(module, shared, context)
                 laps.append((ISOLATED, time.perf_counter()))
             else:
-                done = _within_limits(module, shared, context, describer)
+                done = run_module(module, shared.base.index, context, describer, shared.cached)
             if isinstance(done, CacheHit):
                 outcomes.append(
                     Outcome(
@@ -172,8 +176,7 @@ def run_batch(batch: Batch, shared: Shared, options: BatchOptions) -> BatchDone:
                 )
                 continue
             if done.content is not None:
-                output.write(f"{options.btf_folder}/{module.name}.btf", done.content)
-                laps.append((WRITE, time.perf_counter()))
+                files[f"{module.name}.btf"] = done.content
             if done.rows is not None:
                 describer.add_rows(done.rows)
             else:
@@ -190,7 +193,9 @@ def run_batch(batch: Batch, shared: Shared, options: BatchOptions) -> BatchDone:
                 )
             )
             entries.append(entry)
-    name = output.write_results(entries, describer.rows()) if entries else None
+    rows = describer.rows()
+    output.write(files)
+    name = output.write_results(entries, rows) if entries else None
     laps.append((WRITE, time.perf_counter()))
     return BatchDone(tuple(outcomes), name, output.files, by_stage(began, laps))
 
@@ -216,15 +221,16 @@ class _Output:
         self._storage = options.storage
         self.files: dict[str, bytes] = {}
 
-    def write(self, path: str, content: bytes) -> None:
-        """Write a file that counts when the results that belong to it are there."""
+    def write(self, files: Mapping[str, bytes]) -> None:
+        """Write BTF files, which count when the results that belong to them are there."""
+        folder = self._options.btf_folder
         if self._storage is None:
-            self.files[path] = content
+            self.files |= {f"{folder}/{name}": content for name, content in files.items()}
             return
         try:
-            self._storage.write(path, content)
+            self._storage.write_files(folder, files)
         except OSError as error:
-            raise cannot_write(error.filename or path, error) from error
+            raise cannot_write(error.filename or folder, error) from error
 
     def write_results(self, entries: list[Entry], rows: list[pa.RecordBatch]) -> str:
         """Write a file of results, complete or not at all; returns its name."""
@@ -239,14 +245,6 @@ class _Output:
         except OSError as error:
             raise cannot_write(error.filename or path, error) from error
         return name
-
-
-def _within_limits(
-    module: ModuleInput, shared: Shared, context: KernelContext, describer: Describer
-) -> ModuleResult | CacheHit:
-    """Work on one module in this process. If it takes too long, that is the end of the process."""
-    with time_limit(context.options.module_seconds):
-        return run_module(module, shared.base.index, context, describer, shared.cached)
 
 
 def run_isolated(
