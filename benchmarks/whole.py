@@ -16,6 +16,8 @@ from inputs import Input
 from measure import BUILD, Sides, run, splitbtf
 from report import Sample, Table, seconds, times
 
+from pipeline.model.stages import OF_WORKERS
+
 REPORTED = (1, 2, 5)  # kernels
 
 
@@ -138,6 +140,12 @@ def job(sides: Sides, source: Input) -> list[Table]:
                 seconds(found[-1] - facts["total_seconds"]),
             )
         )
+    stages = last["local"]["kernels"][0]["stages"]
+    busy = {name: stages[name] for name in OF_WORKERS if name in stages}
+    parts = [
+        (name, seconds(value), f"{value / sum(busy.values()):.0%}", OF_WORKERS[name])
+        for name, value in sorted(busy.items(), key=lambda one: -one[1])
+    ]
     header = ("", "time", "ratio", "start", "dedup", "after it", "imports and exit")
     costs = Sample(tuple(walls["ray"])).median - Sample(tuple(walls["local"])).median
     notes = (
@@ -146,7 +154,15 @@ def job(sides: Sides, source: Input) -> list[Table]:
         f"Ray costs {seconds(max(0.0, costs))} against the engine without it: start and end of its "
         "processes, and each worker's imports, which are part of 'dedup'.",
     )
-    return [Table("The whole job", header, tuple(rows), notes)]
+    return [
+        Table("The whole job", header, tuple(rows), notes),
+        Table(
+            "What the workers of it do",
+            ("stage", "time", "share", ""),
+            tuple(parts),
+            ("Both workers together, of the last run without Ray: `splitbtf run --profile`.",),
+        ),
+    ]
 
 
 def report(sides: Sides, source: Input) -> list[Table]:

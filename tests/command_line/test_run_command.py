@@ -13,8 +13,9 @@ from jobs.cli import main
 from pipeline.model.errors import CommandError
 from pipeline.model.options import RunOptions
 from pipeline.model.records import ModuleRecord
+from pipeline.model.stages import OF_RUN, OF_WORKERS
 from pipeline.model.summary import summarize
-from pipeline.store.output import read_manifests
+from pipeline.store.output import read_manifests, read_table
 from pipeline.tables.registry import all_tables
 from support.commands import splitbtf
 from support.paths import DEMO, ROOT
@@ -50,6 +51,25 @@ def test_json_names_the_output_and_its_tables(small: Path, tmp_path: Path) -> No
         assert facts[key] > 0
     (kernel,) = facts["kernels"]
     assert kernel["kernel"] == "small" and (out / kernel["btf"] / "vmlinux.btf").is_file()
+
+
+def test_where_the_time_went(small: Path, tmp_path: Path) -> None:
+    """Each stage has a line; those of workers add up; the table ``runs`` has the same."""
+    out = tmp_path / "out"
+    done = splitbtf("run", small, "-o", out, "--engine", "local", "--profile")
+    assert done.code == 0, done.err
+    _, _, below = done.out.partition("where the time went:\n")
+    lines = [line.split(maxsplit=1) for line in below.splitlines()[2:-1]]
+    shown = {name: float(rest.split()[0]) for name, rest in lines}
+    of_workers = [name for name in OF_WORKERS if name in shown]
+    assert set(shown) == {"start", "workers", *OF_RUN, *of_workers}
+    assert set(OF_WORKERS) - set(of_workers) == {"open", "isolated"}  # sound BTF, nobody died
+    assert sum(shown[name] for name in of_workers) == pytest.approx(shown["workers"], abs=0.06)
+    (row,) = read_table(out, "runs").to_pylist()
+    stages = dict(row["stages"])
+    assert set(stages) == {*OF_RUN, *of_workers}
+    assert all(seconds >= 0 for seconds in stages.values()) and stages["dedup"] > 0
+    assert shown["workers"] == pytest.approx(sum(stages[name] for name in of_workers), abs=0.01)
 
 
 def test_two_kernels_at_once(tmp_path: Path) -> None:
