@@ -14,9 +14,8 @@ from typing import Any
 
 from inputs import Input
 from measure import BUILD, Sides, run, splitbtf
-from report import Sample, Table, seconds, times
-
 from pipeline.model.stages import OF_WORKERS
+from report import Sample, Table, seconds, times
 
 REPORTED = (1, 2, 5)  # kernels
 
