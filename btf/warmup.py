@@ -278,7 +278,7 @@ def _compile_merge() -> None:
 def _compile_misses() -> None:
     """Explain a module that defines what its base only declares."""
     from .deduplication.deduplicate import DedupResult
-    from .unmerged.arrays import nested_arrays
+    from .unmerged.arrays import BaseArrays, nested_arrays
     from .unmerged.find import unmerged_types
 
     declared = struct.pack("=3I", 1, kinds.info_word(kinds.FWD), 0)
@@ -288,6 +288,7 @@ def _compile_misses() -> None:
     split = parse(pack(NATIVE, 0, defined, b""), index.base)
     unmerged_types(split, DedupResult(split, np.arange(3, dtype=np.uint32)), index)
     nested_arrays(split)
+    BaseArrays(True, split.words[:0])._may_differ(split)
 
 
 # By name: the longest first, and each after what it builds on.

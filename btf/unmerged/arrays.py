@@ -45,7 +45,7 @@ class BaseArrays:
     """How a base writes arrays of several dimensions, and which of its types hold some.
 
     nested  whether as arrays of arrays; else as one, if it has any
-    names   uint32: offsets of names of types that hold nested arrays, as modules know them
+    names   uint32, rising: offsets of names of types that hold nested arrays, as modules know them
     """
 
     __repr__ = brief_repr
@@ -63,7 +63,7 @@ class BaseArrays:
             # A name that is only the end of another string is none that modules know.
             places = (table.find(name) for name in _holders(base, found))
             names = [place for place in places if place >= 0]
-        return cls(len(found) > 0, freeze(np.array(names, np.uint32)))
+        return cls(len(found) > 0, freeze(np.array(sorted(names), np.uint32)))
 
     def kept_types(self, source: BTF, result: DedupResult, index: BaseIndex) -> np.ndarray | None:
         """Mark own types of a module that it keeps only because its arrays are written otherwise.
@@ -97,8 +97,7 @@ class BaseArrays:
         nested arrays, a type with the name of one that holds some; elsewhere a nested array."""
         if not self.nested:
             return len(nested_arrays(split)) > 0
-        names = split.words[split.offsets[:-1]]
-        return bool(np.isin(names, self.names).any())
+        return bool(_has_a_name_of(split.words, split.offsets, self.names))
 
 
 def nested_arrays(types: BTF) -> np.ndarray:
@@ -141,6 +140,24 @@ def _find_nested(words, offsets, start_id, base_words, base_offsets, found):  # 
                 found[count] = start_id + own
             count += 1
     return count
+
+
+@compiled
+def _has_a_name_of(words, offsets, names):  # type: ignore[no-untyped-def]
+    """Whether one of some types, of which ``words`` and ``offsets`` are as in ``BTF``, has its name
+    at one of the rising offsets ``names``, uint32."""
+    for own in range(len(offsets) - 1):
+        name = words[np.int64(offsets[own])]
+        low, high = 0, len(names)
+        while low < high:
+            middle = (low + high) >> 1
+            if names[middle] < name:
+                low = middle + 1
+            else:
+                high = middle
+        if low < len(names) and names[low] == name:
+            return True
+    return False
 
 
 def flattened(types: BTF, base: BTF | None) -> BTF:

@@ -62,9 +62,11 @@ def leftovers(
     cause = np.full(count, len(CAUSES), np.int64)  # one more: those that stay
     cause[in_base] = np.where(leads[in_base], _REFERS, _IN_BASE)
     cause[typedefs] = _TYPEDEF
-    repeated = ~in_base
-    repeated[np.unique(after, return_index=True)[1]] = False
-    cause[repeated] = _REPEATED
+    own = np.flatnonzero(~in_base)
+    first = np.empty(result.btf.type_count, np.int64)
+    became = after[own] - np.uint32(own_after)
+    first[became[::-1]] = own[::-1]  # of several the first one stays
+    cause[own[first[became] != own]] = _REPEATED
     totals = _totals(facts, cause)
     if kept_by_arrays is not None:
         totals += kept_totals(result.btf, kept_by_arrays)
