@@ -16,7 +16,6 @@ from btf.format.foreign import START_BYTES, what_is
 
 from ..files.read import open_stored, out_of_reach, unreadable
 from ..files.remote import is_uri
-from ..files.storage import write_all
 from ..model.errors import NoRoomError
 from . import nested, tar
 from .archive import COPY_BYTES, Package, PackagedFile, PackageError, PackageFormat, Stored
@@ -116,7 +115,9 @@ def _unpack_one(found: PackagedFile, target: str) -> str | None:
             f"not enough room in {folder} to unpack {printable(found.name)} "
             f"({found.size >> 20} MB); --work-folder names another folder"
         )
-    import hashlib  # late, as it loads OpenSSL
+    import hashlib  # late, as it loads OpenSSL; as what writes, which a look does not need
+
+    from ..files.storage import write_all
 
     algorithm, expected = found.digest or ("md5", None)
     digest = hashlib.new(algorithm, usedforsecurity=False)

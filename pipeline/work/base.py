@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -181,6 +180,8 @@ def _types_and_release(types: btf.BTF, release: str | None, **_: Any) -> tuple[b
 
 def _index(types: btf.BTF, **facts: Any) -> IndexedBase:
     """Index a base. ``facts``: other fields of IndexedBase. Raises BtfError."""
+    import hashlib  # late: it loads OpenSSL
+
     STEPS.debug("indexing it")
     btf.check_name_bytes(types)
     began = time.perf_counter()

@@ -8,17 +8,19 @@ claim.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from btf.files.decompress import FOR_PACKAGES, find
 
 from ..archive import Package, PackagedFile, PackageError, PackageFormat, Stored, plain_name
-from ..cpio import ListedFile, read_cpio
+
+if TYPE_CHECKING:
+    from ..cpio import ListedFile
 
 _MAGIC = b"\xed\xab\xee\xdb"
 _LEAD_BYTES = 96
@@ -96,12 +98,16 @@ def _read(stored: Stored) -> Package:
 
 
 def _read_files(stored: Stored) -> Iterator[PackagedFile]:
+    from ..cpio import read_cpio  # late: other packages have none
+
     header, payload, _ = _parts(stored)
     return read_cpio(payload, _listed(header))
 
 
 def _parts(stored: Stored) -> tuple[_Header, Stored, str | None]:
     """The second header, the payload, and whether it is cut off. Raises PackageError."""
+    import hashlib  # late: it loads OpenSSL
+
     signature = _header(stored, _LEAD_BYTES)
     header = _header(stored, signature.end + -signature.end % 8)
     kind = header.text(_PAYLOAD_FORMAT) or "cpio"
@@ -154,6 +160,8 @@ def _header(stored: Stored, start: int) -> _Header:
 
 def _listed(header: _Header) -> list[ListedFile]:
     """All files that the package has. Raises PackageError."""
+    from ..cpio import ListedFile
+
     folders = header.texts(_FOLDERS)
     names = header.texts(_OLD_NAMES)
     if not names:
