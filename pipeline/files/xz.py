@@ -17,6 +17,7 @@ import zlib
 from collections import deque
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any, BinaryIO
 
 from btf.files.decompress import XZ, Reader
@@ -32,8 +33,12 @@ _MAX_THREADS = 4
 _PIECE_BYTES = 1 << 20
 
 
-def open_blocks(file: BinaryIO, start: int, size: int) -> io.BufferedReader | None:
+def open_blocks(
+    file: BinaryIO, start: int, size: int, folder: str | None = None
+) -> io.BufferedReader | None:
     """Read what the xz file of ``size`` bytes at ``start`` of a file decompresses to.
+
+    folder   where temporary files may be; None: what is decompressed ahead stays in memory
 
     None if it has not several blocks that can be decompressed in this way, or is damaged; reading
     it from front to back then tells what is wrong. Reading raises DecompressError.
@@ -41,17 +46,20 @@ def open_blocks(file: BinaryIO, start: int, size: int) -> io.BufferedReader | No
     blocks = _blocks(file, start, size)
     if blocks is None or len(blocks) < 2:
         return None
-    return io.BufferedReader(_Reader(file, start, blocks), _PIECE_BYTES)
+    return io.BufferedReader(_Reader(file, start, blocks, folder), _PIECE_BYTES)
 
 
 class _Reader(io.RawIOBase):
     """Reads blocks in their order, as many at once as there are threads: the first piece by piece,
-    the others beside it, into temporary files."""
+    the others beside it, into temporary files in ``folder``, if there is one."""
 
-    def __init__(self, file: BinaryIO, start: int, blocks: list[tuple[int, int]]) -> None:
+    def __init__(
+        self, file: BinaryIO, start: int, blocks: list[tuple[int, int]], folder: str | None
+    ) -> None:
         super().__init__()
         self._at_once = min(_MAX_THREADS, len(os.sched_getaffinity(0)))
         self._pool = ThreadPoolExecutor(max(1, self._at_once - 1), "xz")
+        self._folder = folder
         self._contents = self._decompressed(file, start, blocks)
         self._left = memoryview(b"")
 
@@ -91,7 +99,9 @@ class _Reader(io.RawIOBase):
                 else:
                     if not whole.for_threads:
                         block = Part(block[:], 0, len(block))
-                    coming.append(self._pool.submit(_spill, header, block, stored, decompressed))
+                    coming.append(
+                        self._pool.submit(_spill, self._folder, header, block, stored, decompressed)
+                    )
             assert head is not None
             try:
                 yield from head
@@ -105,16 +115,20 @@ class _Reader(io.RawIOBase):
                         future.result().close()
 
 
-def _spill(header: bytes, block: Part, stored: int, decompressed: int) -> BinaryIO:
+def _spill(
+    folder: str | None, header: bytes, block: Part, stored: int, decompressed: int
+) -> BinaryIO:
     """Decompress a block into a file without a name; into memory, where there is no room for it."""
+    pieces = partial(_pieces, header, block, stored, decompressed)
     with contextlib.suppress(OSError), contextlib.ExitStack() as closing:
-        file = closing.enter_context(tempfile.TemporaryFile(buffering=0))
-        for piece in _pieces(header, block, stored, decompressed):
-            write_all(file.fileno(), piece)
-        file.seek(0)
-        closing.pop_all()
-        return file
-    return io.BytesIO(b"".join(_pieces(header, block, stored, decompressed)))
+        if folder is not None:
+            file = closing.enter_context(tempfile.TemporaryFile(buffering=0, dir=folder))
+            for piece in pieces():
+                write_all(file.fileno(), piece)
+            file.seek(0)
+            closing.pop_all()
+            return file
+    return io.BytesIO(b"".join(pieces()))
 
 
 def _pieces(header: bytes, block: Readable, stored: int, decompressed: int) -> Iterator[bytes]:

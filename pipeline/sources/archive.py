@@ -88,12 +88,13 @@ class Stored:
         self,
         read_at: Callable[[int, int], bytes],
         size: int,
-        file: tuple[BinaryIO, int] | None = None,
+        file: tuple[BinaryIO, int, str | None] | None = None,
         budget: list[int] | None = None,
         depth: int = 0,
     ) -> None:
-        """``read_at`` reads so many bytes at a place, fewer at the end. ``file``: the file and
-        where in it this begins, if it can be read at any place."""
+        """``read_at`` reads so many bytes at a place, fewer at the end. ``file``: the file, where
+        in it this begins, and the folder for what is decompressed ahead, if it can be read at any
+        place."""
         self._read_at = read_at
         self._file = file
         self.size = size
@@ -101,14 +102,15 @@ class Stored:
         self.depth = depth
 
     @classmethod
-    def of_file(cls, file: BinaryIO) -> Stored:
-        """All of a file that can be read at any place."""
+    def of_file(cls, file: BinaryIO, folder: str | None = None) -> Stored:
+        """All of a file that can be read at any place; ``folder``: for what is decompressed
+        ahead, None for memory."""
 
         def read_at(at: int, size: int) -> bytes:
             file.seek(at)  # others may have read elsewhere meanwhile
             return file.read(size)
 
-        return cls(read_at, file.seek(0, io.SEEK_END), (file, 0))
+        return cls(read_at, file.seek(0, io.SEEK_END), (file, 0, folder))
 
     @classmethod
     def of_member(cls, found: PackagedFile, outer: Stored) -> Stored:
@@ -122,7 +124,7 @@ class Stored:
 
     def part(self, start: int, size: int) -> Stored:
         """A part of it, which may say that it is longer than this is."""
-        file = (self._file[0], self._file[1] + start) if self._file is not None else None
+        file = self._file and (self._file[0], self._file[1] + start, self._file[2])
         return Stored(
             lambda at, most: self.read_at(start + at, most), size, file, self.budget, self.depth
         )
@@ -133,7 +135,8 @@ class Stored:
             return None
         from ..files.xz import open_blocks  # late: not to recognise a package
 
-        return open_blocks(*self._file, self.size)
+        file, start, folder = self._file
+        return open_blocks(file, start, self.size, folder)
 
 
 class _Forward:

@@ -76,10 +76,11 @@ def unpack(
     rest is not had either. Raises NoRoomError.
     """
     left = dict(wanted)
+    folder = next((os.path.dirname(target) for target in wanted.values()), None)
     reason = "the package does not hold this file"
     try:
         with (
-            _opened(path) as (stored, package_format),
+            _opened(path, folder) as (stored, package_format),
             contextlib.closing(nested.read_files(package_format, stored)) as files,  # type: ignore[type-var]
         ):
             while left and not stopped() and (found := next(files, None)) is not None:
@@ -157,11 +158,14 @@ def _writing(target: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _opened(path: str) -> Iterator[tuple[Stored, PackageFormat]]:
-    """An open package and its format. All that is wrong with it is raised as PackageError."""
+def _opened(path: str, folder: str | None = None) -> Iterator[tuple[Stored, PackageFormat]]:
+    """An open package and its format. All that is wrong with it is raised as PackageError.
+
+    folder   see ``Stored.of_file``
+    """
     try:
         with open_stored(path) as file:
-            stored = Stored.of_file(file)
+            stored = Stored.of_file(file, folder)
             yield stored, format_of(stored.read_at(0, MAGIC_BYTES), os.path.basename(path))
     except ConnectionError as error:
         raise out_of_reach(path, error) from error

@@ -12,6 +12,7 @@ import subprocess
 import threading
 import tracemalloc
 import zlib
+from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
@@ -29,8 +30,11 @@ def squeezed(content: bytes, *options: str) -> bytes:
     return subprocess.run(command, input=content, capture_output=True, check=True).stdout
 
 
-def opened(data: bytes, before: bytes = b"", after: bytes = b"") -> io.BufferedReader | None:
-    return xz.open_blocks(io.BytesIO(before + data + after), len(before), len(data))
+def opened(
+    data: bytes, before: bytes = b"", after: bytes = b"", folder: Path | None = None
+) -> io.BufferedReader | None:
+    file = io.BytesIO(before + data + after)
+    return xz.open_blocks(file, len(before), len(data), str(folder) if folder else None)
 
 
 @needs_xz
@@ -79,13 +83,13 @@ def test_memory_is_that_of_a_few_blocks(monkeypatch: pytest.MonkeyPatch) -> None
 @needs_xz
 @pytest.mark.parametrize("room", [True, False])
 def test_blocks_beside_the_first_are_not_kept_in_memory(
-    room: bool, monkeypatch: pytest.MonkeyPatch
+    room: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """But where the disk has no room for them, when they are read all the same."""
     data, full = squeezed(bytes(64 << 20), "--block-size=16777216"), OSError(errno.ENOSPC, "full")
     if not room:
         monkeypatch.setattr(xz, "write_all", Mock(side_effect=full))
-    reader, size = opened(data), 0
+    reader, size = opened(data, folder=tmp_path), 0
     assert reader is not None
     tracemalloc.start()
     with reader:
