@@ -8,7 +8,7 @@ from difflib import SequenceMatcher
 from itertools import groupby, islice, zip_longest
 from typing import NamedTuple
 
-from .compare import CHANGED, EMBEDDED, Change
+from .compare import ADDED, CHANGED, EMBEDDED, REMOVED, Change
 from .embedded import MAX_EMBEDDED, Embedding, Pair
 from .names import KINDS
 from .rows import VOID, MemberRow, Rows, TypeRow
@@ -89,10 +89,24 @@ def details(changes: Sequence[Change], old: Rows, new: Rows) -> list[list[Detail
         pair for one in embedded for pair in zip(one.old_ids, one.new_ids, strict=False)
     )
     old.types(pair[0] for pair in sides.embedding.changed)
-    found = {
-        key: list(islice(_details(change, sides), MAX_DETAILS)) for key, change in once.items()
-    }
+    found = {key: _of_change(change, sides) for key, change in once.items()}
     return [found[key] for key in keys]
+
+
+def _of_change(change: Change, sides: Sides) -> list[Detail]:
+    if change.change == REMOVED and len(change.old_ids) == 1:
+        return [_removed(sides.old.type(change.old_ids[0]), sides)]
+    if change.change == ADDED and len(change.new_ids) == 1:
+        return [_added(sides.new.type(change.new_ids[0]), sides)]
+    return list(islice(_details(change, sides), MAX_DETAILS))
+
+
+def _removed(found: TypeRow, sides: Sides) -> Detail:
+    return Detail("declaration removed", "", declaration(found, sides.old), "")
+
+
+def _added(found: TypeRow, sides: Sides) -> Detail:
+    return Detail("declaration added", "", "", declaration(found, sides.new))
 
 
 def _look_up(rows: Rows, changes: Sequence[tuple[str, Sequence[int]]]) -> None:
@@ -144,10 +158,7 @@ def _details(change: Change, sides: Sides) -> Iterator[Detail]:
         return
     before = [sides.old.type(type_id) for type_id in change.old_ids]
     after = [sides.new.type(type_id) for type_id in change.new_ids]
-    if len(before) + len(after) == 1:  # it was removed or added
-        ours, theirs = before, after
-    else:
-        ours, theirs = _lacking(before, after), _lacking(after, before)
+    ours, theirs = _lacking(before, after), _lacking(after, before)
     if len(ours) == len(theirs) == 1:
         told = False
         for detail in _differences(ours[0], theirs[0], sides):
@@ -155,10 +166,8 @@ def _details(change: Change, sides: Sides) -> Iterator[Detail]:
             told = True
         if told:
             return  # else they differ in what C cannot spell, such as a member that is a section
-    for found in ours:
-        yield Detail("declaration removed", "", declaration(found, sides.old), "")
-    for found in theirs:
-        yield Detail("declaration added", "", "", declaration(found, sides.new))
+    yield from (_removed(found, sides) for found in ours)
+    yield from (_added(found, sides) for found in theirs)
 
 
 def _lacking(types: Sequence[TypeRow], others: Sequence[TypeRow]) -> list[TypeRow]:
