@@ -41,7 +41,7 @@ _BYTES = {
 _ADDRESS, _OFFSETS = 0x01, {0x0E, 0x10, 0x17, 0x1D, 0x1F, 0x1F20, 0x1F21}
 _NUMBERS = {0x0D, 0x0F, 0x15, 0x1A, 0x1B, 0x22, 0x23, 0x1F01, 0x1F02}
 
-_NUMBER = rb"[\x80-\xff]*[\0-\x7f]"
+_NUMBER = rb"[\x80-\xff]{0,9}[\0-\x7f]"  # LEB128 of up to 64 bits
 _NUMBERED = re.compile(_NUMBER)
 # An attribute: its number, its form, and the value where that is implicit.
 _ATTRIBUTE = rb"(?!\0\0)(%b)(?:\x21(%b)|((?!\x21)%b))" % ((_NUMBER,) * 3)
@@ -51,8 +51,10 @@ _ABBREVIATION = re.compile(
     % (_NUMBER, _NUMBER, re.sub(rb"\((?!\?)", b"(?:", _ATTRIBUTE))
 )
 _ABBREVIATIONS_BYTES = 1 << 16  # that one unit's are looked for in
+_MOST_ABBREVIATIONS = 64 << 20  # bytes, of all: Linux has 5 MB
 _ENTRY_BYTES = 1 << 12  # of a first entry, in which its language is
-_MOST_STEPS = 1 << 21  # units and abbreviations that are read: Linux has less than a third
+# A unit takes _UNIT_STEPS, and one for each _STEP_BYTES of abbreviations that are looked through.
+_MOST_STEPS, _UNIT_STEPS, _STEP_BYTES = 1 << 20, 8, 64
 
 _ERRORS = (IndexError, KeyError, ValueError, struct.error)
 
@@ -96,7 +98,8 @@ class _Dwarf:
         self._word = 8 if table.header.size == 64 else 4
         self._is_linked = self._number(data[16:18], 0, 2) != _ET_REL
         number = names.index(b".debug_abbrev") if b".debug_abbrev" in names else 0
-        self._abbreviations, self._abbreviations_at = self._section(number), headers[number][4]
+        self._abbreviations_at = headers[number][4]
+        self._abbreviations = bytes(self._section(number)[:_MOST_ABBREVIATIONS])
         self._steps = 0
 
     def patches(self, number: int) -> Iterator[tuple[int, bytes]]:
@@ -110,6 +113,8 @@ class _Dwarf:
             if not self._is_linked:
                 relocated = self._relocated(info, number, units)
         for unit in units:
+            if self._steps > 2 * _MOST_STEPS:  # no compiler's
+                return
             with contextlib.suppress(*_ERRORS):
                 there = bytes(info[unit.told : unit.entry])
                 at = relocated.get(unit.told, self._number(there, 0, unit.offset_bytes))
@@ -117,7 +122,7 @@ class _Dwarf:
                 content, place, form, is_abbreviation = self._language(entry, at, unit)
                 new = self._renamed(content, place, form)
                 if new:
-                    first = self._abbreviations_at + at if is_abbreviation else start + unit.entry
+                    first = self._abbreviations_at if is_abbreviation else start + unit.entry
                     yield first + place, new
 
     def _section(self, number: int) -> Part:
@@ -131,7 +136,7 @@ class _Dwarf:
     def _units(self, info: Part) -> Iterator[_Unit]:
         at = 0
         while at < len(info) and self._steps < _MOST_STEPS:
-            self._steps += 1
+            self._steps += _UNIT_STEPS
             head = bytes(info[at : at + 24])
             size, told, offset_bytes = self._number(head, 0, 4), 6, 4
             if size == 0xFFFFFFFF:
@@ -160,10 +165,11 @@ class _Dwarf:
             fields = 3 if header[1] == _SHT_RELA else 2
             rows = np.frombuffer(self._section(which)[:], word).reshape(-1, fields)
             symbols = self._section(header[6])
-            for row in rows[np.isin(rows[:, 0], np.array([*sizes], np.uint64))].tolist():
+            rows = rows[np.isin(rows[:, 0], np.array([*sizes], np.uint64))]
+            for row in rows[np.unique(rows[:, 0], return_index=True)[1]].tolist():
                 symbol = row[1] >> (32 if self._word == 8 else 8)
-                entry = symbols[symbol * _SYMBOL_BYTES[self._word] :][: 2 * self._word]
-                value = self._number(entry, self._word, self._word)
+                start = symbol * _SYMBOL_BYTES[self._word] + self._word
+                value = self._number(symbols[start : start + self._word], 0, self._word)
                 there = info[row[0] : row[0] + sizes[row[0]]]
                 value += row[2] if fields == 3 else self._number(there, 0, len(there))
                 found[row[0]] = value % (1 << 8 * self._word)
@@ -173,15 +179,16 @@ class _Dwarf:
         """Find the language in a unit's first entry: in which bytes, where in them, its form, and
         whether these are the abbreviations, which begin ``at`` there. Raises ValueError if there
         is none."""
-        abbreviations = bytes(self._abbreviations[at : at + _ABBREVIATIONS_BYTES])
-        wanted = _NUMBERED.match(entry)
-        found = _ABBREVIATION.match(abbreviations)
-        while wanted and found and found[1] != wanted[0] and self._steps < _MOST_STEPS:
-            self._steps += 1
-            found = _ABBREVIATION.match(abbreviations, found.end())
-        if wanted is None or found is None or found[1] != wanted[0]:
+        abbreviations, end = self._abbreviations, at + _ABBREVIATIONS_BYTES
+        wanted = _encoded(entry, 0)
+        found = _ABBREVIATION.match(abbreviations, at, end)
+        while found and found[1] != wanted:
+            found = _ABBREVIATION.match(abbreviations, found.end(), end)
+        last = found.end() if found is not None else min(end, len(abbreviations))
+        self._steps += max(0, last - at) // _STEP_BYTES
+        if found is None:
             raise ValueError
-        place = wanted.end()
+        place = len(wanted)
         for attribute in _ATTRIBUTES.finditer(found[2]):
             form = _IMPLICIT if attribute[2] else _uleb(attribute[3])
             if _uleb(attribute[1]) == _LANGUAGE:
@@ -191,7 +198,7 @@ class _Dwarf:
             if form == _STRING:
                 place = entry.index(0, place) + 1
             elif form in _NUMBERS:
-                place += len(_NUMBERED.match(entry, place)[0])  # type: ignore[index]
+                place += len(_encoded(entry, place))
             elif form == _ADDRESS:
                 place += unit.address_bytes
             else:
@@ -201,9 +208,8 @@ class _Dwarf:
     def _renamed(self, content: bytes, place: int, form: int) -> bytes:
         """What to write in place of a language; nothing, if that is C."""
         if form == _IMPLICIT or form in _NUMBERS:
-            told = _NUMBERED.match(content, place)
-            assert told is not None
-            language, size = _uleb(told[0]), len(told[0])
+            told = _encoded(content, place)
+            language, size = _uleb(told), len(told)
             new = bytes([*[_C_PLUS_PLUS | 0x80] * (size > 1), *[0x80] * (size - 2), 0])
             new = new if size > 1 else bytes([_C_PLUS_PLUS])
         else:
@@ -211,6 +217,14 @@ class _Dwarf:
             new = _C_PLUS_PLUS.to_bytes(_BYTES[form], self._order)
         named = language in _LEFT or (language > _LAST_KNOWN and language != _OLD_RUST)
         return b"" if named or not language else new
+
+
+def _encoded(content: bytes, at: int) -> bytes:
+    """The number at a place, as it is written there. Raises ValueError if there is none."""
+    found = _NUMBERED.match(content, at)
+    if found is None:
+        raise ValueError
+    return found[0]
 
 
 def _uleb(number: bytes) -> int:

@@ -125,14 +125,17 @@ def test_relocations_say_where_abbreviations_are(bits: int, added: bool) -> None
         assert all(file[at] == CPP17 for at, _ in found)
 
 
-def test_what_is_damaged_is_passed_over() -> None:
+@pytest.mark.parametrize("form", [DATA1, UDATA, IMPLICIT])
+def test_what_is_damaged_is_passed_over(form: int) -> None:
     dwarf = Dwarf()
-    abbreviations, info = dwarf.abbreviations(DATA1, CPP17), dwarf.unit(0, DATA1, CPP17)
+    abbreviations, info = dwarf.abbreviations(form, CPP17), dwarf.unit(0, form, CPP17)
     whole = {".debug_info": info, ".debug_abbrev": abbreviations}
     assert len(renamed_languages(elf(whole, file_kind=ET_EXEC))) == 1
     for name, content in whole.items():
         for size in range(len(content)):
-            renamed_languages(elf({**whole, name: content[:size]}, file_kind=ET_EXEC))
+            for last in (b"", b"\x80" * 99):  # a number without an end
+                damaged = {**whole, name: content[:size] + last}
+                renamed_languages(elf(damaged, file_kind=ET_EXEC))
     assert not renamed_languages(elf({".debug_info": info}))
     assert not renamed_languages(elf({}))
 
@@ -143,3 +146,14 @@ def test_work_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     info = dwarf.unit(0, DATA1, CPP17) * 1000
     sections = {".debug_info": info, ".debug_abbrev": dwarf.abbreviations(DATA1, CPP17)}
     assert len(renamed_languages(elf(sections, file_kind=ET_EXEC))) <= 100
+
+
+def test_many_units_that_look_through_many_abbreviations() -> None:
+    """Within a budget for all of them, where each alone may look through 64 kB."""
+    dwarf = Dwarf()
+    one = uleb(1) + uleb(0x0D) + b"\0" + bytes([NAME, STRING, 0, 0])
+    abbreviations = one * 9000 + dwarf.abbreviations(DATA1, CPP17)
+    units = dwarf.unit(0, DATA1, CPP17) * 20_000
+    sections = {".debug_info": units, ".debug_abbrev": abbreviations}
+    found = renamed_languages(elf(sections, file_kind=ET_EXEC))
+    assert 100 < len(found) < 5000
