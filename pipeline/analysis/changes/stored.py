@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 FACTS = ("release", "release_key", "flavour", "architecture")
 _OF_MODULES = ("object_id", "module", "status", "error")
 _AS_DICTIONARIES = ("name",)  # texts that are grouped by
+_TEXTS = {*FACTS, "kind", "name", "spelling", "type", "module", "status", "error"}
 
 
 @dataclass(eq=False)
@@ -142,7 +143,7 @@ class StoredKernel:
     def _blocks(self, table: str, columns: Sequence[str]) -> Iterator[Block]:
         """The row groups of a table that is ordered by global id."""
         for part in self.manifest.tables.get(table, ()):
-            with _opened(self.storage, part.path, ()) as file:
+            with _opened(self.storage, part.path, ("global_id",)) as file:
                 at = file.schema_arrow.get_field_index("global_id")
                 groups = range(file.num_row_groups)
                 ids = [file.metadata.row_group(number).column(at).statistics for number in groups]
@@ -169,18 +170,37 @@ def _opened(
 
     try:
         with pq.ParquetFile(storage.open(path), read_dictionary=repeated) as file:
-            known = set(file.schema_arrow.names)  # made anew at each look
-            missing = [name for name in columns if name not in known]
-            if missing:
-                raise OutputError(
-                    f"{storage.place}/{path} has no column {missing[0]}: if an older splitbtf made "
-                    "it, run that kernel again; else `splitbtf verify` says what is damaged"
-                )
+            types = {field.name: field.type for field in file.schema_arrow}
+            for name in columns:
+                _check_column(f"{storage.place}/{path}", name, types.get(name))
             yield file
-    except (OSError, pa.ArrowException, KeyError, AttributeError, ValueError) as error:
+    except (OSError, pa.ArrowException, LookupError, AttributeError, ValueError) as error:
         raise OutputError(
             f"cannot read {storage.place}/{path}: {error}; `splitbtf verify` says what is damaged"
         ) from error
+
+
+def _check_column(where: str, name: str, found: pa.DataType | None) -> None:
+    if found is None:
+        raise OutputError(
+            f"{where} has no column {name}: if an older splitbtf made it, run that kernel again; "
+            "else `splitbtf verify` says what is damaged"
+        )
+    there, wanted = str(getattr(found, "value_type", found)), column_type(name)
+    if there != wanted:
+        raise OutputError(
+            f"{where}: the column {name} is {there}, not {wanted}: no run of splitbtf has written "
+            "that; `splitbtf verify` says what is damaged"
+        )
+
+
+def column_type(name: str) -> str:
+    """The type of a column that is read here, or of a dictionary's values."""
+    if name == "value":
+        return "decimal128(20, 0)"
+    if name.endswith("fingerprint"):
+        return "fixed_size_binary[16]"
+    return "string" if name in _TEXTS else "int64"
 
 
 def in_order(kernels: Iterable[StoredKernel]) -> list[StoredKernel]:
