@@ -9,6 +9,7 @@ import pytest
 import btf
 from btf.declaration.show import MAX_LINES, layout_of, show
 from btf.types.c_text import MAX_TEXT, c_text
+from pipeline.analysis.changes import embedded
 from pipeline.analysis.changes.compare import Comparison, ObjectCounts
 from pipeline.analysis.changes.details import details
 from pipeline.analysis.changes.opened import OpenedFiles
@@ -158,7 +159,13 @@ def test_changes_in_terms_of_c(old: Make, new: Make, said: list[str]) -> None:
     assert changes_of(old, new) == said
 
 
-def test_what_changed_itself_what_embeds_it_and_what_reaches_it() -> None:
+@pytest.mark.parametrize("at_once", [1, 10**6])
+def test_what_changed_itself_what_embeds_it_and_what_reaches_it(
+    monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    """However many pairs of types are looked at together."""
+    monkeypatch.setattr(embedded, "_MAX_AT_ONCE", at_once)
+
     def make(size: int) -> Make:
         def types(w: bw.Writer) -> None:
             inner = w.struct("inner", size, [("a", INT, 0)])
