@@ -249,7 +249,7 @@ class Tables:
         if not isinstance(self._storage, RemoteFolder):
             for manifest in self._manifests:
                 for name in all_tables():
-                    if name in manifest.tables:
+                    if manifest.tables.get(name):
                         paths += self._parts(manifest.tables[name])
         for setting in (
             f"memory_limit = '{_MOST_MEMORY}'",

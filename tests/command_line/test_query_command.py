@@ -517,3 +517,14 @@ def test_long_texts_are_cut_at_a_terminal(monkeypatch: pytest.MonkeyPatch, out: 
         cut = "ab" * 50 if most == 100 else f"{('ab' * 50)[: most - 1]}…"
         assert lines[2].split() == ["12345", cut, "k" * 30, "x"]
         assert columns == 20 or max(map(len, lines)) - 1 <= columns
+
+
+def test_a_table_without_parts_has_no_rows(out: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(out, tmp_path / "out", symlinks=True))
+    for path in (copy / "manifests").glob("*.json"):
+        manifest = json.loads(path.read_text())
+        manifest["tables"]["misses"] = []
+        path.write_text(json.dumps(manifest))
+    asked = splitbtf("query", copy, "SELECT count(*) AS n FROM misses", "--format", "json")
+    assert asked.code == 0 and asked.json == [{"n": 0}], asked.err
+    assert splitbtf("query", copy, "SELECT count(*) FROM types").code == 0
