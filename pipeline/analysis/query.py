@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 # What a query takes at most; what needs more is written to temporary files, where DuckDB can.
 _MOST_MEMORY = "1500MB"
 _ROWS_AT_ONCE = 8_000_000  # where a few kernels are read at a time
+_MANY_KERNELS = 40
 _OVER_TABLES = {  # views and functions, and what they are made of
     "pairs": ("kernels",),
     "fields": ("members", "types"),
@@ -331,9 +332,9 @@ class Tables:
             f"SELECT {_quoted(kernel)} AS kernel, * FROM {self._source(those)}"
             for kernel, those in parts.items()
         ]
-        # One reader takes less memory than many. It has the kernel's name from the folder, and of a
-        # folder ``x=y`` above OUT it would make a column, too.
-        if len(parts) > 1 and "=" not in (self._storage.local or "="):
+        # One reader takes less memory than many, but twice the time where kernels are compared. It
+        # has the kernel from the folder; of a folder ``x=y`` above OUT it would make a column, too.
+        if len(parts) > _MANY_KERNELS and "=" not in (self._storage.local or "="):
             rows = self._source([part for those in parts.values() for part in those], by_name=True)
             selects = [f"SELECT kernel, * EXCLUDE (kernel) FROM {rows}"]
         # Kernels that an older version wrote may lack the table, or columns of it.

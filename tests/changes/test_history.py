@@ -159,11 +159,15 @@ def test_questions_read_a_few_kernels_at_a_time(monkeypatch: pytest.MonkeyPatch,
     }
 
 
-def test_folders_above_make_no_columns(tmp_path: Path, out: Path) -> None:
-    shutil.copytree(out, tmp_path / "kernel=x" / "y=z")
+def test_many_kernels_and_folders_above(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, out: Path
+) -> None:
+    odd = tmp_path / "kernel=x" / "y=z"
+    shutil.copytree(out, odd)
     answers = []
-    for place in (out, tmp_path / "kernel=x" / "y=z"):
+    for place, many in ((out, len(KERNELS)), (out, 1), (odd, 1)):
+        monkeypatch.setattr(query, "_MANY_KERNELS", many)
         with Tables(str(place)) as tables:
             answers.append(tables.ask("FROM modules ORDER BY kernel, module"))
-    assert answers[0] == answers[1]
+    assert answers[0] == answers[1] == answers[2]
     assert {row["kernel"] for row in answers[0].as_records()} == {*KERNELS}
