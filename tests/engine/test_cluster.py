@@ -99,7 +99,7 @@ def test_two_nodes_of_which_one_is_lost(
     tmp_path: Path,
 ) -> None:
     """One kernel from the store, whose keys only this machine has, and one from this disk, to the
-    store. The second node dies when it has done something."""
+    store. The second node dies in the middle of a batch."""
     bucket = store.bucket()
     store.upload(source / "two", f"{bucket}/two")
     sources, out = (source / "one", f"{bucket}/two"), f"{bucket}/out"
@@ -119,7 +119,6 @@ def test_two_nodes_of_which_one_is_lost(
     process = start(*arguments, env=env, said=said)
     wait_until(tried.hangs.exists, process)
     wait_until(lambda: all(map(working, (tried.first.pid, tried.second.pid))), process)
-    assert written(store, out) >= 3
     for lost in {tried.second.pid, *descendants(tried.second.pid)}:
         with contextlib.suppress(ProcessLookupError):  # it went with its parent
             os.kill(lost, signal.SIGKILL)
@@ -141,9 +140,3 @@ def test_two_nodes_of_which_one_is_lost(
     assert (
         run["crashes"] >= 1 and run["ray_address"] == tried.cluster.address and run["workers"] == 2
     )
-
-
-def written(store: ObjectStore, out: str) -> int:
-    """How many modules' BTF files there are, or were."""
-    folder = f"{out.removeprefix('s3:/')}/.staging/"
-    return sum(method == "PUT" and path.startswith(folder) for method, path in store.requests)

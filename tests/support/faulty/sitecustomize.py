@@ -91,13 +91,14 @@ def change_worker(worker: object) -> None:
         if "log" in FAULTS:
             with Path(FAULTS["log"]).open("a") as log:
                 log.write(f"{module.name}\n")  # type: ignore[attr-defined]
+        if FAULTS.get("limits_of", module.name) != module.name:  # type: ignore[attr-defined]
+            signal.setitimer(signal.ITIMER_REAL, AGES)
         happen(FAULTS.get("modules", {}).get(module.name))  # type: ignore[attr-defined]
         return original(module, *others, **named)
 
     worker.run_module = run_module  # type: ignore[attr-defined]
     if "limits_of" in FAULTS:
-        for name in ("_within_limits", "run_isolated"):
-            setattr(worker, name, without_limits(getattr(worker, name)))
+        worker.run_isolated = without_limits(worker.run_isolated)  # type: ignore[attr-defined]
     if "hanging" in FAULTS:
         begin_limits_when_hanging(FAULTS["hanging"])
 
