@@ -54,7 +54,8 @@ _ABBREVIATIONS_BYTES = 1 << 16  # that one unit's are looked for in
 _MOST_ABBREVIATIONS = 64 << 20  # bytes, of all: Linux has 5 MB
 _ENTRY_BYTES = 1 << 12  # of a first entry, in which its language is
 # A unit takes _UNIT_STEPS, and one for each _STEP_BYTES of abbreviations that are looked through.
-_MOST_STEPS, _UNIT_STEPS, _STEP_BYTES = 1 << 20, 8, 64
+# Linux takes a quarter of what there may be.
+_MOST_STEPS, _UNIT_STEPS, _STEP_BYTES = 1 << 20, 8, 16
 
 _ERRORS = (IndexError, KeyError, ValueError, struct.error)
 
@@ -101,6 +102,7 @@ class _Dwarf:
         self._abbreviations_at = headers[number][4]
         self._abbreviations = bytes(self._section(number)[:_MOST_ABBREVIATIONS])
         self._steps = 0
+        self._seen: dict[tuple[int, bytes], re.Match[bytes] | None] = {}
 
     def patches(self, number: int) -> Iterator[tuple[int, bytes]]:
         """Yield what to change for the units of section ``number``."""
@@ -113,7 +115,7 @@ class _Dwarf:
             if not self._is_linked:
                 relocated = self._relocated(info, number, units)
         for unit in units:
-            if self._steps > 2 * _MOST_STEPS:  # no compiler's
+            if self._steps >= _MOST_STEPS:  # no compiler writes that
                 return
             with contextlib.suppress(*_ERRORS):
                 there = bytes(info[unit.told : unit.entry])
@@ -179,15 +181,8 @@ class _Dwarf:
         """Find the language in a unit's first entry: in which bytes, where in them, its form, and
         whether these are the abbreviations, which begin ``at`` there. Raises ValueError if there
         is none."""
-        abbreviations, end = self._abbreviations, at + _ABBREVIATIONS_BYTES
-        wanted = _encoded(entry, 0)
-        found = _ABBREVIATION.match(abbreviations, at, end)
-        while found and found[1] != wanted:
-            found = _ABBREVIATION.match(abbreviations, found.end(), end)
-        last = found.end() if found is not None else min(end, len(abbreviations))
-        self._steps += max(0, last - at) // _STEP_BYTES
-        if found is None:
-            raise ValueError
+        abbreviations, wanted = self._abbreviations, _encoded(entry, 0)
+        found = self._abbreviation(at, wanted)
         place = len(wanted)
         for attribute in _ATTRIBUTES.finditer(found[2]):
             form = _IMPLICIT if attribute[2] else _uleb(attribute[3])
@@ -204,6 +199,21 @@ class _Dwarf:
             else:
                 place += unit.offset_bytes if form in _OFFSETS else _BYTES[form]
         raise ValueError
+
+    def _abbreviation(self, at: int, code: bytes) -> re.Match[bytes]:
+        """Find the abbreviation with a code among those from a place on; units may share them.
+        Raises ValueError if there is none."""
+        if (at, code) not in self._seen:
+            end = min(at + _ABBREVIATIONS_BYTES, len(self._abbreviations))
+            found = _ABBREVIATION.match(self._abbreviations, at, end)
+            while found and found[1] != code:
+                found = _ABBREVIATION.match(self._abbreviations, found.end(), end)
+            last = found.end() if found else end
+            self._steps += max(0, last - at) // _STEP_BYTES
+            self._seen[at, code] = found
+        if (known := self._seen[at, code]) is None:
+            raise ValueError
+        return known
 
     def _renamed(self, content: bytes, place: int, form: int) -> bytes:
         """What to write in place of a language; nothing, if that is C."""

@@ -148,12 +148,20 @@ def test_work_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(renamed_languages(elf(sections, file_kind=ET_EXEC))) <= 100
 
 
-def test_many_units_that_look_through_many_abbreviations() -> None:
-    """Within a budget for all of them, where each alone may look through 64 kB."""
-    dwarf = Dwarf()
+def test_many_units_that_look_through_many_abbreviations(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once where they share them; else within a budget for all units."""
+    dwarf, count = Dwarf(), 1000
     one = uleb(1) + uleb(0x0D) + b"\0" + bytes([NAME, STRING, 0, 0])
-    abbreviations = one * 9000 + dwarf.abbreviations(DATA1, CPP17)
-    units = dwarf.unit(0, DATA1, CPP17) * 20_000
-    sections = {".debug_info": units, ".debug_abbrev": abbreviations}
-    found = renamed_languages(elf(sections, file_kind=ET_EXEC))
-    assert 100 < len(found) < 5000
+    abbreviations = one * count + dwarf.abbreviations(DATA1, CPP17)
+    shared, distinct = (
+        b"".join(dwarf.unit(len(one) * place, DATA1, CPP17) for place in places)
+        for places in ([0] * count, range(count))
+    )
+
+    def renamed(units: bytes) -> int:
+        sections = {".debug_info": units, ".debug_abbrev": abbreviations}
+        return len(renamed_languages(elf(sections, file_kind=ET_EXEC)))
+
+    monkeypatch.setattr("btf.files.languages._MOST_STEPS", 20_000)
+    assert renamed(shared) == count
+    assert 10 < renamed(distinct) < count // 4
