@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ..model.errors import OutputError
 from .changes.stored import in_order, stored_kernels
 from .query import Tables
 
@@ -22,6 +23,12 @@ def list_kernels(out: str) -> list[Mapping[str, Any]]:
     with Tables(out) as tables:
         rows = tables.ask(f"SELECT {_KERNEL} FROM kernels").as_records()
         known = {row["kernel"]: row for row in rows}
+        missing = [one.kernel for one in tables.manifests if one.kernel not in known]
+        if missing:
+            raise OutputError(
+                f"the table kernels in {out} says nothing of {missing[0]}: `splitbtf verify {out}` "
+                "says what is damaged"
+            )
         return [known[one.name] for one in in_order(stored_kernels(out, tables.manifests).values())]
 
 

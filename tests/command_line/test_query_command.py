@@ -528,3 +528,7 @@ def test_a_table_without_parts_has_no_rows(out: Path, tmp_path: Path) -> None:
     asked = splitbtf("query", copy, "SELECT count(*) AS n FROM misses", "--format", "json")
     assert asked.code == 0 and asked.json == [{"n": 0}], asked.err
     assert splitbtf("query", copy, "SELECT count(*) FROM types").code == 0
+    manifest["tables"]["kernels"] = []
+    path.write_text(json.dumps(manifest))
+    done = splitbtf("ls", copy)
+    assert done.code == 2 and f"says nothing of {manifest['kernel']}" in done.err
