@@ -206,11 +206,8 @@ def _source(content: bytes | memoryview | None, path: str, encoder: Encoder) -> 
     data = open_content(path) if content is None else content
     plain = decompress_debug_sections(data, path)
     excludes = encoder.version >= _EXCLUDES_LANGUAGES
-    if (
-        plain is None
-        and isinstance(data, LargeFile)
-        and not (excludes and renamed_languages(data, path))
-    ):
+    changes = renamed_languages(data, path) if excludes and plain is None else []
+    if plain is None and isinstance(data, LargeFile) and not changes:
         yield data.fileno()
         return
     head, tail = plain or (b"", b"")
@@ -219,9 +216,11 @@ def _source(content: bytes | memoryview | None, path: str, encoder: Encoder) -> 
         for start in range(len(head), len(data), _COPY_BYTES):
             write_all(copy, data[start : start + _COPY_BYTES])
         write_all(copy, tail)
-        with open(copy, "rb", closefd=False) as file:
-            for at, changed in renamed_languages(OpenFile(file), path) if excludes else ():
-                os.pwrite(copy, changed, at)
+        if excludes and plain is not None:
+            with open(copy, "rb", closefd=False) as file:
+                changes = renamed_languages(OpenFile(file), path)
+        for at, changed in changes:
+            os.pwrite(copy, changed, at)
         yield copy
 
 
