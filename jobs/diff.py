@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import gc
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pipeline.engine.malloc import no_collections
 from pipeline.sources.names import hint
 
 from .usage.parser import add_bases
@@ -99,13 +99,10 @@ def main(options: argparse.Namespace) -> int:
         options.parser.error(f"--json and --format {options.format} are two formats")
     if options.out is not None and options.base:
         options.parser.error("-B is for files: in OUT every kernel has its base")
-    collects = gc.isenabled()
-    gc.disable()  # all that is made is kept until it is printed, and looking through it takes long
-    try:
+    with (
+        no_collections()
+    ):  # what is made is kept until it is printed, looking through it takes long
         return _run(options)
-    finally:
-        if collects:
-            gc.enable()
 
 
 def _run(options: argparse.Namespace) -> int:

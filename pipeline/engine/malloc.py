@@ -47,15 +47,26 @@ def freeze_imports() -> None:
 
 
 @contextlib.contextmanager
-def importing() -> Iterator[None]:
-    """Let the block import without garbage collections, now and later of what it imports: a tenth
-    of the time that a command takes to start."""
+def no_collections() -> Iterator[None]:
+    """Collect no garbage while the block runs; then again, if that was so before."""
+    collects = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        freeze_imports()
-        gc.enable()
+        if collects:
+            gc.enable()
+
+
+@contextlib.contextmanager
+def importing() -> Iterator[None]:
+    """Let the block import without garbage collections, now and later of what it imports: a tenth
+    of the time that a command takes to start."""
+    with no_collections():
+        try:
+            yield
+        finally:
+            freeze_imports()
 
 
 def map_large_blocks() -> None:
