@@ -17,6 +17,7 @@ import numpy as np
 
 from ..compiled.jit import compiled, inlined, noinline
 from ..format import kinds
+from ..format.search import first_at_least
 from ..format.strings import copy_string
 from . import c_names as n
 from . import c_tables as t
@@ -103,13 +104,7 @@ def put_tags(d, type_id, component):  # type: ignore[no-untyped-def]
     if d.rows[type_id, t.FLAGS] & t.TAGGED == 0:
         return
     key = np.uint64(type_id) << _32 | np.uint64(component)
-    first, end = 0, len(d.tag_keys)
-    while first < end:
-        middle = (first + end) // 2
-        if d.tag_keys[middle] < key:
-            first = middle + 1
-        else:
-            end = middle
+    first = first_at_least(d.tag_keys, key)
     while first < len(d.tag_keys) and d.tag_keys[first] == key:
         put_macro(d, d.tag_ids[first])
         first += 1

@@ -29,6 +29,7 @@ from ..format.kinds import (
     NameSpace,
     kind_of,
 )
+from ..format.search import first_at_least
 from ..types.btf import BTF, freeze
 from ..types.names import StringTable
 
@@ -148,14 +149,8 @@ def _has_a_name_of(words, offsets, names):  # type: ignore[no-untyped-def]
     at one of the rising offsets ``names``, uint32."""
     for own in range(len(offsets) - 1):
         name = words[np.int64(offsets[own])]
-        low, high = 0, len(names)
-        while low < high:
-            middle = (low + high) >> 1
-            if names[middle] < name:
-                low = middle + 1
-            else:
-                high = middle
-        if low < len(names) and names[low] == name:
+        place = first_at_least(names, name)
+        if place < len(names) and names[place] == name:
             return True
     return False
 

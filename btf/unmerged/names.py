@@ -19,6 +19,7 @@ from ..arguments import brief_repr, takes
 from ..compiled.jit import compiled
 from ..deduplication.index import BaseIndex
 from ..format.kinds import NAME_SPACE, NameSpace, kind_of
+from ..format.search import first_at_least
 from ..format.strings import find_string, hash_string, seed_of
 from ..types.btf import freeze
 
@@ -92,18 +93,10 @@ def namesakes(keys, name, space):  # type: ignore[no-untyped-def]
     name, space   int64: offset of the name, and a ``NameSpace``
     """
     key = np.uint64((name << _SPACE_BITS) | space)
-    low = np.int64(0)
-    high = np.int64(len(keys))
-    while low < high:
-        middle = (low + high) >> 1
-        if keys[middle] < key:
-            low = middle + 1
-        else:
-            high = middle
-    end = low
+    first = end = first_at_least(keys, key)
     while end < len(keys) and keys[end] == key:
         end += 1
-    return low, end
+    return first, end
 
 
 @compiled
