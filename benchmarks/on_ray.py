@@ -17,12 +17,13 @@ from measure import BenchError, Sides, splitbtf
 from report import Sample, Table, seconds, size, times
 from whole import outputs
 
-MANY = 1000  # modules, by which what each costs can be told from what a run costs
+MANY = 1000  # modules, of which what each costs can be told
 _EVERY_SECONDS = 0.01
 PARTS = {
-    "run": "the run, but for tables",
-    "tables": "the run: tables and commit",
-    "driver": "the process that talks to Ray",
+    ("run",): "the run, but for tables",
+    ("tables",): "the run: tables and commit",
+    ("driver",): "the process that talks to Ray",
+    ("run", "driver"): "both processes, but for tables",
 }
 
 
@@ -30,52 +31,48 @@ def driver(sides: Sides, source: Input) -> list[Table]:
     """CPU of the two processes that hand out the work, and bytes between them and workers."""
     tables = []
     with outputs() as folder:
-        few, many = _folder(folder / "few", source, 1), _folder(folder / "many", source, MANY)
+        modules = _folder(folder / "modules", source)
         for sent, title in ((False, "that workers read themselves"), (True, "that are sent")):
-            one: list[Any] = []
-            all_: list[Any] = []
+            runs: list[Any] = []
             for _ in range(sides.repeat):
-                for modules, found in ((few, one), (many, all_)):
-                    out = tempfile.mkdtemp(dir=folder)
-                    base, where = str(source.base), str(modules)
-                    facts = sides.probe(
-                        "driver", pinned=False, base=base, folder=where, out=out, sent=sent
-                    )
-                    found.append(facts)
-            tables.append(_driver_table(title, one, all_))
+                out = tempfile.mkdtemp(dir=folder)
+                base, where = str(source.base), str(modules)
+                runs.append(
+                    sides.probe("driver", pinned=False, base=base, folder=where, out=out, sent=sent)
+                )
+            tables.append(_driver_table(title, runs))
     return tables
 
 
-def _driver_table(title: str, one: Sequence[Any], all_: Sequence[Any]) -> Table:
-    count = all_[0]["modules"] - 1
+def _driver_table(title: str, runs: Sequence[Any]) -> Table:
+    count = runs[0]["modules"]
     rows: list[tuple[str, ...]] = []
-    handing = 0.0
-    for part, name in PARTS.items():
-        start, whole = (Sample(tuple(run[part] for run in runs)) for runs in (one, all_))
-        each = max(0.0, min(whole.values) - min(start.values)) / count
-        handing += each if part != "tables" else 0.0
-        rows.append((name, start.show(seconds), whole.show(seconds), seconds(each)))
-    rows.append(("both processes, but for tables", "", "", seconds(handing)))
+    for parts, name in PARTS.items():
+        start, after = (
+            tuple(sum(run.get(f"{part}{when}", 0.0) for part in parts) for run in runs)
+            for when in ("_start", "")
+        )
+        each = () if parts == ("tables",) else tuple(value / count for value in after)
+        rows.append(
+            (name, *(Sample(of).show(seconds) if any(of) else "" for of in (start, after, each)))
+        )
     for way, name in (("to_workers", "bytes to workers"), ("back", "bytes back from them")):
-        ends = one[0][way], all_[0][way]
-        rows.append((name, *map(size, ends), size((ends[1] - ends[0]) / count)))
-    rows.append(("the index, once", "", size(all_[0]["shared"]), ""))
-    header = ("", "one module", f"{count + 1:,} modules", "per module")
+        rows.append((name, "", size(runs[0][way]), size(runs[0][way] / count)))
+    rows.append(("the index, once", size(runs[0]["shared"]), "", ""))
+    header = ("", "start", f"{count:,} modules", "per module")
     note = (
-        "CPU, user and system. What a run of one module takes is start-up: imports, Ray's start, "
-        "the base. 'Sent': a run whose workers see neither the files nor OUT. 'Per module' is of "
-        "the least of both: what disturbs only adds."
+        "CPU, user and system. Start: until the first batch is handed out: imports, Ray's start, "
+        "the base; tables are mostly imports, too. 'Sent': a run whose workers see neither the "
+        "files nor OUT."
     )
     return Table(f"Driver on Ray, with files {title}", header, tuple(rows), (note,))
 
 
-def _folder(folder: Path, source: Input, at_least: int) -> Path:
-    """Modules in a folder: one, or all, if need be some under several names."""
+def _folder(folder: Path, source: Input) -> Path:
+    """At least so many modules in a folder, if need be some under several names."""
     folder.mkdir()
-    middle = source.modules[len(source.modules) // 2]
-    modules = [middle] if at_least == 1 else source.modules
-    for turn in range(-(-at_least // len(modules))):
-        for path in modules:
+    for turn in range(-(-MANY // len(source.modules))):
+        for path in source.modules:
             (folder / f"{path.stem}{f'_{turn}' if turn else ''}.btf").symlink_to(path.resolve())
     return folder
 

@@ -33,7 +33,7 @@ from pipeline.engine import on_ray
 from pipeline.engine.local import Local
 from pipeline.files.storage import LocalFolder
 from pipeline.model.base import SharedBase
-from pipeline.model.engine import Batch, Result
+from pipeline.model.engine import Batch, Item, Result
 from pipeline.model.options import ENCODE_NONE, KernelContext, RunOptions
 from pipeline.model.records import ModuleInput, ModuleRecord
 from pipeline.sources.discover import find_kernels
@@ -300,8 +300,9 @@ def _store_used() -> float:
 
 
 def driver(base: str, folder: str, out: str, sent: bool) -> dict[str, int | float]:
-    """Run on two workers of Ray. CPU of this process until the last module is done (``run``) and
-    after that (``tables``), that of the one that talks to Ray, and bytes.
+    """Run on two workers of Ray. CPU of this process and of the one that talks to Ray: until the
+    first batch is handed out (``run_start``, ``driver_start``), from then on, of this process until
+    the last module is done (``run``, ``driver``), and after that (``tables``); and bytes.
 
     sent  whether workers get the files with their items, and return what they make
     """
@@ -320,9 +321,17 @@ def driver(base: str, folder: str, out: str, sent: bool) -> dict[str, int | floa
             found["shared"] += len(pickle.dumps(value, protocol=5))
             return super().share(value)
 
-        def _send(self, message: tuple[Any, ...]) -> None:
-            found["to_workers"] += len(message[-1]) if message[0] == "submit" else 0
-            super()._send(message)
+        def submit(self, item: Item, shared: int, options: Any) -> int:
+            if "run_start" not in found:
+                found["run_start"] = time.process_time()
+                found["driver_start"] = _cpu_seconds(self._driver.pid)
+            return super().submit(item, shared, options)
+
+        def _send(self, message: tuple[Any, ...], file: int | None = None) -> None:
+            if message[0] == "submit":
+                sent = len(message[-1]) if file is None else os.fstat(file).st_size
+                found["to_workers"] += sent
+            super()._send(message, file)
 
         def _next_message(self, seconds: float) -> tuple[Any, ...] | None:
             message = super()._next_message(seconds)
@@ -330,7 +339,7 @@ def driver(base: str, folder: str, out: str, sent: bool) -> dict[str, int | floa
             return message
 
         def close(self) -> None:
-            found["driver"] = _cpu_seconds(self._driver.pid)
+            found["driver"] = _cpu_seconds(self._driver.pid) - found["driver_start"]
             super().close()
 
     class WatchedJob(KernelJob):
@@ -341,7 +350,7 @@ def driver(base: str, folder: str, out: str, sent: bool) -> dict[str, int | floa
     on_ray.OnRay, run.KernelJob = Watched, WatchedJob  # type: ignore[misc]
     report = run.run(RunOptions((folder,), out, base=base, engine="ray", workers=2))
     (kernel,) = report.kernels
-    times = {"run": done[0], "tables": time.process_time() - done[0]}
+    times = {"run": done[0] - found["run_start"], "tables": time.process_time() - done[0]}
     return {**found, **times, "modules": kernel.summary.modules}
 
 

@@ -286,8 +286,11 @@ def _with_contents(modules: Sequence[ModuleInput], debug_first: bool) -> Batch:
                 content = bytes(read_stored(module.content_path))
                 contents[module.content_path] = content
                 debug = module.debug
-                wanted = debug_first or b".BTF\0" not in content
-                if debug is not None and debug.problem is None and wanted:
+                if (
+                    debug is not None
+                    and debug.problem is None
+                    and (debug_first or b".BTF\0" not in content)
+                ):
                     contents[debug.content_path] = bytes(read_stored(debug.content_path))
             except ReadError as error:
                 module = replace(module, problem=error.message)

@@ -14,6 +14,7 @@ import signal
 import socket
 import struct
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 from ..model.engine import WorkFunction
@@ -141,6 +142,16 @@ def _become(name: bytes, parent: int) -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
+@contextlib.contextmanager
+def in_memory(value: Any) -> Iterator[int]:
+    """A descriptor of what ``put_in_memory`` makes, while the block runs."""
+    path = put_in_memory(value)
+    try:
+        yield int(path.rpartition("/")[2])
+    finally:
+        release_from_memory(path)
+
+
 def put_in_memory(value: Any) -> str:
     """A value as a file in memory that child processes can map, arrays and all."""
     buffers: list[pickle.PickleBuffer] = []
@@ -159,7 +170,7 @@ def put_in_memory(value: Any) -> str:
         os.ftruncate(descriptor, at)
     except OSError as error:  # a limit to files' sizes (ulimit -f) is one to this too
         os.close(descriptor)
-        raise EngineError(f"cannot hand a base to the workers: {error.strerror}") from error
+        raise EngineError(f"cannot hand data to the workers: {error.strerror}") from error
     return f"/proc/{os.getpid()}/fd/{descriptor}"
 
 

@@ -29,6 +29,8 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pickle import PickleBuffer
 from typing import Any
 
 import splitbtf_start
@@ -36,13 +38,13 @@ import splitbtf_start
 from .. import __version__
 from ..files.scratch import SHORT, ScratchFolder
 from ..model.base import Announce
-from ..model.engine import Item, Outcome, WorkerDied, WorkFunction
+from ..model.engine import Batch, Item, Outcome, WorkerDied, WorkFunction
 from ..model.errors import EngineError
 from ..model.limits import address_limit
 from ..model.options import RunOptions
 from ..model.program import program_sha256
 from ..model.steps import STEPS
-from .forker import put_in_memory, release_from_memory
+from .forker import in_memory
 from .isolation import how_it_ended
 from .messages import Message, receive, send
 from .ray_logs import end_of_logs
@@ -189,11 +191,8 @@ class OnRay:
 
     def share(self, value: Any) -> int:
         self._handles += 1
-        path = put_in_memory(value)
-        try:
-            self._ask("share", self._handles, path)
-        finally:
-            release_from_memory(path)
+        with in_memory(value) as file:
+            self._send(("share", self._handles), file)
         return self._handles
 
     def release(self, shared: int) -> None:
@@ -201,8 +200,15 @@ class OnRay:
 
     def submit(self, item: Item, shared: int, options: Any) -> int:
         self._tickets += 1
-        work = (attempt_on, (self._function, item, options))
-        self._send(("submit", self._tickets, shared, pickle.dumps(work, protocol=5)))
+        message = ("submit", self._tickets, shared)
+        if isinstance(item, Batch) and item.contents:
+            contents: Any = {path: PickleBuffer(content) for path, content in item.contents.items()}
+            item = replace(item, contents=contents)
+            with in_memory((attempt_on, (self._function, item, options))) as file:
+                self._send(message, file)
+        else:
+            work = (attempt_on, (self._function, item, options))
+            self._send((*message, pickle.dumps(work, protocol=5)))
         return self._tickets
 
     def wait(self, seconds: float) -> tuple[int, Outcome] | None:
@@ -261,9 +267,9 @@ class OnRay:
 
     # -------------------------------------------------------------- messages
 
-    def _send(self, message: Message) -> None:
+    def _send(self, message: Message, file: int | None = None) -> None:
         try:
-            send(self._pipe, message)
+            send(self._pipe, message, file)
         except BlockingIOError:
             raise self._give_up(_HANGS) from None
         except OSError:

@@ -1,7 +1,7 @@
 """The process that talks to Ray for a run: starts one or connects to one, hands items to its tasks,
 and what comes of them back. See ``on_ray``, at the other end of its pipe.
 
-It knows nothing of what it hands on: items are bytes, and what is shared is an array of bytes.
+It knows nothing of what it hands on: items, and what is shared, are bytes.
 
 Results depend on the program that makes them, so its identity travels with each item, and is
 checked where the item is worked on: so are the files of this machine that all workers are to see. A
@@ -11,7 +11,6 @@ node where either is wrong gives the item back; it is passed over from then on, 
 from __future__ import annotations
 
 import contextlib
-import mmap
 import os
 import pickle
 import queue
@@ -78,6 +77,13 @@ def make_task() -> Callable[..., bytes | tuple[str, str, str]]:
     return work
 
 
+def _array(content: memoryview) -> Any:
+    """What Ray puts into its store as it is, and a task gets as an array of bytes."""
+    import numpy as np
+
+    return np.frombuffer(content, np.uint8)
+
+
 class Driver:
     """What is known of Ray, of its nodes and of the items that are there."""
 
@@ -88,7 +94,8 @@ class Driver:
         self._node: Any = None
         self._is_ours = False
         self._serving = False
-        self._items: dict[int, tuple[int | None, bytes, Any]] = {}  # by ticket: what it is, its ref
+        # By ticket: what is shared, what it is, its reference.
+        self._items: dict[int, tuple[int | None, bytes | memoryview, Any]] = {}
         self._waiting: deque[int] = deque()  # tickets that Ray does not have yet
         self._at_ray: set[int] = set()  # tickets
         self._shared: dict[int, Any] = {}
@@ -175,8 +182,7 @@ class Driver:
         elif what == "back":
             self._take_back(*rest)
         elif what == "share":
-            self._shared[rest[0]] = self._put(rest[1])
-            self._outgoing.put(("answer", None))
+            self._shared[rest[0]] = self._ray.put(_array(rest[1]))
         elif what == "release":
             self._shared.pop(rest[0], None)
             self._seen.pop(rest[0], None)
@@ -292,16 +298,6 @@ class Driver:
 
     # -------------------------------------------------------------- items
 
-    def _put(self, path: str) -> Any:
-        import numpy as np
-
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            packed = np.frombuffer(mmap.mmap(descriptor, 0, prot=mmap.PROT_READ), np.uint8)
-        finally:
-            os.close(descriptor)
-        return self._ray.put(packed)
-
     def _begun(self, ticket: int) -> bytes:
         """Under which name a worker writes down, for all in the cluster, that its node has begun
         with an item."""
@@ -317,7 +313,7 @@ class Driver:
 
         internal_kv._internal_kv_del(f"{self._settings['run']}:".encode(), del_by_prefix=True)
 
-    def _remote(self, ticket: int, handle: int | None, item: bytes) -> Any:
+    def _remote(self, ticket: int, handle: int | None, item: bytes | memoryview) -> Any:
         options: dict[str, Any] = {"name": self._settings["name"]}
         if self._passed_over:
             others = ",".join(self._passed_over)
@@ -325,7 +321,8 @@ class Driver:
         seen, begun = self._seen.get(handle or 0, {}), None
         if handle is not None and not self._is_ours:
             begun = self._begun(ticket)
-        arguments = [self._settings["program"], seen, handle, item, begun]
+        work = item if isinstance(item, bytes) else _array(item)
+        arguments = [self._settings["program"], seen, handle, work, begun]
         if handle is not None:
             arguments.append(self._shared[handle])
         return self._task.options(**options).remote(*arguments)

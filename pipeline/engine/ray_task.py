@@ -31,12 +31,13 @@ def prepare_worker(_: None, prepare: Callable[[], None] | None) -> None:
         prepare()
 
 
-def serve(key: Any, packed: Any, work: bytes, begun: bytes | None) -> bytes:
+def serve(key: Any, packed: Any, work: Any, begun: bytes | None) -> bytes:
     """Do what a task is to do.
 
     key     of what is shared, the same for the same; None where nothing is
     packed  uint8 array, what ``forker.pack`` has made of it, or None
-    work    pickled (function, arguments); the function gets what is shared in front of these
+    work    (function, arguments), pickled or packed; the function gets what is shared in front of
+            these
     begun   name under which to write down in the cluster, at once, which node this is; or None
 
     Returns what the function does, pickled. What is shared is unpacked once in a process.
@@ -50,7 +51,8 @@ def serve(key: Any, packed: Any, work: bytes, begun: bytes | None) -> bytes:
     if packed is not None and _shared[0] != key:
         _shared = (None, None)
         _shared = (key, unpack(memoryview(packed)))
-    function, arguments = pickle.loads(work)
+    is_pickled = isinstance(work, bytes)
+    function, arguments = pickle.loads(work) if is_pickled else unpack(memoryview(work))
     shared = _shared[1] if packed is not None else None
     return pickle.dumps(function(shared, *arguments), protocol=5)
 
