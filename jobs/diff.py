@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +12,11 @@ from pipeline.engine.malloc import no_collections
 from pipeline.sources.names import hint
 
 from .usage.parser import add_bases
-from .usage.text import complain, number, plural, print_json, say, table, wrapped
+from .usage.text import as_json, complain, number, plural, print_pieces, say, table, wrapped
 
 if TYPE_CHECKING:
     from pipeline.analysis.changes.compare import Change, ObjectCounts
+    from pipeline.analysis.changes.detail import Detail
     from pipeline.analysis.diff import Diff
 
 DESCRIPTION = """\
@@ -122,7 +123,7 @@ def _run(options: argparse.Namespace) -> int:
         announce = options.reporter.announce
         found = diff_files(options.old, options.new, options.base, filters, announce)
     if options.json or options.format == "json":
-        print_json(as_json(found), indent=None)  # it may be 44,000 changes
+        print_pieces(_json(found))
     elif options.format == "markdown":
         say(_markdown(_parts(found, bool(options.module or options.name))))
     else:
@@ -148,42 +149,62 @@ def _fails(found: Diff, gate: str) -> bool:
     )
 
 
-def as_json(found: Diff) -> dict[str, Any]:
-    """A diff as ``--json`` has it."""
-    all_details = found.details(found.changes)
-    # What many modules share is the same list.
-    facts = {id(details): [one.facts() for one in details] for details in all_details}
-    return {
-        "old": found.old,
-        "new": found.new,
-        "objects": [
-            {
-                "object": one.object,
-                "status": one.status,
-                "kinds": {kind: counts._asdict() for kind, counts in one.kinds.items()},
-            }
-            for one in found.objects
-        ],
-        "changes": [
-            {
-                "object": change.object,
-                "kind": change.kind,
-                "name": change.name,
-                "change": change.change,
-                "layout": change.layout,
-                "moved_to": change.moved if change.change == "removed" else [],
-                "moved_from": change.moved if change.change == "added" else [],
-                "details": facts[id(details)],
-            }
-            for change, details in zip(found.changes, all_details, strict=True)
-        ],
-        "unread": [
-            {"object": one.object, "in": found.new if one.of_new else found.old, "error": one.error}
-            for one in found.unread
-        ],
+def _json(found: Diff) -> Iterator[str]:
+    """A diff as ``--json`` has it, on one line, piece by piece.
+
+    Of changes, which are many, each is written straight away. Their texts are out of tables, which
+    have nothing that is no Unicode.
+    """
+    from json.encoder import encode_basestring_ascii as quoted
+
+    objects = [
+        {
+            "object": one.object,
+            "status": one.status,
+            "kinds": {kind: counts._asdict() for kind, counts in one.kinds.items()},
+        }
+        for one in found.objects
+    ]
+    unread = [
+        {"object": one.object, "in": found.new if one.of_new else found.old, "error": one.error}
+        for one in found.unread
+    ]
+    head = {"old": found.old, "new": found.new, "objects": objects}
+    tail = {
+        "unread": unread,
         "unknown_symbols": list(found.unknown_symbols),
         "unmet": [{"name": text, "nearest": list(nearest)} for text, nearest in found.unmet],
     }
+    yield as_json(head, indent=None)[:-1]
+    yield ', "changes": ['
+    written: dict[int, str] = {}
+    before = ""
+    for change, details in zip(found.changes, found.details(found.changes), strict=True):
+        text = written.get(id(details))  # what many modules share is the same list
+        if text is None:
+            text = written[id(details)] = ", ".join([_detail(one, quoted) for one in details])
+        to, origin = "[]", "[]"
+        if change.moved:
+            moved = f"[{', '.join(map(quoted, change.moved))}]"
+            to, origin = (moved, "[]") if change.change == "removed" else ("[]", moved)
+        yield (
+            f'{before}{{"object": {quoted(change.object)}, "kind": "{change.kind}", '
+            f'"name": {quoted(change.name)}, "change": "{change.change}", '
+            f'"layout": {"true" if change.layout else "false"}, "moved_to": {to}, '
+            f'"moved_from": {origin}, "details": [{text}]}}'
+        )
+        before = ", "
+    yield "], "
+    yield as_json(tail, indent=None)[1:]
+
+
+def _detail(detail: Detail, quoted: Callable[[str], str]) -> str:
+    what, subject, old, new, until, members = detail
+    return (
+        f'{{"what": "{what}", "subject": {quoted(subject)}, "old": {quoted(old)}, '
+        f'"new": {quoted(new)}, "until": {quoted(until)}, "members": {members}, '
+        f'"text": {quoted(detail.text)}}}'
+    )
 
 
 # -- text and Markdown: headings, tables and lines

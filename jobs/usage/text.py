@@ -43,6 +43,13 @@ def complain(*lines: str) -> None:
     print("splitbtf: error:", "\n".join(map(printable, lines)), file=sys.stderr)
 
 
+def print_pieces(pieces: Iterable[str]) -> None:
+    """Print a text that is made piece by piece, on a line of its own."""
+    text = "".join(pieces)
+    _clear()
+    print(text)
+
+
 def print_json(facts: Any, *, indent: int | None = 1) -> None:
     """Print what ``--json`` asks for; without ``indent`` it is one line, and much less work."""
     text = as_json(facts, indent=indent)

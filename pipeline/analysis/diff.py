@@ -11,7 +11,8 @@ import btf
 from ..sources.lookup import resolve_kernel
 from .changes.chosen import Filters, Unmet, chosen
 from .changes.compare import Change, Comparison, ObjectCounts, Unread
-from .changes.details import Detail, details
+from .changes.detail import Detail
+from .changes.details import details
 from .changes.stored import stored_kernels
 
 if TYPE_CHECKING:
@@ -75,7 +76,8 @@ def diff_kernels(out: str, old: str, new: str, filters: Filters | None = None) -
     """
     kernels = stored_kernels(out)
     first, second = (kernels[resolve_kernel(name, kernels)] for name in (old, new))
-    second.begin()
+    for kernel in (first, second):
+        kernel.begin()
     return _diff(first.name, second.name, first, second, filters or Filters())
 
 

@@ -13,7 +13,8 @@ from btf.nearest import nearest_names
 from ..sources.lookup import KIND_WORDS, Name
 from ..sources.names import RESERVED as VMLINUX
 from .changes.compare import ADDED, CHANGED, EMBEDDED, REMOVED, Change
-from .changes.details import Detail, Sides, declaration, details
+from .changes.detail import Detail
+from .changes.details import Sides, declarations, details
 from .changes.members import FoundMember, find_member, member_details, member_names
 from .changes.names import KINDS
 from .changes.rows import TYPE_COLUMNS, Rows, TypeRow
@@ -167,9 +168,9 @@ class _State:
     @property
     def presence(self) -> Presence:
         """The same as text."""
-        texts = [member.text for member in self.members] or [
-            declaration(found, self.kernel.rows) for found in self.types
-        ]
+        texts = [member.text for member in self.members] or declarations(
+            [found.global_id for found in self.types], self.kernel.rows
+        )
         return Presence(self.kernel.name, self.kind, self.objects, tuple(dict.fromkeys(texts)))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -63,7 +64,9 @@ def test_text_of_all_objects(out: Path) -> None:
 
 
 def test_json(out: Path) -> None:
-    facts = splitbtf("diff", "--in", out, OLD, NEW, "--json").json
+    done = splitbtf("diff", "--in", out, OLD, NEW, "--json")
+    facts = done.json
+    assert done.out == f"{json.dumps(facts)}\n"
     assert (facts["old"], facts["new"]) == (OLD, NEW)
     assert [(one["object"], one["status"]) for one in facts["objects"]] == [
         ("vmlinux", "both"), ("fresh", "added"), ("gone", "removed"),

@@ -12,6 +12,7 @@ from btf.types.c_text import MAX_TEXT, c_text
 from pipeline.analysis.changes import embedded
 from pipeline.analysis.changes.compare import Comparison, ObjectCounts
 from pipeline.analysis.changes.details import details
+from pipeline.analysis.changes.inner import MAX_DETAILS
 from pipeline.analysis.changes.opened import OpenedFiles
 from support import btfwriter as bw
 from support.commands import splitbtf
@@ -259,6 +260,19 @@ def test_text_is_bounded_where_types_without_a_name_nest() -> None:
         i = w.ptr(i)
     found = btf.parse(w.to_bytes())
     assert all(len(c_text(one)) < 2 * MAX_TEXT for one in found.own_types())
+
+
+def test_what_is_told_of_a_name_is_bounded() -> None:
+    def with_members(held: int) -> Make:
+        def make(w: bw.Writer) -> None:
+            inner = w.struct("", 800, [(f"m{i}", held, 32 * i) for i in range(200)])
+            w.struct("s", 800_000, [(f"n{i}", inner, 6_400 * i) for i in range(1000)])
+
+        return make
+
+    said = changes_of(with_members(INT), with_members(LONG))
+    assert said[:2] == ["struct s changed", "member retyped `n0.m0`: `int` → `long`"]
+    assert len(said) == 1 + MAX_DETAILS
 
 
 # ------------------------------------------------------------------ commands

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -23,7 +23,7 @@ from ...sources.lookup import KIND_WORDS
 from ...sources.names import RESERVED as VMLINUX
 from ...sources.names import kernel_name
 from .names import NamedTypes, key_of, parts_of, without_object
-from .numbers import as_arrow, numbers_of
+from .numbers import as_arrow, differ, numbers_of, paired
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
 ADDED, REMOVED, CHANGED, EMBEDDED, BOTH = "added", "removed", "changed", "embedded", "both"
 _COUNTED = (BOTH, ADDED, REMOVED, CHANGED, EMBEDDED, "reached")
-_STATES = ("", CHANGED, EMBEDDED, "reached")
+_STATES = ("", CHANGED, EMBEDDED, "reached", REMOVED, ADDED)
+_REMOVED, _ADDED = 4, 5  # of these
 
 
 class KindCounts(NamedTuple):
@@ -91,6 +92,9 @@ class Change(NamedTuple):
     same: int = -1
 
 
+_as_change = partial(tuple.__new__, Change)  # of all its fields, in half the time
+
+
 @dataclass(frozen=True, slots=True)
 class Unread:
     """An object that is not compared, for nothing is known of what OLD or NEW has of it.
@@ -135,11 +139,11 @@ class Comparison:
         self._before = key_of(of_old[object_id], kind, codes[name])
         object_id, kind, name = parts_of(new.keys)
         self._after = key_of(of_new[object_id], kind, name)
-        self._first, self._second, self._removed, self._added = _paired(self._before, self._after)
+        self._first, self._second, self._removed, self._added = paired(self._before, self._after)
         if self.unread:
             self._keep(*(~self._is_unread[parts_of(k)[0]] for k in (self._before, self._after)))
         changed, laid_out, reached = (
-            np.any(ours[self._first] != theirs[self._second], axis=1)
+            differ(ours.take(self._first, axis=0), theirs.take(self._second, axis=0))
             for ours, theirs in (
                 (old.declaration, new.declaration),
                 (old.layout, new.layout),
@@ -168,7 +172,7 @@ class Comparison:
         counts = np.zeros((len(_COUNTED), len(self.objects), len(KIND_WORDS)), np.int64)
         kept = self._before[self._first]
         those = [kept, self._after[self._added], self._before[self._removed]]
-        those += [kept[self._state == state] for state in range(1, len(_STATES))]
+        those += [kept[self._state == state] for state in range(1, _REMOVED)]
         for column, keys in enumerate(those):
             object_id, kind, _ = parts_of(keys)
             np.add.at(counts[column], (object_id, kind), 1)
@@ -187,6 +191,8 @@ class Comparison:
     @cached_property
     def changes(self) -> list[Change]:
         """What was added, removed, changed, or embeds a change: by object, kind and name."""
+        import pyarrow.compute as pc
+
         some = (self._state == 1) | (self._state == 2)
         first, second = self._first[some], self._second[some]
         removed, added = self._removed, self._added
@@ -194,37 +200,32 @@ class Comparison:
         keys = [self._before[first], self._before[removed], self._after[added]]
         old = np.concatenate([first, removed, absent[: len(added)]])
         new = np.concatenate([second, absent[: len(removed)], added])
-        object_id, kind, code = parts_of(np.concatenate(keys))
-        words = [_STATES[state] for state in self._state[some].tolist()]
-        words += [REMOVED] * len(removed) + [ADDED] * len(added)
-        layout = [*self._layout[some].tolist(), *[False] * (len(removed) + len(added))]
-        same = [*self._alike(first, second).tolist(), *[-1] * (len(removed) + len(added))]
-        names = self._names.take(as_arrow(code)).to_pylist()
-        rows = sorted(
-            zip(
-                object_id.tolist(), kind.tolist(), names, words,
-                old.tolist(), new.tolist(), layout, code.tolist(), same, strict=True,
-            )
-        )  # fmt: skip
-        old_ids, new_ids = (
-            self._old.ids(row[4] for row in rows),
-            self._new.ids(row[5] for row in rows),
+        whole = np.concatenate(keys)
+        object_id, kind, code = parts_of(whole)
+        alone = len(removed) + len(added)
+        word = np.append(
+            self._state[some], np.repeat([_REMOVED, _ADDED], [len(removed), len(added)])
         )
-        return [
-            Change(
-                self.objects[object_id],
-                KIND_WORDS[kind],
-                name,
-                word,
-                before,
-                after,
-                other_layout,
-                self._moved.get((kind, code, word), ()),
-                group,
-            )
-            for (object_id, kind, name, word, _, _, other_layout, code, group), (before, after)
-            in zip(rows, zip(old_ids, new_ids, strict=True), strict=True)
-        ]  # fmt: skip
+        same = np.append(self._alike(first, second), np.full(alone, -1))
+        layout = np.append(self._layout[some], np.zeros(alone, np.bool_))
+        names = self._names.take(as_arrow(code))
+        by_name = numbers_of(pc.rank(names, tiebreaker="dense"))
+        order = np.lexsort((new, old, word, by_name, kind, object_id))
+        object_id, kind, word = object_id[order], kind[order], word[order]
+        name = without_object(whole)[order]
+        changes = zip(
+            [self.objects[number] for number in object_id.tolist()],
+            [KIND_WORDS[number] for number in kind.tolist()],
+            names.take(as_arrow(order)).to_pylist(),
+            [_STATES[state] for state in word.tolist()],
+            self._old.ids(old[order]),
+            self._new.ids(new[order]),
+            layout[order].tolist(),
+            [self._moved.get(key, ()) for key in zip(name.tolist(), word.tolist(), strict=True)],
+            same[order].tolist(),
+            strict=True,
+        )
+        return list(map(_as_change, changes))
 
     @property
     def told(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -247,37 +248,37 @@ class Comparison:
         found: NDArray[np.int64] = np.unique(whole, return_inverse=True)[1].reshape(-1)
         return found
 
-    def _find_moved(self) -> dict[tuple[int, int, str], tuple[str, ...]]:
-        """Of names that moved, by kind and code: if ``removed`` the objects that they were added
-        to, if ``added`` those that they were removed from.
+    def _find_moved(self) -> dict[tuple[int, int], tuple[str, ...]]:
+        """Of names that moved, by kind and code as one number: if _REMOVED the objects that they
+        were added to, if _ADDED those that they were removed from.
 
         A name moved if no object has it in both kernels, and all that had it and have it declare
         the same. Functions and variables of one name need not be the same one: of these only one
         object may have had it, and one have it.
         """
-        of_removed, of_added = (
-            without_object(keys) for keys in (self._before[self._removed], self._after[self._added])
+        sides = (
+            (self._before[self._removed], self._old.declaration.take(self._removed, axis=0)),
+            (self._after[self._added], self._new.declaration.take(self._added, axis=0)),
         )
-        shared = _among(np.sort(of_removed), of_added)
-        kept = _among(np.sort(shared), without_object(self._before[self._first]))
-        moved = set(shared.tolist()).difference(kept.tolist())
+        of_removed, of_added = (without_object(keys) for keys, _ in sides)
+        shared = of_added[_among(np.sort(of_removed), of_added)]
+        both = without_object(self._before[self._first])
+        moved = np.setdiff1d(shared, both[_among(np.sort(shared), both)])
         places: dict[int, tuple[list[int], list[int]]] = defaultdict(lambda: ([], []))
-        for side, rows, names in ((0, self._removed, of_removed), (1, self._added, of_added)):
-            for name, row in zip(names.tolist(), rows.tolist(), strict=True):
-                if name in moved:
-                    places[name][side].append(row)
+        declared: dict[int, set[tuple[int, ...]]] = defaultdict(set)
+        for side, (keys, declaration) in enumerate(sides):
+            some = _among(moved, without_object(keys))
+            names, objects = without_object(keys[some]).tolist(), parts_of(keys[some])[0].tolist()
+            for name, number, words in zip(names, objects, declaration[some].tolist(), strict=True):
+                places[name][side].append(number)
+                declared[name].add(tuple(words))
+        of_one = np.isin(parts_of(moved)[1], [KIND_WORDS.index("func"), KIND_WORDS.index("var")])
         found = {}
-        for key, (old_rows, new_rows) in places.items():
-            _, kind, code = parts_of(np.array(key))
-            declared = {self._old.declaration[row].tobytes() for row in old_rows}
-            declared |= {self._new.declaration[row].tobytes() for row in new_rows}
-            several = len(old_rows) + len(new_rows) > 2
-            if len(declared) > 1 or (several and KIND_WORDS[kind] in ("func", "var")):
-                continue
-            others = (REMOVED, self._after[new_rows]), (ADDED, self._before[old_rows])
-            for word, keys in others:
-                numbers = sorted(parts_of(keys)[0].tolist())
-                found[int(kind), int(code), word] = tuple(self.objects[n] for n in numbers)
+        for name, alone in zip(moved.tolist(), of_one.tolist(), strict=True):
+            before, after = places[name]
+            if len(declared[name]) == 1 and not (alone and len(before) + len(after) > 2):
+                for word, others in ((_REMOVED, after), (_ADDED, before)):
+                    found[name, word] = tuple(self.objects[n] for n in sorted(others))
         return found
 
 
@@ -308,19 +309,7 @@ def _same_codes(
     return code, pa.concat_arrays([new, old.take(as_arrow(absent))])
 
 
-def _among(ordered: NDArray[np.int64], numbers: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Of many numbers those that are also among a few, which ascend."""
-    place = np.searchsorted(ordered, numbers)
-    found: NDArray[np.int64] = numbers[np.append(ordered, -1)[place] == numbers]
+def _among(ordered: NDArray[np.int64], numbers: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Of many numbers whether they are among a few, which ascend; none is negative."""
+    found: NDArray[np.bool_] = np.append(ordered, -1)[np.searchsorted(ordered, numbers)] == numbers
     return found
-
-
-def _paired(before: NDArray[np.int64], after: NDArray[np.int64]) -> tuple[NDArray[np.int64], ...]:
-    """Positions of keys that are in both, in ``before`` and ``after``; of those that are in one."""
-    order = np.argsort(after)
-    place = np.searchsorted(after, before, sorter=order)
-    place = np.append(order, 0)[place]
-    same = np.append(after, -1)[place] == before if len(after) else np.zeros(len(before), np.bool_)
-    is_added = np.ones(len(after), np.bool_)
-    is_added[place[same]] = False
-    return np.flatnonzero(same), place[same], np.flatnonzero(~same), np.flatnonzero(is_added)

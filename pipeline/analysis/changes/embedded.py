@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from .names import KINDS, hashes
-from .numbers import is_there, numbers_of
+from .numbers import differ, is_there, numbers_of, ranges
 from .rows import VOID, Rows
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class Embedding:
                     for rows, column in zip(self._sides, each.T, strict=True)
                 )
             )
-            differs = np.any(ours.layout != theirs.layout, axis=1)
+            differs = differ(ours.layout, theirs.layout)
             if not parents:
                 self._inside.update((pair, []) for pair in _pairs(each[~differs]))
             told = differs[place]
@@ -117,7 +117,7 @@ class Embedding:
             kept = np.add.reduceat(np.append(told, False), np.cumsum(counts) - counts, dtype=int)
             for pair, count in zip(parents, kept.tolist(), strict=True):
                 self._inside[pair] = list(islice(found, count))
-            own = (ours.flags & _NAME > 0) & np.any(ours.declaration != theirs.declaration, axis=1)
+            own = (ours.flags & _NAME > 0) & differ(ours.declaration, theirs.declaration)
             self._inside.update(dict.fromkeys(_pairs(each[differs & own])))
             new = differs & ~own
             new[new] = [pair not in self._inside for pair in _pairs(each[new])]
@@ -139,8 +139,7 @@ class Embedding:
         some = np.flatnonzero(count)
         some = some[np.append(True, np.cumsum(count[some]) <= _MAX_AT_ONCE)[: len(some)]]
         count = count[some]
-        step = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
-        inner = [one.ids[np.repeat(one.first[some], count) + step] for one in held]
+        inner = [one.ids[ranges(one.first[some], count)] for one in held]
         return _pairs(pairs[some]), count, np.column_stack(inner)
 
 
@@ -177,7 +176,9 @@ def _held(rows: Rows, types: _Types) -> _Held:
     """Look up what types hold by value, in the order of their records."""
     has_members, has_target = types.flags & _MEMBERS > 0, types.flags & _TARGET > 0
     members = np.zeros(len(types.ids), np.int64)
-    members[has_members], of_members = rows.member_types(types.ids[has_members])
+    # Each type is there once, and its members follow one another as the types do.
+    counts, _, found = rows.members_of_each(types.ids[has_members], ("type_global_id",))
+    members[has_members], of_members = counts, numbers_of(found["type_global_id"])
     count = members + has_target
     first = np.cumsum(count) - count
     ids = np.empty(count.sum(), np.int64)

@@ -6,7 +6,8 @@ from collections import deque
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from .details import Detail, Sides, bits_of, embeds, place
+from .detail import Detail, bits_text, place_text
+from .details import Sides, embeds
 from .rows import MemberRow, Rows
 from .spelled import declared, written_out
 
@@ -35,7 +36,7 @@ class FoundMember(NamedTuple):
     def text(self) -> str:
         """Its declaration, and where it lies."""
         bits = f" : {self.row.bitfield_size}" if self.row.bitfield_size else ""
-        return f"`{declared(self.row.type, self.path)}{bits}` at {place(self.row)}"
+        return f"`{declared(self.row.type, self.path)}{bits}` at {_place(self.row)}"
 
 
 def find_member(rows: Rows, type_id: int, path: str) -> FoundMember | None:
@@ -86,6 +87,10 @@ def _flat(rows: Rows, type_id: int) -> Iterator[MemberRow]:
                 todo.append((member.type_global_id, placed.bit_offset))
 
 
+def _place(row: MemberRow) -> str:
+    return place_text(row.bit_offset, row.bitfield_size)
+
+
 def member_names(rows: Rows, type_id: int) -> list[str]:
     """Names of a struct's or union's members, through anonymous ones."""
     composite = _composite(rows, type_id)
@@ -98,8 +103,10 @@ def member_details(old: FoundMember, new: FoundMember, sides: Sides) -> Iterator
     if one.type != other.type:
         yield Detail("member retyped", old.path, f"`{one.type}`", f"`{other.type}`")
     if one.bitfield_size != other.bitfield_size:
-        yield Detail("bit field", old.path, bits_of(one), bits_of(other))
+        yield Detail(
+            "bit field", old.path, bits_text(one.bitfield_size), bits_text(other.bitfield_size)
+        )
     if one.bit_offset != other.bit_offset:
-        yield Detail("member moved", old.path, place(one), place(other))
+        yield Detail("member moved", old.path, _place(one), _place(other))
     if one.type == other.type and old.layout != new.layout:
         yield from embeds([one.type_global_id], [other.type_global_id], sides)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...sources.lookup import KIND_WORDS
-from .numbers import is_there, numbers_of
+from .numbers import differ, encoded, is_there, numbers_of, ranges
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -63,13 +63,7 @@ class NamedTypes:
     @classmethod
     def of(cls, types: pa.Table, objects: Sequence[str], unread: Mapping[str, str]) -> NamedTypes:
         """Group rows of the table ``types``, of which there are COLUMNS."""
-        import pyarrow as pa
-
-        names = types["name"]
-        if not pa.types.is_dictionary(names.type):
-            names = names.dictionary_encode()
-        names = names.unify_dictionaries().combine_chunks()
-        code = numbers_of(names.indices, -1)
+        code, names = encoded(types["name"])
         kind = _kind_numbers(types["kind"])
         vlen = numbers_of(types["vlen"], 1)
         empty_enum = (kind == KIND_WORDS.index("enum")) & (vlen == 0)
@@ -82,12 +76,12 @@ class NamedTypes:
         new[1:] = keys[1:] != keys[:-1]
         first = np.append(np.flatnonzero(new), len(rows))
         declaration, layout, deep = (
-            _of_sets(first, hashes(types[f"{which}fingerprint"])[rows])
+            _of_sets(first, hashes(types[f"{which}fingerprint"]).take(rows, axis=0))
             for which in ("declaration_", "layout_", "")
         )
         global_ids = global_ids[order]
         sets = declaration, layout, deep
-        return cls(objects, names.dictionary, keys[new], first, global_ids, *sets, unread)
+        return cls(objects, names, keys[new], first, global_ids, *sets, unread)
 
     def ids(self, numbers: Iterable[int]) -> list[tuple[int, ...]]:
         """Global ids of the types of each of some names; none for what is negative."""
@@ -105,9 +99,7 @@ class NamedTypes:
         negative."""
         first = self.first[wanted]
         count = np.where(wanted >= 0, self.first[wanted + 1] - first, 0)
-        begins = np.cumsum(count) - count
-        ids = self.global_ids[np.repeat(first - begins, count) + np.arange(count.sum())]
-        return ids, count
+        return self.global_ids[ranges(first, count)], count
 
 
 def key_of(
@@ -159,7 +151,7 @@ def _of_sets(first: NDArray[np.int64], values: NDArray[np.uint64]) -> NDArray[np
     first    int64 (N + 1,): where the values of each name begin
     values   uint64 (n, 2): hashes
     """
-    out = values[first[:-1]]
+    out = values.take(first[:-1], axis=0)
     count = np.diff(first)
     several = np.flatnonzero(count > 1)
     if len(several):
@@ -169,6 +161,6 @@ def _of_sets(first: NDArray[np.int64], values: NDArray[np.uint64]) -> NDArray[np
         name, values = name[rows], values[rows]
         starts = np.append(True, name[1:] != name[:-1])
         distinct = starts.copy()
-        distinct[1:] |= np.any(values[1:] != values[:-1], axis=1)
+        distinct[1:] |= differ(values[1:], values[:-1])
         out[several] = np.add.reduceat(values[distinct], np.flatnonzero(starts[distinct]), axis=0)
     return out

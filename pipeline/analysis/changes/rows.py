@@ -15,7 +15,7 @@ import numpy as np
 
 from ...model.errors import OutputError
 from .blocks import Block, BlockReader
-from .numbers import as_arrow, is_there, numbers_of
+from .numbers import as_arrow, decimals, numbers_of, ranges
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -123,11 +123,30 @@ class Rows:
             found = found.take(as_arrow(np.cumsum(counts) - 1))
         return found
 
-    def member_types(self, ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """How many members each of some types has, whose ids ascend; and ids of the types of all
-        these members."""
-        counts, found = self._members.take(ids, ("type_global_id",))
-        return counts, numbers_of(found["type_global_id"])
+    def each(self, ids: Sequence[int], names: Sequence[str]) -> list[list[Any]]:
+        """Some columns of some types, in whatever order, as Python has them; empty, or 0, where
+        there is nothing."""
+        once, place = np.unique(np.array(ids, np.int64), return_inverse=True)
+        there = once != VOID
+        values: list[list[Any]] = [[] for _ in names]
+        if there.any():
+            found = self.columns(once[there], names)
+            values = [_values(column.chunk(0)) for column in found.columns]
+        if not there.all():
+            values = [
+                [getattr(_VOID, name), *rest] for name, rest in zip(names, values, strict=True)
+            ]
+        places = place.tolist()
+        return [[column[at] for at in places] for column in values]
+
+    def members_of_each(
+        self, ids: NDArray[np.int64], names: Sequence[str]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], pa.Table]:
+        """How many members each of some types has, in whatever order these are; in which row the
+        first one is; and the rows with some columns, in one piece."""
+        once, place = np.unique(ids, return_inverse=True)
+        counts, found = self._members.take(once, names)
+        return counts[place], (np.cumsum(counts) - counts)[place], found
 
     def type(self, global_id: int) -> TypeRow:
         """Look one type up."""
@@ -199,8 +218,7 @@ class _Column:
             begin = np.searchsorted(block.ids, ids[low:high], "left")
             each = np.searchsorted(block.ids, ids[low:high], "right") - begin
             counts[low:high] += each
-            ends = np.cumsum(each)
-            place = as_arrow(np.repeat(begin - (ends - each), each) + np.arange(ends[-1]))
+            place = as_arrow(ranges(begin, each))
             found += (batch.select(names).take(place) for batch in block.rows)  # one, or none
         schema = None if found else pa.schema([(name, pa.int64()) for name in names])
         whole = pa.Table.from_batches(found, schema).unify_dictionaries()
@@ -219,12 +237,7 @@ def _values(column: pa.Array) -> list[Any]:
         texts = [*column.dictionary.to_pylist(), ""]
         return [texts[number] for number in numbers_of(column.indices, -1).tolist()]
     if pa.types.is_decimal128(column.type):
-        low, high = np.frombuffer(column.buffers()[1], np.int64).reshape(-1, 2)[_rows(column)].T
-        low, high = (np.where(is_there(column), part, 0) for part in (low, high))
-        whole: list[int] = low.tolist()
-        for at in np.flatnonzero(high != low >> 63).tolist():  # more than 63 bits
-            whole[at] += (int(high[at]) + (whole[at] < 0)) << 64
-        return whole
+        return decimals(column)
     if pa.types.is_fixed_size_binary(column.type) and not column.null_count:
         hashes = np.frombuffer(column.buffers()[1], np.dtype(("V", column.type.byte_width)))
         found: list[bytes] = hashes[_rows(column)].tolist()

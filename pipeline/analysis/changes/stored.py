@@ -39,7 +39,7 @@ class StoredKernel:
     manifest: Manifest
     storage: Storage = field(repr=False)
     reader: BlockReader = field(repr=False)
-    _named: Future[pa.Table] | None = field(default=None, repr=False)
+    _named: Future[NamedTypes] | None = field(default=None, repr=False)
 
     @property
     def name(self) -> str:
@@ -98,14 +98,18 @@ class StoredKernel:
         return {name: error or status for name, status, error in rows if status == FAILED}
 
     def begin(self) -> None:
-        """Begin to read what ``named_types`` is made of, beside whatever the caller does."""
-        self._named = self.reader.threads.submit(self.read, "types", NamedTypes.COLUMNS)
+        """Begin to make ``named_types``, beside whatever the caller does."""
+        if self._named is None:
+            self._named = self.reader.threads.submit(self._read_named)
 
     @cached_property
     def named_types(self) -> NamedTypes:
         """All that its objects declare, by name. Raises OutputError."""
         coming, self._named = self._named, None
-        types = coming.result() if coming else self.read("types", NamedTypes.COLUMNS)
+        return coming.result() if coming else self._read_named()
+
+    def _read_named(self) -> NamedTypes:
+        types = self.read("types", NamedTypes.COLUMNS)
         ids = numbers_of(types["global_id"])
         last = (len(self.object_names) << 32) - 1
         if len(ids) and not 0 <= ids.min() <= ids.max() <= last:
