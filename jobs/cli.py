@@ -61,9 +61,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from pipeline.model.errors import CommandError, QueryError, explain
 
     open_streams()
+    if arguments is None:  # the program, not called by another
+        # Before NumPy starts its threads for matrices, which spin for 0.1 s.
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     ended_by: list[signal.Signals] = []
     try:
-        if address_limit() is not None and arguments is None:  # the program, not called by another
+        if address_limit() is not None and arguments is None:
             from pipeline.engine.isolation import watch
 
             if (code := watch()) is not None:

@@ -32,6 +32,7 @@ LISTED_AT_MOST = 60  # names in a line of text about what was added, removed or 
 UNREAD_AT_MOST = 10  # objects that cannot be compared, each with a line
 FORMATS = ("text", "json", "markdown")
 GATES = ("declaration", "layout")
+_DECLARED = ("declaration added", "declaration removed")
 _COLUMNS = ("both", "added", "removed", "changed", "embedded", "reached")
 
 
@@ -200,10 +201,14 @@ def _json(found: Diff) -> Iterator[str]:
 
 def _detail(detail: Detail, quoted: Callable[[str], str]) -> str:
     what, subject, old, new, until, members = detail
+    was, now = quoted(old), quoted(new)
+    if what in _DECLARED:  # nearly all: its text is put together here
+        text = f'"{what}: {(was if old else now)[1:]}'
+    else:
+        text = quoted(detail.text)
     return (
-        f'{{"what": "{what}", "subject": {quoted(subject)}, "old": {quoted(old)}, '
-        f'"new": {quoted(new)}, "until": {quoted(until)}, "members": {members}, '
-        f'"text": {quoted(detail.text)}}}'
+        f'{{"what": "{what}", "subject": {quoted(subject)}, "old": {was}, "new": {now}, '
+        f'"until": {quoted(until)}, "members": {members}, "text": {text}}}'
     )
 
 

@@ -6,7 +6,7 @@ enum without enumerators, is none.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -83,12 +83,18 @@ class NamedTypes:
         sets = declaration, layout, deep
         return cls(objects, names, keys[new], first, global_ids, *sets, unread)
 
-    def ids(self, numbers: Iterable[int]) -> list[tuple[int, ...]]:
+    def ids(self, numbers: Sequence[int] | NDArray[np.int64]) -> list[tuple[int, ...]]:
         """Global ids of the types of each of some names; none for what is negative."""
-        found, count = self._ids(np.fromiter(numbers, np.int64))
+        wanted = np.asarray(numbers, np.int64)
+        ids, count = self._ids(wanted)
+        firsts = np.append(self.global_ids, 0)[self.first[wanted]].tolist()
+        found: list[tuple[int, ...]] = list(zip(firsts, strict=True))
+        for at in np.flatnonzero(count == 0).tolist():
+            found[at] = ()
         ends = np.cumsum(count)
-        ids, places = found.tolist(), zip((ends - count).tolist(), ends.tolist(), strict=True)
-        return [tuple(ids[begin:end]) for begin, end in places]
+        for at in np.flatnonzero(count > 1).tolist():  # few
+            found[at] = tuple(ids[ends[at] - count[at] : ends[at]].tolist())
+        return found
 
     def ids_of(self, wanted: NDArray[np.int64]) -> NDArray[np.int64]:
         """Global ids, ascending, of the types of all these names."""
