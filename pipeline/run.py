@@ -143,6 +143,7 @@ class _Engine:
         self._began = began
         self._announce = announce
         self._calls: IsolatedCalls | None = None
+        self._ended = threading.Event()
         self._thread = ThreadPoolExecutor(1, "engine")
         self._starting: Future[Executor] | None = None
 
@@ -150,7 +151,9 @@ class _Engine:
         """Begin to start it. Other threads may be started only after this."""
         btf.warm_up(self._announce, tables=True)
         self._calls = IsolatedCalls()
-        start = partial(self._engine.start, self._options, work, prepare, self._announce)
+        start = partial(
+            self._engine.start, self._options, work, prepare, self._announce, self._ended
+        )
         if self._engine.background:  # the first base is read meanwhile
             self._starting = self._thread.submit(start)
         else:
@@ -186,7 +189,8 @@ class _Engine:
             self._calls.close()
 
     def close(self) -> None:
-        """End it, if it was started."""
+        """End it, if it was started, or is being so."""
+        self._ended.set()
         if self._starting is not None and self._starting.exception() is None:
             self._starting.result().close()
         self._thread.shutdown()

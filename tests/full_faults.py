@@ -14,13 +14,18 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
+from typing import Any
 
-from support.ends.trials import Disturb, Trial, Trials, send
+from support.ends.disturbing import LOCAL, named
+from support.ends.trials import Disturb, Trial, Trials, When, has_results, send
 
 RAY = ("--engine", "ray", "--workers", 2)
 # A worker that does not go on is missed after a minute, not after 41 as without these.
 SHORT = (*RAY, "--module-seconds", 5, "--encode-seconds", 1)
-WORKER, RAYLET, GCS = "ray::splitbtf:work", "raylet/raylet", "gcs_server"
+WORKER, RAYLET, GCS, IDLE = "ray::splitbtf:work", "raylet/raylet", "gcs_server", "default_worker"
+OUT = "$TMPDIR/../out"
 DRIVER = "pipeline.engine.ray_driver"
 # A run whose object store is all but full of what is in use.
 FULL_STORE = """\
@@ -48,9 +53,31 @@ def to_group(number: int) -> Disturb:
     return lambda run: os.killpg(run.pid, number)
 
 
-def small(place: str, size: str) -> tuple[str, ...]:
+def twice(run: subprocess.Popen[Any]) -> None:
+    """As who is impatient does it."""
+    for _ in range(2):
+        to_group(signal.SIGINT)(run)
+        time.sleep(0.1)
+
+
+def hang_and_end(run: subprocess.Popen[Any]) -> None:
+    send(signal.SIGSTOP, RAYLET)(run)
+    run.terminate()
+
+
+def has_process(name: str) -> When:
+    return lambda run, _: bool(named(run.pid, name))
+
+
+def makes_tables(_: object, out: Path) -> bool:
+    """Whether all modules are done."""
+    return any(out.glob("tables/conflicts/*/*"))
+
+
+def small(place: str, size: str, *options: str) -> tuple[str, ...]:
     """A command for what sees a file system of this size in that place."""
-    mount = f'mount -t tmpfs -o size={size} none "{place}" && exec "$@"'
+    kind = ",".join((f"size={size}", *options))
+    mount = f'mkdir -p "{place}" && mount -t tmpfs -o {kind} none "{place}" && exec "$@"'
     return ("unshare", "-m", "sh", "-c", mount, "sh")
 
 
@@ -67,6 +94,24 @@ TRIALS = [
     Trial("SIGTERM to all its processes", send(signal.SIGTERM), RAY),
     Trial("SIGHUP from the terminal", to_group(signal.SIGHUP), RAY),
     Trial("SIGINT from the terminal", to_group(signal.SIGINT), RAY),
+    Trial("SIGINT twice", twice, RAY),
+    *(
+        Trial(f"SIGTERM while {what}", subprocess.Popen.terminate, RAY, when=has_process(name))
+        for what, name in (
+            ("Ray is loaded", DRIVER), ("Ray's first process starts", GCS), ("workers start", IDLE),
+        )
+    ),
+    *(
+        Trial(f"SIGTERM while Ray hangs{then}", hang_and_end, RAY, when=when)
+        for then, when in ((" at the start", has_process(IDLE)), ("", has_results))
+    ),
+    Trial("SIGHUP while tables are made", to_group(signal.SIGHUP), RAY, when=makes_tables),
+    Trial("SIGKILL of all workers then", send(signal.SIGKILL, "ray::"), RAY, when=makes_tables),
+    *(
+        Trial(f"OUT {what}{on}", None, engine, prefix=small(OUT, *size))
+        for what, size in (("of 1 MB", ("1m",)), ("of 6 MB", ("6m",)), ("read-only", ("1m", "ro")))
+        for engine, on in ((RAY, ""), (LOCAL, ", local engine"))
+    ),
     Trial("object store full", None, RAY, program=("-c", FULL_STORE)),
     Trial("`/dev/shm` of 1 MB", None, RAY, prefix=small("/dev/shm", "1m")),
     Trial("`/dev/shm` of 64 MB", None, RAY, prefix=small("/dev/shm", "64m")),

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from ..model.base import Announce
@@ -127,6 +128,7 @@ def start(
     function: WorkFunction,
     prepare: Callable[[], None],
     announce: Announce | None,
+    ended: Event,
 ) -> Local:
     """See ``registry.Engine``. Workers have what this process has loaded: nothing to prepare."""
     return Local(options.workers or 1, function)

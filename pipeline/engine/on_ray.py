@@ -60,6 +60,9 @@ LOCAL_ENVIRONMENT = {
     "RAY_memory_monitor_refresh_ms": "0",
     # Under "uv run" Ray would make an environment for each worker.
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    # Else workers that have had work for half a second are given back after each item, which makes
+    # Ray start more of them where one has died: a second of CPU each.
+    "RAY_worker_lease_timeout_milliseconds": "3600000",
     # Whoever connects must know a token.
     "RAY_AUTH_MODE": "token",
 }
@@ -82,7 +85,8 @@ _LINES_KEPT = 200  # of what Ray prints
 _LOAD_SECONDS = 300.0
 _ANSWER_SECONDS, _ANSWER_AT_LEAST = 10.0, 6.0  # from the start on; and since Ray was loaded
 _START_SECONDS = 300.0
-_CLOSE_SECONDS = 60.0
+_CLOSE_SECONDS = 15.0  # then all that it has started is killed
+_LOOK_SECONDS = 0.2  # whether the run has ended
 _QUIET_SECONDS = 30.0  # then it is asked whether there is anybody
 _HANGS_SECONDS = 120.0  # without an answer
 
@@ -98,10 +102,12 @@ class OnRay:
         prepare: Callable[[], None] | None = None,
         announce: Announce | None = None,
         runtime_env: Mapping[str, Any] | None = None,
+        ended: threading.Event | None = None,
     ) -> None:
         _check_home()
         self._function = function
         self._announce = announce
+        self._run_ended = ended or threading.Event()
         self._folder: ScratchFolder | None = None
         self._received: deque[Message] = deque()
         self._lines: deque[str] = deque(maxlen=_LINES_KEPT)
@@ -284,12 +290,16 @@ class OnRay:
         """The next message of a kind. Raises EngineError, with ``otherwise``, after ``seconds``."""
         deadline = time.monotonic() + seconds
         while True:
-            message = self._next_message(max(0.0, deadline - time.monotonic()))
-            if message is None:
+            left = max(0.0, deadline - time.monotonic())
+            message = self._next_message(min(left, _LOOK_SECONDS))
+            if message is not None:
+                if message[0] == kind:
+                    return message
+                self._received.append(message)
+            elif self._run_ended.is_set():
+                raise EngineError("the run has ended")
+            elif not left:
                 raise self._give_up(otherwise)
-            if message[0] == kind:
-                return message
-            self._received.append(message)
 
     def _receive(self, seconds: float) -> Message | None:
         """What has come of an item; None after ``seconds``."""
@@ -421,8 +431,8 @@ def start(
     function: WorkFunction,
     prepare: Callable[[], None],
     announce: Announce | None,
+    ended: threading.Event,
 ) -> OnRay:
     """See ``registry.Engine``."""
-    return OnRay(
-        options.workers, options.ray_address, function, prepare, announce, options.runtime_env
-    )
+    address, runtime_env = options.ray_address, options.runtime_env
+    return OnRay(options.workers, address, function, prepare, announce, runtime_env, ended)

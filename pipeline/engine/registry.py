@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from threading import Event
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -38,15 +39,17 @@ class Engine:
         function: WorkFunction,
         prepare: Callable[[], None],
         announce: Announce | None,
+        ended: Event,
     ) -> Executor:
         """Make the executor.
 
         function  what workers do with an item
         prepare   what a worker may do before its first item
         announce  for messages to the user
+        ended     whether the run has ended, and nobody waits for the executor any more
         """
         module = importlib.import_module(f".{self.file}", __package__)
-        executor: Executor = module.start(options, function, prepare, announce)
+        executor: Executor = module.start(options, function, prepare, announce, ended)
         return executor
 
 

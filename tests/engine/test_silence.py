@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from threading import Event
 
 import pytest
 
@@ -49,3 +50,13 @@ def test_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(on_ray, "ROOM", 1 << 60)
     with pytest.raises(EngineError, match=r"Ray needs \d+ kB in .*, where \d+ kB are free"):
         OnRay(1, None, print)  # type: ignore[arg-type]
+
+
+def test_the_run_ends_while_ray_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where Ray does nothing any more."""
+    monkeypatch.setattr(on_ray, "_COMMAND", "import time; time.sleep(3600)")
+    monkeypatch.setattr(on_ray, "_CLOSE_SECONDS", 0.1)
+    ended = Event()
+    ended.set()
+    with pytest.raises(EngineError, match="the run has ended"):
+        OnRay(1, None, print, ended=ended)  # type: ignore[arg-type]

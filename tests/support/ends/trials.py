@@ -21,6 +21,7 @@ from support.trees import results_of
 
 HEADER = ("what", "status", "after", "what it says", "then", "left behind")
 Disturb = Callable[["subprocess.Popen[Any]"], object]
+When = Callable[["subprocess.Popen[Any]", Path], bool]  # run, OUT
 _SHARED, _OURS = Path("/dev/shm"), ("plasma", "splitbtf-shared")
 _GRACE_SECONDS = 5.0  # processes that were killed are gone soon, not at once
 _CACHE = str(Path("~/.cache/splitbtf").expanduser())
@@ -29,12 +30,18 @@ _USUAL = re.compile(  # what each run says; {...} or the rest of a line
 )
 
 
+def has_results(_: object, out: Path) -> bool:
+    """Whether a run is at work."""
+    return any(out.glob("cache/*/*.results"))
+
+
 @dataclass(frozen=True)
 class Trial:
     """A run with something in its way.
 
     what       is done, as the table says it
-    disturb    does it to the run when it is at work; None: nothing
+    disturb    does it to the run; None: nothing
+    when       the run is so far that it is done
     arguments  of the run, beside source and OUT
     env        what is different in its environment
     prefix     a command behind which the run's is put
@@ -47,6 +54,7 @@ class Trial:
     env: Mapping[str, str] = field(default_factory=dict)
     prefix: Sequence[object] = ()
     program: Sequence[str] = ("-m", "jobs.cli")
+    when: When = has_results
 
 
 class Trials:
@@ -131,9 +139,7 @@ class Trials:
         """Returns the processes that the run had started until then."""
         if trial.disturb is None:
             return set()
-        wait_for(
-            lambda: run.poll() is not None or any(out.glob("cache/*/*.results")), "its first result"
-        )
+        wait_for(lambda: run.poll() is not None or trial.when(run, out), trial.what)
         if run.poll() is not None:
             return set()
         below = descendants(run.pid)
