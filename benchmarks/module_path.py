@@ -77,12 +77,12 @@ def print_steps(steps: Steps) -> None:
 
 def batch_function(out: str) -> Callable[[Sequence[ModuleInput]], Any]:
     """The batch function on the demo's base, as ``run`` calls it, writing to the folder ``out``."""
-    for name in ("btf", "results"):
+    for name in ("btf", "results", "rows"):
         Path(out, name).mkdir()
     base = load_base(str(DEMO / "vmlinux.btf.zst"))
     shared = Shared(SharedBase.of(base.types, base.index), {})
     context = KernelContext(RunOptions((str(DEMO),), out), digest="0" * 64)
-    options = BatchOptions(context, LocalFolder(out), "btf", "results")
+    options = BatchOptions(context, LocalFolder(out), "btf", "results", "rows")
     return lambda modules: run_batch(Batch(tuple(modules)), shared, options)
 
 

@@ -217,9 +217,9 @@ def memory(base: str, files: list[str], out: str | None = None) -> dict[str, int
 
 
 def _writing_to(out: str) -> BatchOptions:
-    for name in ("btf", "results"):
+    for name in ("btf", "results", "rows"):
         Path(out, name).mkdir()
-    return BatchOptions(CONTEXT, LocalFolder(out), "btf", "results")
+    return BatchOptions(CONTEXT, LocalFolder(out), "btf", "results", "rows")
 
 
 def _split_only(batch: Batch, index: btf.BaseIndex, folder: LocalFolder) -> Result:

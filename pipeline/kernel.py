@@ -183,7 +183,8 @@ class KernelJob(_Job):
         """``direct``: whether workers write to the output themselves."""
         storage = self._run.out.storage if direct else None
         stage = self._stage
-        return BatchOptions(self._context, storage, stage.btf, stage.results, export_access())
+        folders = stage.btf, stage.results, stage.rows
+        return BatchOptions(self._context, storage, *folders, export_access())
 
     def finished(self, value: BatchDone) -> None:
         self._done += len(value.outcomes)
@@ -247,7 +248,8 @@ class KernelJob(_Job):
             self._work.worked += 1
             path = f"{self._stage.results}/{value.results}"
             btf = f"{self._stage.btf}/{module.name}.btf"
-            found[outcome.object_id] = ResultRef(path, outcome.position, btf)
+            rows = f"{self._stage.rows}/{value.results}"
+            found[outcome.object_id] = ResultRef(path, outcome.position, btf, rows)
         self._add(found)
 
     def _add(self, found: Mapping[int, ResultRef]) -> None:

@@ -186,7 +186,7 @@ class OutputFolder:
         """Where a kernel's files go. What an earlier run left there is still there."""
         stage = OutputStage(kernel)
         with writing(self.storage):
-            for folder in (stage.btf, stage.results):
+            for folder in (stage.btf, stage.rows, stage.results):
                 self.storage.make_folder(folder)
         return stage
 
@@ -337,6 +337,11 @@ class OutputStage:
     @property
     def btf(self) -> str:
         return f"{self.folder}/btf"
+
+    @property
+    def rows(self) -> str:
+        """Of rows that are not kept with results, until they are in tables."""
+        return f"{self.folder}/rows"
 
     @property
     def results(self) -> str:

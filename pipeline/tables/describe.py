@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
+    from .schema import ModuleTable
+
 TYPES_AT_ONCE = 1 << 15  # much of what describing a small module costs is calling
 
 
@@ -187,15 +189,17 @@ class Describer:
         return self._batches
 
 
-def rows_of(group: ModuleGroup) -> pa.RecordBatch:
-    """Make the rows of a group's modules for all tables: see ``registry.result_schema``."""
+def rows_of(group: ModuleGroup, tables: tuple[ModuleTable, ...] | None = None) -> pa.RecordBatch:
+    """Make the rows of a group's modules for these tables, all when None: see
+    ``registry.rows_schema``."""
     import pyarrow as pa
 
-    from .registry import module_tables, result_schema
+    from .registry import module_tables, rows_schema
 
-    schema = result_schema()
+    tables = module_tables() if tables is None else tables
+    schema = rows_schema(tables)
     columns = []
-    for table, field in zip(module_tables(), schema, strict=True):
+    for table, field in zip(tables, schema, strict=True):
         counts, rows = table.rows(group)
         ends = np.zeros(len(counts) + 1, np.int32)
         np.cumsum(counts, out=ends[1:])

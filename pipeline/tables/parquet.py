@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 ROWS_PER_GROUP = 1 << 15  # few, so that those that hold one type or one name are read quickly
 _RISING = ("global_id", "type_id")  # columns by which rows are ordered, mostly one by one
+# Columns of which a row group may hold few values: only of these it is worth noting the least and
+# the greatest, by which readers pass over row groups.
+_NOTED = (*_RISING, "object_id", "module", "name")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,7 @@ class PartWriter:
                 version="2.6",
                 use_dictionary=_with_repetition(schema),
                 column_encoding=dict.fromkeys(rising, "DELTA_BINARY_PACKED"),
-                write_statistics=True,
+                write_statistics=[field.name for field in schema if field.name in _NOTED],
                 **_name_filter(schema),
             )
 

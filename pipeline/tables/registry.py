@@ -38,16 +38,28 @@ def kernel_tables() -> tuple[KernelTable, ...]:
 
 
 @cache
-def result_schema() -> pa.Schema:
-    """Say what is kept of modules' results: a row per module, and in it, for each table with rows
-    by module, the list of these rows."""
+def derived_tables() -> tuple[ModuleTable, ...]:
+    """List those of them whose rows a module's split BTF file tells by itself."""
+    return tuple(table for table in module_tables() if table.of_base)
+
+
+@cache
+def kept_tables() -> tuple[ModuleTable, ...]:
+    """List the others: their rows are kept with a module's result."""
+    return tuple(table for table in module_tables() if not table.of_base)
+
+
+@cache
+def rows_schema(tables: tuple[ModuleTable, ...]) -> pa.Schema:
+    """Say how rows of modules are handed on: a row per module, and in it, for each of the tables,
+    the list of these rows."""
     return pa.schema(
         pa.field(
             table.name,
             pa.list_(pa.field("item", pa.struct(table.result), nullable=False)),
             nullable=False,
         )
-        for table in module_tables()
+        for table in tables
     )
 
 

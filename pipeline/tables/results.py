@@ -6,12 +6,15 @@ A batch's results are one file, named by their content, written before the batch
 
 The header says under which key a result was obtained, and so whether it is still right: the key
 is a digest of all that it depends on, content of the input, base and this program included. The
-stream has a row per module (``registry.result_schema``); tables are always put together from it, be
-it new or years old. It is compressed as a whole: most of its many buffers are small, and each by
-itself would take several times as long. Nothing here is for readers of the output, and all may be
-deleted.
+stream has a row per module (``registry.kept_tables``). It is compressed as a whole: most of its
+many buffers are small, and each by itself would take several times as long. Nothing here is for
+readers of the output, and all may be deleted.
 
-Such a file may come from anywhere: all that Arrow and numpy would trust is checked when it is read.
+Rows that a module's split BTF file tells by itself (``registry.derived_tables``), nineteen
+twentieths of all, are not kept: who needs them later makes them of that file. Until the tables of
+the run that made them are written they are in a file beside, an Arrow stream.
+
+Such files may come from anywhere: all that Arrow and numpy would trust is checked when one is read.
 """
 
 from __future__ import annotations
@@ -30,8 +33,11 @@ from ..model.records import CRASHED, ENCODE_TIMEOUT, NO_BTF, NO_ENCODER, TIMED_O
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_MAGIC = b"splitbtf results 3\n"
+    from .schema import ModuleTable
+
+_MAGIC = b"splitbtf results 4\n"
 _LENGTH = struct.Struct("<Q")
+_ZSTD = b"\x28\xb5\x2f\xfd"
 _LEVEL = 1  # of zstd: the next one takes twice the time for a tenth less
 
 
@@ -71,19 +77,43 @@ _ENTRY_TYPES: tuple[Any, ...] = (str, str, _TEXT, _NUMBER, _TEXT, _TEXT, _TEXT, 
 
 
 def pack(entries: Sequence[Entry], rows: Sequence[pa.RecordBatch]) -> bytes:
-    """Make the file of some results: the entry of each module, and the rows of all of them."""
-    import pyarrow as pa
-    import zstandard
+    """Make the file of some results: the entry of each module, and those of its rows that are
+    kept.
 
-    from .registry import result_schema  # late: Arrow
+    rows  of all modules, as ``describe.rows_of`` makes them
+    """
+    from .registry import kept_tables  # late: Arrow
 
     header = json.dumps([_entry_values(entry) for entry in entries], separators=(",", ":")).encode()
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, result_schema()) as writer:
-        for batch in rows:
-            writer.write_batch(batch)
-    body = zstandard.ZstdCompressor(level=_LEVEL).compress(sink.getvalue())
+    body = _compressed(_stream(kept_tables(), rows))
     return b"".join((_MAGIC, _LENGTH.pack(len(header)), header, body))
+
+
+def pack_derived(rows: Sequence[pa.RecordBatch], *, compress: bool) -> bytes | pa.Buffer:
+    """Make the file of the other rows. ``compress``: it goes over a network."""
+    from .registry import derived_tables
+
+    stream = _stream(derived_tables(), rows)
+    return _compressed(stream) if compress else stream
+
+
+def _stream(tables: Sequence[ModuleTable], rows: Sequence[pa.RecordBatch]) -> pa.Buffer:
+    import pyarrow as pa
+
+    from .registry import rows_schema
+
+    schema = rows_schema(tables)
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, schema) as writer:
+        for batch in rows:
+            writer.write_batch(batch.select(schema.names))
+    return sink.getvalue()
+
+
+def _compressed(stream: pa.Buffer) -> bytes:
+    import zstandard
+
+    return zstandard.ZstdCompressor(level=_LEVEL).compress(stream)
 
 
 _entry_values = attrgetter(*(field.name for field in fields(Entry)))
@@ -112,28 +142,46 @@ class Results:
 
     @cached_property
     def rows(self) -> pa.RecordBatch:
-        """Read the rows: one per module. Raises DamagedError."""
-        import pyarrow as pa
-        import zstandard
+        """Read the rows that are kept: one per module. Raises DamagedError."""
+        from .registry import kept_tables  # late: Arrow
 
-        from .registry import result_schema  # late: Arrow
+        return _rows(self._name, self._body, kept_tables(), len(self.entries))
 
-        try:
-            body = zstandard.ZstdDecompressor().decompress(self._body)
-            with pa.ipc.open_stream(body) as reader:
-                if not reader.schema.equals(result_schema()):
-                    raise DamagedError("these are no results of this version")
-                table = reader.read_all()
-            table.validate(full=True)
-            for column in table.columns:
-                for chunk in column.chunks:
-                    _check_nulls(chunk)
-            if len(table) != len(self.entries):
-                raise DamagedError(f"{len(self.entries)} entries, {len(table)} results")
-            batches = table.combine_chunks().to_batches()
-            return batches[0] if batches else pa.RecordBatch.from_pylist([], result_schema())
-        except Exception as error:  # whatever Arrow says of bytes that somebody made
-            raise DamagedError(f"{self._name}: {error}") from error
+
+def read_derived(name: str, packed: bytes, count: int) -> pa.RecordBatch:
+    """Read the file of the rows of ``count`` modules that are not kept. Raises DamagedError."""
+    from .registry import derived_tables
+
+    return _rows(name, packed, derived_tables(), count)
+
+
+def _rows(
+    name: str, stream: bytes | memoryview, tables: Sequence[ModuleTable], count: int
+) -> pa.RecordBatch:
+    """Read rows of these tables: one per module."""
+    import pyarrow as pa
+    import zstandard
+
+    from .registry import rows_schema
+
+    schema = rows_schema(tables)
+    try:
+        if stream[: len(_ZSTD)] == _ZSTD:
+            stream = zstandard.ZstdDecompressor().decompress(stream)
+        with pa.ipc.open_stream(stream) as reader:
+            if not reader.schema.equals(schema):
+                raise DamagedError("these are no results of this version")
+            table = reader.read_all()
+        table.validate(full=True)
+        for column in table.columns:
+            for chunk in column.chunks:
+                _check_nulls(chunk)
+        if len(table) != count:
+            raise DamagedError(f"{count} entries, {len(table)} results")
+        batches = table.combine_chunks().to_batches()
+        return batches[0] if batches else pa.RecordBatch.from_pylist([], schema)
+    except Exception as error:  # whatever Arrow says of bytes that somebody made
+        raise DamagedError(f"{name}: {error}") from error
 
 
 def _check_nulls(lists: pa.ListArray) -> None:

@@ -52,7 +52,7 @@ class Column:
     description: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Table:
     """One table. The column ``kernel`` comes from the folder (``kernel=NAME``), not the file.
 
@@ -165,7 +165,7 @@ class Objects:
 Rows = tuple[NDArray[np.int64], pa.StructArray]  # rows of each object, and all of them
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class ModuleTable(Table):
     """A table with rows of each module.
 
@@ -173,7 +173,8 @@ class ModuleTable(Table):
     rows      makes the rows of several modules, or of a base
     to_arrow  makes the table's columns, by name, of such rows and of the objects they belong to
     describe  keeps what ``rows`` needs of a module beside its split BTF (``ModuleGroup.kept``)
-    of_base   whether the base has rows too
+    of_base   whether the base has rows too: those of a module say nothing but what its split BTF
+              does
     """
 
     result: tuple[pa.Field, ...]
@@ -208,7 +209,7 @@ class FinishedKernel:
         return self.kernel.object_names
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class KernelTable(Table):
     """A table that is made when all modules of a kernel are done. Without a base it has no rows,
     unless ``needs_base`` is false."""

@@ -8,6 +8,7 @@ slice as soon as it is done: the run itself only says where the results are.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,15 +16,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+import btf
+
 from ..files.storage import Storage
 from ..model.base import SharedBase
 from ..model.errors import PlaceError
 from ..model.records import ModuleRecord
 from ..model.summary import WorkSummary, summarize
-from .describe import BaseGroup
+from .describe import BaseGroup, ModuleGroup, rows_of
 from .parquet import Part
 from .parts import NewParts, new_parts
-from .results import DamagedError, Entry, Results
+from .results import DamagedError, Entry, Results, read_derived
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -37,11 +40,19 @@ _FILES_AT_HAND = 2  # of results; neighbours are mostly in the same one
 
 @dataclass(frozen=True, slots=True)
 class ResultRef:
-    """Where a result is: a file of results and the position in it. ``btf`` is its BTF file."""
+    """Where a result is.
+
+    path      of the file of results
+    position  in it
+    btf       its BTF file
+    derived   the file of its rows that are not kept, with the same positions; None where these are
+              to be made of the BTF file
+    """
 
     path: str
     position: int
     btf: str
+    derived: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +134,7 @@ def make_parts(base: SharedBase | None, task: Slice) -> SliceSummary:
     with new_parts(task.storage, task.kernel, task.scratch) as parts:
         made = _Parts(base, task, parts)
         if task.modules:
-            results = ResultsLRU(task.storage)
+            results = ResultsLRU(task.storage, base)
             for start in range(0, len(task.modules), _MODULES_AT_ONCE):
                 modules = task.modules[start : start + _MODULES_AT_ONCE]
                 entries, rows = results.read(modules)
@@ -206,15 +217,24 @@ def _columns(rows: pa.StructArray) -> dict[str, pa.Array]:
 
 
 class ResultsLRU:
-    """Reads files of results; the last few that were used stay open. Raises OutputError."""
+    """Reads files of results; the last few that were used stay open. Raises OutputError.
 
-    def __init__(self, storage: Storage) -> None:
+    base  that the modules are on; None if all of them failed
+    """
+
+    def __init__(self, storage: Storage, base: SharedBase | None) -> None:
         self._storage = storage
-        self._files: OrderedDict[str, Results] = OrderedDict()
+        self._base = base
+        self._files: OrderedDict[str, tuple[Results, pa.RecordBatch | None]] = OrderedDict()
 
     def read(self, modules: Sequence[ModuleResultRef]) -> tuple[list[Entry], list[pa.RecordBatch]]:
         """Read the results of some modules: their entries, and their rows, in the modules' order,
         those of neighbours in one piece."""
+        import pyarrow as pa  # late
+
+        from .registry import module_tables, rows_schema
+
+        schema = rows_schema(module_tables())
         entries: list[Entry] = []
         pieces: list[pa.RecordBatch] = []
         at = 0
@@ -223,29 +243,66 @@ class ResultsLRU:
             end = at + 1
             while end < len(modules) and _follows(first, end - at, modules[end].result):
                 end += 1
-            file, wanted = self._file(first.path), slice(first.position, first.position + end - at)
+            wanted = slice(first.position, first.position + end - at)
+            file, derived = self._file(first)
             try:
                 rows = file.rows
             except DamagedError as error:
                 raise self._unreadable(first.path, error) from error
             if wanted.stop > len(rows):
                 raise self._unreadable(first.path, f"it has no result {wanted.stop - 1}")
-            entries += file.entries[wanted]
-            pieces.append(rows[wanted])
+            found = file.entries[wanted]
+            entries += found
+            if derived is not None:
+                more = derived[wanted]
+            else:
+                more = self._derive(modules[at:end], found)
+            columns = [(rows[wanted] if n in rows.schema.names else more)[n] for n in schema.names]
+            pieces.append(pa.RecordBatch.from_arrays(columns, schema=schema))
             at = end
         return entries, pieces
 
-    def _file(self, path: str) -> Results:
+    def _file(self, result: ResultRef) -> tuple[Results, pa.RecordBatch | None]:
+        """Open a file of results: its content, and the rows that are in the file beside it."""
+        path = result.path
         if path not in self._files:
             try:
-                packed = self._storage.read(path)
-                self._files[path] = Results(path.rpartition("/")[2], packed)
+                found = Results(path.rpartition("/")[2], self._storage.read(path))
+                derived = None
+                if result.derived is not None:
+                    path = result.derived
+                    derived = read_derived(path, self._storage.read(path), len(found.entries))
             except (OSError, DamagedError) as error:
                 raise self._unreadable(path, error) from error
+            self._files[result.path] = found, derived
             if len(self._files) > _FILES_AT_HAND:
                 self._files.popitem(last=False)
-        self._files.move_to_end(path)
-        return self._files[path]
+        self._files.move_to_end(result.path)
+        return self._files[result.path]
+
+    def _derive(
+        self, modules: Sequence[ModuleResultRef], entries: Sequence[Entry]
+    ) -> pa.RecordBatch:
+        """Make the rows that are not kept, of the modules' BTF files."""
+        from .registry import derived_tables
+
+        splits = [self._split(*each) for each in zip(modules, entries, strict=True)]
+        group = ModuleGroup(self._base, (), splits, {})
+        return rows_of(group, derived_tables())
+
+    def _split(self, module: ModuleResultRef, entry: Entry) -> btf.BTF | None:
+        """Open a module's BTF file; None if there is none, as it failed."""
+        if entry.output_sha256 is None:
+            return None
+        path = module.result.btf
+        try:
+            content = self._storage.read(path)
+            if hashlib.sha256(content).hexdigest() != entry.output_sha256:
+                raise DamagedError("it has changed")
+            assert self._base is not None
+            return btf.parse(content, self._base.index.base)
+        except (OSError, DamagedError, btf.BtfError) as error:
+            raise self._unreadable(path, error) from error
 
     def _unreadable(self, path: str, error: object) -> PlaceError:
         where = f"{self._storage.place}/{path}"

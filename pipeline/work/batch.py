@@ -52,6 +52,7 @@ class BatchOptions:
     """How a batch is worked on, and where its files go.
 
     storage  None if the worker cannot reach it: then the files are returned
+    results_folder, rows_folder   for files of results, and of rows that are not kept with them
     access   how to reach what URIs name
     """
 
@@ -59,6 +60,7 @@ class BatchOptions:
     storage: Storage | None
     btf_folder: str
     results_folder: str
+    rows_folder: str
     access: Access = field(default_factory=Access)
 
 
@@ -233,18 +235,24 @@ class _Output:
             raise cannot_write(error.filename or folder, error) from error
 
     def write_results(self, entries: list[Entry], rows: list[pa.RecordBatch]) -> str:
-        """Write a file of results, complete or not at all; returns its name."""
+        """Write a file of results, and that of the other rows, each complete or not at all; returns
+        their name."""
+        away = self._storage is None or self._storage.local is None
         content = results.pack(entries, rows)
         name = results.name_of(content, self._options.context.digest)
-        path = f"{self._options.results_folder}/{name}"
+        derived = results.pack_derived(rows, compress=away)
+        self._publish(f"{self._options.rows_folder}/{name}", derived)
+        self._publish(f"{self._options.results_folder}/{name}", content)
+        return name
+
+    def _publish(self, path: str, content: bytes | pa.Buffer) -> None:
         if self._storage is None:
-            self.files[path] = content
-            return name
+            self.files[path] = bytes(content)
+            return
         try:
             self._storage.publish(path, content, durable=False)
         except OSError as error:
             raise cannot_write(error.filename or path, error) from error
-        return name
 
 
 def run_isolated(

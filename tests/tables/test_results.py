@@ -17,12 +17,21 @@ import btf
 from pipeline.model.errors import OutputError
 from pipeline.model.records import BAD_BTF, DONE, FAILED, Failure, ModuleRecord
 from pipeline.tables.describe import ModuleGroup, rows_of
-from pipeline.tables.registry import result_schema
-from pipeline.tables.results import DamagedError, Entry, Results, name_of, pack
+from pipeline.tables.registry import derived_tables, kept_tables, rows_schema
+from pipeline.tables.results import (
+    DamagedError,
+    Entry,
+    Results,
+    name_of,
+    pack,
+    pack_derived,
+    read_derived,
+)
 from pipeline.tables.slices import ModuleResultRef, ResultRef, ResultsLRU
 
 CONTEXT = "c" * 64
-MAGIC = b"splitbtf results 3\n"
+MAGIC = b"splitbtf results 4\n"
+KEPT, DERIVED = rows_schema(kept_tables()).names, rows_schema(derived_tables()).names
 RECORDS = [
     ModuleRecord("m", 1, "m.ko", "/m.ko", DONE, bytes_out=7),
     ModuleRecord("n", 2, "n.ko", "/n.ko", FAILED, failure=Failure(BAD_BTF, "bad", "types", 4, 1)),
@@ -30,11 +39,16 @@ RECORDS = [
 ENTRIES = [Entry("k", "m", None, 7, "ab"), Entry("", "n", BAD_BTF, None, None, seconds=1.5)]
 
 
-def rows(start: int = 0, stop: int = 2) -> pa.RecordBatch:
+def all_rows(start: int = 0, stop: int = 2) -> pa.RecordBatch:
     totals = np.zeros((4, btf.kinds.KIND_COUNT), np.int64)
     totals[2, btf.kinds.INT] = 2
     records, kept = RECORDS[start:stop], [totals, None][start:stop]
     return rows_of(ModuleGroup(None, records, [None] * len(records), {"modules": kept}))
+
+
+def rows() -> pa.RecordBatch:
+    """Those that are kept."""
+    return all_rows().select(KEPT)
 
 
 def reopened(packed: bytes) -> Results:
@@ -61,7 +75,7 @@ HEADER = [
 
 
 def test_what_was_packed_is_read() -> None:
-    found = reopened(pack(ENTRIES, [rows()]))
+    found = reopened(pack(ENTRIES, [all_rows()]))
     assert list(found.entries) == ENTRIES
     assert found.rows.equals(rows())
     (first,), (second,) = found.rows["modules"].to_pylist()
@@ -72,11 +86,16 @@ def test_what_was_packed_is_read() -> None:
 
 
 def test_several_groups_are_one() -> None:
-    assert reopened(pack(ENTRIES, [rows(0, 1), rows(1, 2)])).rows.equals(rows())
+    groups = [all_rows(0, 1), all_rows(1, 2)]
+    assert reopened(pack(ENTRIES, groups)).rows.equals(rows())
+    for compress in (False, True):
+        packed = bytes(pack_derived(groups, compress=compress))
+        assert read_derived("n", packed, 2).equals(all_rows().select(DERIVED))
 
 
 def test_no_module_at_all() -> None:
     assert len(reopened(pack([], [])).rows) == 0
+    assert len(read_derived("n", bytes(pack_derived([], compress=False)), 0)) == 0
 
 
 def test_entries_are_read_without_the_rest() -> None:
@@ -96,14 +115,10 @@ def test_headers_that_are_none(header: Any) -> None:
 
 
 def test_names_that_do_not_fit_the_content() -> None:
-    packed = pack(ENTRIES, [rows()])
+    packed = pack(ENTRIES, [all_rows()])
     for damaged in (b"", packed[:10], packed[:-1], packed + b"x", b"x" + packed[1:]):
         with pytest.raises(DamagedError):
             Results(name_of(packed, CONTEXT), damaged)
-
-
-def changed(change: Callable[[pa.RecordBatch], pa.RecordBatch]) -> bytes:
-    return made_of(HEADER, stream(change(rows())))
 
 
 def with_column(batch: pa.RecordBatch, name: str, column: pa.Array) -> pa.RecordBatch:
@@ -113,7 +128,7 @@ def with_column(batch: pa.RecordBatch, name: str, column: pa.Array) -> pa.Record
 
 def lists(ends: np.ndarray, row: dict[str, Any]) -> pa.ListArray:
     """Lists of the table ``types`` that end at these offsets, all of them parts of one row."""
-    field = result_schema().field("types")
+    field = rows_schema(derived_tables()).field("types")
     item = field.type.value_type
     rows = pa.array([dict.fromkeys(f.name for f in item) | row], item)
     return pa.Array.from_buffers(
@@ -142,7 +157,7 @@ def without_members(batch: pa.RecordBatch) -> pa.RecordBatch:
     "change",
     [
         lambda batch: batch.slice(1),
-        lambda batch: batch.select(["modules", "types"]),
+        lambda batch: batch.select(["types"]),
         of_types([0, 5, 9]),
         of_types([0, 1, -1]),
         of_types([0, 1, 0]),
@@ -152,7 +167,23 @@ def without_members(batch: pa.RecordBatch) -> pa.RecordBatch:
     ],
 )
 def test_rows_that_break_a_rule(change: Callable[[pa.RecordBatch], pa.RecordBatch]) -> None:
-    found = reopened(changed(change))
+    stream_of_rows = stream(change(all_rows().select(DERIVED)))
+    for packed in (stream_of_rows, zstandard.decompress(stream_of_rows)):
+        with pytest.raises(DamagedError):
+            read_derived("n", packed, 2)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda batch: batch.slice(1),
+        lambda batch: batch.select(["modules"]),
+        lambda batch: with_column(batch, "misses", pa.nulls(2, batch.schema.field("misses").type)),
+        lambda _: all_rows(),
+    ],
+)
+def test_kept_rows_that_break_a_rule(change: Callable[[pa.RecordBatch], pa.RecordBatch]) -> None:
+    found = reopened(made_of(HEADER, stream(change(rows()))))
     with pytest.raises(DamagedError):
         _ = found.rows
 
@@ -186,7 +217,7 @@ def test_any_byte_may_be_another() -> None:
         except DamagedError:
             continue
         found.validate(full=True)
-        assert found.schema.equals(result_schema()) and len(found) == 2
+        assert found.schema.names == KEPT and len(found) == 2
 
 
 class OneFile:
@@ -203,11 +234,11 @@ class OneFile:
 
 @pytest.mark.parametrize("position", [1, 2, 1 << 40])
 def test_results_that_are_not_there(position: int) -> None:
-    packed = pack(ENTRIES[:1], [rows_of(ModuleGroup.of_failed(RECORDS[:1]))])
+    packed = pack(ENTRIES[1:], [rows_of(ModuleGroup.of_failed(RECORDS[1:]))])
     name = f"c-{hashlib.sha256(packed).hexdigest()[:32]}.results"
-    results = ResultsLRU(OneFile(packed))  # type: ignore[arg-type]
-    there = ModuleResultRef("m", 1, "m.ko", ResultRef(f"cache/{name}", 0, ""))
-    assert results.read([there])[0] == ENTRIES[:1]
-    gone = ModuleResultRef("n", 2, "n.ko", ResultRef(f"cache/{name}", position, ""))
+    results = ResultsLRU(OneFile(packed), None)  # type: ignore[arg-type]
+    there = ModuleResultRef("n", 1, "n.ko", ResultRef(f"cache/{name}", 0, ""))
+    assert results.read([there])[0] == ENTRIES[1:]
+    gone = ModuleResultRef("o", 2, "o.ko", ResultRef(f"cache/{name}", position, ""))
     with pytest.raises(OutputError, match="remove it and run again"):
         results.read([there, gone])

@@ -31,12 +31,19 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run_on(small_kernel(folder / "kernel"), folder / "out")
 
 
+def base_of(out: Path) -> SharedBase:
+    base = load_base(str(out / "btf/kernel=kernel/vmlinux.btf"))
+    return SharedBase.of(base.types, base.index)
+
+
 def refs(out: Path) -> list[ModuleResultRef]:
     """Where the results of a run are, in the order of the modules."""
     found = {}
+    (version,) = out.glob("versions/*/*")
     for path in out.glob("cache/*/*.results"):
         for position, entry in enumerate(Results(path.name, path.read_bytes()).entries):
-            found[entry.module] = ResultRef(str(path.relative_to(out)), position, "")
+            of_btf = str((version / f"{entry.module}.btf").relative_to(out))
+            found[entry.module] = ResultRef(str(path.relative_to(out)), position, of_btf)
     rows = sorted(read_table(out, "modules").to_pylist(), key=lambda row: row["object_id"])
     return [
         ModuleResultRef(row["module"], row["object_id"], row["source"], found[row["module"]])
@@ -48,7 +55,7 @@ def test_results_come_in_the_order_that_is_asked_for(out: Path) -> None:
     """Neighbours of a file come in one piece, whatever else is asked for before and after."""
     modules = refs(out)
     assert len(modules) == 3
-    results = ResultsLRU(LocalFolder(str(out)))
+    results = ResultsLRU(LocalFolder(str(out)), base_of(out))
     entries, whole = results.read(modules)
     assert [entry.module for entry in entries] == ["one", "three", "two"]
     alone = [rows for module in modules for rows in results.read([module])[1]]
@@ -63,14 +70,14 @@ def test_results_come_in_the_order_that_is_asked_for(out: Path) -> None:
 def test_results_that_are_not_there(out: Path, tmp_path: Path) -> None:
     """The message says which file it is, and what to do."""
     (first, *_) = refs(out)
-    results = ResultsLRU(LocalFolder(str(out)))
+    results = ResultsLRU(LocalFolder(str(out)), base_of(out))
     beyond = ModuleResultRef("m", 1, "m", ResultRef(first.result.path, 99, ""))
     with pytest.raises(OutputError, match=r"no result 99; remove it and run again"):
         results.read([beyond])
     packed = (out / first.result.path).read_bytes()
     path = tmp_path / first.result.path
     path.parent.mkdir(parents=True)
-    damaged = ResultsLRU(LocalFolder(str(tmp_path)))
+    damaged = ResultsLRU(LocalFolder(str(tmp_path)), None)
     with pytest.raises(OutputError, match=r"cannot read .*results"):
         damaged.read([first])
     path.write_bytes(packed[:-1] + b"x")
@@ -78,11 +85,28 @@ def test_results_that_are_not_there(out: Path, tmp_path: Path) -> None:
         damaged.read([first])
 
 
+def test_a_btf_file_that_is_not_what_the_result_says(out: Path, tmp_path: Path) -> None:
+    """Rows are made of it: not of whatever it holds by then."""
+    (first, *_) = refs(out)
+    for name in (first.result.path, first.result.btf):
+        (tmp_path / name).parent.mkdir(parents=True)
+    path = tmp_path / first.result.path
+    path.write_bytes((out / first.result.path).read_bytes())
+    results = ResultsLRU(LocalFolder(str(tmp_path)), base_of(out))
+    with pytest.raises(OutputError, match=r"cannot read .*one\.btf"):
+        results.read([first])
+    content = (out / first.result.btf).read_bytes()
+    (tmp_path / first.result.btf).write_bytes(content[:-1] + b"x")
+    with pytest.raises(OutputError, match=r"one\.btf: it has changed; remove it and run again"):
+        results.read([first])
+    (tmp_path / first.result.btf).write_bytes(content)
+    assert results.read([first])[1][0]["types"].value_lengths().to_pylist() != [0]
+
+
 @pytest.mark.parametrize("cut", [(3,), (1, 3), (2, 3), (1, 2, 3)])
 def test_any_cut_gives_the_rows_of_the_run(cut: tuple[int, ...], out: Path) -> None:
     modules = refs(out)
-    base = load_base(str(out / "btf/kernel=kernel/vmlinux.btf"))
-    shared = SharedBase.of(base.types, base.index)
+    shared = base_of(out)
     storage = LocalFolder(str(out))
     names = ["", *(module.name for module in modules)]
     made = SliceSummary()
