@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 import btf
 from btf.compare.reasons import DECLARED, REASONS
+from btf.edit.concat import concat_split
 
 from ..files.storage import Stored
 from ..model.base import SharedBase
@@ -44,7 +45,8 @@ LEVELS = {
     "forward declaration of",
 }
 TASKS_PER_WORKER = 4  # some names take longer than others to compare
-_MAX_OPEN_BYTES = 8 << 20  # of BTF files that a worker keeps open; what is made of them is as much
+_MAX_READ_BYTES = 2 << 20  # of BTF files that a worker opens as one
+_MAX_OPEN_BYTES = 16 << 20  # of BTF files that it keeps open; what is made of them is as much
 _LAST_BYTES = 6
 LABELS = ("definition 1", "this one")
 # What these are called is a text, not a name.
@@ -196,24 +198,26 @@ def say_differences(base: SharedBase, task: _WordTask) -> list[_Said]:
     kernel, names, *columns = task
     opened = _opened(base, kernel)
     said: list[_Said] = []
+    waiting: list[tuple[int, int, str]] = []
     first = 0
     for global_id, number, level in zip(*(column.tolist() for column in columns), strict=True):
         if number == 1:
             first = global_id
-            said.append((None, None, None))
-            continue
-        difference = opened.difference(first, global_id, names)
-        if difference is None:
-            said.append((level, None, None))
-            continue
-        if level == "fingerprint" and difference.reason == DECLARED:
-            level = opened.level(first, global_id, names)
-        said.append((level, difference.reason, str(difference)))
-    return said
+        waiting.append((first, global_id, level))
+        opened.read(first, names)
+        opened.read(global_id, names)
+        if opened.has_read_much:
+            said += opened.say(waiting)
+            waiting.clear()
+    return said + opened.say(waiting)
 
 
 class _Opened:
-    """The BTF files of a kernel, opened as they are needed, and what was compared so far."""
+    """The BTF files of a kernel, opened as they are needed, and what was compared so far.
+
+    Files that are read one after the other are opened as one BTF, as most of what a small one costs
+    is calling.
+    """
 
     def __init__(self, base: SharedBase, folder: Stored) -> None:
         assert base.index.base is not None
@@ -225,8 +229,11 @@ class _Opened:
     def _start(self) -> None:
         from btf.compare.alike import Fingerprinted  # late: no module has to wait for it
 
-        self._files: dict[int, btf.BTF] = {0: self._base}
+        # By object: the BTF that its types are in, and by how much its own ids are higher there.
+        self._files: dict[int, tuple[btf.BTF, int]] = {0: (self._base, 0)}
         self._file_bytes = 0
+        self._read: dict[int, btf.BTF] = {}  # not yet among them
+        self._read_bytes = 0
         self._types = Fingerprinted(self._base, self._known)
         key, ahead = self._types.key, self._types.ahead
         self._differences = btf.Differences(LABELS, key, ahead)
@@ -234,28 +241,54 @@ class _Opened:
             LABELS, key, ahead, declared_is_same=True, like=self._differences
         )
 
-    def difference(self, first: int, second: int, names: dict[int, str]) -> btf.Difference | None:
-        """The difference between two types, by global id; ``names`` of their modules by number."""
+    def read(self, global_id: int, names: dict[int, str]) -> None:
+        """Read the file that a type is in; ``names`` of the modules by number."""
+        object_id = global_id >> 32
+        if object_id in self._files or object_id in self._read:
+            return
+        name = f"{names[object_id]}.btf"
+        content = self._folder.read(name)
+        self._read[object_id] = btf.parse(content, self._base, path=f"{self._folder}/{name}")
+        self._read_bytes += len(content)
+
+    @property
+    def has_read_much(self) -> bool:
+        """Whether it is time to say something, and let go of it."""
+        return self._read_bytes > _MAX_READ_BYTES
+
+    def say(self, pairs: Sequence[tuple[int, int, str]]) -> list[_Said]:
+        """Level, reason and words for pairs of types, whose files were read since the last call:
+        two global ids, which are the same in a name's first definition, and the level that their
+        layouts and declarations tell."""
+        if self._read:
+            whole, before = concat_split(list(self._read.values())), 0
+            for object_id, split in self._read.items():
+                self._files[object_id] = whole, before
+                before += split.type_count
+            self._types.add(whole)
+            self._file_bytes += self._read_bytes
+            self._read, self._read_bytes = {}, 0
+        said = [self._said(*pair) for pair in pairs]
         if self._file_bytes > _MAX_OPEN_BYTES:
             self._start()  # what was compared keeps files open too
-        return self._differences.between(self._type(first, names), self._type(second, names))
+        return said
 
-    def level(self, first: int, second: int, names: dict[int, str]) -> str:
-        """``declared`` if nothing but forward declarations tells two types apart."""
-        pair = self._type(first, names), self._type(second, names)
-        return "fingerprint" if self._but_for_declared.between(*pair) else "declared"
+    def _said(self, first: int, second: int, level: str) -> _Said:
+        if first == second:
+            return None, None, None
+        pair = self._type(first), self._type(second)
+        difference = self._differences.between(*pair)
+        if difference is None:
+            return level, None, None
+        if level == "fingerprint" and difference.reason == DECLARED:
+            # Perhaps nothing but forward declarations tells them apart.
+            level = "fingerprint" if self._but_for_declared.between(*pair) else "declared"
+        return level, difference.reason, str(difference)
 
-    def _type(self, global_id: int, names: dict[int, str]) -> btf.Type:
+    def _type(self, global_id: int) -> btf.Type:
         """A type of the base or of a module."""
-        object_id = global_id >> 32
-        if object_id not in self._files:
-            name = f"{names[object_id]}.btf"
-            content = self._folder.read(name)
-            opened = btf.parse(content, self._base, path=f"{self._folder}/{name}")
-            self._types.add(opened)
-            self._files[object_id] = opened
-            self._file_bytes += len(content)
-        return self._files[object_id][global_id & 0xFFFFFFFF]
+        opened, before = self._files[global_id >> 32]
+        return opened[(global_id & 0xFFFFFFFF) + before]
 
 
 # The last kernel that this process had to do with: there are several tasks for each.

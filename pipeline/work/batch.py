@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import os
 import sys
 import time
@@ -128,6 +129,10 @@ def _import_once() -> None:
     freeze_imports()
 
 
+_BATCHES_PER_TRIM = 8  # pages that were given back cost as much as the smaller part of a batch
+_batches = itertools.count(1)
+
+
 def work(item: Item, shared: Shared, options: BatchOptions) -> Result:
     """Do what there is to do: a batch of modules, or a call."""
     began = time.perf_counter()
@@ -141,7 +146,8 @@ def work(item: Item, shared: Shared, options: BatchOptions) -> Result:
         release_memory()  # these need more than any module, and differ from each other
     else:
         value = run_batch(item, shared, options)
-        malloc_trim()  # else 20 MB come together until the next call
+        if next(_batches) % _BATCHES_PER_TRIM == 0:  # else 50 MB come together until the next call
+            malloc_trim()
     return Result(value, time.perf_counter() - began, os.getpid())
 
 
