@@ -10,9 +10,10 @@ from typing import Any
 from btf.format.kinds import KIND_NAMES
 from btf.nearest import hint_of, listed, nearest_names
 
-from ..model.errors import OutputError, QueryError
+from ..model.errors import QueryError
 from ..sources.lookup import KIND_WORD_OF, Name, resolve_kernel, resolve_module
 from ..sources.names import RESERVED as VMLINUX
+from .changes.stored import check_found, stored_kernels
 from .query import Tables
 
 
@@ -91,17 +92,12 @@ def find(
         rows: list[Any] = [
             (out, *row)
             for out, tables, kernels in zip(outs, opened, meant, strict=True)
-            for row in _seen_from(kernels, _rows(tables, wanted, kinds, list(kernels)))
+            for row in _seen_from(kernels, _rows(tables, wanted, kinds, kernels))
         ]
         meanings: dict[tuple[Any, ...], int] = {}
         firsts: dict[tuple[Any, ...], Sequence[Any]] = {}
         found = []
         for row in rows:
-            if None in (row[3], *row[5:7]):
-                raise OutputError(
-                    f"{row[0]}: the table types of {row[1]} lacks columns; `splitbtf verify` says "
-                    "what is damaged"
-                )
             meaning = meanings.setdefault((row[3], row[4], row[-1]), len(meanings) + 1)
             first = firsts.setdefault((row[3], row[4]), row)
             level = next((level for level, at in _LEVELS.items() if row[at] != first[at]), None)
@@ -118,9 +114,9 @@ def find(
 
 
 _COLUMNS = (
-    "kernel, coalesce(module, ''), kind, name, type_id, global_id, size, bytes, "
-    "fingerprint, layout_fingerprint, declaration_fingerprint"
-)
+    "kind", "name", "type_id", "global_id", "size", "bytes",
+    "fingerprint", "layout_fingerprint", "declaration_fingerprint",
+)  # fmt: skip
 _FILTER = (
     "kernel IN (SELECT unnest($1)) AND (len($2) = 0 OR kind IN (SELECT unnest($2)) "
     "OR kind || ' ' || split_part(spelling, ' ', 1) IN (SELECT unnest($2)))"  # FWD struct
@@ -164,13 +160,19 @@ def meant_by(
 
 
 def _rows(
-    tables: Tables, wanted: Name, kinds: Sequence[str], kernels: Sequence[str]
-) -> tuple[tuple[Any, ...], ...]:
+    tables: Tables, wanted: Name, kinds: Sequence[str], kernels: Collection[str]
+) -> list[tuple[Any, ...]]:
     fits = "name = $3" if not wanted.is_pattern else "(name = $3 OR name GLOB $3)"
-    return tables.ask(
-        f"SELECT {_COLUMNS} FROM types WHERE {fits} AND {_FILTER} ORDER BY name, kernel, global_id",
+    rows = tables.ask(
+        f"SELECT kernel, module, object_id, {', '.join(_COLUMNS)} FROM types "
+        f"WHERE {fits} AND {_FILTER} ORDER BY name, kernel, global_id",
         [list(kernels), list(kinds), wanted.name],
     ).rows
+    known = stored_kernels(tables.out, tables.manifests)
+    looked_at = {one: known[one] for one in kernels}
+    columns = ("module", "object_id", "spelling", *_COLUMNS)
+    check_found(looked_at, columns, (row[:7] for row in rows))
+    return [(row[0], row[1] or "", *row[3:]) for row in rows]
 
 
 def _seen_from(

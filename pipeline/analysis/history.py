@@ -18,7 +18,7 @@ from .changes.details import Sides, declarations, details
 from .changes.members import FoundMember, find_member, member_details, member_names
 from .changes.names import KINDS
 from .changes.rows import TYPE_COLUMNS, Rows, TypeRow
-from .changes.stored import StoredKernel, in_order, stored_kernels
+from .changes.stored import StoredKernel, check_found, in_order, stored_kernels
 from .query import Tables
 
 
@@ -91,7 +91,7 @@ def history(text: str, out: str) -> History:
         tracks = _tracks(kernels.values())
         owner, path = name.name, ""
         whole, outer = owner, owner.partition(".")[0]
-        found = _rows(tables, {whole, outer}, name.kind)
+        found = _rows(tables, kernels, {whole, outer}, name.kind)
         rows = [row for row in found if row[2].name == whole]
         if not rows and outer != whole:
             owner, _, path = owner.partition(".")
@@ -118,21 +118,34 @@ def history(text: str, out: str) -> History:
 
 _KEPT_BYTES = 128 << 20  # of two kernels what is looked at for a change
 _HAVE_MEMBERS = ("STRUCT", "UNION", "TYPEDEF")
+_ENUMS = ("ENUM", "ENUM64")
 _Row = tuple[str, str, TypeRow, bytes]  # kernel, object, type, fingerprint
 
 
-def _rows(tables: Tables, names: Iterable[str], kind: str | None) -> list[_Row]:
+def _rows(
+    tables: Tables, kernels: Mapping[str, StoredKernel], names: Iterable[str], kind: str | None
+) -> list[_Row]:
     """All types of some names; without enums of no enumerators, which are declared elsewhere."""
     named = sorted(names)
     kinds = [one for one, word in KINDS.items() if kind in (None, word)]
+    columns = ("module", "object_id", "fingerprint", *TYPE_COLUMNS)
     rows = tables.ask(
-        f"SELECT kernel, coalesce(module, $1), fingerprint, {', '.join(TYPE_COLUMNS)} FROM types "
-        f"WHERE name IN ({', '.join(f'${at + 3}' for at in range(len(named)))}) "
-        "AND list_contains($2, kind)",
-        [VMLINUX, kinds, *named],
+        f"SELECT kernel, {', '.join(columns)} FROM types "
+        f"WHERE name IN ({', '.join(f'${at + 2}' for at in range(len(named)))}) "
+        "AND list_contains($1, kind)",
+        [kinds, *named],
     ).rows
-    found = [(row[0], row[1], TypeRow.of(row[3:]), row[2]) for row in rows]
-    return [row for row in found if row[2].vlen or row[2].kind not in ("ENUM", "ENUM64")]
+    types = [TypeRow.of(row[4:]) for row in rows]
+    never_null = (
+        (*row[:4], row[4], *row[-2:], row[8] if one.kind in _ENUMS else 0)
+        for row, one in zip(rows, types, strict=True)
+    )
+    check_found(kernels, columns, never_null)
+    return [
+        (row[0], row[1] or VMLINUX, one, row[3])
+        for row, one in zip(rows, types, strict=True)
+        if one.vlen or one.kind not in _ENUMS
+    ]
 
 
 @dataclass(frozen=True, eq=False)

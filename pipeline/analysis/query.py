@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import IO, TYPE_CHECKING, Any, NamedTuple, Self
@@ -341,6 +341,8 @@ class Tables:
         columns = (f"NULL::{sql_type(c.type)} AS {c.name}" for c in table.columns)
         selects.append(f"SELECT NULL::VARCHAR AS kernel, {', '.join(columns)} WHERE false")
         sql = " UNION ALL BY NAME ".join(selects)
+        if table.name == "kernels":
+            sql = _with_keys(sql, parts)
         if self._views.get(table.name) != sql:
             self._connection.execute(f"CREATE OR REPLACE VIEW {table.name} AS {sql}")
             self._check(table)
@@ -399,6 +401,17 @@ def _pairs(old: str | None, new: str | None) -> str:
     side, kernel = ("old_kernel", old) if old is not None else ("new_kernel", new)
     chosen = f"WHERE {side} = {_quoted(kernel)}" if kernel is not None else ""
     return f"FROM ({_NEIGHBOURS}) {chosen}"
+
+
+def _with_keys(sql: str, kernels: Iterable[str]) -> str:
+    """The table ``kernels``, in which one whose release is not known sorts by what it is called, as
+    ``changes.stored.in_order`` has it."""
+    from ..tables.identity import release_key
+
+    keys = {kernel: release_key(kernel) for kernel in kernels}
+    cases = [f"WHEN {_quoted(one)} THEN {_quoted(key)}" for one, key in keys.items() if key]
+    key = f"coalesce(release_key, CASE kernel {' '.join(cases)} END) AS release_key"
+    return f"SELECT * REPLACE ({key}) FROM ({sql})" if cases else sql
 
 
 def _as_stored(text: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import btf
@@ -19,7 +19,7 @@ from ..sources.lookup import KIND_WORD_OF, Name, resolve_kernel
 from ..sources.names import RESERVED as VMLINUX
 from .changes.names import KINDS
 from .changes.opened import open_object
-from .changes.stored import in_order, stored_kernels
+from .changes.stored import StoredKernel, check_found, in_order, stored_kernels
 from .find import meant_by
 from .query import Tables
 
@@ -108,7 +108,7 @@ def show_kernels(
         if module is not None:
             places = _only_in(tables, asked, module)
         else:
-            places = _declared_in(tables, asked, name)
+            places = _declared_in(tables, {one: known[one] for one in asked}, name)
         found = []
         for kernel in in_order(known[one] for one in asked):
             for label in places.get(kernel.name, [VMLINUX] if module is None else ()):
@@ -119,17 +119,21 @@ def show_kernels(
     return found
 
 
-def _declared_in(tables: Tables, kernels: set[str], name: Name) -> dict[str, list[str]]:
+def _declared_in(
+    tables: Tables, kernels: Mapping[str, StoredKernel], name: Name
+) -> dict[str, list[str]]:
     """By kernel vmlinux, if it has the name, else a module for each declaration."""
+    columns = ("module", "object_id", "kind", "declaration_fingerprint")
     rows = tables.ask(
-        "SELECT kernel, coalesce(module, $1), kind, declaration_fingerprint FROM types "
-        "WHERE name = $2 ORDER BY object_id",
-        [VMLINUX, name.name],
+        f"SELECT kernel, {', '.join(columns)} FROM types WHERE name = $1 ORDER BY object_id",
+        [name.name],
     ).rows
+    rows = tuple(row for row in rows if row[0] in kernels)
+    check_found(kernels, ("name", *columns), rows)
     once: dict[str, dict[bytes, str]] = defaultdict(dict)
-    for kernel, label, kind, declared in rows:
-        if kernel in kernels and name.kind in (None, KINDS.get(kind)):
-            once[kernel].setdefault(declared, label)
+    for kernel, label, _, kind, declared in rows:
+        if name.kind in (None, KINDS.get(kind)):
+            once[kernel].setdefault(declared, label or VMLINUX)
     places = {kernel: list(dict.fromkeys(found.values())) for kernel, found in once.items()}
     return {
         kernel: those if VMLINUX not in those else [VMLINUX] for kernel, those in places.items()

@@ -137,6 +137,7 @@ def test_questions_read_a_few_kernels_at_a_time(monkeypatch: pytest.MonkeyPatch,
     whole = {}
     with Tables(str(out)) as tables:
         pairs = tables.pairs
+        assert pairs == tuple(pairwise(KERNELS))  # whose release is not known
         for one in questions().values():
             whole[one.name] = tables.ask(one.sql)
     monkeypatch.setattr(query, "_ROWS_AT_ONCE", 1)
@@ -146,7 +147,7 @@ def test_questions_read_a_few_kernels_at_a_time(monkeypatch: pytest.MonkeyPatch,
         assert one.order is not None and one.compares == (one.order == "pair")
     for order, those in orders.items():
         with Tables(str(out), order=order) as tables:
-            assert tables.pairs == pairs and len(pairs) == len(KERNELS) - 1
+            assert tables.pairs == pairs
             assert {one.name: tables.ask(one.sql) for one in those} == {
                 one.name: whole[one.name] for one in those
             }

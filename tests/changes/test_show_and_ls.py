@@ -20,6 +20,7 @@ from support.runs import run_on
 pytestmark = pytest.mark.slow
 
 KERNELS = ("6.1.0-9-cloud", "6.1.0-50-cloud", "6.12.1-cloud")
+NOT_LOOKED_AT = {"find": ("vlen",), "show": ("vlen", "global_id")}
 
 
 @pytest.fixture(scope="module")
@@ -87,24 +88,39 @@ def test_ls(out: Path) -> None:
     assert splitbtf("ls", out, "5").code == 2
 
 
+def without_column(out: Path, copy: Path, table: str, column: str, *, as_text: bool) -> Path:
+    """A copy of an output folder of which somebody wrote a table anew without a column, or with the
+    column as text."""
+    shutil.copytree(out, copy, symlinks=True)
+    for path in (copy / "manifests").glob("*.json"):
+        manifest = json.loads(path.read_text())
+        for part in manifest["tables"][table]:
+            rows = pq.ParquetFile(copy / part["path"]).read()
+            values = rows[column]
+            rows = rows.drop_columns(column)
+            if as_text:
+                rows = rows.append_column(column, values.cast("string"))
+            pq.write_table(rows, copy / part["path"])
+            part["bytes"] = (copy / part["path"]).stat().st_size
+        path.write_text(json.dumps(manifest))
+    return copy
+
+
+@pytest.mark.parametrize("column", ["global_id", "module", "object_id", "kind", "name", "vlen"])
+def test_a_name_is_not_missing_for_want_of_a_column(out: Path, tmp_path: Path, column: str) -> None:
+    changed = without_column(out, tmp_path / "out", "types", column, as_text=False)
+    name = "t" if column == "module" else "s"  # modules have that one
+    for command in (["history", name], ["history", f"{name}.b"], ["find", name], ["show", name]):
+        if column not in NOT_LOOKED_AT.get(command[0], ()):
+            done = splitbtf(*command, changed)
+            assert done.code == 2 and f"has no column {column}: " in done.err, (command, done)
+
+
 @pytest.mark.parametrize("table", ["types", "members"])
 @pytest.mark.parametrize("as_text", [False, True])
 def test_tables_with_other_columns(out: Path, tmp_path: Path, table: str, as_text: bool) -> None:
-    """Somebody wrote them anew without the column ``global_id``, or as text. One command after
-    another may not look there; diff does."""
-    changed = tmp_path / "out"
-    shutil.copytree(out, changed, symlinks=True)
-    for path in (changed / "manifests").glob("*.json"):
-        manifest = json.loads(path.read_text())
-        for part in manifest["tables"][table]:
-            rows = pq.ParquetFile(changed / part["path"]).read()
-            ids = rows["global_id"].cast("string")
-            rows = rows.drop_columns("global_id")
-            pq.write_table(
-                rows.append_column("global_id", ids) if as_text else rows, changed / part["path"]
-            )
-            part["bytes"] = (changed / part["path"]).stat().st_size
-        path.write_text(json.dumps(manifest))
+    """One command after another may not look there; diff does."""
+    changed = without_column(out, tmp_path / "out", table, "global_id", as_text=as_text)
     old, new = KERNELS[1:]
     diff, *others = (
         splitbtf(*command)
