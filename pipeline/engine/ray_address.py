@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import importlib.util
 import socket
+import textwrap
 
 _ADDRESSES = "HOST:PORT, ray://HOST:PORT, or auto"
 _ADVICE = "give the address that `ray start --head` printed, or --ray-address local for none"
 _CONNECT_SECONDS = 4.0
+_LONGEST = 500  # characters of what Ray says in a message of ours
 
 
 class Failed(Exception):
@@ -36,6 +38,14 @@ def check_address(address: str) -> str:
     return address
 
 
+def told_by(error: Exception) -> str:
+    """What an error of Ray's says, in a line: its first one alone may say nothing."""
+    text = ""
+    for line in filter(None, map(str.strip, str(error).splitlines())):
+        text += f"{'' if not text else ' ' if text.endswith(('.', ':')) else '; '}{line}"
+    return textwrap.shorten(text, _LONGEST, placeholder=" …") or repr(error)
+
+
 def not_connected(address: str, has_token: bool, told: str) -> str:
     """What to say where Ray cannot connect, and has ``told`` why."""
     what = "another token than it was given" if has_token else "a token"
@@ -45,6 +55,8 @@ def not_connected(address: str, has_token: bool, told: str) -> str:
             f"there, or it wants {what} (RAY_AUTH_TOKEN); give the address of a head, with its "
             "port for clients, 10001 where `ray start` was not told another"
         )
+    if told.startswith("Version mismatch"):
+        return f"cannot connect to Ray at {address}: {told}: install the same here"
     if "auth" in told.lower() and "token" in told.lower():
         return (
             f"the Ray cluster at {address} wants {what}: set RAY_AUTH_TOKEN to its token, or "

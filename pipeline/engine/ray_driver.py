@@ -26,7 +26,7 @@ from typing import Any
 from ..model.limits import ENDING
 from . import ray_node
 from .messages import Message, receive, send
-from .ray_address import Failed, check_address, not_connected
+from .ray_address import Failed, check_address, not_connected, told_by
 from .ray_task import signatures
 
 OBJECT_STORE_BYTES = 1 << 30  # an upper limit: what is not used is not taken
@@ -122,7 +122,7 @@ class Driver:
         except Failed as error:
             self._fail(str(error))
         except Exception as error:
-            told = str(error).strip().partition("\n")[0] or repr(error)
+            told = told_by(error)
             gave_up = f"Ray gave up: {told}; what is done is kept for the next run"
             self._fail(gave_up if self._serving else self._not_started(told))
             code = 1
@@ -365,7 +365,9 @@ class Driver:
         try:
             value = future.result()
         except errors.RuntimeEnvSetupError as error:
-            self._outgoing.put(("failed", f"the runtime environment cannot be made: {error}"))
+            self._outgoing.put(
+                ("failed", f"the runtime environment cannot be made: {told_by(error)}")
+            )
         except Exception as error:
             self._tell(ticket, "died", type(error).__name__)
         else:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.engine.ray_address import Failed
+from pipeline.engine.ray_address import Failed, not_connected, told_by
 from pipeline.engine.ray_driver import UNSEEN, Driver
 
 
@@ -125,3 +125,10 @@ def test_what_a_lost_node_had_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert driver._outgoing.empty() and driver._at_ray == {1, 3, 4}
     task.handed_out[4].set_result(b"done")
     assert driver._outgoing.get()[:2] in (("done", 3), ("done", 4))
+
+
+def test_what_ray_says_in_several_lines() -> None:
+    told = told_by(RuntimeError("Version mismatch: started with:\n  Ray: 2\n\n  Python: 3\n"))
+    expected = "cannot connect to Ray at A: Version mismatch: started with: Ray: 2; Python: 3: "
+    assert not_connected("A", False, told) == f"{expected}install the same here"
+    assert told_by(KeyError()) == "KeyError()" and len(told_by(RuntimeError("long " * 999))) < 500

@@ -318,15 +318,9 @@ def test_disk_full(source: Path, undisturbed: dict[str, bytes], tmp_path: Path) 
         clean_up(out, undisturbed, source, *LOCAL)
 
 
-@pytest.mark.parametrize(
-    ("engine", "said"),
-    [
-        ("local", "a base to the workers: File too large"),
-        pytest.param("ray", "not start", marks=pytest.mark.long),
-    ],
-)
+@pytest.mark.parametrize("engine", ["local", pytest.param("ray", marks=pytest.mark.long)])
 def test_file_too_large(
-    engine: str, said: str, source: Path, undisturbed: dict[str, bytes], tmp_path: Path
+    engine: str, source: Path, undisturbed: dict[str, bytes], tmp_path: Path
 ) -> None:
     """A limit that no privilege lifts, and that the memory which processes share comes up to."""
     out = tmp_path / "out"
@@ -336,8 +330,8 @@ def test_file_too_large(
         list(map(str, command)), cwd=ROOT, capture_output=True, text=True,
         preexec_fn=partial(resource.setrlimit, *limits),
     )  # fmt: skip
-    assert done.returncode == 2 and said in done.stderr, done.stderr
-    assert "Traceback" not in done.stderr
+    assert done.returncode == 2, done.stderr
+    assert "data to the workers: File too large" in done.stderr and "Traceback" not in done.stderr
     clean_up(out, undisturbed, source, *LOCAL)
 
 
