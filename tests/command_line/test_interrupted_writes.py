@@ -118,7 +118,7 @@ def test_run(workers: int, small: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     done = limited("run", small, "-o", out, "--engine", "local", "--workers", workers)
     assert done.returncode == 2, done.stderr
-    assert "cannot hand a base to the workers: File too large" in done.stderr
+    assert "cannot hand data to the workers: File too large" in done.stderr
     assert files_below(out).keys() == {".lock"}
 
 
