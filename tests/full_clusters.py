@@ -16,10 +16,13 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
+from support.commands import wait_for
+from support.ends.disturbing import named
 from support.ends.nodes import ENVIRONMENT, TOKEN, Cluster, end
 from support.ends.trials import Disturb, Trial, Trials, send
 
@@ -30,10 +33,11 @@ PROGRAMS: dict[str, dict[str, Any]] = {
     "another version": {"program": "other"},
     "no splitbtf": {"program": "none"},
 }
+WORKER = "ray::splitbtf:work"
 KILL, STOP = signal.SIGKILL, signal.SIGSTOP
 SECOND, FIRST = 1, 0
 FAULTS: dict[str, tuple[int, Disturb]] = {
-    "SIGKILL of a worker of another node": (SECOND, send(KILL, "ray::splitbtf:work")),
+    "SIGKILL of a worker of another node": (SECOND, send(KILL, WORKER)),
     "SIGKILL of another node": (SECOND, send(KILL)),
     "SIGSTOP of another node": (SECOND, send(STOP)),
     "SIGKILL of the raylet where the run is": (FIRST, send(KILL, "raylet/raylet")),
@@ -131,10 +135,21 @@ def nodes_of_all_kinds(trials: Trials) -> None:
             on(trials, f"on the address of a good node {kind}", {}, program)
             on(trials, f"on the only node {kind}", program)
         on(trials, f"joins late: {kind}", {}, disturb=partial(join, program))
+    on(trials, "a node joins and leaves at once, three times", {}, disturb=come_and_go)
 
 
-def join(program: dict[str, Any], cluster: Cluster, _: object) -> None:
-    cluster.begin("127.0.0.2", **program)
+def join(program: dict[str, Any], cluster: Cluster, nodes: list[Node]) -> None:
+    """While the others do nothing, so that there is something for the new one to do."""
+    send(STOP, WORKER)(nodes[0])
+    node = cluster.begin("127.0.0.2", **program)
+    wait_for(lambda: named(node.pid, WORKER), "its worker")
+    time.sleep(2)
+    send(signal.SIGCONT, WORKER)(nodes[0])
+
+
+def come_and_go(cluster: Cluster, _: object) -> None:
+    for _ in range(3):
+        end(cluster.begin("127.0.0.2"))
 
 
 def faults(trials: Trials) -> None:

@@ -23,6 +23,7 @@ ENVIRONMENT = {
     "RAY_health_check_period_ms": "500",
     "RAY_health_check_timeout_ms": str(int(PATIENCE * 1000)),
     "RAY_health_check_failure_threshold": "3",
+    "RAY_local_fs_capacity_threshold": "1",  # how full this disk is, is nobody's affair
 }
 _TAKE = """\
 import signal, sys, time
