@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib.util
 import socket
-import textwrap
 
 _ADDRESSES = "HOST:PORT, ray://HOST:PORT, or auto"
 _ADVICE = "give the address that `ray start --head` printed, or --ray-address local for none"
@@ -43,7 +42,9 @@ def told_by(error: Exception) -> str:
     text = ""
     for line in filter(None, map(str.strip, str(error).splitlines())):
         text += f"{'' if not text else ' ' if text.endswith(('.', ':')) else '; '}{line}"
-    return textwrap.shorten(text, _LONGEST, placeholder=" …") or repr(error)
+    if len(text) > _LONGEST:  # of tracebacks the end says why
+        text = f"{text[: _LONGEST // 4]} … {text[-_LONGEST // 2 :]}"
+    return text or repr(error)
 
 
 def not_connected(address: str, has_token: bool, told: str) -> str:
