@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from ..files.storage import NO_FILE, Storage, cannot_read, open_storage
 from ..model.errors import OutputError
 from ..model.steps import STEPS
-from .manifest import FOLDER, Manifest, load_manifest, no_kernel
+from .manifest import FOLDER, Manifest, files_there, load_manifest, no_kernel
 from .output import TABLES, VERSIONS, kernel_of
 
 MISSING, EXTRA, CHANGED = "missing", "extra", "changed"
@@ -63,7 +63,7 @@ def _check_output(storage: Storage) -> Checked:
     kernels = files = size = 0
     faults: list[Fault] = []
     named: dict[str, set[str]] = {}  # by kernel
-    for name in storage.sizes(FOLDER):
+    for name in files_there(storage):
         path = f"{FOLDER}/{name}"
         if not name.endswith(".json"):
             faults.append(Fault(path, EXTRA, "no manifest"))

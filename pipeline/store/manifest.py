@@ -64,9 +64,22 @@ def load_manifests(storage: Storage) -> dict[str, Manifest]:
 
     Raises OutputError, and OSError where the folder itself cannot be read.
     """
-    names = sorted(name for name in storage.sizes(FOLDER) if name.endswith(".json"))
+    names = sorted(name for name in files_there(storage) if name.endswith(".json"))
     found = (load_manifest(storage, f"{FOLDER}/{name}") for name in names)
     return {manifest.kernel: manifest for manifest in found}
+
+
+def files_there(storage: Storage) -> dict[str, int]:
+    """The sizes of all files where manifests are. Raises as ``load_manifests``."""
+    try:
+        return storage.sizes(FOLDER)
+    except NotADirectoryError:
+        if storage.local is None or not os.path.isfile(storage.local):
+            raise
+        raise OutputError(
+            f"{storage.place}: a file, not a folder that `splitbtf run -o FOLDER` has written; "
+            "single files are read by `splitbtf show`, `dump`, `diff` and `check`"
+        ) from None
 
 
 def load_manifest(storage: Storage, path: str) -> Manifest:

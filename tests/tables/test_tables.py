@@ -7,6 +7,7 @@ import hashlib
 import itertools
 import resource
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ from pipeline.model.errors import OutputError, QueryError
 from pipeline.model.options import RunOptions
 from pipeline.model.records import DONE, ModuleRecord
 from pipeline.run import run
-from pipeline.store.output import read_table
+from pipeline.store.check import check_output
+from pipeline.store.output import read_manifests, read_table
 from pipeline.tables import describe, parquet
 from pipeline.tables.describe import BaseGroup, Describer, ModuleGroup
 from pipeline.tables.members import TABLE as MEMBERS
@@ -298,6 +300,10 @@ def test_read_table_says_what_is_wrong(out: Path, tmp_path: Path) -> None:
     (tmp_path / "output").mkdir()
     with pytest.raises(OutputError, match=r"ouput: no such folder; the nearest names: .*/output$"):
         read_table(tmp_path / "ouput", "types")
+    (tmp_path / "all.btf").touch()
+    for read in (read_manifests, check_output, partial(read_table, table="types")):
+        with pytest.raises(OutputError, match=r"all\.btf: a file, not a folder that `splitbtf run"):
+            read(str(tmp_path / "all.btf"))
 
 
 def test_a_full_disk_is_told_with_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
