@@ -58,14 +58,14 @@ def parser(only: str | None = None) -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
+    from pipeline.engine.no_pandas import leave_out_pandas
     from pipeline.model.errors import CommandError, QueryError, explain
 
     open_streams()
     if arguments is None:  # the program, not called by another
         # Before NumPy starts its threads for matrices, which spin for 0.1 s.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-        # Arrow and DuckDB load it where it is installed, which takes 0.2 s, and nothing needs it.
-        sys.modules.setdefault("pandas", None)  # type: ignore[arg-type]
+        leave_out_pandas()
     ended_by: list[signal.Signals] = []
     try:
         if address_limit() is not None and arguments is None:

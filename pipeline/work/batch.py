@@ -12,16 +12,16 @@ import contextlib
 import functools
 import itertools
 import os
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import btf
 
 from ..engine.isolation import WorkerExit, isolated_again, time_limit
 from ..engine.malloc import freeze_imports, malloc_trim, release_memory, use_system_pool
+from ..engine.no_pandas import without_pandas
 from ..files.read import preloaded
 from ..files.remote import Access, import_access
 from ..files.storage import Storage, cannot_write
@@ -101,16 +101,6 @@ def prepare() -> None:
     _import_once()
 
 
-class _NoPandas:
-    """Finds no pandas, which Arrow imports where it is installed: that takes a third of the time
-    until a worker can begin, and no worker needs it."""
-
-    @staticmethod
-    def find_spec(name: str, *_: Any) -> None:
-        if name == "pandas":
-            raise ModuleNotFoundError(name)
-
-
 @functools.cache
 def _import_once() -> None:
     """Load all that a module may need, also for the processes that are forked for one alone."""
@@ -123,9 +113,8 @@ def _import_once() -> None:
     from ..tables.registry import module_tables  # late: Arrow
 
     module_tables()
-    sys.meta_path.insert(0, _NoPandas)
-    pa.array([0])  # for the first list Arrow looks for pandas, once
-    sys.meta_path.remove(_NoPandas)
+    with without_pandas():
+        pa.array([0])  # for the first list Arrow looks for pandas, once
     freeze_imports()
 
 

@@ -97,3 +97,23 @@ def test_python_m_jobs_is_the_command() -> None:
     command = [sys.executable, "-m", "jobs", "--version"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.stdout == splitbtf_process("--version").out != ""
+
+
+def test_no_command_loads_pandas(small: Path, tmp_path: Path) -> None:
+    """Arrow looks for it at the first list that it is given, DuckDB at the first query: they find
+    that there is none, and go on."""
+    pytest.importorskip("pandas")
+    script = (
+        "import sys, pyarrow; from jobs.cli import main\n"
+        "code = main()\n"
+        "pyarrow.array([1]); print(code, 'pandas' in sys.modules)"
+    )
+    out = str(tmp_path / "out")
+    for command in (
+        ["run", str(small), "-o", out, "--engine", "local"],
+        ["query", out, "select count(*) from types"],
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", script, *command], cwd=ROOT, capture_output=True, text=True
+        )
+        assert done.stdout.endswith("\n0 False\n"), done.stdout + done.stderr
