@@ -53,7 +53,9 @@ from .ray_task import attempt_on, look, prepare_worker, signatures
 LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 ADDRESSES = 3 << 30  # with 2.4 GiB its processes do not all start
 ROOM = 512 << 10  # for its logs and sockets; with less, some of its processes do not start
+_NO_STATISTICS = {"RAY_USAGE_STATS_ENABLED": "0"}
 LOCAL_ENVIRONMENT = {
+    **_NO_STATISTICS,
     # Ray turns 127.0.0.1 into an outside address unless clusters are off, and then listens there.
     LOOPBACK: "0",
     # Ray kills tasks when the machine's memory is short, whoever uses it. Ours use little.
@@ -69,8 +71,9 @@ LOCAL_ENVIRONMENT = {
 _COMMAND = (
     "import sys, splitbtf_start; from pipeline.engine.ray_driver import main; main(sys.argv[1])"
 )
-# What programs on a cluster get, and a Ray of our own would take for its own.
-_OF_CLUSTERS = ("RAY_ADDRESS", "RAY_JOB_CONFIG_JSON_ENV_VAR", "RAY_RUNTIME_ENV_HOOK")
+# Variables that a Ray of our own would take for its own: what programs on a cluster get, and what is
+# set for a cluster, as TLS.
+_OF_RAY = "RAY_"
 _TOKENS = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 _CLIENT_TIMEOUTS = (  # seconds, of each of three attempts to connect to ray://
     "RAY_CLIENT_INITIAL_CONNECTION_TIMEOUT_S", "RAY_CLIENT_MAX_CONNECTION_TIMEOUT_S",
@@ -116,15 +119,15 @@ class OnRay:
         self._forgotten: set[int] = set()
         self._is_ours = address is None and _address_of_this_program() is None
         self._name = address or "this program's Ray"
-        self._environment = environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0"}
+        self._environment = environment = {**os.environ, **_NO_STATISTICS}
         has_token = any(map(environment.get, _TOKENS))
         address = address or _address_of_this_program()
         if self._is_ours:
             _check_addresses()
             STEPS.info("starting Ray")
+            for name in [name for name in environment if name.startswith(_OF_RAY)]:
+                del environment[name]
             environment.update(LOCAL_ENVIRONMENT)
-            for name in _OF_CLUSTERS:
-                environment.pop(name, None)
             # A token for this run alone; without one Ray makes one and leaves it in ~/.ray.
             environment["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
             self._folder = _make_folder()

@@ -1,4 +1,6 @@
-"""Protects: where Ray has no room, or hangs, or the process that talks to it, a message says so."""
+"""Protects: where Ray has no room, or hangs, or the process that talks to it, a message says so;
+what is meant for another Ray does not get to ours.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +24,15 @@ pipe = Connection(int(sys.argv[1]))
 send(pipe, ("loaded",))
 send(pipe, ("ready", 1))
 time.sleep(3600)
+"""
+# The same: it says which variables it has.
+TELLS = """\
+import splitbtf_start, os, sys
+from multiprocessing.connection import Connection
+from pipeline.engine.messages import send
+
+names = [name for name in os.environ if name.startswith("RAY_")]
+send(Connection(int(sys.argv[1])), ("failed", " ".join(names)))
 """
 
 
@@ -60,3 +71,13 @@ def test_the_run_ends_while_ray_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     ended.set()
     with pytest.raises(EngineError, match="the run has ended"):
         OnRay(1, None, print, ended=ended)  # type: ignore[arg-type]
+
+
+def test_a_ray_of_our_own_has_variables_of_our_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is there for a cluster keeps it from starting: TLS, or Ray's client."""
+    monkeypatch.setattr(on_ray, "_COMMAND", TELLS)
+    for name in "RAY_USE_TLS", "RAY_CLIENT_MODE", "RAY_JOB_ID":
+        monkeypatch.setenv(name, "1")
+    with pytest.raises(EngineError) as told:
+        OnRay(1, None, print)  # type: ignore[arg-type]
+    assert set(str(told.value).split()) == {*on_ray.LOCAL_ENVIRONMENT, "RAY_AUTH_TOKEN"}
