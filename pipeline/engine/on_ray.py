@@ -71,8 +71,8 @@ LOCAL_ENVIRONMENT = {
 _COMMAND = (
     "import sys, splitbtf_start; from pipeline.engine.ray_driver import main; main(sys.argv[1])"
 )
-# Variables that a Ray of our own would take for its own: what programs on a cluster get, and what is
-# set for a cluster, as TLS.
+# Variables that a Ray of our own would take for its own: what programs on a cluster get, and what
+# is set for a cluster, as TLS.
 _OF_RAY = "RAY_"
 _TOKENS = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 _CLIENT_TIMEOUTS = (  # seconds, of each of three attempts to connect to ray://
