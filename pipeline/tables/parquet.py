@@ -127,14 +127,14 @@ def _name_filter(schema: pa.Schema) -> dict[str, Any]:
 
 def _with_repetition(schema: pa.Schema) -> list[str]:
     """Columns whose values come again so often in a row group that a dictionary saves something:
-    not hashes, ids, names."""
+    not hashes, ids, names, spellings."""
     import pyarrow as pa
 
     return [
         field.name
         for field in schema
         if not pa.types.is_fixed_size_binary(field.type)
-        and not field.name.endswith(("name", *_RISING))
+        and not field.name.endswith(("name", "spelling", *_RISING))
     ]
 
 
