@@ -2,49 +2,49 @@
 --
 -- By the fingerprint of the layout: size, offsets and names of members, and what is embedded.
 -- change: `own` if the declaration itself changed, `embedded` if only what it embeds did.
-WITH named AS (
+WITH sides AS (
+    SELECT pair, unnest([old_kernel, new_kernel]) AS kernel, unnest([false, true]) AS is_new
+    FROM pairs
+),
+named AS MATERIALIZED (  -- numbers in place of texts, which take most of the time
     SELECT kernel, replace(coalesce(module, 'vmlinux'), '-', '_') AS object, kind, name, size,
-           layout_fingerprint, declaration_fingerprint
+           hash(object, kind, name) AS key,
+           hash(layout_fingerprint) AS layout,
+           hash(declaration_fingerprint) AS declaration
     FROM types
     WHERE kind IN ('STRUCT', 'UNION') AND name IS NOT NULL
 ),
-layouts AS (  -- most names have one
-    SELECT kernel, object, kind, name,
-           min(hash(layout_fingerprint)) AS least,
-           max(hash(layout_fingerprint)) AS most
-    FROM named
+candidates AS MATERIALIZED (  -- most names have the same one layout in both
+    SELECT pair, key
+    FROM sides JOIN named USING (kernel)
     GROUP BY ALL
-),
-candidates AS (
-    SELECT pair, old_kernel, new_kernel, object, kind, name
-    FROM pairs
-    JOIN layouts AS old ON old.kernel = old_kernel
-    JOIN layouts AS new USING (object, kind, name)
-    WHERE new.kernel = new_kernel
-      AND (new.least <> old.least OR new.most <> old.most OR new.least <> new.most)
+    HAVING min(layout) <> max(layout) AND bool_or(is_new) AND NOT bool_and(is_new)
 ),
 defined AS (
-    SELECT kernel, object, kind, name,
-           max(size) AS size,
-           list_sort(list(DISTINCT layout_fingerprint)) AS layouts,
-           list_sort(list(DISTINCT declaration_fingerprint)) AS declarations
-    FROM named
-    SEMI JOIN (
-        SELECT unnest([old_kernel, new_kernel]) AS kernel, object, kind, name FROM candidates
-    ) USING (kernel, object, kind, name)
-    GROUP BY ALL
+    SELECT pair,
+           any_value(object) AS object,
+           any_value(kind) AS kind,
+           any_value(name) AS name,
+           max(size) FILTER (NOT is_new) AS old_size,
+           max(size) FILTER (is_new) AS new_size,
+           list_sort(list_distinct(list(layout) FILTER (NOT is_new))) AS old_layouts,
+           list_sort(list_distinct(list(layout) FILTER (is_new))) AS new_layouts,
+           list_sort(list_distinct(list(declaration) FILTER (NOT is_new))) AS old_declarations,
+           list_sort(list_distinct(list(declaration) FILTER (is_new))) AS new_declarations
+    FROM (FROM named SEMI JOIN candidates USING (key))
+    JOIN sides USING (kernel)
+    JOIN candidates USING (pair, key)
+    GROUP BY pair, key
 )
 SELECT old_kernel,
        new_kernel,
        object,
-       lower(one.kind) AS kind,
+       lower(kind) AS kind,
        name,
-       old.size AS old_size,
-       new.size AS new_size,
-       new.size - old.size AS grown_bytes,
-       if(old.declarations = new.declarations, 'embedded', 'own') AS change
-FROM candidates AS one
-JOIN defined AS old USING (object, kind, name)
-JOIN defined AS new USING (object, kind, name)
-WHERE old.kernel = old_kernel AND new.kernel = new_kernel AND new.layouts <> old.layouts
-ORDER BY pair, object <> 'vmlinux', object, name, one.kind;
+       old_size,
+       new_size,
+       new_size - old_size AS grown_bytes,
+       if(old_declarations = new_declarations, 'embedded', 'own') AS change
+FROM pairs JOIN defined USING (pair)
+WHERE old_layouts <> new_layouts
+ORDER BY pair, object <> 'vmlinux', object, name, kind;
