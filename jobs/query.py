@@ -12,8 +12,9 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 from pipeline.sources.names import printable
@@ -198,12 +199,18 @@ def _csv(batches: Iterator[Any], *, escaped: bool = False) -> Iterator[str]:
     for number, batch in enumerate(batches):
         if not number:
             writer.writerow(batch.schema.names)
-        for row in zip(*python_columns(batch), strict=True):
-            cells = (_cell(value) for value in row)
-            writer.writerow(map(printable, cells) if escaped else cells)
+        rows: Iterator[Iterable[Any]] = zip(*map(_cells, python_columns(batch)), strict=True)
+        if escaped:
+            rows = (map(printable, map(_cell, row)) for row in rows)
+        writer.writerows(rows)
         yield written.getvalue()
         written.seek(0)
         written.truncate()
+
+
+def _cells(values: list[Any]) -> list[Any]:
+    """A column in CSV. Whole numbers and texts, which nearly all are, are written as they are."""
+    return values if {*map(type, values)} <= {int, str, NoneType} else list(map(_cell, values))
 
 
 def _cell(value: Any) -> str:

@@ -437,8 +437,13 @@ def _distinct(names: Sequence[str]) -> list[str]:
 def python_columns(data: pa.Table | pa.RecordBatch) -> list[list[Any]]:
     """Values of Python: maps as dictionaries, or in a column where keys of maps cannot be keys of a
     dictionary (lists, structs, maps), as lists of pairs."""
+    import pyarrow as pa
+
     columns = []
     for column in data.columns:
+        if not pa.types.is_nested(column.type):
+            columns.append(column.to_pylist())  # which takes a tenth of the time
+            continue
         try:
             columns.append(column.to_pylist(maps_as_pydicts="strict"))
         except (TypeError, KeyError):  # KeyError: keys of DuckDB that are the same in Python

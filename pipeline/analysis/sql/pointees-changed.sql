@@ -21,7 +21,7 @@ candidates AS MATERIALIZED (  -- a member of another type makes another declarat
 ),
 changed AS (
     FROM named SEMI JOIN (
-        SELECT unnest([old_kernel, new_kernel]) AS kernel, key FROM candidates JOIN pairs USING (pair)
+        SELECT kernel, key FROM candidates JOIN sides USING (pair)
     ) USING (kernel, key)
 ),
 fields AS MATERIALIZED (

@@ -5,6 +5,7 @@ WITH unnamed AS (
     SELECT kernel, global_id, spelling
     FROM types
     SEMI JOIN (FROM duplicates WHERE name IS NULL) USING (kernel, global_id)
+    WHERE name IS NULL
 )
 SELECT d.kernel,
        d.module_count AS modules,
