@@ -5,19 +5,16 @@ which Ray puts in front of the path of its workers. This package is installed be
 name that nobody else uses. Once it is imported, the three names lead to where it was installed,
 whatever else is on the path; no other name is looked up differently.
 
-The command ``splitbtf`` starts in ``main``, and whatever runs on Ray in ``call``.
+The command ``splitbtf`` starts in ``main``; Ray's tasks import this package first.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
-from typing import TypeVar
-
-T = TypeVar("T")
 
 OURS = ("btf", "jobs", "pipeline")
 
@@ -52,10 +49,3 @@ def main() -> int:
         return main()
     except KeyboardInterrupt:  # before the command line could say so
         return 130
-
-
-def call(function: Callable[..., T], *arguments: object) -> T:
-    """Call a function. As a task on Ray this lets workers find ours: a worker gets hold of the
-    task's function, and so imports this package, before it unpacks the arguments, ``function``
-    among them, for which it imports our packages."""
-    return function(*arguments)
