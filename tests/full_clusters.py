@@ -39,6 +39,7 @@ SECOND, FIRST = 1, 0
 FAULTS: dict[str, tuple[int, Disturb]] = {
     "SIGKILL of a worker of another node": (SECOND, send(KILL, WORKER)),
     "SIGKILL of another node": (SECOND, send(KILL)),
+    "SIGTERM of another node": (SECOND, send(signal.SIGTERM)),
     "SIGSTOP of another node": (SECOND, send(STOP)),
     "SIGKILL of the raylet where the run is": (FIRST, send(KILL, "raylet/raylet")),
     "SIGKILL of the GCS": (FIRST, send(KILL, "gcs_server")),
@@ -74,6 +75,10 @@ threads = [threading.Thread(target=call, args=(where,)) for where in (out, out +
 for thread in threads: thread.start()
 for thread in threads: thread.join()
 """
+TASK = """\
+def call(): run(RunOptions(sources=(source,), out=out))
+ray.get(ray.remote(num_cpus=1)(call).remote())
+"""
 KEEPS = """\
 assert ray.get(ray.remote(lambda: 5).remote()) == 5
 ray.shutdown()
@@ -84,6 +89,7 @@ EMBEDDING = {
     "its own `ray.init` before": f"import ray\n{RUN}{INIT}{CALL}{KEEPS}",
     "its own `ray.init` afterwards": f"import ray\n{RUN}{CALL}{INIT}{KEEPS}",
     "`import ray` before": f"import ray\n{RUN}{CALL}assert not ray.is_initialized()\n",
+    "in a task": f"import ray\n{RUN}{INIT.replace('=1', '=2')}{TASK}{KEEPS}",
     "two threads": f"{RUN}{THREADS}",
     "two threads, its own `ray.init`": f"import ray\n{RUN}{INIT}{THREADS}{KEEPS}",
 }
