@@ -141,6 +141,7 @@ def nodes_of_all_kinds(trials: Trials) -> None:
             on(trials, f"on the address of a good node {kind}", {}, program)
             on(trials, f"on the only node {kind}", program)
         on(trials, f"joins late: {kind}", {}, disturb=partial(join, program))
+    on(trials, "another Ray", {"ray": "2.0.0"})
     on(trials, "a node joins and leaves at once, three times", {}, disturb=come_and_go)
 
 

@@ -60,6 +60,13 @@ def twice(run: subprocess.Popen[Any]) -> None:
         time.sleep(0.1)
 
 
+def pause(run: subprocess.Popen[Any]) -> None:
+    """As Ctrl-Z does it, and `fg` later than anything that is waited for with a deadline."""
+    to_group(signal.SIGTSTP)(run)
+    time.sleep(180)
+    to_group(signal.SIGCONT)(run)
+
+
 def hang_and_end(run: subprocess.Popen[Any]) -> None:
     send(signal.SIGSTOP, RAYLET)(run)
     run.terminate()
@@ -95,6 +102,7 @@ TRIALS = [
     Trial("SIGHUP from the terminal", to_group(signal.SIGHUP), RAY),
     Trial("SIGINT from the terminal", to_group(signal.SIGINT), RAY),
     Trial("SIGINT twice", twice, RAY),
+    Trial("Ctrl-Z for three minutes", pause, RAY),
     *(
         Trial(f"SIGTERM while {what}", subprocess.Popen.terminate, RAY, when=has_process(name))
         for what, name in (

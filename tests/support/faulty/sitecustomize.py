@@ -14,6 +14,7 @@ SPLITBTF_FAULTS holds JSON, with any of:
     hanging     FILE: a program that is started is given its time from when its process id is in
                 this file; until then it may take as long as it likes to get there, or to end
     program     "other" or "none": which splitbtf workers of Ray have
+    ray         VERSION: which Ray a node says it is
     die_in      [module, class, function, n]: at its n-th call a process kills itself
 
 Program and tests are as they are without it.
@@ -186,7 +187,12 @@ def change_program(program: Any) -> None:
         program.program_sha256 = lambda: "0" * 64
 
 
+def change_ray(ray: Any) -> None:
+    ray.__version__ = FAULTS.get("ray", ray.__version__)
+
+
 CHANGES = {
+    "ray": change_ray,
     "pipeline.model.program": change_program,
     "pipeline.work.batch": change_worker,
     "pipeline.tables.slices": change_tables,
