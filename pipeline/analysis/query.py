@@ -281,7 +281,7 @@ class Tables:
 
     def _named(self, sql: str) -> Collection[str]:
         """The tables and views that a query names; all where it lists them."""
-        words = set(re.findall(r"\w+", sql.lower()))
+        words = set(re.findall(r"\w+", re.sub("--.*", "", sql.lower())))  # comments are no query
         named = words & self._known
         lists = bool(words & _LISTINGS) or any(word.startswith("duckdb_") for word in words)
         return self._known if lists or ("describe" in words and not named) else named
