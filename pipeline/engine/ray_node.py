@@ -76,15 +76,6 @@ def lean_node(head: bool, **parameters: Any) -> Any:
     )
 
 
-def keep_quiet() -> None:
-    """Have Ray not print on standard output what it has to say of workers that died: results go
-    there, and ``schedule`` deals with the deaths."""
-    with contextlib.suppress(Exception):
-        from ray._private import worker
-
-        worker.print_to_stdstream = lambda *_, **__: None
-
-
 def dead(node: Any) -> list[str]:
     """Which kinds of a node's processes are no more: each of them is needed."""
     return [str(kind) for kind, _ in node.dead_processes()]
