@@ -133,7 +133,9 @@ lock: $(VENV)/.dev
 # Machine code for most processors comes along, so that no user has to compile.
 wheel: $(VENV)/.run
 	rm -rf btf/machine_code build/lib
-	SPLITBTF_BUILT_FOR=x86-64-v3 $(BIN)/python -c "from btf import warmup; warmup.warm_up_all(print)"
+	for level in x86-64-v3 aarch64; do \
+	SPLITBTF_BUILT_FOR=$$level $(BIN)/python -c "from btf import warmup; warmup.warm_up_all(print)" \
+	|| exit 1; done
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
 	rm -rf btf/machine_code
 

@@ -24,8 +24,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .compiled.code_cache import CACHE_VARIABLE, bundled_folder, cache_folder
-from .compiled.target import INTERPRETED
+from .compiled.code_cache import CACHE_VARIABLE, bundled_folder, cache_folder, kept_folder
+from .compiled.target import FOREIGN, INTERPRETED
 from .deduplication.core import prepare
 from .deduplication.index import BaseIndex
 from .deduplication.module import make_ready
@@ -58,8 +58,7 @@ def warm_up(
     kept = _make_cache()
     if announce is not None:
         announce(f"compiling splitbtf's own machine code once, about 15 s ({kept})")
-    folder = cache_folder(__name__)
-    with _one_at_a_time(folder):
+    with _one_at_a_time(cache_folder(__name__)):
         if _is_warm(complete):  # another process has just done it
             return
         parts = [name for name in _PARTS if tables or name in _PARTS_OF[complete]]
@@ -67,7 +66,9 @@ def warm_up(
         for name in parts:
             _PARTS[name]()  # what no other process could compile is compiled now
         with contextlib.suppress(OSError):
-            (folder / complete).touch()
+            mark = kept_folder(__name__) / complete
+            mark.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            mark.touch()
 
 
 def warm_up_all(announce: Callable[[str], None] | None = None) -> None:
@@ -91,10 +92,11 @@ def warm_up_all(announce: Callable[[str], None] | None = None) -> None:
 
 
 def _is_warm(complete: str) -> bool:
-    folder = cache_folder(__name__)
-    if (folder / complete).exists():
+    folder = kept_folder(__name__)
+    if (folder / complete).exists() or (folder / _ALL).exists():
         return True
-    return any((place / _ALL).exists() for place in (folder, bundled_folder(__name__)) if place)
+    bundled = bundled_folder(__name__) if not FOREIGN else None
+    return bundled is not None and (bundled / _ALL).exists()
 
 
 def _make_cache() -> str:

@@ -27,7 +27,7 @@ try:  # by itself: hashlib loads OpenSSL
 except ImportError:
     from hashlib import blake2b
 
-from .target import BUILDS, BUILT_FOR, CHECKED, processor, runs_x86_64_v3
+from .target import BUILT_FOR, CHECKED, FOREIGN, build_for_this, processor
 
 _PACKAGE = Path(__file__).parent.parent  # btf: where all compiled functions are
 _BUNDLED = _PACKAGE / "machine_code"
@@ -53,7 +53,10 @@ def _version(package: str) -> bytes:
             return Path(folder, "_version.py").read_bytes()
     from importlib import metadata
 
-    return metadata.version(package).encode()
+    try:
+        return metadata.version(package).encode()
+    except metadata.PackageNotFoundError:
+        return b""  # what is bundled does without
 
 
 @functools.cache
@@ -98,8 +101,8 @@ def cache_folder(module: str = "") -> Path:
 
     module   dotted name; "" for what depends on the compiler only
     """
-    if BUILT_FOR:
-        return _BUNDLED / f"{BUILT_FOR}-{_sources_digest(module, b'')}"
+    if BUILT_FOR and not FOREIGN:
+        return _built_folder(BUILT_FOR, module)
     root = os.environ.get(CACHE_VARIABLE)
     if not root:
         cache_home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
@@ -110,9 +113,19 @@ def cache_folder(module: str = "") -> Path:
 @functools.cache
 def bundled_folder(module: str) -> Path | None:
     """The folder of machine code that came with the package, or None where it cannot be used."""
-    if CHECKED or not _BUNDLED.is_dir() or not runs_x86_64_v3():
+    if CHECKED or not _BUNDLED.is_dir() or (build := build_for_this()) is None:
         return None
-    return _BUNDLED / f"{BUILDS[0]}-{_sources_digest(module, b'')}"
+    return _built_folder(build, module)
+
+
+def kept_folder(module: str) -> Path:
+    """The folder that machine code is made for: ``cache_folder``, but where it is made for other
+    processors than this one."""
+    return _built_folder(BUILT_FOR, module) if FOREIGN else cache_folder(module)
+
+
+def _built_folder(build: str, module: str) -> Path:
+    return _BUNDLED / f"{build}-{_sources_digest(module, b'')}"
 
 
 def _sources_digest(module: str, more: bytes) -> str:

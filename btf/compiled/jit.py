@@ -29,8 +29,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from .code_cache import blake2b, bundled_folder, cache_folder, read_code, write_code
-from .target import CHECKED, INTERPRETED
+from .code_cache import blake2b, bundled_folder, cache_folder, kept_folder, read_code, write_code
+from .target import CHECKED, FOREIGN, INTERPRETED
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -97,7 +97,7 @@ def is_stored(function: Callable[..., object]) -> bool:
     if not isinstance(function, CompiledFunction) or function._entries:
         return True
     module = function.function.__module__
-    folders = filter(None, (cache_folder(module), bundled_folder(module)))
+    folders = filter(None, (kept_folder(module), bundled_folder(module)))
     return any(any(folder.glob(f"{module}.{function.__name__}-*")) for folder in folders)
 
 
@@ -171,14 +171,16 @@ class _Entry:
         signature = blake2b(describe(key).encode(), digest_size=6).hexdigest()
         path = cache_folder(function.__module__) / f"{name}-{signature}"
         stored = read_code(path)
+        kept = kept_folder(function.__module__) / path.name
         if stored is None and (bundled := bundled_folder(function.__module__)) is not None:
             stored = read_code(bundled / path.name, bundled=True)
-        if stored is None:
+        if stored is None or (FOREIGN and not kept.exists()):
             from .compiler import compile_entry
 
-            facts, made = compile_entry(function, key, f"{name}-{signature}")
-            stored = json.dumps(facts).encode() + b"\n" + made
+            stored, *more = compile_entry(function, key, f"{name}-{signature}")
             write_code(path, stored)
+            for code in more:
+                write_code(kept, code)
         line, code = stored.split(b"\n", 1)
         head = json.loads(line)
         self._checks: dict[str, str] = head.get("checks", {})

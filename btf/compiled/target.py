@@ -1,7 +1,8 @@
 """What compiled functions are made for: this processor, or a level of processors.
 
 ``NUMBA_DISABLE_JIT=1`` runs the same functions interpreted, for debugging and for the tests.
-``SPLITBTF_BUILT_FOR`` makes machine code for a level of processors, to be shipped in a wheel.
+``SPLITBTF_BUILT_FOR`` makes machine code for a level of processors, to be shipped in a wheel; they
+may be others than this one.
 ``SPLITBTF_CHECKED`` names a file, and has every index, slice, shift and narrowing of a number
 checked: what fails is raised, and noted there. See ``compiler.checks``, and ``make test-checked``.
 """
@@ -10,11 +11,12 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 
 INTERPRETED = os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0")
 CHECKED = os.environ.get("SPLITBTF_CHECKED", "")
 
-BUILDS = ("x86-64-v3",)
+BUILDS = ("x86-64-v3", "aarch64")
 BUILT_FOR = os.environ.get("SPLITBTF_BUILT_FOR", "")
 if BUILT_FOR and BUILT_FOR not in BUILDS:
     raise ImportError(f"SPLITBTF_BUILT_FOR={BUILT_FOR}: only {', '.join(BUILDS)} can be built for")
@@ -47,6 +49,12 @@ def _facts() -> dict[str, str]:
     return {name: facts.get(name, "") for name in _PROCESSOR_FACTS}
 
 
-def runs_x86_64_v3() -> bool:
-    """Whether this processor runs code that was compiled for the level x86-64-v3."""
-    return X86_64_V3.issubset(_facts()["flags"].split())
+def build_for_this() -> str | None:
+    """Which of ``BUILDS`` this processor runs, if any."""
+    if os.uname().machine == "aarch64" and sys.byteorder == "little":
+        return "aarch64"
+    return "x86-64-v3" if X86_64_V3.issubset(_facts()["flags"].split()) else None
+
+
+# Whether machine code is kept that this processor does not run: what is kept is not called then.
+FOREIGN = bool(BUILT_FOR) and build_for_this() != BUILT_FOR

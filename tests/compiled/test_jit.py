@@ -6,6 +6,7 @@ import ast
 import os
 import platform
 import shutil
+import struct
 import subprocess
 import sys
 from functools import partial
@@ -367,12 +368,76 @@ def test_machine_code_that_comes_with_the_package(tmp_path: Path) -> None:
         "found =", "from btf.compiled import target; target.X86_64_V3.add('other'); found ="
     )
     assert run(without, tmp_path / "other", **env) == "3 True\n"
-    if target.runs_x86_64_v3():
+    if target.build_for_this() == "x86-64-v3":
         assert run(COUNT, tmp_path / "none", **env) == "3 False\n"
         assert not (tmp_path / "none").exists()
     source = copy / "format/strings.py"
     source.write_text(source.read_text() + "\n# changed\n")
     assert run(COUNT, tmp_path / "none", **env) == "3 True\n"
+
+
+@pytest.mark.slow
+@needs_compiler
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="machine code for another processor")
+@unchecked_only(reason="the package comes with unchecked machine code")
+def test_machine_code_for_another_processor(tmp_path: Path) -> None:
+    """It is kept for the package, and what is called here is this processor's."""
+    copy = copy_of_package(tmp_path)
+    env = {"PYTHONPATH": str(tmp_path), "PYTHONSAFEPATH": "1"}
+    assert run(COUNT, tmp_path / "own", SPLITBTF_BUILT_FOR="aarch64", **env) == "3 True\n"
+    (made,) = copy.glob("machine_code/aarch64-*/*")
+    (own,) = (tmp_path / "own").glob("*/*")
+    assert made.name == own.name and made.read_bytes() != own.read_bytes()
+    assert run(COUNT, tmp_path / "own", SPLITBTF_BUILT_FOR="aarch64", **env) == "3 False\n"
+
+
+def aarch64_object(text: str) -> bytes:
+    """What LLVM makes of a function for AArch64."""
+    binding = pytest.importorskip("llvmlite.binding")
+    binding.initialize_all_targets()
+    binding.initialize_all_asmprinters()
+    triple = "aarch64-unknown-linux-gnu"
+    machine = binding.Target.from_triple(triple).create_target_machine(reloc="pic")
+    module = binding.parse_assembly(f'target triple = "{triple}"\n{text}')
+    return bytes(machine.emit_object(module))
+
+
+@pytest.mark.skipif(target.INTERPRETED, reason="nothing is compiled")
+def test_an_image_for_aarch64() -> None:
+    """Its relocations, by the encodings of Arm's manual: ADRP and ADD or LDR lead to the constants,
+    BL to eight bytes before the place of memset's address, which LDR and BR jump to."""
+    from btf.compiled.compiler.image import image_of
+
+    image, start, imports = image_of(
+        aarch64_object("""
+        @numbers = internal constant [3 x i64] [i64 5, i64 6, i64 7]
+        declare i8* @memset(i8*, i32, i64)
+        define i64 @f(i8* %to, i64 %at) {
+          %filled = call i8* @memset(i8* %to, i32 0, i64 %at)
+          %place = getelementptr [3 x i64], [3 x i64]* @numbers, i64 0, i64 %at
+          %one = load i64, i64* %place
+          %second = load i64, i64* getelementptr ([3 x i64], [3 x i64]* @numbers, i64 0, i64 1)
+          %sum = add i64 %one, %second
+          ret i64 %sum
+        }"""),
+        "f",
+    )
+    words = struct.unpack(f"<{len(image) // 4}I", image)
+    numbers = image.index(struct.pack("<3Q", 5, 6, 7))
+    assert set(imports) == {"memset"}
+    jump = imports["memset"] - 8
+    assert words[jump // 4 : jump // 4 + 2] == (0x58000050, 0xD61F0200)
+    code = range(start // 4, min(numbers, jump) // 4 if start < numbers else len(words))
+    (call,) = (at for at in code if words[at] >> 26 == 0x25)
+    assert call + (words[call] & 0x3FFFFFF) == jump // 4
+    pages = [words[at] for at in code if words[at] & 0x9F000000 == 0x90000000]
+    assert pages and all(word & 0x60FFFFE0 == 0 for word in pages), "all is in one page"
+    offsets = {
+        (words[at] >> 10 & 0xFFF) << (3 if words[at] >> 24 == 0xF9 else 0)
+        for at in code
+        if words[at] >> 22 in (0x244, 0x3E5)  # ADD and LDR, of 64 bits, by a number
+    }
+    assert {numbers, numbers + 8} & offsets
 
 
 def copy_of_package(folder: Path) -> Path:

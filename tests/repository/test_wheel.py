@@ -86,7 +86,11 @@ def test_every_source_and_page_is_in_it(wheel: Path) -> None:
             assert name in names, name
     for path in (ROOT / "docs").glob("*.md"):
         assert f"jobs/docs/{path.name}" in names
-    assert any(name.startswith("btf/machine_code/x86-64-v3-") for name in names)
+    built = {
+        level: sorted(n.split("/")[-1] for n in names if n.startswith(f"btf/machine_code/{level}-"))
+        for level in ("x86-64-v3", "aarch64")
+    }
+    assert built["x86-64-v3"] == built["aarch64"] and len(built["aarch64"]) > 30
     top = {name.split("/")[0] for name in names if ".dist-info" not in name.split("/")[0]}
     top = {name for name in top if not name.endswith(".data")}
     assert top == {"btf", "jobs", "pipeline", "splitbtf_start"}

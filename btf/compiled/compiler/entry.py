@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -18,18 +19,17 @@ from ..target import CHECKED
 from .frontend import Library, dispatcher
 from .image import NoImageError, image_of
 from .lowering import WORD, StructOfArrays, Vector, load_argument, words_of
+from .machine import target_machines
 
 
-def compile_entry(
-    function: Callable[..., object], key: tuple[Any, ...], name: str
-) -> tuple[dict[str, Any], bytes]:
+def compile_entry(function: Callable[..., object], key: tuple[Any, ...], name: str) -> list[bytes]:
     """Compile a function for argument types.
 
     key    types of the arguments, as ``jit.flatten`` returns them
     name   of the machine code's only function
 
-    Returns (head, code): ``head`` is what ``jit`` has to know to load and call the code. Raises
-    TypeError for what compiled functions cannot do.
+    Returns what is to be kept for each of ``target_machines``: a line of JSON that says how to load
+    and call it, and the machine code. Raises TypeError for what compiled functions cannot do.
     """
     with global_compiler_lock, _no_collection():
         args = tuple(map(_numba_type, key))
@@ -44,17 +44,22 @@ def compile_entry(
         library = context.codegen().create_library(name)
         library.add_linking_library(compiled.library)
         library.add_ir_module(_entry(context, compiled, args, name))
-        code = _emit(context.codegen(), library, name)
+        objects = [_emit(machine, library, name) for machine in target_machines()]
     head: dict[str, Any] = {"results": _result_names(compiled.signature.return_type)}
     if CHECKED:
         head["checks"] = {
             code: text for part in library.reached() for code, text in part.checks.items()
         }
+    return [_kept(head, code, name) for code in objects]
+
+
+def _kept(head: dict[str, Any], code: bytes, name: str) -> bytes:
     try:
-        image, start, imports = image_of(code, name)
+        code, start, imports = image_of(code, name)
+        head = {**head, "start": start, "imports": imports}
     except NoImageError:
-        return {**head, "object": name}, code
-    return {**head, "start": start, "imports": imports}, image
+        head = {**head, "object": name}
+    return json.dumps(head).encode() + b"\n" + code
 
 
 @contextlib.contextmanager
@@ -142,7 +147,7 @@ def _entry(context: Any, compiled: Any, args: Any, name: str) -> Any:
     return module
 
 
-def _emit(owner: Any, library: Library, entry: str) -> bytes:
+def _emit(machine: llvm.TargetMachine, library: Library, entry: str) -> bytes:
     """Object code of a library and all that it calls, of which only ``entry`` can be called."""
     linked = llvm.parse_assembly(library.texts[0])
     for part in library.reached():
@@ -151,9 +156,8 @@ def _emit(owner: Any, library: Library, entry: str) -> bytes:
     for function in linked.functions:
         if not function.is_declaration and function.name != entry:
             function.linkage = "internal"
+    linked.triple, linked.data_layout = machine.triple, str(machine.target_data)
     linked.verify()
-    builder = llvm.create_pass_builder(
-        owner.machine, llvm.create_pipeline_tuning_options(speed_level=3)
-    )
+    builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=3))
     builder.getModulePassManager().run(linked, builder)
-    return bytes(owner.machine.emit_object(linked))
+    return bytes(machine.emit_object(linked))

@@ -10,7 +10,6 @@ import operator
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import llvmlite.binding as llvm
 from llvmlite import ir
 from numba.core import (
     cgutils,
@@ -38,7 +37,7 @@ from numba.core.typing import templates
 
 from ..target import CHECKED
 from . import checks, lowering
-from .machine import target_machine
+from .machine import target_machines
 
 
 class Library(codegen.CodeLibrary):
@@ -84,13 +83,13 @@ class _Codegen(codegen.Codegen):
     _library_class = Library
 
     def __init__(self) -> None:
-        self.machine = target_machine()
-        self._target_data = self.machine.target_data
+        self._machine = target_machines()[0]
+        self._target_data = self._machine.target_data
         self._data_layout = str(self._target_data)
 
     def _create_empty_module(self, name: str) -> Any:
         module = ir.Module(cgutils.normalize_ir_text(name))
-        module.triple = llvm.get_process_triple()
+        module.triple = self._machine.triple
         module.data_layout = self._data_layout
         return module
 

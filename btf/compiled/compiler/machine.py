@@ -1,4 +1,4 @@
-"""This processor for LLVM, and machine code that LLVM itself has to load."""
+"""The processor for LLVM, and machine code that LLVM itself has to load."""
 
 from __future__ import annotations
 
@@ -6,19 +6,39 @@ import functools
 
 import llvmlite.binding as llvm
 
-from ..target import BUILT_FOR
+from ..target import BUILT_FOR, FOREIGN
+
+# Triple and processor of each of ``target.BUILDS``.
+_BUILDS = {
+    "x86-64-v3": ("x86_64-unknown-linux-gnu", "x86-64-v3"),
+    "aarch64": ("aarch64-unknown-linux-gnu", "generic"),
+}
 
 
-def target_machine() -> llvm.TargetMachine:
-    """LLVM's description of this processor, for code that may lie anywhere in memory."""
+@functools.cache
+def target_machines() -> tuple[llvm.TargetMachine, ...]:
+    """LLVM's descriptions of the processors to make code for: this one, or a level of which it is
+    one, and any others that code is made for."""
+    if not BUILT_FOR:
+        return (_this_machine(),)
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    triple, cpu = _BUILDS[BUILT_FOR]
+    built_for = _machine(triple, cpu, "")
+    return (_this_machine(), built_for) if FOREIGN else (built_for,)
+
+
+@functools.cache
+def _this_machine() -> llvm.TargetMachine:
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
-    return llvm.Target.from_triple(llvm.get_process_triple()).create_target_machine(
-        cpu=BUILT_FOR or llvm.get_host_cpu_name(),
-        features="" if BUILT_FOR else _cpu_features(),
-        opt=3,
-        reloc="pic",
-        codemodel="small",
+    return _machine(llvm.get_process_triple(), llvm.get_host_cpu_name(), _cpu_features())
+
+
+def _machine(triple: str, cpu: str, features: str) -> llvm.TargetMachine:
+    """Describe a processor, for code that may lie anywhere in memory."""
+    return llvm.Target.from_triple(triple).create_target_machine(
+        cpu=cpu, features=features, opt=3, reloc="pic", codemodel="small"
     )
 
 
@@ -39,4 +59,4 @@ def load_object(code: bytes, function: str) -> int:
 
 @functools.cache
 def _engine() -> llvm.ExecutionEngine:
-    return llvm.create_mcjit_compiler(llvm.parse_assembly(""), target_machine())
+    return llvm.create_mcjit_compiler(llvm.parse_assembly(""), _this_machine())
