@@ -397,7 +397,9 @@ def aarch64_object(text: str) -> bytes:
     binding.initialize_all_targets()
     binding.initialize_all_asmprinters()
     triple = "aarch64-unknown-linux-gnu"
-    machine = binding.Target.from_triple(triple).create_target_machine(reloc="pic")
+    machine = binding.Target.from_triple(triple).create_target_machine(
+        reloc="pic", codemodel="small"
+    )
     module = binding.parse_assembly(f'target triple = "{triple}"\n{text}')
     return bytes(machine.emit_object(module))
 
