@@ -165,7 +165,14 @@ def faults(trials: Trials) -> None:
 
 
 def do(number: int, disturb: Disturb, _: object, nodes: list[Node]) -> None:
+    """When the node is at work: till then the other one does nothing, or all might be done."""
+    other = nodes[1 - number]
+    if held := named(other.pid, WORKER):
+        send(STOP, WORKER)(other)
+    wait_for(lambda: named(nodes[number].pid, WORKER), "its worker")
     disturb(nodes[number])
+    if held:
+        send(signal.SIGCONT, WORKER)(other)
 
 
 def resources(trials: Trials) -> None:

@@ -152,8 +152,13 @@ def send(number: int, *names: str, first: int | None = None) -> Disturb:
     to all and itself; ``first``: to so many."""
 
     def disturb(run: subprocess.Popen[Any]) -> None:
-        found = named(run.pid, *names) if names else [run.pid, *descendants(run.pid)]
-        assert found, f"there is no {names}"
+        found: list[int] = []
+
+        def are_there() -> bool:
+            found[:] = named(run.pid, *names) if names else [run.pid, *descendants(run.pid)]
+            return bool(found)
+
+        wait_for(are_there, f"a process called {names}")  # a worker is called so while it has work
         for process in found[:first]:
             with contextlib.suppress(ProcessLookupError):  # it went with another one
                 os.kill(process, number)
