@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -286,17 +287,20 @@ class ResultsLRU:
         """Make the rows that are not kept, of the modules' BTF files."""
         from .registry import derived_tables
 
-        splits = [self._split(*each) for each in zip(modules, entries, strict=True)]
+        paths = [module.result.btf for module in modules]
+        there = [entry.output_sha256 is not None for entry in entries]
+        contents = self._storage.read_all(list(itertools.compress(paths, there)))
+        splits = [
+            self._split(path, entry, contents) if is_there else None  # it failed
+            for path, entry, is_there in zip(paths, entries, there, strict=True)
+        ]
         group = ModuleGroup(self._base, (), splits, {})
         return rows_of(group, derived_tables())
 
-    def _split(self, module: ModuleResultRef, entry: Entry) -> btf.BTF | None:
-        """Open a module's BTF file; None if there is none, as it failed."""
-        if entry.output_sha256 is None:
-            return None
-        path = module.result.btf
+    def _split(self, path: str, entry: Entry, contents: Iterator[bytes]) -> btf.BTF:
+        """Open a module's BTF file, the next one of ``contents``."""
         try:
-            content = self._storage.read(path)
+            content = next(contents)
             if hashlib.sha256(content).hexdigest() != entry.output_sha256:
                 raise DamagedError("it has changed")
             assert self._base is not None

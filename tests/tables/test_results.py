@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -230,6 +230,9 @@ class OneFile:
 
     def read(self, path: str) -> bytes:
         return self.content
+
+    def read_all(self, paths: Sequence[str]) -> Iterator[bytes]:
+        return map(self.read, paths)
 
 
 @pytest.mark.parametrize("position", [1, 2, 1 << 40])
