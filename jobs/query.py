@@ -192,7 +192,7 @@ def _pieces(tables: Tables, sql: str, style: str, *, on_terminal: bool = False) 
 
 def _csv(batches: Iterator[Any], *, escaped: bool = False) -> Iterator[str]:
     """Lines of CSV, the names of columns first; ``escaped``: as a terminal may show them."""
-    from pipeline.analysis.query import python_columns
+    from pipeline.analysis.answer import python_columns
 
     written = io.StringIO()
     writer = csv.writer(written, lineterminator="\n")

@@ -13,7 +13,6 @@ from btf.nearest import hint_of, listed, nearest_names
 from ..model.errors import QueryError
 from ..sources.lookup import KIND_WORD_OF, Name, resolve_kernel, resolve_module
 from ..sources.names import RESERVED as VMLINUX
-from .changes.stored import check_found, stored_kernels
 from .query import Tables
 
 
@@ -168,10 +167,6 @@ def _rows(
         f"WHERE {fits} AND {_FILTER} ORDER BY name, kernel, global_id",
         [list(kernels), list(kinds), wanted.name],
     ).rows
-    known = stored_kernels(tables.out, tables.manifests)
-    looked_at = {one: known[one] for one in kernels}
-    columns = ("module", "object_id", "spelling", *_COLUMNS)
-    check_found(looked_at, columns, (row[:7] for row in rows))
     return [(row[0], row[1] or "", *row[3:]) for row in rows]
 
 

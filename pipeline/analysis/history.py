@@ -18,7 +18,7 @@ from .changes.details import Sides, declarations, details
 from .changes.members import FoundMember, find_member, member_details, member_names
 from .changes.names import KINDS
 from .changes.rows import TYPE_COLUMNS, Rows, TypeRow
-from .changes.stored import StoredKernel, check_found, in_order, stored_kernels
+from .changes.stored import StoredKernel, in_order, stored_kernels
 from .query import Tables
 
 
@@ -91,7 +91,7 @@ def history(text: str, out: str) -> History:
         tracks = _tracks(kernels.values())
         owner, path = name.name, ""
         whole, outer = owner, owner.partition(".")[0]
-        found = _rows(tables, kernels, {whole, outer}, name.kind)
+        found = _rows(tables, {whole, outer}, name.kind)
         rows = [row for row in found if row[2].name == whole]
         if not rows and outer != whole:
             owner, _, path = owner.partition(".")
@@ -122,9 +122,7 @@ _ENUMS = ("ENUM", "ENUM64")
 _Row = tuple[str, str, TypeRow, bytes]  # kernel, object, type, fingerprint
 
 
-def _rows(
-    tables: Tables, kernels: Mapping[str, StoredKernel], names: Iterable[str], kind: str | None
-) -> list[_Row]:
+def _rows(tables: Tables, names: Iterable[str], kind: str | None) -> list[_Row]:
     """All types of some names; without enums of no enumerators, which are declared elsewhere."""
     named = sorted(names)
     kinds = [one for one, word in KINDS.items() if kind in (None, word)]
@@ -136,11 +134,6 @@ def _rows(
         [kinds, *named],
     ).rows
     types = [TypeRow.of(row[4:]) for row in rows]
-    never_null = (
-        (*row[:4], row[4], *row[-2:], row[8] if one.kind in _ENUMS else 0)
-        for row, one in zip(rows, types, strict=True)
-    )
-    check_found(kernels, columns, never_null)
     return [
         (row[0], row[1] or VMLINUX, one, row[3])
         for row, one in zip(rows, types, strict=True)

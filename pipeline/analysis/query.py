@@ -14,7 +14,6 @@ import contextlib
 import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import IO, TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -24,8 +23,9 @@ from ..files.storage import open_storage
 from ..model.errors import OutputError, QueryError
 from ..model.steps import STEPS
 from ..sources.lookup import resolve_kernel
-from ..store.manifest import Manifest, no_kernel
+from ..store.manifest import Manifest, no_column, no_kernel
 from ..store.output import read_manifests
+from .answer import QueryResult, answer_of, distinct_names
 from .fields import FIELDS, FIELDS_OF
 
 if TYPE_CHECKING:
@@ -45,19 +45,8 @@ _OVER_TABLES = {  # views and functions, and what they are made of
     "fields": ("members", "types"),
     "fields_of": ("members", "types"),
 }
+_VIEWS = {"fields": FIELDS, "fields_of": FIELDS_OF}
 _LISTINGS = {"show", "information_schema", "pg_catalog", "sqlite_master"}  # of what there is
-
-
-@dataclass(frozen=True, slots=True)
-class QueryResult:
-    """Column names, and rows of Python values."""
-
-    columns: tuple[str, ...]
-    rows: tuple[tuple[Any, ...], ...]
-
-    def as_records(self) -> list[dict[str, Any]]:
-        """A dictionary for each row."""
-        return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
 
 
 def committed_kernels(out: str) -> list[Manifest]:
@@ -113,6 +102,7 @@ class Tables:
         self._manifests, self._order = manifests, order
         self._pairs_sql = _pairs(meant.get("old"), meant.get("new"))
         self._views: dict[str, str] = {}  # those there are, as SQL
+        self._columns: dict[str, Collection[str]] = {}  # of parts that were looked at
         self._connection = duckdb.connect()
         self._spilled = ScratchFolder()
         try:
@@ -142,7 +132,7 @@ class Tables:
 
         with self._wording():
             parts = [found.to_arrow_table() for found in self._relations(sql, values)]
-            return _answer(pa.concat_tables(parts))
+            return answer_of(pa.concat_tables(parts))
 
     def stream(self, sql: str) -> Iterator[pa.RecordBatch]:
         """The same bit by bit: at least one batch. No two columns have the same name, as DuckDB
@@ -152,7 +142,7 @@ class Tables:
         with self._wording():
             for found in self._relations(sql):
                 reader = pa.RecordBatchReader.from_stream(found)
-                names = _distinct(reader.schema.names)
+                names = distinct_names(reader.schema.names)
                 yield pa.RecordBatch.from_pylist([], reader.schema).rename_columns(names)
                 for batch in reader:
                     yield batch.rename_columns(names)
@@ -218,6 +208,7 @@ class Tables:
         if len(statements) != 1:
             raise QueryError(f"one query is wanted, these are {len(statements)}")
         self._refuse_all_but_reading(statements[0])
+        self._check_columns(sql)
         given = [_as_stored(value) if isinstance(value, str) else value for value in values]
         try:
             return self._connection.sql(statements[0], params=given)
@@ -281,7 +272,7 @@ class Tables:
 
     def _named(self, sql: str) -> Collection[str]:
         """The tables and views that a query names; all where it lists them."""
-        words = set(re.findall(r"\w+", re.sub("--.*", "", sql.lower())))  # comments are no query
+        words = _words(sql)
         named = words & self._known
         lists = bool(words & _LISTINGS) or any(word.startswith("duckdb_") for word in words)
         return self._known if lists or ("describe" in words and not named) else named
@@ -304,9 +295,7 @@ class Tables:
                 if table.name in below:
                     self._make_view(table, run)
             for name in over:
-                sql = {"pairs": self._pairs_view(run), "fields": FIELDS, "fields_of": FIELDS_OF}[
-                    name
-                ]
+                sql = self._pairs_view(run) if name == "pairs" else _VIEWS[name]
                 if self._views.get(name) != sql:
                     self._connection.execute(sql)
                     self._views[name] = sql
@@ -321,6 +310,41 @@ class Tables:
             rows = (f"({number}, {_quoted(old)}, {_quoted(new)})" for number, old, new in run.pairs)
             sql = f"SELECT * FROM (VALUES {', '.join(rows)}) AS chosen({columns})"
         return f"CREATE OR REPLACE VIEW pairs AS {sql}"
+
+    def _check_columns(self, sql: str) -> None:
+        """Raise OutputError if a kernel lacks a column that a query names: the view has null there,
+        which would be taken for an answer."""
+        from ..tables.registry import all_tables
+
+        named = self._named(sql)
+        views = [name for name in named if name in _VIEWS]
+        words = _words(" ".join([sql, *(_VIEWS[name] for name in views)]))
+        below = {*named, *(table for name in views for table in _OVER_TABLES[name])}
+        for table in all_tables().values():
+            wanted = [column.name for column in table.columns if column.name in words]
+            if table.name not in below or not wanted:
+                continue
+            for one in self._manifests:
+                for part in one.tables.get(table.name, ())[:1]:  # those of a kernel are alike
+                    there = self._columns_of(part.path)
+                    for column in wanted:
+                        if column not in there:
+                            raise no_column(f"{self._storage.place}/{part.path}", column)
+
+    def _columns_of(self, path: str) -> Collection[str]:
+        """Names of the columns that a part of a table has."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        if path not in self._columns:
+            try:
+                self._columns[path] = {*pq.read_schema(self._storage.open(path)).names}
+            except pa.ArrowException as error:
+                raise OutputError(
+                    f"cannot read {self._storage.place}/{path}: {error}; `splitbtf verify` says "
+                    "what is damaged"
+                ) from error
+        return self._columns[path]
 
     def _make_view(self, table: Table, run: _Run | None) -> None:
         parts = {
@@ -419,44 +443,6 @@ def _as_stored(text: str) -> str:
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def _distinct(names: Sequence[str]) -> list[str]:
-    """``a``, ``a_1``: names of columns that are a name's only ones, whatever their case."""
-    taken = {name.lower() for name in names}
-    found: list[str] = []
-    seen: set[str] = set()
-    for name in names:
-        free, number = name, 0
-        while free.lower() in seen or (number and free.lower() in taken):
-            number += 1
-            free = f"{name}_{number}"
-        seen.add(free.lower())
-        found.append(free)
-    return found
-
-
-def python_columns(data: pa.Table | pa.RecordBatch) -> list[list[Any]]:
-    """Values of Python: maps as dictionaries, or in a column where keys of maps cannot be keys of a
-    dictionary (lists, structs, maps), as lists of pairs."""
-    import pyarrow as pa
-
-    columns = []
-    for column in data.columns:
-        if not pa.types.is_nested(column.type):
-            columns.append(column.to_pylist())  # which takes a tenth of the time
-            continue
-        try:
-            columns.append(column.to_pylist(maps_as_pydicts="strict"))
-        except (TypeError, KeyError):  # KeyError: keys of DuckDB that are the same in Python
-            columns.append(column.to_pylist())
-    return columns
-
-
-def _answer(data: pa.Table) -> QueryResult:
-    columns = python_columns(data)
-    rows = zip(*columns, strict=True) if columns else ()
-    return QueryResult(tuple(_distinct(data.column_names)), tuple(rows))
-
-
 def sql_type(data_type: Any) -> str:
     """DuckDB's name for the type of a column that we declare."""
     import pyarrow as pa
@@ -480,6 +466,11 @@ def sql_type(data_type: Any) -> str:
 
 
 _INTEGERS = {8: "TINYINT", 16: "SMALLINT", 32: "INTEGER", 64: "BIGINT"}
+
+
+def _words(sql: str) -> set[str]:
+    """Words of a query; comments are none of it."""
+    return set(re.findall(r"\w+", re.sub("--.*", "", sql.lower())))
 
 
 def _quoted(text: str) -> str:

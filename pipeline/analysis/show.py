@@ -19,7 +19,7 @@ from ..sources.lookup import KIND_WORD_OF, Name, resolve_kernel
 from ..sources.names import RESERVED as VMLINUX
 from .changes.names import KINDS
 from .changes.opened import open_object
-from .changes.stored import StoredKernel, check_found, in_order, stored_kernels
+from .changes.stored import StoredKernel, in_order, stored_kernels
 from .find import meant_by
 from .query import Tables
 
@@ -129,7 +129,6 @@ def _declared_in(
         [name.name],
     ).rows
     rows = tuple(row for row in rows if row[0] in kernels)
-    check_found(kernels, ("name", *columns), rows)
     once: dict[str, dict[bytes, str]] = defaultdict(dict)
     for kernel, label, _, kind, declared in rows:
         if name.kind in (None, KINDS.get(kind)):

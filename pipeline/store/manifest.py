@@ -121,6 +121,14 @@ def no_kernel(out: str) -> OutputError:
     )
 
 
+def no_column(where: str, name: str) -> OutputError:
+    """The message for a table, or a part of one, that lacks a column which is asked about."""
+    return OutputError(
+        f"{where} has no column {name}: if an older splitbtf made it, run that kernel again; "
+        "else `splitbtf verify` says what is damaged"
+    )
+
+
 def _check(manifest: Manifest, path: str) -> None:
     """Raise ValueError for names that no run gives."""
     kernel = manifest.kernel

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from pipeline.analysis.changes.names import NamedTypes
 from pipeline.analysis.changes.rows import MEMBER_COLUMNS, TYPE_COLUMNS
 from pipeline.analysis.changes.stored import _OF_MODULES, FACTS, column_type
+from pipeline.analysis.questions import questions
 from pipeline.tables.registry import all_tables
 from support.commands import splitbtf
 from support.kernels import INT, LONG, Make, kernel
@@ -114,6 +116,51 @@ def test_a_name_is_not_missing_for_want_of_a_column(out: Path, tmp_path: Path, c
         if column not in NOT_LOOKED_AT.get(command[0], ()):
             done = splitbtf(*command, changed)
             assert done.code == 2 and f"has no column {column}: " in done.err, (command, done)
+
+
+COLUMNS_OF = (  # of these commands, some that they ask about
+    ("ls", "kernels", ("package", "base_bytes")),
+    (f"ls {KERNELS[1]}", "modules", ("form", "bytes_out")),
+    ("explain", "misses", ("difference", "root_bytes")),
+    ("explain", "modules", ("type_bytes_out",)),
+    ("audit", "leftovers", ("cause", "bytes")),
+    ("audit", "modules", ("form", "bytes_out")),
+    ("report", "types", ("bytes", "layout_fingerprint")),
+)
+
+
+@pytest.mark.parametrize(
+    ("command", "table", "column"),
+    [(command, table, one) for command, table, columns in COLUMNS_OF for one in columns],
+)
+def test_no_answer_is_of_nulls_in_place_of_a_column(
+    out: Path, tmp_path: Path, command: str, table: str, column: str
+) -> None:
+    name, *more = command.split()
+    changed = without_column(out, tmp_path / "out", table, column, as_text=False)
+    output = ["-o", tmp_path / "report.html"] if name == "report" else []
+    done = splitbtf(name, changed, *more, *output)
+    assert done.code == 2 and f"has no column {column}: " in done.err, done
+    assert f"/{table}/" in done.err and done.err.count("\n") == 1
+    assert splitbtf("query", changed, f"SELECT count(*) FROM {table}").code == 0
+
+
+@pytest.mark.parametrize("name", sorted(questions()))
+def test_questions_say_which_column_they_miss(out: Path, tmp_path: Path, name: str) -> None:
+    asked = questions()[name]
+    words = {*re.findall(r"\w+", re.sub("--.*", "", asked.sql))}
+    compared = ["--from", KERNELS[0], "--to", KERNELS[2]] if asked.compares else []
+    named = {
+        (table.name, column.name)
+        for table in all_tables().values()
+        for column in table.columns
+        if {table.name, column.name} <= words
+    }
+    assert named or words & {"fields", "pairs"}
+    for table, column in sorted(named)[:: max(1, len(named) // 4)]:
+        changed = without_column(out, tmp_path / f"{table}-{column}", table, column, as_text=False)
+        done = splitbtf("query", changed, name, *compared)
+        assert done.code == 2 and f"has no column {column}: " in done.err, (table, column, done)
 
 
 @pytest.mark.parametrize("table", ["types", "members"])

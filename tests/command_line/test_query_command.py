@@ -276,7 +276,7 @@ def test_tables_of_an_older_version(out: Path, tmp_path: Path) -> None:
                 assert types[column.name] == sql_type(column.type)
 
 
-def test_tables_that_lie_elsewsplitbtf(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tables_that_lie_elsewhere(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a file system that only pyarrow reaches, parts are read as data sets of Arrow."""
     elsewhere = RemoteFolder.__new__(RemoteFolder)
     elsewhere.place, elsewhere._root = "s3://bucket/out", str(out)

@@ -18,7 +18,7 @@ import pytest
 import btf
 from jobs.cli import main
 from jobs.usage import text
-from pipeline.analysis.query import QueryResult
+from pipeline.analysis.answer import QueryResult
 from support import btfwriter as bw
 from support.commands import Finished, commands, splitbtf
 from support.paths import ROOT

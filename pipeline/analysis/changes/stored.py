@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ from ...files.storage import Storage, open_storage
 from ...model.errors import OutputError
 from ...model.records import FAILED
 from ...sources.names import RESERVED as VMLINUX
-from ...store.manifest import Manifest
+from ...store.manifest import Manifest, no_column
 from ..query import committed_kernels
 from .blocks import Block, BlockReader
 from .names import NamedTypes
@@ -79,12 +79,6 @@ class StoredKernel:
             schema = all_tables()[table].schema
             return pa.schema([schema.field(name) for name in columns]).empty_table()
         return pa.concat_tables(parts)
-
-    def check(self, table: str, columns: Sequence[str]) -> None:
-        """Raise OutputError if a table lacks one of some columns."""
-        for part in self.manifest.tables.get(table, ()):
-            with _opened(self.storage, part.path, columns):
-                pass
 
     @cached_property
     def object_names(self) -> list[str]:
@@ -192,10 +186,7 @@ def _opened(
 
 def _check_column(where: str, name: str, found: pa.DataType | None) -> None:
     if found is None:
-        raise OutputError(
-            f"{where} has no column {name}: if an older splitbtf made it, run that kernel again; "
-            "else `splitbtf verify` says what is damaged"
-        )
+        raise no_column(where, name)
     there, wanted = str(getattr(found, "value_type", found)), column_type(name)
     if there != wanted:
         raise OutputError(
@@ -211,24 +202,6 @@ def column_type(name: str) -> str:
     if name.endswith("fingerprint"):
         return "fixed_size_binary[16]"
     return "string" if name in _TEXTS else "int64"
-
-
-def check_found(
-    kernels: Mapping[str, StoredKernel], columns: Sequence[str], rows: Iterable[Sequence[Any]]
-) -> None:
-    """See that names that a query looked up in ``types`` are not missing for want of a column: a
-    query has null in its place. Raises OutputError.
-
-    columns  of ``types`` that the query named
-    rows     that it found: kernel, module, object_id, and what else is never null
-    """
-    found, doubtful = set(), set()
-    for kernel, module, object_id, *others in rows:
-        found.add(kernel)
-        if None in (object_id, *others) or (module is None) != (object_id == 0):
-            doubtful.add(kernel)
-    for kernel in doubtful | (kernels.keys() - found):
-        kernels[kernel].check("types", columns)
 
 
 def in_order(kernels: Iterable[StoredKernel]) -> list[StoredKernel]:
