@@ -12,6 +12,7 @@ import re
 import sys
 import textwrap
 import time
+from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TextIO
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 MAX_FAILURES_SHOWN = 20
 WIDTH = 80  # characters of a line that is wrapped
+_PACE_SECONDS = 30  # before now, in which a rate is reckoned: of all kernels, as they overlap
 
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
@@ -269,7 +271,8 @@ class Reporter:
         self._interval_seconds = 0.1 if self._terminal else 5.0
         self._began = self._last = time.monotonic()
         self._drawn = False
-        self._first: dict[str, tuple[float, int]] = {}  # of each label when, and done by then
+        self._done: dict[str, int] = {}  # by label
+        self._pace: deque[tuple[float, int]] = deque()  # when, and how many of all were done
 
     def __enter__(self) -> Self:
         import logging  # late: not for --help
@@ -307,14 +310,20 @@ class Reporter:
     def progress(self, label: str, done: int, failed: int, of: int, later: int = 0) -> None:
         """Say how far it is, unless that was just said; ``later``: modules that are to come."""
         now = time.monotonic()
-        began, first = self._first.setdefault(label, (now, done))
+        self._done[label] = done
+        if not self._pace or now - self._pace[-1][0] >= 1:
+            self._pace.append((now, sum(self._done.values())))
+        while now - self._pace[0][0] > _PACE_SECONDS and len(self._pace) > 2:
+            self._pace.popleft()
         if now - self._last < self._interval_seconds and not (self._terminal and done == of):
             return
         text = f"{printable(label)}: {done:,} of {plural(of, 'module')}"
         if failed:
             text += f", {failed:,} failed"
-        if now - began >= 1 and done > first:
-            rate = (done - first) / (now - began)
+        began, first = self._pace[0]
+        more = sum(self._done.values()) - first
+        if now - began >= 1 and more:
+            rate = more / (now - began)
             text += f", {rate:.3g}/s" if rate < 100 else f", {rate:,.0f}/s"
             if rest := of - done + later:
                 text += f", {duration(rest / rate)} left"

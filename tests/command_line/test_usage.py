@@ -168,11 +168,30 @@ def reported(detail: int, stream: object) -> None:
         reporter.announce("compiling")
         reporter._interval_seconds = 0.0
         reporter.progress("k (1 of 2)", 10, 0, 110, 1000)
-        began, first = reporter._first["k (1 of 2)"]
-        reporter._first["k (1 of 2)"] = (began - 10, first)
+        began, first = reporter._pace[0]
+        reporter._pace[0] = (began - 10, first)
         reporter.progress("k (1 of 2)", 60, 1, 110, 1000)
         reporter.progress("k (1 of 2)", 110, 1, 110)
         text.say(["a result"])
+
+
+def test_the_time_left_is_by_the_pace_of_all_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One begins while the one before is being finished: by itself it seems to be slow at first."""
+    now = 1000.0
+    monkeypatch.setattr("jobs.usage.text.time.monotonic", lambda: now)
+    terminal = Terminal()
+    reporter = text.Reporter(0, terminal)  # type: ignore[arg-type]
+    reporter._interval_seconds = 0.0
+    reporter.progress("first (1 of 2)", 0, 0, 1000, 1000)
+    for step in range(1, 11):
+        now = 1000.0 + step
+        reporter.progress("first (1 of 2)", 90 * step, 0, 1000, 1000)
+        reporter.progress("second (2 of 2)", 10 * step, 0, 1000)
+    assert terminal.shown.endswith("second (2 of 2): 100 of 1,000 modules, 100/s, 9 s left")
+    for step in range(11, 60):  # what was long ago does not count
+        now = 1000.0 + step
+        reporter.progress("second (2 of 2)", 100 + step, 0, 1000)
+    assert "second (2 of 2): 159 of 1,000 modules, 1/s, 14 min left" in terminal.shown
 
 
 def test_progress_on_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
