@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 ROWS_PER_GROUP = 1 << 15  # few, so that those that hold one type or one name are read quickly
+_ROWS_AT_ONCE = 1 << 13  # with Arrow's choice, an eighth of it, calls take a tenth of the time
 _RISING = ("global_id", "type_id")  # columns by which rows are ordered, mostly one by one
 _ENCODINGS = {  # where another one than Arrow's choice saves bytes
     **dict.fromkeys(_RISING, "DELTA_BINARY_PACKED"),
@@ -64,6 +65,7 @@ class PartWriter:
                 version="2.6",
                 use_dictionary=_with_repetition(schema),
                 column_encoding=encodings,
+                write_batch_size=_ROWS_AT_ONCE,
                 write_statistics=[field.name for field in schema if field.name in _NOTED],
                 **_name_filter(schema),
             )
