@@ -58,22 +58,6 @@ HERE = np.uint64(0x9E3779B97F4A7C15)  # in place of a reference within the same 
 
 
 @compiled
-def absorb(a, b, word):  # type: ignore[no-untyped-def]
-    """The state (a, b) after one more ``word`` (uint64)."""
-    k = word * _C1
-    k = ((k << _31) | (k >> _33)) * _C2
-    a ^= k
-    a = (a << _27) | (a >> _37)
-    a = (a + b) * _5 + _A
-    k = word * _C2
-    k = ((k << _33) | (k >> _31)) * _C1
-    b ^= k
-    b = (b << _31) | (b >> _33)
-    b = (b + a) * _5 + _B
-    return a, b
-
-
-@compiled
 def absorb_two(a, b, x, y):  # type: ignore[no-untyped-def]
     """The state (a, b) after the words ``x`` and ``y`` (uint64), one for each half."""
     k = x * _C1
@@ -87,6 +71,12 @@ def absorb_two(a, b, x, y):  # type: ignore[no-untyped-def]
     b = (b << _31) | (b >> _33)
     b = (b + a) * _5 + _B
     return a, b
+
+
+@compiled
+def absorb(a, b, word):  # type: ignore[no-untyped-def]
+    """The state (a, b) after one more ``word`` (uint64), for both halves."""
+    return absorb_two(a, b, word, word)
 
 
 @compiled
