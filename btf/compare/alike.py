@@ -102,23 +102,24 @@ class DistantNeighbour:
 
     __slots__ = ("_first", "_row", "_rows", "_second")
 
-    def __init__(self, first: BTF, second: BTF, rows: list[list[int]], row: int) -> None:
+    def __init__(self, first: BTF, second: BTF, rows: np.ndarray, row: int) -> None:
         self._first, self._second, self._rows, self._row = first, second, rows, row
 
     @property
     def types(self) -> tuple[Type, Type]:
         """The two."""
-        one, other, _, _ = self._rows[self._row]
+        one, other, _, _ = self._rows[self._row].tolist()
         return type_at(self._first, one), type_at(self._second, other)
 
     @property
     def way(self) -> str:
         """How C gets there."""
         said = []
-        _, _, before, word = self._rows[self._row]
+        _, _, before, word = self._rows[self._row].tolist()
         while before >= 0:
-            said.append(accessor(type_at(self._first, self._rows[before][0]), word))
-            _, _, before, word = self._rows[before]
+            one, _, *onward = self._rows[before].tolist()
+            said.append(accessor(type_at(self._first, one), word))
+            before, word = onward
         return "".join(reversed(said))
 
 
@@ -143,9 +144,16 @@ class Fingerprinted:
         nothing, _ = self._nothing
         self._look = PreparedCall(_look_ahead, self._base, nothing, 0, nothing, 0, self._work)
 
-    def add(self, split: BTF) -> None:
-        """Know the own types of a split BTF, which must stay as long as this."""
-        values = fingerprints(split, self._known)
+    def add(self, split: BTF, values: np.ndarray | None = None) -> None:
+        """Know the own types of a split BTF, which must stay as long as this.
+
+        values  uint64, shape (own types, 2): what ``fingerprints`` gives for it, where that is
+                known
+        """
+        if values is None:
+            values = fingerprints(split, self._known)
+        if values.shape != (split.type_count, 2):
+            raise ValueError(f"{len(values)} fingerprints for {split.type_count} types")
         start = split.start_id
         level = Level(start, start, split.words, split.offsets, split.strings, values)
         self._levels[id(split)] = level, flattened(level)
@@ -169,7 +177,7 @@ class Fingerprinted:
             return None
         work = self._work
         chosen = work.found[:found].tolist()
-        rows = work.rows[: max(chosen, default=-1) + 1].tolist()
+        rows = work.rows[: max(chosen, default=-1) + 1].copy()
         keys = work.keys[:found].tobytes()
         return [
             (

@@ -156,8 +156,7 @@ class Neighbour(Protocol):
 _Hops = tuple["_Hops | None", str]
 
 
-@dataclass(frozen=True, slots=True)
-class _DirectNeighbour:
+class _DirectNeighbour(NamedTuple):
     """One that was found by looking at the types."""
 
     types: tuple[Type, Type]
@@ -228,7 +227,7 @@ class _Walk:
 
     def search(self, first: Type, second: Type, deep: bool = True) -> Difference | None:
         start = self.pair(first, second)
-        if self.same(first, second) or start in self.alike:
+        if self.same(start, first, second) or start in self.alike:
             return None
         # A queue of pairs of namesakes: where, number of the one it was reached from, hops, which.
         pairs: list[_Reached] = [_Reached(_DirectNeighbour((first, second), None), -1, 0, start)]
@@ -242,7 +241,7 @@ class _Walk:
             if best >= 0 and hops > best_hops:
                 break
             known = self.ways.get(pair)
-            finding, accessor, next_pairs = self.look_once(pair, *place.types)
+            finding, accessor, next_pairs = self.look_once(pair, place)
             if known is not None or (finding is not None and not finding.follows):
                 hops += known.hops if known is not None else 0
                 if (
@@ -278,11 +277,11 @@ class _Walk:
             return self.made(pairs, best, finding, accessor)
         return self.made(pairs, *consequence) if consequence is not None else None
 
-    def look_once(self, pair: _Pair, first: Type, second: Type) -> _Seen:
+    def look_once(self, pair: _Pair, place: Neighbour) -> _Seen:
         """``look_at`` a pair that was perhaps looked at before."""
         looked = self.looked.get(pair)
         if looked is None:
-            looked = self.looked[pair] = self.look_at(first, second)
+            looked = self.looked[pair] = self.look_at(*place.types)
         if self.declared_is_same and looked[0] and looked[0].reason == reasons.DECLARED:
             return None, "", []
         return looked
@@ -336,12 +335,9 @@ class _Walk:
             return (id(first.btf), first.id), (id(second.btf), second.id)
         return self.key(first.btf, first.id), self.key(second.btf, second.id)
 
-    def same(self, first: Type, second: Type) -> bool:
-        if first.id == second.id and first.btf is second.btf:
-            return True
-        if self.key is not None:
-            return self.key(first.btf, first.id) == self.key(second.btf, second.id)
-        return self.known is not None and self.known(first, second)
+    def same(self, pair: _Pair, first: Type, second: Type) -> bool:
+        """Whether two types, which ``pair`` stands for, are known to be equal."""
+        return pair[0] == pair[1] or (self.known is not None and self.known(first, second))
 
     def look_at(self, first: Type, second: Type) -> _Seen:
         """What differs in this pair itself and in what has no name below it, and the way there;
@@ -358,17 +354,18 @@ class _Walk:
                  for part in parts(first, second, self.key)][::-1]  # fmt: skip
         while stack:
             way, one, other, whole, other_whole = stack.pop()
-            if self.same(one, other):
+            pair = self.pair(one, other)
+            if self.same(pair, one, other):
                 continue
             if namesakes(one, other):
-                namesake_pairs.append((self.pair(one, other), _DirectNeighbour((one, other), way)))
+                namesake_pairs.append((pair, _DirectNeighbour((one, other), way)))
                 continue
-            if _label(one) != _label(other) or one.kind != other.kind:
+            if one.kind != other.kind or _label(one) != _label(other):
                 text = _as_text(way)
                 return self.unlike(first, text, whole, other_whole, one, other), text, []
-            if self.pair(one, other) in seen:
+            if pair in seen:
                 continue
-            seen.add(self.pair(one, other))
+            seen.add(pair)
             inner = shallow(one, other, self.labels)
             if inner is not None and not inner.follows:
                 text = _as_text(way)
@@ -416,9 +413,9 @@ class _Walk:
 
     def same_shape(self, first: Type, second: Type) -> bool:
         """Whether two types look the same but for their names, as far as one reads them."""
-        if first.kind != second.kind or shallow(first, second, self.labels) is not None:
+        if first.kind != second.kind or not isinstance(first, (Composite, AnyEnum)):
             return False
-        if not isinstance(first, (Composite, AnyEnum)):
+        if shallow(first, second, self.labels) is not None:
             return False
         return all(spell(part.first) == spell(part.second) for part in parts(first, second))
 
@@ -426,9 +423,10 @@ class _Walk:
         self, owner: Type, way: str, whole: Type, other_whole: Type, one: Type, other: Type
     ) -> Finding:
         """A part of ``owner`` is another type on the other side."""
-        said = both(self.labels, spell(whole), spell(other_whole))
-        if spell(whole) == spell(other_whole):  # too deep to be spelled
-            said = both(self.labels, spell(one), spell(other))
+        spelled = spell(whole), spell(other_whole)
+        if spelled[0] == spelled[1]:  # too deep to be spelled
+            spelled = spell(one), spell(other)
+        said = both(self.labels, *spelled)
         if self.same_shape(one, other):
             said += ", of the same shape"
         return Finding(_reason_of_part(owner), f"{_way(owner, way)}{said}")
@@ -444,9 +442,8 @@ class _Walk:
             if place == "itself" or not isinstance(owner, (Composite, Func)):
                 words = f"in an anonymous {kind}: {inner.words}"
             return Finding(inner.reason, words)
-        said = inner.words
-        if spell(whole) != spell(other_whole):
-            said = both(self.labels, spell(whole), spell(other_whole))
+        spelled = spell(whole), spell(other_whole)
+        said = inner.words if spelled[0] == spelled[1] else both(self.labels, *spelled)
         if inner.reason == reasons.ARRAYS:
             return Finding(inner.reason, f"{_way(owner, way)}{said}: {ARRAYS_WORDS}")
         return Finding(_reason_of_part(owner), f"{_way(owner, way)}{said}")

@@ -146,9 +146,10 @@ def _dimensions(array: Array) -> tuple[list[int], Type]:
 
 def _composites(first: Composite, second: Composite, labels: Labels) -> Finding | None:
     sizes = both(labels, first.size, second.size, " bytes") if first.size != second.size else ""
+    names = _names(first), _names(second)
+    if names[0] != names[1]:
+        return Finding(reasons.MEMBERS, _join(sizes, _membership(first, *names, labels)))
     ours, others = first.members, second.members
-    if [member.name for member in ours] != [member.name for member in others]:
-        return Finding(reasons.MEMBERS, _join(sizes, _membership(first, second, labels)))
     for one, other in zip(ours, others, strict=True):
         if one.bitfield_size != other.bitfield_size:
             words = f"{_called(one)}: {both(labels, _bits(one), _bits(other))}"
@@ -166,6 +167,11 @@ def _composites(first: Composite, second: Composite, labels: Labels) -> Finding 
         fields = [f"{'bit' if t.kind_flag else 'no bit'} fields" for t in (first, second)]
         return Finding(reasons.ENCODING, f"encoded to hold {both(labels, *fields)}")
     return None
+
+
+def _names(found: Composite) -> list[str]:
+    """Those of all members; ``Member`` objects would take longer."""
+    return [found.btf.string(name) if name else "" for name, _, _ in found._rows(3)]
 
 
 def _grown(ours: Sequence[Member], others: Sequence[Member]) -> bool:
@@ -190,8 +196,9 @@ def _place(member: Member, bitfield: bool) -> str:
     return f"at bit {member.bit_offset}" if bitfield else f"at byte {member.byte_offset}"
 
 
-def _membership(first: Composite, second: Composite, labels: Labels) -> str:
-    names, other_names = ([m.name for m in t.members] for t in (first, second))
+def _membership(
+    first: Composite, names: Sequence[str], other_names: Sequence[str], labels: Labels
+) -> str:
     count, other_count = Counter(names), Counter(other_names)
     only = [
         [name for name in dict.fromkeys(source) if name and mine[name] > theirs[name]]

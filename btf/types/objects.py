@@ -486,7 +486,7 @@ class FuncProto(Reference):
     @property
     def is_variadic(self) -> bool:
         """Whether it takes ``...`` in the end."""
-        return self.vlen > 0 and self._rows(2)[-1] == [0, 0]
+        return self.vlen > len(self.params)
 
     def _details(self) -> str:
         return self._spell(4)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterator, Sequence
 from enum import IntEnum, IntFlag
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from ..errors import NoSuchIdError
 from ..format import kinds
@@ -44,16 +44,11 @@ class Linkage(IntEnum):
     EXTERN = 2
 
 
-class Type:
-    """Any type.
-
-    btf   the BTF that holds the type: of a split BTF's types itself, of its base's types the base
-    id    its type id, global
-    """
+class _Fields:
+    """What a ``Type`` holds; not frozen yet."""
 
     __slots__ = ("_at", "_info", "_parts", "_third", "btf", "id", "name_off")
 
-    KIND: ClassVar[int]
     btf: BTF
     id: int
     name_off: int  # global string offset of the name, 0: anonymous
@@ -62,16 +57,17 @@ class Type:
     _at: int  # the record's first word in btf.words
     _parts: Any  # members and the like, once they were asked for
 
-    def __init__(self, btf: BTF, type_id: int, at: int, head: list[int]) -> None:
-        """``head``: the first three words of the record that begins at word ``at``."""
-        put = object.__setattr__
-        put(self, "btf", btf)
-        put(self, "id", type_id)
-        put(self, "name_off", head[0])
-        put(self, "_info", head[1])
-        put(self, "_third", head[2])
-        put(self, "_at", at)
-        put(self, "_parts", None)
+
+class Type(_Fields):
+    """Any type. Made by ``type_at``.
+
+    btf   the BTF that holds the type: of a split BTF's types itself, of its base's types the base
+    id    its type id, global
+    """
+
+    __slots__ = ()
+
+    KIND: ClassVar[int]
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"types are frozen: cannot set {name!r}")
@@ -228,11 +224,13 @@ def locate(btf: BTF, type_id: int) -> tuple[BTF, int]:
 def type_at(btf: BTF, type_id: int) -> Type:
     """Return the type of a global id. Raises NoSuchIdError when there is none."""
     owner, at = locate(btf, type_id)
-    if type_id == 0:
-        return _classes[kinds.VOID](owner, 0, 0, [0, 0, 0])
-    head: list[int] = owner.words[at : at + HEAD_WORDS].tolist()
-    cls = _classes.get(head[1] >> INFO_KIND_SHIFT & INFO_KIND_MASK, Unknown)
-    return cls(owner, type_id, at, head)
+    found = _Fields()  # each field that is set of a frozen object takes six times as long
+    found.btf, found.id, found._at, found._parts = owner, type_id, at, None
+    head = owner.words[at : at + HEAD_WORDS].tolist() if type_id else (0, 0, 0)
+    found.name_off, info, found._third = head
+    found._info = info
+    found.__class__ = _classes.get(info >> INFO_KIND_SHIFT & INFO_KIND_MASK, Unknown)
+    return cast("Type", found)
 
 
 def signed(value: int, bits: int = 32) -> int:

@@ -7,6 +7,7 @@ words how definitions differ, for which it opens the BTF files of the modules th
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
@@ -20,6 +21,7 @@ from btf.edit.concat import concat_split
 from ..files.storage import Stored
 from ..model.base import SharedBase
 from .grouping import (
+    Hashes,
     Pieces,
     batches,
     behind_one_another,
@@ -60,8 +62,8 @@ def _make(table: FinishedKernel) -> pa.Table:
     rows = pa.concat_tables(workforce.map(find_conflicts, shares))
     keys = ("kind", "name", "definition")
     rows = rows.sort_by([(key, "ascending") for key in keys])
-    kernel = " ".join(map(str, types)), table.btf
-    order, tasks = _word_tasks(rows, names, kernel, TASKS_PER_WORKER * workforce.workers)
+    count = TASKS_PER_WORKER * workforce.workers
+    order, tasks = _word_tasks(rows, names, (types, table.btf), count)
     words = [said for part in workforce.map(say_differences, tasks) for said in part]
     place = pa.array(np.argsort(order))
     for number, name in enumerate(("level", "reason", "difference")):
@@ -158,10 +160,11 @@ def _without_base(object_ids: pa.ListArray) -> pa.ListArray:
     return pa.ListArray.from_arrays(ends, pa.array(values[values > 0], pa.uint32()))
 
 
-# One task of ``say_differences``: which kernel it is (its types, which are named by their content)
-# and the folder of its BTF files; names of the modules by object id where they are needed; global
-# id and number of each definition, and which of them its layout or declaration tells from number 1.
-_Kernel = tuple[str, Stored]
+# One task of ``say_differences``: the rows of ``types`` of its kernel, in files that are named by
+# their content, and the folder of its BTF files; names of the modules by object id where they are
+# needed; global id and number of each definition, and which of them its layout or declaration tells
+# from number 1.
+_Kernel = tuple[Sequence[Stored], Stored]
 _WordTask = tuple[
     _Kernel, dict[int, str], "NDArray[np.uint64]", "NDArray[np.int64]", "NDArray[np.str_]"
 ]
@@ -219,16 +222,20 @@ class _Opened:
     is calling.
     """
 
-    def __init__(self, base: SharedBase, folder: Stored) -> None:
+    def __init__(self, base: SharedBase, kernel: _Kernel) -> None:
+        types, self._folder = kernel
         assert base.index.base is not None
-        self._folder = folder
         self._base = base.index.base
         self._known = base.fingerprints
+        self._fingerprints = _by_object(types)
         self._start()
 
     def _start(self) -> None:
-        from btf.compare.alike import Fingerprinted  # late: no module has to wait for it
+        # Late: no module has to wait for them.
+        from btf.compare.alike import Fingerprinted
+        from btf.types.objects import type_at
 
+        self._type_at = type_at  # ``opened[...]`` would import it each time
         # By object: the BTF that its types are in, and by how much its own ids are higher there.
         self._files: dict[int, tuple[btf.BTF, int]] = {0: (self._base, 0)}
         self._file_bytes = 0
@@ -265,7 +272,8 @@ class _Opened:
             for object_id, split in self._read.items():
                 self._files[object_id] = whole, before
                 before += split.type_count
-            self._types.add(whole)
+            values = [piece for number in self._read for piece in self._fingerprints[number]]
+            self._types.add(whole, np.concatenate(values))
             self._file_bytes += self._read_bytes
             self._read, self._read_bytes = {}, 0
         said = [self._said(*pair) for pair in pairs]
@@ -288,7 +296,20 @@ class _Opened:
     def _type(self, global_id: int) -> btf.Type:
         """A type of the base or of a module."""
         opened, before = self._files[global_id >> 32]
-        return opened[(global_id & 0xFFFFFFFF) + before]
+        return self._type_at(opened, (global_id & 0xFFFFFFFF) + before)
+
+
+def _by_object(types: Sequence[Stored]) -> dict[int, list[Hashes]]:
+    """The fingerprints of the types of each object, in pieces, 16 bytes a type: read, as working
+    them out again takes longer."""
+    found: dict[int, list[Hashes]] = defaultdict(list)
+    for _, batch in batches(types, ("object_id", "fingerprint")):
+        object_id = batch["object_id"].to_numpy()
+        starts = np.flatnonzero(np.diff(object_id, prepend=-1))
+        pieces = np.split(hashes(batch["fingerprint"]), starts[1:])
+        for number, piece in zip(object_id[starts].tolist(), pieces, strict=True):
+            found[number].append(piece)
+    return found
 
 
 # The last kernel that this process had to do with: there are several tasks for each.
@@ -296,10 +317,11 @@ _last: dict[str, _Opened] = {}
 
 
 def _opened(base: SharedBase, kernel: _Kernel) -> _Opened:
-    if kernel[0] not in _last:
+    name = " ".join(map(str, kernel[0]))
+    if name not in _last:
         _last.clear()
-        _last[kernel[0]] = _Opened(base, kernel[1])
-    return _last[kernel[0]]
+        _last[name] = _Opened(base, kernel)
+    return _last[name]
 
 
 TABLE = KernelTable(
