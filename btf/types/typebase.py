@@ -8,7 +8,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterator, Sequence
 from enum import IntEnum, IntFlag
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 from ..errors import NoSuchIdError
 from ..format import kinds
@@ -68,6 +68,10 @@ class Type(_Fields):
     __slots__ = ()
 
     KIND: ClassVar[int]
+
+    def __new__(cls, *_: object, **__: object) -> Self:
+        """Raise TypeError: only a BTF has types."""
+        raise TypeError(f"no {cls.__name__} can be made: a BTF has them, b[type_id], b.find(name)")
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"types are frozen: cannot set {name!r}")

@@ -154,6 +154,8 @@ def test_types_are_values() -> None:
     b, _ = made(handmade.every_kind)
     assert b[1] == b[1] and hash(b[1]) == hash(b[1]) and b[1] is not b[1]
     assert b[1] != b[2] and b[1] != 1
+    with pytest.raises(TypeError, match="no Struct can be made"):
+        btf.Struct()
     with pytest.raises(AttributeError, match="frozen"):
         b[1].name_off = 3
     with pytest.raises(AttributeError):
