@@ -278,17 +278,18 @@ def _compile_merge() -> None:
 
 
 def _compile_misses() -> None:
-    """Explain a module that defines what its base only declares."""
+    """Explain a module that defines what its base only declares, and has another integer."""
     from .deduplication.deduplicate import DedupResult
     from .unmerged.arrays import BaseArrays, nested_arrays
     from .unmerged.find import unmerged_types
 
     declared = struct.pack("=3I", 1, kinds.info_word(kinds.FWD), 0)
-    base = parse(pack(NATIVE, 0, declared, b"\0s\0"))
+    integers = [struct.pack("=4I", 3, kinds.info_word(kinds.INT), n, 8 * n) for n in (4, 8)]
+    base = parse(pack(NATIVE, 0, declared + integers[0], b"\0s\0i\0"))
     index = BaseIndex.build(base)
     defined = struct.pack("=3I", 1, kinds.info_word(kinds.STRUCT), 4)
-    split = parse(pack(NATIVE, 0, defined, b""), index.base)
-    unmerged_types(split, DedupResult(split, np.arange(3, dtype=np.uint32)), index)
+    split = parse(pack(NATIVE, 0, defined + integers[1], b""), index.base)
+    unmerged_types(split, DedupResult(split, np.arange(5, dtype=np.uint32)), index)
     nested_arrays(split)
     BaseArrays(True, split.words[:0])._may_differ(split)
 

@@ -17,5 +17,6 @@ pairs        own types and those of the base that they are compared with
 root_causes  which pairs differ by themselves, and which only because they lead there
 blocked      which types stay because of a forward declaration
 simulate     what would become of the module if a root cause were replaced
+part         which of its types dedup has to see again for that
 find         all of that for one module, in words
 """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from ..types.objects import Composite, Func, Fwd, Struct, Union
 from ..types.typebase import spell
 from .blocked import FIRST, Blocked, mark_blocked_by_fwd
 from .names import BaseNames, find_namesakes
-from .pairs import BASE_DECLARES, FOLLOW, LINKS, MODULE_DECLARES, PAIRS, Pairs, make_pairs
+from .pairs import BASE_DECLARES, FOLLOW, LINKS, MODULE_DECLARES, PAIRS, STATES, Pairs, make_pairs
 from .records import ModuleRecords
 from .related import check_related
 from .root_causes import Causes, propagate_root_causes
@@ -39,6 +39,8 @@ MAX_SIMULATIONS = 64
 # there are p * q; modules of kernels have one for a hundred types.
 MAX_PAIRS_PER_TYPE = 8
 MANY_PAIRS = 1 << 16
+
+_IS_COMPOSITE = np.isin(np.arange(1 << 8), list(COMPOSITES))  # by kind
 
 MAX_HOPS = 256  # references that a path is followed; what is beyond is left out
 
@@ -106,11 +108,11 @@ def find_unmerged(
     source: BTF, result: DedupResult, index: BaseIndex, names: BaseNames | None = None
 ) -> list[UnmergedType]:
     """As ``unmerged_types``, of what is known to belong together."""
-    if not result.btf.type_count:
-        return []
-    finder = _Finder(source, result, index, names or BaseNames.build(index))
-    if not finder.namesakes_found:
-        return []
+    split, names = result.btf, names or BaseNames.build(index)
+    first, count = np.empty(split.type_count, np.int32), np.empty(split.type_count, np.int32)
+    if not find_namesakes(split.words, split.offsets, index.str_end, names.keys, first, count):
+        return []  # as of most modules
+    finder = _Finder(source, result, index, names, first, count)
     try:
         return finder.rows()
     finally:
@@ -133,18 +135,21 @@ class _Finder:
     """
 
     def __init__(
-        self, source: BTF, result: DedupResult, index: BaseIndex, names: BaseNames
+        self,
+        source: BTF,
+        result: DedupResult,
+        index: BaseIndex,
+        names: BaseNames,
+        first: np.ndarray,
+        count: np.ndarray,
     ) -> None:
+        """``first``, ``count``: where an own type's namesakes are, see ``names.find_namesakes``."""
         self.source, self.result, self.index, self.names = source, result, index, names
         self.id_map, self.btf = result.id_map, result.btf
         self.first_own = index.type_end
+        self.first, self.count = first, count
         self._steps: dict[int, tuple[str, int]] = {}
-        count = self.btf.type_count
-        self.first = np.empty(count, np.int32)
-        self.count = np.empty(count, np.int32)
-        self.namesakes_found = find_namesakes(
-            self.btf.words, self.btf.offsets, index.str_end, names.keys, self.first, self.count
-        )
+        self._type = cache(self.btf.__getitem__)  # most are asked for several times
 
     def close(self) -> None:
         """Let go of the arrays."""
@@ -169,9 +174,7 @@ class _Finder:
         pairs, links = int(self.pairs.counts[PAIRS]), int(self.pairs.counts[LINKS])
         self.causes = Causes.of(pairs, links, self.btf.type_count)
         propagate_root_causes(self.records, self.pairs, self.causes, *namesakes)
-        self.kinds = self.btf.own_kinds
-        self._composite = np.isin(self.kinds, list(COMPOSITES))
-        self.blocked = self._find_blocked()
+        self.has_definitions = self._find_definitions()
         explanations = {own: self._explain(own) for own in np.flatnonzero(self.count).tolist()}
         roots, sole = self._roots(explanations)
         return [
@@ -190,7 +193,7 @@ class _Finder:
     def _pairs(self) -> Pairs:
         """Raises UnsupportedError for a module with more pairs than any compiler's has."""
         most = MAX_PAIRS_PER_TYPE * (self.source.type_count + self.btf.type_count) + MANY_PAIRS
-        room = min(4 * self.namesakes_found + 256, most)
+        room = min(4 * int(np.count_nonzero(self.count)) + 256, most)
         while True:
             pairs = Pairs.of(room, 4 * room)
             if make_pairs(self.records, pairs, self.names.ids, self.first, self.count):
@@ -212,17 +215,26 @@ class _Finder:
         chosen &= (module >= self.first_own) & (base < self.first_own)
         return module[chosen].astype(np.int64), base[chosen].astype(np.int64)
 
-    def _find_blocked(self) -> Blocked:
-        blocked = Blocked.of(self.btf.type_count, self.source.type_count)
+    def _find_definitions(self) -> bool:
+        """Whether the module defines structs or unions that the base only declares: then
+        ``blocked`` tells what stays because of them."""
+        if not self.pairs.counts[STATES + BASE_DECLARES]:
+            return False
         module, base = self._pairs_in_state(BASE_DECLARES)
         own = module - self.first_own
         composite = self._composite[own]
+        if not composite.any():
+            return False
+        self.blocked = Blocked.of(self.btf.type_count, self.source.type_count)
         _, numbers = np.unique(base[composite], return_inverse=True)
-        blocked.declared[own[composite]] = numbers + 1
-        self.has_definitions = bool(len(numbers))
-        if self.has_definitions:
-            mark_blocked_by_fwd(self.records, self.causes, blocked)
-        return blocked
+        self.blocked.declared[own[composite]] = numbers + 1
+        mark_blocked_by_fwd(self.records, self.causes, self.blocked)
+        return True
+
+    @cached_property
+    def _composite(self) -> np.ndarray:
+        """bool: whether each own type is a struct or union."""
+        return _IS_COMPOSITE[self.btf.own_kinds]
 
     def _namesake(self, own: int) -> int:
         """The base's type that an own type is held against."""
@@ -231,7 +243,7 @@ class _Finder:
 
     def _explain(self, own: int) -> _Explanation:
         type_id = self.first_own + own
-        found = self.btf[type_id]
+        found = self._type(type_id)
         myself = (type_id, self._namesake(own))
         pair = int(self.causes.counterpart[own])
         if found.kind in NEVER_MERGED:
@@ -249,7 +261,7 @@ class _Finder:
             return _Explanation(reason, self._path(pair), last)
         if state == MODULE_DECLARES:
             return self._unbound(own)
-        if self.blocked.state[own]:
+        if self.has_definitions and self.blocked.state[own]:
             first = self.blocked.state[own] == FIRST
             hops, end = self._way_before(own) if first else self._way_onward(own)
             definition = int(self.id_map[self.source.start_id + end])
@@ -266,20 +278,20 @@ class _Finder:
         while at != end and len(steps) < MAX_HOPS:
             text, at = self._step(at)
             steps.append(text)
-        return joined(steps, self.btf[int(self.pairs.module[end])])
+        return joined(steps, self._type(int(self.pairs.module[end])))
 
     def _step(self, pair: int) -> tuple[str, int]:
         """From a pair to the next one of types that have a name: (``sk_buff.dev``, that pair)."""
         known = self._steps.get(pair)
         if known is None:
-            found = self.btf[int(self.pairs.module[pair])]
+            found = self._type(int(self.pairs.module[pair]))
             text, accessors, at = called(found), [], pair
             link = int(self.causes.next_link[at])
             while link >= 0:
                 accessors.append(accessor(found, int(self.pairs.link_word[link])))
                 at = int(self.pairs.link_to[link])
                 link = int(self.causes.next_link[at])
-                found = self.btf[int(self.pairs.module[at])]
+                found = self._type(int(self.pairs.module[at]))
                 if self.pairs.named[at]:
                     break
             known = self._steps[pair] = text + written(accessors), at
@@ -324,7 +336,7 @@ class _Finder:
 
     def _unbound(self, own: int) -> _Explanation:
         """A forward declaration that was not bound to the base's definition."""
-        found = self.btf[self.first_own + own]
+        found = self._type(self.first_own + own)
         for other in self._definitions.get(found.name_off, ()):
             cause = self._explain(other)
             path = f"{spell(found)} → {cause.path}"
@@ -345,7 +357,7 @@ class _Finder:
             module, base = explanation.root
             root = module - self.first_own
             if root >= 0 and root in explanations and self._namesake(root) == base:
-                if self.kinds[root] not in NEVER_MERGED:
+                if explanations[root].reason != reasons.NEVER_MERGED:
                     kept[root].append(own)
         figures, sole = self._simulate(kept)
         roots = {}
@@ -368,13 +380,12 @@ class _Finder:
         sole: dict[int, bool] = {}
         if not kept:
             return figures, sole
-        resized = zip(*(ids.tolist() for ids in self._pairs_in_state(FOLLOW)), strict=True)
-        with_namesakes = np.flatnonzero(self.count)
-        first, count = self.first[with_namesakes], self.count[with_namesakes]
-        before = np.cumsum(count) - count
-        places = np.repeat(first - before, count) + np.arange(int(count.sum()))
+        resized = list[tuple[int, int]]()
+        if self.pairs.counts[STATES + FOLLOW]:
+            module, base = self._pairs_in_state(FOLLOW)
+            resized = list(zip(module.tolist(), base.tolist(), strict=True))
         simulation = Simulation(
-            self.source, self.result, self.index, list(resized), self.names.ids[places]
+            self.source, self.result, self.index, resized, (self.names.ids, self.first, self.count)
         )
         by_weight = sorted(kept, key=lambda root: (-len(kept[root]), root))
         for root in by_weight[: MAX_SIMULATIONS if self.has_definitions else None]:
@@ -386,24 +397,24 @@ class _Finder:
 
     def _difference(self, module: int, base: int) -> tuple[str, str]:
         """What differs between a root cause and its namesake: (reason, words)."""
-        found, namesake = self.btf[module], self.btf[base]
+        found = self._type(module)
         if found.kind in NEVER_MERGED:
             return reasons.NEVER_MERGED, "a module's own, never merged"
         if module < self.first_own:
             words = f"{LABELS[0]} has several types of this name: [{base}] here, [{module}] in use"
             return reasons.SEVERAL, words
-        if isinstance(found, Fwd) and isinstance(namesake, Composite):
-            if isinstance(namesake, Union if found.is_union else Struct):
-                count = int(self.count[module - self.first_own])
-                return reasons.SEVERAL, f"{LABELS[0]} has {count} types of this name"
         if self.pairs.state[self.causes.counterpart[module - self.first_own]] == BASE_DECLARES:
-            number = self.blocked.declared[module - self.first_own]
+            number = self.blocked.declared[module - self.first_own] if self.has_definitions else 0
             definitions = np.count_nonzero(self.blocked.declared == number) if number else 1
             declared = only_declared(*LABELS)
             if definitions > 1:
                 words = declared.words.replace("the definition", f"{definitions} definitions")
                 return declared.reason, words
             return declared.reason, declared.words
+        namesake = self._type(base)
+        if isinstance(found, Fwd) and isinstance(namesake, Union if found.is_union else Struct):
+            count = int(self.count[module - self.first_own])
+            return reasons.SEVERAL, f"{LABELS[0]} has {count} types of this name"
         difference = own_difference(namesake, found, labels=LABELS)
         if difference is not None:
             return difference.reason, difference.words

@@ -16,7 +16,7 @@ from ..errors import BtfError
 from ..format.kinds import KIND_COUNT, TYPEDEF
 from ..types.btf import BTF
 from ..types.columns import columns
-from .simulate import mark_leading
+from .part import mark_leading
 
 # Likely causes, the first that fits, and what each means. In the order of ``leftovers``' rows.
 CAUSES = {

@@ -51,7 +51,8 @@ MAX_NAMESAKES = 16  # types of the base that one of the module is held against
 PAIRS = 0
 LINKS = 1
 OVERFLOW = 2
-COUNTS = 3
+STATES = 3  # of pairs in each state, AGREE first
+COUNTS = STATES + MODULE_DECLARES + 1
 
 _LOW = np.uint64(0xFFFFFFFF)
 _31 = np.uint32(31)
@@ -66,7 +67,8 @@ class Pairs(NamedTuple):
     first_link     int32 (P + 1,): where the links of a pair begin
     link_to, link_word   int32 (L,): the pair that is referred to, and by which word of the record
     slots          int32, a power of two, zeroed: pair + 1 by its two ids
-    counts         int64 (COUNTS,): how many pairs and links there are; whether there were more
+    counts         int64 (COUNTS,): how many pairs and links there are; whether there were more;
+                   how many pairs are in each state
     """
 
     module: np.ndarray
@@ -221,6 +223,7 @@ def _link(records, pairs, number):  # type: ignore[no-untyped-def]
     pairs.first_link[number] = pairs.counts[LINKS]
     state = _compare(records, at, base_at)
     pairs.state[number] = state
+    pairs.counts[STATES + state] += 1
     if state != AGREE and state != FOLLOW:
         return True
     info = word(records, at + 1)

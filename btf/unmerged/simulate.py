@@ -6,10 +6,10 @@ structs become the base's, pointers and prototypes between them too; a forward d
 first struct was kept for keeps the next one; types that were one become two. So dedup runs again,
 once for each root cause.
 
-It runs on a part of the module: a type that leads to no type that the module kept is equal to the
-base's whatever is replaced. It is left out, and references to it become references to the base's;
-of Debian's modules two thirds are. But a module with several definitions of a name is taken whole:
-there a forward declaration may stand for one or the other, as the order of types has it.
+It runs on a part of the module only: see ``part``.
+
+Where nothing refers to the root cause, nothing has to run: a function or an integer goes by itself,
+with what only it refers to.
 
 Parameters of compiled functions:
 
@@ -32,24 +32,24 @@ from ..deduplication.deduplicate import DedupResult
 from ..deduplication.index import BaseIndex
 from ..errors import UnsupportedError
 from ..format.kinds import (
-    ELEMENT_NAME,
-    ELEMENT_WORDS,
-    FIXED_WORDS,
+    FLOAT,
+    FUNC,
     FWD,
-    HEAD_WORDS,
     INFO_KIND_MASK,
     INFO_KIND_SHIFT,
-    NAME_SPACE,
+    INT,
     PTR,
     TYPE_TAG,
-    NameSpace,
     kind_of,
 )
 from ..format.records import reference_at, reference_count, reference_word
 from ..types.btf import BTF, freeze
 from ..types.objects import Array, Composite
 from ..types.typebase import Reference, Type
+from .part import count_users, part_that_stays
 
+# What no declaration can mean: dedup of other types depends on these only where they lead there.
+UNDECLARED = (INT, FLOAT, FUNC)
 UNSEEN = 2  # of a type that ``find_gone`` has not come to yet
 MAX_TYPES = 1 << 21  # types that are deduplicated again for one module, all times taken together
 STEPS_OF_A_TYPE = 2  # of walks beyond what modules of compilers take: as slow as one more type
@@ -78,18 +78,19 @@ class Simulation:
         result: DedupResult,
         index: BaseIndex,
         resized: Sequence[tuple[int, int]],
-        namesakes: np.ndarray,
+        namesakes: tuple[np.ndarray, np.ndarray, np.ndarray],
     ) -> None:
-        """Take the part of ``source`` that leads to types which dedup kept.
+        """Take a module; its part is made when the first simulation needs it.
 
         source   the module before dedup: standalone, or split
         resized  (id of an own struct after dedup, id of its namesake in the base) of those that
                  differ in their size and in offsets only, where what they embed has another size
-        namesakes   uint32: types of the base that have the name of an own type that dedup kept
+        namesakes   the base's named types, and where those of each own type are among them:
+                 ``BaseNames.ids``, and see ``names.find_namesakes``
         """
-        self._result, self._index, self._resized = result, index, resized
+        self._source, self._result, self._index = source, result, index
+        self._resized, self._namesakes = resized, namesakes
         self._first_own = index.type_end
-        self._words, self._offsets, self._after = _part_that_stays(source, result, index, namesakes)
         self._types_left = MAX_TYPES
 
     def simulate_replacement(self, type_id: int, base_type_id: int) -> Saving | None:
@@ -97,31 +98,48 @@ class Simulation:
 
         type_id  id of the own type after dedup
         """
-        count = len(self._after)
+        split, own = self._result.btf, type_id - self._first_own
+        alone = not self._had_users[own] and split[type_id].kind in UNDECLARED
+        count = split.type_count if alone else len(self._part[2])
         self._types_left -= count
         if self._types_left < 0:
             return None
+        if alone:
+            return self._drop(own)
+        part_words, part_offsets, after = self._part
         place = np.empty(count, np.int64)
-        words, offsets = np.empty_like(self._words), np.empty(count + 1, np.uint32)
+        words, offsets = np.empty_like(part_words), np.empty(count + 1, np.uint32)
         kept, length = replace_type(
-            self._words, self._offsets, self._after, type_id, base_type_id, self._first_own,
+            part_words, part_offsets, after, type_id, base_type_id, self._first_own,
             place, words, offsets,
         )  # fmt: skip
         if self._resized:
             self._lay_out_as_base(words, offsets, type_id)
-        strings = self._result.btf.strings
         copies = freeze(words[:length]), freeze(offsets[: kept + 1])
         try:
-            again = dedup_arrays(self._index, *copies, strings, added=False)
+            again = dedup_arrays(self._index, *copies, split.strings, added=False)
         except UnsupportedError:  # what it had before was different enough
             self._types_left = 0
             return None
         self._types_left -= again.steps // STEPS_OF_A_TYPE
-        gone = np.empty(self._result.btf.type_count, np.uint8)
+        gone = np.empty(split.type_count, np.uint8)
         was, users, dropped = np.empty((3, len(again.offsets) - 1), np.int32)
         types, size = find_gone(
-            again.words, again.offsets, again.new_ids, self._after, place, self._first_own,
-            self._result.btf.offsets, self._had_users, was, users, dropped, gone,
+            again.words, again.offsets, again.new_ids, after, place, self._first_own,
+            split.offsets, self._had_users, was, users, dropped, gone,
+        )  # fmt: skip
+        return Saving(gone, types, size)
+
+    def _drop(self, own: int) -> Saving:
+        """Take an own type away that nothing refers to."""
+        split = self._result.btf
+        gone = np.zeros(split.type_count, np.uint8)
+        was = np.arange(split.type_count, dtype=np.int32)
+        dropped = np.empty_like(was)
+        dropped[0] = own
+        types, size = drop_unused(
+            split.words, split.offsets, self._first_own, split.offsets, self._had_users,
+            was, self._had_users.copy(), dropped, 1, gone,
         )  # fmt: skip
         return Saving(gone, types, size)
 
@@ -129,7 +147,8 @@ class Simulation:
 
     def _lay_out_as_base(self, words: np.ndarray, offsets: np.ndarray, type_id: int) -> None:
         """Give structs that embed the type, or one of these, the base's size and offsets."""
-        after = self._after[self._after != type_id]
+        after = self._part[2]
+        after = after[after != type_id]
         causes, left = {type_id}, [pair for pair in self._resized if pair[0] != type_id]
         found = True
         while found:
@@ -168,118 +187,17 @@ class Simulation:
         return found.id in causes
 
     @cached_property
+    def _part(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(words, offsets, after), see ``part_that_stays``."""
+        return part_that_stays(self._source, self._result, self._index, self._namesakes)
+
+    @cached_property
     def _had_users(self) -> np.ndarray:
         """int32: how often each own type is referred to by own types."""
         split = self._result.btf
         users = np.zeros(split.type_count, np.int32)
         count_users(split.words, split.offsets, self._first_own, users)
         return users
-
-
-def _has_several_meanings(split: BTF, after: np.ndarray, namesakes: np.ndarray) -> bool:
-    """Whether types of one name have become several, of which dedup kept one.
-
-    A name is one within tags and within type names; what is only declared may become a definition.
-
-    split       the module after dedup
-    after       int64: what its types have become
-    namesakes   uint32: types of the base that have the name of one that was kept
-    """
-    became = np.zeros(split.start_id, np.bool_)
-    became[after[after < split.start_id]] = True
-    if became[namesakes].any():
-        return True
-    space = NAME_SPACE[split.own_kinds].astype(np.int64)
-    names = split.words[split.offsets[:-1]].astype(np.int64)
-    named = (names > 0) & ((space == NameSpace.TAGS) | (space == NameSpace.TYPE_NAMES))
-    keys = np.sort(names[named] << 3 | space[named])
-    return bool(np.any(keys[1:] == keys[:-1]))
-
-
-def _part_that_stays(
-    source: BTF, result: DedupResult, index: BaseIndex, namesakes: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Types before dedup that dedup has to see again: (words, offsets, after), as split BTF with
-    nothing merged and the strings of ``result``; ``after`` is int64, the id of each after dedup."""
-    count, split = source.type_count, result.btf
-    after = result.id_map[source.start_id :].astype(np.int64)
-    leads = np.ones(count, np.uint8)
-    if not _has_several_meanings(split, after, namesakes):
-        leads = (after >= index.type_end).view(np.uint8)
-        room = np.zeros(count + 2, np.int32), np.empty(len(source.words), np.int32)
-        mark_leading(
-            source.words, source.offsets, source.start_id, leads, *room, np.empty(count, np.int32)
-        )
-    words, offsets = np.empty_like(source.words), np.empty(count + 1, np.uint32)
-    types, length = take_part(
-        source.words, source.offsets, source.start_id, leads, result.id_map, result.id_map.copy(),
-        index.words, index.starts, split.words, split.offsets, index.type_end, words, offsets,
-    )  # fmt: skip
-    return words[:length], offsets[: types + 1], after[leads.view(np.bool_)]
-
-
-@compiled
-def take_part(  # type: ignore[no-untyped-def]
-    words, offsets, start_id, leads, id_map, new_ids,
-    base_words, base_starts, own_words, own_offsets, first_own, out, out_offsets,
-):  # fmt: skip
-    """Copy the records of marked types, which are numbered anew; returns (types, words).
-
-    start_id                  id of the first of T types; those before it are the base's
-    leads                     uint8 (T,): whether a type is marked; others become what they have
-                              become in dedup
-    id_map                    uint32 (start_id + T,): what each type has become
-    new_ids                   a copy of it; out, the same with the marked types' new ids
-    base_words, base_starts   the base's types, as in ``BaseIndex``
-    own_words, own_offsets    the own types after dedup, as in ``BTF``
-    out, out_offsets          uint32: the copies, as ``words`` and ``offsets``
-    """
-    count = 0
-    for index in range(len(leads)):
-        if leads[index]:
-            new_ids[start_id + index] = first_own + count
-            count += 1
-    length = np.int64(0)
-    out_offsets[0] = 0
-    count = 0
-    for index in range(len(leads)):
-        if leads[index] == 0:
-            continue
-        at = np.int64(offsets[index])
-        end = length + np.int64(offsets[index + 1]) - at
-        for to in range(length, end):
-            out[to] = words[at + to - length]
-        info = words[at + 1]
-        for number in range(reference_count(info)):
-            to = length + reference_word(info, number)
-            out[to] = new_ids[out[to]]
-        now = np.int64(id_map[start_id + index])
-        if now >= first_own:
-            take_names(own_words, np.int64(own_offsets[now - first_own]), out, length, end)
-        else:
-            take_names(base_words, np.int64(base_starts[now]), out, length, end)
-        length = end
-        count += 1
-        out_offsets[count] = length
-    return count, length
-
-
-@inlined
-def take_names(same, start, out, at, end):  # type: ignore[no-untyped-def]
-    """Replace the names in a record by those of what it has become, which are the same strings.
-
-    same, start  words, and where the record of what it has become begins in them
-    at, end      where the record in ``out`` begins and ends
-    """
-    out[at] = same[start]
-    info = out[at + 1]
-    kind = kind_of(info)
-    stride = np.int64(ELEMENT_WORDS[kind])
-    if stride > 0 and ELEMENT_NAME[kind] >= 0:
-        first = HEAD_WORDS + FIXED_WORDS[kind] + ELEMENT_NAME[kind]
-        for word in range(first, end - at, stride):
-            # A declaration, which becomes another record, has no elements.
-            out[at + word] = same[start + word] if same[start + 1] == info else 0
 
 
 @compiled
@@ -369,6 +287,24 @@ def find_gone(  # type: ignore[no-untyped-def]
         if users[index] == 0 and was_a_part(words, offsets, had_users, was, index):
             dropped[count] = index
             count += 1
+    more, their_size = drop_unused(
+        words, offsets, first_own, own_offsets, had_users, was, users, dropped, count, gone
+    )
+    return types + more, size + their_size
+
+
+@compiled
+def drop_unused(  # type: ignore[no-untyped-def]
+    words, offsets, first_own, own_offsets, had_users, was, users, dropped, count, gone
+):
+    """Take types away, and parts of types that nothing else refers to; returns (types, bytes).
+
+    users, dropped   as in ``find_gone``; the first ``count`` of ``dropped`` are given
+    gone             uint8: out, 1 for those of the own types before that are taken away
+
+    The others are as in ``find_gone``.
+    """
+    types, size = np.int64(0), np.int64(0)
     done = 0
     while done < count:
         index = np.int64(dropped[done])
@@ -398,50 +334,3 @@ def was_a_part(words, offsets, had_users, was, index):  # type: ignore[no-untype
     at = np.int64(offsets[index])
     unnamed = words[at] == 0 or kind_of(words[at + 1]) == TYPE_TAG
     return unnamed and was[index] >= 0 and had_users[was[index]] > 0
-
-
-@compiled
-def mark_leading(words, offsets, first_own, leads, first_user, user, stack):  # type: ignore[no-untyped-def]
-    """Mark types that refer to marked ones, directly or not.
-
-    leads               uint8 (T,): in and out, whether a type is marked
-    first_user, user    int32 (T + 2,), zeroed, and (as many as there are references,): types that
-                        refer to type t are ``user[first_user[t]:first_user[t + 1]]``
-    stack               int32 (T,)
-    """
-    count = len(offsets) - 1
-    count_users(words, offsets, first_own, first_user[2:])
-    for index in range(count):
-        first_user[index + 2] += first_user[index + 1]
-    for index in range(count):
-        at = np.int64(offsets[index])
-        for number in range(reference_count(words[at + 1])):
-            child = reference_at(words, at, number) - first_own
-            if child >= 0:
-                user[first_user[child + 1]] = index
-                first_user[child + 1] += 1
-    top = 0
-    for index in range(count):
-        if leads[index]:
-            stack[top] = index
-            top += 1
-    while top > 0:
-        top -= 1
-        child = np.int64(stack[top])
-        for at in range(first_user[child], first_user[child + 1]):
-            index = np.int64(user[at])
-            if leads[index] == 0:
-                leads[index] = 1
-                stack[top] = index
-                top += 1
-
-
-@compiled
-def count_users(words, offsets, first_own, users):  # type: ignore[no-untyped-def]
-    """Add to ``users`` (int32 (T,)) how often each type is referred to."""
-    for index in range(len(offsets) - 1):
-        at = np.int64(offsets[index])
-        for number in range(reference_count(words[at + 1])):
-            child = reference_at(words, at, number) - first_own
-            if child >= 0:
-                users[child] += 1

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,26 +36,31 @@ _RESULT = (
 def _describe(source: btf.BTF, result: btf.DedupResult, base: SharedBase) -> list[dict[str, Any]]:
     """The rows of one module, in the order of its types."""
     misses = find_unmerged(source, result, base.index, base.names)
+    if not misses:
+        return []
     misses.sort(key=lambda miss: miss.type_id)
-    return [_row(result.btf, miss) for miss in misses]
+    type_at = cache(result.btf.__getitem__)  # many are one namesake's, or keep themselves
+    return [_row(result.btf.start_id, type_at, miss) for miss in misses]
 
 
-def _row(split: btf.BTF, miss: btf.UnmergedType) -> dict[str, Any]:
-    found, root = split[miss.type_id], miss.root
-    root_type = split[root.type_id]
+def _row(
+    first_own: int, type_at: Callable[[int], btf.Type], miss: btf.UnmergedType
+) -> dict[str, Any]:
+    found, root = type_at(miss.type_id), miss.root
+    root_type = type_at(root.type_id)
     return {
         "type_id": miss.type_id,
         "kind": found.kind_name,
         "name": found.name,
         "bytes": 4 * len(found.words),
         "base_type_id": miss.base_type_id,
-        "base_kind": split[miss.base_type_id].kind_name,
+        "base_kind": type_at(miss.base_type_id).kind_name,
         "namesakes": miss.namesakes,
         "reason": miss.reason,
         "path": miss.path,
         "difference": root.words,
         "sole": miss.sole,
-        "root_is_own": root.type_id >= split.start_id,
+        "root_is_own": root.type_id >= first_own,
         "root_type_id": root.type_id,
         "root_kind": root_type.kind_name,
         "root_name": root_type.name,

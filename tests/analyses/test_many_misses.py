@@ -6,6 +6,7 @@ What is said to be kept is held to what mending a root cause does, for each root
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ from btf.unmerged import simulate
 from btf.unmerged.find import MAX_SIMULATIONS
 from support.btfwriter import Writer
 from support.marks import few_quick
-from support.misses import check, judged, pointer_holder, small_kernel
+from support.misses import check, found, judged, pointer_holder, small_kernel
 from support.oracles import naive_btf
 from support.oracles.mending import Bench, to_bytes
 from support.paths import DEMO
@@ -168,6 +169,33 @@ def test_simulations_end_where_each_takes_long() -> None:
     assert all(row.root.kept_types == 1 and row.sole for row in worked_out)
     assert len(worked_out) < 20
     assert all(row.sole is None for row in rows if row.root.kept_types is None)
+
+
+def test_what_nothing_refers_to_goes_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Functions and integers, with what only they refer to: for these dedup does not run again."""
+
+    def write(w: Writer, size: int, own: bool) -> None:
+        i = w.int("int", 4)
+        w.int("lone", size)
+        w.ptr(w.int("used", size))
+        argument = w.ptr(w.struct("own", 4, [("x", i, 0)])) if own else i
+        w.func("alone", w.func_proto(0, [("a", argument)]))
+        shared = w.func_proto(0, [("b", argument), ("c", w.ptr(argument))])
+        w.func("one", shared)
+        w.func("other", shared)
+        w.decl_tag("tag", w.func("tagged", w.func_proto(0, [("d", argument)])))
+
+    sizes, dedup = list[int](), simulate.dedup_arrays
+
+    def counting(*args: Any, **options: Any) -> Any:
+        sizes.append(len(args[2]) - 1)
+        return dedup(*args, **options)
+
+    monkeypatch.setattr(simulate, "dedup_arrays", counting)
+    seen = found(lambda w: write(w, 4, False), lambda w: write(w, 8, True))
+    assert seen.names == ["lone", "used", "alone", "one", "other", "tagged"]
+    assert [seen.kept(name)[0] for name in ("lone", "alone", "one", "other")] == [1, 2, 1, 1]
+    assert len(sizes) == 2  # for ``used`` and ``tagged``
 
 
 def test_simulations_end_where_dedup_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
