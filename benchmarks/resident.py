@@ -32,11 +32,15 @@ def watch(command: Sequence[str], engine: str) -> list[Worker]:
         command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as process:
         while process.poll() is None:
-            for number, status in _statuses():
+            statuses = dict(_statuses())
+            # Local workers are children of the process that forks them, which is the run's.
+            parents = {number for number, status in statuses.items()
+                       if in_status("PPid", status) == process.pid}  # fmt: skip
+            for number, status in statuses.items():
                 if engine == "ray":
                     is_worker = number in found or _command(number).startswith("ray::splitbtf:work")
                 else:
-                    is_worker = in_status("PPid", status) == process.pid
+                    is_worker = in_status("PPid", status) in parents
                 if is_worker:
                     private = in_status("RssAnon", status)
                     worker = found.setdefault(number, Worker(private, 0, 0))
