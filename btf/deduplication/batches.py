@@ -51,7 +51,6 @@ from .hash_tables import NAME_SEED, slots_for
 from .index import enum_content
 from .signature import CANONICAL, START, UNMAPPED, mix, signature, word_at
 from .state import (
-    ALONE,
     BASE_UNDO_COUNT,
     BATCH,
     BOUND,
@@ -64,6 +63,7 @@ from .state import (
     PRIMITIVES_TO_COME,
     SETTLED,
     SIGNED,
+    SINGLE,
 )
 
 # The passes by what they look at.
@@ -167,20 +167,20 @@ def resume(base, scratch, offsets, first_own):  # type: ignore[no-untyped-def]
     """
     records = scratch.records
     state = scratch.state
-    settled = state[SETTLED] if state[BATCH] != ALONE else np.int64(0)
+    settled = state[SETTLED] if state[BATCH] != SINGLE else np.int64(0)
     enums = np.int64(0)
     for index in range(len(offsets) - 1):
         type_id = first_own + index
         at = np.int64(offsets[index])
         records[type_id, START] = len(base.words) + at
         records[type_id, CANONICAL] = UNMAPPED
-        if state[BATCH] == ALONE:
+        if state[BATCH] == SINGLE:
             continue
         kind = kind_of(scratch.own[at + 1])
         enums += is_enum(kind)
         if index < settled and (state[BATCH] != LAST or _pass_of(kind) != REFERENCES):
             records[type_id, CANONICAL] = type_id
-    if state[BATCH] != ALONE:
+    if state[BATCH] != SINGLE:
         state[ENUM_MASK] = slots_for(enums) - 1
         for i in range(state[BOUND]):
             type_id = np.int64(scratch.bound[i, 0])
@@ -225,7 +225,7 @@ def enter_settled(base, scratch, count, first_own, which):  # type: ignore[no-un
     own = scratch.own
     state = scratch.state
     seed = seed_of(base.string_slots)
-    if state[BATCH] == ALONE:
+    if state[BATCH] == SINGLE:
         return
     _begin_lists(base, scratch, count, first_own, which)
     if state[BATCH] == LAST and which == REFERENCES:

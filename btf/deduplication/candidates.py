@@ -36,7 +36,7 @@ from .hash_tables import (
     table_is_full,
 )
 from .signature import mix
-from .state import ALONE, BATCH, CAPACITY, ENTRIES, ENUM_MASK, LIST_MASK, LISTS, PARITY, SLOTS_USED
+from .state import BATCH, CAPACITY, ENTRIES, ENUM_MASK, LIST_MASK, LISTS, PARITY, SINGLE, SLOTS_USED
 
 # Columns of ``ends`` (per list) and ``links`` (per own type); entries are own type + 1, 0 is
 # none.
@@ -172,7 +172,7 @@ def is_candidate(own, scratch, at):  # type: ignore[no-untyped-def]
 
     at  its first word in ``own``
     """
-    if scratch.state[BATCH] == ALONE or kind_of(own[at + 1]) != FUNC:
+    if scratch.state[BATCH] == SINGLE or kind_of(own[at + 1]) != FUNC:
         return True
     _, repeated = repeated_names(scratch)
     return may_have(repeated, mix(NAME_SEED, own[at]))
@@ -192,7 +192,7 @@ def oldest_entry(scratch, own_list):  # type: ignore[no-untyped-def]
 def _note_slot(scratch, table, slot):  # type: ignore[no-untyped-def]
     """Note that ``slot`` of ``table`` (number in ``slots_used``) is to be cleared afterwards; of a
     batch all are."""
-    if scratch.state[BATCH] == ALONE:
+    if scratch.state[BATCH] == SINGLE:
         scratch.slots_used[scratch.state[SLOTS_USED]] = 2 * slot + table
         scratch.state[SLOTS_USED] += 1
 
@@ -219,7 +219,7 @@ def empty_lists(scratch):  # type: ignore[no-untyped-def]
             scratch.enum_slots[slot >> 1] = 0
     state[SLOTS_USED] = 0
     state[LISTS] = 0
-    if state[BATCH] != ALONE:
+    if state[BATCH] != SINGLE:
         for slot in range(state[LIST_MASK] + 1):
             scratch.list_slots[slot] = 0
         for slot in range(state[ENUM_MASK] + 1):

@@ -90,7 +90,6 @@ from .primitives import dedup_primitives
 from .references import dedup_references, resolve_forward_declarations
 from .signature import CANONICAL, START, UNMAPPED
 from .state import (
-    ALONE,
     BASE_UNDO_COUNT,
     BATCH,
     CAPACITY,
@@ -105,6 +104,7 @@ from .state import (
     PROVED,
     REMAINING,
     SETTLED,
+    SINGLE,
     TYPES,
     VERDICT,
 )
@@ -135,11 +135,11 @@ def dedup_whole(base, scratch, words, offsets, source, added, may_match):  # typ
     first_source = np.uint32(1) if added else np.uint32(0xFFFFFFFF)
     delta = np.uint32(first_own - 1) if added else np.uint32(0)
     batch = state[BATCH]
-    settled = state[SETTLED] if batch != ALONE else np.int64(0)
-    if batch != ALONE:
+    settled = state[SETTLED] if batch != SINGLE else np.int64(0)
+    if batch != SINGLE:
         _start_module(base, count, 0, scratch)
         resume(base, scratch, offsets, first_own)
-    for all_offsets in range(2 if batch == ALONE else 0):
+    for all_offsets in range(2 if batch == SINGLE else 0):
         # the second time names may begin inside of strings
         _start_module(base, count, len(source), scratch)
         if all_offsets == 0:
@@ -169,7 +169,7 @@ def dedup_whole(base, scratch, words, offsets, source, added, may_match):  # typ
     if may_match:
         state[VERDICT], own_fwds = match(base, own, offsets, first_own, scratch, own_fwds)
     else:
-        if batch == ALONE:
+        if batch == SINGLE:
             resume(base, scratch, offsets, first_own)
         enter_settled(base, scratch, count, first_own, PRIMITIVES)
         own_fwds = dedup_primitives(base, own, settled, count, first_own, scratch)
@@ -177,7 +177,7 @@ def dedup_whole(base, scratch, words, offsets, source, added, may_match):  # typ
     enter_settled(base, scratch, count, first_own, AGGREGATES)
     code, at = dedup_structs(base, own, count, first_own, scratch)
     if code == DONE:
-        if batch == LAST or (batch == ALONE and own_fwds > 0):
+        if batch == LAST or (batch == SINGLE and own_fwds > 0):
             resolve_forward_declarations(base, own, count, scratch, first_own)
         enter_settled(base, scratch, count, first_own, REFERENCES)
         code, at = dedup_references(base, own, first_own, scratch)
@@ -194,7 +194,7 @@ def dedup_whole(base, scratch, words, offsets, source, added, may_match):  # typ
             own, len(base.words), first, count, scratch.records, first_own,
             state[BASE_UNDO_COUNT] > 0, scratch.new_ids, scratch.out, scratch.out_offsets,
         )  # fmt: skip
-        if batch != ALONE:
+        if batch != SINGLE:
             renumber_forwards(scratch, first, first_own)
     _end_module(scratch.records, scratch.base_map_undo, state)
     clash = np.int64(-1)
@@ -208,7 +208,7 @@ def _start_module(base, count, text, scratch):  # type: ignore[no-untyped-def]
     """Forget the last module; this one has ``count`` types and ``text`` bytes of strings."""
     state = scratch.state
     empty_lists(scratch)
-    state[LIST_MASK] = slots_for(count if state[BATCH] == ALONE else 0) - 1
+    state[LIST_MASK] = slots_for(count if state[BATCH] == SINGLE else 0) - 1
     state[ENUM_MASK] = state[LIST_MASK]
     heads = np.int64(16)
     while TEXT_PER_HEAD * heads < text:

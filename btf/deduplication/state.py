@@ -54,7 +54,7 @@ STATE_SLOTS = next(_slot)
 
 # Values of BATCH: a module by itself; a batch of a merge, and more may come, see ``batches``; its
 # last one.
-ALONE = 0
+SINGLE = 0
 MORE_COME = 1
 LAST = 2
 

@@ -48,13 +48,13 @@ def die_with(parent: int) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def adopt() -> None:
+def become_subreaper() -> None:
     """Have what this process's descendants leave behind become its children."""
     _LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def end_children() -> None:
-    """Kill all children, and what they leave behind where ``adopt`` was called."""
+    """Kill all children, and what they leave behind where ``become_subreaper`` was called."""
     while children := _children():
         for child in children:
             with contextlib.suppress(ProcessLookupError):

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from .isolation import adopt, end_children
+from .isolation import become_subreaper, end_children
 
 # In place of an agent: the raylet insists on having both, and ends when one of them does.
 _AGENT = "import os, time\nraylet = os.getppid()\nwhile os.getppid() == raylet: time.sleep(1)"
@@ -36,7 +36,7 @@ def start(folder: str, workers: int, object_store_bytes: int) -> Any:
 
     ``stop`` ends it. Its processes die with this one, however that ends. Raises whatever Ray does.
     """
-    adopt()
+    become_subreaper()
     return lean_node(
         head=True,
         node_ip_address="127.0.0.1",
