@@ -299,10 +299,9 @@ def drop_unused(  # type: ignore[no-untyped-def]
 ):
     """Take types away, and parts of types that nothing else refers to; returns (types, bytes).
 
-    users, dropped   as in ``find_gone``; the first ``count`` of ``dropped`` are given
-    gone             uint8: out, 1 for those of the own types before that are taken away
-
-    The others are as in ``find_gone``.
+    own_offsets, had_users, was   as in ``find_gone``
+    users, dropped                too; the first ``count`` of ``dropped`` are given
+    gone                          uint8: out, 1 for own types before that are taken away
     """
     types, size = np.int64(0), np.int64(0)
     done = 0
