@@ -11,7 +11,7 @@ import dataclasses
 import hashlib
 import itertools
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -32,7 +32,7 @@ from .results import DamagedError, Entry, Results, read_derived
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from .schema import Rows
+    from .schema import ModuleTable, Rows
 
 MODULES_PER_SLICE = 512
 _MODULES_AT_ONCE = 32  # whose rows become one piece of a table
@@ -177,23 +177,35 @@ class _Parts:
         ids = np.array([module.object_id for module in modules], np.uint32)
         lists = {table.name: whole[table.name].chunk(0) for table in module_tables()}
         rows = {name: (of.value_lengths().to_numpy(), of.flatten()) for name, of in lists.items()}
-        for name, made in self._write(rows, ids, [module.source for module in modules]):
+        sources = [module.source for module in modules]
+        for name, made in self._write(lambda table: rows[table.name], ids, sources):
             if name == "modules":
                 records = records_of(made, rows[name][1].field("path"))
         return records
 
     def add_base(self) -> None:
-        """Add the rows of the base."""
-        from .registry import module_tables
+        """Add the rows of the base, those of one table after the other: they are many."""
+        from . import leftovers
 
         assert self._base is not None
         group = BaseGroup(self._base)
-        rows = {table.name: table.rows(group) for table in module_tables() if table.of_base}
-        for _ in self._write(rows, np.zeros(1, np.uint32), [""]):
+        # To find what is in a base twice it is deduplicated: while no other rows are at hand.
+        twice = leftovers.TABLE.rows(group)
+        btf.release_workspaces()
+
+        def rows_for(table: ModuleTable) -> Rows | None:
+            if table is leftovers.TABLE:
+                return twice
+            return table.rows(group) if table.of_base else None
+
+        for _ in self._write(rows_for, np.zeros(1, np.uint32), [""]):
             pass
 
     def _write(
-        self, found: Mapping[str, Rows], ids: np.ndarray, sources: Sequence[str]
+        self,
+        rows_for: Callable[[ModuleTable], Rows | None],
+        ids: np.ndarray,
+        sources: Sequence[str],
     ) -> Iterator[tuple[str, pa.Table]]:
         """Add the rows of some objects to their tables; yields what was added, by table."""
         from .registry import module_tables
@@ -201,16 +213,19 @@ class _Parts:
 
         # Without a base all modules failed, and none has a type.
         start_id = self._base.index.type_end if self._base is not None and ids.any() else 1
-        of_types, types = found["types"]
-        spelled = Spelled(self._spelled_below, types.field("spelling"), of_types)
-        for table in module_tables():
-            if table.name in found:
-                counts, rows = found[table.name]
-                objects = Objects(ids, counts, sources, self._names, start_id, spelled)
-                made = table.of(table.to_arrow(_columns(rows), objects))
-                if len(made):
-                    self._parts.add(table.name, made)
-                yield table.name, made
+        spelled: Spelled | None = None
+        for table in sorted(module_tables(), key=lambda table: table.name != "types"):
+            found = rows_for(table)
+            if found is None:
+                continue
+            counts, rows = found
+            spelled = spelled or Spelled(self._spelled_below, rows.field("spelling"), counts)
+            objects = Objects(ids, counts, sources, self._names, start_id, spelled)
+            made = table.of(table.to_arrow(_columns(rows), objects))
+            del found, rows
+            if len(made):
+                self._parts.add(table.name, made)
+            yield table.name, made
 
 
 def _columns(rows: pa.StructArray) -> dict[str, pa.Array]:

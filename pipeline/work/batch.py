@@ -132,6 +132,7 @@ def work(item: Item, shared: Shared, options: BatchOptions) -> Result:
         btf.release_workspaces()
         malloc_trim()
         value = item.function(shared.base, item.argument)
+        btf.release_workspaces()
         release_memory()  # these need more than any module, and differ from each other
     else:
         value = run_batch(item, shared, options)

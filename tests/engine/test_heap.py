@@ -16,8 +16,12 @@ import btf
 import pipeline.run
 from btf.compiled.workspaces import per_thread
 from pipeline.engine.malloc import release_memory
-from pipeline.model.options import RunOptions
+from pipeline.files.storage import LocalFolder
+from pipeline.model.base import SharedBase
+from pipeline.model.engine import Call, Result
+from pipeline.model.options import KernelContext, RunOptions
 from pipeline.run import run
+from pipeline.work.batch import BatchOptions, Shared, work
 from support import dumping
 from support.paths import DEMO, ROOT, TESTS
 from support.trees import small_tree
@@ -97,6 +101,24 @@ def test_workspaces_can_be_released() -> None:
     btf.release_workspaces()
     assert not per_thread.__dict__ and workspace() is None
     assert work() == before
+
+
+def _dedup_base(base: SharedBase, _: object) -> int:
+    """What the base's part of the table ``leftovers`` takes."""
+    assert base.index.base is not None
+    return btf.dedup(base.index.base).btf.type_count
+
+
+def test_what_a_call_took_is_not_kept_for_modules(tmp_path: Path) -> None:
+    """A base is a hundred times as large as the next module."""
+    index = dumping.index()
+    assert index.base is not None
+    shared = Shared(SharedBase.of(index.base, index), {})
+    context, storage = KernelContext(RunOptions((), "")), LocalFolder(str(tmp_path))
+    options = BatchOptions(context, storage, "btf", "results", "rows")
+    done = work(Call(_dedup_base, None), shared, options)
+    assert isinstance(done, Result) and 0 < done.value <= index.base.type_count
+    assert not per_thread.__dict__
 
 
 def test_arrow_takes_memory_from_the_c_library() -> None:
