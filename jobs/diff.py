@@ -201,14 +201,17 @@ def _json(found: Diff) -> Iterator[str]:
 
 def _detail(detail: Detail, quoted: Callable[[str], str]) -> str:
     what, subject, old, new, until, members = detail
-    was, now = quoted(old), quoted(new)
-    if what in _DECLARED:  # nearly all: its text is put together here
-        text = f'"{what}: {(was if old else now)[1:]}'
-    else:
-        text = quoted(detail.text)
+    if what in _DECLARED:  # nearly all, of which there is only the declaration to be told
+        said = quoted(old or new)
+        was, now = (said, '""') if old else ('""', said)
+        return (
+            f'{{"what": "{what}", "subject": "", "old": {was}, "new": {now}, "until": "", '
+            f'"members": 1, "text": "{what}: {said[1:]}}}'
+        )
     return (
-        f'{{"what": "{what}", "subject": {quoted(subject)}, "old": {was}, "new": {now}, '
-        f'"until": {quoted(until)}, "members": {members}, "text": {text}}}'
+        f'{{"what": "{what}", "subject": {quoted(subject)}, "old": {quoted(old)}, '
+        f'"new": {quoted(new)}, "until": {quoted(until)}, "members": {members}, '
+        f'"text": {quoted(detail.text)}}}'
     )
 
 
