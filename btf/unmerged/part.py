@@ -18,8 +18,8 @@ import numpy as np
 from ..compiled.huge_pages import power_of_two
 from ..compiled.jit import compiled, inlined
 from ..deduplication.deduplicate import DedupResult
+from ..deduplication.hash_tables import enter_name, find_name
 from ..deduplication.index import BaseIndex
-from ..deduplication.signature import mix
 from ..format.kinds import (
     ELEMENT_NAME,
     ELEMENT_WORDS,
@@ -33,7 +33,6 @@ from ..format.records import reference_at, reference_count, reference_word
 from ..types.btf import BTF
 
 _TAGS, _TYPE_NAMES = int(NameSpace.TAGS), int(NameSpace.TYPE_NAMES)
-_LOW = np.uint64(0xFFFFFFFF)
 
 
 def part_that_stays(
@@ -46,10 +45,11 @@ def part_that_stays(
     nothing merged and the strings of ``result``; ``after`` is int64, the id of each after dedup."""
     count, split = source.type_count, result.btf
     after = result.id_map[source.start_id :]
-    became, slots = np.zeros(index.type_end, np.uint8), power_of_two(2 * split.type_count)
+    became = np.zeros(index.type_end, np.uint8)
+    tags, type_names = np.zeros((2, power_of_two(2 * split.type_count)), np.uint64)
     if has_several_meanings(
-        split.words, split.offsets, index.type_end, after, *namesakes, became,
-        np.zeros(slots, np.int32),
+        split.words, split.offsets, index.type_end, after, *namesakes, became, tags, type_names,
+        index.string_slots[-1],
     ):  # fmt: skip
         leads = np.ones(count, np.uint8)
     else:
@@ -68,7 +68,7 @@ def part_that_stays(
 
 @compiled
 def has_several_meanings(  # type: ignore[no-untyped-def]
-    words, offsets, first_own, after, ids, first, count, became, slots
+    words, offsets, first_own, after, ids, first, count, became, tags, type_names, seed
 ):
     """Whether types of one name have become several, of which dedup kept one.
 
@@ -79,12 +79,11 @@ def has_several_meanings(  # type: ignore[no-untyped-def]
     ids, first, count   the base's named types, and where the namesakes of each own type are among
                         them: see ``names``
     became              uint8, zeroed, by type of the base: scratch
-    slots               int32, zeroed, a power of two, more than there are own types: scratch
+    tags, type_names    scratch, zeroed: ``name_slots`` of ``hash_tables``, with ``seed``
     """
     for index in range(len(after)):
         if after[index] < first_own:
             became[after[index]] = 1
-    mask = np.int64(len(slots) - 1)
     for own in range(len(offsets) - 1):
         for place in range(first[own], first[own] + count[own]):
             if became[ids[place]]:
@@ -93,13 +92,10 @@ def has_several_meanings(  # type: ignore[no-untyped-def]
         space = NAME_SPACE[kind_of(words[at + 1])]
         if words[at] == 0 or (space != _TAGS and space != _TYPE_NAMES):
             continue
-        slot = np.int64(mix(np.uint64(space), words[at]) & _LOW) & mask
-        while slots[slot] != 0:
-            other = np.int64(offsets[np.int64(slots[slot]) - 1])
-            if words[other] == words[at] and NAME_SPACE[kind_of(words[other + 1])] == space:
-                return True
-            slot = (slot + 1) & mask
-        slots[slot] = own + 1
+        seen = tags if space == _TAGS else type_names
+        if find_name(seen, words[at], seed) >= 0:
+            return True
+        enter_name(seen, words[at], own + 1, seed)
     return False
 
 
