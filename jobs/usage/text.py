@@ -311,8 +311,9 @@ class Reporter:
         """Say how far it is, unless that was just said; ``later``: modules that are to come."""
         now = time.monotonic()
         self._done[label] = done
+        done_in_all = sum(self._done.values())
         if not self._pace or now - self._pace[-1][0] >= 1:
-            self._pace.append((now, sum(self._done.values())))
+            self._pace.append((now, done_in_all))
         while now - self._pace[0][0] > _PACE_SECONDS and len(self._pace) > 2:
             self._pace.popleft()
         if now - self._last < self._interval_seconds and not (self._terminal and done == of):
@@ -321,9 +322,8 @@ class Reporter:
         if failed:
             text += f", {failed:,} failed"
         began, first = self._pace[0]
-        more = sum(self._done.values()) - first
-        if now - began >= 1 and more:
-            rate = more / (now - began)
+        if now - began >= 1 and done_in_all > first:
+            rate = (done_in_all - first) / (now - began)
             text += f", {rate:.3g}/s" if rate < 100 else f", {rate:,.0f}/s"
             if rest := of - done + later:
                 text += f", {duration(rest / rate)} left"
