@@ -23,7 +23,7 @@ from ..files.storage import open_storage
 from ..model.errors import OutputError, QueryError
 from ..model.steps import STEPS
 from ..sources.lookup import resolve_kernel
-from ..store.manifest import Manifest, no_column, no_kernel
+from ..store.manifest import Manifest, no_column, no_kernel, unreadable_part
 from ..store.output import read_manifests
 from .answer import QueryResult, answer_of, distinct_names
 from .fields import FIELDS, FIELDS_OF
@@ -288,13 +288,12 @@ class Tables:
         from ..tables.registry import all_tables
 
         before = len(self._views)
-        over = [name for name in _OVER_TABLES if name in names]
-        below = {*names, *(table for name in over for table in _OVER_TABLES[name])}
+        below = _below(names)
         try:
             for table in all_tables().values():
                 if table.name in below:
                     self._make_view(table, run)
-            for name in over:
+            for name in filter(names.__contains__, _OVER_TABLES):
                 sql = self._pairs_view(run) if name == "pairs" else _VIEWS[name]
                 if self._views.get(name) != sql:
                     self._connection.execute(sql)
@@ -317,9 +316,9 @@ class Tables:
         from ..tables.registry import all_tables
 
         named = self._named(sql)
-        views = [name for name in named if name in _VIEWS]
-        words = _words(" ".join([sql, *(_VIEWS[name] for name in views)]))
-        below = {*named, *(table for name in views for table in _OVER_TABLES[name])}
+        views = _VIEWS | {"pairs": self._pairs_sql}
+        words = _words(" ".join([sql, *(views[name] for name in views.keys() & named)]))
+        below = _below(named)
         for table in all_tables().values():
             wanted = [column.name for column in table.columns if column.name in words]
             if table.name not in below or not wanted:
@@ -338,12 +337,10 @@ class Tables:
 
         if path not in self._columns:
             try:
-                self._columns[path] = {*pq.read_schema(self._storage.open(path)).names}
+                with self._storage.open(path) as file:
+                    self._columns[path] = {*pq.read_schema(file).names}
             except pa.ArrowException as error:
-                raise OutputError(
-                    f"cannot read {self._storage.place}/{path}: {error}; `splitbtf verify` says "
-                    "what is damaged"
-                ) from error
+                raise unreadable_part(f"{self._storage.place}/{path}", error) from error
         return self._columns[path]
 
     def _make_view(self, table: Table, run: _Run | None) -> None:
@@ -466,6 +463,14 @@ def sql_type(data_type: Any) -> str:
 
 
 _INTEGERS = {8: "TINYINT", 16: "SMALLINT", 32: "INTEGER", 64: "BIGINT"}
+
+
+def _below(names: Collection[str]) -> set[str]:
+    """Tables and views of some names, and the tables that these views are made of."""
+    return {
+        *names,
+        *(table for over in _OVER_TABLES.keys() & names for table in _OVER_TABLES[over]),
+    }
 
 
 def _words(sql: str) -> set[str]:

@@ -121,6 +121,11 @@ def no_kernel(out: str) -> OutputError:
     )
 
 
+def unreadable_part(where: str, error: object) -> OutputError:
+    """The message for a part of a table that is no Parquet, or not what it was."""
+    return OutputError(f"cannot read {where}: {error}; `splitbtf verify` says what is damaged")
+
+
 def no_column(where: str, name: str) -> OutputError:
     """The message for a table, or a part of one, that lacks a column which is asked about."""
     return OutputError(

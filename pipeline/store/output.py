@@ -35,7 +35,7 @@ from ..sources.lookup import resolve_kernel
 from ..tables.parquet import Part
 from ..tables.parts import new_parts, writing
 from .manifest import FOLDER as MANIFESTS
-from .manifest import Manifest, load_manifests, no_kernel
+from .manifest import Manifest, load_manifests, no_kernel, unreadable_part
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -100,10 +100,7 @@ def _read_table(storage: Storage, table: str, kernel: str | None) -> pa.Table:
                 data = pq.ParquetFile(storage.open(part.path)).read()
                 pa.unify_schemas([schema, data.schema])
             except (pa.ArrowException, KeyError) as error:
-                where = f"{storage.place}/{part.path}"
-                raise OutputError(
-                    f"cannot read {where}: {error}; `splitbtf verify` says what is damaged"
-                ) from error
+                raise unreadable_part(f"{storage.place}/{part.path}", error) from error
             name = pa.array([manifest.kernel] * len(data), pa.string())
             parts.append(data.add_column(0, "kernel", name))
     empty = schema.insert(0, pa.field("kernel", pa.string())).empty_table()

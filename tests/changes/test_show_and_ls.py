@@ -163,6 +163,17 @@ def test_questions_say_which_column_they_miss(out: Path, tmp_path: Path, name: s
         assert done.code == 2 and f"has no column {column}: " in done.err, (table, column, done)
 
 
+@pytest.mark.parametrize("column", ["flavour", "release_key"])
+def test_kernels_are_not_paired_by_a_column_that_is_missing(
+    out: Path, tmp_path: Path, column: str
+) -> None:
+    changed = without_column(out, tmp_path / "out", "kernels", column, as_text=False)
+    done = splitbtf("query", changed, "layouts-changed")
+    assert done.code == 2 and f"has no column {column}: " in done.err, done
+    named = splitbtf("query", changed, "layouts-changed", "--from", KERNELS[0], "--to", KERNELS[2])
+    assert named.code == 0, "these are given, not found"
+
+
 @pytest.mark.parametrize("table", ["types", "members"])
 @pytest.mark.parametrize("as_text", [False, True])
 def test_tables_with_other_columns(out: Path, tmp_path: Path, table: str, as_text: bool) -> None:

@@ -14,7 +14,7 @@ from ...files.storage import Storage, open_storage
 from ...model.errors import OutputError
 from ...model.records import FAILED
 from ...sources.names import RESERVED as VMLINUX
-from ...store.manifest import Manifest, no_column
+from ...store.manifest import Manifest, no_column, unreadable_part
 from ..query import committed_kernels
 from .blocks import Block, BlockReader
 from .names import NamedTypes
@@ -179,9 +179,7 @@ def _opened(
                 _check_column(f"{storage.place}/{path}", name, types.get(name))
             yield file
     except (OSError, pa.ArrowException, LookupError, AttributeError, ValueError) as error:
-        raise OutputError(
-            f"cannot read {storage.place}/{path}: {error}; `splitbtf verify` says what is damaged"
-        ) from error
+        raise unreadable_part(f"{storage.place}/{path}", error) from error
 
 
 def _check_column(where: str, name: str, found: pa.DataType | None) -> None:
