@@ -106,12 +106,15 @@ def _compare_references(base, own, offsets, first_own, scratch, index, behind, t
     info = own[at + 1]
     kind = kind_of(info)
     sure = match_state[index] != GUESSED
+    known = np.uint8(REFERRED if sure else GUESSED)  # what this says of a partner
     step = np.int64(REF_STEP[kind])
     at += reference_word(info, 0)
     at_base += reference_word(info, 0)
-    for reference in range(reference_count(info)):
-        referred = np.int64(own[at + reference * step])
-        wanted = np.int64(base.words[at_base + reference * step])
+    for _ in range(reference_count(info)):
+        referred = np.int64(own[at])
+        wanted = np.int64(base.words[at_base])
+        at += step
+        at_base += step
         if referred == 0 or wanted == 0:
             if referred != wanted:
                 return False, top
@@ -119,11 +122,11 @@ def _compare_references(base, own, offsets, first_own, scratch, index, behind, t
         child = referred - first_own
         base_id = np.int64(base_match[child])
         if base_id == wanted:
-            if sure and match_state[child] == GUESSED:
-                match_state[child] = REFERRED
-                if child <= behind:
-                    scratch.pending[top] = child
-                    top += 1
+            # No branch: a processor cannot foretell which of them were referred to before.
+            before = match_state[child]
+            match_state[child] = max(before, known)
+            scratch.pending[top] = child
+            top += (before == GUESSED) & (known != GUESSED) & (child <= behind)
             continue
         child_at = np.int64(offsets[child])
         if match_state[child] >= FINAL:

@@ -255,6 +255,11 @@ def _per_kind(value: Callable[[KindSpec], int]) -> np.ndarray:
     return out
 
 
+def _as_mask(kinds: np.ndarray) -> np.ndarray:
+    """uint32 array of shape (KIND_COUNT,): all bits where ``kinds`` is true, none elsewhere."""
+    return np.where(kinds, np.uint32(0xFFFFFFFF), np.uint32(0))
+
+
 def _element_at(spec: KindSpec, role: Role) -> int:
     return spec.element_roles.index(role) if role in spec.element_roles else -1
 
@@ -272,6 +277,13 @@ HEAD_IS_REF = _per_kind(lambda spec: spec.head == "type")
 FIXED_REFS = _per_kind(lambda spec: spec.roles[3:].count(Role.REF))
 ELEMENT_NAME = _per_kind(lambda spec: _element_at(spec, Role.NAME))
 ELEMENT_REF = _per_kind(lambda spec: _element_at(spec, Role.REF))
+# The same as masks: of the third word, where it is a reference; of an element's first word, where
+# it is a name; of word REF_IN_ELEMENT of an element, where it is a reference. To look at all kinds
+# alike costs a processor less than to tell them apart, which come in no order.
+HEAD_REF_MASK = _as_mask(HEAD_IS_REF > 0)
+ELEMENT_NAME_MASK = _as_mask((ELEMENT_NAME == 0) & (ELEMENT_WORDS > 0))
+ELEMENT_REF_MASK = _as_mask((ELEMENT_REF >= 0) & (ELEMENT_WORDS > 0))
+REF_IN_ELEMENT = np.where(ELEMENT_REF_MASK > 0, ELEMENT_REF, 0)
 NAME_SPACE = _per_kind(lambda spec: spec.name_space)
 HAS_SIZE = _per_kind(lambda spec: spec.head == "size")
 HAS_MEMBERS = _per_kind(lambda spec: Role.NAME in spec.element_roles)

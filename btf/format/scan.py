@@ -13,18 +13,20 @@ from ..errors import BtfError
 from . import kinds
 from .kinds import (
     ELEMENT_NAME,
+    ELEMENT_NAME_MASK,
     ELEMENT_REF,
+    ELEMENT_REF_MASK,
     FIXED_REFS,
     FUNC,
     FUNC_PROTO,
     HEAD_IS_REF,
+    HEAD_REF_MASK,
     HEAD_WORDS,
     INFO_KIND_MASK,
     INFO_KIND_SHIFT,
     INFO_VLEN_MASK,
     MAX_KIND,
-    STRUCT,
-    UNION,
+    REF_IN_ELEMENT,
     kind_of,
 )
 
@@ -80,25 +82,20 @@ def scan(words, kind_words, start_id, str_end, offsets):  # type: ignore[no-unty
         offsets[count] = at
         count += 1
         max_name = max(max_name, words[at])
-        if HEAD_IS_REF[kind]:
-            max_ref = max(max_ref, words[at + 2])
-        if kind == STRUCT or kind == UNION:
-            for word in range(body, following, 3):
-                max_name = max(max_name, words[word])
-                max_ref = max(max_ref, words[word + 1])
-        elif kind <= MAX_KIND:
-            if kind == FUNC and first_func < 0:
-                first_func = count - 1
-            for word in range(body, body + FIXED_REFS[kind]):
-                max_ref = max(max_ref, words[word])
-            if stride > 0:
-                if ELEMENT_NAME[kind] == 0:
-                    for word in range(body, following, stride):
-                        max_name = max(max_name, words[word])
-                ref_at = np.int64(ELEMENT_REF[kind])
-                if ref_at >= 0:
-                    for word in range(body + ref_at, following, stride):
-                        max_ref = max(max_ref, words[word])
+        max_ref = max(max_ref, words[at + 2] & HEAD_REF_MASK[kind])
+        if first_func < 0 and kind == FUNC:
+            first_func = count - 1
+        for word in range(body, body + FIXED_REFS[kind]):
+            max_ref = max(max_ref, words[word])
+        if stride > 0:
+            name_mask = ELEMENT_NAME_MASK[kind]
+            ref_mask = ELEMENT_REF_MASK[kind]
+            ref_at = np.int64(REF_IN_ELEMENT[kind])
+            body += fixed
+            while body < following:  # the steps of a range would be counted, by a division
+                max_name = max(max_name, words[body] & name_mask)
+                max_ref = max(max_ref, words[body + ref_at] & ref_mask)
+                body += stride
         at = following
     offsets[count] = at
     if np.int64(max_ref) >= start_id + count or np.int64(max_name) >= str_end:

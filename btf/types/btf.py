@@ -484,10 +484,9 @@ def read_sections(
             "strings",
             0,
         )
-    raw = np.frombuffer(view, np.uint8, head.type_bytes, head.type_start)
-    if address(raw) % 4:
-        raw = raw.copy()
-    words = raw.view(np.uint32)
+    words = np.frombuffer(view, np.uint32, head.type_bytes >> 2, head.type_start)
+    if address(words) % 4:
+        words = words.copy()
     return words if head.byteorder == NATIVE else words.byteswap(), strings
 
 
