@@ -33,6 +33,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..compiled.jit import compiled
+from ..format.strings import may_have, note_hash
 from .graph import find_components, read_graph
 from .hashing import (
     CYCLE,
@@ -45,7 +46,7 @@ from .hashing import (
     start,
 )
 from .refine import colours_differ, refine
-from .state import State, child_of, degree_of, label_of, value_of
+from .state import BITS_SHARE, State, child_of, degree_of, label_of, value_of
 
 # What ``fingerprint_types`` is to do, see there, and what it returns.
 READ = 0
@@ -114,6 +115,7 @@ def enter_known(state, base, v):  # type: ignore[no-untyped-def]
     while slots[slot] != 0:
         slot = (slot + 1) & state.mask
     slots[slot] = (a & _HIGH) | np.uint64(type_id)
+    note_hash(state.work.known.bits[: (state.mask + 1) // BITS_SHARE], a)
     if graph.composite[v]:
         a, b = graph.labels[v, 0], graph.labels[v, 1]
         head, slot = _find_label(state, base, state.work.known.labels, state.mask, a, b)
@@ -302,7 +304,26 @@ def _finish_component(state, base, p, c, count):  # type: ignore[no-untyped-def]
         a, b = absorb(a, b, p.colours[state.work.local[v], 1])
         a, b = finish(a, b)
         state.values[v, 0], state.values[v, 1] = a, b
-        state.cyclic[v] = 1
+
+
+@compiled
+def _mark_cyclic(graph, start_id, components, cyclic):  # type: ignore[no-untyped-def]
+    """Fill ``cyclic``, see ``State``; returns how many types are in a cycle.
+
+    graph, start_id, components   as ``find_components`` left it, took and returned them
+    """
+    found = 0
+    for c in range(components):
+        first, last = graph.bounds[c], graph.bounds[c + 1]
+        v = graph.members[first]
+        circular = last - first > 1
+        for e in range(graph.first[v], graph.first[v + 1]):
+            circular = circular or graph.children[e] - start_id == v
+        for i in range(first, last):
+            cyclic[graph.members[i]] = circular
+        if circular:
+            found += last - first
+    return found
 
 
 @compiled
@@ -313,22 +334,21 @@ def _fingerprint_components(state, base, components, minimal):  # type: ignore[n
     minimal     whether no two types, of the base or own, are the same
     """
     graph, p, stack = state.work.graph, state.work.partition, state.work.stack
+    bits = state.work.known.bits[: (state.mask + 1) // BITS_SHARE]
     budget = np.int64(64) + 16 * (state.types + graph.first[state.types])
     for c in range(components):
         v = graph.members[graph.bounds[c]]
-        circular = graph.bounds[c + 1] - graph.bounds[c] > 1
-        for e in range(graph.first[v], graph.first[v + 1]):
-            circular = circular or graph.children[e] - state.start_id == v
-        if not circular:
+        if not state.cyclic[v]:
             a, b = _key(state, base, v + state.start_id)
             if not minimal:
-                other = _find_key(state, base, state.work.known.keys, state.mask, a, b)
-                if other == 0 and len(base.values) > 0:
+                other = np.int64(0)
+                if may_have(bits, a):
+                    other = _find_key(state, base, state.work.known.keys, state.mask, a, b)
+                if other == 0 and len(base.values) > 0 and may_have(base.known.bits, a):
                     other = _find_key(state, base, base.known.keys, len(base.known.keys) - 1, a, b)
                 if other > 0:
                     a, b = value_of(state, base, other)
             state.values[v, 0], state.values[v, 1] = a, b
-            state.cyclic[v] = 0
             continue
         if not minimal:
             same, budget = _same_as_known(state, base, c, stack, budget)
@@ -340,7 +360,6 @@ def _fingerprint_components(state, base, components, minimal):  # type: ignore[n
                     state.values[v, 0], state.values[v, 1] = value_of(
                         state, base, state.work.counterparts[v]
                     )
-                    state.cyclic[v] = 1
                 continue
         count = _refine_component(state, base, p, c)
         _finish_component(state, base, p, c, count)
@@ -380,16 +399,21 @@ def fingerprint_types(mode, start_id, count, words, offsets, below, own, work, b
         read_graph(graph, count, words, offsets, below, own)
     if mode != AGAIN:
         graph.bounds[count + 1] = find_components(graph, start_id, count)
-    size = np.int64(16)
-    while size < 2 * count:
+    if mode == REFINE_ALL:
+        return _refine_all(State(start_id, count, 0, out, cyclic, work), base)
+    components = graph.bounds[count + 1]
+    # Every type that is in no cycle is looked up in ``known.keys``: no larger than it has to be.
+    found = _mark_cyclic(graph, start_id, components, cyclic)
+    size = np.int64(BITS_SHARE)
+    while size < 2 * found:
         size *= 2
+    for word in range(size // BITS_SHARE):
+        work.known.bits[word] = np.uint64(0)
     for slot in range(size):
         work.known.keys[slot] = np.uint64(0)
         work.known.labels[slot] = np.uint64(0)
     state = State(start_id, count, size - 1, out, cyclic, work)
-    if mode == REFINE_ALL:
-        return _refine_all(state, base)
-    return _fingerprint_components(state, base, graph.bounds[count + 1], mode == MINIMAL)
+    return _fingerprint_components(state, base, components, mode == MINIMAL)
 
 
 @compiled

@@ -50,7 +50,7 @@ class BaseFingerprints:
     """Fingerprints of a base (all its levels as one), made once for all that continues it.
 
     values  uint64, shape (N, 2): by type id, void included
-    keys, labels, next   tables of the types that are in cycles, see ``state.CyclicTypes``
+    keys, labels, next, bits   tables of the types that are in cycles, see ``state.CyclicTypes``
     str_end bytes of the base's strings, to tell another base
     """
 
@@ -60,6 +60,7 @@ class BaseFingerprints:
     keys: np.ndarray
     labels: np.ndarray
     next: np.ndarray
+    bits: np.ndarray
     str_end: int
 
     @classmethod
@@ -71,12 +72,7 @@ class BaseFingerprints:
         """
         job = _Job(base.flat)
         values, cyclic = job.complete(_NO_BASE)
-        slots = power_of_two(2 * int(cyclic.sum()))
-        known = CyclicTypes(
-            np.zeros(slots, np.uint64),
-            np.zeros(slots, np.uint64),
-            np.zeros(base.flat.type_count, np.uint32),
-        )
+        known = CyclicTypes.empty(int(cyclic.sum()), base.flat.type_count)
         work = job.work._replace(known=known)
         enter_all(1, base.flat.type_count, work, _NO_BASE, values, cyclic)
         return cls(
@@ -84,13 +80,15 @@ class BaseFingerprints:
             keys=freeze(known.keys),
             labels=freeze(known.labels),
             next=freeze(known.next),
+            bits=freeze(known.bits),
             str_end=base.str_end,
         )
 
     @property
     def nbytes(self) -> int:
         """Bytes of all arrays: what sharing them costs once per machine."""
-        return self.values.nbytes + self.keys.nbytes + self.labels.nbytes + self.next.nbytes
+        tables = self.keys, self.labels, self.next, self.bits
+        return self.values.nbytes + sum(table.nbytes for table in tables)
 
 
 @takes(btf=BTF, base=(BaseFingerprints, type(None)))
@@ -235,12 +233,9 @@ def work_memory(types: int, references: int) -> Memory:
 
 def _new_work(types: int, references: int) -> Memory:
     """Memory for a graph of just that many types and references."""
-    slots = power_of_two(2 * types)
     return Memory(
         graph=Graph.of(types, references),
-        known=CyclicTypes(
-            np.empty(slots, np.uint64), np.empty(slots, np.uint64), np.empty(types, np.uint32)
-        ),
+        known=CyclicTypes.empty(types, types),
         local=np.empty(types, np.int64),
         nodes=np.empty(types, np.int64),
         inside=np.empty((types, 2), np.uint64),
@@ -256,7 +251,7 @@ def _as_base(flat: BTF, known: BaseFingerprints) -> FingerprintedBase:
         per_thread, "fingerprinted_base", None
     )
     if last is None or last[0] is not flat or last[1] is not known:
-        tables = CyclicTypes(known.keys, known.labels, known.next)
+        tables = CyclicTypes(known.keys, known.labels, known.next, known.bits)
         base = FingerprintedBase(flat.words, flat.offsets, flat.strings, known.values, tables)
         last = per_thread.fingerprinted_base = (flat, known, base)
     return last[2]
@@ -272,7 +267,7 @@ def _no_types(values: np.ndarray) -> FingerprintedBase:
     words, strings = freeze(np.zeros(0, np.uint32)), freeze(np.zeros(0, np.uint8))
     slots = freeze(np.zeros(1, np.uint64))
     return FingerprintedBase(
-        words, words, strings, freeze(values), CyclicTypes(slots, slots, words)
+        words, words, strings, freeze(values), CyclicTypes(slots, slots, words, slots)
     )
 
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..compiled.huge_pages import power_of_two
 from ..compiled.jit import compiled
 from ..format.records import reference_at, reference_count
 from .graph import Graph
@@ -26,11 +27,27 @@ class CyclicTypes(NamedTuple):
     keys    uint64, a power of two: by hash of label and children, hash's upper half above, id below
     labels  uint64, a power of two: structs and unions by label, the same
     next    uint32, by id less the first one: the next struct or union of the same label
+    bits    uint64, a word for each BITS_SHARE slots of ``keys``: what may be in it, see ``may_have``
     """
 
     keys: np.ndarray
     labels: np.ndarray
     next: np.ndarray
+    bits: np.ndarray
+
+    @classmethod
+    def empty(cls, entries: int, types: int) -> CyclicTypes:
+        """Tables for up to so many types of cycles, of so many types in all."""
+        slots = power_of_two(max(2 * entries, BITS_SHARE))
+        return cls(
+            np.zeros(slots, np.uint64),
+            np.zeros(slots, np.uint64),
+            np.zeros(types, np.uint32),
+            np.zeros(slots // BITS_SHARE, np.uint64),
+        )
+
+
+BITS_SHARE = 16
 
 
 class FingerprintedBase(NamedTuple):
