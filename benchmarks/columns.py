@@ -16,6 +16,7 @@ _TIMED = {
     "both": "with `own_fingerprint`, of modules",
     "declarations": "`declaration_fingerprint` and `layout_fingerprint`",
     "spellings": "these and `spelling`",
+    "all": "all but `spelling`, at once, as a run does",
 }
 _SHOWN = 0.002  # of all bytes: columns with less are taken together
 # What says how C reads a type, beside its record and its fingerprint.

@@ -168,20 +168,24 @@ def fingerprints(base: str, files: list[str], repeat: int) -> dict[str, dict[str
     groups: list[btf.BTF] = []
     waiting: list[btf.BTF] = []
     for file in files:
-        waiting.append(btf.dedup_split(btf.parse(Path(file).read_bytes()), index).btf)
-        if file == files[-1] or sum(split.type_count for split in waiting) > TYPES_AT_ONCE:
-            groups.append(concat_split(waiting) if len(waiting) > 1 else waiting[0])
+        split = btf.dedup_split(btf.parse(Path(file).read_bytes()), index).btf
+        if waiting and sum(one.type_count for one in (*waiting, split)) > TYPES_AT_ONCE:
+            groups.append(concat_split(waiting))
             waiting = []
+        waiting.append(split)
+    groups.append(concat_split(waiting))
     of_base: dict[str, Callable[[], object]] = {
         "fingerprint": lambda: btf.fingerprints(types),
         "declarations": lambda: btf.declarations(types),
         "spellings": lambda: btf.declarations(types, spell=True),
+        "all": lambda: btf.fingerprint_base(types),
     }
     of_modules: dict[str, Callable[[], object]] = {
         "fingerprint": lambda: [btf.fingerprints(one, known) for one in groups],
         "both": lambda: [btf.both_fingerprints(one, known) for one in groups],
         "declarations": lambda: [btf.declarations(one, declared) for one in groups],
         "spellings": lambda: [btf.declarations(one, declared, spell=True) for one in groups],
+        "all": lambda: [btf.all_fingerprints(one, known, declared) for one in groups],
     }
     found: dict[str, dict[str, list[float]]] = {}
     for name, functions in {"base": of_base, "modules": of_modules}.items():

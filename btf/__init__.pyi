@@ -9,7 +9,9 @@ from .compare.difference import Differences as Differences
 from .compare.difference import difference as difference
 from .compiled.workspaces import release_workspaces as release_workspaces
 from .declaration.fingerprints import Declarations as Declarations
+from .declaration.fingerprints import all_fingerprints as all_fingerprints
 from .declaration.fingerprints import declarations as declarations
+from .declaration.fingerprints import fingerprint_base as fingerprint_base
 from .deduplication.deduplicate import DedupResult as DedupResult
 from .deduplication.deduplicate import dedup as dedup
 from .deduplication.deduplicate import dedup_split as dedup_split

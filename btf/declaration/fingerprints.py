@@ -18,18 +18,22 @@ The spellings themselves are written where asked for, see ``written``.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 
 from ..arguments import brief_repr, takes
 from ..errors import WrongBaseError
-from ..fingerprint.fingerprints import work_memory
+from ..fingerprint.fingerprints import BaseFingerprints, both_also_said, work_memory
+from ..fingerprint.hashing import LAYOUT
+from ..fingerprint.said import read_records
 from ..types.btf import BTF, freeze, unknown_kind_error
 from .laid_out import declare_types
 from .spelled import spell_types
-from .values import LAYOUT, VOID, Values
+from .values import VOID, Values
 from .written import Texts, in_order, write_texts
 
 
@@ -88,13 +92,52 @@ def declarations(
     Raises UnsupportedError when there are kinds that only a layout section describes,
     WrongBaseError when ``base`` is not that of ``btf``, BtfError for spellings of more than 2 GB.
     """
+    return _declared(btf, base, spell, lambda said: read_records(said, *_source(btf)))[0]
+
+
+@takes(base=BTF, spell=bool)
+def fingerprint_base(base: BTF, *, spell: bool = False) -> tuple[BaseFingerprints, Declarations]:
+    """All three fingerprints of a base, for less than ``BaseFingerprints.build(base)`` and
+    ``declarations(base.flat)`` one after the other.
+
+    spell  see ``declarations``, which says what is raised too
+    """
+    declared, known = _declared(
+        base.flat, None, spell, lambda said: BaseFingerprints.also_said(base, said)
+    )
+    return known, declared
+
+
+@takes(btf=BTF, base=BaseFingerprints, declared=Declarations, spell=bool)
+def all_fingerprints(
+    btf: BTF, base: BaseFingerprints, declared: Declarations, *, spell: bool = False
+) -> tuple[np.ndarray, np.ndarray, Declarations]:
+    """``both_fingerprints`` and ``declarations`` of split BTF, for less than one after the other.
+
+    base, declared  what ``fingerprint_base`` found of the base
+    spell           see ``declarations``, which says what is raised too
+
+    Returns fingerprints, own fingerprints and declarations.
+    """
+    found, both = _declared(btf, declared, spell, lambda said: both_also_said(btf, base, said))
+    return *both, found
+
+
+_T = TypeVar("_T")
+
+
+def _declared(
+    btf: BTF, base: Declarations | None, spell: bool, say: Callable[[np.ndarray], _T]
+) -> tuple[Declarations, _T]:
+    """What ``declarations`` returns, and what ``say`` does, which is to fill an array as
+    ``fingerprint.said`` does."""
     for level in btf.levels:
         if level.has_unknown_kinds:
             raise unknown_kind_error(level)
     flat = btf if btf.base is None else btf.base.flat
     if btf.base is None:
         values = Values.of(btf.type_count + 1)
-        below, own, base_strings = _with_void(values), values.rows(1), btf.strings[:0]
+        below, own = _with_void(values), values.rows(1)
         base_texts: Texts | None = Texts.of_void()
     else:
         known = base or declarations(flat, spell=spell)
@@ -103,10 +146,12 @@ def declarations(
                 "the fingerprints are not those of the base that this BTF was read on", btf.path
             )
         below, values = known.values, Values.of(btf.type_count)
-        own, base_strings, base_texts = values, flat.strings, known.texts
+        own, base_texts = values, known.texts
+    result = say(own.hashes)
+    source = _source(btf)
     # No record has more references than words after the second.
-    graph = work_memory(btf.type_count, len(btf.words) - 2 * btf.type_count).graph
-    source = btf.words, btf.offsets, freeze(base_strings), btf.strings
+    references = len(btf.words) - 2 * btf.type_count
+    graph = work_memory(btf.type_count, references, btf.path).graph
     ordered = spell_types(below, own, btf.start_id, btf.type_count, graph, *source)
     texts = None
     if spell:
@@ -116,7 +161,13 @@ def declarations(
             )
         texts = write_texts(btf, flat, below, own, base_texts, graph, ordered)
     declare_types(below, own, btf.start_id, btf.type_count, graph, *source)
-    return Declarations(values, btf.str_end, texts)
+    return Declarations(values, btf.str_end, texts), result
+
+
+def _source(btf: BTF) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Records, where each begins, strings of what ``btf`` continues, and the own ones."""
+    base_strings = btf.base.chain_strings if btf.base is not None else btf.strings[:0]
+    return btf.words, btf.offsets, freeze(base_strings), btf.strings
 
 
 def _with_void(values: Values) -> Values:

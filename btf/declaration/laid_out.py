@@ -32,7 +32,14 @@ import numpy as np
 
 from ..compiled.jit import compiled, inlined, noinline
 from ..fingerprint.graph import find_components
-from ..fingerprint.hashing import absorb, absorb_text, absorb_two, finish, record_label
+from ..fingerprint.hashing import (
+    LAYOUT,
+    SPELLED,
+    absorb,
+    absorb_two,
+    finish,
+    record_label,
+)
 from ..format.kinds import (
     ARRAY,
     DATASEC,
@@ -54,16 +61,13 @@ from ..format.kinds import (
     kind_of,
 )
 from ..format.records import record_length, reference_at, reference_count
-from .spelled import enumerator, name_class, part_of, place
+from .spelled import part_of
 from .values import (
     ARRAY_IN_MEMORY,
     CIRCLE,
     DECLARED,
     LAID_OUT,
-    LAYOUT,
     NAMELESS,
-    SHAPE,
-    SPELLED,
     SWEEPS,
     VARIADIC,
     WAITING,
@@ -235,35 +239,29 @@ def _declare(base, own, start_id, v, words, at, base_strings, own_strings):  # t
 
 
 @inlined
-def _members(base, own, start_id, graph, ordered, v, words, at, base_strings, own_strings):  # type: ignore[no-untyped-def]
+def _members(base, own, start_id, graph, ordered, v, words, at):  # type: ignore[no-untyped-def]
     """Fill both of a struct, union or enum; returns whether its parts were done."""
     info = words[at + 1]
     kind = kind_of(info)
     vlen = np.int64(info & INFO_VLEN_MASK)
     stride = np.int64(ELEMENT_WORDS[kind])
     if not ordered and not is_enum(kind):
-        for word in range(at + HEAD_WORDS + 1, at + HEAD_WORDS + 1 + vlen * stride, stride):
+        word = at + HEAD_WORDS + 1
+        for _ in range(vlen):
             if part_of(graph, start_id, False, v, np.int64(words[word])) == WAITING:
                 return False
-    a, b = SHAPE, np.uint64(name_class(info))  # of both
-    a, b = absorb_two(a, b, np.uint64(words[at + 2]), np.uint64(vlen))
+            word += stride
+    a, b = own.hashes[v, LAYOUT], own.hashes[v, LAYOUT + 1]  # the shape, see ``said``, is of both
     p, q = DECLARED, DECLARED
     x, y = LAID_OUT, LAID_OUT
     body = at + HEAD_WORDS
-    for _ in range(vlen):
-        a, b = absorb_text(a, b, base_strings, own_strings, np.int64(words[body]))
-        if is_enum(kind):
-            value, negative = enumerator(words, body, info)
-            a, b = absorb_two(a, b, value, negative)
-        else:
-            offset, bits = place(words[body + 2], info)
-            a, b = absorb_two(a, b, offset, bits)
-            referred = np.int64(words[body + 1])
-            r, s = value_of(base.hashes, own.hashes, start_id, referred, SPELLED)
-            p, q = absorb_two(p, q, r, s)
-            part = part_of(graph, start_id, ordered, v, referred)
-            r, s = value_of(base.hashes, own.hashes, start_id, part, LAYOUT)
-            x, y = absorb_two(x, y, r, s)
+    for _ in range(0 if is_enum(kind) else vlen):
+        referred = np.int64(words[body + 1])
+        r, s = value_of(base.hashes, own.hashes, start_id, referred, SPELLED)
+        p, q = absorb_two(p, q, r, s)
+        part = part_of(graph, start_id, ordered, v, referred)
+        r, s = value_of(base.hashes, own.hashes, start_id, part, LAYOUT)
+        x, y = absorb_two(x, y, r, s)
         body += stride
     x, y = absorb_two(x, y, a, b)
     own.hashes[v, LAYOUT], own.hashes[v, LAYOUT + 1] = finish(x, y)
@@ -276,7 +274,10 @@ def _members(base, own, start_id, graph, ordered, v, words, at, base_strings, ow
 
 @compiled
 def declare_types(base, own, start_id, count, graph, words, offsets, base_strings, own_strings):  # type: ignore[no-untyped-def]
-    """Fill ``declaration`` and ``layout`` of the own types, and what ``spell_types`` left out."""
+    """Fill ``declaration`` and ``layout`` of the own types, and what ``spell_types`` left out.
+
+    ``own.hashes`` has shapes in place of layouts, see ``fingerprint.said``.
+    """
     _find_elements(base, own, start_id, count, graph, words, offsets)
     for v in range(count):
         graph.members[v] = v
@@ -290,12 +291,12 @@ def declare_types(base, own, start_id, count, graph, words, offsets, base_string
         left = 0
         for i in range(waiting):
             v = graph.members[i]
+            if ordered and graph.composite[v] != 0:
+                continue  # done, and its shape is there no more
             at = np.int64(offsets[v])
             kind = kind_of(words[at + 1])
             if kind == STRUCT or kind == UNION or is_enum(kind):
-                done = _members(
-                    base, own, start_id, graph, ordered, v, words, at, base_strings, own_strings
-                )
+                done = _members(base, own, start_id, graph, ordered, v, words, at)
             else:
                 done = _lay_out(
                     base, own, start_id, graph, ordered, v, words, at, base_strings, own_strings

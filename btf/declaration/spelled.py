@@ -36,40 +36,32 @@ import numpy as np
 
 from ..compiled.jit import compiled, inlined, noinline
 from ..fingerprint.graph import find_components
-from ..fingerprint.hashing import absorb, absorb_text, absorb_two, finish
+from ..fingerprint.hashing import SPELLED, absorb, absorb_text, absorb_two, finish
 from ..format.kinds import (
     ARRAY,
     CONST,
     ELEMENT_WORDS,
-    ENUM,
-    ENUM_BITS,
     FUNC_PROTO,
-    FWD,
     HEAD_WORDS,
-    INFO_KIND_FLAG,
     INFO_VLEN_MASK,
     PTR,
     RESTRICT,
     STRUCT,
     TYPE_TAG,
-    TYPEDEF,
     UNION,
     VOLATILE,
     is_enum,
-    is_scalar,
     kind_of,
 )
-from ..format.records import reference_at, reference_count
+from ..format.records import enumerator, name_class, place, reference_at, reference_count
 from .values import (
     ARRAY_SPELLED,
     CIRCLE,
-    NAME,
     NAMELESS_ENUM,
     NAMELESS_POINTER,
     NAMELESS_PROTOTYPE,
     NAMELESS_STRUCT,
     NAMELESS_UNION,
-    SPELLED,
     SWEEPS,
     VARIADIC,
     WAITING,
@@ -79,10 +71,8 @@ from .values import (
     value_of,
 )
 
-_24, _31, _32 = np.uint32(24), np.uint64(31), np.uint64(32)
-_OFFSET_MASK = np.uint32(0xFFFFFF)
-_HIGH = np.uint64(0xFFFFFFFF00000000)
-_0, _1 = np.uint64(0), np.uint64(1)
+_32 = np.uint64(32)
+_1 = np.uint64(1)
 
 
 @inlined
@@ -95,48 +85,11 @@ def has_no_name(words, at, base_strings, own_strings):  # type: ignore[no-untype
 
 
 @inlined
-def name_class(info):  # type: ignore[no-untyped-def]
-    """The kind that stands for all whose names C spells alike: a struct's for its declarations, an
-    enum's for both widths, a typedef's for integers."""
-    kind = kind_of(info)
-    if kind == FWD:
-        return UNION if (info & INFO_KIND_FLAG) != 0 else STRUCT
-    if is_enum(kind):
-        return ENUM
-    return TYPEDEF if is_scalar(kind) else kind
-
-
-@inlined
 def is_wrapper(kind):  # type: ignore[no-untyped-def]
     """Whether ``kind`` (int64) is part of the spelling of what it refers to."""
     return (
         kind == CONST or kind == VOLATILE or kind == RESTRICT or kind == ARRAY or kind == TYPE_TAG
     )
-
-
-@inlined
-def enumerator(words, at, info):  # type: ignore[no-untyped-def]
-    """(value modulo 2**64, 1 if 2**64 is to be taken off, as uint64) of the element at word ``at``
-    of a record with ``info``."""
-    low = np.uint64(words[at + 1])
-    negative = (info & INFO_KIND_FLAG) != 0
-    if ENUM_BITS[kind_of(info)] == 64:
-        low |= np.uint64(words[at + 2]) << _32
-        negative = negative and (low >> np.uint64(63)) != _0
-    else:
-        negative = negative and (low >> _31) != _0
-        if negative:
-            low |= _HIGH
-    return low, _1 if negative else _0
-
-
-@inlined
-def place(word, info):  # type: ignore[no-untyped-def]
-    """(bit offset, bits of a bit field or 0), as uint64, of a member whose third word is ``word``
-    in a record with ``info``."""
-    if (info & INFO_KIND_FLAG) != 0:
-        return np.uint64(word & _OFFSET_MASK), np.uint64(word >> _24)
-    return np.uint64(word), _0
 
 
 @inlined
@@ -281,17 +234,17 @@ def _spell(base, own, start_id, graph, ordered, v, words, at, base_strings, own_
         return _write_out(
             base, own, start_id, graph, ordered, v, words, at, base_strings, own_strings
         )
-    a, b = NAME, np.uint64(name_class(info))
-    a, b = absorb_text(a, b, base_strings, own_strings, np.int64(words[at]))
-    own.hashes[v, SPELLED], own.hashes[v, SPELLED + 1] = finish(a, b)
-    return True
+    return True  # its hash is there, see ``said``
 
 
 @compiled
 def spell_types(base, own, start_id, count, graph, words, offsets, base_strings, own_strings):  # type: ignore[no-untyped-def]
     """Fill ``spelled``, ``inner``, ``length`` and ``marks`` of the own types, and of those that
     are no wrappers ``element`` and ``many``. Returns whether that took an order of the types, and
-    ``part_of`` tells circles."""
+    ``part_of`` tells circles.
+
+    ``own.hashes`` has what ``fingerprint.said`` says.
+    """
     ordered = False
     for v in range(count):
         graph.members[v] = v

@@ -25,7 +25,8 @@ class Values(NamedTuple):
 
     declaration  uint64 (n, 2): fingerprints of the declarations
     hashes       uint64 (n, 4): hash of C's spelling, and beside it, as most that ask for one ask
-                 for the other, the fingerprint of what lies in memory
+                 for the other, the fingerprint of what lies in memory; at first what
+                 ``fingerprint.said`` finds
     length       uint64 (n,)
     many         uint64 (n,)
     inner        uint32 (n,): type id, or CIRCLE
@@ -54,7 +55,6 @@ class Values(NamedTuple):
         return Values._make(column[first:] for column in self)
 
 
-SPELLED, LAYOUT = 0, 2  # columns of ``hashes``, the first of two
 SWEEPS = 32  # over the types, before they are ordered
 
 CIRCLE = 0xFFFFFFFF  # in place of a type id: of a type that would contain itself
@@ -67,11 +67,9 @@ NAMELESS_POINTER, NAMELESS_PROTOTYPE, NAMELESS_STRUCT, NAMELESS_UNION, NAMELESS_
     0x20, 0x40, 0x60, 0x80, 0xA0,
 )  # fmt: skip
 
-# Where a hash begins: one for each use, as in ``fingerprint.hashing``, whose uses end with 8.
-NAME = np.uint64(16)  # what is spelled by its name
+# Where a hash begins: one for each use, beside those of ``fingerprint.hashing``.
 WRAPPED = np.uint64(17)  # a type with qualifiers, or many of it
 WRITTEN_OUT = np.uint64(18)  # what has no name to be spelled by
-SHAPE = np.uint64(19)  # what a struct, union or enum says but for what its members are
 DECLARED = np.uint64(20)
 LAID_OUT = np.uint64(21)
 
@@ -88,7 +86,7 @@ _0 = np.uint64(0)
 def value_of(of_base, of_own, start_id, type_id, column):  # type: ignore[no-untyped-def]
     """One of the hashes of a type, as two numbers; of CIRCLE too.
 
-    column  SPELLED or LAYOUT
+    column  SPELLED or LAYOUT, see ``fingerprint.hashing``
     """
     if type_id == CIRCLE:
         return CIRCULAR

@@ -25,7 +25,7 @@ from ..arguments import brief_repr, takes
 from ..compiled.huge_pages import power_of_two
 from ..compiled.target import CHECKED
 from ..compiled.workspaces import per_thread
-from ..errors import WrongBaseError
+from ..errors import UnsupportedError, WrongBaseError
 from ..types.btf import BTF, freeze, unknown_kind_error
 from .cycles import (
     AGAIN,
@@ -42,6 +42,7 @@ from .state import CyclicTypes, FingerprintedBase, Memory
 
 VOID = (0x5D8A6BC1E4C0FFEE, 0x0123456789ABCDEF)  # any value that no hash is likely to be
 
+MAX_REFERENCES = 0x7FFFFFFF  # a ``Graph`` counts them by int32
 KEPT_TYPES = 1 << 15  # memory for more than that is not kept from one BTF to the next
 
 
@@ -70,7 +71,12 @@ class BaseFingerprints:
 
         Raises UnsupportedError when there are kinds that only a layout section describes.
         """
-        job = _Job(base.flat)
+        return cls.also_said(base, None)
+
+    @classmethod
+    def also_said(cls, base: BTF, said: np.ndarray | None) -> BaseFingerprints:
+        """The same as ``build``, and fill ``said`` of all types of ``base.flat``."""
+        job = _Job(base.flat, said)
         values, cyclic = job.complete(_NO_BASE)
         known = CyclicTypes.empty(int(cyclic.sum()), base.flat.type_count)
         work = job.work._replace(known=known)
@@ -122,25 +128,38 @@ def own_fingerprints(btf: BTF) -> np.ndarray:
 @takes(btf=BTF, base=BaseFingerprints)
 def both_fingerprints(btf: BTF, base: BaseFingerprints) -> tuple[np.ndarray, np.ndarray]:
     """``fingerprints`` and ``own_fingerprints`` of split BTF, for less than one after the other."""
-    job = _Job(btf)
+    return both_also_said(btf, base, None)
+
+
+def both_also_said(
+    btf: BTF, base: BaseFingerprints, said: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The same as ``both_fingerprints``, and fill ``said`` of all own types."""
+    job = _Job(btf, said)
     own = job.complete(_BASE_BY_ID)[0]
     return job.structural(base), own
 
 
 class _Job:
-    """One BTF, and memory for its types."""
+    """One BTF, and memory for its types.
 
-    def __init__(self, btf: BTF) -> None:
+    said  to be filled when the graph is read, see the module ``said``; None: not wanted
+    """
+
+    def __init__(self, btf: BTF, said: np.ndarray | None = None) -> None:
         for level in btf.levels:
             if level.has_unknown_kinds:
                 raise unknown_kind_error(level)
         self.btf = btf
         self.count = btf.type_count
         base_strings = btf.base.chain_strings if btf.base is not None else btf.strings[:0]
-        self.source = btf.words, btf.offsets, freeze(base_strings), btf.strings
+        self.source = (
+            btf.words, btf.offsets, freeze(base_strings), btf.strings,
+            said if said is not None else _NOTHING_SAID,
+        )  # fmt: skip
         self._is_read = False  # whether ``work`` holds the graph and its components
         # No record has more references than words after the second.
-        self.work = work_memory(self.count, len(btf.words) - 2 * self.count)
+        self.work = work_memory(self.count, len(btf.words) - 2 * self.count, btf.path)
 
     def run(self, base: FingerprintedBase) -> tuple[int, np.ndarray, np.ndarray]:
         """Fingerprint the graph, which is read where ``work`` does not hold it.
@@ -218,8 +237,15 @@ class _Job:
         return values[class_of], cyclic[class_of]
 
 
-def work_memory(types: int, references: int) -> Memory:
-    """Memory for a graph: that of the one before in this thread where it is large enough."""
+def work_memory(types: int, references: int, path: str | None) -> Memory:
+    """Memory for a graph: that of the one before in this thread where it is large enough.
+
+    Raises UnsupportedError for more references than 32 bits count.
+    """
+    if references > MAX_REFERENCES:
+        raise UnsupportedError(
+            f"too many references: {references}, at most {MAX_REFERENCES} can be followed", path
+        )
     last: tuple[int, int, Memory] | None = getattr(per_thread, "fingerprints", None)
     if not CHECKED:  # else no more room than is needed: an index beyond it is noticed
         if last is not None and last[0] >= types and last[1] >= references:
@@ -236,11 +262,11 @@ def _new_work(types: int, references: int) -> Memory:
     return Memory(
         graph=Graph.of(types, references),
         known=CyclicTypes.empty(types, types),
-        local=np.empty(types, np.int64),
-        nodes=np.empty(types, np.int64),
+        local=np.empty(types, np.int32),
+        nodes=np.empty(types, np.int32),
         inside=np.empty((types, 2), np.uint64),
-        counterparts=np.empty(types, np.int64),
-        stack=np.empty(types, np.int64),
+        counterparts=np.empty(types, np.int32),
+        stack=np.empty(types, np.int32),
         partition=Partition.of(types, references),
     )
 
@@ -271,5 +297,6 @@ def _no_types(values: np.ndarray) -> FingerprintedBase:
     )
 
 
+_NOTHING_SAID = np.empty((0, 4), np.uint64)
 _NO_BASE = _no_types(np.array([VOID], np.uint64))
 _BASE_BY_ID = _no_types(np.zeros((0, 2), np.uint64))

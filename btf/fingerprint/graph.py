@@ -10,20 +10,21 @@ from ..compiled.jit import compiled
 from ..format.kinds import STRUCT, UNION, kind_of
 from ..format.records import reference_at, reference_count
 from .hashing import record_label
+from .said import read_record
 
 
 class Graph(NamedTuple):
     """Memory for up to n types and m references. Types are numbered from 0 here.
 
     labels    uint64 (n, 2): hash of all that a record says itself, see ``record_label``
-    first     int64 (n + 1,): where in ``children`` the references of each type begin
-    children  int64 (m,): type ids, in the order of the record; void is 0
+    first     int32 (n + 1,): where in ``children`` the references of each type begin
+    children  int32 (m,): type ids, in the order of the record; void is 0
     composite uint8 (n,): whether it is a struct or a union
-    component int64 (n,): number of the component (of types that reach each other)
-    members   int64 (n,): types by component; what a component refers to comes before it
-    bounds    int64 (n + 2,): where in ``members`` each component begins; for T types the number of
+    component int32 (n,): number of the component (of types that reach each other)
+    members   int32 (n,): types by component; what a component refers to comes before it
+    bounds    int32 (n + 2,): where in ``members`` each component begins; for T types the number of
               components at T + 1
-    walk      int64 (n, 3): for finding components
+    walk      int32 (n, 3): for finding components
     """
 
     labels: np.ndarray
@@ -40,29 +41,33 @@ class Graph(NamedTuple):
         """Memory for that many."""
         return cls(
             labels=np.empty((types, 2), np.uint64),
-            first=np.empty(types + 1, np.int64),
-            children=np.empty(references, np.int64),
+            first=np.empty(types + 1, np.int32),
+            children=np.empty(references, np.int32),
             composite=np.empty(types, np.uint8),
-            component=np.empty(types, np.int64),
-            members=np.empty(types, np.int64),
-            bounds=np.empty(types + 2, np.int64),
-            walk=np.empty((types, 3), np.int64),
+            component=np.empty(types, np.int32),
+            members=np.empty(types, np.int32),
+            bounds=np.empty(types + 2, np.int32),
+            walk=np.empty((types, 3), np.int32),
         )
 
 
 @compiled
-def read_graph(graph, count, words, offsets, base_strings, strings):  # type: ignore[no-untyped-def]
-    """Fill labels, first, children and composite for the own types of a BTF.
+def read_graph(graph, count, words, offsets, base_strings, strings, said):  # type: ignore[no-untyped-def]
+    """Fill labels, first, children and composite for the own types of a BTF, and ``said``.
 
     graph                  ``Graph``
     count                  how many types there are
     words, offsets         uint32: their records, as in ``BTF``
     base_strings, strings  uint8: those of the base, and the own ones
+    said                   see the module of this name; without rows where it is not wanted
     """
     at_child = 0
     for v in range(count):
         at = np.int64(offsets[v])
-        a, b = record_label(words, at, base_strings, strings)
+        if len(said) > 0:
+            a, b = read_record(said, v, words, at, base_strings, strings)
+        else:
+            a, b = record_label(words, at, base_strings, strings)
         graph.labels[v, 0], graph.labels[v, 1] = a, b
         info = words[at + 1]
         kind = kind_of(info)

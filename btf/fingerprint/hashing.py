@@ -10,7 +10,7 @@ all of them. ``tests/analyses/test_fingerprint.py`` pins some.
 
 Parameters used throughout:
 
-a, b                       uint64: the two halves of a state, or of a hash
+a, b; p, q                 uint64: the two halves of a state, or of a hash
 words, at                  uint32: type records, and where in them the record begins
 base_strings, own_strings  uint8: an offset counts through the first and on in the second
 """
@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..compiled.jit import compiled
+from ..compiled.jit import compiled, inlined
 from ..format.kinds import (
     ELEMENT_NAME,
     ELEMENT_REF,
@@ -53,6 +53,11 @@ EDGE = np.uint64(5)  # a reference to a type that changed its colour
 CYCLE = np.uint64(6)  # a type of a cycle as part of the cycle's digest
 BASE_ID = np.uint64(7)  # a type of the base that counts by its id
 INSIDE = np.uint64(8)  # a type of a cycle and what it refers to outside
+NAME = np.uint64(16)  # what C spells by its name; 17 and others are in ``declaration.values``
+SHAPE = np.uint64(19)  # what a struct, union or enum says but for what its members are
+
+# Columns of what is kept of a type for its declaration and its layout, the first of two each.
+SPELLED, LAYOUT = 0, 2
 
 HERE = np.uint64(0x9E3779B97F4A7C15)  # in place of a reference within the same component
 
@@ -120,6 +125,32 @@ def absorb_text(a, b, base_strings, own_strings, offset):  # type: ignore[no-unt
     if rest > 0:
         a, b = absorb(a, b, word & ((_1 << np.uint64(8 * rest)) - _1))
     return absorb(a, b, np.uint64(length + rest) | _END)
+
+
+@inlined
+def absorb_text_twice(a, b, p, q, base_strings, own_strings, offset):  # type: ignore[no-untyped-def]
+    """The states (a, b) and (p, q) after the string at ``offset``: as ``absorb_text`` of each."""
+    text, at = base_strings, offset
+    if offset >= len(base_strings):
+        text, at = own_strings, offset - len(base_strings)
+    length = np.int64(0)
+    while True:
+        word = eight_bytes(text, at + length)
+        zeros = zero_bytes(word)
+        if zeros != _0:
+            break
+        a, b = absorb(a, b, word)
+        p, q = absorb(p, q, word)
+        length += 8
+    rest = np.int64(first_marked_byte(zeros))
+    if rest > 0:
+        word &= (_1 << np.uint64(8 * rest)) - _1
+        a, b = absorb(a, b, word)
+        p, q = absorb(p, q, word)
+    end = np.uint64(length + rest) | _END
+    a, b = absorb(a, b, end)
+    p, q = absorb(p, q, end)
+    return a, b, p, q
 
 
 @compiled

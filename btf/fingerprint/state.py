@@ -27,7 +27,7 @@ class CyclicTypes(NamedTuple):
     keys    uint64, a power of two: by hash of label and children, hash's upper half above, id below
     labels  uint64, a power of two: structs and unions by label, the same
     next    uint32, by id less the first one: the next struct or union of the same label
-    bits    uint64, a word for each BITS_SHARE slots of ``keys``: what may be in it, see ``may_have``
+    bits    uint64, a word for BITS_SHARE slots of ``keys``: what may be in it, see ``may_have``
     """
 
     keys: np.ndarray
@@ -70,11 +70,11 @@ class Memory(NamedTuple):
 
     graph      the graph itself
     known      own types of cycles, as they are found
-    local      int64 (n,): number of a type within its component
-    nodes      int64 (n,): types of the component at hand by that number
+    local      int32 (n,): number of a type within its component
+    nodes      int32 (n,): types of the component at hand by that number
     inside     uint64 (n, 2): their labels, with what is outside
-    counterparts int64 (n,): type id that a type is compared with
-    stack      int64 (n,)
+    counterparts int32 (n,): type id that a type is compared with
+    stack      int32 (n,)
     partition  for refining
     """
 

@@ -1,4 +1,5 @@
-"""How long a type record is and where its references stand, for compiled functions.
+"""How long a type record is, where its references stand and what its words say, for compiled
+functions.
 
 For Python, ``kinds.reference_words`` says the same of one record, and ``edit.fields`` of many.
 
@@ -11,18 +12,32 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..compiled.jit import compiled
+from ..compiled.jit import compiled, inlined
 from .kinds import (
     ELEMENT_WORDS,
+    ENUM,
+    ENUM_BITS,
     FEWEST_REFS,
     FIRST_REF,
     FIXED_WORDS,
+    FWD,
     HEAD_WORDS,
+    INFO_KIND_FLAG,
     INFO_VLEN_MASK,
     REF_EACH,
     REF_STEP,
+    STRUCT,
+    TYPEDEF,
+    UNION,
+    is_enum,
+    is_scalar,
     kind_of,
 )
+
+_24, _31, _32, _63 = np.uint32(24), np.uint64(31), np.uint64(32), np.uint64(63)
+_OFFSET_MASK = np.uint32(0xFFFFFF)
+_HIGH = np.uint64(0xFFFFFFFF00000000)
+_0, _1 = np.uint64(0), np.uint64(1)
 
 
 @compiled
@@ -50,3 +65,40 @@ def reference_word(info, number):  # type: ignore[no-untyped-def]
 def reference_at(words, at, number):  # type: ignore[no-untyped-def]
     """Type id (int64) ``number`` of the record that begins at word ``at`` of ``words`` (uint32)."""
     return np.int64(words[at + reference_word(words[at + 1], number)])
+
+
+@inlined
+def name_class(info):  # type: ignore[no-untyped-def]
+    """The kind that stands for all whose names C spells alike: a struct's for its declarations, an
+    enum's for both widths, a typedef's for integers."""
+    kind = kind_of(info)
+    if kind == FWD:
+        return UNION if (info & INFO_KIND_FLAG) != 0 else STRUCT
+    if is_enum(kind):
+        return ENUM
+    return TYPEDEF if is_scalar(kind) else kind
+
+
+@inlined
+def enumerator(words, at, info):  # type: ignore[no-untyped-def]
+    """(value modulo 2**64, 1 if 2**64 is to be taken off, as uint64) of the element at word ``at``
+    of a record with ``info``."""
+    low = np.uint64(words[at + 1])
+    negative = (info & INFO_KIND_FLAG) != 0
+    if ENUM_BITS[kind_of(info)] == 64:
+        low |= np.uint64(words[at + 2]) << _32
+        negative = negative and (low >> _63) != _0
+    else:
+        negative = negative and (low >> _31) != _0
+        if negative:
+            low |= _HIGH
+    return low, _1 if negative else _0
+
+
+@inlined
+def place(word, info):  # type: ignore[no-untyped-def]
+    """(bit offset, bits of a bit field or 0), as uint64, of a member whose third word is ``word``
+    in a record with ``info``."""
+    if (info & INFO_KIND_FLAG) != 0:
+        return np.uint64(word & _OFFSET_MASK), np.uint64(word >> _24)
+    return np.uint64(word), _0

@@ -51,10 +51,6 @@ class SharedBase:
         """Work out the rest. Raises BtfError."""
         from btf.unmerged.arrays import BaseArrays  # late: most only name the types of this file
 
-        return cls(
-            index,
-            btf.BaseFingerprints.build(types),
-            btf.BaseNames.build(index),
-            btf.declarations(types.flat, spell=True),
-            BaseArrays.build(index),
-        )
+        fingerprints, declarations = btf.fingerprint_base(types, spell=True)
+        names = btf.BaseNames.build(index)
+        return cls(index, fingerprints, names, declarations, BaseArrays.build(index))

@@ -62,8 +62,10 @@ def _rows(group: ModuleGroup) -> Rows:
     if group.is_base:
         fingerprint, declared, first = base.values[1:], group.base.declarations, 1
     else:
-        fingerprint, own = btf.both_fingerprints(whole, base)
-        declared, first = btf.declarations(whole, group.base.declarations, spell=True), 0
+        fingerprint, own, declared = btf.all_fingerprints(
+            whole, base, group.base.declarations, spell=True
+        )
+        first = 0
     spellings = group.spellings(declared)
     group.laps.append((FINGERPRINTS, perf_counter()))
     columns = btf.columns(whole)

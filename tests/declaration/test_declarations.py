@@ -37,7 +37,11 @@ class World:
 
     def __init__(self, base: bytes) -> None:
         self.base = btf.parse(base)
-        self.known = btf.declarations(self.base, spell=True)
+        self.prints, self.known = btf.fingerprint_base(self.base, spell=True)
+        alone = btf.declarations(self.base)
+        assert np.array_equal(self.known.declaration, alone.declaration)
+        assert np.array_equal(self.known.layout, alone.layout)
+        assert np.array_equal(self.prints.values, btf.fingerprints(self.base))
         self.naive_base = naive_btf.parse(base)
         self.spelled: list[tuple[object, object]] = []
         self.declared: list[tuple[object, object]] = []
@@ -52,6 +56,12 @@ class World:
         alone = btf.declarations(split)
         assert np.array_equal(found.declaration, alone.declaration)
         assert np.array_equal(found.layout, alone.layout)
+        *both, at_once = btf.all_fingerprints(split, self.prints, self.known, spell=True)
+        assert np.array_equal(at_once.declaration, found.declaration)
+        assert np.array_equal(at_once.layout, found.layout)
+        assert texts(at_once) == texts(found)
+        for one, other in zip(both, btf.both_fingerprints(split, self.prints), strict=True):
+            assert np.array_equal(one, other)
         naive = naive_declared.Declared(naive_btf.parse(data, self.naive_base))
         spelled = naive_spelled.Spelled(naive, self.naive_spelled)
         self._add(found, naive, spelled, split.start_id)

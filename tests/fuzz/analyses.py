@@ -128,6 +128,13 @@ def declarations(files: Files) -> Iterator[Digest]:
     found = btf.declarations(split, btf.declarations(base, spell=True), spell=True)
     ends, data = found.spellings()
     yield digest(found.declaration, found.layout, ends, data)
+    *both, at_once = btf.all_fingerprints(split, *btf.fingerprint_base(base))
+    compared = [
+        *zip(both, btf.both_fingerprints(split, fingerprinted(files.base)), strict=True),
+        (at_once.declaration, found.declaration),
+        (at_once.layout, found.layout),
+    ]
+    expect(all(np.array_equal(a, b) for a, b in compared), "all fingerprints at once: others")
     whole = data.tobytes()
     spelled: dict[bytes, bytes] = {}
     for t, values, (at, end) in zip(
