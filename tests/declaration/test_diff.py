@@ -90,6 +90,88 @@ def changes_of(old: Make, new: Make) -> list[str]:
                 "member added: `int h.b` at 12",
             ],
         ),
+        (  # what an anonymous union holds now is no other member to C
+            lambda w: w.struct("s", 12, [("a", INT, 0), ("b", INT, 32), ("c", LONG, 64)]),
+            lambda w: w.struct(
+                "s", 12, [("c", LONG, 0), ("", w.union("", 4, [("a", INT, 0), ("n", INT, 0)]), 64)]
+            ),
+            [
+                "struct s changed",
+                "member moved `a`: 0 → 8",
+                "member removed: `int b` at 4",
+                "member added: `union { int a; int n; }` at 8",
+                "member moved `c`: 8 → 0",
+            ],
+        ),
+        (  # nor is what it held
+            lambda w: w.struct("s", 12, [("", w.union("", 8, [("a", INT, 0), ("b", LONG, 0)]), 0)]),
+            lambda w: w.struct("s", 12, [("b", LONG, 32), ("a", LONG, 0)]),
+            [
+                "struct s changed",
+                "member removed: `union { int a; long b; }` at 0",
+                "member moved `b`: 0 → 4",
+                "member retyped `a`: `int` → `long`",
+            ],
+        ),
+        (  # not even moved
+            lambda w: w.struct("s", 8, [("a", INT, 0), ("b", INT, 32)]),
+            lambda w: w.struct("s", 8, [("", w.union("", 4, [("a", INT, 0)]), 0), ("b", INT, 32)]),
+            ["struct s changed", "member added: `union { int a; }` at 0"],
+        ),
+        (  # deeper, and within what has a name
+            lambda w: w.struct("s", 16, [("h", w.struct("", 8, [("a", INT, 32)]), 64)]),
+            lambda w: w.struct(
+                "s",
+                16,
+                [
+                    (
+                        "h",
+                        w.struct(
+                            "",
+                            8,
+                            [
+                                (
+                                    "",
+                                    w.struct("", 4, [("", w.union("", 4, [("a", INT, 0)]), 0)]),
+                                    0,
+                                ),
+                            ],
+                        ),
+                        64,
+                    ),
+                ],
+            ),
+            [
+                "struct s changed",
+                "member moved `h.a`: 12 → 8",
+                "member added: `struct { union { int a; }; }` in `h` at 8",
+            ],
+        ),
+        (  # from one anonymous struct to another one
+            lambda w: w.struct(
+                "s",
+                8,
+                [
+                    ("", w.struct("", 4, [("a", INT, 0)]), 0),
+                    ("u", w.struct("", 4, [("x", INT, 0)]), 32),
+                ],
+            ),
+            lambda w: w.struct(
+                "s",
+                8,
+                [
+                    ("u", w.struct("", 4, [("x", INT, 0)]), 0),
+                    ("", w.union("", 4, [("a", INT, 0)]), 32),
+                ],
+            ),
+            [
+                "struct s changed",
+                "member retyped `anonymous struct`: `struct { int a; }` → `union { int a; }`",
+                "member moved `anonymous struct`: 0 → 4",
+                "member moved `u`: 4 → 0",
+                "members in another order",
+            ],
+        ),
         (
             lambda w: w.enum("e", 4, [("A", 1), ("B", 2)]),
             lambda w: w.enum("e", 4, [("A", 1), ("C", 2), ("D", -1)], signed=True),

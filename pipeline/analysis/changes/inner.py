@@ -23,6 +23,7 @@ from .numbers import (
     paired,
     ranges,
 )
+from .regrouped import Gone, details_of
 from .spelled import CUT, declared, written_out
 
 if TYPE_CHECKING:
@@ -101,12 +102,12 @@ def inner_details(
     for depth in range(_MAX_NESTED + 1):
         if len(level.ids):
             level = _Compared(level, sides, depth).inner
-    return [list(_flat(one)) for one in found]
+    return details_of([list(_flat(one)) for one in found], sides)
 
 
-def _flat(found: Sequence[Any]) -> Iterator[Detail]:
+def _flat(found: Sequence[Any]) -> Iterator[Detail | Gone]:
     for one in found:
-        if isinstance(one, Detail):
+        if isinstance(one, Detail | Gone):
             yield one
         else:
             yield from _flat(one)
@@ -231,21 +232,26 @@ class _Compared:
             pairs.tolist(),
             names,
             self._types.of(side.get("type", some)),
+            side.get("type_global_id", some).tolist(),
             (side.get("bit_offset", some) + level.outer[pairs, number]).tolist(),
             side.get("bitfield_size", some).tolist(),
             strict=True,
         )
-        for at, (pair, name, spelling, bit_offset, bits) in enumerate(rows):
-            what = "member"
+        for at, (pair, name, spelling, type_id, bit_offset, bits) in enumerate(rows):
             if at in values:
-                what, text = "enumerator", values[at]
-            else:
-                name = level.paths[pair] + name
-                width = f" : {bits}" if bits else ""
-                place = place_text(bit_offset, bits)
-                text = f"`{declared(spelling, name)}{width}` at {place}"
+                texts = ("", values[at]) if number else (values[at], "")
+                level.found[pair].append(Detail(f"enumerator {how}", name, *texts))
+                continue
+            path = level.paths[pair]
+            width = f" : {bits}" if bits else ""
+            called = declared(spelling, path + name if name else "")
+            where = f"in `{path.rstrip('.')}` " if path and not name else ""
+            text = f"`{called}{width}` {where}at {place_text(bit_offset, bits)}"
             texts = ("", text) if number else (text, "")
-            level.found[pair].append(Detail(f"{what} {how}", name, *texts))
+            detail = Detail(f"member {how}", path + name, *texts)
+            level.found[pair].append(
+                Gone(detail, bool(number), path, name, spelling, type_id, bit_offset, bits)
+            )
 
     def _changed(self, nests: bool) -> _Level:
         """Tell of members of another type or width, and of enumerators of another value; returns
