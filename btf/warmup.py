@@ -291,7 +291,7 @@ def _compile_misses() -> None:
     split = parse(pack(NATIVE, 0, defined + integers[1], b""), index.base)
     unmerged_types(split, DedupResult(split, np.arange(5, dtype=np.uint32)), index)
     nested_arrays(split)
-    BaseArrays(True, split.words[:0])._may_differ(split)
+    BaseArrays(True, split.words[:0]).may_differ(index, split.words, split.offsets)
 
 
 # By name: the longest first, and each after what it builds on.

@@ -65,6 +65,7 @@ from .signature import CANONICAL, HYPOT_MAP, IN_PROGRESS, START, mix, word_at
 from .state import (
     CACHED_PAIRS,
     CACHING,
+    CLASSIFIED,
     ENOUGH_STEPS,
     HYPOT_COUNT,
     IDENTITY_STEPS,
@@ -73,6 +74,7 @@ from .state import (
     STEPS,
     STEPS_ALLOWED,
     STEPS_PER_TYPE,
+    TYPES,
     UNTOUCHED_WALK,
 )
 
@@ -100,10 +102,14 @@ _HIGHEST = np.int64(0xFFFFFFFF)
 
 @compiled
 def start_counting(state, count):  # type: ignore[no-untyped-def]
-    """Begin to count the steps of walks, before the first walk over a module."""
+    """Begin to count the steps of walks, before the first walk over a module.
+
+    To classify types takes more steps than are allowed without it: all of the base are too.
+    """
     state[STEPS] = 0
     state[IDENTITY_STEPS] = 0
-    state[STEPS_ALLOWED] = state[STEPS_PER_TYPE] * count
+    types = count if state[CLASSIFIED] else state[TYPES]
+    state[STEPS_ALLOWED] = state[STEPS_PER_TYPE] * types
     state[CACHING] = 0
     state[UNTOUCHED_WALK] = 0
 

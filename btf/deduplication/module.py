@@ -8,16 +8,18 @@ or say what is wrong.
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
 from ..arguments import brief_repr, octets, require, takes
+from ..compiled.jit import address
 from ..errors import BtfError, WrongBaseError
 from ..files.open import DISTILLED, SPLIT, Module, open_module
-from ..format.header import SHORT_HEADER, pack, parse_header
-from ..types.btf import BTF, NATIVE, freeze, read_sections
+from ..format.header import MAX_STRING_OFFSET, SHORT_HEADER, pack
+from ..types.btf import BTF, NATIVE, freeze
 from .core import dedup_arrays, workspace_for
 from .deduplicate import DedupResult, dedup, deduplicated, require_standalone
 from .index import BaseIndex
@@ -103,6 +105,12 @@ class SplitBytes:
         """Bytes of the result's string section."""
         return len(self.content) - SHORT_HEADER - self.type_bytes_out
 
+    @property
+    def words(self) -> np.ndarray:
+        """The type section of the result, as in ``BTF``."""
+        words = np.frombuffer(self.content, np.uint32, int(self.offsets[-1]), SHORT_HEADER)
+        return words if self.index.byteorder == NATIVE else words.byteswap()
+
     @cached_property
     def source(self) -> BTF:
         """The input. It may share the memory of the bytes that were given."""
@@ -117,9 +125,9 @@ class SplitBytes:
     @cached_property
     def result(self) -> DedupResult:
         """What ``dedup_module`` returns for the input."""
-        words = np.frombuffer(self.content, np.uint32, int(self.offsets[-1]), SHORT_HEADER)
+        words = self.words
         btf = BTF(
-            words if self.index.byteorder == NATIVE else freeze(words.byteswap()),
+            freeze(words),
             freeze(self.offsets),
             np.frombuffer(self.content, np.uint8, -1, SHORT_HEADER + words.nbytes),
             base=self.index.base,
@@ -129,22 +137,25 @@ class SplitBytes:
         return DedupResult(btf, self.id_map)
 
 
-def dedup_bytes(data: bytes | memoryview, index: BaseIndex) -> SplitBytes | None:
+def dedup_bytes(
+    data: bytes | memoryview, index: BaseIndex, *, copy: bool = True
+) -> SplitBytes | None:
     """Put raw standalone BTF on the indexed base; None if this is not the simple case.
 
     data   a raw BTF file, or the ``.BTF`` section of an ELF file; copied unless it is ``bytes``
+    copy   False: what is in ``data`` stays as it is for as long as the input in what is returned is
+           of use, so that no copy is needed
 
     The content is that of ``dedup_module(open_module(data, index), index).btf.to_bytes()`` where
     there is one. None for all else: BTF that is split, distilled, in another byte order than the
     base, with flags or a longer header, damaged, or of another kernel.
     """
     require(index, BaseIndex, "index")
-    view = octets(data)
+    sections = _simple_sections(octets(data) if copy else memoryview(data), index.byteorder)
+    if sections is None:
+        return None
+    words, strings = sections
     try:
-        head = parse_header(view)
-        if head.flags or head.header_bytes != SHORT_HEADER or head.byteorder != index.byteorder:
-            return None
-        words, strings = read_sections(view, head)
         offsets = workspace_for(index).scan(words, len(strings))
         if offsets is None:
             return None
@@ -166,6 +177,36 @@ def dedup_bytes(data: bytes | memoryview, index: BaseIndex) -> SplitBytes | None
         strings,
         index,
     )
+
+
+def _simple_sections(view: memoryview, byteorder: str) -> tuple[np.ndarray, np.ndarray] | None:
+    """Words and strings of a file that is as all encoders write standalone BTF: the short header,
+    then the types, then the strings, and nothing else. None for any other, good or bad."""
+    layout, start = _SIMPLE[byteorder]
+    if len(view) <= SHORT_HEADER:
+        return None
+    first, header_bytes, type_off, type_len, str_off, str_len = layout.unpack_from(view)
+    if (
+        (first, header_bytes, type_off, str_off) != (start, SHORT_HEADER, 0, type_len)
+        or SHORT_HEADER + type_len + str_len != len(view)
+        or type_len % 4
+        or not 0 < str_len <= MAX_STRING_OFFSET
+        or view[SHORT_HEADER + type_len]
+        or view[-1]
+    ):
+        return None
+    words = np.frombuffer(view, np.uint32, type_len >> 2, SHORT_HEADER)
+    if address(words) % 4:
+        words = words.copy()
+    strings = np.frombuffer(view, np.uint8, str_len, SHORT_HEADER + type_len)
+    return words if byteorder == NATIVE else words.byteswap(), strings
+
+
+# How a header is read, and the word that it begins with: magic number, version, no flags.
+_SIMPLE = {
+    order: (layout, layout.unpack_from(pack(order, 0, b"", b""))[0])
+    for order, layout in (("little", struct.Struct("<6I")), ("big", struct.Struct(">6I")))
+}
 
 
 @takes(index=BaseIndex)

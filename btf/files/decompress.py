@@ -379,7 +379,11 @@ def find(
     data: bytes | memoryview, among: Sequence[Compression] | None = None
 ) -> Compression | None:
     """The compression that ``data`` begins with, of those given (all by default); or None."""
-    return next((c for c in (among or COMPRESSIONS) if c.begins(data)), None)
+    start = bytes(data[:MAGIC_BYTES])
+    for compression in among or COMPRESSIONS:
+        if start.startswith(compression.magic):
+            return compression
+    return None
 
 
 # The third byte of gzip is the method: 8, deflate, is the only one there is (RFC 1952).

@@ -145,6 +145,8 @@ def check_total(type_end: int, words: int, str_end: int, path: str | None = None
 
     type_end, words, str_end   types (void included), words of types and bytes of strings, in all
     """
+    if type_end <= MAX_TYPE_ID and words <= MAX_WORDS and str_end <= MAX_STRING_OFFSET:
+        return
     for size, limit, what in (
         (type_end - 1, MAX_TYPE_ID, "types"),
         (words, MAX_WORDS, "words of types"),

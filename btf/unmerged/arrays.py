@@ -14,7 +14,8 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from ..arguments import brief_repr
-from ..compiled.jit import compiled
+from ..compiled.jit import PreparedCall, compiled
+from ..compiled.workspaces import per_thread
 from ..deduplication.deduplicate import DedupResult, deduplicated
 from ..deduplication.index import BaseIndex
 from ..errors import BtfError
@@ -77,7 +78,9 @@ class BaseArrays:
         none.
         """
         split = result.btf
-        if not self._may_differ(split) or (self.nested and len(nested_arrays(source))):
+        if not self.may_differ(index, split.words, split.offsets):
+            return None
+        if self.nested and len(nested_arrays(source)):
             return None
         try:
             other = _flattened_index(index) if self.nested else index
@@ -93,12 +96,28 @@ class BaseArrays:
         kept[gone - np.uint32(split.start_id)] = True
         return kept
 
-    def _may_differ(self, split: BTF) -> bool:
+    def may_differ(self, index: BaseIndex, words: np.ndarray, offsets: np.ndarray) -> bool:
         """Whether a module kept anything that speaks for another generation: where the base has
-        nested arrays, a type with the name of one that holds some; elsewhere a nested array."""
-        if not self.nested:
-            return len(nested_arrays(split)) > 0
-        return bool(_has_a_name_of(split.words, split.offsets, self.names))
+        nested arrays, a type with the name of one that holds some; elsewhere a nested array. Where
+        it did not, ``kept_types`` finds nothing.
+
+        index           of the base
+        words, offsets  uint32: what dedup left of the module, as in ``BTF``
+        """
+        last: tuple[BaseArrays, BaseIndex, PreparedCall] | None
+        last = getattr(per_thread, "arrays", None)
+        if last is None or last[0] is not self or last[1] is not index:
+            call = PreparedCall(_has_a_name_of, words, offsets, self.names)
+            if not self.nested:
+                assert index.base is not None
+                below, none = index.base.flat, np.empty(0, np.int64)
+                call = PreparedCall(
+                    _find_nested, words, offsets, index.type_end, below.words, below.offsets, none
+                )
+            last = per_thread.arrays = self, index, call
+        last[2].set_argument(0, words)
+        last[2].set_argument(1, offsets)
+        return bool(last[2]())
 
 
 def nested_arrays(types: BTF) -> np.ndarray:

@@ -214,13 +214,14 @@ def _deduplicate(
     """
     done = None
     if module.debug is None and context.options.encode != ENCODE_ALL:
-        done = btf.dedup_bytes(data, index)
+        # Its input is looked at below, and no more when the next file is read into its memory.
+        done = btf.dedup_bytes(data, index, copy=False)
     if done is None:
         return _open_and_deduplicate(facts, name, module, data, index, context, describer, arrays)
     split: btf.BTF | None = None
     content = done.content
     described: Mapping[str, Any] = {}
-    if describer is not None or arrays is not None or context.by_name:
+    if describer is not None or context.by_name:
         result = done.result
         if context.by_name:
             result = btf.kernel_form(result)
@@ -228,8 +229,10 @@ def _deduplicate(
         split = result.btf
         if describer is not None:
             described = _describe(facts, done.source, result, content, describer)
-        elif arrays is not None:
-            facts["kept_by_arrays"] = _kept_by(arrays, done.source, result, index)
+    if arrays is not None:
+        facts["kept_by_arrays"] = 0
+        if arrays.may_differ(index, done.words, done.offsets):
+            facts["kept_by_arrays"] = _kept_by(arrays, done.source, done.result, index)
     facts.update(
         form=btf.STANDALONE,
         module_name=name,

@@ -185,3 +185,19 @@ def test_a_clash_of_layout_is_left_to_the_long_way() -> None:
                     the_long_way(bytes(data), index)
                 refused += 1
     assert refused
+
+
+def test_without_a_copy_only_the_input_is_what_was_given() -> None:
+    """What a reader uses again for its next file."""
+    index, data = dumping.index(), module("xt_bpf")
+    buffer = bytearray(data)
+    brief = btf.dedup_bytes(memoryview(buffer), index, copy=False)
+    copied = btf.dedup_bytes(memoryview(buffer), index)
+    assert brief is not None and copied is not None
+    assert np.shares_memory(brief.source_words, np.frombuffer(buffer, np.uint8))
+    assert not np.shares_memory(copied.source_words, np.frombuffer(buffer, np.uint8))
+    result, ids = brief.result, brief.id_map.tobytes()
+    buffer[:] = b"\xff" * len(buffer)
+    assert brief.content == copied.content and brief.result is result
+    assert result.btf.to_bytes() == copied.content and brief.id_map.tobytes() == ids
+    assert np.array_equal(copied.source_words, btf.parse(data).words)
