@@ -20,16 +20,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TypeVar
 
 import numpy as np
 
 from ..arguments import brief_repr, takes
 from ..errors import WrongBaseError
-from ..fingerprint.fingerprints import BaseFingerprints, both_also_said, work_memory
+from ..fingerprint.fingerprints import BaseFingerprints, both_with_record_hashes, work_memory
 from ..fingerprint.hashing import LAYOUT
-from ..fingerprint.said import read_records
+from ..fingerprint.record_hashes import read_records
 from ..types.btf import BTF, freeze, unknown_kind_error
 from .laid_out import declare_types
 from .spelled import spell_types
@@ -92,7 +92,7 @@ def declarations(
     Raises UnsupportedError when there are kinds that only a layout section describes,
     WrongBaseError when ``base`` is not that of ``btf``, BtfError for spellings of more than 2 GB.
     """
-    return _declared(btf, base, spell, lambda said: read_records(said, *_source(btf)))[0]
+    return _declared(btf, base, spell, lambda hashes: read_records(hashes, *_source(btf)))[0]
 
 
 @takes(base=BTF, spell=bool)
@@ -102,9 +102,8 @@ def fingerprint_base(base: BTF, *, spell: bool = False) -> tuple[BaseFingerprint
 
     spell  see ``declarations``, which says what is raised too
     """
-    declared, known = _declared(
-        base.flat, None, spell, lambda said: BaseFingerprints.also_said(base, said)
-    )
+    build = partial(BaseFingerprints.build_with_record_hashes, base)
+    declared, known = _declared(base.flat, None, spell, build)
     return known, declared
 
 
@@ -119,7 +118,7 @@ def all_fingerprints(
 
     Returns fingerprints, own fingerprints and declarations.
     """
-    found, both = _declared(btf, declared, spell, lambda said: both_also_said(btf, base, said))
+    found, both = _declared(btf, declared, spell, partial(both_with_record_hashes, btf, base))
     return *both, found
 
 
@@ -127,10 +126,10 @@ _T = TypeVar("_T")
 
 
 def _declared(
-    btf: BTF, base: Declarations | None, spell: bool, say: Callable[[np.ndarray], _T]
+    btf: BTF, base: Declarations | None, spell: bool, fill: Callable[[np.ndarray], _T]
 ) -> tuple[Declarations, _T]:
-    """What ``declarations`` returns, and what ``say`` does, which is to fill an array as
-    ``fingerprint.said`` does."""
+    """What ``declarations`` returns, and what ``fill`` does, which is to fill an array as
+    ``record_hashes.read_records`` does."""
     for level in btf.levels:
         if level.has_unknown_kinds:
             raise unknown_kind_error(level)
@@ -147,7 +146,7 @@ def _declared(
             )
         below, values = known.values, Values.of(btf.type_count)
         own, base_texts = values, known.texts
-    result = say(own.hashes)
+    result = fill(own.hashes)
     source = _source(btf)
     # No record has more references than words after the second.
     references = len(btf.words) - 2 * btf.type_count

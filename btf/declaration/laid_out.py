@@ -251,7 +251,8 @@ def _members(base, own, start_id, graph, ordered, v, words, at):  # type: ignore
             if part_of(graph, start_id, False, v, np.int64(words[word])) == WAITING:
                 return False
             word += stride
-    a, b = own.hashes[v, LAYOUT], own.hashes[v, LAYOUT + 1]  # the shape, see ``said``, is of both
+    # The shape, which counts for both: see ``fingerprint.record_hashes``.
+    a, b = own.hashes[v, LAYOUT], own.hashes[v, LAYOUT + 1]
     p, q = DECLARED, DECLARED
     x, y = LAID_OUT, LAID_OUT
     body = at + HEAD_WORDS
@@ -276,7 +277,7 @@ def _members(base, own, start_id, graph, ordered, v, words, at):  # type: ignore
 def declare_types(base, own, start_id, count, graph, words, offsets, base_strings, own_strings):  # type: ignore[no-untyped-def]
     """Fill ``declaration`` and ``layout`` of the own types, and what ``spell_types`` left out.
 
-    ``own.hashes`` has shapes in place of layouts, see ``fingerprint.said``.
+    ``own.hashes`` has shapes in place of layouts, see ``fingerprint.record_hashes``.
     """
     _find_elements(base, own, start_id, count, graph, words, offsets)
     for v in range(count):

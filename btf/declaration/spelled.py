@@ -234,7 +234,7 @@ def _spell(base, own, start_id, graph, ordered, v, words, at, base_strings, own_
         return _write_out(
             base, own, start_id, graph, ordered, v, words, at, base_strings, own_strings
         )
-    return True  # its hash is there, see ``said``
+    return True  # its hash is there, see ``record_hashes``
 
 
 @compiled
@@ -243,7 +243,7 @@ def spell_types(base, own, start_id, count, graph, words, offsets, base_strings,
     are no wrappers ``element`` and ``many``. Returns whether that took an order of the types, and
     ``part_of`` tells circles.
 
-    ``own.hashes`` has what ``fingerprint.said`` says.
+    ``own.hashes`` has what ``fingerprint.record_hashes`` says.
     """
     ordered = False
     for v in range(count):

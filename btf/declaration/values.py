@@ -26,7 +26,7 @@ class Values(NamedTuple):
     declaration  uint64 (n, 2): fingerprints of the declarations
     hashes       uint64 (n, 4): hash of C's spelling, and beside it, as most that ask for one ask
                  for the other, the fingerprint of what lies in memory; at first what
-                 ``fingerprint.said`` finds
+                 ``fingerprint.record_hashes`` finds
     length       uint64 (n,)
     many         uint64 (n,)
     inner        uint32 (n,): type id, or CIRCLE

@@ -382,7 +382,7 @@ def _refine_all(state, base):  # type: ignore[no-untyped-def]
 
 @compiled
 def fingerprint_types(  # type: ignore[no-untyped-def]
-    mode, start_id, count, words, offsets, below, own, said, work, base, out, cyclic
+    mode, start_id, count, words, offsets, below, own, record_hashes, work, base, out, cyclic
 ):
     """Work on a graph of ``count`` types; returns DONE or TOO_LONG, with REFINE_ALL the classes.
 
@@ -393,13 +393,13 @@ def fingerprint_types(  # type: ignore[no-untyped-def]
     start_id         id of the first own type
     words, offsets   of the own types
     below, own       strings of the base, and the own ones
-    said             see ``read_graph``
+    record_hashes             see ``read_graph``
     work             ``state.Memory``
     out, cyclic      ``values`` and ``cyclic`` of ``State``
     """
     graph = work.graph
     if mode == READ:
-        read_graph(graph, count, words, offsets, below, own, said)
+        read_graph(graph, count, words, offsets, below, own, record_hashes)
     if mode != AGAIN:
         graph.bounds[count + 1] = find_components(graph, start_id, count)
     if mode == REFINE_ALL:

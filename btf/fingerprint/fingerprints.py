@@ -71,12 +71,14 @@ class BaseFingerprints:
 
         Raises UnsupportedError when there are kinds that only a layout section describes.
         """
-        return cls.also_said(base, None)
+        return cls.build_with_record_hashes(base, None)
 
     @classmethod
-    def also_said(cls, base: BTF, said: np.ndarray | None) -> BaseFingerprints:
-        """The same as ``build``, and fill ``said`` of all types of ``base.flat``."""
-        job = _Job(base.flat, said)
+    def build_with_record_hashes(
+        cls, base: BTF, record_hashes: np.ndarray | None
+    ) -> BaseFingerprints:
+        """The same as ``build``, and fill ``record_hashes`` of all types of ``base.flat``."""
+        job = _Job(base.flat, record_hashes)
         values, cyclic = job.complete(_NO_BASE)
         known = CyclicTypes.empty(int(cyclic.sum()), base.flat.type_count)
         work = job.work._replace(known=known)
@@ -128,14 +130,14 @@ def own_fingerprints(btf: BTF) -> np.ndarray:
 @takes(btf=BTF, base=BaseFingerprints)
 def both_fingerprints(btf: BTF, base: BaseFingerprints) -> tuple[np.ndarray, np.ndarray]:
     """``fingerprints`` and ``own_fingerprints`` of split BTF, for less than one after the other."""
-    return both_also_said(btf, base, None)
+    return both_with_record_hashes(btf, base, None)
 
 
-def both_also_said(
-    btf: BTF, base: BaseFingerprints, said: np.ndarray | None
+def both_with_record_hashes(
+    btf: BTF, base: BaseFingerprints, record_hashes: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The same as ``both_fingerprints``, and fill ``said`` of all own types."""
-    job = _Job(btf, said)
+    """The same as ``both_fingerprints``, and fill ``record_hashes`` of all own types."""
+    job = _Job(btf, record_hashes)
     own = job.complete(_BASE_BY_ID)[0]
     return job.structural(base), own
 
@@ -143,10 +145,10 @@ def both_also_said(
 class _Job:
     """One BTF, and memory for its types.
 
-    said  to be filled when the graph is read, see the module ``said``; None: not wanted
+    record_hashes  to be filled when the graph is read, see there; None: not wanted
     """
 
-    def __init__(self, btf: BTF, said: np.ndarray | None = None) -> None:
+    def __init__(self, btf: BTF, record_hashes: np.ndarray | None = None) -> None:
         for level in btf.levels:
             if level.has_unknown_kinds:
                 raise unknown_kind_error(level)
@@ -155,7 +157,7 @@ class _Job:
         base_strings = btf.base.chain_strings if btf.base is not None else btf.strings[:0]
         self.source = (
             btf.words, btf.offsets, freeze(base_strings), btf.strings,
-            said if said is not None else _NOTHING_SAID,
+            record_hashes if record_hashes is not None else _NO_RECORD_HASHES,
         )  # fmt: skip
         self._is_read = False  # whether ``work`` holds the graph and its components
         # No record has more references than words after the second.
@@ -297,6 +299,6 @@ def _no_types(values: np.ndarray) -> FingerprintedBase:
     )
 
 
-_NOTHING_SAID = np.empty((0, 4), np.uint64)
+_NO_RECORD_HASHES = np.empty((0, 4), np.uint64)
 _NO_BASE = _no_types(np.array([VOID], np.uint64))
 _BASE_BY_ID = _no_types(np.zeros((0, 2), np.uint64))

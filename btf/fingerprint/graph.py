@@ -10,7 +10,7 @@ from ..compiled.jit import compiled
 from ..format.kinds import STRUCT, UNION, kind_of
 from ..format.records import reference_at, reference_count
 from .hashing import record_label
-from .said import read_record
+from .record_hashes import read_record
 
 
 class Graph(NamedTuple):
@@ -52,20 +52,20 @@ class Graph(NamedTuple):
 
 
 @compiled
-def read_graph(graph, count, words, offsets, base_strings, strings, said):  # type: ignore[no-untyped-def]
-    """Fill labels, first, children and composite for the own types of a BTF, and ``said``.
+def read_graph(graph, count, words, offsets, base_strings, strings, record_hashes):  # type: ignore[no-untyped-def]
+    """Fill labels, first, children and composite for the own types of a BTF, and ``record_hashes``.
 
     graph                  ``Graph``
     count                  how many types there are
     words, offsets         uint32: their records, as in ``BTF``
     base_strings, strings  uint8: those of the base, and the own ones
-    said                   see the module of this name; without rows where it is not wanted
+    record_hashes                   see the module of this name; without rows where it is not wanted
     """
     at_child = 0
     for v in range(count):
         at = np.int64(offsets[v])
-        if len(said) > 0:
-            a, b = read_record(said, v, words, at, base_strings, strings)
+        if len(record_hashes) > 0:
+            a, b = read_record(record_hashes, v, words, at, base_strings, strings)
         else:
             a, b = record_label(words, at, base_strings, strings)
         graph.labels[v, 0], graph.labels[v, 1] = a, b

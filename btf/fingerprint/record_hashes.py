@@ -11,8 +11,8 @@ Parameters used throughout:
 words, at                  uint32: type records, and where in them the record begins
 base_strings, own_strings  uint8: an offset counts through the first and on in the second
 offset                     global string offset
-said                       uint64, shape (T, 4): filled at columns SPELLED and LAYOUT of own type v
-                           with the hash of its name and the state of its shape, where it has one
+record_hashes              uint64, shape (T, 4): filled, at columns SPELLED and LAYOUT of own type
+                           v, with the hash of its name and the state of its shape if it has one
 """
 
 from __future__ import annotations
@@ -50,15 +50,15 @@ from .hashing import (
 
 
 @inlined
-def read_record(said, v, words, at, base_strings, own_strings):  # type: ignore[no-untyped-def]
-    """Fill a row of ``said``; returns what ``record_label`` does."""
+def read_record(record_hashes, v, words, at, base_strings, own_strings):  # type: ignore[no-untyped-def]
+    """Fill a row of ``record_hashes``; returns what ``record_label`` does."""
     info = words[at + 1]
     kind = kind_of(info)
     vlen = np.int64(info & INFO_VLEN_MASK)
     a, b = start(LABEL, np.uint64(info))
     p, q = NAME, np.uint64(name_class(info))
     a, b, p, q = absorb_text_twice(a, b, p, q, base_strings, own_strings, np.int64(words[at]))
-    said[v, SPELLED], said[v, SPELLED + 1] = finish(p, q)
+    record_hashes[v, SPELLED], record_hashes[v, SPELLED + 1] = finish(p, q)
     if not HEAD_IS_REF[kind]:
         a, b = absorb(a, b, np.uint64(words[at + 2]))
     body = at + HEAD_WORDS
@@ -90,15 +90,15 @@ def read_record(said, v, words, at, base_strings, own_strings):  # type: ignore[
                 value, negative = enumerator(words, body, info)
                 p, q = absorb_two(p, q, value, negative)
             body += stride
-    said[v, LAYOUT], said[v, LAYOUT + 1] = p, q
+    record_hashes[v, LAYOUT], record_hashes[v, LAYOUT + 1] = p, q
     return finish(a, b)
 
 
 @compiled
-def read_records(said, words, offsets, base_strings, own_strings):  # type: ignore[no-untyped-def]
-    """Fill all rows of ``said``.
+def read_records(record_hashes, words, offsets, base_strings, own_strings):  # type: ignore[no-untyped-def]
+    """Fill all rows of ``record_hashes``.
 
     offsets   uint32, shape (T + 1,): where in ``words`` each record begins
     """
-    for v in range(len(said)):
-        read_record(said, v, words, np.int64(offsets[v]), base_strings, own_strings)
+    for v in range(len(record_hashes)):
+        read_record(record_hashes, v, words, np.int64(offsets[v]), base_strings, own_strings)
