@@ -33,6 +33,7 @@ from .state import (
     ENOUGH_STEPS,
     MORE_FRAMES,
     MORE_STRINGS,
+    NESTED_ARRAYS,
     REFERENCE_CYCLE,
     STEPS,
     TOO_ALIKE,
@@ -172,6 +173,7 @@ class Kept(NamedTuple):
     new_ids  uint32, shape (T,): by own type of the input (0-based), its id in the result
     clash    own type of the result (0-based) that shows that the base is another kernel's, see
              ``passes.clashing_struct``; -1 for none
+    nested   whether any array among them has arrays as elements, of an input that was ``added``
     steps    of walks beyond ENOUGH_STEPS for each type: 0 for modules of compilers
     """
 
@@ -180,6 +182,7 @@ class Kept(NamedTuple):
     strings: np.ndarray
     new_ids: np.ndarray
     clash: int
+    nested: bool
     steps: int
 
 
@@ -231,6 +234,7 @@ def dedup_arrays(
                     scratch.own_strings[:text],
                     scratch.new_ids[:count],
                     clash,
+                    bool(scratch.state[NESTED_ARRAYS]),
                     max(0, int(scratch.state[STEPS]) - ENOUGH_STEPS * count),
                 )
             if code == MORE_STRINGS:

@@ -58,6 +58,7 @@ class SplitBytes:
     id_map          uint32, shape (types_in + 1,): by type id of the input, void included, the id in
                     the result: of the type itself, or of the one it was merged into
     offsets         uint32, shape (types_out + 1,): where each type of the result starts
+    has_nested_arrays   whether any array of the result has arrays as elements
     source_words, source_offsets, source_strings   the input, as in ``BTF``. Words and strings may
                     be views of the bytes that were given
     index           of the base
@@ -70,6 +71,7 @@ class SplitBytes:
     content: bytes
     id_map: np.ndarray
     offsets: np.ndarray
+    has_nested_arrays: bool
     source_words: np.ndarray
     source_offsets: np.ndarray
     source_strings: np.ndarray
@@ -172,6 +174,7 @@ def dedup_bytes(
         pack(index.byteorder, 0, types.tobytes(), kept.strings.tobytes()),
         id_map,
         kept.offsets.copy(),
+        kept.nested,
         words,
         offsets.copy(),
         strings,

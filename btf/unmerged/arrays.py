@@ -18,6 +18,7 @@ from ..compiled.jit import PreparedCall, compiled
 from ..compiled.workspaces import per_thread
 from ..deduplication.deduplicate import DedupResult, deduplicated
 from ..deduplication.index import BaseIndex
+from ..deduplication.module import SplitBytes
 from ..errors import BtfError
 from ..format.kinds import (
     ARRAY,
@@ -78,9 +79,10 @@ class BaseArrays:
         none.
         """
         split = result.btf
-        if not self.may_differ(index, split.words, split.offsets):
-            return None
-        if self.nested and len(nested_arrays(source)):
+        if self.nested:
+            if not self._has_a_name(split.words, split.offsets) or len(nested_arrays(source)):
+                return None
+        elif not len(nested_arrays(split)):
             return None
         try:
             other = _flattened_index(index) if self.nested else index
@@ -96,28 +98,23 @@ class BaseArrays:
         kept[gone - np.uint32(split.start_id)] = True
         return kept
 
-    def may_differ(self, index: BaseIndex, words: np.ndarray, offsets: np.ndarray) -> bool:
+    def may_differ(self, kept: SplitBytes) -> bool:
         """Whether a module kept anything that speaks for another generation: where the base has
         nested arrays, a type with the name of one that holds some; elsewhere a nested array. Where
-        it did not, ``kept_types`` finds nothing.
+        it did not, ``kept_types`` finds nothing."""
+        if self.nested:
+            return self._has_a_name(kept.words, kept.offsets)
+        return kept.has_nested_arrays
 
-        index           of the base
-        words, offsets  uint32: what dedup left of the module, as in ``BTF``
-        """
-        last: tuple[BaseArrays, BaseIndex, PreparedCall] | None
-        last = getattr(per_thread, "arrays", None)
-        if last is None or last[0] is not self or last[1] is not index:
+    def _has_a_name(self, words: np.ndarray, offsets: np.ndarray) -> bool:
+        """Whether one of these types has a name in ``names``."""
+        last: tuple[BaseArrays, PreparedCall] | None = getattr(per_thread, "arrays", None)
+        if last is None or last[0] is not self:
             call = PreparedCall(_has_a_name_of, words, offsets, self.names)
-            if not self.nested:
-                assert index.base is not None
-                below, none = index.base.flat, np.empty(0, np.int64)
-                call = PreparedCall(
-                    _find_nested, words, offsets, index.type_end, below.words, below.offsets, none
-                )
-            last = per_thread.arrays = self, index, call
-        last[2].set_argument(0, words)
-        last[2].set_argument(1, offsets)
-        return bool(last[2]())
+            last = per_thread.arrays = self, call
+        last[1].set_argument(0, words)
+        last[1].set_argument(1, offsets)
+        return bool(last[1]())
 
 
 def nested_arrays(types: BTF) -> np.ndarray:

@@ -231,7 +231,7 @@ def _deduplicate(
             described = _describe(facts, done.source, result, content, describer)
     if arrays is not None:
         facts["kept_by_arrays"] = 0
-        if arrays.may_differ(index, done.words, done.offsets):
+        if arrays.may_differ(done):
             facts["kept_by_arrays"] = _kept_by(arrays, done.source, done.result, index)
     facts.update(
         form=btf.STANDALONE,
