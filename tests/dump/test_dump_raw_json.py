@@ -261,6 +261,7 @@ def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "style"), GOLDEN)
 def test_golden_digests(name: str, style: str) -> None:
     types = dumping.base() if name == "vmlinux" else dumping.split(name)

@@ -74,6 +74,7 @@ def test_what_is_in_the_way_of_all(source: Path, tmp_path: Path) -> None:
     assert done.code == 2 and done.err.count(f"{out}/versions") == 2, done.err
 
 
+@pytest.mark.slow
 def test_what_cannot_be_removed_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = run_on(small_kernel(tmp_path / "one"), tmp_path / "out")
     (old := out / "versions/kernel=one/old").mkdir()

@@ -205,6 +205,7 @@ def begin_with_deaths(job: OneJob, fake: Fake, deaths: int) -> None:
     job.complete = with_deaths  # type: ignore[method-assign]
 
 
+@pytest.mark.slow
 @given(st.integers(1, 40), st.integers(0, 9), st.integers(0, 2))
 def test_calls_are_answered_in_their_order(modules: int, calls: int, hiccups: int) -> None:
     fake = Fake(3, frozenset(), 0)
@@ -372,6 +373,7 @@ class Impatient(OneJob):
         return PATIENCE if self._executor.others else 0.1
 
 
+@pytest.mark.slow
 def test_a_worker_that_gives_no_sign_of_life_is_given_up() -> None:
     """Whatever it is that keeps it, though it should have been killed by its own limit."""
     executor = OneHangs()

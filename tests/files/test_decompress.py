@@ -123,6 +123,7 @@ def test_changed_data(name: str) -> None:
         assert refused(compression, bytes(changed))
 
 
+@pytest.mark.slow
 @every
 def test_no_way_in_gives_more_than_the_limit(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     compression, squeeze = KINDS[name]

@@ -112,6 +112,7 @@ def flat_kernel(magic: bytes = b"ARMd", content: bytes | None = None) -> bytes:
     return bytes(head) + decoys + banner + b"\1" * 99 + whole + decoys + b"\1" * (2 << 20)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [None, *COMPRESSORS])
 def test_btf_of_flat_kernels(name: str | None) -> None:
     """The BTF of a flat kernel is found without sections, be the kernel compressed or not."""
@@ -137,6 +138,7 @@ def test_a_flat_kernel_without_btf() -> None:
         images.btf_from_image(flat_kernel(content=b""))
 
 
+@pytest.mark.slow
 def test_what_unfolds_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decompress, "MAX_DECOMPRESSED_BYTES", 1 << 20)
     for name, compress in COMPRESSORS.items():

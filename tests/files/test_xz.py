@@ -80,6 +80,7 @@ def test_memory_is_that_of_a_few_blocks(monkeypatch: pytest.MonkeyPatch) -> None
     assert not threads
 
 
+@pytest.mark.slow
 @needs_xz
 @pytest.mark.parametrize("room", [True, False])
 def test_blocks_beside_the_first_are_not_kept_in_memory(

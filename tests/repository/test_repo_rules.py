@@ -40,6 +40,7 @@ def imports(tree: ast.AST) -> Iterator[tuple[ast.stmt, str]]:
             yield node, (node.module or "").split(".")[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("package", MAY_IMPORT)
 def test_import_direction(package: str) -> None:
     import sys
