@@ -195,7 +195,7 @@ def type_lines(answer: TypeAnswer) -> list[str]:
     """What became of a type, why, and what to do about it."""
     named = f"{_c_name(answer.kind, answer.name)} [{answer.type_id}]"
     where = f"{answer.module} ({answer.kernel})"
-    if answer.fate == "shared":
+    if answer.outcome == "shared":
         return [f"{named} did not stay in {where}: it is vmlinux's"]
     if answer.cause is None or answer.row is None:
         others = (answer.copies or 1) - 1
@@ -206,7 +206,7 @@ def type_lines(answer: TypeAnswer) -> list[str]:
         return [f"{named} stayed in {where}: vmlinux has no type of that name{also}"]
     cause, row = answer.cause, answer.row
     lines = [f"{named} stayed in {where}, {plural(answer.bytes, 'byte')}"]
-    if answer.fate == "refers":
+    if answer.outcome == "refers":
         lines.append(f"  It leads to a type that stayed: {answer.way}")
         lines.append(f"  {_c_name(row.kind, row.name)} [{row.type_id}]:")
     lines.append(f"  vmlinux has {_c_name(row.base_kind, row.name)} [{row.base_type_id}].")

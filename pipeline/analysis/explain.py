@@ -109,7 +109,7 @@ class ModuleAnswer:
 class TypeAnswer:
     """What became of one type.
 
-    fate    STAYED, OWN, SHARED or REFERS
+    outcome STAYED, OWN, SHARED or REFERS
     cause   of one that STAYED, or that REFERS to one that did
     row     the same type as in ``cause.stayed``; of one that REFERS, the one it leads to
     way     of one that REFERS: how it leads there
@@ -119,7 +119,7 @@ class TypeAnswer:
     kernel: str
     module: str
     type_bytes: int
-    fate: str
+    outcome: str
     kind: str
     name: str
     type_id: int
@@ -225,8 +225,8 @@ class Explanation:
     def _answer(self, module: str, split: btf.BTF, type_bytes: int, found: btf.Type) -> TypeAnswer:
         facts = (found.kind_name, found.name, found.id, 4 * len(found.words))
 
-        def answer(fate: str, **more: Any) -> TypeAnswer:
-            return TypeAnswer(self.kernel, module, type_bytes, fate, *facts, **more)
+        def answer(outcome: str, **more: Any) -> TypeAnswer:
+            return TypeAnswer(self.kernel, module, type_bytes, outcome, *facts, **more)
 
         if found.id < split.start_id:
             return answer(SHARED)

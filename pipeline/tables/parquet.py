@@ -86,7 +86,7 @@ class PartWriter:
             self._writer.close()
             self._file.close()
 
-    def abandon(self) -> None:
+    def discard(self) -> None:
         """The file is not wanted any more; it is not finished, which could fail."""
         with contextlib.suppress(Exception):
             self._writer.close()

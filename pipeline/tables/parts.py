@@ -31,7 +31,7 @@ def new_parts(storage: Storage, kernel: str, scratch: str | None) -> Iterator[Ne
         try:
             yield parts
         finally:
-            parts.abandon()
+            parts.discard()
 
 
 class NewParts:
@@ -66,10 +66,10 @@ class NewParts:
             self._storage.upload(writer.path, path)
         return Part(path, writer.rows, size, digest)
 
-    def abandon(self) -> None:
+    def discard(self) -> None:
         """What is not in its place is not wanted any more."""
         for writer in self._writers.values():
-            writer.abandon()
+            writer.discard()
 
 
 @contextlib.contextmanager

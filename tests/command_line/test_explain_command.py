@@ -110,7 +110,7 @@ def test_json(out: Path) -> None:
     assert [row["name"] for row in cause["stayed"]] == ["netns_ipvs", "module"]
     answer = explain(out, "--module", "ip_vs_dh", "--type", "module", "--json").json
     (found,) = answer["found"]
-    assert found["fate"] == "stayed" and found["row"]["path"].endswith("→ struct netns_ipvs")
+    assert found["outcome"] == "stayed" and found["row"]["path"].endswith("→ struct netns_ipvs")
     assert found["cause"]["users"]
 
 

@@ -320,6 +320,6 @@ def test_a_full_disk_is_told_with_the_file(tmp_path: Path, monkeypatch: pytest.M
             writer.add(pa.table({"hash": hashes}, schema=schema))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-        writer.abandon()
+        writer.discard()
     with pytest.raises(OutputError, match="cannot write /dev/full: No space left on device"):
         PartWriter("/dev/full", schema)
