@@ -78,34 +78,47 @@ class SplitBytes:
     index: BaseIndex
 
     @property
+    def sizes(self) -> dict[str, int]:
+        """The sizes below, by name."""
+        words = int(self.offsets[-1])
+        return {
+            "types_in": len(self.source_offsets) - 1,
+            "type_bytes_in": self.source_words.nbytes,
+            "string_bytes_in": len(self.source_strings),
+            "types_out": len(self.offsets) - 1,
+            "type_bytes_out": 4 * words,
+            "string_bytes_out": len(self.content) - SHORT_HEADER - 4 * words,
+        }
+
+    @property
     def types_in(self) -> int:
         """Types of the input."""
-        return len(self.source_offsets) - 1
+        return self.sizes["types_in"]
 
     @property
     def type_bytes_in(self) -> int:
         """Bytes of the input's type section."""
-        return self.source_words.nbytes
+        return self.sizes["type_bytes_in"]
 
     @property
     def string_bytes_in(self) -> int:
         """Bytes of the input's string section."""
-        return len(self.source_strings)
+        return self.sizes["string_bytes_in"]
 
     @property
     def types_out(self) -> int:
         """Types of the result."""
-        return len(self.offsets) - 1
+        return self.sizes["types_out"]
 
     @property
     def type_bytes_out(self) -> int:
         """Bytes of the result's type section."""
-        return 4 * int(self.offsets[-1])
+        return self.sizes["type_bytes_out"]
 
     @property
     def string_bytes_out(self) -> int:
         """Bytes of the result's string section."""
-        return len(self.content) - SHORT_HEADER - self.type_bytes_out
+        return self.sizes["string_bytes_out"]
 
     @property
     def words(self) -> np.ndarray:

@@ -180,6 +180,9 @@ def build_id_in_path(path: str) -> str | None:
 
 def stem(file_name: str) -> str:
     """The module that a file is named after: ``kvm-amd`` of ``kvm-amd.btf.zst``."""
+    name, dot, rest = file_name.partition(".")
+    if name and dot + rest in MODULE_SUFFIXES:  # as of nearly all
+        return name
     for suffix in _LONGEST_FIRST:
         if file_name.endswith(suffix) and len(file_name) > len(suffix):
             return file_name[: -len(suffix)]

@@ -238,14 +238,9 @@ def _deduplicate(
         module_name=name,
         input_bytes=len(data),
         depends=(),
-        types_in=done.types_in,
-        type_bytes_in=done.type_bytes_in,
-        string_bytes_in=done.string_bytes_in,
         status=DONE,
         bytes_out=len(content),
-        types_out=done.types_out,
-        type_bytes_out=done.type_bytes_out,
-        string_bytes_out=done.string_bytes_out,
+        **done.sizes,
         **_check(content, index, context),
     )
     return content, split, described
