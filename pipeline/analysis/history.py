@@ -192,6 +192,7 @@ def _states(
         of_vmlinux = [row for row in those if row[1] == VMLINUX]
         those = of_vmlinux or those
         once = {(t.declaration_fingerprint, t.layout_fingerprint): t for _, _, t, _ in those}
+        kernels[name].rows.learn(once.values())
         members: list[FoundMember] = []
         if path:
             each = (find_member(kernels[name].rows, t.global_id, path) for t in once.values())

@@ -93,6 +93,10 @@ class Rows:
         self._types.begin(ids)
         self._members.begin(ids)
 
+    def learn(self, types: Iterable[TypeRow]) -> None:
+        """Take types that were found in another way: they need not be looked up."""
+        self._known.update((found.global_id, found) for found in types)
+
     def types(self, ids: Iterable[int]) -> dict[int, TypeRow]:
         """Look types up; returns all that were ever looked up."""
         missing = sorted(set(ids).difference(self._known))
@@ -126,6 +130,9 @@ class Rows:
     def each(self, ids: Sequence[int], names: Sequence[str]) -> list[list[Any]]:
         """Some columns of some types, in whatever order, as Python has them; empty, or 0, where
         there is nothing."""
+        if all(one in self._known for one in ids):
+            known = [self._known[one] for one in ids]
+            return [[getattr(row, name) for row in known] for name in names]
         once, place = np.unique(np.array(ids, np.int64), return_inverse=True)
         there = once != VOID
         values: list[list[Any]] = [[] for _ in names]
