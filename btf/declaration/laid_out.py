@@ -38,8 +38,8 @@ from ..fingerprint.hashing import (
     absorb,
     absorb_two,
     finish,
-    record_label,
 )
+from ..fingerprint.record_hashes import record_label
 from ..format.kinds import (
     ARRAY,
     DATASEC,

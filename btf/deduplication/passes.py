@@ -68,8 +68,8 @@ from ..edit.remap import (
     TEXT_PER_HEAD,
     remap_types,
 )
-from ..format.kinds import ARRAY, HEAD_WORDS, INFO_VLEN_MASK, REF_STEP, STRUCT, kind_of
-from ..format.records import record_length, reference_count, reference_word
+from ..format.kinds import INFO_VLEN_MASK, REF_STEP, STRUCT, kind_of
+from ..format.records import find_nested_arrays, record_length, reference_count, reference_word
 from ..format.strings import MIXED, PIECE_BITS, map_runs, map_strings
 from .batches import (
     AGGREGATES,
@@ -126,7 +126,7 @@ def dedup_whole(base, scratch, words, offsets, source, added, may_match):  # typ
     Returns (code, type id, types kept, words kept, bytes of new strings, clashing struct): code
     DONE and 0, or why it stopped and at which type; for the last see ``clashing_struct``, -1 if
     not ``added``. What is left is in ``scratch``: ``out``, ``out_offsets``, ``own_strings``, and
-    ``new_ids``; of what was ``added``, ``state[NESTED_ARRAYS]`` says whether any is nested.
+    ``new_ids``; of what was ``added``, ``state[NESTED_ARRAYS]`` says how many are nested.
     """
     state = scratch.state
     count = len(offsets) - 1
@@ -201,9 +201,10 @@ def dedup_whole(base, scratch, words, offsets, source, added, may_match):  # typ
     clash = np.int64(-1)
     if added:
         clash = clashing_struct(base, scratch.out, scratch.out_offsets, kept)
-        state[NESTED_ARRAYS] = has_nested_array(
-            base, scratch.out, scratch.out_offsets, kept, first_own
-        )
+        state[NESTED_ARRAYS] = find_nested_arrays(
+            scratch.out, scratch.out_offsets[: kept + 1], first_own,
+            base.words, base.starts[1:], scratch.pending[:0],
+        )  # fmt: skip
     return code, at, kept, length, state[OWN_BYTES], clash
 
 
@@ -323,30 +324,6 @@ def _final(records, first_own, type_id, base_changed):  # type: ignore[no-untype
     if base_changed:
         return resolve(records, type_id)
     return type_id
-
-
-@compiled
-def has_nested_array(base, words, offsets, count, first_own):  # type: ignore[no-untyped-def]
-    """Whether an own array has arrays as elements, which encoders write in two ways.
-
-    words, offsets  uint32: split BTF on the base, as in ``BTF``
-    count           number of own types
-    first_own       id of the first one
-    """
-    for index in range(count):
-        at = np.int64(offsets[index])
-        if kind_of(words[at + 1]) != ARRAY:
-            continue
-        element = np.int64(words[at + HEAD_WORDS])
-        if element >= first_own:
-            info = words[np.int64(offsets[element - first_own]) + 1]
-        elif element > 0:
-            info = base.words[np.int64(base.starts[element]) + 1]
-        else:
-            continue
-        if kind_of(info) == ARRAY:
-            return True
-    return False
 
 
 @compiled

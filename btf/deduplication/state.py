@@ -50,7 +50,7 @@ SETTLED = next(_slot)  # of a batch: own types that earlier ones left
 SIGNED = next(_slot)  # entries of ``signatures``, of a batch
 PRIMITIVES_TO_COME = next(_slot)  # entries of libbpf's table before the first struct of a merge
 BOUND = next(_slot)  # forward types that have a definition: entries of ``bound``
-NESTED_ARRAYS = next(_slot)  # whether any was left, of a module by itself
+NESTED_ARRAYS = next(_slot)  # how many were left of a module by itself
 STATE_SLOTS = next(_slot)
 
 # Values of BATCH: a module by itself; a batch of a merge, and more may come, see ``batches``; its

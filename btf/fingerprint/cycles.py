@@ -393,7 +393,7 @@ def fingerprint_types(  # type: ignore[no-untyped-def]
     start_id         id of the first own type
     words, offsets   of the own types
     below, own       strings of the base, and the own ones
-    record_hashes             see ``read_graph``
+    record_hashes    see ``read_graph``
     work             ``state.Memory``
     out, cyclic      ``values`` and ``cyclic`` of ``State``
     """

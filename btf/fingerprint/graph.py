@@ -9,8 +9,7 @@ import numpy as np
 from ..compiled.jit import compiled
 from ..format.kinds import STRUCT, UNION, kind_of
 from ..format.records import reference_at, reference_count
-from .hashing import record_label
-from .record_hashes import read_record
+from .record_hashes import read_record, record_label
 
 
 class Graph(NamedTuple):
@@ -59,7 +58,7 @@ def read_graph(graph, count, words, offsets, base_strings, strings, record_hashe
     count                  how many types there are
     words, offsets         uint32: their records, as in ``BTF``
     base_strings, strings  uint8: those of the base, and the own ones
-    record_hashes                   see the module of this name; without rows where it is not wanted
+    record_hashes          see the module of this name; without rows where it is not wanted
     """
     at_child = 0
     for v in range(count):

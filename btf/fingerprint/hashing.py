@@ -20,17 +20,6 @@ from __future__ import annotations
 import numpy as np
 
 from ..compiled.jit import compiled, inlined
-from ..format.kinds import (
-    ELEMENT_NAME,
-    ELEMENT_REF,
-    ELEMENT_WORDS,
-    FIXED_REFS,
-    FIXED_WORDS,
-    HEAD_IS_REF,
-    HEAD_WORDS,
-    INFO_VLEN_MASK,
-    kind_of,
-)
 from ..format.strings import eight_bytes, first_marked_byte, zero_bytes
 
 _C1 = np.uint64(0x87C37B91114253D5)
@@ -106,27 +95,6 @@ def start(use, kept):  # type: ignore[no-untyped-def]
     return absorb(use, kept, use)
 
 
-@compiled
-def absorb_text(a, b, base_strings, own_strings, offset):  # type: ignore[no-untyped-def]
-    """The state after the string at ``offset``: eight bytes at a time, then its length, marked as
-    such."""
-    text, at = base_strings, offset
-    if offset >= len(base_strings):
-        text, at = own_strings, offset - len(base_strings)
-    length = np.int64(0)
-    while True:
-        word = eight_bytes(text, at + length)
-        zeros = zero_bytes(word)
-        if zeros != _0:
-            break
-        a, b = absorb(a, b, word)
-        length += 8
-    rest = np.int64(first_marked_byte(zeros))
-    if rest > 0:
-        a, b = absorb(a, b, word & ((_1 << np.uint64(8 * rest)) - _1))
-    return absorb(a, b, np.uint64(length + rest) | _END)
-
-
 @inlined
 def absorb_text_twice(a, b, p, q, base_strings, own_strings, offset):  # type: ignore[no-untyped-def]
     """The states (a, b) and (p, q) after the string at ``offset``: as ``absorb_text`` of each."""
@@ -153,30 +121,9 @@ def absorb_text_twice(a, b, p, q, base_strings, own_strings, offset):  # type: i
     return a, b, p, q
 
 
-@compiled
-def record_label(words, at, base_strings, own_strings):  # type: ignore[no-untyped-def]
-    """Hash of all that the record at word ``at`` says itself: every word that is a value, names by
-    their text; where references stand and how many there are follows from kind and vlen."""
-    info = words[at + 1]
-    kind = kind_of(info)
-    a, b = start(LABEL, np.uint64(info))
-    a, b = absorb_text(a, b, base_strings, own_strings, np.int64(words[at]))
-    if not HEAD_IS_REF[kind]:
-        a, b = absorb(a, b, np.uint64(words[at + 2]))
-    body = at + HEAD_WORDS
-    for word in range(body + FIXED_REFS[kind], body + FIXED_WORDS[kind]):
-        a, b = absorb(a, b, np.uint64(words[word]))
-    stride = np.int64(ELEMENT_WORDS[kind])
-    if stride == 0:
-        return finish(a, b)
-    body += FIXED_WORDS[kind]
-    name, reference = np.int64(ELEMENT_NAME[kind]), np.int64(ELEMENT_REF[kind])
-    for _ in range(np.int64(info & INFO_VLEN_MASK)):
-        for word in range(stride):
-            if word == name:
-                offset = np.int64(words[body + word])
-                a, b = absorb_text(a, b, base_strings, own_strings, offset)
-            elif word != reference:
-                a, b = absorb(a, b, np.uint64(words[body + word]))
-        body += stride
-    return finish(a, b)
+@inlined
+def absorb_text(a, b, base_strings, own_strings, offset):  # type: ignore[no-untyped-def]
+    """The state after the string at ``offset``: eight bytes at a time, then its length, marked as
+    such."""
+    a, b, _, _ = absorb_text_twice(a, b, a, b, base_strings, own_strings, offset)
+    return a, b

@@ -50,48 +50,64 @@ from .hashing import (
 
 
 @inlined
-def read_record(record_hashes, v, words, at, base_strings, own_strings):  # type: ignore[no-untyped-def]
-    """Fill a row of ``record_hashes``; returns what ``record_label`` does."""
+def _hash_record(words, at, base_strings, own_strings):  # type: ignore[no-untyped-def]
+    """The label (a, b), the hash of the name (p, q) and the state of the shape (x, y)."""
     info = words[at + 1]
     kind = kind_of(info)
     vlen = np.int64(info & INFO_VLEN_MASK)
     a, b = start(LABEL, np.uint64(info))
     p, q = NAME, np.uint64(name_class(info))
     a, b, p, q = absorb_text_twice(a, b, p, q, base_strings, own_strings, np.int64(words[at]))
-    record_hashes[v, SPELLED], record_hashes[v, SPELLED + 1] = finish(p, q)
+    p, q = finish(p, q)
     if not HEAD_IS_REF[kind]:
         a, b = absorb(a, b, np.uint64(words[at + 2]))
     body = at + HEAD_WORDS
     for word in range(body + FIXED_REFS[kind], body + FIXED_WORDS[kind]):
         a, b = absorb(a, b, np.uint64(words[word]))
+    x, y = SHAPE, np.uint64(name_class(info))
+    x, y = absorb_two(x, y, np.uint64(words[at + 2]), np.uint64(vlen))
     stride = np.int64(ELEMENT_WORDS[kind])
-    if stride == 0:
-        return finish(a, b)
     body += FIXED_WORDS[kind]
-    p, q = absorb_two(SHAPE, np.uint64(name_class(info)), np.uint64(words[at + 2]), np.uint64(vlen))
     if kind == STRUCT or kind == UNION:
         for _ in range(vlen):
             offset = np.int64(words[body])
-            a, b, p, q = absorb_text_twice(a, b, p, q, base_strings, own_strings, offset)
+            a, b, x, y = absorb_text_twice(a, b, x, y, base_strings, own_strings, offset)
             a, b = absorb(a, b, np.uint64(words[body + 2]))
             at_bit, bits = place(words[body + 2], info)
-            p, q = absorb_two(p, q, at_bit, bits)
+            x, y = absorb_two(x, y, at_bit, bits)
             body += stride
-    else:
+    elif stride > 0:
         name, reference = np.int64(ELEMENT_NAME[kind]), np.int64(ELEMENT_REF[kind])
         for _ in range(vlen):
             for word in range(stride):
                 if word == name:
                     offset = np.int64(words[body + word])
-                    a, b, p, q = absorb_text_twice(a, b, p, q, base_strings, own_strings, offset)
+                    a, b, x, y = absorb_text_twice(a, b, x, y, base_strings, own_strings, offset)
                 elif word != reference:
                     a, b = absorb(a, b, np.uint64(words[body + word]))
             if is_enum(kind):
                 value, negative = enumerator(words, body, info)
-                p, q = absorb_two(p, q, value, negative)
+                x, y = absorb_two(x, y, value, negative)
             body += stride
-    record_hashes[v, LAYOUT], record_hashes[v, LAYOUT + 1] = p, q
-    return finish(a, b)
+    a, b = finish(a, b)
+    return a, b, p, q, x, y
+
+
+@compiled
+def record_label(words, at, base_strings, own_strings):  # type: ignore[no-untyped-def]
+    """Hash of all that the record at word ``at`` says itself: every word that is a value, names by
+    their text; where references stand and how many there are follows from kind and vlen."""
+    a, b, _, _, _, _ = _hash_record(words, at, base_strings, own_strings)
+    return a, b
+
+
+@inlined
+def read_record(record_hashes, v, words, at, base_strings, own_strings):  # type: ignore[no-untyped-def]
+    """Fill a row of ``record_hashes``; returns the label."""
+    a, b, p, q, x, y = _hash_record(words, at, base_strings, own_strings)
+    record_hashes[v, SPELLED], record_hashes[v, SPELLED + 1] = p, q
+    record_hashes[v, LAYOUT], record_hashes[v, LAYOUT + 1] = x, y
+    return a, b
 
 
 @compiled

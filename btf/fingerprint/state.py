@@ -17,7 +17,8 @@ from ..compiled.huge_pages import power_of_two
 from ..compiled.jit import compiled
 from ..format.records import reference_at, reference_count
 from .graph import Graph
-from .hashing import BASE_ID, finish, record_label, start
+from .hashing import BASE_ID, finish, start
+from .record_hashes import record_label
 from .refine import Partition
 
 

@@ -26,7 +26,6 @@ from .foreign import what_is
 
 MAGIC = 0xEB9F
 BYTE_ORDERS = {b"\x9f\xeb": "<", b"\xeb\x9f": ">"}  # by how BTF begins
-_FIELDS = {order: struct.Struct(order + "BBI4I") for order in BYTE_ORDERS.values()}
 VERSION = 1
 SHORT_HEADER = 24
 LONG_HEADER = 32
@@ -73,8 +72,8 @@ def parse_header(data: memoryview, path: str | None = None) -> Header:
     byteorder = "little" if order == "<" else "big"
     if size < SHORT_HEADER:
         raise fail(f"truncated: {size} bytes; a BTF header has at least {SHORT_HEADER}")
-    version, flags, header_bytes, type_off, type_len, str_off, str_len = _FIELDS[order].unpack_from(
-        data, 2
+    version, flags, header_bytes, type_off, type_len, str_off, str_len = struct.unpack_from(
+        order + "BBI4I", data, 2
     )
     if version != VERSION:
         raise fail(f"BTF version {version}; only version {VERSION} is known", 2)
@@ -87,25 +86,21 @@ def parse_header(data: memoryview, path: str | None = None) -> Header:
     if has_layout_fields:
         layout_off, layout_len = struct.unpack_from(order + "2I", data, SHORT_HEADER)
     known = LONG_HEADER if has_layout_fields else SHORT_HEADER
-    if header_bytes > known and any(data[known:header_bytes]):
+    if any(data[known:header_bytes]):
         raise fail(f"hdr_len is {header_bytes} and bytes beyond {known} are in use: unknown format")
 
     left = size - header_bytes
-    if max(type_off + type_len, str_off + str_len, layout_off + layout_len) > left:
-        name, field, offset, length = next(
-            section
-            for section in (
-                ("type", 8, type_off, type_len),
-                ("string", 16, str_off, str_len),
-                ("layout", 24, layout_off, layout_len),
+    for name, field, offset, length in (
+        ("type", 8, type_off, type_len),
+        ("string", 16, str_off, str_len),
+        ("layout", 24, layout_off, layout_len),
+    ):
+        if offset + length > left:
+            raise fail(
+                f"{name} section ({length} bytes at {offset}) ends beyond the file "
+                f"({left} bytes after the header): truncated?",
+                field,
             )
-            if section[2] + section[3] > left
-        )
-        raise fail(
-            f"{name} section ({length} bytes at {offset}) ends beyond the file "
-            f"({left} bytes after the header): truncated?",
-            field,
-        )
     if type_off % 4:
         raise fail(f"type section at {type_off} is not aligned to 4 bytes", 8)
     if type_len % 4:
@@ -145,8 +140,6 @@ def check_total(type_end: int, words: int, str_end: int, path: str | None = None
 
     type_end, words, str_end   types (void included), words of types and bytes of strings, in all
     """
-    if type_end <= MAX_TYPE_ID and words <= MAX_WORDS and str_end <= MAX_STRING_OFFSET:
-        return
     for size, limit, what in (
         (type_end - 1, MAX_TYPE_ID, "types"),
         (words, MAX_WORDS, "words of types"),

@@ -14,6 +14,7 @@ import numpy as np
 
 from ..compiled.jit import compiled, inlined
 from .kinds import (
+    ARRAY,
     ELEMENT_WORDS,
     ENUM,
     ENUM_BITS,
@@ -102,3 +103,30 @@ def place(word, info):  # type: ignore[no-untyped-def]
     if (info & INFO_KIND_FLAG) != 0:
         return np.uint64(word & _OFFSET_MASK), np.uint64(word >> _24)
     return np.uint64(word), _0
+
+
+@compiled
+def find_nested_arrays(words, offsets, start_id, base_words, base_offsets, found):  # type: ignore[no-untyped-def]
+    """Put ids of own arrays of arrays into ``found``, int64, as far as there is room; returns how
+    many there are.
+
+    words, offsets             own types, as in ``BTF``; the first one has the id ``start_id``
+    base_words, base_offsets   types below them, from id 1 on
+    """
+    count = 0
+    for own in range(len(offsets) - 1):
+        at = np.int64(offsets[own])
+        if kind_of(words[at + 1]) != ARRAY:
+            continue
+        element = np.int64(words[at + 3])
+        if element >= start_id:
+            info = words[np.int64(offsets[element - start_id]) + 1]
+        elif element > 0:
+            info = base_words[np.int64(base_offsets[element - 1]) + 1]
+        else:
+            continue
+        if kind_of(info) == ARRAY:
+            if count < len(found):
+                found[count] = start_id + own
+            count += 1
+    return count

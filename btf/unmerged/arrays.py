@@ -14,14 +14,12 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from ..arguments import brief_repr
-from ..compiled.jit import PreparedCall, compiled
-from ..compiled.workspaces import per_thread
+from ..compiled.jit import compiled
 from ..deduplication.deduplicate import DedupResult, deduplicated
 from ..deduplication.index import BaseIndex
 from ..deduplication.module import SplitBytes
 from ..errors import BtfError
 from ..format.kinds import (
-    ARRAY,
     FEWEST_REFS,
     FIRST_REF,
     INFO_VLEN_MASK,
@@ -29,8 +27,8 @@ from ..format.kinds import (
     REF_EACH,
     REF_STEP,
     NameSpace,
-    kind_of,
 )
+from ..format.records import find_nested_arrays
 from ..format.search import first_at_least
 from ..types.btf import BTF, freeze
 from ..types.names import StringTable
@@ -80,7 +78,9 @@ class BaseArrays:
         """
         split = result.btf
         if self.nested:
-            if not self._has_a_name(split.words, split.offsets) or len(nested_arrays(source)):
+            if not _has_a_name_of(split.words, split.offsets, self.names):
+                return None
+            if len(nested_arrays(source)):
                 return None
         elif not len(nested_arrays(split)):
             return None
@@ -103,18 +103,8 @@ class BaseArrays:
         nested arrays, a type with the name of one that holds some; elsewhere a nested array. Where
         it did not, ``kept_types`` finds nothing."""
         if self.nested:
-            return self._has_a_name(kept.words, kept.offsets)
+            return bool(_has_a_name_of(kept.words, kept.offsets, self.names))
         return kept.has_nested_arrays
-
-    def _has_a_name(self, words: np.ndarray, offsets: np.ndarray) -> bool:
-        """Whether one of these types has a name in ``names``."""
-        last: tuple[BaseArrays, PreparedCall] | None = getattr(per_thread, "arrays", None)
-        if last is None or last[0] is not self:
-            call = PreparedCall(_has_a_name_of, words, offsets, self.names)
-            last = per_thread.arrays = self, call
-        last[1].set_argument(0, words)
-        last[1].set_argument(1, offsets)
-        return bool(last[1]())
 
 
 def nested_arrays(types: BTF) -> np.ndarray:
@@ -123,40 +113,13 @@ def nested_arrays(types: BTF) -> np.ndarray:
     found = np.empty(_FEW, np.int64)
     while True:
         count = int(
-            _find_nested(
+            find_nested_arrays(
                 types.words, types.offsets, types.start_id, below.words, below.offsets, found
             )
         )
         if count <= len(found):
             return found[:count]
         found = np.empty(count, np.int64)
-
-
-@compiled
-def _find_nested(words, offsets, start_id, base_words, base_offsets, found):  # type: ignore[no-untyped-def]
-    """Put ids of own arrays of arrays into ``found``, int64, as far as there is room; returns how
-    many there are.
-
-    words, offsets             own types, as in ``BTF``; the first one has the id ``start_id``
-    base_words, base_offsets   types below them, from id 1 on
-    """
-    count = 0
-    for own in range(len(offsets) - 1):
-        at = np.int64(offsets[own])
-        if kind_of(words[at + 1]) != ARRAY:
-            continue
-        element = np.int64(words[at + 3])
-        if element >= start_id:
-            info = words[np.int64(offsets[element - start_id]) + 1]
-        elif element > 0:
-            info = base_words[np.int64(base_offsets[element - 1]) + 1]
-        else:
-            continue
-        if kind_of(info) == ARRAY:
-            if count < len(found):
-                found[count] = start_id + own
-            count += 1
-    return count
 
 
 @compiled

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from .detail import Detail, bits_text, place_text
 from .details import Sides, embeds
 from .rows import MemberRow, Rows
-from .spelled import declared, written_out
+from .spelled import declared
 
 _MAX_NESTED = 32
 _THROUGH = ("TYPEDEF", "CONST", "VOLATILE", "RESTRICT", "TYPE_TAG", "ARRAY")
@@ -69,22 +68,7 @@ def _composite(rows: Rows, type_id: int) -> int | None:
 
 def _named(rows: Rows, type_id: int, name: str) -> MemberRow | None:
     """A member by its name, with its bit offset in this type."""
-    return next((member for member in _flat(rows, type_id) if member.name == name), None)
-
-
-def _flat(rows: Rows, type_id: int) -> Iterator[MemberRow]:
-    """The members that have names, those in anonymous ones too; all with their bit offsets in this
-    type, and those of a type that is in it twice once."""
-    todo, seen = deque([(type_id, 0)]), {type_id}
-    while todo:
-        outer, offset = todo.popleft()
-        for member in rows.members_of(outer):
-            placed = member._replace(bit_offset=member.bit_offset + offset)
-            if member.name:
-                yield placed
-            elif written_out(member.type) and member.type_global_id not in seen:
-                seen.add(member.type_global_id)
-                todo.append((member.type_global_id, placed.bit_offset))
+    return next((member for member in rows.flat_members(type_id) if member.name == name), None)
 
 
 def _place(row: MemberRow) -> str:
@@ -94,7 +78,7 @@ def _place(row: MemberRow) -> str:
 def member_names(rows: Rows, type_id: int) -> list[str]:
     """Names of a struct's or union's members, through anonymous ones."""
     composite = _composite(rows, type_id)
-    return [] if composite is None else [member.name for member in _flat(rows, composite)]
+    return [] if composite is None else [member.name for member in rows.flat_members(composite)]
 
 
 def member_details(old: FoundMember, new: FoundMember, sides: Sides) -> Iterator[Detail]:

@@ -6,7 +6,8 @@ To C they are members of the type around it as before: they are not gone, but at
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from itertools import islice
+from typing import TYPE_CHECKING, NamedTuple
 
 from .detail import Detail, bits_text, place_text
 from .spelled import written_out
@@ -14,7 +15,6 @@ from .spelled import written_out
 if TYPE_CHECKING:
     from .rows import Rows
 
-_MAX_NESTED = 8
 _MAX_MEMBERS = 200_000  # of anonymous structs and unions that are looked into
 
 
@@ -73,33 +73,24 @@ def details_of(
 def _look_into(anonymous: Sequence[Gone], sides: tuple[Rows, Rows]) -> dict[int, list[Gone]]:
     """The members with names of anonymous structs and unions, by the identity of each."""
     found: dict[int, list[Gone]] = {id(one): [] for one in anonymous}
-    todo = [(one, one) for one in anonymous if written_out(one.type)]
+    composites = [one for one in anonymous if written_out(one.type)]
+    for number, rows in enumerate(sides):  # together: one by one takes longer
+        rows.members(one.type_id for one in composites if one.of_new == bool(number))
     left = _MAX_MEMBERS
-    for _ in range(_MAX_NESTED):
-        members: list[Mapping[int, Sequence[Any]]] = [
-            rows.members(one.type_id for _, one in todo if one.of_new == bool(number))
-            for number, rows in enumerate(sides)
-        ]
-        outer, todo = todo, []
-        for whole, one in outer:
-            inner = members[one.of_new][one.type_id]
-            left -= len(inner)
-            if left < 0:
-                return found
-            for member in inner:
-                placed = one._replace(
+    for one in composites:
+        members = found[id(one)]
+        for member in islice(sides[one.of_new].flat_members(one.type_id), left):
+            place = one.bit_offset + member.bit_offset
+            members.append(
+                one._replace(
                     name=member.name,
                     type=member.type,
                     type_id=member.type_global_id,
-                    bit_offset=one.bit_offset + member.bit_offset,
+                    bit_offset=place,
                     bits=member.bitfield_size,
                 )
-                if member.name:
-                    found[id(whole)].append(placed)
-                elif written_out(member.type):
-                    todo.append((whole, placed))
-        if not todo:
-            break
+            )
+        left -= len(members)
     return found
 
 

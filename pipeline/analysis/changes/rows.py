@@ -6,7 +6,8 @@ it holds.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,6 +17,7 @@ import numpy as np
 from ...model.errors import OutputError
 from .blocks import Block, BlockReader
 from .numbers import as_arrow, decimals, numbers_of, ranges
+from .spelled import written_out
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -163,6 +165,20 @@ class Rows:
         """Look the members of one type up."""
         found = self._members_of.get(global_id)
         return self.members([global_id])[global_id] if found is None else found
+
+    def flat_members(self, global_id: int) -> Iterator[MemberRow]:
+        """The members of a type that have names, those in anonymous ones too; all with their bit
+        offsets in this type, and those of a type that is in it twice once."""
+        todo, seen = deque([(global_id, 0)]), {global_id}
+        while todo:
+            outer, offset = todo.popleft()
+            for member in self.members_of(outer):
+                placed = member._replace(bit_offset=member.bit_offset + offset)
+                if member.name:
+                    yield placed
+                elif written_out(member.type) and member.type_global_id not in seen:
+                    seen.add(member.type_global_id)
+                    todo.append((member.type_global_id, placed.bit_offset))
 
 
 class _Column:
