@@ -58,6 +58,7 @@ def parser(only: str | None = None) -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
+    from pipeline.engine.malloc import use_system_pool
     from pipeline.engine.no_pandas import leave_out_pandas
     from pipeline.model.errors import CommandError, QueryError, explain
 
@@ -66,6 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Before NumPy starts its threads for matrices, which spin for 0.1 s.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         leave_out_pandas()
+        use_system_pool()
     ended_by: list[signal.Signals] = []
     try:
         if address_limit() is not None and arguments is None:

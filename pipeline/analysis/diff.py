@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import btf
 
 from ..sources.lookup import resolve_kernel
+from .changes.beside import of_both
 from .changes.chosen import Filters, Unmet, chosen
-from .changes.compare import Change, Comparison, ObjectCounts, Unread
+from .changes.compare import CHANGED, EMBEDDED, Change, Comparison, ObjectCounts, Unread
 from .changes.detail import Detail
-from .changes.details import details
+from .changes.details import begin_details, details
 from .changes.stored import stored_kernels
 
 if TYPE_CHECKING:
@@ -89,17 +90,20 @@ def _diff(
     filters: Filters,
 ) -> Diff:
     unmet, only = Unmet(filters), None
-    types = before.named_types, after.named_types
+    types = of_both(lambda side: side.named_types, before, after)
     if not filters.empty:
         only = (
             chosen(filters, types[0], before.rows, unmet),
             chosen(filters, types[1], after.rows, unmet),
         )
     found = Comparison(*types, only)
-    for side, ids in zip((before, after), found.told, strict=True):
-        side.rows.begin(ids)
+    sides = before, after
+    for side, embedded, changed in zip(
+        sides, found.ids(EMBEDDED), found.ids(CHANGED), strict=True
+    ):
+        begin_details(side.rows, embedded, changed)
     objects = [one for one in found.counts if filters.has_object(one.object)]
     names = sorted(symbol.name.name for symbol in unmet.symbols)
     unread = [one for one in found.unread if filters.has_object(one.object)]
-    near, sides = unmet.nearest(types), (before, after)
+    near = unmet.nearest(types)
     return Diff(old, new, objects, found.changes, unread, names, near, sides)

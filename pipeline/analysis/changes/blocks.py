@@ -1,82 +1,120 @@
-"""Row groups of tables that are ordered by global id, each read when it is needed."""
+"""Row groups of tables that are ordered by global id; of each what is asked for is read."""
 
 from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
+from threading import Lock
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from ...model.errors import OutputError
-from .numbers import numbers_of
+from .numbers import as_arrow, numbers_of, one_piece
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
+#: Texts that come again so often that they are read as dictionaries, by table.
+REPEATED = {"types": ("name",), "members": ("type",)}
+_DECODED = {name for names in REPEATED.values() for name in names}
+
+
+class ReadBlock(NamedTuple):
+    """Some columns of a block.
+
+    ids      int64, ascending: the global id of each row
+    columns  by name
+    """
+
+    ids: NDArray[np.int64]
+    columns: Mapping[str, pa.Array]
+
+    def take(self, rows: NDArray[np.int64], names: Sequence[str]) -> pa.RecordBatch:
+        """Some columns of some rows. What is repeated is no dictionary any more, as each block has
+        a long one of its own."""
+        import pyarrow as pa
+
+        at = as_arrow(rows)
+        found = [self.columns[name].take(at) for name in names]
+        for number, name in enumerate(names):
+            if name in _DECODED and pa.types.is_dictionary(found[number].type):
+                found[number] = found[number].dictionary_decode()
+        return pa.RecordBatch.from_arrays(found, list(names))
+
 
 @dataclass(eq=False, slots=True)
 class Block:
-    """Rows that are read together: those of the types from ``first`` to ``last``."""
+    """Rows that are read together: those of the types from ``first`` to ``last``.
+
+    read     reads some columns of them
+    columns  those that were read
+    coming   those that are being read
+    ids      of ``columns``
+    """
 
     first: int
     last: int
-    read: Callable[[], pa.Table]
+    read: Callable[[Sequence[str]], pa.Table] = field(repr=False)
+    columns: dict[str, pa.Array] = field(default_factory=dict, repr=False)
+    coming: dict[str, Future[pa.Table]] = field(default_factory=dict, repr=False)
+    ids: NDArray[np.int64] | None = field(default=None, repr=False)
 
+    def get(self, names: Sequence[str]) -> ReadBlock:
+        """Wait until some columns are read, which were begun. Raises OutputError."""
+        for name in names:
+            if name not in self.columns:
+                self.columns[name] = one_piece(self.coming.pop(name).result()[name])
+        if self.ids is None:
+            self.ids = numbers_of(self.columns["global_id"])
+            if np.any(self.ids[1:] < self.ids[:-1]):
+                raise OutputError("the rows of a table are not in the order of their ids")
+        return ReadBlock(self.ids, {name: self.columns[name] for name in names})
 
-@dataclass(frozen=True, slots=True)
-class ReadBlock:
-    """A block that was read: its rows, and the global id of each (int64, ascending)."""
-
-    ids: NDArray[np.int64]
-    rows: list[pa.RecordBatch]
+    def forget(self) -> None:
+        """Let go of what was read."""
+        self.columns.clear()
+        self.ids = None
 
 
 class BlockReader:
-    """Reads blocks, of however many tables and kernels, beside what its caller does, and keeps
-    those that were used last."""
+    """Reads blocks, of however many tables and kernels, beside what its caller does. What was read
+    stays with its block, as long as that is among those that were used last."""
 
     def __init__(self, most_bytes: int | None = None) -> None:
         """``most_bytes``: that are kept of what was read, but for the last block; all when None."""
         self._most_bytes = most_bytes
-        self._bytes = 0
-        self._coming: dict[Block, Future[pa.Table]] = {}
-        self._kept: OrderedDict[Block, ReadBlock] = OrderedDict()
+        self._kept: OrderedDict[Block, int] = OrderedDict()  # how many bytes, if there is a limit
+        self._lock = Lock()
 
     @cached_property
     def threads(self) -> ThreadPoolExecutor:
         """On all processors, for it is Arrow that does the work."""
         return ThreadPoolExecutor(len(os.sched_getaffinity(0)))
 
-    def begin(self, block: Block) -> None:
-        """Begin to read a block, unless it was read."""
-        if block not in self._coming and block not in self._kept:
-            self._coming[block] = self.threads.submit(block.read)
+    def begin(self, block: Block, columns: Sequence[str]) -> None:
+        """Begin to read columns of a block, but for those that were read."""
+        known = block.columns.keys() | block.coming.keys()
+        missing = [name for name in ("global_id", *columns) if name not in known]
+        if missing:
+            block.coming |= dict.fromkeys(missing, self.threads.submit(block.read, missing))
 
     def get(self, block: Block, columns: Sequence[str]) -> ReadBlock:
-        """Read a block, unless it was read, or wait until it is. Raises OutputError."""
-        found = self._kept.get(block)
-        if found is not None:
+        """Wait until columns of a block are read. Several threads may call this, but not of one
+        block. Raises OutputError."""
+        if self._most_bytes is None:
+            self.begin(block, columns)
+            return block.get(("global_id", *columns))
+        with self._lock:
+            self.begin(block, columns)
+            found = block.get(("global_id", *columns))
+            self._kept[block] = sum(column.nbytes for column in block.columns.values())
             self._kept.move_to_end(block)
-            return found
-        self.begin(block)
-        rows = self._coming.pop(block).result().select(columns).combine_chunks()
-        ids = numbers_of(rows["global_id"])
-        if np.any(ids[1:] < ids[:-1]):
-            raise OutputError("the rows of a table are not in the order of their ids")
-        found = self._kept[block] = ReadBlock(ids, rows.to_batches())
-        self._bytes += _size(found)
-        while self._most_bytes is not None and self._bytes > self._most_bytes:
-            if len(self._kept) == 1:
-                break
-            self._bytes -= _size(self._kept.popitem(last=False)[1])
+            while len(self._kept) > 1 and sum(self._kept.values()) > self._most_bytes:
+                self._kept.popitem(last=False)[0].forget()
         return found
-
-
-def _size(block: ReadBlock) -> int:
-    return sum(batch.nbytes for batch in block.rows)

@@ -227,11 +227,10 @@ class Comparison:
         )
         return list(map(_as_change, changes))
 
-    @property
-    def told(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Global ids, ascending, of the types in OLD and in NEW that ``changes`` are told of by
-        what is in them."""
-        some = (self._state == 1) | (self._state == 2)
+    def ids(self, *words: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Global ids, ascending, of the types in OLD and in NEW whose names are CHANGED or
+        EMBEDDED."""
+        some = np.isin(self._state, [_STATES.index(word) for word in words])
         return self._old.ids_of(self._first[some]), self._new.ids_of(self._second[some])
 
     def _alike(self, first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.int64]:

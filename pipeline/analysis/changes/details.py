@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from difflib import SequenceMatcher
 from itertools import islice, zip_longest
 from typing import TYPE_CHECKING, Any
@@ -12,11 +12,11 @@ import numpy as np
 
 from .compare import EMBEDDED, Change
 from .detail import Detail
-from .embedded import MAX_EMBEDDED, Embedding, Pair
-from .inner import MAX_DETAILS, inner_details
+from .embedded import MAX_EMBEDDED, MEMBER_COLUMNS_HELD, TYPE_COLUMNS_HELD, Embedding, Pair
+from .inner import INNER_COLUMNS, MAX_DETAILS, inner_details
 from .names import KINDS
 from .numbers import Texts, is_there, numbers_of
-from .rows import VOID, Rows, TypeRow
+from .rows import VOID, Rows
 from .spelled import declared, written_out
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _COMPOSITES = ("STRUCT", "UNION")
 _ENUMS = ("ENUM", "ENUM64")
+_COMPARED = ("kind", "size", "target_global_id")  # columns of types that changed
 
 
 class Sides:
@@ -32,6 +33,28 @@ class Sides:
     def __init__(self, old: Rows, new: Rows) -> None:
         self.old, self.new = old, new
         self.embedding = Embedding(old, new)
+        self._called: dict[int, str] = {}
+
+    def learn(self, ids: Iterable[int]) -> None:
+        """Find out what C calls types of OLD: all at once."""
+        todo = list(set(ids).difference(self._called))
+        for number, kind, spelling in zip(
+            todo, *self.old.each(todo, ("kind", "spelling")), strict=True
+        ):
+            self._called[number] = f"typedef {spelling}" if kind == "TYPEDEF" else spelling
+
+    def called(self, type_id: int) -> str:
+        """What C calls a type of OLD, with its keyword."""
+        if type_id not in self._called:
+            self.learn([type_id])
+        return self._called[type_id]
+
+
+def begin_details(rows: Rows, embedded: NDArray[np.int64], changed: NDArray[np.int64]) -> None:
+    """Begin to read what ``details`` needs first of one of the two kernels: of types with these
+    global ids, ascending, that embed a change, and of those that changed themselves."""
+    rows.begin(embedded, TYPE_COLUMNS_HELD, MEMBER_COLUMNS_HELD)
+    rows.begin(changed, _COMPARED, INNER_COLUMNS)
 
 
 def details(changes: Sequence[Change], old: Rows, new: Rows) -> list[list[Detail]]:
@@ -48,22 +71,25 @@ def details(changes: Sequence[Change], old: Rows, new: Rows) -> list[list[Detail
     sides.embedding.look(
         pair for one in embedded.values() for pair in zip(one.old_ids, one.new_ids, strict=False)
     )
-    old.types(pair[0] for pair in sides.embedding.changed)
+    sides.learn(pair[0] for pair in sides.embedding.changed)
     for key, one in embedded.items():
         found[key] = list(islice(embeds(one.old_ids, one.new_ids, sides), MAX_DETAILS))
     pairs: dict[int, Pair] = {}
     alone: dict[
         int, tuple[Sequence[int], Sequence[int]]
     ] = {}  # types that have no other to compare
+    several = [one for one in once.values() if max(len(one.old_ids), len(one.new_ids)) > 1]
+    before = _declared(old, [one.old_ids for one in several])
+    after = _declared(new, [one.new_ids for one in several])
     for key, one in once.items():
         if one.change != EMBEDDED:
             ours: Sequence[int] = one.old_ids
             theirs: Sequence[int] = one.new_ids
             if len(ours) > 1 or len(theirs) > 1:
-                before, after = (
-                    [rows.type(n) for n in ids] for rows, ids in ((old, ours), (new, theirs))
+                ours, theirs = (
+                    _lacking(ours, before, {after[number] for number in theirs}),
+                    _lacking(theirs, after, {before[number] for number in ours}),
                 )
-                ours, theirs = _lacking(before, after), _lacking(after, before)
             if len(ours) == len(theirs) == 1:
                 pairs[key] = ours[0], theirs[0]
             else:
@@ -81,11 +107,19 @@ def details(changes: Sequence[Change], old: Rows, new: Rows) -> list[list[Detail
     return [found[key] for key in keys]
 
 
-def _lacking(types: Sequence[TypeRow], others: Sequence[TypeRow]) -> list[int]:
-    """One type of each declaration that ``others`` lack."""
-    theirs = {found.declaration_fingerprint for found in others}
-    ours = {found.declaration_fingerprint: found for found in reversed(types)}
-    return [found.global_id for key, found in reversed(ours.items()) if key not in theirs]
+def _declared(rows: Rows, ids: Iterable[Sequence[int]]) -> dict[int, bytes]:
+    """Fingerprints of types' declarations by their global ids."""
+    once = list({number for some in ids for number in some})
+    (found,) = rows.each(once, ("declaration_fingerprint",))
+    return dict(zip(once, found, strict=True))
+
+
+def _lacking(
+    ids: Sequence[int], declared: Mapping[int, bytes], others: Collection[bytes]
+) -> list[int]:
+    """Of types, one of each declaration that ``others`` lack."""
+    ours = {declared[number]: number for number in reversed(ids)}
+    return [number for key, number in reversed(ours.items()) if key not in others]
 
 
 def declarations(ids: Sequence[int], rows: Rows) -> list[str]:
@@ -115,7 +149,7 @@ def _of_pairs(pairs: Sequence[Pair], old: Rows, new: Rows) -> list[list[Detail]]
     """What differs between types of one kind, one of OLD and one of NEW."""
     found: list[list[Detail]] = [[] for _ in pairs]
     before, after = (
-        list(zip(*rows.each(ids, ("kind", "size", "target_global_id")), strict=True))
+        list(zip(*rows.each(ids, _COMPARED), strict=True))
         for rows, ids in zip((old, new), list(zip(*pairs, strict=True)) or [(), ()], strict=True)
     )
     others = [at for at, one in enumerate(before) if one[0] not in (*_COMPOSITES, *_ENUMS)]
@@ -232,9 +266,7 @@ def embeds(before: Sequence[int], after: Sequence[int], sides: Sides) -> Iterato
         seen.add(pair)
         inner = sides.embedding.inside(pair)
         if inner is None:
-            one = sides.old.type(pair[0])
-            word = "typedef " if one.kind == "TYPEDEF" else ""
-            text = f"{word}{one.spelling}"
+            text = sides.called(pair[0])
             if text not in found:
                 found.add(text)
                 yield Detail("embeds", text, "", "")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from .beside import of_both
 from .names import KINDS, hashes
 from .numbers import differ, is_there, numbers_of, ranges
 from .rows import VOID, Rows
@@ -20,7 +21,10 @@ if TYPE_CHECKING:
 
 MAX_EMBEDDED = 1000  # pairs of types that are looked at for what one change embeds
 _MAX_AT_ONCE = 4_000_000  # pairs that are looked at together
-_COLUMNS = ("kind", "name", "target_global_id", "layout_fingerprint", "declaration_fingerprint")
+TYPE_COLUMNS_HELD = (
+    "kind", "name", "target_global_id", "layout_fingerprint", "declaration_fingerprint",
+)  # fmt: skip
+MEMBER_COLUMNS_HELD = ("type_global_id",)
 _MEMBERS, _TARGET, _NAME = 1, 2, 4  # what a type holds by value; whether it may have a name
 _OF_KIND = {
     "STRUCT": _MEMBERS, "UNION": _MEMBERS, "FUNC_PROTO": _MEMBERS | _TARGET,
@@ -70,8 +74,8 @@ def held_by_value(rows: Rows, ids: Iterable[int]) -> set[int]:
     todo = set(ids)
     while todo:
         found |= todo
-        types = _types(rows, np.array(sorted(todo), np.int64))
-        todo = set(_held(rows, types).ids.tolist()) - found
+        types = _types_once(rows, np.array(sorted(todo), np.int64))
+        todo = set(_held_once(rows, types).ids.tolist()) - found
     return found
 
 
@@ -102,13 +106,7 @@ class Embedding:
         counts = np.empty(0, np.int64)  # of ``inner``, that each of the parents has
         for _ in range(levels + 1):
             each, place = _distinct(inner)
-            ours, theirs = (
-                _types(rows, ids).take(at)
-                for rows, ids, at in (
-                    (rows, *np.unique(column, return_inverse=True))
-                    for rows, column in zip(self._sides, each.T, strict=True)
-                )
-            )
+            ours, theirs = of_both(_types, *zip(self._sides, each.T, strict=True))
             differs = differ(ours.layout, theirs.layout)
             if not parents:
                 self._inside.update((pair, []) for pair in _pairs(each[~differs]))
@@ -130,10 +128,7 @@ class Embedding:
     ) -> tuple[list[Pair], NDArray[np.int64], NDArray[np.int64]]:
         """Of those pairs that hold something, how many pairs each holds, and which. Of very many,
         some are left out."""
-        held = []
-        for rows, types in zip(self._sides, (ours, theirs), strict=True):
-            _, first, at = np.unique(types.ids, return_index=True, return_inverse=True)
-            held.append(_held(rows, types.take(first)).take(at))
+        held = of_both(_held, *zip(self._sides, (ours, theirs), strict=True))
         count = np.minimum(held[0].counts, held[1].counts)
         self._inside.update(dict.fromkeys(_pairs(pairs[count == 0])))
         some = np.flatnonzero(count)
@@ -155,13 +150,20 @@ def _distinct(pairs: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.i
     return pairs[first], place
 
 
-def _types(rows: Rows, ids: NDArray[np.int64]) -> _Types:
-    """Look types up by their ids, which ascend. Raises OutputError."""
+def _types(where: tuple[Rows, NDArray[np.int64]]) -> _Types:
+    """Look types up by their ids. Raises OutputError."""
+    rows, ids = where
+    once, place = np.unique(ids, return_inverse=True)
+    return _types_once(rows, once).take(place)
+
+
+def _types_once(rows: Rows, ids: NDArray[np.int64]) -> _Types:
+    """The same of ids that ascend."""
     there = ids != VOID
     flags, target = np.zeros((2, len(ids)), np.int64)
     layout, declaration = np.zeros((2, len(ids), 2), np.uint64)
     if there.any():
-        found = rows.columns(ids[there], _COLUMNS)
+        found = rows.columns(ids[there], TYPE_COLUMNS_HELD)
         kinds = found["kind"].chunk(0)
         of_kind = [*(_FLAGS.get(kind, 0) for kind in kinds.dictionary.to_pylist()), 0]
         flags[there] = np.array(of_kind)[numbers_of(kinds.indices, -1)]
@@ -172,12 +174,19 @@ def _types(rows: Rows, ids: NDArray[np.int64]) -> _Types:
     return _Types(ids, flags, target, layout, declaration)
 
 
-def _held(rows: Rows, types: _Types) -> _Held:
+def _held(where: tuple[Rows, _Types]) -> _Held:
     """Look up what types hold by value, in the order of their records."""
+    rows, types = where
+    _, first, place = np.unique(types.ids, return_index=True, return_inverse=True)
+    return _held_once(rows, types.take(first)).take(place)
+
+
+def _held_once(rows: Rows, types: _Types) -> _Held:
+    """The same of types that ascend."""
     has_members, has_target = types.flags & _MEMBERS > 0, types.flags & _TARGET > 0
     members = np.zeros(len(types.ids), np.int64)
     # Each type is there once, and its members follow one another as the types do.
-    counts, _, found = rows.members_of_each(types.ids[has_members], ("type_global_id",))
+    counts, _, found = rows.members_of_each(types.ids[has_members], MEMBER_COLUMNS_HELD)
     members[has_members], of_members = counts, numbers_of(found["type_global_id"])
     count = members + has_target
     first = np.cumsum(count) - count

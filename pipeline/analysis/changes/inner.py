@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from .beside import of_both
 from .detail import Detail, bits_text, place_text
 from .numbers import (
     Texts,
@@ -39,7 +40,7 @@ _MAX_NESTED = 8
 _MAX_OF_ONE = 10 * MAX_DETAILS  # members of nested types that are compared, for each name
 _MAX_AT_ONCE = 4_000_000  # and for all
 _NUMBERS = ("type_global_id", "bit_offset", "bitfield_size")
-_COLUMNS = ("name", "type", "value", *_NUMBERS)
+INNER_COLUMNS = ("name", "type", "value", *_NUMBERS)  # of members
 
 
 class _Side(NamedTuple):
@@ -113,6 +114,11 @@ def _flat(found: Sequence[Any]) -> Iterator[Detail | Gone]:
             yield from _flat(one)
 
 
+def _members(where: tuple[Rows, Numbers]) -> tuple[Numbers, Numbers, pa.Table]:
+    rows, ids = where
+    return rows.members_of_each(ids, INNER_COLUMNS)
+
+
 class _Compared:
     """Pairs of a level, compared: what changed is added to ``level.found``; ``inner`` are the pairs
     of types that are written out in them and differ."""
@@ -120,7 +126,7 @@ class _Compared:
     def __init__(self, level: _Level, rows: tuple[Rows, Rows], nested: int) -> None:
         """``nested``: how many types are around these."""
         self._level, self._rows = level, rows
-        read = [one.members_of_each(level.ids[:, n], _COLUMNS) for n, one in enumerate(rows)]
+        read = of_both(_members, *zip(rows, level.ids.T, strict=True))
         before, after = (table for _, _, table in read)
         self._names = Texts(before["name"], after["name"])
         self._types = Texts(before["type"], after["type"])

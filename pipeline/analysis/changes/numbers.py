@@ -22,12 +22,17 @@ def as_arrow(numbers: NDArray[np.int64]) -> pa.Int64Array:
     return pa.Int64Array.from_buffers(pa.int64(), len(numbers), buffers)
 
 
+def one_piece(column: pa.ChunkedArray) -> pa.Array:
+    """A column as one array: without a copy if it is that."""
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
 def numbers_of(column: pa.Array | pa.ChunkedArray, absent: int = 0) -> NDArray[Any]:
     """Read a column of whole numbers, of any width; ``absent`` where there is none."""
     if not hasattr(column, "chunks"):
         array = column
     elif column.num_chunks:
-        array = column.combine_chunks()
+        array = one_piece(column)
     else:
         return np.empty(0, np.int64)
     data = array.buffers()[1]

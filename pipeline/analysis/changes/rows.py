@@ -89,11 +89,13 @@ class Rows:
         self._known = _Known({VOID: _VOID})
         self._members_of: dict[int, Sequence[MemberRow]] = {}
 
-    def begin(self, ids: NDArray[np.int64]) -> None:
-        """Begin to read what types with these ids (int64, ascending) are looked up in, beside
-        whatever the caller does until then."""
-        self._types.begin(ids)
-        self._members.begin(ids)
+    def begin(
+        self, ids: NDArray[np.int64], of_types: Sequence[str], of_members: Sequence[str]
+    ) -> None:
+        """Begin to read columns that types with these ids (int64, ascending) are looked up in,
+        beside whatever the caller does until then."""
+        self._types.begin(ids, of_types)
+        self._members.begin(ids, of_members)
 
     def learn(self, types: Iterable[TypeRow]) -> None:
         """Take types that were found in another way: they need not be looked up."""
@@ -207,10 +209,10 @@ class _Column:
             self._first = np.array([block.first for block in self._blocks], np.int64)
             self._last = np.array([block.last for block in self._blocks], np.int64)
 
-    def begin(self, ids: NDArray[np.int64]) -> None:
-        """Begin to read the blocks that hold these ids, which ascend."""
+    def begin(self, ids: NDArray[np.int64], names: Sequence[str]) -> None:
+        """Begin to read columns of the blocks that hold these ids, which ascend."""
         for number, _, _ in self._places(ids):
-            self._reader.begin(self._blocks[number])
+            self._reader.begin(self._blocks[number], names)
 
     def _places(self, ids: NDArray[np.int64]) -> list[tuple[int, int, int]]:
         """Of each block that holds some of these ids, which ascend: its number, and which ones."""
@@ -233,16 +235,15 @@ class _Column:
         """Like ``rows``, as columns in one piece, of which there are some."""
         import pyarrow as pa
 
-        self.begin(ids)
+        self.begin(ids, names)
         counts = np.zeros(len(ids), np.int64)
         found: list[pa.RecordBatch] = []
         for number, low, high in self._places(ids):
-            block = self._reader.get(self._blocks[number], self._columns)
+            block = self._reader.get(self._blocks[number], names)
             begin = np.searchsorted(block.ids, ids[low:high], "left")
             each = np.searchsorted(block.ids, ids[low:high], "right") - begin
             counts[low:high] += each
-            place = as_arrow(ranges(begin, each))
-            found += (batch.select(names).take(place) for batch in block.rows)  # one, or none
+            found.append(block.take(ranges(begin, each), names))
         schema = None if found else pa.schema([(name, pa.int64()) for name in names])
         whole = pa.Table.from_batches(found, schema).unify_dictionaries()
         return counts, whole.combine_chunks()

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from itertools import tee
 from typing import TYPE_CHECKING, Any
 
 import btf
@@ -16,19 +17,17 @@ from ...model.records import FAILED
 from ...sources.names import RESERVED as VMLINUX
 from ...store.manifest import Manifest, no_column, unreadable_part
 from ..query import committed_kernels
-from .blocks import Block, BlockReader
+from .blocks import REPEATED, Block, BlockReader
 from .names import NamedTypes
 from .numbers import numbers_of
-from .rows import MEMBER_COLUMNS, TYPE_COLUMNS, Rows
+from .rows import Rows
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future
-
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
 FACTS = ("release", "release_key", "flavour", "architecture")
 _OF_MODULES = ("object_id", "module", "status", "error")
-_AS_DICTIONARIES = ("name",)  # texts that are grouped by
 _TEXTS = {*FACTS, "kind", "name", "spelling", "type", "module", "status", "error"}
 
 
@@ -39,7 +38,7 @@ class StoredKernel:
     manifest: Manifest
     storage: Storage = field(repr=False)
     reader: BlockReader = field(repr=False)
-    _named: Future[NamedTypes] | None = field(default=None, repr=False)
+    _named: NamedTypes | None = field(default=None, repr=False)
 
     @property
     def name(self) -> str:
@@ -69,9 +68,8 @@ class StoredKernel:
         import pyarrow as pa
 
         parts = []
-        repeated = [name for name in columns if name in _AS_DICTIONARIES]
         for part in self.manifest.tables.get(table, ()):
-            with _opened(self.storage, part.path, columns, repeated) as file:
+            with _opened(self.storage, part.path, columns) as file:
                 parts.append(file.read(list(columns)))
         if not parts:
             from ...tables.registry import all_tables  # late: what makes tables
@@ -98,18 +96,31 @@ class StoredKernel:
         return {name: error or status for name, status, error in rows if status == FAILED}
 
     def begin(self) -> None:
-        """Begin to make ``named_types``, beside whatever the caller does."""
-        if self._named is None:
-            self._named = self.reader.threads.submit(self._read_named)
+        """Begin to read what ``named_types`` is made of, beside whatever the caller does."""
+        for block in self._all_types:
+            self.reader.begin(block, NamedTypes.COLUMNS)
 
     @cached_property
+    def _all_types(self) -> list[Block]:
+        return list(self._type_blocks[0])
+
+    @property
     def named_types(self) -> NamedTypes:
         """All that its objects declare, by name. Raises OutputError."""
-        coming, self._named = self._named, None
-        return coming.result() if coming else self._read_named()
+        if self._named is None:  # `cached_property` would let only one kernel be read at a time
+            self._named = self._read_named()
+        return self._named
 
     def _read_named(self) -> NamedTypes:
-        types = self.read("types", NamedTypes.COLUMNS)
+        import pyarrow as pa
+
+        self.begin()
+        columns = NamedTypes.COLUMNS
+        parts = [
+            pa.table([read.columns[name] for name in columns], names=columns)
+            for read in (self.reader.get(block, columns) for block in self._all_types)
+        ]
+        types = pa.concat_tables(parts) if parts else self.read("types", columns)
         ids = numbers_of(types["global_id"])
         last = (len(self.object_names) << 32) - 1
         if len(ids) and not 0 <= ids.min() <= ids.max() <= last:
@@ -141,39 +152,55 @@ class StoredKernel:
     @cached_property
     def rows(self) -> Rows:
         """Its types and their members by global id."""
-        types, members = TYPE_COLUMNS, MEMBER_COLUMNS
-        return Rows(self._blocks("types", types), self._blocks("members", members), self.reader)
+        return Rows(self._type_blocks[1], self._blocks("members"), self.reader)
 
-    def _blocks(self, table: str, columns: Sequence[str]) -> Iterator[Block]:
+    @cached_property
+    def _type_blocks(self) -> tuple[Iterator[Block], Iterator[Block]]:
+        """Those of ``types``, twice the same: for ``named_types`` and for ``rows``."""
+        return tee(self._blocks("types"))  # type: ignore[return-value]  # two of them
+
+    def _blocks(self, table: str) -> Iterator[Block]:
         """The row groups of a table that is ordered by global id."""
         for part in self.manifest.tables.get(table, ()):
             with _opened(self.storage, part.path, ("global_id",)) as file:
                 at = file.schema_arrow.get_field_index("global_id")
+                whole = file.metadata
                 groups = range(file.num_row_groups)
-                ids = [file.metadata.row_group(number).column(at).statistics for number in groups]
-                found = [
-                    Block(of.min, of.max, partial(_read_group, self.storage, part.path, n, columns))
-                    for n, of in zip(groups, ids, strict=True)
-                ]
-            yield from found
+                ids = [whole.row_group(number).column(at).statistics for number in groups]
+            for number, of in zip(groups, ids, strict=True):
+                read = partial(_read_group, self.storage, part.path, whole, number, REPEATED[table])
+                yield Block(of.min, of.max, read)
 
 
-def _read_group(storage: Storage, path: str, number: int, columns: Sequence[str]) -> pa.Table:
-    with _opened(storage, path, columns) as file:
+def _read_group(
+    storage: Storage,
+    path: str,
+    whole: pq.FileMetaData,
+    number: int,
+    repeated: Sequence[str],
+    columns: Sequence[str],
+) -> pa.Table:
+    with _opened(storage, path, columns, repeated, whole) as file:
         return file.read_row_group(number, list(columns), use_threads=False)  # the caller has some
 
 
 @contextlib.contextmanager
 def _opened(
-    storage: Storage, path: str, columns: Sequence[str], repeated: Sequence[str] | None = None
-) -> Iterator[Any]:
+    storage: Storage,
+    path: str,
+    columns: Sequence[str],
+    repeated: Sequence[str] = (),
+    whole: pq.FileMetaData | None = None,
+) -> Iterator[pq.ParquetFile]:
     """A part, as Parquet, of which these columns are to be read, some of them as dictionaries.
-    Raises OutputError, also for what is wrong when it is read."""
+    ``whole``: what it says of itself, if that was read. Raises OutputError, also for what is wrong
+    when it is read."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(storage.open(path), read_dictionary=repeated) as file:
+        content = storage.open(path)
+        with pq.ParquetFile(content, metadata=whole, read_dictionary=list(repeated)) as file:
             types = {field.name: field.type for field in file.schema_arrow}
             for name in columns:
                 _check_column(f"{storage.place}/{path}", name, types.get(name))
