@@ -98,9 +98,7 @@ def _diff(
         )
     found = Comparison(*types, only)
     sides = before, after
-    for side, embedded, changed in zip(
-        sides, found.ids(EMBEDDED), found.ids(CHANGED), strict=True
-    ):
+    for side, embedded, changed in zip(sides, found.ids(EMBEDDED), found.ids(CHANGED), strict=True):
         begin_details(side.rows, embedded, changed)
     objects = [one for one in found.counts if filters.has_object(one.object)]
     names = sorted(symbol.name.name for symbol in unmet.symbols)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import tarfile
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -173,7 +172,7 @@ def test_members_of_a_type_that_are_stored_in_two_pieces() -> None:
     blocks = []
     for piece in pieces:
         ids = piece["global_id"].to_pylist()
-        blocks.append(Block(ids[0], ids[-1], partial(pa.table, piece)))
+        blocks.append(Block(ids[0], ids[-1], piece.select))
     rows = Rows([], blocks)
     found = rows.members([1, 2, 3])
     assert [member.name for member in found[2]] == ["m1", "m2", "m0", "m1", "m0"]

@@ -100,7 +100,8 @@ class BlockReader:
     def begin(self, block: Block, columns: Sequence[str]) -> None:
         """Begin to read columns of a block, but for those that were read."""
         known = block.columns.keys() | block.coming.keys()
-        missing = [name for name in ("global_id", *columns) if name not in known]
+        wanted = dict.fromkeys(("global_id", *columns))
+        missing = [name for name in wanted if name not in known]
         if missing:
             block.coming |= dict.fromkeys(missing, self.threads.submit(block.read, missing))
 

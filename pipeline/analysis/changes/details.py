@@ -6,10 +6,11 @@ from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from difflib import SequenceMatcher
 from itertools import islice, zip_longest
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from .beside import of_both
 from .compare import EMBEDDED, Change
 from .detail import Detail
 from .embedded import MAX_EMBEDDED, MEMBER_COLUMNS_HELD, TYPE_COLUMNS_HELD, Embedding, Pair
@@ -20,11 +21,13 @@ from .rows import VOID, Rows
 from .spelled import declared, written_out
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from numpy.typing import NDArray
 
 _COMPOSITES = ("STRUCT", "UNION")
 _ENUMS = ("ENUM", "ENUM64")
 _COMPARED = ("kind", "size", "target_global_id")  # columns of types that changed
+_TARGET = (*_COMPARED, "name", "spelling")  # and of those to which these refer
 
 
 class Sides:
@@ -148,45 +151,41 @@ def declarations(ids: Sequence[int], rows: Rows) -> list[str]:
 def _of_pairs(pairs: Sequence[Pair], old: Rows, new: Rows) -> list[list[Detail]]:
     """What differs between types of one kind, one of OLD and one of NEW."""
     found: list[list[Detail]] = [[] for _ in pairs]
-    before, after = (
-        list(zip(*rows.each(ids, _COMPARED), strict=True))
-        for rows, ids in zip((old, new), list(zip(*pairs, strict=True)) or [(), ()], strict=True)
-    )
-    others = [at for at, one in enumerate(before) if one[0] not in (*_COMPOSITES, *_ENUMS)]
-    looked = ("kind", "size", "target_global_id", "name", "spelling")
-    ours, theirs = (
-        list(zip(*rows.each([side[at][2] for at in others], looked), strict=True))
-        for rows, side in ((old, before), (new, after))
-    )
-    inner, functions = [], []  # each with its place in ``found``
+    ids = list(zip(*pairs, strict=True)) or [(), ()]
+    before, after = of_both(_compared, (old, ids[0]), (new, ids[1]))
+    inner, functions, others = [], [], []  # each with its place in ``found``
     for at, (one, other) in enumerate(zip(before, after, strict=True)):
         if one[0] in (*_COMPOSITES, *_ENUMS):
             inner.append((at, pairs[at], one, other))
-    for at, one, other in zip(others, ours, theirs, strict=True):
-        ids = before[at][2], after[at][2]
-        if one[0] == other[0] == "FUNC_PROTO" and before[at][0] == "FUNC":
-            functions.append((at, ids, (one[2], other[2])))
-        elif written_out(one[4]) and _keyword(one) == _keyword(other):
-            inner.append((at, ids, one, other))
+        elif one[0] == "FUNC":
+            functions.append((at, (one[2], other[2])))
+        else:
+            others.append((at, (one[2], other[2])))
+    ours, theirs = (
+        list(zip(*rows.each([of[side] for _, of in others], _TARGET), strict=True))
+        for side, rows in enumerate((old, new))
+    )
+    for (at, targets), one, other in zip(others, ours, theirs, strict=True):
+        if written_out(one[4]) and _keyword(one) == _keyword(other):
+            inner.append((at, targets, one, other))
         else:
             found[at].append(Detail("target", "", f"`{one[4]}`", f"`{other[4]}`"))
     for at, _, one, other in inner:
         if one[1] != other[1]:
             found[at].append(Detail("size", "", f"{one[1]}", f"{other[1]} bytes"))
     is_enum = np.array([one[0] in _ENUMS for _, _, one, _ in inner], np.bool_)
-    told = inner_details(_ids(ids for _, ids, *_ in inner), is_enum, (old, new))
+    told = inner_details(_ids(of for _, of, *_ in inner), is_enum, (old, new))
     for (at, *_), more in zip(inner, told, strict=True):
         found[at] += more
-    returned = (
-        rows.each([types[side] for *_, types in functions], ("spelling",))[0]
-        for side, rows in enumerate((old, new))
-    )
-    parameters = _parameters(_ids(ids for _, ids, *_ in functions), old, new)
-    for (at, *_), one, other, told in zip(functions, *returned, parameters, strict=True):
-        if one != other:
-            found[at].append(Detail("returns", "", f"`{one}`", f"`{other}`"))
-        found[at] += told
+    prototypes = _prototypes(_ids(of for _, of in functions), old, new)
+    for (at, _), more in zip(functions, prototypes, strict=True):
+        found[at] += more
     return found
+
+
+def _compared(where: tuple[Rows, Sequence[int]]) -> list[tuple[Any, ...]]:
+    rows, ids = where
+    return list(zip(*rows.each(ids, _COMPARED), strict=True))
 
 
 def _keyword(found: Sequence[Any]) -> str | None:
@@ -197,12 +196,36 @@ def _keyword(found: Sequence[Any]) -> str | None:
 # -- prototypes
 
 
-def _parameters(protos: NDArray[np.int64], old: Rows, new: Rows) -> Iterator[list[Detail]]:
-    """What differs between the parameters of prototypes, one of OLD and one of NEW."""
-    read = [
-        rows.members_of_each(protos[:, side], ("type", "type_global_id", "name"))
-        for side, rows in enumerate((old, new))
-    ]
+class _Read(NamedTuple):
+    """What prototypes return, as it is spelled, and their parameters, as
+    ``Rows.members_of_each`` gives them."""
+
+    returned: Sequence[str]
+    parameters: tuple[NDArray[np.int64], NDArray[np.int64], pa.Table]
+
+    @classmethod
+    def of(cls, where: tuple[Rows, NDArray[np.int64]]) -> _Read:
+        """Look them up by the prototypes' ids."""
+        rows, ids = where
+        parameters = rows.members_of_each(ids, ("type", "type_global_id", "name"))
+        (targets,) = rows.each(ids.tolist(), ("target_global_id",))
+        return cls(rows.each(targets, ("spelling",))[0], parameters)
+
+
+def _prototypes(ids: NDArray[np.int64], old: Rows, new: Rows) -> Iterator[list[Detail]]:
+    """What differs between prototypes, one of OLD and one of NEW."""
+    of_old, of_new = of_both(_Read.of, (old, ids[:, 0]), (new, ids[:, 1]))
+    parameters = _parameters(of_old.parameters, of_new.parameters)
+    for one, other, told in zip(of_old.returned, of_new.returned, parameters, strict=True):
+        if one != other:
+            told.insert(0, Detail("returns", "", f"`{one}`", f"`{other}`"))
+        yield told
+
+
+def _parameters(
+    *read: tuple[NDArray[np.int64], NDArray[np.int64], pa.Table],
+) -> Iterator[list[Detail]]:
+    """What differs between the parameters of prototypes of OLD and of NEW."""
     types = Texts(*(table["type"] for *_, table in read))
     sides = []
     for (counts, first, table), codes in zip(read, types.codes, strict=True):

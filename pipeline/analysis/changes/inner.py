@@ -40,7 +40,7 @@ _MAX_NESTED = 8
 _MAX_OF_ONE = 10 * MAX_DETAILS  # members of nested types that are compared, for each name
 _MAX_AT_ONCE = 4_000_000  # and for all
 _NUMBERS = ("type_global_id", "bit_offset", "bitfield_size")
-INNER_COLUMNS = ("name", "type", "value", *_NUMBERS)  # of members
+INNER_COLUMNS = ("name", "type", *_NUMBERS)  # of members
 
 
 class _Side(NamedTuple):
@@ -50,13 +50,15 @@ class _Side(NamedTuple):
     at       int64 (N,): which one of its type it is
     row      int64 (N,): where in the columns
     columns  of members of different types; ``name`` and ``type`` are numbers of texts, -1 of none
-    value    of these as it was read
+    place    int64 (N,): where in ``value``; of enumerators
+    value    of enumerators as it was read
     """
 
     pair: Numbers
     at: Numbers
     row: Numbers
     columns: Mapping[str, Numbers]
+    place: Numbers
     value: pa.ChunkedArray
 
     def get(self, column: str, some: Numbers) -> Numbers:
@@ -65,7 +67,7 @@ class _Side(NamedTuple):
 
     def values(self, some: Numbers) -> pa.Array:
         """Values of some enumerators."""
-        return self.value.take(as_arrow(self.row[some])).combine_chunks()
+        return self.value.take(as_arrow(self.place[some])).combine_chunks()
 
 
 class _Level(NamedTuple):
@@ -114,9 +116,19 @@ def _flat(found: Sequence[Any]) -> Iterator[Detail | Gone]:
             yield from _flat(one)
 
 
-def _members(where: tuple[Rows, Numbers]) -> tuple[Numbers, Numbers, pa.Table]:
-    rows, ids = where
-    return rows.members_of_each(ids, INNER_COLUMNS)
+class _Read(NamedTuple):
+    """Members of types, and values of those of enums, which are few: each as
+    ``Rows.members_of_each`` gives them."""
+
+    all: tuple[Numbers, Numbers, pa.Table]
+    values: tuple[Numbers, Numbers, pa.Table]
+
+    @classmethod
+    def of(cls, where: tuple[Rows, Numbers, NDArray[np.bool_]]) -> _Read:
+        """Look them up: some ids, and which of these are enums."""
+        rows, ids, is_enum = where
+        values = rows.members_of_each(ids[is_enum], ("value",))
+        return cls(rows.members_of_each(ids, INNER_COLUMNS), values)
 
 
 class _Compared:
@@ -126,21 +138,20 @@ class _Compared:
     def __init__(self, level: _Level, rows: tuple[Rows, Rows], nested: int) -> None:
         """``nested``: how many types are around these."""
         self._level, self._rows = level, rows
-        read = of_both(_members, *zip(rows, level.ids.T, strict=True))
-        before, after = (table for _, _, table in read)
+        read = of_both(_Read.of, *((rows[n], level.ids[:, n], level.is_enum) for n in range(2)))
+        before, after = (one.all[2] for one in read)
         self._names = Texts(before["name"], after["name"])
         self._types = Texts(before["type"], after["type"])
         self._words: dict[int, str | None] = {}
         kept = np.ones(len(level.ids), np.bool_)
         if nested:  # what was made to be slow has very many
-            members = read[0][0] + read[1][0] + 1
+            members = read[0].all[0] + read[1].all[0] + 1
             end = np.cumsum(members)
             of_root = np.searchsorted(level.root, level.root)  # the first one
             kept = end - (end - members)[of_root] <= _MAX_OF_ONE
             kept &= end <= _MAX_AT_ONCE
         self._old, self._new = (
-            self._side(np.where(kept, counts, 0), first, table, n)
-            for n, (counts, first, table) in enumerate(read)
+            self._side(np.where(kept, one.all[0], 0), one, n) for n, one in enumerate(read)
         )
         self._match()
         self._gone(self._old, self._removed, "removed")
@@ -153,13 +164,18 @@ class _Compared:
                 detail = Detail("enumerator order", "", "", "")
             level.found[pair].append(detail)
 
-    def _side(self, counts: Numbers, first: Numbers, table: pa.Table, number: int) -> _Side:
-        """Members as they were read."""
+    def _side(self, counts: Numbers, read: _Read, number: int) -> _Side:
+        """Members as they were read, so many of each type."""
+        _, first, table = read.all
+        _, values, of_values = read.values
         pair = np.repeat(np.arange(len(counts)), counts)
         at = ranges(np.zeros_like(counts), counts)
         columns = {name: numbers_of(table[name]) for name in _NUMBERS}
         columns |= {"name": self._names.codes[number], "type": self._types.codes[number]}
-        return _Side(pair, at, ranges(first, counts), columns, table["value"])
+        place = np.zeros(len(counts), np.int64)
+        place[self._level.is_enum] = values
+        row, place = ranges(first, counts), ranges(place, counts)
+        return _Side(pair, at, row, columns, place, of_values["value"])
 
     def _word(self, code: int) -> str | None:
         """See ``written_out``: of a type's number."""

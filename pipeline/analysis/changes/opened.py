@@ -81,8 +81,8 @@ class OpenedFiles:
         )
         return Rows(types, members)
 
-    def _table(self, name: str, *, of_base: bool) -> pa.Table:
-        return (self._of_base if of_base else self._of_modules)[name]
+    def _table(self, name: str, columns: Sequence[str], *, of_base: bool) -> pa.Table:
+        return (self._of_base if of_base else self._of_modules)[name].select(columns)
 
     @cached_property
     def _of_base(self) -> Mapping[str, pa.Table]:

@@ -1,0 +1,55 @@
+"""Protects what is read of row groups: only columns that were asked for, each once, and what was
+let go of once more."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+import pytest
+
+from pipeline.analysis.changes.blocks import Block, BlockReader
+from pipeline.model.errors import OutputError
+
+_TABLE = pa.table({"global_id": [1, 2, 4], "size": [8, 16, 32], "vlen": [0, 1, 2]})
+
+
+class _Stored:
+    """Rows, and which of their columns were read."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self.table = table
+        self.read: list[str] = []
+        self.block = Block(1, 4, self._read)
+
+    def _read(self, columns: Sequence[str]) -> pa.Table:
+        self.read += columns
+        return self.table.select(columns)
+
+
+def test_columns_are_read_once_and_only_when_they_are_needed() -> None:
+    stored, reader = _Stored(_TABLE), BlockReader()
+    reader.begin(stored.block, ["size"])
+    assert reader.get(stored.block, ["size"]).columns["size"].to_pylist() == [8, 16, 32]
+    assert sorted(stored.read) == ["global_id", "size"]
+    found = reader.get(stored.block, ["vlen", "size"])
+    assert found.ids.tolist() == [1, 2, 4]
+    assert found.columns["vlen"].to_pylist() == [0, 1, 2]
+    assert sorted(stored.read) == ["global_id", "size", "vlen"]
+
+
+def test_what_was_used_last_is_kept() -> None:
+    first, second = _Stored(_TABLE), _Stored(_TABLE)
+    reader = BlockReader(most_bytes=1)
+    reader.get(first.block, ["size"])
+    reader.get(first.block, ["size"])
+    assert first.read.count("size") == 1  # the last one is kept, however large it is
+    reader.get(second.block, ["size"])
+    assert reader.get(first.block, ["size"]).columns["size"].to_pylist() == [8, 16, 32]
+    assert (first.read.count("size"), second.read.count("size")) == (2, 1)
+
+
+def test_rows_that_do_not_ascend() -> None:
+    stored = _Stored(_TABLE.take([1, 0, 2]))
+    with pytest.raises(OutputError, match="not in the order of their ids"):
+        BlockReader().get(stored.block, ["size"])
