@@ -58,9 +58,6 @@ from .types.btf import BTF, NATIVE, freeze
 #: Words of types that make a batch; later batches are a sixth of what there is by then.
 BATCH_WORDS = 1 << 20
 
-_IS_PRIMITIVE = np.isin(
-    np.arange(256), (kinds.INT, kinds.FLOAT, kinds.FWD, kinds.ENUM, kinds.ENUM64)
-)
 _NO_BYTES = np.zeros(0, np.uint8)
 
 
@@ -138,7 +135,7 @@ def _count_primitives(sources: Iterable[BTF], base: BTF | None, entered: int | N
     seed = np.uint64(int.from_bytes(os.urandom(8), "little"))
     seen, count = np.zeros(16, np.uint64), 0
     for source in chain([] if flat is None else [flat], sources):
-        primitives = int(_IS_PRIMITIVE[source.own_kinds].sum())
+        primitives = int(kinds.IS_PRIMITIVE[source.own_kinds].sum())
         most = int(np.count_nonzero(seen)) + 2 * primitives
         if 2 * most > len(seen):
             before, seen = seen, np.zeros(power_of_two(4 * most), np.uint64)

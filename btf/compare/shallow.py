@@ -20,11 +20,11 @@ from ..types.objects import (
     Composite,
     Datasec,
     DeclTag,
-    Float,
     Func,
     FuncProto,
     Int,
     Member,
+    Sized,
     TypeTag,
     Var,
 )
@@ -36,8 +36,6 @@ _NO_SPACE = int(NameSpace.NONE)
 ARRAYS_WORDS = "one array, written as pahole does since version 1.32, and as it did before"
 _MOST_DIMENSIONS = 32
 NAMED_AT_MOST = 3  # members listed in a sentence
-
-_SIZED = (Int, Float, Datasec)
 
 Labels = tuple[str, str]
 
@@ -77,7 +75,7 @@ def shallow(first: Type, second: Type, labels: Labels) -> Finding | None:
         )
     if isinstance(first, FuncProto) and isinstance(second, FuncProto):
         return _prototypes(first, second, labels)
-    if isinstance(first, _SIZED) and isinstance(second, _SIZED) and first.size != second.size:
+    if isinstance(first, Sized) and isinstance(second, Sized) and first.size != second.size:
         return Finding(reasons.SIZE, both(labels, first.size, second.size, " bytes"))
     if isinstance(first, Array) and isinstance(second, Array):
         found = _arrays(first, second, labels)

@@ -151,6 +151,18 @@ class PreparedCall:
             self._frame[at] = address(value)
             self._frame[at + 1] = len(value)
 
+    def set_arrays(self, number: int, *values: np.ndarray) -> None:
+        """Pass arrays as arguments from ``number`` on: quicker than one by one."""
+        if INTERPRETED:
+            self._args[number : number + len(values)] = values
+            return
+        at = self._places[number]
+        frame = self._frame
+        for value in values:
+            frame[at] = address(value)
+            frame[at + 1] = len(value)
+            at += 2
+
     def __call__(self) -> Any:
         if INTERPRETED:
             return self._function(*self._args)

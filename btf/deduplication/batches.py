@@ -30,11 +30,11 @@ from ..compiled.jit import compiled
 from ..format.kinds import (
     ELEMENT_WORDS,
     ENUM,
+    FIXED_WORDS,
     FUNC,
     FWD,
     HEAD_WORDS,
     INFO_VLEN_MASK,
-    INT,
     STRUCT,
     TYPEDEF,
     UNION,
@@ -107,9 +107,9 @@ def count_primitives(words, offsets, base_strings, strings, seed, seen, count): 
         name = _hash_name(words[at], base_strings, strings, seed)
         h = mix(mix(name, info), words[at + 2])
         body = at + HEAD_WORDS
-        if kind == INT:
-            h = mix(h, words[body])
-        elif is_enum(kind):
+        for word in range(body, body + np.int64(FIXED_WORDS[kind])):
+            h = mix(h, words[word])
+        if is_enum(kind):
             stride = np.int64(ELEMENT_WORDS[kind])
             for element in range(body, np.int64(offsets[index + 1]), stride):
                 h = mix(h, _hash_name(words[element], base_strings, strings, seed))

@@ -116,9 +116,9 @@ class Workspace:
         room = len(words) // HEAD_WORDS + 1
         if room > len(self._offsets):
             self._offsets = np.empty(2 * room, np.uint32)
-        self._scan.set_argument(0, words)
+            self._scan.set_arrays(4, self._offsets)
+        self._scan.set_arrays(0, words)
         self._scan.set_argument(3, string_bytes)
-        self._scan.set_argument(4, self._offsets)
         count = self._scan()
         return None if count == UNSOUND else self._offsets[: count + 1]
 
@@ -219,9 +219,7 @@ def dedup_arrays(
         while True:
             scratch = workspace.reserve(count, len(words), len(strings) + 1)
             call = workspace.call(added, added and may_match)
-            call.set_argument(2, words)
-            call.set_argument(3, offsets)
-            call.set_argument(4, strings)
+            call.set_arrays(2, words, offsets, strings)
             code, at, kept, length, text, clash = call()
             if code == CROWDED:
                 code, at, kept, length, text, clash = workspace.call_classified(

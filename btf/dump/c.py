@@ -210,7 +210,8 @@ class _Header:
 
     def _fill_scalars(self) -> None:
         d, pointer_size = self._tables, self._btf.pointer_size
-        for kind, last in ((kinds.INT, kinds.HEAD_WORDS), (kinds.FLOAT, 2)):
+        for kind in sorted(kinds.SCALARS):
+            last = 2 + int(kinds.FIXED_WORDS[kind])  # the encoding, of kinds that have it
             ids = np.flatnonzero(d.rows[:, t.KIND] == kind)
             different, which = self._distinct(ids, 0, 2, last)
             scalars = [

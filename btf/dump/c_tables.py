@@ -15,6 +15,7 @@ import numpy as np
 
 from ..compiled.jit import compiled, inlined, noinline
 from ..format import kinds
+from ..format.kinds import is_enum, is_scalar
 
 MAX_GROWTH = 20  # characters of C for each byte of BTF; vmlinux has about one
 STEP = 40  # characters that take as long as one type that is looked at
@@ -252,13 +253,7 @@ def size_of(d, type_id):  # type: ignore[no-untyped-def]
     kind = d.rows[element, KIND]
     if kind == kinds.PTR:
         size = d.state[POINTER]
-    elif (
-        is_composite(kind)
-        or kind == kinds.INT
-        or kind == kinds.FLOAT
-        or kind == kinds.ENUM
-        or kind == kinds.ENUM64
-    ):
+    elif is_composite(kind) or is_scalar(kind) or is_enum(kind):
         size = third_of(d, element)
     else:
         return np.int64(-1)

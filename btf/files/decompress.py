@@ -379,6 +379,8 @@ def find(
     data: bytes | memoryview, among: Sequence[Compression] | None = None
 ) -> Compression | None:
     """The compression that ``data`` begins with, of those given (all by default); or None."""
+    if not data or data[0] not in _FIRST_BYTES:
+        return None
     start = bytes(data[:MAGIC_BYTES])
     for compression in among or COMPRESSIONS:
         if start.startswith(compression.magic):
@@ -407,3 +409,4 @@ COMPRESSIONS = (GZIP, XZ, ZSTD, LZ4, BZIP2, LZMA)
 FOR_FILES = (ZSTD, XZ, GZIP)
 FOR_PACKAGES = (XZ, GZIP, BZIP2, ZSTD, LZMA)
 MAGIC_BYTES = max(len(compression.magic) for compression in COMPRESSIONS)
+_FIRST_BYTES = frozenset(compression.magic[0] for compression in COMPRESSIONS)

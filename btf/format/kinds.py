@@ -288,6 +288,8 @@ NAME_SPACE = _per_kind(lambda spec: spec.name_space)
 HAS_SIZE = _per_kind(lambda spec: spec.head == "size")
 HAS_MEMBERS = _per_kind(lambda spec: Role.NAME in spec.element_roles)
 ENUM_BITS = _per_kind(lambda spec: spec.enum_bits)
+# What libbpf deduplicates first, for it refers to nothing.
+IS_PRIMITIVE = _per_kind(lambda spec: spec.equivalence in (_E.SCALAR, _E.FORWARD, _E.ENUM))
 
 
 def _target_at(spec: KindSpec) -> int:

@@ -31,6 +31,7 @@ from ..format.kinds import (
     FUNC,
     FUNC_PROTO,
     FWD,
+    HAS_SIZE,
     HEAD_WORDS,
     INFO_KIND_FLAG,
     INFO_VLEN_MASK,
@@ -125,14 +126,7 @@ def _is_source_only(kind):  # type: ignore[no-untyped-def]
 @compiled
 def _has_own_size(kind):  # type: ignore[no-untyped-def]
     """Whether the record of a ``kind`` (int64) has its size (``btf_type_has_size``)."""
-    return (
-        _is_composite(kind)
-        or kind == INT
-        or kind == ENUM
-        or kind == DATASEC
-        or kind == FLOAT
-        or kind == ENUM64
-    )
+    return HAS_SIZE[kind] != 0
 
 
 @compiled

@@ -37,7 +37,7 @@ class Void(Type):
         return "void"
 
 
-class _Sized:
+class Sized:
     """What kinds have in common whose third word is their size."""
 
     __slots__ = ()
@@ -49,7 +49,7 @@ class _Sized:
         return self._third
 
 
-class Int(_Sized, Type):
+class Int(Sized, Type):
     """An integer."""
 
     __slots__ = ()
@@ -80,7 +80,7 @@ class Int(_Sized, Type):
         return ", ".join([f"size={self.size}", *(flags or ["unsigned"]), *odd])
 
 
-class Float(_Sized, Type):
+class Float(Sized, Type):
     """A floating point number."""
 
     __slots__ = ()
@@ -294,7 +294,7 @@ class Member(_NamedRef):
         return printable(f"<Member {self.name or '(anon)'} {self.type.brief()}, {where}>")
 
 
-class Composite(_Sized, Type):
+class Composite(Sized, Type):
     """A struct or a union."""
 
     __slots__ = ()
@@ -399,7 +399,7 @@ class EnumValue:
     value: int
 
 
-class AnyEnum(_Sized, Type):
+class AnyEnum(Sized, Type):
     """An enum, of either kind. Without values it may be a forward declaration."""
 
     __slots__ = ()
@@ -514,7 +514,7 @@ class DatasecEntry:
         return type_at(self.btf, self.type_id)
 
 
-class Datasec(_Sized, Type):
+class Datasec(Sized, Type):
     """A data section and the variables in it."""
 
     __slots__ = ()

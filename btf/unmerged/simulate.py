@@ -32,13 +32,12 @@ from ..deduplication.deduplicate import DedupResult
 from ..deduplication.index import BaseIndex
 from ..errors import UnsupportedError
 from ..format.kinds import (
-    FLOAT,
     FUNC,
     FWD,
     INFO_KIND_MASK,
     INFO_KIND_SHIFT,
-    INT,
     PTR,
+    SCALARS,
     TYPE_TAG,
     kind_of,
 )
@@ -49,7 +48,7 @@ from ..types.typebase import Reference, Type
 from .part import count_users, part_that_stays
 
 # What no declaration can mean: dedup of other types depends on these only where they lead there.
-UNDECLARED = (INT, FLOAT, FUNC)
+UNDECLARED = {*SCALARS, FUNC}
 UNSEEN = 2  # of a type that ``find_gone`` has not come to yet
 MAX_TYPES = 1 << 21  # types that are deduplicated again for one module, all times taken together
 STEPS_OF_A_TYPE = 2  # of walks beyond what modules of compilers take: as slow as one more type

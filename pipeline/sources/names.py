@@ -191,7 +191,7 @@ def stem(file_name: str) -> str:
 
 def kernel_name(path: str) -> str:
     """Name the module of a file as the kernel would: as the file, with underscores."""
-    return printable(stem(os.path.basename(path))).replace("-", "_")
+    return printable(stem(path.rpartition("/")[2])).replace("-", "_")
 
 
 def safe(name: str) -> str:

@@ -14,7 +14,7 @@ import itertools
 import os
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import btf
@@ -270,4 +270,4 @@ def _alone(module: ModuleInput, shared: Shared, context: KernelContext) -> Modul
         return done
     describer.add(done.record, done.split, done.described)
     (rows,) = describer.rows()
-    return replace(done, split=None, described={}, rows=rows)
+    return done._replace(split=None, described={}, rows=rows)

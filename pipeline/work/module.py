@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from time import perf_counter
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import btf
 from btf.unmerged.arrays import BaseArrays
@@ -49,9 +49,8 @@ _KEY_DIGITS = 32
 _BTF_MARK = b".BTF\0"  # the name of the section, in an ELF file that has it
 
 
-@dataclass(frozen=True, slots=True)
-class ModuleResult:
-    """A module that was worked on.
+class ModuleResult(NamedTuple):
+    """A module that was worked on. Like its record no dataclass, which takes longer to make.
 
     content    its split BTF file, if there is one
     split      the same, parsed; where tables are made, with what ``Describer.describe`` found
@@ -62,7 +61,7 @@ class ModuleResult:
     record: ModuleRecord
     content: bytes | None = None
     split: btf.BTF | None = None
-    described: Mapping[str, Any] = field(default_factory=dict)
+    described: Mapping[str, Any] = MappingProxyType({})
     rows: pa.RecordBatch | None = None
     key: str | None = None
     stored_sha256: str | None = None
@@ -371,7 +370,7 @@ def lost(
         )
     digest = _stored_digest(module.content_path)
     key = key_of(module, digest, context) if digest is not None else None
-    return replace(failed(module, failure), key=key, stored_sha256=digest)
+    return failed(module, failure)._replace(key=key, stored_sha256=digest)
 
 
 def key_of(module: ModuleInput, stored_sha256: str, context: KernelContext) -> str:

@@ -55,6 +55,17 @@ def test_a_new_kind_touches_few_files() -> None:
     assert len(named) <= MAX_FILES_THAT_KNOW_A_KIND, list(map(relative, named))
 
 
+def test_no_list_of_kinds_is_kept_by_hand() -> None:
+    """FLOAT is like INT but for its words: who lists both forgets the next one of these."""
+    kinds = ROOT / "btf/format/kinds.py"
+    for path in (ROOT / "btf").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())) if path != kinds else ():
+            if isinstance(node, ast.Tuple | ast.List | ast.Set | ast.BoolOp):
+                named = {one.attr for one in ast.walk(node) if isinstance(one, ast.Attribute)}
+                named |= {one.id for one in ast.walk(node) if isinstance(one, ast.Name)}
+                assert not {"INT", "FLOAT"} <= named, f"{relative(path)}:{node.lineno}"
+
+
 # ------------------------------------------------------------------ tests
 
 
