@@ -24,9 +24,9 @@ from .model.stages import add_seconds
 from .plan import Plan, base_memory, kernel_context
 from .store.assemble import KernelTables
 from .store.cached_results import CachedResult
-from .tables import results
 from .tables.describe import ModuleGroup, rows_of
-from .tables.slices import ResultRef
+from .tables.stored import results
+from .tables.stored.slices import ResultRef
 from .work.batch import BatchDone, BatchOptions, Shared
 from .work.batches import cut
 from .work.module import ModuleResult, entry_of, failed, lost

@@ -18,7 +18,7 @@ from .store.cached_results import is_valid
 from .store.check import Fault, check_kernel
 from .store.input_cache import BaseMemory, Inputs, StatSignature, inputs_digest, read_memory, reason
 from .store.output import OutputFolder
-from .tables.results import Entry
+from .tables.stored.results import Entry
 from .work.module import key_of
 
 

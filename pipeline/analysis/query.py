@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
 
-    from ..tables.parquet import Part
     from ..tables.schema import Table
+    from ..tables.stored.parquet import Part
 
 
 # What a query takes at most; what needs more is written to temporary files, where DuckDB can.

@@ -14,8 +14,8 @@ from ..model.base import IndexedBase
 from ..model.engine import Workforce
 from ..model.records import KernelInput
 from ..model.summary import WorkSummary, merge_summaries
-from ..tables.parquet import Part
-from ..tables.slices import (
+from ..tables.stored.parquet import Part
+from ..tables.stored.slices import (
     MODULES_PER_SLICE,
     ModuleResultRef,
     ResultRef,

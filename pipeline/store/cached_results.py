@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from ..files.storage import NO_FILE, Storage, cannot_read
 from ..model.options import KernelContext, RunOptions
 from ..model.records import CRASHED, ENCODE_TIMEOUT, NO_BTF, NO_ENCODER, TIMED_OUT
-from ..tables.results import DamagedError, Entry, Results
-from ..tables.slices import ResultRef
+from ..tables.stored.results import DamagedError, Entry, Results
+from ..tables.stored.slices import ResultRef
 from ..work.encode import installed_encoder
 from .input_cache import read_memory
 from .output import OutputFolder, OutputStage

@@ -24,7 +24,7 @@ from ..files.remote import is_uri, list_remote, uri_below
 from ..files.storage import Storage
 from ..model.from_json import from_json
 from ..model.records import FileInput, KernelInput, ModuleInput
-from ..tables.results import Entry
+from ..tables.stored.results import Entry
 from .output import INDEX_FILE, OutputStage
 
 FORMAT = 2

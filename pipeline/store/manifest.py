@@ -21,7 +21,7 @@ from ..model.errors import OutputError
 from ..model.from_json import from_json
 from ..model.summary import WorkSummary
 from ..sources.names import safe
-from ..tables.parquet import Part
+from ..tables.stored.parquet import Part
 
 FORMAT = 4
 FOLDER = "manifests"

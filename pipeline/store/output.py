@@ -32,8 +32,8 @@ from ..files.scratch import ScratchFolder
 from ..files.storage import LocalFolder, Storage, cannot_read, open_storage
 from ..model.errors import OutputError, PlaceError, QueryError
 from ..sources.lookup import resolve_kernel
-from ..tables.parquet import Part
-from ..tables.parts import new_parts, writing
+from ..tables.stored.parquet import Part
+from ..tables.stored.parts import new_parts, writing
 from .manifest import FOLDER as MANIFESTS
 from .manifest import Manifest, load_manifests, no_kernel, unreadable_part
 

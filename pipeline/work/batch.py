@@ -31,9 +31,9 @@ from ..model.errors import CommandError, InternalError, explain
 from ..model.options import KernelContext
 from ..model.records import ModuleInput
 from ..model.stages import ISOLATED, WRITE, by_stage
-from ..tables import results
 from ..tables.describe import Describer
-from ..tables.results import Entry
+from ..tables.stored import results
+from ..tables.stored.results import Entry
 from .module import CacheHit, ModuleResult, entry_of, lost, run_module
 
 if TYPE_CHECKING:

@@ -36,7 +36,7 @@ from ..model.records import (
 )
 from ..model.stages import DEDUP, OPEN, READ
 from ..sources import names
-from ..tables.results import Entry
+from ..tables.stored.results import Entry
 from .encode import EncodeError, installed_encoder
 from .open import open_input
 

@@ -17,7 +17,7 @@ from pipeline.store import assemble
 from pipeline.store.output import read_manifests
 from pipeline.tables.duplicates import TABLE as DUPLICATES
 from pipeline.tables.schema import FinishedKernel
-from pipeline.tables.slices import Slice, SliceSummary, make_parts
+from pipeline.tables.stored.slices import Slice, SliceSummary, make_parts
 from support.runs import run_on, small_kernel
 from support.trees import results_of
 

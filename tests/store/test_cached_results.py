@@ -18,7 +18,7 @@ from pipeline.model.records import (
 from pipeline.store import cached_results
 from pipeline.store.cached_results import CachedResult, find_cached, is_valid
 from pipeline.store.output import OutputFolder, read_table
-from pipeline.tables.results import Entry
+from pipeline.tables.stored.results import Entry
 from support.runs import run_on, small_kernel
 
 OPTIONS = RunOptions(("s",), "o", module_seconds=10, encode_seconds=5)

@@ -17,7 +17,7 @@ from pipeline.model.records import FileInput, KernelInput, ModuleInput
 from pipeline.store import input_cache
 from pipeline.store.input_cache import BaseMemory, Inputs, Memory, inputs_digest, read_memory
 from pipeline.store.output import OutputStage
-from pipeline.tables.results import Entry
+from pipeline.tables.stored.results import Entry
 
 HOUR = 3_600_000_000_000
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=5)

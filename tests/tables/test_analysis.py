@@ -298,7 +298,7 @@ def test_engines_and_row_groups_do_not_shape_the_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rows are written as they come, whatever the batches: small row groups, many batches."""
-    monkeypatch.setattr("pipeline.tables.parquet.ROWS_PER_GROUP", 777)
+    monkeypatch.setattr("pipeline.tables.stored.parquet.ROWS_PER_GROUP", 777)
     monkeypatch.setattr("pipeline.work.batches.MIN_BATCH_BYTES", 1)
     source = tmp_path / "kernel"
     source.mkdir()

@@ -18,7 +18,7 @@ from pipeline.model.errors import OutputError
 from pipeline.model.records import BAD_BTF, DONE, FAILED, Failure, ModuleRecord
 from pipeline.tables.describe import ModuleGroup, rows_of
 from pipeline.tables.registry import derived_tables, kept_tables, rows_schema
-from pipeline.tables.results import (
+from pipeline.tables.stored.results import (
     DamagedError,
     Entry,
     Results,
@@ -27,7 +27,7 @@ from pipeline.tables.results import (
     pack_derived,
     read_derived,
 )
-from pipeline.tables.slices import ModuleResultRef, ResultRef, ResultsLRU
+from pipeline.tables.stored.slices import ModuleResultRef, ResultRef, ResultsLRU
 
 CONTEXT = "c" * 64
 MAGIC = b"splitbtf results 4\n"

@@ -12,8 +12,8 @@ from pipeline.files.storage import LocalFolder
 from pipeline.model.base import SharedBase
 from pipeline.model.errors import OutputError
 from pipeline.store.output import read_table
-from pipeline.tables.results import Results
-from pipeline.tables.slices import (
+from pipeline.tables.stored.results import Results
+from pipeline.tables.stored.slices import (
     ModuleResultRef,
     ResultRef,
     ResultsLRU,

@@ -24,13 +24,14 @@ from pipeline.model.records import DONE, ModuleRecord
 from pipeline.run import run
 from pipeline.store.check import check_output
 from pipeline.store.output import read_manifests, read_table
-from pipeline.tables import describe, parquet
+from pipeline.tables import describe
 from pipeline.tables.describe import BaseGroup, Describer, ModuleGroup
 from pipeline.tables.members import TABLE as MEMBERS
 from pipeline.tables.misses import TABLE as MISSES
-from pipeline.tables.parquet import PartWriter
 from pipeline.tables.registry import all_tables, markdown, module_tables
 from pipeline.tables.schema import ModuleTable, Objects, Spelled
+from pipeline.tables.stored import parquet
+from pipeline.tables.stored.parquet import PartWriter
 from pipeline.tables.types import TABLE as TYPES
 from support import btfwriter
 from support.paths import ROOT

@@ -195,7 +195,7 @@ CHANGES = {
     "ray": change_ray,
     "pipeline.model.program": change_program,
     "pipeline.work.batch": change_worker,
-    "pipeline.tables.slices": change_tables,
+    "pipeline.tables.stored.slices": change_tables,
     "pipeline.work.base": change_bases,
     "pipeline.engine.calls": change_calls,
 }

@@ -19,12 +19,12 @@ import numpy as np
 
 import btf
 
-from ..files.storage import Storage
-from ..model.base import SharedBase
-from ..model.errors import PlaceError
-from ..model.records import ModuleRecord
-from ..model.summary import WorkSummary, summarize
-from .describe import BaseGroup, ModuleGroup, rows_of
+from ...files.storage import Storage
+from ...model.base import SharedBase
+from ...model.errors import PlaceError
+from ...model.records import ModuleRecord
+from ...model.summary import WorkSummary, summarize
+from ..describe import BaseGroup, ModuleGroup, rows_of
 from .parquet import Part
 from .parts import NewParts, new_parts
 from .results import DamagedError, Entry, Results, read_derived
@@ -32,7 +32,7 @@ from .results import DamagedError, Entry, Results, read_derived
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from .schema import ModuleTable, Rows
+    from ..schema import ModuleTable, Rows
 
 MODULES_PER_SLICE = 512
 _MODULES_AT_ONCE = 32  # whose rows become one piece of a table
@@ -155,7 +155,7 @@ class _Parts:
     def __init__(self, base: SharedBase | None, task: Slice, parts: NewParts) -> None:
         import pyarrow as pa  # late
 
-        from .schema import strings
+        from ..schema import strings
 
         self._base = base
         self._parts = parts
@@ -170,8 +170,8 @@ class _Parts:
         """Add rows of some modules, as results have them; returns what ``summarize`` asks for."""
         import pyarrow as pa
 
-        from .modules import records_of
-        from .registry import module_tables
+        from ..modules import records_of
+        from ..registry import module_tables
 
         whole = pa.Table.from_batches(pieces).combine_chunks()
         ids = np.array([module.object_id for module in modules], np.uint32)
@@ -185,7 +185,7 @@ class _Parts:
 
     def add_base(self) -> None:
         """Add the rows of the base, those of one table after the other: they are many."""
-        from . import leftovers
+        from .. import leftovers
 
         assert self._base is not None
         group = BaseGroup(self._base)
@@ -208,8 +208,8 @@ class _Parts:
         sources: Sequence[str],
     ) -> Iterator[tuple[str, pa.Table]]:
         """Add the rows of some objects to their tables; yields what was added, by table."""
-        from .registry import module_tables
-        from .schema import Objects, Spelled
+        from ..registry import module_tables
+        from ..schema import Objects, Spelled
 
         # Without a base all modules failed, and none has a type.
         start_id = self._base.index.type_end if self._base is not None and ids.any() else 1
@@ -248,7 +248,7 @@ class ResultsLRU:
         those of neighbours in one piece."""
         import pyarrow as pa  # late
 
-        from .registry import module_tables, rows_schema
+        from ..registry import module_tables, rows_schema
 
         schema = rows_schema(module_tables())
         entries: list[Entry] = []
@@ -300,7 +300,7 @@ class ResultsLRU:
         self, modules: Sequence[ModuleResultRef], entries: Sequence[Entry]
     ) -> pa.RecordBatch:
         """Make the rows that are not kept, of the modules' BTF files."""
-        from .registry import derived_tables
+        from ..registry import derived_tables
 
         paths = [module.result.btf for module in modules]
         there = [entry.output_sha256 is not None for entry in entries]

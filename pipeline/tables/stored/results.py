@@ -28,12 +28,12 @@ from functools import cached_property
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-from ..model.records import CRASHED, ENCODE_TIMEOUT, NO_BTF, NO_ENCODER, TIMED_OUT
+from ...model.records import CRASHED, ENCODE_TIMEOUT, NO_BTF, NO_ENCODER, TIMED_OUT
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from .schema import ModuleTable
+    from ..schema import ModuleTable
 
 _MAGIC = b"splitbtf results 4\n"
 _LENGTH = struct.Struct("<Q")
@@ -82,7 +82,7 @@ def pack(entries: Sequence[Entry], rows: Sequence[pa.RecordBatch]) -> bytes:
 
     rows  of all modules, as ``describe.rows_of`` makes them
     """
-    from .registry import kept_tables  # late: Arrow
+    from ..registry import kept_tables  # late: Arrow
 
     header = json.dumps([_entry_values(entry) for entry in entries], separators=(",", ":")).encode()
     body = _compressed(_stream(kept_tables(), rows))
@@ -91,7 +91,7 @@ def pack(entries: Sequence[Entry], rows: Sequence[pa.RecordBatch]) -> bytes:
 
 def pack_derived(rows: Sequence[pa.RecordBatch], *, compress: bool) -> bytes | pa.Buffer:
     """Make the file of the other rows. ``compress``: it goes over a network."""
-    from .registry import derived_tables
+    from ..registry import derived_tables
 
     stream = _stream(derived_tables(), rows)
     return _compressed(stream) if compress else stream
@@ -100,7 +100,7 @@ def pack_derived(rows: Sequence[pa.RecordBatch], *, compress: bool) -> bytes | p
 def _stream(tables: Sequence[ModuleTable], rows: Sequence[pa.RecordBatch]) -> pa.Buffer:
     import pyarrow as pa
 
-    from .registry import rows_schema
+    from ..registry import rows_schema
 
     schema = rows_schema(tables)
     sink = pa.BufferOutputStream()
@@ -143,14 +143,14 @@ class Results:
     @cached_property
     def rows(self) -> pa.RecordBatch:
         """Read the rows that are kept: one per module. Raises DamagedError."""
-        from .registry import kept_tables  # late: Arrow
+        from ..registry import kept_tables  # late: Arrow
 
         return _rows(self._name, self._body, kept_tables(), len(self.entries))
 
 
 def read_derived(name: str, packed: bytes, count: int) -> pa.RecordBatch:
     """Read the file of the rows of ``count`` modules that are not kept. Raises DamagedError."""
-    from .registry import derived_tables
+    from ..registry import derived_tables
 
     return _rows(name, packed, derived_tables(), count)
 
@@ -162,7 +162,7 @@ def _rows(
     import pyarrow as pa
     import zstandard
 
-    from .registry import rows_schema
+    from ..registry import rows_schema
 
     schema = rows_schema(tables)
     try:

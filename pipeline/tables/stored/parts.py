@@ -9,8 +9,8 @@ import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from ..files.scratch import ScratchFolder
-from ..files.storage import Storage, cannot_write
+from ...files.scratch import ScratchFolder
+from ...files.storage import Storage, cannot_write
 from .parquet import Part, PartWriter, digest_of
 
 if TYPE_CHECKING:

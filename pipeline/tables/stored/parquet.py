@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..files.storage import cannot_write
+from ...files.storage import cannot_write
 
 if TYPE_CHECKING:
     import pyarrow as pa

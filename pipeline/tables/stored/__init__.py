@@ -1,0 +1,1 @@
+"""How rows become files: results that a worker kept, and Parquet made of them."""
