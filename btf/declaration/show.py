@@ -44,6 +44,11 @@ class Field:
     inside: tuple[Field, ...] | None = None
     padding_bits: int = 0
 
+    @property
+    def has_name(self) -> bool:
+        """Whether the member has a name of its own."""
+        return bool(self.path) and not self.path.endswith(".")
+
 
 @dataclass(frozen=True, slots=True)
 class Layout:
@@ -62,7 +67,8 @@ class Layout:
 
 
 def layout_of(found: Composite, *, expand: bool = False) -> Layout:
-    """Lay out a struct or union; anonymous members, with ``expand`` all embedded ones, with theirs.
+    """Lay out a struct or union; members without a name, with ``expand`` all embedded ones, with
+    theirs.
 
     Raises BtfError for types with more than MAX_LINES members or MAX_CHARACTERS that way.
     """
@@ -127,7 +133,9 @@ def _written_out(member: Member, expand: bool) -> Composite | None:
         assert isinstance(inner, Reference)
         named |= inner.kind == kinds.TYPEDEF
         inner = inner.type
-    if isinstance(inner, Composite) and (expand or not (named or inner.name)):
+    # Of a member without a name C takes the members as those of the type around it, also where
+    # the member's type has a name (-fms-extensions).
+    if isinstance(inner, Composite) and (expand or not (named or inner.name) or not member.name):
         return inner
     return None
 
@@ -192,7 +200,7 @@ def _fields(fields: tuple[Field, ...], line: list[int]) -> Iterator[str]:
             continue
         head, _, tail = field.text.partition("{")
         name = tail.rpartition("}")[2] if tail else ""
-        if not tail:  # a named type that is expanded: `struct list_head list`
+        if not tail and field.has_name:  # of a named type, which is expanded: `struct rcu_head rcu`
             head, _, name = field.text.rpartition(" ")
         yield f"{indent}{head.strip()} {{"
         yield from _fields(field.inside, line)

@@ -76,7 +76,8 @@ def diff_kernels(out: str, old: str, new: str, filters: Filters | None = None) -
     Raises OutputError or QueryError.
     """
     kernels = stored_kernels(out)
-    first, second = (kernels[resolve_kernel(name, kernels)] for name in (old, new))
+    # Of its own each, should they be one: they are read at the same time.
+    first, second = (replace(kernels[resolve_kernel(name, kernels)]) for name in (old, new))
     for kernel in (first, second):
         kernel.begin()
     return _diff(first.name, second.name, first, second, filters or Filters())

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.analysis.diff import diff_kernels
 from support import btfwriter as bw
 from support.commands import splitbtf
 from support.kernels import INT, LONG, Make, kernel
@@ -140,3 +141,11 @@ def test_wrong_usage(out: Path) -> None:
     assert done.code == 2 and "no kernel '6.13'" in done.err and NEW in done.err
     assert splitbtf("diff", "--in", out, OLD, NEW, "-B", "x").code == 2
     assert splitbtf("diff", "x", "y", "--module", "z").code == 2
+
+
+def test_a_kernel_is_compared_with_itself(out: Path) -> None:
+    """Both sides are read at the same time, by two threads, which must not share what they read."""
+    for _ in range(5):
+        assert splitbtf("diff", "--in", out, OLD, OLD, "--json").json["changes"] == []
+    old, new = diff_kernels(str(out), OLD, OLD)._sides
+    assert old is not new and old.rows is not new.rows

@@ -13,6 +13,7 @@ from pipeline.analysis.changes import embedded
 from pipeline.analysis.changes.compare import Comparison, ObjectCounts
 from pipeline.analysis.changes.details import details
 from pipeline.analysis.changes.inner import MAX_DETAILS
+from pipeline.analysis.changes.members import find_member
 from pipeline.analysis.changes.opened import OpenedFiles
 from support import btfwriter as bw
 from support.commands import splitbtf
@@ -172,6 +173,64 @@ def changes_of(old: Make, new: Make) -> list[str]:
                 "members in another order",
             ],
         ),
+        (  # without a name of its own it may have a type with one (-fms-extensions)
+            lambda w: (
+                w.typedef("t", w.struct("head", 8, [("b", INT, 0), ("a", LONG, 32)])),
+                w.struct("s", 12, [("a", INT, 0), ("b", INT, 32), ("c", INT, 64)]),
+            ),
+            lambda w: (
+                head := w.typedef("t", w.struct("head", 8, [("b", INT, 0), ("a", LONG, 32)])),
+                w.struct("s", 12, [("c", INT, 64), ("", head, 0)]),
+            ),
+            [
+                "struct s changed",
+                "member retyped `a`: `int` → `long`",
+                "member moved `a`: 0 → 4",
+                "member moved `b`: 4 → 0",
+                "member added: `t` at 0",
+            ],
+        ),
+        (  # what holds nothing of the same name is another one
+            lambda w: w.struct(
+                "s",
+                8,
+                [
+                    ("", w.union("", 4, [("a", INT, 0), ("b", INT, 0)]), 0),
+                    ("", w.union("", 4, [("c", INT, 0)]), 32),
+                ],
+            ),
+            lambda w: w.struct(
+                "s",
+                8,
+                [
+                    ("", w.union("", 4, [("x", INT, 0), ("y", INT, 0)]), 0),
+                    ("", w.union("", 4, [("b", INT, 0), ("d", INT, 0)]), 32),
+                ],
+            ),
+            [
+                "struct s changed",
+                "member removed: `union { int c; }` at 4",
+                "member added: `union { int x; int y; }` at 0",
+                "member removed: `int a` at 0",
+                "member added: `int d` at 4",
+                "member moved `anonymous union`: 0 → 4",
+            ],
+        ),
+        (  # what moved within another by as much as that moved is where it was
+            lambda w: w.struct(
+                "s", 16, [("n", w.struct("", 8, [("a", INT, 0), ("b", INT, 32)]), 64)]
+            ),
+            lambda w: w.struct(
+                "s",
+                16,
+                [("n", w.struct("", 12, [("", INT, 0), ("a", INT, 32), ("b", INT, 64)]), 32)],
+            ),
+            [
+                "struct s changed",
+                "member added: `int` in `n` at 4",
+                "member moved `n`: 8 → 4",
+            ],
+        ),
         (
             lambda w: w.enum("e", 4, [("A", 1), ("B", 2)]),
             lambda w: w.enum("e", 4, [("A", 1), ("C", 2), ("D", -1)], signed=True),
@@ -240,6 +299,22 @@ def changes_of(old: Make, new: Make) -> list[str]:
 )
 def test_changes_in_terms_of_c(old: Make, new: Make, said: list[str]) -> None:
     assert changes_of(old, new) == said
+
+
+def test_a_member_is_found_in_members_without_a_name() -> None:
+    """Through typedefs, and where the type of that member has a name, too."""
+
+    def types(w: bw.Writer) -> None:
+        w.struct("head", 8, [("a", INT, 0), ("b", INT, 32)])
+        outer = w.typedef("t", w.const(w.struct("middle", 12, [("c", INT, 0), ("", 3, 32)])))
+        w.struct("s", 16, [("", outer, 32), ("", w.ptr(3), 0)])
+
+    base = btf.parse(written(types))
+    outermost = base.find("s", kind="struct")
+    assert isinstance(outermost, btf.Struct)
+    found = find_member(OpenedFiles(base, ["vmlinux"]).rows, outermost.id, "b")
+    assert found is not None and found.row.bit_offset == 32 + 32 + 32
+    assert outermost.member("b").bit_offset == 96
 
 
 @pytest.mark.parametrize("at_once", [1, 10**6])
@@ -505,6 +580,28 @@ def test_show_holes_and_padding(tmp_path: Path) -> None:
     assert "/* 4 bytes hole */" in said and "/* 112 bytes hole */" in said
     assert "/* --- cacheline 2 boundary (128 bytes) --- */" in said
     assert "/* holes: 2, of 116 bytes */" in said and "/* padding: 4 bytes */" in said
+
+
+def test_show_sees_through_members_without_a_name(tmp_path: Path) -> None:
+    """Also those whose type has one: C takes what is in them for members of what is around them."""
+    path, before = tmp_path / "vmlinux.btf", tmp_path / "old.btf"
+
+    def types(w: bw.Writer) -> None:
+        head = w.struct("head", 8, [("a", INT, 0), ("b", INT, 32)])
+        w.struct("s", 12, [("c", INT, 0), ("", head, 32)])
+
+    path.write_bytes(written(types))
+    before.write_bytes(written(lambda w: w.struct("s", 8, [("a", INT, 0), ("c", INT, 32)])))
+    shown = splitbtf("show", "s", path).out
+    assert [line.split() for line in shown.splitlines()][2:6] == [
+        ["struct", "head", "{"],
+        ["int", "a;", "/*", "4", "4", "*/"],
+        ["int", "b;", "/*", "8", "4", "*/"],
+        ["};", "/*", "4", "8", "*/"],
+    ]
+    assert splitbtf("show", "s", path, "--expand").out == shown
+    rows = [line.split() for line in splitbtf("show", "s", before, path).out.splitlines()]
+    assert ["*", "a", "0", "4", "4", "4"] in rows and ["*", "b", "-", "8", "4"] in rows
 
 
 def test_show_side_by_side(files: tuple[Path, Path]) -> None:

@@ -26,6 +26,7 @@ from .numbers import (
 )
 from .regrouped import Gone, details_of
 from .spelled import CUT, declared, written_out
+from .unnamed import Unnamed, same_ones
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -105,7 +106,19 @@ def inner_details(
     for depth in range(_MAX_NESTED + 1):
         if len(level.ids):
             level = _Compared(level, sides, depth).inner
-    return details_of([list(_flat(one)) for one in found], sides)
+    return details_of([list(_once(_flat(one))) for one in found], sides)
+
+
+def _once(found: Iterator[Detail | Gone]) -> Iterator[Detail | Gone]:
+    """What is told of a type, but only once that members of the same path are in another order:
+    those of types without a name have the path of what is around them."""
+    orders = set()
+    for one in found:
+        if isinstance(one, Detail) and one.what == "order":
+            if one in orders:
+                continue
+            orders.add(one)
+        yield one
 
 
 def _flat(found: Sequence[Any]) -> Iterator[Detail | Gone]:
@@ -189,8 +202,8 @@ class _Compared:
     # -- which members are the same one
 
     def _match(self) -> None:
-        """Match members of one name; those without a name by their type's spelling, then in their
-        order.
+        """Match members of one name; those without a name by their type's spelling, then by what
+        they hold.
 
         Sets ``_ours`` and ``_theirs``, which match, in the old ones' order; ``_removed``, in that
         order; ``_added``, in the new ones' order, but those of one name together; ``_reordered``,
@@ -215,14 +228,12 @@ class _Compared:
         (at, _), (to, leader) = occurrences(number), occurrences(same)
         most = len(keys) + 1
         one, other, lost, fresh = paired(number * most + at, same * most + to)
-        # Of what is left and has no name, the first one matches the first one.
+        # What is left and has no name may hold the same.
         rest, left = (
             some[side.get("name", places[some]) < 0]
             for side, places, some in ((old, behind, lost), (new, after, np.sort(fresh)))
         )
-        (at, _), (to, _) = occurrences(old.pair[behind[rest]]), occurrences(new.pair[after[left]])
-        of_old, of_new = old.pair[behind[rest]] * most + at, new.pair[after[left]] * most + to
-        unnamed, as_unnamed, _, _ = paired(of_old, of_new)
+        unnamed, as_unnamed = self._same_unnamed(behind[rest], after[left])
         one = np.append(one, rest[unnamed])
         other = np.append(other, left[as_unnamed])
         order = np.argsort(one)
@@ -236,6 +247,27 @@ class _Compared:
         ours, theirs = np.append(ours, behind[one]), np.append(theirs, after[other])
         order = np.argsort(ours)
         self._ours, self._theirs = ours[order], theirs[order]
+
+    def _same_unnamed(self, ours: Numbers, theirs: Numbers) -> tuple[Numbers, Numbers]:
+        """Which of some members of OLD and of NEW are the same one, see ``same_ones``: where in
+        ``ours``, and in ``theirs``."""
+        sides = (self._old, ours), (self._new, theirs)
+        both = np.intersect1d(self._old.pair[ours], self._new.pair[theirs])
+        kept = [np.flatnonzero(np.isin(side.pair[some], both)) for side, some in sides]
+        members = [
+            list(
+                map(
+                    Unnamed,
+                    side.pair[some[those]].tolist(),
+                    self._types.of(side.get("type", some[those])),
+                    side.get("type_global_id", some[those]).tolist(),
+                )
+            )
+            for (side, some), those in zip(sides, kept, strict=True)
+        ]
+        found = np.array(list(same_ones(members[0], members[1], self._rows)), np.int64)
+        found = found.reshape(-1, 2)
+        return kept[0][found[:, 0]], kept[1][found[:, 1]]
 
     def _keys(self, side: _Side) -> Numbers:
         """What members are called: numbers of names, or behind these of types."""
@@ -359,7 +391,9 @@ class _Compared:
         are told together."""
         level, old, new = self._level, self._old, self._new
         distance = new.get("bit_offset", self._theirs) - old.get("bit_offset", self._ours)
-        some = np.flatnonzero((distance != 0) & ~level.is_enum[old.pair[self._ours]])
+        outer = level.outer[old.pair[self._ours]]  # what moves with it is told of there
+        stays = distance + outer[:, 1] == outer[:, 0]  # in what was asked about
+        some = np.flatnonzero((distance != 0) & ~stays & ~level.is_enum[old.pair[self._ours]])
         if not len(some):
             return
         ours, theirs, distance = self._ours[some], self._theirs[some], distance[some]

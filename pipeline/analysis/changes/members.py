@@ -7,11 +7,8 @@ from typing import NamedTuple
 
 from .detail import Detail, bits_text, place_text
 from .details import Sides, embeds
-from .rows import MemberRow, Rows
+from .rows import MAX_NESTED, QUALIFYING, MemberRow, Rows
 from .spelled import declared
-
-_MAX_NESTED = 32
-_THROUGH = ("TYPEDEF", "CONST", "VOLATILE", "RESTRICT", "TYPE_TAG", "ARRAY")
 
 
 class FoundMember(NamedTuple):
@@ -56,11 +53,11 @@ def find_member(rows: Rows, type_id: int, path: str) -> FoundMember | None:
 
 def _composite(rows: Rows, type_id: int) -> int | None:
     """The struct or union behind names, qualifiers and lengths of arrays."""
-    for _ in range(_MAX_NESTED):
+    for _ in range(MAX_NESTED):
         found = rows.type(type_id)
         if found.kind in ("STRUCT", "UNION"):
             return type_id
-        if found.kind not in _THROUGH:
+        if found.kind not in (*QUALIFYING, "ARRAY"):
             return None
         type_id = found.target_global_id
     return None

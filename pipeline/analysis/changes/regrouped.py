@@ -10,7 +10,6 @@ from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from .detail import Detail, bits_text, place_text
-from .spelled import written_out
 
 if TYPE_CHECKING:
     from .rows import Rows
@@ -73,13 +72,17 @@ def details_of(
 def _look_into(anonymous: Sequence[Gone], sides: tuple[Rows, Rows]) -> dict[int, list[Gone]]:
     """The members with names of anonymous structs and unions, by the identity of each."""
     found: dict[int, list[Gone]] = {id(one): [] for one in anonymous}
-    composites = [one for one in anonymous if written_out(one.type)]
+    composites = [
+        (one, inner)
+        for one in anonymous
+        if (inner := sides[one.of_new].seen_through(one.type, one.type_id)) is not None
+    ]
     for number, rows in enumerate(sides):  # together: one by one takes longer
-        rows.members(one.type_id for one in composites if one.of_new == bool(number))
+        rows.members(inner for one, inner in composites if one.of_new == bool(number))
     left = _MAX_MEMBERS
-    for one in composites:
+    for one, inner in composites:
         members = found[id(one)]
-        for member in islice(sides[one.of_new].flat_members(one.type_id), left):
+        for member in islice(sides[one.of_new].flat_members(inner), left):
             place = one.bit_offset + member.bit_offset
             members.append(
                 one._replace(

@@ -17,13 +17,15 @@ import numpy as np
 from ...model.errors import OutputError
 from .blocks import Block, BlockReader
 from .numbers import as_arrow, decimals, numbers_of, ranges
-from .spelled import written_out
+from .spelled import composite
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
 VOID = 0  # its global id
+MAX_NESTED = 32  # typedefs and qualifiers, one behind the other, that are looked through
+QUALIFYING = ("TYPEDEF", "CONST", "VOLATILE", "RESTRICT", "TYPE_TAG")
 
 
 class TypeRow(NamedTuple):
@@ -169,8 +171,8 @@ class Rows:
         return self.members([global_id])[global_id] if found is None else found
 
     def flat_members(self, global_id: int) -> Iterator[MemberRow]:
-        """The members of a type that have names, those in anonymous ones too; all with their bit
-        offsets in this type, and those of a type that is in it twice once."""
+        """The members of a type that have names, those in members without names too; all with
+        their bit offsets in this type, and those of a type that is in it twice once."""
         todo, seen = deque([(global_id, 0)]), {global_id}
         while todo:
             outer, offset = todo.popleft()
@@ -178,9 +180,25 @@ class Rows:
                 placed = member._replace(bit_offset=member.bit_offset + offset)
                 if member.name:
                     yield placed
-                elif written_out(member.type) and member.type_global_id not in seen:
-                    seen.add(member.type_global_id)
-                    todo.append((member.type_global_id, placed.bit_offset))
+                    continue
+                inner = self.seen_through(member.type, member.type_global_id)
+                if inner is not None and inner not in seen:
+                    seen.add(inner)
+                    todo.append((inner, placed.bit_offset))
+
+    def seen_through(self, spelling: str, type_id: int) -> int | None:
+        """The struct or union whose members C takes for those of the type around a member without
+        a name, of this type: one that is written out there, or, with -fms-extensions, another."""
+        if composite(spelling):
+            return type_id
+        for _ in range(MAX_NESTED):
+            found = self.type(type_id)
+            if found.kind in ("STRUCT", "UNION"):
+                return type_id
+            if found.kind not in QUALIFYING:
+                return None
+            type_id = found.target_global_id
+        return None
 
 
 class _Column:

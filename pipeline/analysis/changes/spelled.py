@@ -20,6 +20,11 @@ def written_out(spelling: str) -> str | None:
     return spelling.partition(" ")[0]
 
 
+def composite(spelling: str) -> bool:
+    """Whether it is a struct or union itself, by its tag or written out, and nothing around one."""
+    return spelling.startswith(("struct ", "union ")) and _specifier_end(spelling) == len(spelling)
+
+
 def declared(spelling: str, name: str) -> str:
     """Declare ``name`` as of a type: ``char[16]`` and ``comm`` give ``char comm[16]``."""
     if not name:
