@@ -72,13 +72,13 @@ def details_of(
 def _look_into(anonymous: Sequence[Gone], sides: tuple[Rows, Rows]) -> dict[int, list[Gone]]:
     """The members with names of anonymous structs and unions, by the identity of each."""
     found: dict[int, list[Gone]] = {id(one): [] for one in anonymous}
-    composites = [
-        (one, inner)
-        for one in anonymous
-        if (inner := sides[one.of_new].seen_through(one.type, one.type_id)) is not None
-    ]
+    composites: list[tuple[Gone, int]] = []
     for number, rows in enumerate(sides):  # together: one by one takes longer
-        rows.members(inner for one, inner in composites if one.of_new == bool(number))
+        ours = [one for one in anonymous if one.of_new == bool(number)]
+        inside = rows.seen_through((one.type, one.type_id) for one in ours)
+        some = [(one, to) for one, to in zip(ours, inside, strict=True) if to is not None]
+        rows.members(inner for _, inner in some)
+        composites += some
     left = _MAX_MEMBERS
     for one, inner in composites:
         members = found[id(one)]

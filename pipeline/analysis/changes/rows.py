@@ -176,29 +176,39 @@ class Rows:
         todo, seen = deque([(global_id, 0)]), {global_id}
         while todo:
             outer, offset = todo.popleft()
+            unnamed = []
             for member in self.members_of(outer):
                 placed = member._replace(bit_offset=member.bit_offset + offset)
                 if member.name:
                     yield placed
-                    continue
-                inner = self.seen_through(member.type, member.type_global_id)
+                else:
+                    unnamed.append(placed)
+            inside = self.seen_through((one.type, one.type_global_id) for one in unnamed)
+            for placed, inner in zip(unnamed, inside, strict=True):
                 if inner is not None and inner not in seen:
                     seen.add(inner)
                     todo.append((inner, placed.bit_offset))
 
-    def seen_through(self, spelling: str, type_id: int) -> int | None:
-        """The struct or union whose members C takes for those of the type around a member without
-        a name, of this type: one that is written out there, or, with -fms-extensions, another."""
-        if composite(spelling):
-            return type_id
+    def seen_through(self, types: Iterable[tuple[str, int]]) -> list[int | None]:
+        """Of the types of members without a name, as C spells them and by global id, the struct or
+        union whose members C takes for those of what is around: one that is written out there, or,
+        with -fms-extensions, another. None for all other types."""
+        found: list[int | None] = []
+        todo: dict[int, int] = {}
+        for at, (spelling, type_id) in enumerate(types):
+            found.append(type_id if composite(spelling) else None)
+            if found[at] is None:
+                todo[at] = type_id
         for _ in range(MAX_NESTED):
-            found = self.type(type_id)
-            if found.kind in ("STRUCT", "UNION"):
-                return type_id
-            if found.kind not in QUALIFYING:
-                return None
-            type_id = found.target_global_id
-        return None
+            known = self.types(todo.values())
+            rows = {at: known[type_id] for at, type_id in todo.items()}
+            for at, row in rows.items():
+                if row.kind in ("STRUCT", "UNION"):
+                    found[at] = row.global_id
+            todo = {at: r.target_global_id for at, r in rows.items() if r.kind in QUALIFYING}
+            if not todo:
+                break
+        return found
 
 
 class _Column:
