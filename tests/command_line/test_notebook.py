@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from pipeline.analysis.changes.compare import Comparison
+from pipeline.analysis.changes.stored import stored_kernels
 from support.paths import ROOT
 
 pytestmark = pytest.mark.slow
@@ -29,6 +31,7 @@ def cells(both_demos: Path, tmp_path_factory: pytest.TempPathFactory) -> list[An
     assert not any(cell.get("outputs") for cell in notebook.cells), "stored without outputs"
     setup = f"import sys; sys.path.insert(0, {str(ROOT)!r}); sys.executable = {sys.executable!r}"
     notebook.cells.insert(0, nbformat.v4.new_code_cell(setup))
+    notebook.cells.append(nbformat.v4.new_code_cell("print(old, new, *changed.name)"))
     client = NotebookClient(notebook, timeout=PATIENCE, resources={"metadata": {"path": folder}})
     client.execute()
     return [cell for cell in notebook.cells[1:] if cell.cell_type == "code"]
@@ -54,4 +57,17 @@ def test_tables_and_plots(cells: list[Any]) -> None:
     assert "61631" in grown.replace(",", ""), "xfs grew by that"
     assert "-65536" in changed, "ZSTD_DCtx_s shrank"
     assert "struct inode i_vnode" in inode and "<table" in inode
-    assert cells[-1].outputs[0].text.startswith("struct list_head {\n\tstruct list_head *next;")
+    assert cells[-2].outputs[0].text.startswith("struct list_head {\n\tstruct list_head *next;")
+
+
+def test_what_changed_is_what_diff_says(cells: list[Any], both_demos: Path) -> None:
+    old, new, *names = cells[-1].outputs[0].text.split()
+    assert (old, new) == ("demo", "demo-6.12")
+    kernels = stored_kernels(str(both_demos))
+    found = Comparison(kernels[old].named_types, kernels[new].named_types).changes
+    changed = [
+        one.name
+        for one in found
+        if (one.object, one.kind, one.change) == ("vmlinux", "struct", "changed")
+    ]
+    assert sorted(names) == sorted(changed) and len(set(names)) == len(names)
