@@ -4,15 +4,34 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+# What ``what`` of a detail can be, and what each means; docs/diff.md has the same table.
+WHATS = {
+    "size": "the type has another size",
+    "member added": "only the newer type has this member",
+    "member removed": "only the older type has it",
+    "member moved": "it lies elsewhere",
+    "member retyped": "its type is spelled otherwise",
+    "bit field": "it has another width in bits, or only one of the two is a bit field",
+    "order": "members of the type, or of `subject` inside it, stand in another order",
+    "enumerator added": "only the newer enum has this enumerator",
+    "enumerator removed": "only the older enum has it",
+    "enumerator value": "it has another value",
+    "enumerator order": "enumerators stand in another order",
+    "parameter added": "only the newer function has this parameter",
+    "parameter removed": "only the older function has it",
+    "parameter retyped": "its type is spelled otherwise",
+    "returns": "the function returns another type",
+    "target": "the typedef or variable is of another type",
+    "declaration added": "a declaration of the name that the older kernel lacks",
+    "declaration removed": "a declaration of the name that the newer kernel lacks",
+    "embeds": "it holds by value a type that changed: `subject`",
+}
+
 
 class Detail(NamedTuple):
     """One thing that changed.
 
-    what      ``size``, ``member added``, ``member removed``, ``member moved``, ``member retyped``,
-              ``bit field``, ``order``, ``enumerator added``, ``enumerator removed``,
-              ``enumerator value``, ``parameter added``, ``parameter removed``,
-              ``parameter retyped``, ``returns``, ``target``, ``declaration added``,
-              ``declaration removed``, ``embeds``
+    what      a key of WHATS
     subject   the member, enumerator or type that it is about; of parameters the number
     old, new  what it was and is; empty where there is none
     until     of several members in a row that moved alike, the last one
