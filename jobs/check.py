@@ -97,8 +97,8 @@ def main(options: argparse.Namespace) -> int:
             elif not whole:
                 say([f"{file.path}: loads, as {file.load_as} of Linux {file.release}"])
         if len(files) > 1:
-            failed = f", {unchecked} could not be checked" if unchecked else ""
-            say([f"{plural(len(files), 'file')}: {loads} load, {refused} do not{failed}"])
+            failed = f", {unchecked:,} could not be checked" if unchecked else ""
+            say([f"{plural(len(files), 'file')}: {loads:,} load, {refused:,} do not{failed}"])
     if unchecked == len(files):  # or there are none
         return _NOTHING_DONE
     return 1 if refused or unchecked else 0
