@@ -1,7 +1,9 @@
--- Where could bytes be saved: what keeps types in modules?
+-- Which differences from vmlinux keep types in modules?
 --
 -- Root causes over all modules of a kernel: the type whose own difference from vmlinux's keeps
--- types and bytes in modules. `splitbtf explain OUT` says what to change.
+-- types and bytes in modules after dedup. `splitbtf explain OUT` says what to change. Other bytes
+-- are not counted here: what builds left and dedup removes (`splitbtf audit OUT`), and what modules
+-- repeat because vmlinux lacks it (`splitbtf layers OUT`).
 SELECT kernel,
        root_kind AS kind,
        root_name AS name,

@@ -1,7 +1,7 @@
 -- Which types of modules does vmlinux define now?
 --
--- modules: those that defined it; still: how many of the new kernel's modules keep one of the name;
--- alike: whether all of them and vmlinux declare it in the same words.
+-- modules: those that defined it; still: how many of the new kernel's modules keep one of the name
+-- beside vmlinux's; alike: whether all of the new kernel declare it in the words of the old one.
 WITH defined AS (
     SELECT kernel, object_id, module, if(kind = 'ENUM64', 'ENUM', kind) AS kind, name,
            declaration_fingerprint

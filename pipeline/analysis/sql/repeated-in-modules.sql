@@ -1,6 +1,7 @@
 -- What do modules repeat, because vmlinux lacks it?
 --
--- Each row is a type that several modules keep; wasted_bytes: the records of all copies but one.
+-- Each row is a type that several modules keep, equal with all that it leads to: a name has several
+-- rows where its types lead to different ones. wasted_bytes: the records of all copies but one.
 WITH unnamed AS (
     SELECT kernel, global_id, spelling
     FROM types
