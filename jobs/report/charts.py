@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,10 +16,16 @@ from pipeline.model.errors import CommandError
 from pipeline.model.limits import address_limit
 from pipeline.sources.names import printable
 
-WIDE, NARROW = 928, 343  # pixels: of a page, and of a phone
+# Pixels that a chart is drawn in for a desk, half of one and a phone. page.css says which of them
+# is shown, and makes it as wide as the page.
+WIDTHS = {"wide": 928, "medium": 520, "narrow": 343}
 SERIES = 8  # colours that page.css has
 _IDS = re.compile(r'(?<=id=")\w+(?=")|(?<=url\(#)\w+(?=\))')
 _BAR, _WIDEST_LETTER = 16, 7.4  # pixels
+_LABELS = {"wide": 260, "medium": 180, "narrow": 115}  # pixels that a category may take
+_TICKS = {"wide": 6, "medium": 4, "narrow": 3}
+_MOST_LINES = 4  # of a label
+_BREAKS = re.compile(r"(?<=[-+_/. ])")  # where a label may go on in the next line
 
 
 def check_limits() -> None:
@@ -52,10 +58,22 @@ class Chart:
     bytes: bool = True
     stacked: bool = False
 
-    def svg(self, width: int, name: str) -> str:
+    @property
+    def series(self) -> list[str]:
+        """All series, in the order of their colours."""
+        return list(dict.fromkeys(row[1] for row in self.rows))
+
+    @property
+    def legend(self) -> list[tuple[str, str]]:
+        """The class in page.css of each series' colour, and its name; empty if there is only one.
+        The page shows it: text of HTML wraps, and that of a drawn legend is cut."""
+        names = self.series if len(self.series) > 1 else []
+        return [(f"series{_colour(number)}", name) for number, name in enumerate(names)]
+
+    def svg(self, width: str, name: str) -> str:
         """Draw it.
 
-        width  of the whole chart, in pixels
+        width  a key of WIDTHS
         name   begins all ids in it, which are numbers of the process otherwise
         """
         import vl_convert  # late: it starts a JavaScript engine
@@ -64,14 +82,16 @@ class Chart:
         ids = list(dict.fromkeys(_IDS.findall(svg)))
         return _IDS.sub(lambda found: f"{name}-{ids.index(found[0])}", svg)
 
-    def _specification(self, width: int) -> dict[str, Any]:
-        series = list(dict.fromkeys(row[1] for row in self.rows))
-        categories = list(dict.fromkeys(row[0] for row in self.rows))
+    def _specification(self, width: str) -> dict[str, Any]:
+        series, limit = self.series, _LABELS[width]
+        labels = {row[0]: _label(row[0], int(limit / _WIDEST_LETTER)) for row in self.rows}
         bars = 1 if self.stacked else max(len(series), 1)
-        label = "format(datum.value, '~s')" + (" + 'B'" if self.bytes else "")
-        lines = max((row[0].count("\n") + 1 for row in self.rows), default=1)
-        limit = 260 if width >= WIDE else 115  # pixels
-        longest = max((len(line) for row in self.rows for line in row[0].split("\n")), default=0)
+        label = "format(datum.value, '~s')"
+        if self.bytes:
+            label = f"replace({label}, /([a-zA-Z]?)$/, ' $1B')"
+        split = [text.split("\n") for text in labels.values()]
+        lines = max(map(len, split), default=1)
+        longest = max((len(line) for some in split for line in some), default=0)
         encoding: dict[str, Any] = {
             "y": {
                 "field": "category",
@@ -91,53 +111,73 @@ class Chart:
                 "field": "value",
                 "type": "quantitative",
                 "title": self.value,
-                "axis": {"labelExpr": label, "tickCount": 6 if width >= WIDE else 3},
+                "axis": {
+                    "labelExpr": label, "tickCount": _TICKS[width],
+                    "labelOverlap": "parity", "labelSeparation": 8,
+                },
             },
             "color": {
                 "field": "series",
                 "type": "nominal",
                 "sort": None,
                 "scale": {"domain": series, "range": _colours(len(series))},
-                "legend": _legend(series, width),
+                "legend": None,
             },
+            "description": {"field": "description"},
         }  # fmt: skip
         if bars > 1:
             encoding["yOffset"] = {"field": "series", "type": "nominal", "sort": None}
         if self.stacked:
             encoding["order"] = {"field": "order", "type": "quantitative"}
         return {
-            "width": width,
-            "height": len(categories) * (max(_BAR * bars, 14 * lines) + 10),
+            "width": WIDTHS[width],
+            "height": len(labels) * (max(_BAR * bars, 14 * lines) + 10),
             "autosize": {"type": "fit-x", "contains": "padding"},
             "padding": {"left": 2, "right": 12, "top": 2, "bottom": 2},
-            "data": {"values": _records(self.rows, series)},
+            "data": {"values": self._records(labels)},
             "mark": {"type": "bar", "cornerRadiusEnd": 0 if self.stacked else 2},
             "encoding": encoding,
             "config": _CONFIG,
         }
 
+    def _records(self, labels: Mapping[str, str]) -> list[dict[str, Any]]:
+        place = {name: number for number, name in enumerate(self.series)}
+        return [
+            {
+                "category": labels[category],
+                "series": name,
+                "value": value,
+                "order": place[name],
+                "description": f"{self.category}: {_printable(category, ' ')}; "
+                + (f"{name}: " if name else "")
+                + f"{value:,} {'bytes' if self.bytes else self.value}",
+            }
+            for category, name, value in self.rows
+        ]
 
-def _records(rows: Iterable[tuple[str, str, float]], series: Sequence[str]) -> list[dict[str, Any]]:
-    return [
-        {
-            "category": "\n".join(map(printable, category.split("\n"))),
-            "series": name,
-            "value": value,
-            "order": series.index(name),
-        }
-        for category, name, value in rows
-    ]
+
+def _printable(text: str, between: str) -> str:
+    return between.join(map(printable, text.split("\n")))
 
 
-def _legend(series: Sequence[str], width: int) -> Mapping[str, Any] | None:
-    if len(series) < 2:
-        return None
-    columns = 0 if width >= WIDE else 1 if max(map(len, series)) > 16 else 3
-    return {"orient": "bottom", "title": None, "columns": columns, "columnPadding": 24}
+def _label(category: str, letters: int) -> str:
+    """A category in lines of so many letters at most, where that does not take too many."""
+    lines: list[str] = []
+    for line in _printable(category, "\n").split("\n"):
+        lines.append("")
+        for piece in _BREAKS.split(line):
+            if lines[-1] and len(lines[-1] + piece.rstrip()) > letters:
+                lines.append("")
+            lines[-1] += piece
+    return "\n".join(lines) if len(lines) <= _MOST_LINES else _printable(category, "\n")
+
+
+def _colour(number: int) -> int:
+    return 1 + number % SERIES
 
 
 def _colours(count: int) -> list[str]:
-    return [f"var(--series{1 + number % SERIES})" for number in range(count)]
+    return [f"var(--series{_colour(number)})" for number in range(count)]
 
 
 _INK = {"labelColor": "var(--ink)", "titleColor": "var(--ink)"}
@@ -155,6 +195,5 @@ _CONFIG = {
         "titleFontWeight": "normal",
     },
     "axisY": {"ticks": False, "domain": False},
-    "legend": _INK | {"labelFontSize": 12},
     "scale": {"bandPaddingInner": 0.25},
 }

@@ -15,17 +15,18 @@ from importlib.resources import files
 from typing import Any
 
 import jinja2
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from pipeline import __version__
 from pipeline.analysis.report import Figure
 from pipeline.sources.names import printable
 
 from ..usage.text import number, size
-from .charts import NARROW, WIDE
+from .charts import WIDTHS
 from .sections import SECTIONS, Column, Section, command
 
 _EXPORTS = re.compile(r"export\s*\{([^}]*)\}")
+_CODE = re.compile(r"`([^`]*)`")
 _OPENS_SCRIPT = re.compile(r"<(?=!--|/?script)", re.IGNORECASE)
 
 
@@ -35,7 +36,7 @@ def page(out: str, figures: Mapping[str, Figure]) -> str:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"cell": _cell, "printable": printable}
+    environment.filters |= {"cell": _cell, "printable": printable, "prose": _prose}
     style = _package_file("dt_bundle.css") + here.joinpath("page.css").read_text("utf-8")
     script = _tables_script(here.joinpath("page.js").read_text("utf-8"))
     template = environment.from_string(here.joinpath("page.html").read_text("utf-8"))
@@ -75,15 +76,23 @@ def _facts(kernels: Figure) -> list[tuple[str, str]]:
 
 
 def _charts(section: Section, figure: Figure) -> list[dict[str, Any]]:
-    """The charts of a section, each as SVG for pages and for phones."""
+    """The charts of a section, each as SVG for several widths of the page."""
     return [
         {
             "caption": chart.caption,
-            "wide": Markup(chart.svg(WIDE, f"{section.name}-{number}-wide")),
-            "narrow": Markup(chart.svg(NARROW, f"{section.name}-{number}-narrow")),
+            "legend": chart.legend,
+            "drawn": {
+                width: Markup(chart.svg(width, f"{section.name}-{number}-{width}"))
+                for width in WIDTHS
+            },
         }
         for number, chart in enumerate(section.charts(figure))
     ]
+
+
+def _prose(text: str) -> Markup:
+    """Text of ours, in which backticks enclose code."""
+    return Markup(_CODE.sub(r"<code>\1</code>", str(escape(text))))
 
 
 def _cell(row: Mapping[str, Any], column: Column) -> dict[str, Any]:

@@ -35,7 +35,7 @@ class Section:
     """A part of the report.
 
     name      of its figure, and of its place in the page
-    text      what is counted, and how to read it
+    text      what is counted, and how to read it; names of commands in backticks
     nothing   what to say where the figure has no rows
     """
 
@@ -45,6 +45,11 @@ class Section:
     columns: tuple[Column, ...]
     charts: Callable[[Figure], list[Chart]]
     nothing: str
+
+    @property
+    def told(self) -> bool:
+        """Whether rows hold much text: on a phone each is a card then, not a line."""
+        return any(column.form in ("names", "list", "long") for column in self.columns)
 
 
 def command(out: str, figure: Figure) -> str:
@@ -85,14 +90,13 @@ def _kinds(figure: Figure) -> list[Chart]:
 
 
 def _stacked(figure: Figure, largest: Sequence[str], key: str) -> list[tuple[str, str, float]]:
-    """A row for each kernel and kind, those that are not among the largest together."""
-    sums = {
-        (row["kernel"], kind): 0 for kind in (*largest, "others") for row in figure.rows
-    }  # fmt: skip
+    """A row for each kernel and kind, those that are not among the largest together. The figure
+    has the newest kernel first, and the chart the oldest, as the others have."""
+    sums = {(row["kernel"], kind): 0 for kind in (*largest, "others") for row in figure.rows}
     for row in figure.rows:
         kind = row["kind"] if row["kind"] in largest else "others"
         sums[row["kernel"], kind] += row[key]
-    kernels = dict.fromkeys(row["kernel"] for row in figure.rows)
+    kernels = dict.fromkeys(row["kernel"] for row in reversed(figure.rows))
     return [(kernel, kind, sums[kernel, kind]) for kernel in kernels
             for kind in (*largest, "others")]  # fmt: skip
 
@@ -229,7 +233,7 @@ SECTIONS = (
         "kinds",
         "Growth by kind",
         "Bytes of type records by kind, without strings. Growth is against the kernel before it"
-        " of the same architecture and flavour.",
+        " of the same architecture and flavour; the newest kernel comes first.",
         (
             _KERNEL,
             _KIND,
@@ -389,8 +393,11 @@ SECTIONS = (
     Section(
         "names",
         "Ambiguous names",
-        "Names that stand for different types of one kind in one kernel, by what differs "
-        "between the definitions.",
+        "Names of structs, unions and enums that lie in memory in several ways in one kernel, by "
+        "what differs between the first two of them: those that `splitbtf query OUT "
+        "ambiguous-names` lists. Not counted are functions and variables, which several files may "
+        "have of one name, and types that are the same but for what one has only a forward "
+        "declaration of; the table `conflicts` has these too.",
         (_KERNEL, Column("reason", "what differs"), Column("names", "names", "count")),
         _names,
         "No name is ambiguous.",
@@ -398,12 +405,12 @@ SECTIONS = (
     Section(
         "ambiguous",
         "Most ambiguous names",
-        "The 100 names with most definitions, of the last kernel of each architecture and flavour.",
+        "The 100 names with most layouts, of the last kernel of each architecture and flavour.",
         (
             _KERNEL,
             _KIND,
             _NAME,
-            Column("definitions", "definitions", "count"),
+            Column("layouts", "layouts", "count"),
             Column("in_base", "in vmlinux", "yes"),
             Column("modules", "in modules", "count"),
             Column("reasons", "what differs", "names"),
@@ -417,7 +424,7 @@ SECTIONS = (
         "Star and shared layer",
         "Type records of all modules of a kernel, where each continues vmlinux (a star), and "
         "where what two or more modules keep is in a layer between (vmlinux → shared → module)."
-        " Strings come on top; splitbtf layers writes the files, and measures chains along "
+        " Strings come on top; `splitbtf layers` writes the files, and measures chains along "
         "dependencies too.",
         (
             _KERNEL,

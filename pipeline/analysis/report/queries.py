@@ -12,6 +12,10 @@ kernels, of the last of each line.
 from __future__ import annotations
 
 _ORDER = "architecture NULLS LAST, flavour NULLS LAST, release_key NULLS LAST, kernel"
+# Definitions that lie in memory otherwise than the first one of the name, as the question
+# ``ambiguous-names`` has it: forward declarations are none.
+_AMBIGUOUS = """\
+level = 'layout' AND reason <> 'declared' AND kind IN ('STRUCT', 'UNION', 'ENUM', 'ENUM64')"""
 _KERNELS = f"""\
 WITH line AS (
   SELECT kernel, row_number() OVER (ORDER BY {_ORDER}) AS place,
@@ -43,7 +47,7 @@ SELECT line.kernel, s.kind, s.base, s.modules,
        CASE WHEN before IS NOT NULL THEN s.modules - coalesce(o.modules, 0) END AS modules_growth
 FROM line JOIN sums s ON s.kernel = line.kernel
 LEFT JOIN sums o ON o.kernel = before AND o.kind = s.kind
-ORDER BY place, s.base + s.modules DESC, s.kind""",
+ORDER BY place DESC, s.base + s.modules DESC, s.kind""",
     "growth": f"""\
 {_KERNELS}, sizes AS (
   SELECT kernel, module, bytes_out AS bytes FROM modules WHERE bytes_out IS NOT NULL
@@ -127,24 +131,30 @@ QUALIFY row_number() OVER (PARTITION BY kernel ORDER BY bytes DESC NULLS LAST, s
                            kind, name, difference) <= 100
 ORDER BY place, bytes DESC NULLS LAST, stayed DESC, kind, name, difference""",
     "names": f"""\
-{_KERNELS}
-SELECT kernel, reason, count(DISTINCT (kind, name)) AS names
-FROM line JOIN conflicts USING (kernel)
-WHERE reason IS NOT NULL
+{_KERNELS}, names AS (
+  SELECT kernel, kind, name, min_by(reason, definition) AS reason
+  FROM conflicts WHERE {_AMBIGUOUS} GROUP BY kernel, kind, name)
+SELECT kernel, reason, count(*) AS names
+FROM line JOIN names USING (kernel)
 GROUP BY place, kernel, reason
 ORDER BY place, names DESC, reason""",
     "ambiguous": f"""\
-{_KERNELS}, names AS (
-  SELECT kernel, kind, name, count(*) AS definitions, sum(module_count)::BIGINT AS modules,
-         bool_or(in_base) AS in_base,
-         list_sort(list(DISTINCT reason) FILTER (reason IS NOT NULL)) AS reasons,
-         min(difference) FILTER (definition = 2) AS difference
-  FROM line JOIN conflicts USING (kernel) WHERE after IS NULL GROUP BY kernel, kind, name)
-SELECT kernel, kind, name, definitions, modules, in_base, reasons, difference
+{_KERNELS}, ambiguous AS (
+  SELECT kernel, kind, name, list_sort(list(DISTINCT reason)) AS reasons,
+         min_by(difference, definition) AS first
+  FROM conflicts WHERE {_AMBIGUOUS} GROUP BY kernel, kind, name),
+names AS (
+  SELECT kernel, kind, name, count(DISTINCT layout_fingerprint) AS layouts,
+         sum(module_count)::BIGINT AS modules, bool_or(in_base) AS in_base,
+         any_value(reasons) AS reasons, any_value(first) AS difference
+  FROM line JOIN conflicts USING (kernel) JOIN ambiguous USING (kernel, kind, name)
+  WHERE after IS NULL AND NOT coalesce(level = 'layout' AND reason = 'declared', false)
+  GROUP BY kernel, kind, name)
+SELECT kernel, kind, name, layouts, modules, in_base, reasons, difference
 FROM line JOIN names USING (kernel)
 QUALIFY row_number() OVER (PARTITION BY kernel
-                           ORDER BY definitions DESC, modules DESC, kind, name) <= 100
-ORDER BY place, definitions DESC, modules DESC, kind, name""",
+                           ORDER BY layouts DESC, modules DESC, kind, name) <= 100
+ORDER BY place, layouts DESC, modules DESC, kind, name""",
     # What several modules keep goes into a shared layer, but what says what a module has stays.
     "layers": f"""\
 {_KERNELS}, star AS (
