@@ -29,8 +29,16 @@ ALONE = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
 )  # fmt: skip
-PHONE, DESK = 375, 1200  # pixels
+PHONE, HALF, DESK = 375, 500, 1280  # pixels
+SHOWN = {PHONE: "narrow", HALF: "medium", DESK: "wide"}
 LABEL = "figure .role-axis-label text"
+FILLS = "marks => marks.map(mark => getComputedStyle(mark).fill)"
+# Labels of the axis of values that touch the next one.
+OVERLAPS = """charts => charts.flatMap(chart => {
+  const boxes = [...chart.querySelectorAll(".role-axis-label")].at(0).querySelectorAll("text");
+  const seen = [...boxes].map(box => box.getBoundingClientRect()).filter(box => box.width);
+  return seen.slice(1).filter((box, at) => box.left < seen[at].right + 4).map(box => box.left);
+})"""
 LIGHTNESS = """([element, property]) => {
   const color = getComputedStyle(document.querySelector(element))[property];
   const [red, green, blue] = color.match(/\\d+/g);
@@ -142,6 +150,7 @@ def test_tables_are_sorted_and_searched(demo: Path, opened: Callable[..., Page])
     ("width", "scheme"),
     [
         (PHONE, "dark"),
+        (HALF, "dark"),
         (DESK, "light"),
         pytest.param(PHONE, "light", marks=pytest.mark.long),
         pytest.param(DESK, "dark", marks=pytest.mark.long),
@@ -152,12 +161,16 @@ def test_it_fits_phones_and_follows_the_scheme(
 ) -> None:
     page = opened(demo, width, scheme)
     assert page.evaluate("document.documentElement.scrollWidth") == width
-    visible, hidden = ("narrow", "wide") if width == PHONE else ("wide", "narrow")
-    assert page.locator(f"figure .{visible} svg").first.is_visible()
-    assert not page.locator(f"figure .{hidden} svg").first.is_visible()
-    for chart in page.locator(f"figure .{visible} svg").all():
-        box = chart.bounding_box()
+    for name in SHOWN.values():
+        assert page.locator(f"figure .{name} svg").first.is_visible() == (name == SHOWN[width])
+    drawn = f"figure .{SHOWN[width]} svg"
+    for one in page.locator(f"{drawn}, figure .legend li").all():
+        box = one.bounding_box()
         assert box is not None and box["x"] >= 0 and box["x"] + box["width"] <= width
+    assert page.locator(f"#kinds {drawn}").first.evaluate(
+        "chart => chart.clientWidth / document.body.clientWidth > 0.9"
+    )
+    assert page.locator(f"#kinds {drawn}").evaluate_all(OVERLAPS) == []
     light = [
         page.evaluate(LIGHTNESS, [element, property]) > 127
         for element, property in (
@@ -168,6 +181,30 @@ def test_it_fits_phones_and_follows_the_scheme(
         )
     ]
     assert light == [scheme == "light", *[scheme == "dark"] * 3]
+
+
+@pytest.mark.parametrize("width", SHOWN)
+def test_tables_that_do_not_fit_scroll_in_their_box(
+    width: int, demo: Path, opened: Callable[..., Page]
+) -> None:
+    page = opened(demo, width)
+    wide = page.locator(".dt-layout-table > div").evaluate_all(
+        """boxes => boxes.filter(box => box.scrollWidth > box.clientWidth).map(box => [
+          box.firstElementChild.className.includes("told"), getComputedStyle(box).overflowX])"""
+    )
+    if width == DESK:
+        assert wide == []
+    assert all(one == [False, "auto"] for one in wide)
+
+
+def test_legends_name_every_colour(demo: Path, opened: Callable[..., Page]) -> None:
+    page = opened(demo, HALF)
+    figure = page.locator("#kinds figure").first
+    colours = figure.locator(".legend rect").evaluate_all(FILLS)
+    assert len(set(colours)) == len(colours) == 8
+    assert set(figure.locator(".medium .role-mark path").evaluate_all(FILLS)) == set(colours)
+    names = figure.locator(".legend li").all_inner_texts()
+    assert {"STRUCT", "FUNC", "UNION", "others"} <= set(names) and len(names) == len(colours)
 
 
 def test_it_can_be_printed_and_read_without_scripts(

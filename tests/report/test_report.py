@@ -6,6 +6,7 @@ import html
 import re
 import shlex
 import subprocess
+from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,9 @@ import pytest
 import btf
 from btf.layers.shared import share
 from jobs.cli import main
+from jobs.report.charts import WIDTHS, Chart
 from pipeline.analysis.query import Tables
+from pipeline.analysis.questions import question
 from pipeline.analysis.report import Figure, figures
 from pipeline.analysis.report.changes import CONFIGURATION, Pair, configurations
 from pipeline.files.read import read_input
@@ -138,6 +141,8 @@ def test_growth_is_against_the_kernel_before(demo_figures: dict[str, Figure]) ->
     before, after = kinds["demo", "STRUCT"], kinds["demo-6.12", "STRUCT"]
     assert after["modules_growth"] == after["modules"] - before["modules"]
     assert before["modules_growth"] is None
+    first = found["kinds"].rows[0]  # what is seen first is not the kernel without growth
+    assert first["kernel"] == "demo-6.12" and first["modules_growth"] is not None
 
 
 def test_the_largest_changes_are_told_in_terms_of_c(demo_figures: dict[str, Figure]) -> None:
@@ -160,6 +165,44 @@ def test_what_is_repeated_is_told_of_every_module_and_once(
     assert sum(row["wasted"] or 0 for row in rows) == wasted
     (net,) = [row for row in rows if row["subsystem"] == "net"]
     assert net["modules"] == 24 and "xt_match" in net["names"]
+
+
+def test_ambiguous_names_are_those_of_the_question(
+    demo: Path, demo_figures: dict[str, Figure]
+) -> None:
+    with Tables(str(demo)) as tables:
+        answer = tables.ask(question("ambiguous-names").sql).as_records()
+    counts = Counter[str]()
+    for row in demo_figures["names"].rows:
+        counts[row["kernel"]] += row["names"]
+    assert counts == Counter(row["kernel"] for row in answer)
+    found = {
+        (row["kind"].lower(), row["name"]): (row["layouts"], row["modules"] + row["in_base"])
+        for row in demo_figures["ambiguous"].rows
+    }
+    last = [row for row in answer if row["kernel"] == "demo-6.12"]
+    layouts = {(row["kind"], row["name"]): row["layouts"] for row in last}
+    assert {name: those for name, (those, _) in found.items()} == layouts
+    assert all(row["difference"] for row in demo_figures["ambiguous"].rows)
+
+
+def test_names_of_commands_are_code(demo_page: str) -> None:
+    page = Page(demo_page)
+    assert {"splitbtf audit", "splitbtf layers"} <= set(page.texts["code"])
+    assert "`" not in "".join(page.texts["p"])
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_labels_of_charts_are_whole(width: str) -> None:
+    kernels = "6.12.117+deb12-cloud-amd64", "7.2.13+deb14-cloud-amd64"
+    pair = f"{kernels[0]}\n→ {kernels[1]}"
+    chart = Chart("", [(pair, "", 2.0), ("drivers/infiniband", "", 1.0)], "kernels", "names")
+    drawn = Page(chart.svg(width, "chart"))
+    texts = "".join(drawn.texts["tspan"] + drawn.texts["text"])
+    assert "…" not in texts
+    assert f"{kernels[0]}→ {kernels[1]}" in texts and "drivers/infiniband" in texts
+    marks = [said["aria-label"] for _, said in drawn.tags if said.get("role") == "graphics-symbol"]
+    assert f"kernels: {kernels[0]} → {kernels[1]}; 2.0 bytes" in marks
 
 
 def test_configurations_of_one_release_are_compared_with_the_first() -> None:
@@ -228,9 +271,9 @@ def test_text_of_input_is_text(hostile: Path) -> None:
 
 
 def test_commands_can_be_pasted_whatever_the_names_are(hostile: Path, tmp_path: Path) -> None:
-    page = Page(report(hostile))
-    commands = [text for text in page.texts["code"] if text.startswith("splitbtf ")][:-1]
-    assert len(commands) > 10  # the last one is no command of a figure
+    shown = re.findall(r"<pre[^>]*><code>(.*?)</code>", report(hostile), re.DOTALL)
+    commands = [text for text in map(html.unescape, shown) if text.startswith("splitbtf ")]
+    assert len(commands) > 10
     for command in commands:
         said = subprocess.run(
             ["sh", "-c", f"splitbtf() {{ printf '%s\\n' \"$@\"; cat; }}; {command}"],
