@@ -24,7 +24,8 @@ _IDS = re.compile(r'(?<=id=")\w+(?=")|(?<=url\(#)\w+(?=\))')
 _BAR, _WIDEST_LETTER = 16, 7.4  # pixels
 _LABELS = {"wide": 260, "medium": 180, "narrow": 115}  # pixels that a category may take
 _TICKS = {"wide": 6, "medium": 4, "narrow": 3}
-_MOST_LINES = 4  # of a label
+_MOST_LINES = 3  # of a label, for each that it has anyway
+_LINE = 14  # pixels
 _BREAKS = re.compile(r"(?<=[-+_/. ])")  # where a label may go on in the next line
 
 
@@ -102,6 +103,7 @@ class Chart:
                 "axis": {
                     "labelExpr": "split(datum.value, '\\n')",
                     "labelLimit": limit,
+                    "labelOffset": _centred(lines),
                     "minExtent": min(1.15 * limit, longest * _WIDEST_LETTER),
                     "titleAngle": 0, "titleAlign": "right", "titleAnchor": "end",
                     "titleBaseline": "bottom", "titleX": -8, "titleY": -6,
@@ -131,7 +133,7 @@ class Chart:
             encoding["order"] = {"field": "order", "type": "quantitative"}
         return {
             "width": WIDTHS[width],
-            "height": len(labels) * (max(_BAR * bars, 14 * lines) + 10),
+            "height": len(labels) * (max(_BAR * bars, _LINE * lines) + 10),
             "autosize": {"type": "fit-x", "contains": "padding"},
             "padding": {"left": 2, "right": 12, "top": 2, "bottom": 2},
             "data": {"values": self._records(labels)},
@@ -148,7 +150,7 @@ class Chart:
                 "series": name,
                 "value": value,
                 "order": place[name],
-                "description": f"{self.category}: {_printable(category, ' ')}; "
+                "description": f"{self.category}: {printable(' '.join(category.split()))}; "
                 + (f"{name}: " if name else "")
                 + f"{value:,} {'bytes' if self.bytes else self.value}",
             }
@@ -156,20 +158,32 @@ class Chart:
         ]
 
 
-def _printable(text: str, between: str) -> str:
-    return between.join(map(printable, text.split("\n")))
+def _centred(most: int) -> dict[str, Any]:
+    """How far a label of several lines, ``most`` at most, is moved up: Vega has the first of them
+    beside the bar."""
+    return {
+        "condition": [
+            {
+                "test": f"length(split(datum.value, '\\n')) == {lines}",
+                "value": -(lines - 1) * _LINE / 2,
+            }
+            for lines in range(2, most + 1)
+        ],
+        "value": 0,
+    }
 
 
 def _label(category: str, letters: int) -> str:
-    """A category in lines of so many letters at most, where that does not take too many."""
+    """A category in lines of so many letters, where that does not take too many lines."""
     lines: list[str] = []
-    for line in _printable(category, "\n").split("\n"):
-        lines.append("")
+    for line in map(printable, category.split("\n")):
+        wrapped = [""]
         for piece in _BREAKS.split(line):
-            if lines[-1] and len(lines[-1] + piece.rstrip()) > letters:
-                lines.append("")
-            lines[-1] += piece
-    return "\n".join(lines) if len(lines) <= _MOST_LINES else _printable(category, "\n")
+            if wrapped[-1] and len(wrapped[-1] + piece.rstrip()) > letters:
+                wrapped.append("")
+            wrapped[-1] += piece
+        lines += wrapped if len(wrapped) <= _MOST_LINES else [line]
+    return "\n".join(lines)
 
 
 def _colour(number: int) -> int:
