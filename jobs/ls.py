@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from .usage.text import number, print_json, say, size, table
+from .usage.text import number, plural, print_json, say, size, table
 
 DESCRIPTION = """\
 List the kernels in OUT, by flavour, architecture and release: how many modules, and how large the
@@ -31,13 +31,15 @@ def main(options: argparse.Namespace) -> int:
     from pipeline.analysis.ls import list_kernels, list_modules
 
     if options.kernel is None:
-        rows, lines = list_kernels(options.out), _kernels
+        rows = list_kernels(options.out)
+        lines = _kernels(rows)
     else:
-        rows, lines = list_modules(options.out, options.kernel), _modules
+        kernel, rows = list_modules(options.out, options.kernel)
+        lines = _modules(kernel, rows)
     if options.json:
         print_json(rows)
     else:
-        say(line.rstrip() for line in lines(rows))
+        say(line.rstrip() for line in lines)
     return 0
 
 
@@ -49,7 +51,9 @@ def _kernels(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     yield from table(cells, [False] + [True] * 5)
 
 
-def _modules(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def _modules(kernel: str, rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    yield f"{kernel}: {plural(len(rows), 'module')}"
+    yield ""
     cells = [["module", "types found", "types left", "found", "deduplicated"]]
     failed = []
     for row in rows:

@@ -14,7 +14,8 @@ _KERNEL = (
     "modules, failed, types_in, types_out, bytes_in, bytes_out"
 )
 _MODULE = (
-    "module, source, status, form, error, types_in, types_out, input_bytes AS bytes_in, bytes_out"
+    "kernel, module, source, status, form, error, types_in, types_out, input_bytes AS bytes_in, "
+    "bytes_out"
 )
 
 
@@ -32,7 +33,11 @@ def list_kernels(out: str) -> list[Mapping[str, Any]]:
         return [known[one.name] for one in in_order(stored_kernels(out, tables.manifests).values())]
 
 
-def list_modules(out: str, kernel: str) -> list[Mapping[str, Any]]:
-    """The modules of a kernel, named as people type it. Raises OutputError or QueryError."""
+def list_modules(out: str, kernel: str) -> tuple[str, list[Mapping[str, Any]]]:
+    """A kernel that is named as people type it: its name and its modules.
+
+    Raises OutputError or QueryError.
+    """
     with Tables(out, kernel=kernel) as tables:
-        return list(tables.ask(f"SELECT {_MODULE} FROM modules ORDER BY module").as_records())
+        rows = tables.ask(f"SELECT {_MODULE} FROM modules ORDER BY module").as_records()
+        return tables.kernels[0], list(rows)

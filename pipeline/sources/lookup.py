@@ -57,7 +57,8 @@ class Name:
 def resolve_kernel(wanted: str, known: Collection[str]) -> str:
     """The one kernel that ``wanted`` means: its name, the beginning of that, or a part of it.
 
-    A part is a release or the like, ``6.12.117`` or ``cloud-amd64`` of
+    A beginning does not end within a number: ``6.12.11`` is another release than ``6.12.117``. A
+    part is a release or the like, ``6.12.117`` or ``cloud-amd64`` of
     ``debian-6.12.117+deb12-cloud-amd64``: neither letters nor digits go on at its ends. Where
     several fit, those count that begin with it; raises QueryError if these are several, too, or
     none fits: the message names them, or the nearest. A manifest's name means the kernel that a run
@@ -85,7 +86,8 @@ def _fitting(wanted: str, known: Collection[str]) -> list[str]:
     """The kernels that a name or a part of one fits best."""
     typed = re.escape(wanted)
     part = rf"{typed}(?![A-Za-z0-9])"
-    for way in (rf"{typed}\Z", part, typed, rf".*(?<![A-Za-z0-9.]){part}"):
+    beginning = rf"{typed}(?![0-9])" if wanted[-1:].isdigit() else typed
+    for way in (rf"{typed}\Z", part, beginning, rf".*(?<![A-Za-z0-9.]){part}"):
         fits = sorted({name for name in known if typed and re.match(way, name, re.DOTALL)})
         if fits:
             return fits

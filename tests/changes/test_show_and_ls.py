@@ -86,8 +86,15 @@ def test_ls(out: Path) -> None:
     assert [row["modules"] for row in splitbtf("ls", out, "--json").json] == [2, 2, 2]
     rows = splitbtf("ls", out, "6.12", "--json").json
     assert [(row["module"], row["types_out"]) for row in rows] == [("one", 1), ("two", 1)]
-    assert splitbtf("ls", out, "6.12").out.splitlines()[1].split()[0] == "one"
+    assert {row["kernel"] for row in rows} == {KERNELS[2]}
+    heading, empty, head, first, *_ = splitbtf("ls", out, "6.12").out.splitlines()
+    assert (heading, empty) == (f"{KERNELS[2]}: 2 modules", "")
+    assert head.split()[0] == "module" and first.split()[0] == "one"
     assert splitbtf("ls", out, "5").code == 2
+    for command in (["ls", out, "6.1.0-5"], ["diff", "--in", out, "6.1.0-5", "6.12"]):
+        done = splitbtf(*command)
+        assert (done.code, done.out) == (2, "")
+        assert f"no kernel '6.1.0-5'; the nearest names: {KERNELS[1]}, " in done.err, done
 
 
 def without_column(out: Path, copy: Path, table: str, column: str, *, as_text: bool) -> Path:

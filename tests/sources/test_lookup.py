@@ -31,6 +31,7 @@ KERNELS = (
         ("7.2.13", 4),
         ("7.2.130", 5),
         ("7.2.1", None),
+        ("7.2.", (4, 5)),
         ("6.1.0-50", (0, 1)),
         ("6.1", (0, 1)),
         ("6.12", (2, 3)),
@@ -38,6 +39,8 @@ KERNELS = (
         ("deb", (0, 1, 2, 3)),
         ("7.2", (4, 5)),
         ("6.12.11", None),
+        ("debian-6.12.11", None),
+        ("debian-6.1", (0, 1)),
         ("1.0-50", None),
         ("", None),
     ],
@@ -56,11 +59,24 @@ def test_kernels(wanted: str, meant: int | tuple[int, ...] | None) -> None:
 def test_what_begins_so_comes_first() -> None:
     names = ("6.1.0-50-amd64", "6.12.111-amd64", "debian-6.1.0-50-amd64")
     assert resolve_kernel("6.1", names) == resolve_kernel("6.1.0-50", names) == names[0]
-    assert resolve_kernel("6.1.0-5", names) == names[0]
+    assert resolve_kernel("6.1.0-50-a", names) == names[0]
     assert resolve_kernel("debian", names) == names[2]
     assert resolve_kernel("A.c", ("A.c", "A.c.d", "Abc")) == "A.c", "no pattern"
     with pytest.raises(QueryError, match="no kernel 'abc'; the nearest names: Abc"):
         resolve_kernel("abc", ["Abc"])
+
+
+@pytest.mark.parametrize("other", ["6.12.11", "6.12.1", "7.2.1", "6.1.0-5", "6"])
+def test_a_number_is_not_shortened(other: str) -> None:
+    """Another release is not there, and is not answered with one whose number begins so."""
+    names = ("6.1.0-50-cloud", "6.12.117+deb12-cloud", "66.1.0-cloud", "7.2.13+deb14-cloud")
+    if other == "6":
+        with pytest.raises(QueryError, match=r"which kernel\? '6' fits 6.1.0.*, 6.12.117[^,]*$"):
+            resolve_kernel(other, names)
+        return
+    with pytest.raises(QueryError, match=f"no kernel '{other}'; the nearest names: ") as refused:
+        resolve_kernel(other, names)
+    assert next(name for name in names if name.startswith(other)) in str(refused.value)
 
 
 def test_a_manifest_s_name_means_what_a_run_calls_by_its_release() -> None:
