@@ -12,7 +12,7 @@ from pipeline.engine.malloc import no_collections
 from pipeline.sources.names import hint
 
 from .usage.parser import add_bases
-from .usage.text import as_json, complain, number, plural, print_pieces, say, table, wrapped
+from .usage.text import as_json, complain, number, plural, print_pieces, remark, say, table, wrapped
 
 if TYPE_CHECKING:
     from pipeline.analysis.changes.compare import Change, ObjectCounts
@@ -136,18 +136,28 @@ def _run(options: argparse.Namespace) -> int:
         complain(f"{plural(more, 'more object')} cannot be compared: --json lists all")
     for text, nearest in found.unmet:
         complain(f"nothing that was asked about is called {text!r}{hint(nearest)}")
-    fails = options.fail_on is not None and _fails(found, options.fail_on)
-    return int(fails or bool(found.unread or found.unmet))
+    if no_symbols := found.symbols > 0 and len(found.unknown_symbols) == found.symbols:
+        complain(
+            f"none of the {plural(found.symbols, 'symbol')} of {options.symbols} is in the BTF of "
+            f"either kernel: {_listed(found.unknown_symbols, 5)}"
+        )
+    fails = _why_it_fails(found, options.fail_on) if options.fail_on else ""
+    if fails:
+        remark(f"--fail-on {options.fail_on}: {fails}")
+    return int(bool(fails or no_symbols or found.unread or found.unmet))
 
 
-def _fails(found: Diff, gate: str) -> bool:
-    """Whether something changed that the gate is to stop."""
-    return any(
-        change.change == "removed"
-        or (gate == "declaration" and change.change == "changed")
-        or (gate == "layout" and change.layout)
-        for change in found.changes
-    )
+def _why_it_fails(found: Diff, gate: str) -> str:
+    """How much changed that the gate is to stop; empty if nothing did."""
+    removed = sum(change.change == "removed" for change in found.changes)
+    if gate == "declaration":
+        otherwise, how = sum(change.change == "changed" for change in found.changes), "declared"
+    else:
+        otherwise, how = sum(change.layout for change in found.changes), "laid out"
+    said = [f"{plural(removed, 'name')} removed"] if removed else []
+    if otherwise:
+        said.append(f"{number(otherwise) if said else plural(otherwise, 'name')} {how} otherwise")
+    return ", ".join(said)
 
 
 def _json(found: Diff) -> Iterator[str]:
@@ -173,6 +183,7 @@ def _json(found: Diff) -> Iterator[str]:
     head = {"old": found.old, "new": found.new, "objects": objects}
     tail = {
         "unread": unread,
+        "symbols": found.symbols,
         "unknown_symbols": list(found.unknown_symbols),
         "unmet": [{"name": text, "nearest": list(nearest)} for text, nearest in found.unmet],
     }
@@ -242,11 +253,12 @@ def _parts(found: Diff, all_names: bool) -> Iterator[_Part]:
             yield _Part(2, one.object, _by_kind([one]))
             those = [change for change in found.changes if change.object == one.object]
             yield from _sections(found, those)
-    if len(modules) > 1 and any(map(_any_names, modules)):
+    if len(modules) > 1 and any(one.has_names for one in modules):
         yield from _of_modules(found, modules, all_names)
     if found.unknown_symbols:
-        what = plural(len(found.unknown_symbols), "symbol")
-        yield _Part(2, f"{what} in the BTF of neither", (), [f"  {_listed(found.unknown_symbols)}"])
+        known = number(found.symbols - len(found.unknown_symbols))
+        heading = f"{known} of {plural(found.symbols, 'symbol')} found; in the BTF of neither"
+        yield _Part(2, heading, (), [f"  {_listed(found.unknown_symbols)}"])
 
 
 def _of_modules(found: Diff, modules: Sequence[ObjectCounts], all_names: bool) -> Iterator[_Part]:
@@ -271,11 +283,6 @@ def _of_modules(found: Diff, modules: Sequence[ObjectCounts], all_names: bool) -
     yield from _sections(found, [c for c in found.changes if c.object in names], all_names)
 
 
-def _any_names(one: ObjectCounts) -> bool:
-    """Whether it has names that were asked about."""
-    return any(row.both or row.added or row.removed for row in one.kinds.values())
-
-
 def _by_kind(objects: Sequence[ObjectCounts]) -> list[list[str]]:
     """Counts of some objects together, by kind; with a head."""
     rows = [["kind", *_COLUMNS]]
@@ -296,6 +303,7 @@ def _sections(found: Diff, changes: Sequence[Change], all_names: bool = True) ->
         name = f"{change.kind} {change.name}"
         if change.change == "changed":
             texts = tuple(detail.text for detail in details)
+            name += " (layout)" if change.layout else ""
             alike[change.kind, change.name, name, texts].append(change.object)
         else:
             cause = ", ".join(detail.subject for detail in details) or "something changed"

@@ -45,6 +45,12 @@ def complain(*lines: str) -> None:
     print("splitbtf: error:", "\n".join(map(printable, lines)), file=sys.stderr)
 
 
+def remark(line: str) -> None:
+    """Print on stderr what is no error, as why a gate fails."""
+    _clear()
+    print("splitbtf:", printable(line), file=sys.stderr)
+
+
 def print_pieces(pieces: Iterable[str]) -> None:
     """Print a text that is made piece by piece, on a line of its own."""
     text = "".join(pieces)

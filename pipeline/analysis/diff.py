@@ -11,7 +11,7 @@ import btf
 from ..sources.lookup import resolve_kernel
 from .changes.beside import of_both
 from .changes.chosen import Filters, Unmet, chosen
-from .changes.compare import CHANGED, EMBEDDED, Change, Comparison, ObjectCounts, Unread
+from .changes.compare import BOTH, CHANGED, EMBEDDED, Change, Comparison, ObjectCounts, Unread
 from .changes.detail import Detail
 from .changes.details import begin_details, details
 from .changes.stored import stored_kernels
@@ -28,7 +28,8 @@ class Diff:
     objects   all that were asked about, vmlinux first
     changes   by object, kind and name
     unread    objects that were asked about and are not compared
-    unknown_symbols   of the symbols asked for, those in neither
+    symbols   how many symbols were asked for
+    unknown_symbols   of these, those in neither
     unmet     of the names and modules asked for, those that neither has, and the nearest names
     """
 
@@ -37,6 +38,7 @@ class Diff:
     objects: Sequence[ObjectCounts]
     changes: Sequence[Change]
     unread: Sequence[Unread]
+    symbols: int
     unknown_symbols: Sequence[str]
     unmet: Sequence[tuple[str, Sequence[str]]]
     _sides: tuple[Side, Side]
@@ -101,8 +103,17 @@ def _diff(
     sides = before, after
     for side, embedded, changed in zip(sides, found.ids(EMBEDDED), found.ids(CHANGED), strict=True):
         begin_details(side.rows, embedded, changed)
-    objects = [one for one in found.counts if filters.has_object(one.object)]
+    objects = [one for one in found.counts if _is_told(one, filters)]
+    symbols = len(set(filters.symbols or ()))
     names = sorted(symbol.name.name for symbol in unmet.symbols)
     unread = [one for one in found.unread if filters.has_object(one.object)]
     near = unmet.nearest(types)
-    return Diff(old, new, objects, found.changes, unread, names, near, sides)
+    return Diff(old, new, objects, found.changes, unread, symbols, names, near, sides)
+
+
+def _is_told(one: ObjectCounts, filters: Filters) -> bool:
+    """Whether an object is asked about. Of those that only one kernel has, and of which some names
+    are asked about, it has one of these."""
+    if one.status == BOTH or not filters.of_names:
+        return filters.has_object(one.object)
+    return filters.has_object(one.object) and one.has_names

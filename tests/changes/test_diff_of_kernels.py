@@ -55,7 +55,7 @@ def test_text_of_all_objects(out: Path) -> None:
     assert lines[0] == f"{OLD} → {NEW}"
     assert "2 modules in both" in lines
     assert "  removed: gone" in lines and "  added: fresh" in lines
-    assert "  func exported (snd_one, two)" in lines, "what is alike in modules is told once"
+    assert "  func exported (layout) (snd_one, two)" in lines, "what is alike is told once"
     assert "    parameter retyped `1`: `int` → `long`" in lines
     assert "  snd_one → two: struct wanderer" in lines
     assert ["two", "1", "0", "2", "0", "0"] in [line.split() for line in lines]
@@ -128,12 +128,49 @@ def test_exported_symbols_are_those_of_their_object(out: Path, tmp_path: Path) -
     assert [(one["object"], one["name"]) for one in done.json["changes"]] == [
         ("snd_one", "exported")
     ]
-    assert done.json["unknown_symbols"] == ["in_vmlinux"]
+    assert (done.code, done.json["symbols"], done.json["unknown_symbols"]) == (0, 3, ["in_vmlinux"])
+    text = splitbtf("diff", "--in", out, OLD, NEW, "--symbols", symbols).out
+    assert "2 of 3 symbols found; in the BTF of neither\n  in_vmlinux" in text
     symbols.write_text("in_vmlinux\n")
     gate = ["diff", "--in", out, OLD, NEW, "--symbols", symbols, "--fail-on"]
-    assert splitbtf(*gate, "layout").code == 1
+    stopped = splitbtf(*gate, "layout")
+    assert stopped.code == 1
+    assert stopped.err == "splitbtf: --fail-on layout: 3 names laid out otherwise\n"
     held = splitbtf("diff", "--in", out, OLD, NEW, "--symbols", symbols, "--json").json["changes"]
     assert [one["name"] for one in held] == ["inner", "outer", "in_vmlinux"]
+
+
+@pytest.mark.parametrize("gate", [(), ("--fail-on", "layout")])
+def test_symbols_of_which_none_is_there_are_an_error(
+    out: Path, tmp_path: Path, gate: tuple[str, ...]
+) -> None:
+    """Else a gate with another project's list would never stop anything."""
+    symbols = tmp_path / "list"
+    symbols.write_text("nowhere\nnothing\n0x02\texported\tfs/nobody\tEXPORT_SYMBOL_GPL\t\n")
+    done = splitbtf("diff", "--in", out, OLD, NEW, "--symbols", symbols, *gate)
+    said = f"none of the 3 symbols of {symbols} is in the BTF of either kernel: exported, nothing, "
+    assert done.code == 1 and done.err == f"splitbtf: error: {said}nowhere\n"
+
+
+@pytest.mark.parametrize(
+    ("asked", "alone"),
+    [
+        ((), ["fresh", "gone"]),
+        (("--name", "in_vmlinux"), []),
+        (("--name", "wanderer"), []),
+        (("--name", "exported"), ["fresh", "gone"]),
+        (("--kind", "struct"), []),
+        (("--module", "gone"), ["gone"]),
+        (("--module", "gone", "--module", "two", "--kind", "struct"), []),
+    ],
+)
+def test_of_modules_that_one_kernel_has_those_that_hold_what_was_asked_about(
+    out: Path, asked: tuple[str, ...], alone: list[str]
+) -> None:
+    facts = splitbtf("diff", "--in", out, OLD, NEW, *asked, "--json").json
+    assert [one["object"] for one in facts["objects"] if one["status"] != "both"] == alone
+    text = splitbtf("diff", "--in", out, OLD, NEW, *asked).out
+    assert ("gone" in text, "fresh" in text) == ("gone" in alone, "fresh" in alone)
 
 
 def test_wrong_usage(out: Path) -> None:

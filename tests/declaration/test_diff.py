@@ -95,26 +95,38 @@ def test_symbols_and_what_they_hold_by_value(
 
 
 @pytest.mark.parametrize(
-    ("name", "gate", "code"),
+    ("name", "gate", "why"),
     [
-        ("other", "declaration", 1),
-        ("outer", "declaration", 0),
-        ("outer", "layout", 1),
-        ("gone", "declaration", 1),
-        ("gone", "layout", 1),
-        ("nothing", "layout", 1),  # a name that nothing fits
+        ("other", "declaration", "1 name declared otherwise"),
+        ("outer", "declaration", ""),
+        ("outer", "layout", "1 name laid out otherwise"),
+        ("gone", "declaration", "1 name removed"),
+        ("gone", "layout", "1 name removed"),
+        ("o*", "layout", "2 names laid out otherwise"),
+        ("[!o]*", "layout", "1 name removed, 2 laid out otherwise"),
+        ("[!o]*", "declaration", "1 name removed, 1 declared otherwise"),
     ],
 )
-def test_gates(files: tuple[Path, Path], name: str, gate: str, code: int) -> None:
-    assert splitbtf("diff", *files, "--name", name, "--fail-on", gate).code == code
+def test_gates_say_why(files: tuple[Path, Path], name: str, gate: str, why: str) -> None:
+    done = splitbtf("diff", *files, "--name", name, "--fail-on", gate)
+    assert done.code == bool(why)
+    assert done.err == (f"splitbtf: --fail-on {gate}: {why}\n" if why else "")
+
+
+def test_a_gate_with_a_name_that_nothing_fits(files: tuple[Path, Path]) -> None:
+    done = splitbtf("diff", *files, "--name", "nothing", "--fail-on", "layout")
+    assert done.code == 1 and "--fail-on" not in done.err
 
 
 def test_a_typedef_of_the_same_layout_passes_the_gate_of_layouts(tmp_path: Path) -> None:
     old, new = tmp_path / "old.btf", tmp_path / "new.btf"
     old.write_bytes(written(lambda w: w.struct("s", 4, [("a", INT, 0)])))
     new.write_bytes(written(lambda w: w.struct("s", 4, [("a", w.typedef("number", INT), 0)])))
-    assert splitbtf("diff", old, new, "--fail-on", "layout").code == 0
+    passed = splitbtf("diff", old, new, "--fail-on", "layout")
+    assert (passed.code, passed.err) == (0, "") and "\n  struct s\n" in passed.out
     assert splitbtf("diff", old, new, "--fail-on", "declaration").code == 1
+    new.write_bytes(written(lambda w: w.struct("s", 8, [("a", w.typedef("number", INT), 0)])))
+    assert "\n  struct s (layout)\n" in splitbtf("diff", old, new).out
 
 
 def test_split_btf_needs_its_base(files: tuple[Path, Path], tmp_path: Path) -> None:

@@ -58,7 +58,12 @@ class Filters:
     @property
     def empty(self) -> bool:
         """Whether all is asked about."""
-        return not (self.kinds or self.names or self.objects) and self.symbols is None
+        return not (self.of_names or self.objects)
+
+    @property
+    def of_names(self) -> bool:
+        """Whether only some names of an object are asked about."""
+        return bool(self.kinds or self.names) or self.symbols is not None
 
     def has_object(self, name: str) -> bool:
         """Whether an object is asked about."""

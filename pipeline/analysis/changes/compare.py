@@ -62,6 +62,11 @@ class ObjectCounts:
     kinds: dict[str, KindCounts]
 
     @property
+    def has_names(self) -> bool:
+        """Whether it has names that were asked about."""
+        return any(row.both or row.added or row.removed for row in self.kinds.values())
+
+    @property
     def differs(self) -> bool:
         """Whether something was added, removed, changed, or embeds a change."""
         rows = self.kinds.values()
