@@ -213,6 +213,7 @@ def test_it_can_be_printed_and_read_without_scripts(
     page = opened(demo, scheme="dark")
     page.emulate_media(media="print")
     assert page.evaluate(LIGHTNESS, [LABEL, "fill"]) < 127
+    assert page.evaluate(LIGHTNESS, ["td", "color"]) < 127
     assert not page.locator(".dt-search").first.is_visible()
     assert page.pdf(format="A4").startswith(b"%PDF")
     page = opened(demo, java_script_enabled=False)
