@@ -13,7 +13,10 @@ from pipeline.analysis.changes.stored import stored_kernels
 from pipeline.analysis.query import Tables
 from pipeline.analysis.questions import question, questions
 from pipeline.store.output import read_table
-from support.runs import rows
+from support import btfwriter as bw
+from support.kernels import INT, LONG, Make
+from support.kernels import kernel as make_kernel
+from support.runs import rows, run_on
 
 pytestmark = pytest.mark.slow
 
@@ -90,14 +93,20 @@ def test_changes_are_those_of_the_comparison(
 
 def test_pointees(answers: dict[str, list[Row]], tables: dict[str, list[Row]]) -> None:
     types = {(row["kernel"], row["global_id"]): row for row in tables["types"]}
-    pointers: dict[Any, list[str]] = defaultdict(list)
+    members: dict[Any, list[Row]] = defaultdict(list)
     for member in tables["members"]:
-        owner = types[member["kernel"], member["global_id"]]
-        target = types.get((member["kernel"], member["type_global_id"]), {"kind": ""})
-        named = owner["kind"] in ("STRUCT", "UNION") and owner["name"] and member["name"]
-        if named and target["kind"] == "PTR":
-            key = (plain(owner["module"]), owner["kind"], owner["name"], member["name"])
-            pointers[member["kernel"], *key].append(member["type"])
+        members[member["kernel"], member["global_id"]].append(member)
+    pointers: dict[Any, list[str]] = defaultdict(list)
+    for (kernel, global_id), owner in types.items():
+        todo = [global_id] if owner["kind"] in ("STRUCT", "UNION") and owner["name"] else []
+        while todo:
+            for member in members[kernel, todo.pop()]:
+                target = types.get((kernel, member["type_global_id"]), {"kind": ""})
+                if member["name"] and target["kind"] == "PTR":
+                    key = (plain(owner["module"]), owner["kind"], owner["name"], member["name"])
+                    pointers[kernel, *key].append(member["type"])
+                elif not member["name"] and target["kind"] in ("STRUCT", "UNION"):
+                    todo.append(member["type_global_id"])
     expected = {
         (key[0], f"{key[1].lower()} {key[2]}", key[3], before[0], after[0])
         for (kernel, *key), before in pointers.items()
@@ -107,6 +116,38 @@ def test_pointees(answers: dict[str, list[Row]], tables: dict[str, list[Row]]) -
     }
     columns = ("object", "type", "member", "old_pointer", "new_pointer")
     assert {tuple(row[c] for c in columns) for row in answers["pointees-changed"]} == expected
+
+
+def test_pointees_of_members_without_a_name(tmp_path: Path) -> None:
+    """In anonymous unions, behind qualifiers, and of named structs, as -fms-extensions has it; and
+    those that one kernel has in them and the other one beside them."""
+
+    def base(new: bool) -> Make:
+        def types(w: bw.Writer) -> None:
+            pointer = w.ptr(w.const(INT)) if new else w.ptr(INT)
+            first = [("deep", pointer, 0), ("same", w.ptr(LONG), 0), ("number", INT, 0)]
+            deep = w.const(w.struct("", 8, [("", w.union("", 8, first), 0)]))
+            inner = w.struct("inner", 8, [("of_inner", pointer, 0)])
+            w.struct("s", 24, [("", deep, 0), ("", w.typedef("inner_t", inner), 64)])
+            regrouped = w.union("", 8, [("p", pointer, 0)])
+            w.struct("t", 8, [("", regrouped, 0)] if new else [("p", pointer, 0)])
+            w.struct("kept", 8, [("", inner, 0)])
+            w.struct("loop", 8 + new, [("", w.next_id, 0)])
+
+        return types
+
+    for name, new in (("1.0-a", False), ("2.0-a", True)):
+        make_kernel(tmp_path / name, {}, base(new))
+        run_on(tmp_path / name, tmp_path / "out")
+    with Tables(str(tmp_path / "out")) as opened:
+        found = opened.ask(question("pointees-changed").sql).rows
+    assert [row[2:5] for row in found] == [
+        ("vmlinux", "struct inner", "of_inner"),
+        ("vmlinux", "struct s", "deep"),
+        ("vmlinux", "struct s", "of_inner"),
+        ("vmlinux", "struct t", "p"),
+    ], "kept declares what it did"
+    assert {row[5:] for row in found} == {("int *", "const int *")}
 
 
 def test_sizes(answers: dict[str, list[Row]], tables: dict[str, list[Row]]) -> None:
