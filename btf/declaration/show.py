@@ -147,8 +147,11 @@ def _size(found: Type) -> int | None:
         return None
 
 
-def show(found: Type, *, expand: bool = False) -> Iterator[str]:
-    """Write a type, line by line. Raises BtfError as ``layout_of`` does."""
+def show(found: Type, *, expand: bool = False, parameters: bool = True) -> Iterator[str]:
+    """Write a type, line by line; ``parameters``: those of functions with their names.
+
+    Raises BtfError as ``layout_of`` does.
+    """
     if isinstance(found, Composite):
         yield from _composite(found, layout_of(found, expand=expand))
     elif isinstance(found, AnyEnum):
@@ -156,7 +159,7 @@ def show(found: Type, *, expand: bool = False) -> Iterator[str]:
         yield from (f"\t{value.name} = {value.value}," for value in found.values)
         yield f"}}; /* size: {found.size} */"
     elif isinstance(found, Func):
-        yield f"{c_text(found.type, found.name)};"
+        yield f"{c_text(found.type, found.name, parameters=parameters)};"
     elif isinstance(found, (Reference, Array)):
         word = "typedef " if found.kind == kinds.TYPEDEF else ""
         yield f"{word}{c_text(found.type, found.name)};"

@@ -155,7 +155,7 @@ def _distinct(types: btf.BTF, name: Name) -> list[btf.Type]:
     defined = [one for one in found if not isinstance(one, btf.Fwd)]
     once: dict[tuple[str, ...], btf.Type] = {}
     for one in sorted(defined or found, key=lambda one: (one.id < types.start_id, one.id)):
-        once.setdefault(tuple(show(one)), one)
+        once.setdefault(tuple(show(one, parameters=False)), one)
     return list(once.values())
 
 

@@ -147,6 +147,17 @@ def test_split_btf_needs_its_base(files: tuple[Path, Path], tmp_path: Path) -> N
     assert done.code == 2 and "standalone" in done.err
 
 
+def test_show_names_parameters(tmp_path: Path) -> None:
+    """As pahole does, and history. Names alone make no other declaration."""
+
+    def types(w: bw.Writer) -> None:
+        w.func("f", w.func_proto(INT, [("count", LONG), ("pos", w.ptr(LONG))]))
+        w.func("f", w.func_proto(INT, [("n", LONG), ("at", w.ptr(LONG))]))
+
+    (tmp_path / "a.btf").write_bytes(written(types))
+    assert splitbtf("show", "f", tmp_path / "a.btf").out == "int f(long count, long *pos);\n"
+
+
 def test_show(files: tuple[Path, Path]) -> None:
     done = splitbtf("show", "struct outer", files[0])
     assert done.code == 0

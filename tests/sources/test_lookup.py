@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from btf.nearest import hint_of, listed, nearest_names
+from btf.nearest import _edits, hint_of, listed, nearest_names
 from pipeline.model.errors import QueryError
 from pipeline.sources.lookup import Name, resolve_kernel, resolve_module
 
@@ -116,6 +116,18 @@ def test_modules() -> None:
         resolve_module("a", known)
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "edits"),
+    [
+        ("xsf", "xfs", 1), ("xsf", "xt_osf", 3), ("ca", "abc", 3), ("abcd", "badc", 2),
+        ("", "ab", 2), ("same", "same", 0), ("aab", "aba", 1), ("kitten", "sitting", 3),
+        ("x" * 300 + "ab" + "y" * 200, "x" * 300 + "ba" + "y" * 200, 1), ("a" * 70, "b" * 70, 70),
+    ],
+)  # fmt: skip
+def test_edits(one: str, other: str, edits: int) -> None:
+    assert _edits(one, other) == _edits(other, one) == edits
+
+
 def test_types() -> None:
     assert Name.of(" struct  tcp_* ") == Name("tcp_*", "struct") and Name.of("tcp_*").is_pattern
     assert Name.of("unsigned int") == Name("unsigned int") and not Name.of("int").is_pattern
@@ -134,5 +146,10 @@ def test_nearest_names() -> None:
     assert nearest_names("xyzzy", names) == nearest_names("", names) == ()
     assert len(nearest_names("name_1", names)) == 5, "the same whatever the order of the names"
     assert nearest_names("name_1", reversed(names)) == nearest_names("name_1", names)
+    modules = ["xt_osf", "xsk", "xfs", "xfrm", "sxf_long", *(f"osf_{n}" for n in range(100))]
+    assert nearest_names("xsf", modules)[0] == "xfs", "two neighbours exchanged are one edit"
+    assert nearest_names("abcd", ["abcdee", "abce", "abc", "abcde"]) == (
+        "abc", "abce", "abcde", "abcdee",
+    ), "by edits, then length, then name"  # fmt: skip
     assert hint_of("x", ["b", "a"]) == "; there are: a, b" and hint_of("x", []) == ""
     assert listed([str(number) for number in range(22)]).endswith("18, 19 and 2 more")
