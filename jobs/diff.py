@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from pipeline.engine.malloc import no_collections
@@ -30,6 +31,7 @@ value did, so that its layout is another; as reaching when only pointers lead fr
 KIND_CHOICES = ("struct", "union", "enum", "typedef", "func", "var")
 LISTED_AT_MOST = 60  # names in a line of text about what was added, removed or embeds a change
 UNREAD_AT_MOST = 10  # objects that cannot be compared, each with a line
+LONG_TEXT = 1000  # lines, from which an overview stands first
 FORMATS = ("text", "json", "markdown")
 GATES = ("declaration", "layout")
 _DECLARED = ("declaration added", "declaration removed")
@@ -128,7 +130,7 @@ def _run(options: argparse.Namespace) -> int:
     elif options.format == "markdown":
         say(_markdown(_parts(found, bool(options.module or options.name))))
     else:
-        say(_text(_parts(found, bool(options.module or options.name))))
+        say(_whole_text(found, bool(options.module or options.name)))
     for one in found.unread[:UNREAD_AT_MOST]:
         kernel = found.new if one.of_new else found.old
         complain(f"{one.object} of {kernel} cannot be compared: {one.error}")
@@ -364,7 +366,28 @@ def _listed(names: Sequence[str], most: int = LISTED_AT_MOST) -> str:
     return f"{shown} and {more:,} more" if more > 0 else shown
 
 
-def _text(parts: Iterator[_Part]) -> Iterator[str]:
+def _whole_text(found: Diff, all_names: bool) -> Iterator[str]:
+    """All parts; in a long text with an overview behind the counts of vmlinux."""
+    parts = [list(_text([part])) for part in _parts(found, all_names)]
+    if (lines := sum(map(len, parts))) > LONG_TEXT:
+        first = 1 + any(one.object == "vmlinux" for one in found.objects)
+        parts.insert(first, list(_overview(found, lines)))
+    return chain.from_iterable(parts)
+
+
+def _overview(found: Diff, lines: int) -> Iterator[str]:
+    modules = [one for one in found.objects if one.object != "vmlinux"]
+    words = {"both": "in both", "removed": "removed", "added": "added"}
+    counts = Counter(one.status for one in modules)
+    said = [f"{number(counts[status])} {words[status]}" for status in words if counts[status]]
+    differ = sum(one.status == "both" and one.differs for one in modules)
+    yield ""
+    if said:
+        yield from wrapped(f"modules: {', '.join(said)}; {number(differ)} of those in both differ")
+    yield from wrapped(f"{number(lines)} lines in all; --module, --name and --kind ask for less")
+
+
+def _text(parts: Iterable[_Part]) -> Iterator[str]:
     for part in parts:
         if part.level > 1:
             yield ""

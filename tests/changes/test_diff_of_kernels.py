@@ -64,6 +64,26 @@ def test_text_of_all_objects(out: Path) -> None:
     assert same.code == 0 and "differ" not in same.out and "changed" in same.out
 
 
+def test_a_long_text_begins_with_an_overview(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = ["diff", "--in", out, OLD, NEW]
+    short = splitbtf(*command)
+    assert "lines in all" not in short.out
+    monkeypatch.setattr("jobs.diff.LONG_TEXT", 10)
+    lines = splitbtf(*command).out.splitlines()
+    at = lines.index("modules: 2 in both, 1 removed, 1 added; 2 of those in both differ")
+    whole = short.out.splitlines()
+    assert lines[at + 1] == f"{len(whole)} lines in all; --module, --name and --kind ask for less"
+    assert (
+        lines[2] == "vmlinux" and lines[at - 1] == "" and lines[at + 2 : at + 4] == ["", "changed"]
+    )
+    assert lines[: at - 1] + lines[at + 2 :] == whole
+    modules = splitbtf(*command, "--module", "[!v]*").out.splitlines()
+    assert modules[0] == f"{OLD} → {NEW}" and modules[2].startswith("modules: 2 in both")
+    assert "lines in all" in splitbtf(*command, "--module", "vmlinux").out
+    for other in ("--json", "--format=markdown"):
+        assert "lines in all" not in splitbtf(*command, other).out
+
+
 def test_json(out: Path) -> None:
     done = splitbtf("diff", "--in", out, OLD, NEW, "--json")
     facts = done.json
