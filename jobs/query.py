@@ -12,7 +12,9 @@ import os
 import shutil
 import sys
 import tempfile
+import textwrap
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Any
@@ -32,7 +34,8 @@ written. --list lists the questions, --show prints one as SQL.
 
 FORMATS = ("table", "csv", "json", "parquet")
 STDIN = "-"
-_LEAST = 30  # characters of a column that are never cut: names of kernels fit
+_LEAST = 16  # characters of a column that is made narrower
+_TOO_WIDE = 30  # the same where that is not enough for the terminal: names of kernels fit
 
 
 def add_to(commands: argparse._SubParsersAction[Any]) -> None:
@@ -228,7 +231,8 @@ def _cell(value: Any) -> str:
 def _lines(tables: Tables, sql: str, width: int | None) -> list[str]:
     """Columns side by side, numbers to the right; then how many rows there are.
 
-    width  of the terminal: long texts are cut so that lines fit, as far as that can be
+    width  of the terminal: where lines do not fit, columns that are the same in all rows stand
+           above the table, and long texts on several lines
     """
     answer = tables.ask(sql)
     columns, rows = answer.columns, answer.rows
@@ -237,20 +241,71 @@ def _lines(tables: Tables, sql: str, width: int | None) -> list[str]:
         for at in range(len(columns))
     ]
     cells = [[printable(_text(value)) for value in row] for row in (columns, *rows)]
-    if width is not None:
-        cells = _fitted(cells, width)
+    above: list[str] = []
+    if width is not None and _width(cells) > width:
+        same = _same_in_all(cells)
+        above = [f"{cells[0][at]}: {cells[1][at]}".rstrip() for at in same]
+        above += [""] if above else []
+        left = [at for at in range(len(columns)) if at not in same]
+        cells = [[row[at] for at in left] for row in cells]
+        numeric = [numeric[at] for at in left]
+        cells = _fitted(cells, numeric, width)
     lines = [line.rstrip() for line in table(cells, numeric, rule=True)]
-    return [*lines, f"({plural(len(rows), 'row')})"]
+    return [*above, *lines, f"({plural(len(rows), 'row')})"]
 
 
-def _fitted(cells: list[list[str]], width: int) -> list[list[str]]:
-    """Cut the longest cells, so that lines have ``width`` characters, as far as that can be."""
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    room = width - 2 * (len(widths) - 1)
+def _widths(cells: list[list[str]]) -> list[int]:
+    return [max(map(len, column)) for column in zip(*cells, strict=True)]
+
+
+def _width(cells: list[list[str]]) -> int:
+    """Of lines of a table, with what stands between columns."""
+    return sum(width + 2 for width in _widths(cells)) - 2
+
+
+def _same_in_all(cells: list[list[str]]) -> list[int]:
+    """Columns that are the same in all rows, if there are several rows; not all columns."""
+    _, *rows = cells
+    if len(rows) < 2:
+        return []
+    columns = enumerate(zip(*rows, strict=True))
+    same = [at for at, column in columns if column.count(column[0]) == len(column)]
+    return same if len(same) < len(rows[0]) else same[1:]
+
+
+def _fitted(cells: list[list[str]], numeric: list[bool], width: int) -> list[list[str]]:
+    """Wrap the longest texts, so that lines have ``width`` characters, as far as that can be: a row
+    has as many lines as its longest text. Neither numbers nor names of columns are wrapped."""
+    head, *rows = cells
+    widths = _widths(cells)
+    columns = zip(widths, numeric, head, strict=True)
+    fixed = [natural if right else len(name) for natural, right, name in columns]
+
+    def too_wide(most: int) -> bool:
+        narrower = zip(widths, fixed, strict=True)
+        return sum(max(min(natural, most), least) + 2 for natural, least in narrower) - 2 > width
+
     most = max(widths)
-    while most > _LEAST and sum(min(width, most) for width in widths) > room:
+    while most > _LEAST and too_wide(most):
         most -= 1
-    return [[one if len(one) <= most else f"{one[: most - 1]}…" for one in row] for row in cells]
+    if too_wide(most):
+        most = _TOO_WIDE
+    room = [max(most, least) for least in fixed]
+    fitted = [head]
+    for row in rows:
+        texts = [_wrapped(text, most) for text, most in zip(row, room, strict=True)]
+        fitted += map(list, zip_longest(*texts, fillvalue=""))
+    return fitted
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    """A text on lines of so many characters, those after the first further in."""
+    if len(text) <= width:
+        return [text]
+    lines = textwrap.wrap(
+        text, width, subsequent_indent="  ", break_on_hyphens=False, replace_whitespace=False
+    )
+    return lines or [""]
 
 
 def _text(value: Any) -> str:

@@ -506,17 +506,46 @@ def test_subsystem(source: str, expected: str, out: Path) -> None:
         assert tables.ask("SELECT subsystem($1)", [source]).rows == ((expected,),)
 
 
-def test_long_texts_are_cut_at_a_terminal(monkeypatch: pytest.MonkeyPatch, out: Path) -> None:
+def at_a_terminal(out: Path, sql: str, columns: int) -> list[str]:
+    with pytest.MonkeyPatch.context() as patch, Tables(str(out)) as tables:
+        patch.setenv("COLUMNS", str(columns))
+        return "".join(_pieces(tables, sql, "table", on_terminal=True)).splitlines()
+
+
+def test_long_texts_are_wrapped_at_a_terminal(out: Path) -> None:
     sql = "SELECT 12345 AS number, repeat('ab', 50) AS long, repeat('k', 30) AS name, 'x' AS short"
     whole = splitbtf("query", out, sql).out.splitlines()
     assert whole[2].split() == ["12345", "ab" * 50, "k" * 30, "x"]
-    for columns, most in ((80, 33), (90, 43), (20, 30), (200, 100)):
-        monkeypatch.setenv("COLUMNS", str(columns))
-        with Tables(str(out)) as tables:
-            lines = list(_pieces(tables, sql, "table", on_terminal=True))
-        cut = "ab" * 50 if most == 100 else f"{('ab' * 50)[: most - 1]}…"
-        assert lines[2].split() == ["12345", cut, "k" * 30, "x"]
-        assert columns == 20 or max(map(len, lines)) - 1 <= columns
+    for columns, most in ((80, 33), (90, 43), (40, 30), (20, 30), (200, 100)):
+        head, rule, first, *more, last = at_a_terminal(out, sql, columns)
+        assert head.split() == ["number", "long", "name", "short"] and last == "(1 row)"
+        assert first.split() == ["12345", ("ab" * 50)[:most], "k" * 30, "x"]
+        rest = [line.removeprefix(" " * 10) for line in more]  # two further in
+        assert ("ab" * 50)[:most] + "".join(rest) == "ab" * 50
+        assert columns <= 40 or max(map(len, [head, rule, first, *more])) <= columns
+    words = at_a_terminal(out, "SELECT 'a' AS n, 'int f(struct file *file, size_t n)' AS t", 25)
+    assert words[2:] == ["a  int f(struct file", "     *file, size_t n)", "(1 row)"]
+    assert at_a_terminal(out, "SELECT repeat(' ', 90) AS t", 80)[2:] == ["", "(1 row)"]
+
+
+def test_what_is_the_same_in_all_rows_stands_above_a_table_that_does_not_fit(out: Path) -> None:
+    sql = (
+        "SELECT 'kernel' AS old, n AS number, repeat('n', 50) || n AS name, 'to' AS new, "
+        "NULL AS no FROM (SELECT unnest([1, 2]) AS n)"
+    )
+    wide = at_a_terminal(out, sql, 100)
+    assert wide[0].split() == ["old", "number", "name", "new", "no"], "there is room"
+    assert at_a_terminal(out, sql, 65) == [
+        "old: kernel", "new: to", "no:", "",
+        f"number  {'name':51}".rstrip(), f"------  {'-' * 51}",
+        f"     1  {'n' * 50}1", f"     2  {'n' * 50}2", "(2 rows)",
+    ]  # fmt: skip
+    narrow = at_a_terminal(out, sql, 40)
+    assert narrow[6] == f"     1  {'n' * 32}" and narrow[7] == f"          {'n' * 18}1"
+    same = at_a_terminal(out, "SELECT repeat('x', 90) AS a, 'b' AS b FROM range(2)", 40)
+    assert same[:3] == ["b: b", "", "a"], "not all of them"
+    assert at_a_terminal(out, f"SELECT * FROM ({sql}) WHERE false", 20)[-1] == "(0 rows)"
+    assert "old: kernel" not in splitbtf("query", out, sql).out
 
 
 def test_a_table_without_parts_has_no_rows(out: Path, tmp_path: Path) -> None:
