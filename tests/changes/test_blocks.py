@@ -3,13 +3,16 @@ let go of once more."""
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Sequence
 
 import pyarrow as pa
 import pytest
 
+from pipeline.analysis.changes.beside import of_both
 from pipeline.analysis.changes.blocks import Block, BlockReader
 from pipeline.model.errors import OutputError
+from support.commands import PATIENCE
 
 _TABLE = pa.table({"global_id": [1, 2, 4], "size": [8, 16, 32], "vlen": [0, 1, 2]})
 
@@ -53,3 +56,20 @@ def test_rows_that_do_not_ascend() -> None:
     stored = _Stored(_TABLE.take([1, 0, 2]))
     with pytest.raises(OutputError, match="not in the order of their ids"):
         BlockReader().get(stored.block, ["size"])
+
+
+def test_both_sides_are_worked_on_in_a_process_that_was_forked_too() -> None:
+    """A thread of before the fork is not there any more: whoever waits for it waits for ever."""
+    assert of_both(str, 1, 2) == ("1", "2")
+    child = multiprocessing.get_context("fork").Process(target=of_both, args=(str, 1, 2))
+    child.start()
+    child.join(PATIENCE)
+    ended = child.exitcode
+    child.kill()
+    assert ended == 0
+
+
+def test_what_is_wrong_with_one_side_is_raised() -> None:
+    for sides in (("x", "1"), ("1", "x")):
+        with pytest.raises(ValueError, match="invalid literal"):
+            of_both(int, *sides)

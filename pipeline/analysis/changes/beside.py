@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from typing import TypeVar
 
 _Given = TypeVar("_Given")
@@ -13,15 +12,11 @@ _Made = TypeVar("_Made")
 
 
 def of_both(make: Callable[[_Given], _Made], old: _Given, new: _Given) -> tuple[_Made, _Made]:
-    """Return ``make(old)`` and ``make(new)``. ``make`` must not call this itself."""
-    first = _helper().submit(make, old)
-    try:
+    """Return ``make(old)`` and ``make(new)``.
+
+    The thread is made for this call: a kept one would not be there in a process that was forked.
+    """
+    with ThreadPoolExecutor(1) as helper:  # nothing goes on when this returns
+        first = helper.submit(make, old)
         second = make(new)
-    finally:
-        first.exception()  # nothing goes on when this returns
     return first.result(), second
-
-
-@cache
-def _helper() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(1)
