@@ -39,8 +39,10 @@ _KEYWORDS = """
 KEYWORDS = frozenset(_KEYWORDS.split())
 """Reserved in C11, C23 or GNU C."""
 
-# What else compilers define, and the header itself: "__LINE__", "__builtin_offsetof", macros.
+# What else compilers define, and the header itself: "__LINE__", "__builtin_offsetof", macros, the
+# struct that stands for what C cannot express.
 _PREDEFINED = """
+    __not_expressible
     _LP32 _LP64 _ILP32 _ILP64 __btf_attribute __GXX_ABI_VERSION __amd64 __arm __corei7 __i386 __k8
     __linux __mips __mips64 __riscv __sparc __sparcv9 __unix __x86_64 __SEG_FS __SEG_GS __INT8_C
     __INT16_C __INT32_C __INT64_C __INTMAX_C __UINT8_C __UINT16_C __UINT32_C __UINT64_C __UINTMAX_C
