@@ -106,6 +106,8 @@ class Rows:
     def types(self, ids: Iterable[int]) -> dict[int, TypeRow]:
         """Look types up; returns all that were ever looked up."""
         missing = sorted(set(ids).difference(self._known))
+        if not missing:
+            return self._known
         _, rows = self._types.rows(missing)
         self._known.update((row[0], _type_row(row)) for row in rows)
         return self._known
@@ -114,6 +116,8 @@ class Rows:
         """Look the members, parameters and enumerators of types up; returns all that were ever
         looked up."""
         missing = sorted(set(ids).difference(self._members_of))
+        if not missing:
+            return self._members_of
         counts, rows = self._members.rows(missing)
         found = map(_member_row, rows)
         self._members_of.update(
@@ -189,6 +193,22 @@ class Rows:
                     seen.add(inner)
                     todo.append((inner, placed.bit_offset))
 
+    def begin_flat(self, ids: Iterable[int]) -> None:
+        """Look up, for all at once, what ``flat_members`` of these types will look up."""
+        todo, done = set(ids), set[int]()
+        for _ in range(MAX_NESTED):
+            if not todo:
+                break
+            done |= todo
+            members = self.members(todo)
+            inside = self.seen_through(
+                (member.type, member.type_global_id)
+                for type_id in todo
+                for member in members[type_id]
+                if not member.name
+            )
+            todo = {inner for inner in inside if inner is not None} - done
+
     def seen_through(self, types: Iterable[tuple[str, int]]) -> list[int | None]:
         """Of the types of members without a name, as C spells them and by global id, the struct or
         union whose members C takes for those of what is around: one that is written out there, or,
@@ -200,14 +220,14 @@ class Rows:
             if found[at] is None:
                 todo[at] = type_id
         for _ in range(MAX_NESTED):
+            if not todo:
+                break
             known = self.types(todo.values())
             rows = {at: known[type_id] for at, type_id in todo.items()}
             for at, row in rows.items():
                 if row.kind in ("STRUCT", "UNION"):
                     found[at] = row.global_id
             todo = {at: r.target_global_id for at, r in rows.items() if r.kind in QUALIFYING}
-            if not todo:
-                break
         return found
 
 
