@@ -12,7 +12,6 @@ import os
 import shutil
 import sys
 import tempfile
-import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import zip_longest
 from pathlib import Path
@@ -21,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.sources.names import printable
 
-from .usage.text import as_json, json_value, plural, print_json, say, table
+from .usage.text import as_json, json_value, plural, print_json, say, table, wrapped
 
 if TYPE_CHECKING:
     from pipeline.analysis.query import Tables
@@ -293,19 +292,9 @@ def _fitted(cells: list[list[str]], numeric: list[bool], width: int) -> list[lis
     room = [max(most, least) for least in fixed]
     fitted = [head]
     for row in rows:
-        texts = [_wrapped(text, most) for text, most in zip(row, room, strict=True)]
+        texts = [wrapped(text, most) for text, most in zip(row, room, strict=True)]
         fitted += map(list, zip_longest(*texts, fillvalue=""))
     return fitted
-
-
-def _wrapped(text: str, width: int) -> list[str]:
-    """A text on lines of so many characters, those after the first further in."""
-    if len(text) <= width:
-        return [text]
-    lines = textwrap.wrap(
-        text, width, subsequent_indent="  ", break_on_hyphens=False, replace_whitespace=False
-    )
-    return lines or [""]
 
 
 def _text(value: Any) -> str:

@@ -148,8 +148,7 @@ class PreparedCall:
             self._frame[at] = value
         else:
             assert isinstance(value, np.ndarray)
-            self._frame[at] = address(value)
-            self._frame[at + 1] = len(value)
+            self.set_arrays(number, value)
 
     def set_arrays(self, number: int, *values: np.ndarray) -> None:
         """Pass arrays as arguments from ``number`` on: quicker than one by one."""

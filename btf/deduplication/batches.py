@@ -35,12 +35,12 @@ from ..format.kinds import (
     FWD,
     HEAD_WORDS,
     INFO_VLEN_MASK,
+    IS_PRIMITIVE,
     STRUCT,
     TYPEDEF,
     UNION,
     is_enum,
     is_never_merged,
-    is_scalar,
     kind_of,
 )
 from ..format.strings import hash_string, may_have, note_hash, seed_of
@@ -78,7 +78,7 @@ def _pass_of(kind):  # type: ignore[no-untyped-def]
     """The pass that looks at a kind."""
     if is_never_merged(kind):
         return _NONE
-    if is_scalar(kind) or kind == FWD or is_enum(kind):
+    if IS_PRIMITIVE[kind]:
         return PRIMITIVES
     if kind == STRUCT or kind == UNION or kind == TYPEDEF:
         return AGGREGATES

@@ -152,14 +152,14 @@ def table(
     ]
 
 
-def wrapped(line: str) -> list[str]:
-    """A line as several that fit a terminal, those after the first further in."""
-    if len(line) <= WIDTH:
+def wrapped(line: str, width: int = WIDTH) -> list[str]:
+    """A line as several of so many characters, those after the first further in."""
+    if len(line) <= width:
         return [line]
     indent = " " * (len(line) - len(line.lstrip()))
     return textwrap.wrap(
         line.strip(),
-        WIDTH,
+        width,
         initial_indent=indent,
         subsequent_indent=f"{indent}  ",
         break_on_hyphens=False,

@@ -114,6 +114,5 @@ def _diff(
 def _is_told(one: ObjectCounts, filters: Filters) -> bool:
     """Whether an object is asked about. Of those that only one kernel has, and of which some names
     are asked about, it has one of these."""
-    if one.status == BOTH or not filters.of_names:
-        return filters.has_object(one.object)
-    return filters.has_object(one.object) and one.has_names
+    may_be_told = one.status == BOTH or not filters.of_names or one.has_names
+    return may_be_told and filters.has_object(one.object)

@@ -17,14 +17,13 @@ from .embedded import MAX_EMBEDDED, MEMBER_COLUMNS_HELD, TYPE_COLUMNS_HELD, Embe
 from .inner import INNER_COLUMNS, MAX_DETAILS, inner_details
 from .names import KINDS
 from .numbers import Texts, is_there, numbers_of
-from .rows import VOID, Rows
+from .rows import COMPOSITES, VOID, Rows
 from .spelled import declared, written_out
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-_COMPOSITES = ("STRUCT", "UNION")
 _ENUMS = ("ENUM", "ENUM64")
 _COMPARED = ("kind", "size", "target_global_id")  # columns of types that changed
 _TARGET = (*_COMPARED, "name", "spelling")  # and of those to which these refer
@@ -82,8 +81,8 @@ def details(changes: Sequence[Change], old: Rows, new: Rows) -> list[list[Detail
         int, tuple[Sequence[int], Sequence[int]]
     ] = {}  # types that have no other to compare
     several = [one for one in once.values() if max(len(one.old_ids), len(one.new_ids)) > 1]
-    before = _declared(old, [one.old_ids for one in several])
-    after = _declared(new, [one.new_ids for one in several])
+    before = _fingerprints(old, [one.old_ids for one in several])
+    after = _fingerprints(new, [one.new_ids for one in several])
     for key, one in once.items():
         if one.change != EMBEDDED:
             ours: Sequence[int] = one.old_ids
@@ -110,7 +109,7 @@ def details(changes: Sequence[Change], old: Rows, new: Rows) -> list[list[Detail
     return [found[key] for key in keys]
 
 
-def _declared(rows: Rows, ids: Iterable[Sequence[int]]) -> dict[int, bytes]:
+def _fingerprints(rows: Rows, ids: Iterable[Sequence[int]]) -> dict[int, bytes]:
     """Fingerprints of types' declarations by their global ids."""
     once = list({number for some in ids for number in some})
     (found,) = rows.each(once, ("declaration_fingerprint",))
@@ -131,7 +130,7 @@ def declarations(ids: Sequence[int], rows: Rows) -> list[str]:
     found = list(columns[1])
     typedefs = []
     for at, (kind, spelling, size, vlen, *_) in enumerate(zip(*columns, strict=True)):
-        if kind in _COMPOSITES:
+        if kind in COMPOSITES:
             found[at] = f"`{spelling}` of {size} bytes, members: {vlen}"
         elif kind in _ENUMS:
             found[at] = f"`{spelling}` of {size} bytes, values: {vlen}"
@@ -155,7 +154,7 @@ def _of_pairs(pairs: Sequence[Pair], old: Rows, new: Rows) -> list[list[Detail]]
     before, after = of_both(_compared, (old, ids[0]), (new, ids[1]))
     inner, functions, others = [], [], []  # each with its place in ``found``
     for at, (one, other) in enumerate(zip(before, after, strict=True)):
-        if one[0] in (*_COMPOSITES, *_ENUMS):
+        if one[0] in (*COMPOSITES, *_ENUMS):
             inner.append((at, pairs[at], one, other))
         elif one[0] == "FUNC":
             functions.append((at, (one[2], other[2])))

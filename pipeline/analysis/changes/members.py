@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from .detail import Detail, bits_text, place_text
 from .details import Sides, embeds
-from .rows import MAX_NESTED, QUALIFYING, MemberRow, Rows
+from .rows import QUALIFYING, MemberRow, Rows
 from .spelled import declared
 
 
@@ -53,14 +53,7 @@ def find_member(rows: Rows, type_id: int, path: str) -> FoundMember | None:
 
 def _composite(rows: Rows, type_id: int) -> int | None:
     """The struct or union behind names, qualifiers and lengths of arrays."""
-    for _ in range(MAX_NESTED):
-        found = rows.type(type_id)
-        if found.kind in ("STRUCT", "UNION"):
-            return type_id
-        if found.kind not in (*QUALIFYING, "ARRAY"):
-            return None
-        type_id = found.target_global_id
-    return None
+    return rows.composites([type_id], (*QUALIFYING, "ARRAY")).get(type_id)
 
 
 def _named(rows: Rows, type_id: int, name: str) -> MemberRow | None:

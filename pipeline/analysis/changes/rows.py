@@ -7,7 +7,7 @@ it holds.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 VOID = 0  # its global id
 MAX_NESTED = 32  # typedefs and qualifiers, one behind the other, that are looked through
+COMPOSITES = ("STRUCT", "UNION")
 QUALIFYING = ("TYPEDEF", "CONST", "VOLATILE", "RESTRICT", "TYPE_TAG")
 
 
@@ -213,21 +214,24 @@ class Rows:
         """Of the types of members without a name, as C spells them and by global id, the struct or
         union whose members C takes for those of what is around: one that is written out there, or,
         with -fms-extensions, another. None for all other types."""
-        found: list[int | None] = []
-        todo: dict[int, int] = {}
-        for at, (spelling, type_id) in enumerate(types):
-            found.append(type_id if composite(spelling) else None)
-            if found[at] is None:
-                todo[at] = type_id
+        ids = list(types)
+        behind = self.composites({type_id for text, type_id in ids if not composite(text)})
+        return [type_id if composite(text) else behind.get(type_id) for text, type_id in ids]
+
+    def composites(
+        self, ids: Iterable[int], through: Collection[str] = QUALIFYING
+    ) -> dict[int, int]:
+        """The struct or union that each of some types is, or stands for by what is of the kinds
+        ``through``: by id, of those where there is one."""
+        found = {}
+        todo = {type_id: type_id for type_id in ids}
         for _ in range(MAX_NESTED):
             if not todo:
                 break
             known = self.types(todo.values())
-            rows = {at: known[type_id] for at, type_id in todo.items()}
-            for at, row in rows.items():
-                if row.kind in ("STRUCT", "UNION"):
-                    found[at] = row.global_id
-            todo = {at: r.target_global_id for at, r in rows.items() if r.kind in QUALIFYING}
+            rows = {type_id: known[behind] for type_id, behind in todo.items()}
+            found |= {n: row.global_id for n, row in rows.items() if row.kind in COMPOSITES}
+            todo = {n: row.target_global_id for n, row in rows.items() if row.kind in through}
         return found
 
 
