@@ -292,7 +292,7 @@ def _fitted(cells: list[list[str]], numeric: list[bool], width: int) -> list[lis
     room = [max(most, least) for least in fixed]
     fitted = [head]
     for row in rows:
-        texts = [wrapped(text, most) for text, most in zip(row, room, strict=True)]
+        texts = [wrapped(text, most) or [""] for text, most in zip(row, room, strict=True)]
         fitted += map(list, zip_longest(*texts, fillvalue=""))
     return fitted
 

@@ -223,7 +223,7 @@ class Rows:
     ) -> dict[int, int]:
         """The struct or union that each of some types is, or stands for by what is of the kinds
         ``through``: by id, of those where there is one."""
-        found = {}
+        found: dict[int, int] = {}
         todo = {type_id: type_id for type_id in ids}
         for _ in range(MAX_NESTED):
             if not todo:
