@@ -192,19 +192,21 @@ def _json(found: Diff) -> Iterator[str]:
     yield as_json(head, indent=None)[:-1]
     yield ', "changes": ['
     written: dict[int, str] = {}
-    before = ""
+    of_object, beginning, before = "", "", ""
     for change, details in zip(found.changes, found.details(found.changes), strict=True):
+        name_of, kind, name, how, _, _, layout, moved, _ = change
         text = written.get(id(details))  # what many modules share is the same list
         if text is None:
             text = written[id(details)] = ", ".join([_detail(one, quoted) for one in details])
+        if name_of != of_object:
+            of_object, beginning = name_of, f'{{"object": {quoted(name_of)}, "kind": "'
         to, origin = "[]", "[]"
-        if change.moved:
-            moved = f"[{', '.join(map(quoted, change.moved))}]"
-            to, origin = (moved, "[]") if change.change == "removed" else ("[]", moved)
+        if moved:
+            places = f"[{', '.join(map(quoted, moved))}]"
+            to, origin = (places, "[]") if how == "removed" else ("[]", places)
         yield (
-            f'{before}{{"object": {quoted(change.object)}, "kind": "{change.kind}", '
-            f'"name": {quoted(change.name)}, "change": "{change.change}", '
-            f'"layout": {"true" if change.layout else "false"}, "moved_to": {to}, '
+            f'{before}{beginning}{kind}", "name": {quoted(name)}, "change": "{how}", '
+            f'"layout": {"true" if layout else "false"}, "moved_to": {to}, '
             f'"moved_from": {origin}, "details": [{text}]}}'
         )
         before = ", "
@@ -345,13 +347,16 @@ def _ways(ways: dict[tuple[str, ...], list[str]]) -> list[str]:
     return lines
 
 
-def _names(word: str, changes: Sequence[Change], several: bool) -> Iterator[_Part]:
-    lines = []
-    for name in dict.fromkeys(change.object for change in changes):
-        for kind in KIND_CHOICES:
-            names = [c.name for c in changes if (c.object, c.kind) == (name, kind)]
-            if names:
-                lines.append(f"  {f'{name} ' if several else ''}{kind}: {_listed(names)}")
+def _names(word: str, changes: Iterable[Change], several: bool) -> Iterator[_Part]:
+    by_kind: dict[str, dict[str, list[str]]] = {}
+    for change in changes:
+        by_kind.setdefault(change.object, defaultdict(list))[change.kind].append(change.name)
+    lines = [
+        f"  {f'{name} ' if several else ''}{kind}: {_listed(names[kind])}"
+        for name, names in by_kind.items()
+        for kind in KIND_CHOICES
+        if kind in names
+    ]
     if lines:
         yield _Part(3, word, (), lines)
 

@@ -13,7 +13,7 @@ from .changes.beside import of_both
 from .changes.chosen import Filters, Unmet, chosen
 from .changes.compare import BOTH, CHANGED, EMBEDDED, Change, Comparison, ObjectCounts, Unread
 from .changes.detail import Detail
-from .changes.details import begin_details, details
+from .changes.details import begin_details, begin_vmlinux, details
 from .changes.stored import stored_kernels
 
 if TYPE_CHECKING:
@@ -80,9 +80,15 @@ def diff_kernels(out: str, old: str, new: str, filters: Filters | None = None) -
     kernels = stored_kernels(out)
     # Of its own each, should they be one: they are read at the same time.
     first, second = (replace(kernels[resolve_kernel(name, kernels)]) for name in (old, new))
+    filters = filters or Filters()
     for kernel in (first, second):
         kernel.begin()
-    return _diff(first.name, second.name, first, second, filters or Filters())
+    if filters.empty:
+        for kernel in (first, second):
+            begin_vmlinux(kernel.rows)
+    import pyarrow.compute  # noqa: F401 - takes long, and is needed when that has been read
+
+    return _diff(first.name, second.name, first, second, filters)
 
 
 def _diff(
@@ -101,8 +107,9 @@ def _diff(
         )
     found = Comparison(*types, only)
     sides = before, after
-    for side, embedded, changed in zip(sides, found.ids(EMBEDDED), found.ids(CHANGED), strict=True):
-        begin_details(side.rows, embedded, changed)
+    needed = zip(found.ids(EMBEDDED), found.ids(CHANGED), found.ids(CHANGED, "enum"), strict=True)
+    for side, of_side in zip(sides, needed, strict=True):
+        begin_details(side.rows, *of_side)
     objects = [one for one in found.counts if _is_told(one, filters)]
     symbols = len(set(filters.symbols or ()))
     names = sorted(symbol.name.name for symbol in unmet.symbols)

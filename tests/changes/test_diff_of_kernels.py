@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from jobs.diff import _names
+from pipeline.analysis.changes.compare import Change
 from pipeline.analysis.diff import diff_kernels
 from support import btfwriter as bw
 from support.commands import splitbtf
@@ -82,6 +84,21 @@ def test_a_long_text_begins_with_an_overview(out: Path, monkeypatch: pytest.Monk
     assert "lines in all" in splitbtf(*command, "--module", "vmlinux").out
     for other in ("--json", "--format=markdown"):
         assert "lines in all" not in splitbtf(*command, other).out
+
+
+def test_names_of_many_modules_are_gone_through_once() -> None:
+    """Else thousands of modules take minutes."""
+    changes = [
+        Change(module, kind, name, "added")
+        for module, kind, name in (
+            ("one", "func", "f"), ("one", "struct", "s"), ("two", "func", "g"), ("two", "func", "h")
+        )
+    ]  # fmt: skip
+    (part,) = _names("added", iter(changes), True)
+    assert part.lines == ["  one struct: s", "  one func: f", "  two func: g, h"]
+    (part,) = _names("added", iter(changes[:2]), False)
+    assert part.lines == ["  struct: s", "  func: f"]
+    assert not list(_names("added", iter([]), True))
 
 
 def test_json(out: Path) -> None:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 ADDED, REMOVED, CHANGED, EMBEDDED, BOTH = "added", "removed", "changed", "embedded", "both"
+ONE_SIDED = (ADDED, REMOVED)  # what only one of the kernels has
 _COUNTED = (BOTH, ADDED, REMOVED, CHANGED, EMBEDDED, "reached")
 _STATES = ("", CHANGED, EMBEDDED, "reached", REMOVED, ADDED)
 _REMOVED, _ADDED = 4, 5  # of these
@@ -232,11 +233,15 @@ class Comparison:
         )
         return list(map(_as_change, changes))
 
-    def ids(self, *words: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Global ids, ascending, of the types in OLD and in NEW whose names are CHANGED or
-        EMBEDDED."""
-        some = np.isin(self._state, [_STATES.index(word) for word in words])
-        return self._old.ids_of(self._first[some]), self._new.ids_of(self._second[some])
+    def ids(self, word: str, kind: str = "") -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Global ids, ascending, of the types in OLD and in NEW whose names, of all kinds or of
+        one, are CHANGED or EMBEDDED."""
+        some = self._state == _STATES.index(word)
+        first, second = self._first[some], self._second[some]
+        if kind:
+            those = parts_of(self._before[first])[1] == KIND_WORDS.index(kind)
+            first, second = first[those], second[those]
+        return self._old.ids_of(first), self._new.ids_of(second)
 
     def _alike(self, first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.int64]:
         """Numbers of changes, of names at ``first`` in OLD and ``second`` in NEW: one number where

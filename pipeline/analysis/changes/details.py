@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from difflib import SequenceMatcher
-from itertools import islice, zip_longest
+from itertools import chain, islice, zip_longest
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from .beside import of_both
-from .compare import EMBEDDED, Change
+from .compare import EMBEDDED, ONE_SIDED, REMOVED, Change
 from .detail import Detail
 from .embedded import MAX_EMBEDDED, MEMBER_COLUMNS_HELD, TYPE_COLUMNS_HELD, Embedding, Pair
 from .inner import INNER_COLUMNS, MAX_DETAILS, inner_details
@@ -25,8 +25,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _ENUMS = ("ENUM", "ENUM64")
+_SIZED = (*COMPOSITES, *_ENUMS)
 _COMPARED = ("kind", "size", "target_global_id")  # columns of types that changed
 _TARGET = (*_COMPARED, "name", "spelling")  # and of those to which these refer
+_OF_CHANGED = (*_COMPARED, "spelling")  # what is told of them
+_LAST_OF_VMLINUX = (1 << 32) - 1  # global id
 
 
 class Sides:
@@ -52,61 +55,114 @@ class Sides:
         return self._called[type_id]
 
 
-def begin_details(rows: Rows, embedded: NDArray[np.int64], changed: NDArray[np.int64]) -> None:
-    """Begin to read what ``details`` needs first of one of the two kernels: of types with these
-    global ids, ascending, that embed a change, and of those that changed themselves."""
+def begin_vmlinux(rows: Rows) -> None:
+    """Begin to read what ``details`` will need of vmlinux: there is nearly no row group of it in
+    which nothing changed."""
+    rows.begin_until(_LAST_OF_VMLINUX, TYPE_COLUMNS_HELD, MEMBER_COLUMNS_HELD)
+    rows.begin_until(_LAST_OF_VMLINUX, _OF_CHANGED, INNER_COLUMNS)
+
+
+def begin_details(
+    rows: Rows,
+    embedded: NDArray[np.int64],
+    changed: NDArray[np.int64],
+    enums: NDArray[np.int64],
+) -> None:
+    """Begin to read what ``details`` needs of one of the two kernels: of types with these global
+    ids, ascending, that embed a change, and of those that changed themselves; enums are of
+    these."""
     rows.begin(embedded, TYPE_COLUMNS_HELD, MEMBER_COLUMNS_HELD)
-    rows.begin(changed, _COMPARED, INNER_COLUMNS)
+    rows.begin(changed, _OF_CHANGED, INNER_COLUMNS)
+    rows.begin(enums, (), ("value",))
 
 
 def details(changes: Sequence[Change], old: Rows, new: Rows) -> list[list[Detail]]:
     """What changed in each of some names; of those that were added or removed, what they declare.
+    What is the same in many modules is the same list.
 
     old, new  where the types of the changes are found
     """
-    # What is the same change in many modules is looked at once.
-    keys = [change.same if change.same >= 0 else ~at for at, change in enumerate(changes)]
-    once = dict(zip(keys, changes, strict=True))
-    found: dict[int, list[Detail]] = {}
-    embedded = {key: one for key, one in once.items() if one.change == EMBEDDED}
+    lone: tuple[list[int], list[int]] = [], []  # added, removed: one type, which has no other
+    others: dict[int, Change] = {}
+    keys = []
+    for at, change in enumerate(changes):
+        key = change.same if change.same >= 0 else ~at
+        keys.append(key)
+        if change.change in ONE_SIDED and len(change.old_ids) + len(change.new_ids) == 1:
+            lone[change.change == REMOVED].append(at)
+        else:
+            others[key] = change  # what is the same change in many modules is looked at once
+    fresh = [changes[at].new_ids[0] for at in lone[0]]
+    gone = [changes[at].old_ids[0] for at in lone[1]]
+    for rows, ids in ((new, fresh), (old, gone)):
+        rows.begin(np.array(sorted(ids), np.int64), ("spelling", "size", "vlen"), ())
+    found = _of_others(others, old, new)
+    for at, told in (
+        *zip(lone[0], _added(fresh, new), strict=True),
+        *zip(lone[1], _removed(gone, old), strict=True),
+    ):
+        found[keys[at]] = told
+    return [found[key] for key in keys]
+
+
+def _added(ids: Sequence[int], new: Rows) -> list[list[Detail]]:
+    """Of each of some types of NEW that it is a declaration of its own: a list for each text."""
+    texts = declarations(ids, new)
+    told = {text: [Detail("declaration added", "", "", text)] for text in set(texts)}
+    return [told[text] for text in texts]
+
+
+def _removed(ids: Sequence[int], old: Rows) -> list[list[Detail]]:
+    """The same of types of OLD."""
+    texts = declarations(ids, old)
+    told = {text: [Detail("declaration removed", "", text, "")] for text in set(texts)}
+    return [told[text] for text in texts]
+
+
+def _of_others(changes: Mapping[int, Change], old: Rows, new: Rows) -> dict[int, list[Detail]]:
+    """What changed in names whose types are compared with others."""
     sides = Sides(old, new)
-    sides.embedding.look(
-        pair for one in embedded.values() for pair in zip(one.old_ids, one.new_ids, strict=False)
-    )
-    sides.learn(pair[0] for pair in sides.embedding.changed)
-    for key, one in embedded.items():
-        found[key] = list(islice(embeds(one.old_ids, one.new_ids, sides), MAX_DETAILS))
-    pairs: dict[int, Pair] = {}
-    alone: dict[
-        int, tuple[Sequence[int], Sequence[int]]
-    ] = {}  # types that have no other to compare
-    several = [one for one in once.values() if max(len(one.old_ids), len(one.new_ids)) > 1]
+    found = dict(_of_embedded(changes, sides))
+    changed = {key: one for key, one in changes.items() if one.change != EMBEDDED}
+    several = [one for one in changed.values() if max(len(one.old_ids), len(one.new_ids)) > 1]
     before = _fingerprints(old, [one.old_ids for one in several])
     after = _fingerprints(new, [one.new_ids for one in several])
-    for key, one in once.items():
-        if one.change != EMBEDDED:
-            ours: Sequence[int] = one.old_ids
-            theirs: Sequence[int] = one.new_ids
-            if len(ours) > 1 or len(theirs) > 1:
-                ours, theirs = (
-                    _lacking(ours, before, {after[number] for number in theirs}),
-                    _lacking(theirs, after, {before[number] for number in ours}),
-                )
-            if len(ours) == len(theirs) == 1:
-                pairs[key] = ours[0], theirs[0]
-            else:
-                alone[key] = ours, theirs
+    pairs: dict[int, Pair] = {}
+    alone: dict[int, tuple[Sequence[int], Sequence[int]]] = {}  # that have no other to compare
+    for key, one in changed.items():
+        ours: Sequence[int] = one.old_ids
+        theirs: Sequence[int] = one.new_ids
+        if len(ours) > 1 or len(theirs) > 1:
+            ours, theirs = (
+                _lacking(ours, before, {after[number] for number in theirs}),
+                _lacking(theirs, after, {before[number] for number in ours}),
+            )
+        if len(ours) == len(theirs) == 1:
+            pairs[key] = ours[0], theirs[0]
+        else:
+            alone[key] = ours, theirs
     for key, told in zip(pairs, _of_pairs(list(pairs.values()), old, new), strict=True):
         found[key] = told[:MAX_DETAILS]
         if not told:  # they differ in what C cannot spell, such as a member that is a section
             alone[key] = [pairs[key][0]], [pairs[key][1]]
-    removed = iter(declarations([one for ours, _ in alone.values() for one in ours], old))
-    added = iter(declarations([one for _, theirs in alone.values() for one in theirs], new))
+    removed = iter(_removed([one for ours, _ in alone.values() for one in ours], old))
+    added = iter(_added([one for _, theirs in alone.values() for one in theirs], new))
     for key, (ours, theirs) in alone.items():
-        told = [Detail("declaration removed", "", text, "") for text in islice(removed, len(ours))]
-        told += [Detail("declaration added", "", "", text) for text in islice(added, len(theirs))]
-        found[key] = told[:MAX_DETAILS]
-    return [found[key] for key in keys]
+        those = chain(islice(removed, len(ours)), islice(added, len(theirs)))
+        found[key] = list(chain.from_iterable(those))[:MAX_DETAILS]
+    return found
+
+
+def _of_embedded(changes: Mapping[int, Change], sides: Sides) -> Iterator[tuple[int, list[Detail]]]:
+    """What those names hold by value that only embed a change."""
+    embedded = {key: one for key, one in changes.items() if one.change == EMBEDDED}
+    sides.embedding.look(
+        pair for one in embedded.values() for pair in zip(one.old_ids, one.new_ids, strict=False)
+    )
+    inside = [list(_changed_inside(one.old_ids, one.new_ids, sides)) for one in embedded.values()]
+    sides.learn(pair[0] for pairs in inside for pair in pairs)
+    for key, pairs in zip(embedded, inside, strict=True):
+        yield key, _embeds(pairs, sides)[:MAX_DETAILS]
 
 
 def _fingerprints(rows: Rows, ids: Iterable[Sequence[int]]) -> dict[int, bytes]:
@@ -126,21 +182,17 @@ def _lacking(
 
 def declarations(ids: Sequence[int], rows: Rows) -> list[str]:
     """Named types, each on one line: with its size where it has one."""
-    columns = rows.each(ids, ("kind", "spelling", "size", "vlen", "target_global_id", "name"))
-    found = list(columns[1])
-    typedefs = []
-    for at, (kind, spelling, size, vlen, *_) in enumerate(zip(*columns, strict=True)):
-        if kind in COMPOSITES:
-            found[at] = f"`{spelling}` of {size} bytes, members: {vlen}"
-        elif kind in _ENUMS:
-            found[at] = f"`{spelling}` of {size} bytes, values: {vlen}"
-        elif kind == "TYPEDEF":
-            typedefs.append(at)
-        else:
-            found[at] = f"`{spelling}`"
-    (targets,) = rows.each([columns[4][at] for at in typedefs], ("spelling",))
-    for at, target in zip(typedefs, targets, strict=True):
-        found[at] = f"`{declared(target, columns[5][at])}`"
+    kinds, spellings = rows.each(ids, ("kind", "spelling"))
+    found = [f"`{spelling}`" for spelling in spellings]
+    sized = [at for at, kind in enumerate(kinds) if kind in _SIZED]
+    columns = rows.each([ids[at] for at in sized], ("size", "vlen"))
+    for at, size, vlen in zip(sized, *columns, strict=True):
+        inner = "members" if kinds[at] in COMPOSITES else "values"
+        found[at] += f" of {size} bytes, {inner}: {vlen}"
+    typedefs = [at for at, kind in enumerate(kinds) if kind == "TYPEDEF"]
+    names, targets = rows.each([ids[at] for at in typedefs], ("name", "target_global_id"))
+    for at, name, target in zip(typedefs, names, rows.each(targets, ("spelling",))[0], strict=True):
+        found[at] = f"`{declared(target, name)}`"
     return found
 
 
@@ -154,7 +206,7 @@ def _of_pairs(pairs: Sequence[Pair], old: Rows, new: Rows) -> list[list[Detail]]
     before, after = of_both(_compared, (old, ids[0]), (new, ids[1]))
     inner, functions, others = [], [], []  # each with its place in ``found``
     for at, (one, other) in enumerate(zip(before, after, strict=True)):
-        if one[0] in (*COMPOSITES, *_ENUMS):
+        if one[0] in _SIZED:
             inner.append((at, pairs[at], one, other))
         elif one[0] == "FUNC":
             functions.append((at, (one[2], other[2])))
@@ -273,12 +325,21 @@ def _ids(pairs: Iterable[Pair]) -> NDArray[np.int64]:
 # -- what embeds a change
 
 
-def embeds(before: Sequence[int], after: Sequence[int], sides: Sides) -> Iterator[Detail]:
+def embeds(before: Sequence[int], after: Sequence[int], sides: Sides) -> list[Detail]:
     """The types that types embed, by value, and that changed themselves: nearest first.
 
     before, after  ids of types of OLD, and of those of NEW that they are compared with
     """
-    found: set[str] = set()
+    return _embeds(list(_changed_inside(before, after, sides)), sides)
+
+
+def _embeds(pairs: Iterable[Pair], sides: Sides) -> list[Detail]:
+    texts = dict.fromkeys(sides.called(pair[0]) for pair in pairs)
+    return [Detail("embeds", text, "", "") for text in texts]
+
+
+def _changed_inside(before: Sequence[int], after: Sequence[int], sides: Sides) -> Iterator[Pair]:
+    """What ``embeds`` tells, as pairs of types."""
     seen: set[Pair] = set()
     todo = deque(zip(before, after, strict=False))
     while todo and len(seen) < MAX_EMBEDDED:
@@ -288,9 +349,6 @@ def embeds(before: Sequence[int], after: Sequence[int], sides: Sides) -> Iterato
         seen.add(pair)
         inner = sides.embedding.inside(pair)
         if inner is None:
-            text = sides.called(pair[0])
-            if text not in found:
-                found.add(text)
-                yield Detail("embeds", text, "", "")
+            yield pair
         else:
             todo.extend(inner)

@@ -94,11 +94,6 @@ class Embedding:
             self.look([pair], 1)
         return self._inside[pair]
 
-    @property
-    def changed(self) -> list[Pair]:
-        """Those found so far that differ in themselves."""
-        return [pair for pair, inner in self._inside.items() if inner is None]
-
     def look(self, pairs: Iterable[Pair], levels: int = MAX_EMBEDDED) -> None:
         """Look at many pairs and at what they hold, all of a level at once."""
         inner = np.array(list(pairs), np.int64).reshape(-1, 2)

@@ -100,6 +100,11 @@ class Rows:
         self._types.begin(ids, of_types)
         self._members.begin(ids, of_members)
 
+    def begin_until(self, last: int, of_types: Sequence[str], of_members: Sequence[str]) -> None:
+        """The same of all types up to a global id."""
+        self._types.begin_until(last, of_types)
+        self._members.begin_until(last, of_members)
+
     def learn(self, types: Iterable[TypeRow]) -> None:
         """Take types that were found in another way: they need not be looked up."""
         self._known.update((found.global_id, found) for found in types)
@@ -265,6 +270,13 @@ class _Column:
         """Begin to read columns of the blocks that hold these ids, which ascend."""
         for number, _, _ in self._places(ids):
             self._reader.begin(self._blocks[number], names)
+
+    def begin_until(self, last: int, names: Sequence[str]) -> None:
+        """Begin to read columns of the blocks that may hold ids up to ``last``."""
+        self._extend(last)
+        for block in self._blocks:
+            if block.first <= last:
+                self._reader.begin(block, names)
 
     def _places(self, ids: NDArray[np.int64]) -> list[tuple[int, int, int]]:
         """Of each block that holds some of these ids, which ascend: its number, and which ones."""
