@@ -4,7 +4,9 @@ let go of once more."""
 from __future__ import annotations
 
 import multiprocessing
+import os
 from collections.abc import Sequence
+from threading import Event
 
 import pyarrow as pa
 import pytest
@@ -38,6 +40,26 @@ def test_columns_are_read_once_and_only_when_they_are_needed() -> None:
     found = reader.get(stored.block, ["vlen", "size"])
     assert found.ids.tolist() == [1, 2, 4]
     assert found.columns["vlen"].to_pylist() == [0, 1, 2]
+    assert sorted(stored.read) == ["global_id", "size", "vlen"]
+
+
+def test_what_is_needed_now_does_not_wait_for_what_may_be_needed_later() -> None:
+    goes_on, reader = Event(), BlockReader()
+
+    def slow(columns: Sequence[str]) -> pa.Table:
+        assert goes_on.wait(PATIENCE)
+        return _TABLE.select(columns)
+
+    later = [Block(1, 4, slow) for _ in range(len(os.sched_getaffinity(0)) + 1)]
+    for block in later:
+        reader.begin(block, ["size"])
+    stored = _Stored(_TABLE)
+    reader.begin(stored.block, ["size"])
+    assert reader.get(stored.block, ["size", "vlen"]).columns["vlen"].to_pylist() == [0, 1, 2]
+    assert not goes_on.is_set()
+    goes_on.set()
+    for block in later:
+        assert reader.get(block, ["size"]).columns["size"].to_pylist() == [8, 16, 32]
     assert sorted(stored.read) == ["global_id", "size", "vlen"]
 
 

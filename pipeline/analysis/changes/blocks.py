@@ -66,10 +66,17 @@ class Block:
     ids: NDArray[np.int64] | None = field(default=None, repr=False)
 
     def get(self, names: Sequence[str]) -> ReadBlock:
-        """Wait until some columns are read, which were begun. Raises OutputError."""
+        """Wait until some columns are read, which were begun; those that no thread has come to are
+        read here, before all that others may need later. Raises OutputError."""
         for name in names:
-            if name not in self.columns:
-                self.columns[name] = one_piece(self.coming.pop(name).result()[name])
+            if name in self.columns:
+                continue
+            coming = self.coming[name]
+            together = [other for other, future in self.coming.items() if future is coming]
+            found = self.read(together) if coming.cancel() else coming.result()
+            for other in together:
+                self.columns[other] = one_piece(found[other])
+                del self.coming[other]
         if self.ids is None:
             self.ids = numbers_of(self.columns["global_id"])
             if np.any(self.ids[1:] < self.ids[:-1]):

@@ -71,9 +71,9 @@ def begin_details(
     """Begin to read what ``details`` needs of one of the two kernels: of types with these global
     ids, ascending, that embed a change, and of those that changed themselves; enums are of
     these."""
+    rows.begin(enums, (), ("value",))  # first, as what follows is much and not needed as soon
     rows.begin(embedded, TYPE_COLUMNS_HELD, MEMBER_COLUMNS_HELD)
     rows.begin(changed, _OF_CHANGED, INNER_COLUMNS)
-    rows.begin(enums, (), ("value",))
 
 
 def details(changes: Sequence[Change], old: Rows, new: Rows) -> list[list[Detail]]:
