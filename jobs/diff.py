@@ -143,7 +143,12 @@ def _run(options: argparse.Namespace) -> int:
             f"none of the {plural(found.symbols, 'symbol')} of {options.symbols} is in the BTF of "
             f"either kernel: {_listed(found.unknown_symbols, 5)}"
         )
-    fails = _why_it_fails(found, options.fail_on) if options.fail_on else ""
+    fails = ""
+    if options.fail_on:
+        fails = _why_it_fails(found, options.fail_on)
+        said_so = no_symbols or found.unmet
+        if filters.of_names and not said_so and not any(one.has_names for one in found.objects):
+            fails = "no name was compared, for none fits all that was asked about"
     if fails:
         remark(f"--fail-on {options.fail_on}: {fails}")
     return int(bool(fails or no_symbols or found.unread or found.unmet))

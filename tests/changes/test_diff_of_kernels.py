@@ -189,6 +189,18 @@ def test_symbols_of_which_none_is_there_are_an_error(
     assert done.code == 1 and done.err == f"splitbtf: error: {said}nowhere\n"
 
 
+def test_a_gate_that_compares_nothing_stops(out: Path, tmp_path: Path) -> None:
+    symbols = tmp_path / "list"
+    symbols.write_text("in_vmlinux\n")
+    asked = ["diff", "--in", out, OLD, NEW, "--symbols", symbols, "--kind", "enum"]
+    assert splitbtf(*asked).code == 0
+    done = splitbtf(*asked, "--fail-on", "declaration")
+    said = "no name was compared, for none fits all that was asked about"
+    assert (done.code, done.err) == (1, f"splitbtf: --fail-on declaration: {said}\n")
+    met = splitbtf(*asked[:-1], "func", "--fail-on", "declaration")
+    assert (met.code, met.err) == (0, "")
+
+
 @pytest.mark.parametrize(
     ("asked", "alone"),
     [
