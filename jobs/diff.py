@@ -197,21 +197,19 @@ def _json(found: Diff) -> Iterator[str]:
     yield as_json(head, indent=None)[:-1]
     yield ', "changes": ['
     written: dict[int, str] = {}
-    of_object, beginning, before = "", "", ""
+    before = ""
     for change, details in zip(found.changes, found.details(found.changes), strict=True):
-        name_of, kind, name, how, _, _, layout, moved, _ = change
         text = written.get(id(details))  # what many modules share is the same list
         if text is None:
             text = written[id(details)] = ", ".join([_detail(one, quoted) for one in details])
-        if name_of != of_object:
-            of_object, beginning = name_of, f'{{"object": {quoted(name_of)}, "kind": "'
         to, origin = "[]", "[]"
-        if moved:
-            places = f"[{', '.join(map(quoted, moved))}]"
-            to, origin = (places, "[]") if how == "removed" else ("[]", places)
+        if change.moved:
+            moved = f"[{', '.join(map(quoted, change.moved))}]"
+            to, origin = (moved, "[]") if change.change == "removed" else ("[]", moved)
         yield (
-            f'{before}{beginning}{kind}", "name": {quoted(name)}, "change": "{how}", '
-            f'"layout": {"true" if layout else "false"}, "moved_to": {to}, '
+            f'{before}{{"object": {quoted(change.object)}, "kind": "{change.kind}", '
+            f'"name": {quoted(change.name)}, "change": "{change.change}", '
+            f'"layout": {"true" if change.layout else "false"}, "moved_to": {to}, '
             f'"moved_from": {origin}, "details": [{text}]}}'
         )
         before = ", "

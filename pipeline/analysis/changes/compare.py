@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 ADDED, REMOVED, CHANGED, EMBEDDED, BOTH = "added", "removed", "changed", "embedded", "both"
-ONE_SIDED = (ADDED, REMOVED)  # what only one of the kernels has
 _COUNTED = (BOTH, ADDED, REMOVED, CHANGED, EMBEDDED, "reached")
 _STATES = ("", CHANGED, EMBEDDED, "reached", REMOVED, ADDED)
 _REMOVED, _ADDED = 4, 5  # of these

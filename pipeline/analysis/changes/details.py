@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from .beside import of_both
-from .compare import EMBEDDED, ONE_SIDED, REMOVED, Change
+from .compare import ADDED, EMBEDDED, REMOVED, Change
 from .detail import Detail
 from .embedded import MAX_EMBEDDED, MEMBER_COLUMNS_HELD, TYPE_COLUMNS_HELD, Embedding, Pair
 from .inner import INNER_COLUMNS, MAX_DETAILS, inner_details
@@ -82,40 +82,35 @@ def details(changes: Sequence[Change], old: Rows, new: Rows) -> list[list[Detail
 
     old, new  where the types of the changes are found
     """
-    lone: tuple[list[int], list[int]] = [], []  # added, removed: one type, which has no other
-    others: dict[int, Change] = {}
     keys = []
+    added: dict[int, int] = {}  # the global id, where the name stands for one type
+    removed: dict[int, int] = {}
+    others: dict[int, Change] = {}
     for at, change in enumerate(changes):
         key = change.same if change.same >= 0 else ~at
         keys.append(key)
-        if change.change in ONE_SIDED and len(change.old_ids) + len(change.new_ids) == 1:
-            lone[change.change == REMOVED].append(at)
+        if change.change == ADDED and len(change.new_ids) == 1:
+            added[key] = change.new_ids[0]
+        elif change.change == REMOVED and len(change.old_ids) == 1:
+            removed[key] = change.old_ids[0]
         else:
             others[key] = change  # what is the same change in many modules is looked at once
-    fresh = [changes[at].new_ids[0] for at in lone[0]]
-    gone = [changes[at].old_ids[0] for at in lone[1]]
-    for rows, ids in ((new, fresh), (old, gone)):
-        rows.begin(np.array(sorted(ids), np.int64), ("spelling", "size", "vlen"), ())
+    one_sided = (added, new, ADDED), (removed, old, REMOVED)
+    for ids, rows, _ in one_sided:
+        rows.begin(np.array(sorted(ids.values()), np.int64), ("spelling", "size", "vlen"), ())
     found = _of_others(others, old, new)
-    for at, told in (
-        *zip(lone[0], _added(fresh, new), strict=True),
-        *zip(lone[1], _removed(gone, old), strict=True),
-    ):
-        found[keys[at]] = told
+    for ids, rows, word in one_sided:
+        found.update(zip(ids, _alone(list(ids.values()), rows, word), strict=True))
     return [found[key] for key in keys]
 
 
-def _added(ids: Sequence[int], new: Rows) -> list[list[Detail]]:
-    """Of each of some types of NEW that it is a declaration of its own: a list for each text."""
-    texts = declarations(ids, new)
-    told = {text: [Detail("declaration added", "", "", text)] for text in set(texts)}
-    return [told[text] for text in texts]
-
-
-def _removed(ids: Sequence[int], old: Rows) -> list[list[Detail]]:
-    """The same of types of OLD."""
-    texts = declarations(ids, old)
-    told = {text: [Detail("declaration removed", "", text, "")] for text in set(texts)}
+def _alone(ids: Sequence[int], rows: Rows, change: str) -> list[list[Detail]]:
+    """Of each of some types that it is a declaration ADDED or REMOVED: a list for each text."""
+    texts = declarations(ids, rows)
+    told = {}
+    for text in set(texts):
+        sides = (text, "") if change == REMOVED else ("", text)
+        told[text] = [Detail(f"declaration {change}", "", *sides)]
     return [told[text] for text in texts]
 
 
@@ -145,8 +140,8 @@ def _of_others(changes: Mapping[int, Change], old: Rows, new: Rows) -> dict[int,
         found[key] = told[:MAX_DETAILS]
         if not told:  # they differ in what C cannot spell, such as a member that is a section
             alone[key] = [pairs[key][0]], [pairs[key][1]]
-    removed = iter(_removed([one for ours, _ in alone.values() for one in ours], old))
-    added = iter(_added([one for _, theirs in alone.values() for one in theirs], new))
+    removed = iter(_alone([one for ours, _ in alone.values() for one in ours], old, REMOVED))
+    added = iter(_alone([one for _, theirs in alone.values() for one in theirs], new, ADDED))
     for key, (ours, theirs) in alone.items():
         those = chain(islice(removed, len(ours)), islice(added, len(theirs)))
         found[key] = list(chain.from_iterable(those))[:MAX_DETAILS]

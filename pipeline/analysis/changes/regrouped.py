@@ -77,7 +77,7 @@ def _look_into(anonymous: Sequence[Gone], sides: tuple[Rows, Rows]) -> dict[int,
         ours = [one for one in anonymous if one.of_new == bool(number)]
         inside = rows.seen_through((one.type, one.type_id) for one in ours)
         some = [(one, to) for one, to in zip(ours, inside, strict=True) if to is not None]
-        rows.begin_flat(inner for _, inner in some)
+        rows.look_up_flat(inner for _, inner in some)
         composites += some
     left = _MAX_MEMBERS
     for one, inner in composites:

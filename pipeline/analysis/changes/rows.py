@@ -199,7 +199,7 @@ class Rows:
                     seen.add(inner)
                     todo.append((inner, placed.bit_offset))
 
-    def begin_flat(self, ids: Iterable[int]) -> None:
+    def look_up_flat(self, ids: Iterable[int]) -> None:
         """Look up, for all at once, what ``flat_members`` of these types will look up."""
         todo, done = set(ids), set[int]()
         for _ in range(MAX_NESTED):

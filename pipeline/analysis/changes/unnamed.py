@@ -65,7 +65,7 @@ def same_ones(
 def _held(members: Sequence[Unnamed], rows: Rows) -> list[list[str] | None]:
     """Names of what each holds; None of those whose type holds no members."""
     inside = rows.seen_through((member.type, member.type_id) for member in members)
-    rows.begin_flat(type_id for type_id in inside if type_id is not None)
+    rows.look_up_flat(type_id for type_id in inside if type_id is not None)
     found: list[list[str] | None] = []
     left = _MAX_NAMES
     for type_id in inside:
