@@ -255,20 +255,26 @@ def _parts(found: Diff, all_names: bool) -> Iterator[_Part]:
     """``all_names``: of modules, too, what was added and removed is listed."""
     yield _Part(1, f"{found.old} → {found.new}")
     modules = [one for one in found.objects if one.object != "vmlinux"]
+    all_names = all_names or len(modules) < 2
+    changes = found.changes if all_names else found.changes_told(["vmlinux"])
     for one in found.objects:
         if one.object == "vmlinux" or len(modules) == 1:
             yield _Part(2, one.object, _by_kind([one]))
-            those = [change for change in found.changes if change.object == one.object]
-            yield from _sections(found, those)
+            those = [change for change in changes if change.object == one.object]
+            yield from _sections(found, those, False, True)
     if len(modules) > 1 and any(one.has_names for one in modules):
-        yield from _of_modules(found, modules, all_names)
+        names = {one.object for one in modules}
+        those = [change for change in changes if change.object in names]
+        yield from _of_modules(found, modules, those, all_names)
     if found.unknown_symbols:
         known = number(found.symbols - len(found.unknown_symbols))
         heading = f"{known} of {plural(found.symbols, 'symbol')} found; in the BTF of neither"
         yield _Part(2, heading, (), [f"  {_listed(found.unknown_symbols)}"])
 
 
-def _of_modules(found: Diff, modules: Sequence[ObjectCounts], all_names: bool) -> Iterator[_Part]:
+def _of_modules(
+    found: Diff, modules: Sequence[ObjectCounts], changes: Sequence[Change], all_names: bool
+) -> Iterator[_Part]:
     by_status = defaultdict(list)
     for one in modules:
         by_status[one.status].append(one)
@@ -286,8 +292,20 @@ def _of_modules(found: Diff, modules: Sequence[ObjectCounts], all_names: bool) -
             rows.append([one.object, *map(number, sums)])
     if rows:
         yield _Part(3, f"{len(rows):,} of them differ", [["module", *_COLUMNS[1:]], *rows])
-    names = {one.object for one in modules}
-    yield from _sections(found, [c for c in found.changes if c.object in names], all_names)
+    several = sum(one.differs for one in modules) > 1
+    yield from _sections(found, changes, several, all_names)
+    if not all_names:
+        yield from _unlisted(modules, sum(change.change == "added" for change in changes))
+
+
+def _unlisted(modules: Iterable[ObjectCounts], came: int) -> Iterator[_Part]:
+    """How many names there are that are not told; ``came``: that were added and are told."""
+    kinds = [row for one in modules for row in one.kinds.values()]
+    removed, added = sum(row.removed for row in kinds), sum(row.added for row in kinds) - came
+    for word, count in (("removed", removed), ("added", added)):
+        if count:
+            line = "  names: see --module, --name or --json"
+            yield _Part(3, f"{plural(count, 'name')} {word}", (), [line])
 
 
 def _by_kind(objects: Sequence[ObjectCounts]) -> list[list[str]]:
@@ -300,9 +318,11 @@ def _by_kind(objects: Sequence[ObjectCounts]) -> list[list[str]]:
     return rows
 
 
-def _sections(found: Diff, changes: Sequence[Change], all_names: bool = True) -> Iterator[_Part]:
-    """What changed itself, what embeds it, what moved, and what is new or gone."""
-    several = len({change.object for change in changes}) > 1
+def _sections(
+    found: Diff, changes: Sequence[Change], several: bool, all_names: bool
+) -> Iterator[_Part]:
+    """What changed itself, what embeds it, what moved, and what is new or gone: in ``several``
+    objects, or one."""
     told = [change for change in changes if change.change in ("changed", "embedded")]
     alike: dict[tuple[str, str, str, tuple[str, ...]], list[str]] = defaultdict(list)
     causes: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
@@ -337,9 +357,6 @@ def _sections(found: Diff, changes: Sequence[Change], all_names: bool = True) ->
         those = [c for c in changes if c.change == word and not (c.moved and word == "added")]
         if all_names:
             yield from _names(word, those, several)
-        elif those:
-            line = "  names: see --module, --name or --json"
-            yield _Part(3, f"{plural(len(those), 'name')} {word}", (), [line])
 
 
 def _ways(ways: dict[tuple[str, ...], list[str]]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -13,8 +13,8 @@ from .changes.beside import of_both
 from .changes.chosen import Filters, Unmet, chosen
 from .changes.compare import BOTH, CHANGED, EMBEDDED, Change, Comparison, ObjectCounts, Unread
 from .changes.detail import Detail
-from .changes.details import begin_details, begin_vmlinux, details
-from .changes.stored import stored_kernels
+from .changes.details import begin_all, begin_details, details
+from .changes.stored import named_types_of, stored_kernels
 
 if TYPE_CHECKING:
     from ..model.base import Announce
@@ -26,7 +26,6 @@ class Diff:
     """What changed between ``old`` and ``new``.
 
     objects   all that were asked about, vmlinux first
-    changes   by object, kind and name
     unread    objects that were asked about and are not compared
     symbols   how many symbols were asked for
     unknown_symbols   of these, those in neither
@@ -36,12 +35,22 @@ class Diff:
     old: str
     new: str
     objects: Sequence[ObjectCounts]
-    changes: Sequence[Change]
     unread: Sequence[Unread]
     symbols: int
     unknown_symbols: Sequence[str]
     unmet: Sequence[tuple[str, Sequence[str]]]
     _sides: tuple[Side, Side]
+    _comparison: Comparison
+
+    @property
+    def changes(self) -> Sequence[Change]:
+        """All of them: by object, kind and name."""
+        return self._comparison.changes
+
+    def changes_told(self, listed: Collection[str]) -> Sequence[Change]:
+        """Those that are told where only of the objects ``listed`` all names that were added or
+        removed are."""
+        return self._comparison.changes_told(listed)
 
     def details(self, changes: Sequence[Change]) -> list[list[Detail]]:
         """What changed in each of these. Raises OutputError or SourceError."""
@@ -84,10 +93,10 @@ def diff_kernels(out: str, old: str, new: str, filters: Filters | None = None) -
     for kernel in (first, second):
         kernel.begin()
     if filters.empty:
-        for kernel in (first, second):
-            begin_vmlinux(kernel.rows)
+        begin_all(first.rows, second.rows)
     import pyarrow.compute  # noqa: F401 - takes long, and is needed when that has been read
 
+    named_types_of(first, second)
     return _diff(first.name, second.name, first, second, filters)
 
 
@@ -115,7 +124,7 @@ def _diff(
     names = sorted(symbol.name.name for symbol in unmet.symbols)
     unread = [one for one in found.unread if filters.has_object(one.object)]
     near = unmet.nearest(types)
-    return Diff(old, new, objects, found.changes, unread, symbols, names, near, sides)
+    return Diff(old, new, objects, unread, symbols, names, near, sides, found)
 
 
 def _is_told(one: ObjectCounts, filters: Filters) -> bool:

@@ -11,8 +11,9 @@ the same
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, NamedTuple
@@ -137,7 +138,9 @@ class Comparison:
             for name, error in types.unread.items()
         ]
         plain = {kernel_name(one.object) for one in self.unread}
-        self._is_unread = np.array([kernel_name(name) in plain for name in self.objects], np.bool_)
+        self._is_unread = np.zeros(len(self.objects), np.bool_)
+        if plain:
+            self._is_unread[:] = [kernel_name(name) in plain for name in self.objects]
         codes, self._names = _same_codes(old.names, new.names)
         # Keys of both, with numbers of objects as in ``objects`` and codes as in ``_names``.
         object_id, kind, name = parts_of(old.keys)
@@ -174,19 +177,22 @@ class Comparison:
     @cached_property
     def counts(self) -> list[ObjectCounts]:
         """How many names of each object changed."""
-        counts = np.zeros((len(_COUNTED), len(self.objects), len(KIND_WORDS)), np.int64)
+        shape = len(self.objects), len(KIND_WORDS)
+        counts = np.zeros((len(_COUNTED), *shape), np.int64)
         kept = self._before[self._first]
         those = [kept, self._after[self._added], self._before[self._removed]]
         those += [kept[self._state == state] for state in range(1, _REMOVED)]
         for column, keys in enumerate(those):
             object_id, kind, _ = parts_of(keys)
-            np.add.at(counts[column], (object_id, kind), 1)
+            places = object_id * len(KIND_WORDS) + kind
+            counts[column] = np.bincount(places, minlength=math.prod(shape)).reshape(shape)
+        rows_of = counts.transpose(1, 2, 0).tolist()
         found = []
         for number, name in enumerate(self.objects):
             if self._is_unread[number]:
                 continue
-            rows = counts[:, number].T.tolist()
-            kinds = {word: KindCounts(*row) for word, row in zip(KIND_WORDS, rows, strict=True)}
+            rows = map(KindCounts._make, rows_of[number])
+            kinds = dict(zip(KIND_WORDS, rows, strict=True))
             status = BOTH if self._in_old[number] else ADDED
             if not self._in_new[number]:
                 status = REMOVED
@@ -196,11 +202,23 @@ class Comparison:
     @cached_property
     def changes(self) -> list[Change]:
         """What was added, removed, changed, or embeds a change: by object, kind and name."""
+        return self._changes(self._removed, self._added)
+
+    def changes_told(self, listed: Collection[str]) -> list[Change]:
+        """The same, but of objects that are not among ``listed`` without names that were removed,
+        or were added and came from nowhere."""
+        is_listed = np.array([name in listed for name in self.objects], np.bool_)
+        came = [name for name, word in self._moved if word == _ADDED]
+        removed, added = self._before[self._removed], self._after[self._added]
+        is_told = is_listed[parts_of(added)[0]]
+        is_told |= _among(np.sort(np.array(came, np.int64)), without_object(added))
+        return self._changes(self._removed[is_listed[parts_of(removed)[0]]], self._added[is_told])
+
+    def _changes(self, removed: NDArray[np.int64], added: NDArray[np.int64]) -> list[Change]:
         import pyarrow.compute as pc
 
         some = (self._state == 1) | (self._state == 2)
         first, second = self._first[some], self._second[some]
-        removed, added = self._removed, self._added
         absent = np.full(max(len(removed), len(added)), -1)
         keys = [self._before[first], self._before[removed], self._after[added]]
         old = np.concatenate([first, removed, absent[: len(added)]])
@@ -295,10 +313,11 @@ def _matched(
 ) -> tuple[list[str], NDArray[np.int64], NDArray[np.int64]]:
     """Objects of one name, however it is written: names of all, VMLINUX first, then sorted; and for
     each object of both kernels its number among these; 0 for those without a name."""
-    names = {kernel_name(name): name for name in (*old, *new) if name}
+    plain = {name: kernel_name(name) for name in {*old, *new} if name}
+    names = {plain[name]: name for name in (*old, *new) if name}
     number = {name: at for at, name in enumerate(sorted(names, key=lambda n: (n != VMLINUX, n)))}
     of_old, of_new = (
-        np.array([number.get(kernel_name(name), 0) if name else 0 for name in side], np.int64)
+        np.array([number[plain[name]] if name else 0 for name in side], np.int64)
         for side in (old, new)
     )
     return [names[plain] for plain in number], of_old, of_new
@@ -311,6 +330,8 @@ def _same_codes(
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    if old is new:
+        return np.arange(len(new)), new
     code = numbers_of(pc.index_in(old, value_set=new), -1).astype(np.int64)
     absent = np.flatnonzero(code < 0)
     code[absent] = np.arange(len(absent)) + len(new)

@@ -29,7 +29,7 @@ _SIZED = (*COMPOSITES, *_ENUMS)
 _COMPARED = ("kind", "size", "target_global_id")  # columns of types that changed
 _TARGET = (*_COMPARED, "name", "spelling")  # and of those to which these refer
 _OF_CHANGED = (*_COMPARED, "spelling")  # what is told of them
-_LAST_OF_VMLINUX = (1 << 32) - 1  # global id
+_LAST_OF_VMLINUX, _LAST = (1 << 32) - 1, (1 << 63) - 1  # global ids
 
 
 class Sides:
@@ -55,11 +55,14 @@ class Sides:
         return self._called[type_id]
 
 
-def begin_vmlinux(rows: Rows) -> None:
-    """Begin to read what ``details`` will need of vmlinux: there is nearly no row group of it in
-    which nothing changed."""
-    rows.begin_until(_LAST_OF_VMLINUX, TYPE_COLUMNS_HELD, MEMBER_COLUMNS_HELD)
-    rows.begin_until(_LAST_OF_VMLINUX, _OF_CHANGED, INNER_COLUMNS)
+def begin_all(*kernels: Rows) -> None:
+    """Begin to read what ``details`` will need of whole kernels, vmlinux of each first: between two
+    kernels there is nearly no row group in which nothing changed."""
+    of_types = *TYPE_COLUMNS_HELD, *_OF_CHANGED
+    of_members = *MEMBER_COLUMNS_HELD, *INNER_COLUMNS
+    for last in (_LAST_OF_VMLINUX, _LAST):
+        for rows in kernels:
+            rows.begin_until(last, of_types, of_members)
 
 
 def begin_details(

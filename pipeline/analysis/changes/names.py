@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -61,9 +61,18 @@ class NamedTypes:
     )  # fmt: skip
 
     @classmethod
-    def of(cls, types: pa.Table, objects: Sequence[str], unread: Mapping[str, str]) -> NamedTypes:
-        """Group rows of the table ``types``, of which there are COLUMNS."""
-        code, names = encoded(types["name"])
+    def of(
+        cls,
+        types: pa.Table,
+        objects: Sequence[str],
+        unread: Mapping[str, str],
+        called: tuple[NDArray[Any], pa.StringArray] | None = None,
+    ) -> NamedTypes:
+        """Group rows of the table ``types``, of which there are COLUMNS.
+
+        called  its names as ``encoded`` has them, if that was done; the texts may be more
+        """
+        code, names = called or encoded(types["name"])
         kind = _kind_numbers(types["kind"])
         vlen = numbers_of(types["vlen"], 1)
         empty_enum = (kind == KIND_WORDS.index("enum")) & (vlen == 0)
@@ -76,7 +85,7 @@ class NamedTypes:
         new[1:] = keys[1:] != keys[:-1]
         first = np.append(np.flatnonzero(new), len(rows))
         declaration, layout, deep = (
-            _of_sets(first, hashes(types[f"{which}fingerprint"]).take(rows, axis=0))
+            _of_sets(first, rows, hashes(types[f"{which}fingerprint"]))
             for which in ("declaration_", "layout_", "")
         )
         global_ids = global_ids[order]
@@ -151,22 +160,25 @@ def hashes(column: pa.ChunkedArray) -> NDArray[np.uint64]:
     return np.concatenate(pieces)
 
 
-def _of_sets(first: NDArray[np.int64], values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+def _of_sets(
+    first: NDArray[np.int64], rows: NDArray[np.int64], values: NDArray[np.uint64]
+) -> NDArray[np.uint64]:
     """Add up the distinct values of each name, modulo 2**64: the same for the same set.
 
-    first    int64 (N + 1,): where the values of each name begin
+    first    int64 (N + 1,): where in ``rows`` those of each name begin
+    rows     int64: where in ``values`` each is
     values   uint64 (n, 2): hashes
     """
-    out = values.take(first[:-1], axis=0)
+    out = values.take(rows[first[:-1]], axis=0)
     count = np.diff(first)
-    several = np.flatnonzero(count > 1)
+    several = np.flatnonzero(count > 1)  # few
     if len(several):
-        name = np.repeat(np.arange(len(count)), count)
-        rows = np.flatnonzero(count[name] > 1)
-        rows = rows[np.lexsort((values[rows, 1], values[rows, 0], name[rows]))]
-        name, values = name[rows], values[rows]
+        name = np.repeat(np.arange(len(several)), count[several])
+        of_those = values.take(rows[ranges(first[several], count[several])], axis=0)
+        order = np.lexsort((of_those[:, 1], of_those[:, 0], name))
+        name, of_those = name[order], of_those[order]
         starts = np.append(True, name[1:] != name[:-1])
         distinct = starts.copy()
-        distinct[1:] |= differ(values[1:], values[:-1])
-        out[several] = np.add.reduceat(values[distinct], np.flatnonzero(starts[distinct]), axis=0)
+        distinct[1:] |= differ(of_those[1:], of_those[:-1])
+        out[several] = np.add.reduceat(of_those[distinct], np.flatnonzero(starts[distinct]), axis=0)
     return out

@@ -9,6 +9,8 @@ from functools import cached_property, partial
 from itertools import tee
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 import btf
 
 from ...files.storage import Storage, open_storage
@@ -17,9 +19,10 @@ from ...model.records import FAILED
 from ...sources.names import RESERVED as VMLINUX
 from ...store.manifest import Manifest, no_column, unreadable_part
 from ..query import committed_kernels
+from .beside import of_both
 from .blocks import REPEATED, Block, BlockReader
 from .names import NamedTypes
-from .numbers import numbers_of
+from .numbers import encoded, numbers_of
 from .rows import Rows
 
 if TYPE_CHECKING:
@@ -108,10 +111,12 @@ class StoredKernel:
     def named_types(self) -> NamedTypes:
         """All that its objects declare, by name. Raises OutputError."""
         if self._named is None:  # `cached_property` would let only one kernel be read at a time
-            self._named = self._read_named()
+            types = self.named_columns()
+            self._named = NamedTypes.of(types, self.object_names, self.unread)
         return self._named
 
-    def _read_named(self) -> NamedTypes:
+    def named_columns(self) -> pa.Table:
+        """What ``named_types`` is made of. Raises OutputError."""
         import pyarrow as pa
 
         self.begin()
@@ -128,7 +133,7 @@ class StoredKernel:
                 f"{self.storage.place}: the tables of {self.name} have types of a module that is "
                 "not among its modules: `splitbtf verify` says what is damaged"
             )
-        return NamedTypes.of(types, self.object_names, self.unread)
+        return types
 
     def open_btf(self, name: str) -> btf.BTF:
         """Read the BTF of vmlinux or a module that ``run`` wrote. Raises OutputError."""
@@ -170,6 +175,28 @@ class StoredKernel:
             for number, of in zip(groups, ids, strict=True):
                 read = partial(_read_group, self.storage, part.path, whole, number, REPEATED[table])
                 yield Block(of.min, of.max, read)
+
+
+def named_types_of(old: StoredKernel, new: StoredKernel) -> tuple[NamedTypes, NamedTypes]:
+    """``named_types`` of two kernels, which know them from then on, with one list of names: nearly
+    all are in both, and are looked at once. Raises OutputError."""
+    import pyarrow as pa
+
+    kernels, read = (old, new), of_both(StoredKernel.named_columns, old, new)
+    names = [types["name"] for types in read]
+    if names[0].type != names[1].type or not all(column.num_chunks for column in names):
+        return old.named_types, new.named_types  # one of them has nothing
+    codes, texts = encoded(pa.chunked_array([*names[0].chunks, *names[1].chunks]))
+    of_each = np.split(codes, [len(names[0])])
+
+    def make(side: int) -> NamedTypes:
+        kernel = kernels[side]
+        called = of_each[side], texts
+        return NamedTypes.of(read[side], kernel.object_names, kernel.unread, called)
+
+    found = of_both(make, 0, 1)
+    old._named, new._named = found
+    return found
 
 
 def _read_group(
