@@ -24,7 +24,7 @@ from ...sources.lookup import KIND_WORDS
 from ...sources.names import RESERVED as VMLINUX
 from ...sources.names import kernel_name
 from .names import NamedTypes, key_of, parts_of, without_object
-from .numbers import as_arrow, differ, numbers_of, paired
+from .numbers import among, as_arrow, differ, distinct, numbers_of, paired
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -211,7 +211,7 @@ class Comparison:
         came = [name for name, word in self._moved if word == _ADDED]
         removed, added = self._before[self._removed], self._after[self._added]
         is_told = is_listed[parts_of(added)[0]]
-        is_told |= _among(np.sort(np.array(came, np.int64)), without_object(added))
+        is_told |= among(np.sort(np.array(came, np.int64)), without_object(added))
         return self._changes(self._removed[is_listed[parts_of(removed)[0]]], self._added[is_told])
 
     def _changes(self, removed: NDArray[np.int64], added: NDArray[np.int64]) -> list[Change]:
@@ -287,13 +287,13 @@ class Comparison:
             (self._after[self._added], self._new.declaration.take(self._added, axis=0)),
         )
         of_removed, of_added = (without_object(keys) for keys, _ in sides)
-        shared = of_added[_among(np.sort(of_removed), of_added)]
+        shared = of_added[among(np.sort(of_removed), of_added)]
         both = without_object(self._before[self._first])
-        moved = np.setdiff1d(shared, both[_among(np.sort(shared), both)])
+        moved = distinct(shared[~among(np.sort(both), shared)])
         places: dict[int, tuple[list[int], list[int]]] = defaultdict(lambda: ([], []))
         declared: dict[int, set[tuple[int, ...]]] = defaultdict(set)
         for side, (keys, declaration) in enumerate(sides):
-            some = _among(moved, without_object(keys))
+            some = among(moved, without_object(keys))
             names, objects = without_object(keys[some]).tolist(), parts_of(keys[some])[0].tolist()
             for name, number, words in zip(names, objects, declaration[some].tolist(), strict=True):
                 places[name][side].append(number)
@@ -336,9 +336,3 @@ def _same_codes(
     absent = np.flatnonzero(code < 0)
     code[absent] = np.arange(len(absent)) + len(new)
     return code, pa.concat_arrays([new, old.take(as_arrow(absent))])
-
-
-def _among(ordered: NDArray[np.int64], numbers: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Of many numbers whether they are among a few, which ascend; none is negative."""
-    found: NDArray[np.bool_] = np.append(ordered, -1)[np.searchsorted(ordered, numbers)] == numbers
-    return found

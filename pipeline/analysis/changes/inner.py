@@ -15,9 +15,11 @@ from .beside import of_both
 from .detail import Detail, bits_text, place_text
 from .numbers import (
     Texts,
+    among,
     as_arrow,
     decimals,
     differ,
+    distinct,
     halves,
     numbers_of,
     occurrences,
@@ -243,7 +245,7 @@ class _Compared:
         self._added = after[added[np.argsort(leader[added], kind="stable")]]
         pair = old.pair[behind[one]]
         falls = (other[1:] < other[:-1]) & (pair[1:] == pair[:-1])
-        self._reordered = np.unique(pair[1:][falls])
+        self._reordered = distinct(pair[1:][falls])
         ours, theirs = np.append(ours, behind[one]), np.append(theirs, after[other])
         order = np.argsort(ours)
         self._ours, self._theirs = ours[order], theirs[order]
@@ -252,8 +254,9 @@ class _Compared:
         """Which of some members of OLD and of NEW are the same one, see ``same_ones``: where in
         ``ours``, and in ``theirs``."""
         sides = (self._old, ours), (self._new, theirs)
-        both = np.intersect1d(self._old.pair[ours], self._new.pair[theirs])
-        kept = [np.flatnonzero(np.isin(side.pair[some], both)) for side, some in sides]
+        both = distinct(self._old.pair[ours])
+        both = both[among(np.sort(self._new.pair[theirs]), both)]
+        kept = [np.flatnonzero(among(both, side.pair[some])) for side, some in sides]
         members = [
             list(
                 map(
