@@ -13,7 +13,7 @@ import btf
 from pipeline.analysis.changes.compare import Comparison
 from pipeline.analysis.changes.details import details
 from pipeline.analysis.changes.opened import OpenedFiles
-from pipeline.analysis.changes.stored import stored_kernels
+from pipeline.analysis.changes.stored import named_types_of, stored_kernels
 from support import btfwriter as bw
 from support import vectors
 from support.graphs import GRAPHS, ORDERS, STRINGS, closed
@@ -78,6 +78,38 @@ def test_objects_are_matched_by_name_and_types_that_moved_are_told(tmp_path: Pat
     assert [(c.name, c.change, len(c.old_ids), c.new_ids) for c in only] == [
         ("probe", "removed", 1, ())
     ]
+    lone = [c for c in found.changes if c.change in ("added", "removed")]
+    assert {c.object for c in lone} >= {"fresh", "gone", "snd_one", "bare"}
+    for listed in ([], ["vmlinux"], ["vmlinux", "gone", "fresh"]):
+        left_out = [
+            c for c in lone
+            if c.object not in listed and not (c.change == "added" and c.moved)
+        ]  # fmt: skip
+        assert left_out and found.changes_told(listed) == [
+            c for c in found.changes if c not in left_out
+        ]
+
+
+def test_two_kernels_that_are_read_together_are_as_each_alone(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+
+    def nothing(w: bw.Writer) -> None:
+        pass
+
+    def some(size: int) -> Make:
+        return lambda w: w.struct("some", size, [("a", INT, 0)])
+
+    kernel(tmp_path / "bare", {}, nothing)
+    kernel(tmp_path / "old", {"one": some(4), "two": some(4)}, some(8))
+    kernel(tmp_path / "new", {"one": nothing, "two": some(16), "three": some(4)}, some(12))
+    for name in ("bare", "old", "new"):
+        run_on(tmp_path / name, out)
+    for old, new in (("old", "new"), ("new", "old"), ("bare", "new"), ("old", "bare")):
+        alone = compared(out, old, new)
+        kernels = stored_kernels(str(out))
+        found = Comparison(*named_types_of(kernels[old], kernels[new]))
+        assert found.changes and found.changes == alone.changes
+        assert found.counts == alone.counts
 
 
 @pytest.mark.slow

@@ -61,19 +61,28 @@ def encoded(column: pa.ChunkedArray) -> tuple[NDArray[Any], pa.StringArray]:
     return numbers_of(whole.indices, -1), whole.dictionary
 
 
+def encoded_together(
+    old: pa.ChunkedArray, new: pa.ChunkedArray
+) -> tuple[tuple[NDArray[Any], NDArray[Any]], pa.StringArray]:
+    """Two columns as numbers of the same texts, see ``encoded``; and these texts."""
+    import pyarrow as pa
+
+    chunks = [chunk for column in (old, new) for chunk in column.chunks if len(chunk)]
+    if not chunks:
+        nothing = np.empty(0, np.int64)
+        return (nothing, nothing), pa.array([], pa.string())
+    codes, texts = encoded(pa.chunked_array(chunks))
+    return (codes[: len(old)], codes[len(old) :]), texts
+
+
 class Texts:
     """Names, or spellings of types, of both sides: ``all`` by number, an empty one last; and the
     numbers of both sides' members, -1 of what has none."""
 
     def __init__(self, old: pa.ChunkedArray, new: pa.ChunkedArray) -> None:
-        import pyarrow as pa
-
-        self.all = [""]
-        self.codes = [np.empty(0, np.int64)] * 2
-        if chunks := [chunk for column in (old, new) if len(column) for chunk in column.chunks]:
-            codes, texts = encoded(pa.chunked_array(chunks))
-            self.codes = np.split(codes.astype(np.int64), [len(old)])
-            self.all = [*texts.to_pylist(), ""]
+        codes, texts = encoded_together(old, new)
+        self.codes = [some.astype(np.int64) for some in codes]
+        self.all = [*texts.to_pylist(), ""]
 
     def of(self, codes: NDArray[np.int64]) -> list[str]:
         """Texts of some numbers."""

@@ -9,8 +9,6 @@ from functools import cached_property, partial
 from itertools import tee
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 import btf
 
 from ...files.storage import Storage, open_storage
@@ -22,7 +20,7 @@ from ..query import committed_kernels
 from .beside import of_both
 from .blocks import REPEATED, Block, BlockReader
 from .names import NamedTypes
-from .numbers import encoded, numbers_of
+from .numbers import encoded_together, numbers_of
 from .rows import Rows
 
 if TYPE_CHECKING:
@@ -180,18 +178,12 @@ class StoredKernel:
 def named_types_of(old: StoredKernel, new: StoredKernel) -> tuple[NamedTypes, NamedTypes]:
     """``named_types`` of two kernels, which know them from then on, with one list of names: nearly
     all are in both, and are looked at once. Raises OutputError."""
-    import pyarrow as pa
-
     kernels, read = (old, new), of_both(StoredKernel.named_columns, old, new)
-    names = [types["name"] for types in read]
-    if names[0].type != names[1].type or not all(column.num_chunks for column in names):
-        return old.named_types, new.named_types  # one of them has nothing
-    codes, texts = encoded(pa.chunked_array([*names[0].chunks, *names[1].chunks]))
-    of_each = np.split(codes, [len(names[0])])
+    codes, texts = encoded_together(*(types["name"] for types in read))
 
     def make(side: int) -> NamedTypes:
         kernel = kernels[side]
-        called = of_each[side], texts
+        called = codes[side], texts
         return NamedTypes.of(read[side], kernel.object_names, kernel.unread, called)
 
     found = of_both(make, 0, 1)
