@@ -27,7 +27,7 @@ import numpy as np
 
 from ..arguments import brief_repr, takes
 from ..errors import WrongBaseError
-from ..fingerprint.fingerprints import BaseFingerprints, both_with_record_hashes, work_memory
+from ..fingerprint.fingerprints import BaseFingerprints, both_with_record_hashes, graph_memory
 from ..fingerprint.hashing import LAYOUT
 from ..fingerprint.record_hashes import read_records
 from ..types.btf import BTF, freeze, unknown_kind_error
@@ -150,7 +150,7 @@ def _declared(
     source = _source(btf)
     # No record has more references than words after the second.
     references = len(btf.words) - 2 * btf.type_count
-    graph = work_memory(btf.type_count, references, btf.path).graph
+    graph = graph_memory(btf.type_count, references, btf.path)
     ordered = spell_types(below, own, btf.start_id, btf.type_count, graph, *source)
     texts = None
     if spell:

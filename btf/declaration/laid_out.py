@@ -245,12 +245,6 @@ def _members(base, own, start_id, graph, ordered, v, words, at):  # type: ignore
     kind = kind_of(info)
     vlen = np.int64(info & INFO_VLEN_MASK)
     stride = np.int64(ELEMENT_WORDS[kind])
-    if not ordered and not is_enum(kind):
-        word = at + HEAD_WORDS + 1
-        for _ in range(vlen):
-            if part_of(graph, start_id, False, v, np.int64(words[word])) == WAITING:
-                return False
-            word += stride
     # The shape, which counts for both: see ``fingerprint.record_hashes``.
     a, b = own.hashes[v, LAYOUT], own.hashes[v, LAYOUT + 1]
     p, q = DECLARED, DECLARED
@@ -261,6 +255,8 @@ def _members(base, own, start_id, graph, ordered, v, words, at):  # type: ignore
         r, s = value_of(base.hashes, own.hashes, start_id, referred, SPELLED)
         p, q = absorb_two(p, q, r, s)
         part = part_of(graph, start_id, ordered, v, referred)
+        if part == WAITING:
+            return False
         r, s = value_of(base.hashes, own.hashes, start_id, part, LAYOUT)
         x, y = absorb_two(x, y, r, s)
         body += stride

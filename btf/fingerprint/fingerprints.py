@@ -79,12 +79,12 @@ class BaseFingerprints:
     ) -> BaseFingerprints:
         """The same as ``build``, and fill ``record_hashes`` of all types of ``base.flat``."""
         job = _Job(base.flat, record_hashes)
-        values, cyclic = job.complete(_NO_BASE)
+        values, cyclic = job.with_void()
         known = CyclicTypes.empty(int(cyclic.sum()), base.flat.type_count)
         work = job.work._replace(known=known)
-        enter_all(1, base.flat.type_count, work, _NO_BASE, values, cyclic)
+        enter_all(1, base.flat.type_count, work, _NO_BASE, values[1:], cyclic)
         return cls(
-            values=freeze(_with_void(values)),
+            values=freeze(values),
             keys=freeze(known.keys),
             labels=freeze(known.labels),
             next=freeze(known.next),
@@ -110,7 +110,7 @@ def fingerprints(btf: BTF, base: BaseFingerprints | None = None) -> np.ndarray:
     Raises UnsupportedError when there are kinds that only a layout section describes.
     """
     if btf.base is None:
-        return _with_void(_Job(btf).complete(_NO_BASE)[0])
+        return _Job(btf).with_void()[0]
     return _Job(btf).structural(base or BaseFingerprints.build(btf.base))
 
 
@@ -163,14 +163,19 @@ class _Job:
         # No record has more references than words after the second.
         self.work = work_memory(self.count, len(btf.words) - 2 * self.count, btf.path)
 
-    def run(self, base: FingerprintedBase) -> tuple[int, np.ndarray, np.ndarray]:
+    def run(
+        self, base: FingerprintedBase, values: np.ndarray | None = None
+    ) -> tuple[int, np.ndarray, np.ndarray]:
         """Fingerprint the graph, which is read where ``work`` does not hold it.
+
+        values  to be filled, where there is memory for them
 
         Returns status, values and cyclic; see ``fingerprint_types``.
         """
         mode = AGAIN if self._is_read else READ
         self._is_read = True
-        values = np.empty((self.count, 2), np.uint64)
+        if values is None:
+            values = np.empty((self.count, 2), np.uint64)
         cyclic = np.empty(self.count, np.uint8)
         return self.call(mode, self.count, base, values, cyclic), values, cyclic
 
@@ -189,10 +194,22 @@ class _Job:
             fingerprint_types(mode, start_id, count, *self.source, work, base, values, cyclic)
         )
 
-    def complete(self, base: FingerprintedBase) -> tuple[np.ndarray, np.ndarray]:
+    def complete(
+        self, base: FingerprintedBase, values: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Values and cyclic of types none of which can be the same as one of the base."""
-        status, values, cyclic = self.run(base)
+        status, values, cyclic = self.run(base, values)
         return (values, cyclic) if status == DONE else self.at_once(base)
+
+    def with_void(self) -> tuple[np.ndarray, np.ndarray]:
+        """Values of the types of plain BTF, with a row for type id 0 in front; and cyclic, without
+        one."""
+        values = np.empty((self.count + 1, 2), np.uint64)
+        values[0] = VOID
+        found, cyclic = self.complete(_NO_BASE, values[1:])
+        if found.base is not values:  # was worked out in another way
+            values[1:] = found
+        return values, cyclic
 
     def structural(self, known: BaseFingerprints) -> np.ndarray:
         """Fingerprints of split BTF on the base that is known."""
@@ -248,10 +265,9 @@ def work_memory(types: int, references: int, path: str | None) -> Memory:
         raise UnsupportedError(
             f"too many references: {references}, at most {MAX_REFERENCES} can be followed", path
         )
-    last: tuple[int, int, Memory] | None = getattr(per_thread, "fingerprints", None)
     if not CHECKED:  # else no more room than is needed: an index beyond it is noticed
-        if last is not None and last[0] >= types and last[1] >= references:
-            return last[2]
+        if (last := _kept_memory(types, references)) is not None:
+            return last
         types, references = power_of_two(types), power_of_two(references)
     work = _new_work(types, references)
     if types <= KEPT_TYPES:
@@ -259,11 +275,24 @@ def work_memory(types: int, references: int, path: str | None) -> Memory:
     return work
 
 
+def graph_memory(types: int, references: int, path: str | None) -> Graph:
+    """The graph of such memory alone, of which less is made where that would not be kept."""
+    if types <= KEPT_TYPES or CHECKED:
+        return work_memory(types, references, path).graph
+    return Graph.of(types, references)
+
+
+def _kept_memory(types: int, references: int) -> Memory | None:
+    """That of the one before, if it is large enough."""
+    last: tuple[int, int, Memory] | None = getattr(per_thread, "fingerprints", None)
+    return last[2] if last is not None and last[0] >= types and last[1] >= references else None
+
+
 def _new_work(types: int, references: int) -> Memory:
     """Memory for a graph of just that many types and references."""
     return Memory(
         graph=Graph.of(types, references),
-        known=CyclicTypes.empty(types, types),
+        known=CyclicTypes.of(types, types),  # what is used is emptied when it is
         local=np.empty(types, np.int32),
         nodes=np.empty(types, np.int32),
         inside=np.empty((types, 2), np.uint64),
@@ -283,11 +312,6 @@ def _as_base(flat: BTF, known: BaseFingerprints) -> FingerprintedBase:
         base = FingerprintedBase(flat.words, flat.offsets, flat.strings, known.values, tables)
         last = per_thread.fingerprinted_base = (flat, known, base)
     return last[2]
-
-
-def _with_void(values: np.ndarray) -> np.ndarray:
-    """With a row for type id 0 in front."""
-    return np.concatenate([np.array([VOID], np.uint64), values])
 
 
 def _no_types(values: np.ndarray) -> FingerprintedBase:

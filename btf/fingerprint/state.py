@@ -37,15 +37,23 @@ class CyclicTypes(NamedTuple):
     bits: np.ndarray
 
     @classmethod
-    def empty(cls, entries: int, types: int) -> CyclicTypes:
-        """Tables for up to so many types of cycles, of so many types in all."""
+    def of(cls, entries: int, types: int) -> CyclicTypes:
+        """Memory for up to so many types of cycles, of so many types in all."""
         slots = power_of_two(max(2 * entries, BITS_SHARE))
         return cls(
-            np.zeros(slots, np.uint64),
-            np.zeros(slots, np.uint64),
-            np.zeros(types, np.uint32),
-            np.zeros(slots // BITS_SHARE, np.uint64),
+            np.empty(slots, np.uint64),
+            np.empty(slots, np.uint64),
+            np.empty(types, np.uint32),
+            np.empty(slots // BITS_SHARE, np.uint64),
         )
+
+    @classmethod
+    def empty(cls, entries: int, types: int) -> CyclicTypes:
+        """The same, with nothing entered."""
+        tables = cls.of(entries, types)
+        for table in tables:
+            table.fill(0)
+        return tables
 
 
 BITS_SHARE = 16
