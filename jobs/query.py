@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.sources.names import printable
 
+from .usage.parser import whole
 from .usage.text import as_json, json_value, plural, print_json, say, table, wrapped
 
 if TYPE_CHECKING:
@@ -69,6 +70,9 @@ def add_to(commands: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument("--to", dest="new", metavar="K", help="the newer kernel")
     parser.add_argument("--kernel", metavar="K", help="only this kernel")
     parser.add_argument(
+        "--limit", type=whole(1), metavar="N", help="only the first N rows of the answer"
+    )
+    parser.add_argument(
         "--format", choices=FORMATS, help="what to write (default: by FILE's name, else table)"
     )
     parser.add_argument("-o", "--output", metavar="FILE", help="write to FILE")
@@ -116,7 +120,8 @@ def main(options: argparse.Namespace) -> int:
     from pipeline.model.errors import QueryError
 
     named = {"kernel": options.kernel, "old": options.old, "new": options.new}
-    with Tables(options.out, **named, order=asked.order if asked else None) as tables:
+    order = asked.order if asked else None
+    with Tables(options.out, **named, order=order, most_rows=options.limit) as tables:
         if asked is not None and asked.compares and not tables.pairs:
             raise QueryError(
                 f"{asked.name} compares kernels of one architecture and flavour; in {options.out} "
@@ -250,7 +255,8 @@ def _lines(tables: Tables, sql: str, width: int | None) -> list[str]:
         numeric = [numeric[at] for at in left]
         cells = _fitted(cells, numeric, width)
     lines = [line.rstrip() for line in table(cells, numeric, rule=True)]
-    return [*above, *lines, f"({plural(len(rows), 'row')})"]
+    first = "the first " if len(rows) == tables.most_rows else ""  # there may be more
+    return [*above, *lines, f"({first}{plural(len(rows), 'row')})"]
 
 
 def _widths(cells: list[list[str]]) -> list[int]:

@@ -75,6 +75,7 @@ class Tables:
         old: str | None = None,
         new: str | None = None,
         order: str | None = None,
+        most_rows: int | None = None,
     ) -> None:
         """Open the tables of all kernels, or of ``kernel`` only.
 
@@ -82,6 +83,7 @@ class Tables:
                   opened; with one, the kernel after or before it; without, each and the next one
         order     of queries that answer for one of ``pairs``, or for one kernel, after the other:
                   "pair", or columns of ``kernels``; then a few kernels are read at a time
+        most_rows of an answer, the first ones; all when None
 
         Kernels are named as people type them. Raises OutputError when there is no committed kernel
         in ``out``, QueryError when it is not clear which one is meant.
@@ -99,6 +101,7 @@ class Tables:
         if {"kernel"} <= meant.keys() or {"old", "new"} <= meant.keys():  # the others are not read
             manifests = [found for found in manifests if found.kernel in meant.values()]
         self.kernels = sorted(manifest.kernel for manifest in manifests)
+        self.most_rows = most_rows
         self._manifests, self._order = manifests, order
         self._pairs_sql = _pairs(meant.get("old"), meant.get("new"))
         self._views: dict[str, str] = {}  # those there are, as SQL
@@ -131,7 +134,11 @@ class Tables:
         import pyarrow as pa
 
         with self._wording():
-            parts = [found.to_arrow_table() for found in self._relations(sql, values)]
+            parts, left = [], self.most_rows
+            for found in self._relations(sql, values):
+                parts.append((found if left is None else found.limit(left)).to_arrow_table())
+                if left is not None and (left := left - len(parts[-1])) == 0:
+                    break
             return answer_of(pa.concat_tables(parts))
 
     def stream(self, sql: str) -> Iterator[pa.RecordBatch]:
@@ -140,12 +147,18 @@ class Tables:
         import pyarrow as pa
 
         with self._wording():
+            left = self.most_rows
             for found in self._relations(sql):
-                reader = pa.RecordBatchReader.from_stream(found)
+                reader = pa.RecordBatchReader.from_stream(
+                    found if left is None else found.limit(left)
+                )
                 names = distinct_names(reader.schema.names)
                 yield pa.RecordBatch.from_pylist([], reader.schema).rename_columns(names)
                 for batch in reader:
+                    left = None if left is None else left - len(batch)
                     yield batch.rename_columns(names)
+                if left == 0:
+                    break
 
     def write_parquet(self, sql: str, file: IO[bytes]) -> None:
         """Write the same as Parquet. Raises QueryError, also for types that it has not."""

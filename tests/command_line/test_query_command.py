@@ -74,6 +74,24 @@ def test_every_definition_is_found(out: Path) -> None:
         assert row["global_id"] == expected["object_id"] << 32 | row["type_id"]
 
 
+@pytest.mark.parametrize(
+    "query", ["FROM modules ORDER BY kernel, module", "size-per-kernel", "repeated-in-modules"]
+)
+def test_a_limit_gives_the_first_rows(
+    query: str, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.analysis.query._ROWS_AT_ONCE", 1)  # one kernel after the other
+    whole = splitbtf("query", out, query, "--json").json
+    assert len({row["kernel"] for row in whole}) == 2, "some of the limits end in the first one"
+    for limit in sorted({1, len(whole) - 1, len(whole), len(whole) + 1}):
+        limited = [splitbtf("query", out, query, "--limit", limit, "--format", style)
+                   for style in ("json", "csv", "table")]  # fmt: skip
+        assert limited[0].json == whole[:limit]
+        assert len(limited[1].out.splitlines()) == 1 + min(limit, len(whole))
+        last = limited[2].out.splitlines()[-1]
+        assert last.startswith("(the first ") == (limit <= len(whole)), last
+
+
 def test_find_says_at_which_level_types_differ(tmp_path: Path) -> None:
     base = bw.Writer()
     integer = base.int("int", 4)
