@@ -69,7 +69,7 @@ def add_to(commands: argparse._SubParsersAction[Any]) -> None:
         + "; ".join(f"{name}: {engine.help}" for name, engine in ENGINES.items())
         + f" (default: {DEFAULT_ENGINE})",
     )
-    add_workers(parser, "one per core with Ray, one without")
+    add_workers(parser, "one per core")
     parser.add_argument(
         "--ray-address",
         metavar="A",

@@ -5,6 +5,7 @@ Workers are forked at the start, and again where one dies.
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -131,4 +132,4 @@ def start(
     ended: Event,
 ) -> Local:
     """See ``registry.Engine``. Workers have what this process has loaded: nothing to prepare."""
-    return Local(options.workers or 1, function)
+    return Local(options.workers or len(os.sched_getaffinity(0)), function)

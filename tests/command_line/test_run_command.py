@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -36,7 +37,9 @@ def test_the_summary(tmp_path: Path) -> None:
     assert lines[4] == "  kept by several modules: 4 types, 48 bytes beyond the first of each"
     assert lines[-3] == f"  split BTF: {out}/btf/kernel=small/"
     assert lines[-2] == f"  tables:    {out}/tables/*/kernel=small/"
-    assert re.fullmatch(r"[\d.]+ s in all, on local with 1 worker", lines[-1])
+    cores = len(os.sched_getaffinity(0))
+    workers = "1 worker" if cores == 1 else f"{cores} workers"
+    assert re.fullmatch(rf"[\d.]+ s in all, on local with {workers}", lines[-1])
 
 
 def test_json_names_the_output_and_its_tables(small: Path, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from support.paths import DEMO, ROOT, TESTS
 FAULTY = TESTS / "support" / "faulty"
 LOCAL = ("--engine", "local", "--workers", 2)
 ENGINES: dict[str, tuple[object, ...]] = {
-    "local, 1 worker": ("--engine", "local"),
+    "local, 1 worker": ("--engine", "local", "--workers", 1),
     "local": LOCAL,
     "ray": ("--engine", "ray", "--workers", 2),
 }
