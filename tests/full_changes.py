@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.analysis.changes.compare import Comparison
-from pipeline.analysis.changes.stored import in_order, stored_kernels
+from pipeline.analysis.changes.stored import in_order, named_types_of, stored_kernels
 from support.oracles import naive_declared
 
 
@@ -28,7 +28,7 @@ def main(out: str, names: list[str]) -> int:
     }
     wrong = 0
     for old, new in pairwise(ordered):
-        found = Comparison(old.named_types, new.named_types).counts
+        found = Comparison(*named_types_of(old, new)).counts
         ours = {one.object.replace("-", "_"): _plain(one.kinds) for one in found}
         expected = naive_declared.counts_of_objects(naive[old.name], naive[new.name])
         for name in {*old.unread, *new.unread}:  # of which only one side is known: not compared

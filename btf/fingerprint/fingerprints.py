@@ -261,10 +261,7 @@ def work_memory(types: int, references: int, path: str | None) -> Memory:
 
     Raises UnsupportedError for more references than 32 bits count.
     """
-    if references > MAX_REFERENCES:
-        raise UnsupportedError(
-            f"too many references: {references}, at most {MAX_REFERENCES} can be followed", path
-        )
+    _check_references(references, path)
     if not CHECKED:  # else no more room than is needed: an index beyond it is noticed
         if (last := _kept_memory(types, references)) is not None:
             return last
@@ -277,9 +274,17 @@ def work_memory(types: int, references: int, path: str | None) -> Memory:
 
 def graph_memory(types: int, references: int, path: str | None) -> Graph:
     """The graph of such memory alone, of which less is made where that would not be kept."""
-    if types <= KEPT_TYPES or CHECKED:
+    _check_references(references, path)
+    if types <= KEPT_TYPES:
         return work_memory(types, references, path).graph
     return Graph.of(types, references)
+
+
+def _check_references(count: int, path: str | None) -> None:
+    if count > MAX_REFERENCES:
+        raise UnsupportedError(
+            f"too many references: {count}, at most {MAX_REFERENCES} can be followed", path
+        )
 
 
 def _kept_memory(types: int, references: int) -> Memory | None:
