@@ -115,7 +115,7 @@ def test_any_reader_of_hive_partitions_sees_the_kernel(out: Path) -> None:
 
 @pytest.mark.slow
 def test_every_run_has_a_row(small: Path, tmp_path: Path) -> None:
-    out = run_on(small, tmp_path / "out")
+    out = run_on(small, tmp_path / "out", workers=1)
     run_on(small, out, workers=2)
     first, second = rows(out, "runs")
     assert first["started_at"] < second["started_at"]
