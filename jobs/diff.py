@@ -353,9 +353,9 @@ def _sections(
             ways[*change.moved, "", change.object].append(f"{change.kind} {change.name}")
     if ways:
         yield _Part(3, "moved here from another object", (), _ways(ways))
-    for word in ("removed", "added"):
-        those = [c for c in changes if c.change == word and not (c.moved and word == "added")]
-        if all_names:
+    if all_names:
+        for word in ("removed", "added"):
+            those = [c for c in changes if c.change == word and not (c.moved and word == "added")]
             yield from _names(word, those, several)
 
 

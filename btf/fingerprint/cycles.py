@@ -32,7 +32,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..compiled.jit import compiled, inlined
+from ..compiled.jit import compiled
 from ..format.strings import may_have, note_hash
 from .graph import find_components, read_graph
 from .hashing import (
@@ -69,18 +69,6 @@ def _key(state, base, type_id):  # type: ignore[no-untyped-def]
     a, b = absorb(NODE, a, b)
     for number in range(degree_of(state, base, type_id)):
         x, y = value_of(state, base, child_of(state, base, type_id, number))
-        a, b = absorb(a, b, x)
-        a, b = absorb(a, b, y)
-    return finish(a, b)
-
-
-@inlined
-def _own_key(state, base, v):  # type: ignore[no-untyped-def]
-    """``_key`` of an own type."""
-    graph = state.work.graph
-    a, b = absorb(NODE, graph.labels[v, 0], graph.labels[v, 1])
-    for edge in range(graph.first[v], graph.first[v + 1]):
-        x, y = value_of(state, base, graph.children[edge])
         a, b = absorb(a, b, x)
         a, b = absorb(a, b, y)
     return finish(a, b)
@@ -351,7 +339,7 @@ def _fingerprint_components(state, base, components, minimal):  # type: ignore[n
     for c in range(components):
         v = graph.members[graph.bounds[c]]
         if not state.cyclic[v]:
-            a, b = _own_key(state, base, v)
+            a, b = _key(state, base, v + state.start_id)
             if not minimal:
                 other = np.int64(0)
                 if may_have(bits, a):

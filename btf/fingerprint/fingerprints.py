@@ -207,7 +207,7 @@ class _Job:
         values = np.empty((self.count + 1, 2), np.uint64)
         values[0] = VOID
         found, cyclic = self.complete(_NO_BASE, values[1:])
-        if found.base is not values:  # was worked out in another way
+        if found.base is not values:  # ``at_once`` has made arrays of its own
             values[1:] = found
         return values, cyclic
 
@@ -262,9 +262,10 @@ def work_memory(types: int, references: int, path: str | None) -> Memory:
     Raises UnsupportedError for more references than 32 bits count.
     """
     _check_references(references, path)
+    last: tuple[int, int, Memory] | None = getattr(per_thread, "fingerprints", None)
     if not CHECKED:  # else no more room than is needed: an index beyond it is noticed
-        if (last := _kept_memory(types, references)) is not None:
-            return last
+        if last is not None and last[0] >= types and last[1] >= references:
+            return last[2]
         types, references = power_of_two(types), power_of_two(references)
     work = _new_work(types, references)
     if types <= KEPT_TYPES:
@@ -273,7 +274,8 @@ def work_memory(types: int, references: int, path: str | None) -> Memory:
 
 
 def graph_memory(types: int, references: int, path: str | None) -> Graph:
-    """The graph of such memory alone, of which less is made where that would not be kept."""
+    """The graph of such memory alone, of which less is made where that would not be kept. Raises
+    UnsupportedError as ``work_memory`` does."""
     _check_references(references, path)
     if types <= KEPT_TYPES:
         return work_memory(types, references, path).graph
@@ -285,12 +287,6 @@ def _check_references(count: int, path: str | None) -> None:
         raise UnsupportedError(
             f"too many references: {count}, at most {MAX_REFERENCES} can be followed", path
         )
-
-
-def _kept_memory(types: int, references: int) -> Memory | None:
-    """That of the one before, if it is large enough."""
-    last: tuple[int, int, Memory] | None = getattr(per_thread, "fingerprints", None)
-    return last[2] if last is not None and last[0] >= types and last[1] >= references else None
 
 
 def _new_work(types: int, references: int) -> Memory:

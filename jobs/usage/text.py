@@ -34,10 +34,7 @@ _ESCAPED_SURROGATE = re.compile(r"\\ud[89a-f]")  # also half of what needs two
 
 def say(lines: Iterable[str]) -> None:
     """Print lines on stdout."""
-    lines = list(lines)
-    if not all(map(str.isprintable, lines)):
-        lines = map(printable, lines)
-    text = "\n".join(lines)
+    text = "\n".join(map(printable, lines))
     _clear()
     print(text)
 

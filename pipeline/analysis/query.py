@@ -136,7 +136,7 @@ class Tables:
         with self._wording():
             parts, left = [], self.most_rows
             for found in self._relations(sql, values):
-                parts.append((found if left is None else found.limit(left)).to_arrow_table())
+                parts.append(_first(found, left).to_arrow_table())
                 if left is not None and (left := left - len(parts[-1])) == 0:
                     break
             return answer_of(pa.concat_tables(parts))
@@ -149,9 +149,7 @@ class Tables:
         with self._wording():
             left = self.most_rows
             for found in self._relations(sql):
-                reader = pa.RecordBatchReader.from_stream(
-                    found if left is None else found.limit(left)
-                )
+                reader = pa.RecordBatchReader.from_stream(_first(found, left))
                 names = distinct_names(reader.schema.names)
                 yield pa.RecordBatch.from_pylist([], reader.schema).rename_columns(names)
                 for batch in reader:
@@ -411,6 +409,11 @@ class Tables:
         if by_name:
             how = "hive_partitioning = true, hive_types = {kernel: VARCHAR}, union_by_name = true"
         return f"read_parquet([{here}], {how})"
+
+
+def _first(found: duckdb.DuckDBPyRelation, most: int | None) -> duckdb.DuckDBPyRelation:
+    """The first rows of an answer; all when None."""
+    return found if most is None else found.limit(most)
 
 
 # Of kernels of one architecture and flavour each and the next one, by release.

@@ -138,9 +138,8 @@ class Comparison:
             for name, error in types.unread.items()
         ]
         plain = {kernel_name(one.object) for one in self.unread}
-        self._is_unread = np.zeros(len(self.objects), np.bool_)
-        if plain:
-            self._is_unread[:] = [kernel_name(name) in plain for name in self.objects]
+        is_unread = [bool(plain) and kernel_name(name) in plain for name in self.objects]
+        self._is_unread = np.array(is_unread, np.bool_)
         codes, self._names = _same_codes(old.names, new.names)
         # Keys of both, with numbers of objects as in ``objects`` and codes as in ``_names``.
         object_id, kind, name = parts_of(old.keys)

@@ -37,7 +37,7 @@ class NamedTypes:
     """N different (object, kind, name), ordered by these.
 
     objects      names of the objects by object id
-    names        pa.StringArray: names by code
+    names        pa.StringArray: names by code; there may be others, of no code in ``keys``
     keys         int64 (N,), ascending: object, kind and code of the name, see ``key_of``
     first        int64 (N + 1,): where in ``global_ids`` those of each name begin
     global_ids   int64: the types of each name
