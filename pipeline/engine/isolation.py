@@ -130,7 +130,9 @@ def watch() -> int | None:
     that is a MemoryError here.
     """
     parent = os.getpid()
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)  # until both can
+    awaited = {signal.SIGCHLD, *(n for n in ENDING if signal.getsignal(n) is not signal.SIG_IGN)}
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # none comes of what is ignored
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, awaited)
     child = os.fork()
     if not child:
         die_with(parent)
@@ -138,20 +140,19 @@ def watch() -> int | None:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         return None
 
-    def hand_on(number: int, _: object) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(child, number)
-
-    for number in ENDING:
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, hand_on)
-    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    # No handlers beside waitpid(): of a signal right before that call they would be run only after
+    # it, and the child may wait for nothing else.
+    while not os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+        if (number := signal.sigwait(awaited)) != signal.SIGCHLD:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, number)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if code in _OUT_OF_ADDRESSES:
         raise MemoryError
     if code < 0:
         with contextlib.suppress(OSError):  # SIGKILL cannot be handled
             signal.signal(-code, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {-code})
         os.kill(parent, -code)
     return code
 
