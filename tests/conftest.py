@@ -5,8 +5,7 @@ from __future__ import annotations
 import fcntl
 import gc
 import os
-import signal
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,8 @@ from hypothesis import HealthCheck, settings
 
 from btf import warmup
 from btf.compiled.target import CHECKED, INTERPRETED
-from pipeline.model.limits import ENDING
-from support import dumping
+from support import dumping, hanging
+from support.commands import take_all_signals
 from support.oracles import oracle_libbpf
 from support.paths import DEMO, TESTS
 from support.runs import demo_kernels
@@ -30,20 +29,19 @@ MANY_PROCESSES = {
     "tests/engine/test_ends.py": 1, "tests/engine/test_schedule.py": 1, "tests/run/test_run.py": 1,
 }  # fmt: skip
 assert all((TESTS.parent / file).exists() for file in MANY_PROCESSES)
+WATCH = pytest.StashKey[hanging.Watch]()
 # How long an example takes is the machine's affair.
 SLOW = [HealthCheck.too_slow]
 settings.register_profile("any machine", deadline=None, suppress_health_check=SLOW)
 settings.load_profile("any machine")
 
 
-def pytest_configure() -> None:
-    """What is started here takes all signals, also where the suite itself is to ignore some, as a
-    shell has it for what runs in the background; and no server is asked that only the environment
-    names."""
+def pytest_configure(config: pytest.Config) -> None:
+    """What is started here takes all signals; no server is asked that only the environment names;
+    a test that hangs is ended."""
+    take_all_signals()
+    config.stash[WATCH] = hanging.Watch()
     os.environ.pop("DEBUGINFOD_URLS", None)
-    for number in ENDING:
-        if signal.getsignal(number) is signal.SIG_IGN:
-            signal.signal(number, signal.SIG_DFL)
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
@@ -95,6 +93,15 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
     config.option.loadscopereorder = False  # not by the number of tests, but as they are collected
     return Files(config, log) if config.getoption("dist") == "loadfile" else None
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def _watched(item: pytest.Item) -> Generator[None, object, object]:
+    with item.config.stash[WATCH].over(item.nodeid):
+        return (yield)
+
+
+pytest_runtest_setup = pytest_runtest_call = pytest_runtest_teardown = _watched
 
 
 @pytest.fixture(scope="session", autouse=True)

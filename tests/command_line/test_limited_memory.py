@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 import os
-import resource
 import signal
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 
 import pytest
 
+from support.commands import under
 from support.paths import ROOT
 
 pytestmark = pytest.mark.slow
 
-LIMIT = 4 << 30
+LIMIT = "-v 4194304"  # KiB
+JOBS = [sys.executable, "-m", "jobs"]
 COMMAND = (
     "import os, signal, sys, time\nfrom jobs import cli\n"
     "cli._run = lambda _: {}\nsys.exit(cli.main())"
 )
 # Until a signal comes, which may do so before or between any two of these.
 WAIT = "any(time.sleep(0.01) for _ in iter(int, 1))"
-
-
-def limit_to(size: int) -> None:
-    resource.setrlimit(resource.RLIMIT_AS, (size, size))
 
 
 @pytest.mark.parametrize(
@@ -44,9 +40,8 @@ def limit_to(size: int) -> None:
 )
 def test_however_it_ends(what: str, code: int, said: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", COMMAND.format(what)],
+        under(LIMIT, command=[sys.executable, "-c", COMMAND.format(what)]),
         cwd=ROOT, capture_output=True, text=True, env=dict(os.environ),
-        preexec_fn=partial(limit_to, LIMIT),
     )  # fmt: skip
     assert done.returncode == code and said in done.stderr, done.stderr
     assert bool(said) == bool(done.stderr)
@@ -54,9 +49,8 @@ def test_however_it_ends(what: str, code: int, said: str) -> None:
 
 def test_ray_needs_more(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "jobs", "run", "datasets/demo-s390x", "-o", tmp_path / "out"],
+        under("-v 2097152", command=[*JOBS, "run", "datasets/demo-s390x", "-o", tmp_path / "out"]),
         cwd=ROOT, capture_output=True, text=True,
-        preexec_fn=partial(limit_to, 2 << 30),
     )  # fmt: skip
     assert done.returncode == 2 and done.stdout == ""
     assert "Ray needs 3 GiB of address space, and `ulimit -v` allows 2048 MiB" in done.stderr
@@ -64,9 +58,8 @@ def test_ray_needs_more(tmp_path: Path) -> None:
 
 def test_charts_need_all_addresses(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "jobs", "report", tmp_path, "-o", tmp_path / "report.html"],
+        under(LIMIT, command=[*JOBS, "report", tmp_path, "-o", tmp_path / "report.html"]),
         cwd=ROOT, capture_output=True, text=True,
-        preexec_fn=partial(limit_to, LIMIT),
     )  # fmt: skip
     assert (done.returncode, done.stdout, list(tmp_path.iterdir())) == (2, "", [])
     assert "ulimit -v unlimited" in done.stderr and len(done.stderr.splitlines()) == 1

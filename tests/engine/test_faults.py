@@ -9,20 +9,18 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import resource
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 
 import pytest
 
 from pipeline.store.output import read_manifests, read_table
-from support.commands import PATIENCE, Finished, splitbtf, wait_for
+from support.commands import PATIENCE, Finished, splitbtf, under, wait_for
 from support.ends.disturbing import (
     ENGINES,
     LOCAL,
@@ -324,11 +322,10 @@ def test_file_too_large(
 ) -> None:
     """A limit that no privilege lifts, and that the memory which processes share comes up to."""
     out = tmp_path / "out"
-    limits = (resource.RLIMIT_FSIZE, (2000 << 10, 2000 << 10))
     command = [sys.executable, "-m", "jobs.cli", "run", source, "-o", out, *ENGINES[engine]]
     done = subprocess.run(
-        list(map(str, command)), cwd=ROOT, capture_output=True, text=True,
-        preexec_fn=partial(resource.setrlimit, *limits),
+        under("-f 4000", command=command),  # of 512 bytes
+        cwd=ROOT, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 2, done.stderr
     assert "data to the workers: File too large" in done.stderr and "Traceback" not in done.stderr

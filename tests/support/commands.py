@@ -7,14 +7,16 @@ import contextlib
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from jobs.cli import main, parser
+from pipeline.model.limits import ENDING
 from support.paths import ROOT
 
 PATIENCE = 600.0
@@ -63,6 +65,23 @@ def splitbtf_process(*arguments: object, env: dict[str, str] | None = None) -> F
         command, cwd=ROOT, env={**os.environ, **(env or {})}, capture_output=True, text=True
     )
     return Finished(done.returncode, done.stdout, done.stderr)
+
+
+def under(*limits: str, command: Sequence[object]) -> list[str]:
+    """A command under limits, as options of the shell's ``ulimit``.
+
+    Not by what runs between fork and exec: that can hang where this process has threads.
+    """
+    set_them = "; ".join(f"ulimit {limit}" for limit in limits)
+    return ["sh", "-c", f'{set_them}; exec "$@"', "sh", *map(str, command)]
+
+
+def take_all_signals() -> None:
+    """Have what is started from here take all signals, also where this process was begun by nohup,
+    or in a script's background, and ignores some."""
+    for number in ENDING:
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def wait_for(condition: Callable[[], object], what: str) -> None:

@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.model.engine import Batch, Call, Item, Result
-from pipeline.model.limits import ENDING
 from pipeline.store.output import read_table
-from support.commands import wait_for
+from support.commands import take_all_signals, wait_for
 from support.paths import DEMO, ROOT, TESTS
 
 FAULTY = TESTS / "support" / "faulty"
@@ -47,17 +46,12 @@ def start(
 ) -> subprocess.Popen[bytes]:
     """Begin a command, the leader of a group of processes; ``said`` gets its standard error."""
     whole = list(map(str, (*command, *arguments)))
+    take_all_signals()
     with Path(said or os.devnull).open("w") as stderr:
         return subprocess.Popen(
             whole, cwd=ROOT, env={**os.environ, **env}, stderr=stderr,
-            stdout=subprocess.DEVNULL, process_group=0, preexec_fn=_heed_signals,
+            stdout=subprocess.DEVNULL, process_group=0,
         )  # fmt: skip
-
-
-def _heed_signals() -> None:
-    """Also where the tests were begun by nohup or in a script's background, and ignore some."""
-    for number in ENDING:
-        signal.signal(number, signal.SIG_DFL)
 
 
 def wait_until(condition: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:

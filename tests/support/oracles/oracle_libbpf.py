@@ -13,7 +13,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-import resource
 import shutil
 import signal
 import struct
@@ -21,6 +20,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from support.commands import under
 from support.oracles import naive
 from support.paths import TESTS
 
@@ -56,8 +56,8 @@ class Oracle:
             for path, data in zip(paths, files, strict=True):
                 path.write_bytes(data)
             out, more = Path(folder, "out.btf"), Path(folder, "out.btf.more")
-            command = [self.program, mode, str(out), *map(str, paths)]
-            done = subprocess.run(command, capture_output=True, text=True, preexec_fn=_limit)
+            command = under(f"-S -t {SECONDS}", command=[self.program, mode, out, *paths])
+            done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode == -signal.SIGXCPU:
                 raise Refused(f"did not finish within {SECONDS} s")
             if done.returncode == TOO_OLD:
@@ -65,10 +65,6 @@ class Oracle:
             if done.returncode:
                 raise Refused(done.stderr.strip() or f"exit status {done.returncode}")
             return out.read_bytes(), more.read_bytes() if more.exists() else b""
-
-
-def _limit() -> None:
-    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS + 1))
 
 
 def sections(data: bytes) -> naive.Result:
