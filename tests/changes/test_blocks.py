@@ -6,7 +6,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 from collections.abc import Sequence
-from threading import Event
+from threading import Barrier, Event
 
 import pyarrow as pa
 import pytest
@@ -61,6 +61,26 @@ def test_what_is_needed_now_does_not_wait_for_what_may_be_needed_later() -> None
     for block in later:
         assert reader.get(block, ["size"]).columns["size"].to_pylist() == [8, 16, 32]
     assert sorted(stored.read) == ["global_id", "size", "vlen"]
+
+
+def test_what_nobody_can_ask_for_any_more_is_not_read() -> None:
+    processors = len(os.sched_getaffinity(0))
+    begun, goes_on, reader = Barrier(processors + 1), Event(), BlockReader()
+
+    def slow(columns: Sequence[str]) -> pa.Table:
+        begun.wait(PATIENCE)
+        assert goes_on.wait(PATIENCE)
+        return _TABLE.select(columns)
+
+    busy = [Block(1, 4, slow) for _ in range(processors)]
+    stored = _Stored(_TABLE)
+    for block in [*busy, stored.block]:
+        reader.begin(block, ["size"])
+    begun.wait(PATIENCE)
+    del reader
+    assert stored.block.coming["size"].cancelled()
+    goes_on.set()
+    assert all(len(block.coming["size"].result()) == 3 for block in busy)
 
 
 def test_what_was_used_last_is_kept() -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple
+from weakref import finalize
 
 import numpy as np
 
@@ -91,7 +92,8 @@ class Block:
 
 class BlockReader:
     """Reads blocks, of however many tables and kernels, beside what its caller does. What was read
-    stays with its block, as long as that is among those that were used last."""
+    stays with its block, as long as that is among those that were used last. When nobody has the
+    reader any more, what was not yet begun is not read."""
 
     def __init__(self, most_bytes: int | None = None) -> None:
         """``most_bytes``: that are kept of what was read, but for the last block; all when None."""
@@ -102,7 +104,9 @@ class BlockReader:
     @cached_property
     def threads(self) -> ThreadPoolExecutor:
         """On all processors, for it is Arrow that does the work."""
-        return ThreadPoolExecutor(len(os.sched_getaffinity(0)))
+        threads = ThreadPoolExecutor(len(os.sched_getaffinity(0)))
+        finalize(self, threads.shutdown, wait=False, cancel_futures=True)
+        return threads
 
     def begin(self, block: Block, columns: Sequence[str]) -> None:
         """Begin to read columns of a block, but for those that were read."""
