@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import IO, TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -82,7 +82,8 @@ class Tables:
         old, new  which kernels the view ``pairs`` has: with both, these two, and no others are
                   opened; with one, the kernel after or before it; without, each and the next one
         order     of queries that answer for one of ``pairs``, or for one kernel, after the other:
-                  "pair", or columns of ``kernels``; then a few kernels are read at a time
+                  "pair", or columns of ``kernels``; then a few kernels are read at a time. Of pairs
+                  they tell what differs: those with the same content are passed over
         most_rows of an answer, the first ones; all when None
 
         Kernels are named as people type them. Raises OutputError when there is no committed kernel
@@ -200,6 +201,8 @@ class Tables:
             each = self._all(f"SELECT kernel FROM kernels ORDER BY {self._order}")
         run = _Run(set(), [])
         for number, those in enumerate(each, 1):
+            if len(those) == 2 and self._are_equal(tables, *those):
+                continue
             kernels = run.kernels.union(those)
             if run.kernels and sum(rows[kernel] for kernel in kernels) > _ROWS_AT_ONCE:
                 yield run
@@ -208,6 +211,19 @@ class Tables:
             if len(those) == 2:
                 run.pairs.append((number, those[0], those[1]))
         yield run
+
+    def _are_equal(self, tables: Collection[str], old: str, new: str) -> bool:
+        """Whether two kernels have the same content in all tables that are compared."""
+        compared = _below(tables) - {"kernels", "pairs"}
+        first, second = (
+            [[part.sha256 for part in self._tables_of[one].get(name, ())] for name in compared]
+            for one in (old, new)
+        )
+        return first == second and any(first)
+
+    @cached_property
+    def _tables_of(self) -> dict[str, Mapping[str, Sequence[Part]]]:
+        return {one.kernel: one.tables for one in self._manifests}
 
     def _all(self, sql: str) -> tuple[Any, ...]:
         """The rows of a query over all kernels."""

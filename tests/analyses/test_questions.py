@@ -150,6 +150,39 @@ def test_pointees_of_members_without_a_name(tmp_path: Path) -> None:
     assert {row[5:] for row in found} == {("int *", "const int *")}
 
 
+def test_kernels_of_the_same_content_have_no_rows_and_are_not_read(tmp_path: Path) -> None:
+    def base(size: int, x: int) -> Make:
+        def types(w: bw.Writer) -> None:
+            w.struct("s", size, [("p", w.ptr(x), 0)])
+            w.func("f", w.func_proto(0, [("x", x)]))
+
+        return types
+
+    old, new, out = base(8, INT), base(16, LONG), tmp_path / "out"
+    for name, types in (("6.1.1", old), ("6.1.2", old), ("6.1.3", new), ("6.1.4", new)):
+        make_kernel(tmp_path / name, {}, types)
+        run_on(tmp_path / name, out)
+    with Tables(str(out)) as opened:
+        all_at_once = {
+            one.name: opened.ask(one.sql).as_records()
+            for one in questions().values()
+            if one.order == "pair"
+        }
+        assert opened.pairs == (("6.1.1", "6.1.2"), ("6.1.2", "6.1.3"), ("6.1.3", "6.1.4"))
+    assert [name for name, rows_of in all_at_once.items() if rows_of] == [
+        "layouts-changed", "pointees-changed", "prototypes-changed",
+    ]  # fmt: skip
+    for kernel in ("6.1.1", "6.1.4"):  # each has one neighbour, of the same content
+        (part,) = (out / "tables" / "types").glob(f"kernel={kernel}/*")
+        content = part.read_bytes()
+        end = 8 + int.from_bytes(content[-8:-4], "little")  # what it says of itself
+        part.write_bytes(content[:4] + bytes(len(content) - 4 - end) + content[-end:])
+    for name, rows_of in all_at_once.items():
+        assert {(row["old_kernel"], row["new_kernel"]) for row in rows_of} <= {("6.1.2", "6.1.3")}
+        with Tables(str(out), order="pair") as opened:
+            assert opened.ask(question(name).sql).as_records() == rows_of, name
+
+
 def test_sizes(answers: dict[str, list[Row]], tables: dict[str, list[Row]]) -> None:
     modules = {(row["kernel"], row["module"]): row for row in tables["modules"]}
     for row in answers["size-per-kernel"]:
