@@ -425,8 +425,8 @@ class _Run:
         for plan in self._plans:
             if plan.kernel.name == report.kernel:
                 self._staging.drop(plan.kernel)
-        release_memory()
-        if report.kernel in self._in_work:
+        if report.kernel in self._in_work:  # else nothing was done for it
+            release_memory()
             self._in_work[report.kernel][1].set()
 
     def _wait_for_writer(self) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -279,6 +280,16 @@ class RemoteFolder:
         with _requests() as pool:
             for start in range(0, len(paths), 4 * _REQUESTS_AT_ONCE):  # not all in memory at once
                 yield from pool.map(self.read, paths[start : start + 4 * _REQUESTS_AT_ONCE])
+
+    def digests(self, folder: str, names: Sequence[str]) -> list[str]:
+        return [self._digest(f"{folder}/{name}") for name in names]
+
+    def _digest(self, path: str) -> str:
+        digest = hashlib.sha256()
+        with self._errors(path), self._fs.open_input_file(self._at(path)) as file:
+            while data := file.read(_COPY_BYTES):
+                digest.update(data)
+        return digest.hexdigest()
 
     def dataset(self, paths: Sequence[str]) -> Any:
         """Parquet files as a data set of Arrow: what is asked for is read when it is."""

@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import hashlib
 import mmap
 import os
 import shutil
@@ -75,6 +76,9 @@ class Storage(Protocol):
 
     def read_all(self, paths: Sequence[str]) -> Iterator[bytes]:
         """The contents of many files, in their order."""
+
+    def digests(self, folder: str, names: Sequence[str]) -> list[str]:
+        """The SHA-256 of each of these files of a folder, in hexadecimal."""
 
     def open(self, path: str) -> Any:
         """The file for pyarrow to read."""
@@ -304,6 +308,17 @@ class LocalFolder:
     def read_all(self, paths: Sequence[str]) -> Iterator[bytes]:
         return map(self.read, paths)
 
+    def digests(self, folder: str, names: Sequence[str]) -> list[str]:
+        with self._within(folder) as descriptor:
+            return [self._digest(descriptor, folder, name) for name in names]
+
+    def _digest(self, above: int, folder: str, name: str) -> str:
+        with self._naming(f"{folder}/{name}"), _opened_in(above, name) as descriptor:
+            digest = hashlib.sha256()
+            while data := os.read(descriptor, _PIECE_BYTES):
+                digest.update(data)
+            return digest.hexdigest()
+
     def open(self, path: str) -> Any:
         import pyarrow as pa  # late: Arrow takes a while
 
@@ -420,15 +435,8 @@ class LocalFolder:
     @contextlib.contextmanager
     def _opened(self, path: str) -> Iterator[int]:
         """A descriptor to read a file with, or to sync a folder."""
-        with self._beside(path) as (folder, name):
-            descriptor = os.open(name, _READ, dir_fd=folder)
-            try:
-                mode = os.fstat(descriptor).st_mode
-                if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
-                    raise OSError(errno.EINVAL, "not a regular file")
-                yield descriptor
-            finally:
-                os.close(descriptor)
+        with self._beside(path) as (folder, name), _opened_in(folder, name) as descriptor:
+            yield descriptor
 
     @contextlib.contextmanager
     def _naming(self, path: str) -> Iterator[None]:
@@ -455,6 +463,7 @@ class LocalFolder:
         return None
 
 
+_PIECE_BYTES = 1 << 18
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC  # O_EXCL: through no link either
@@ -463,6 +472,20 @@ _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC  # O_EXCL: through no
 def _check_name(name: str) -> None:
     if name in ("", ".", "..") or "/" in name or "\0" in name:
         raise OSError(errno.EINVAL, f"not the name of a file: {name!r}")
+
+
+@contextlib.contextmanager
+def _opened_in(folder: int, name: str) -> Iterator[int]:
+    """A descriptor of what is to be read in the folder with this one."""
+    _check_name(name)
+    descriptor = os.open(name, _READ, dir_fd=folder)
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            raise OSError(errno.EINVAL, "not a regular file")
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def _step(above: int, name: str, make: bool) -> int:

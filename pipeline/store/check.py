@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
+import itertools
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ from .manifest import FOLDER, Manifest, files_there, load_manifest, no_kernel
 from .output import TABLES, VERSIONS, kernel_of
 
 MISSING, EXTRA, CHANGED = "missing", "extra", "changed"
-_READ_BYTES = 8 << 20
+_FILES_AT_ONCE = 64  # most are small
 _AT_ONCE = min(4, os.cpu_count() or 1)
 
 _Wanted = Mapping[str, tuple[int | None, str]]  # size and digest by path
@@ -148,26 +148,32 @@ def _btf_files(storage: Storage, manifest: Manifest) -> _Wanted:
 def _compare(
     storage: Storage, wanted: _Wanted, there: Mapping[str, int], contents: bool
 ) -> list[Fault]:
-    def compare(path: str) -> Fault | None:
-        size, digest = wanted[path]
+    faults, sound = {}, []
+    for path, (size, _) in wanted.items():
         found = there.get(path)
         if found is None:
-            return Fault(path, MISSING, "")
-        if found == NO_FILE:
-            return Fault(path, CHANGED, "not a regular file")
-        if size is not None and size != found:
-            return Fault(path, CHANGED, f"{found:,} bytes, not {size:,}")
-        if contents and _digest(storage, path) != digest:
-            return Fault(path, CHANGED, f"{found:,} bytes with another SHA-256 than {digest}")
-        return None
+            faults[path] = Fault(path, MISSING, "")
+        elif found == NO_FILE:
+            faults[path] = Fault(path, CHANGED, "not a regular file")
+        elif size is not None and size != found:
+            faults[path] = Fault(path, CHANGED, f"{found:,} bytes, not {size:,}")
+        else:
+            sound.append(path)
+    for path, digest in _digests(storage, sound) if contents else ():
+        if digest != wanted[path][1]:
+            detail = f"{there[path]:,} bytes with another SHA-256 than {wanted[path][1]}"
+            faults[path] = Fault(path, CHANGED, detail)
+    return [faults[path] for path in wanted if path in faults]
 
+
+def _digests(storage: Storage, paths: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """The path and the SHA-256 of files, read by a few threads."""
+    tasks: list[tuple[str, list[str]]] = []
+    for path in paths:
+        folder, _, name = path.rpartition("/")
+        if not tasks or tasks[-1][0] != folder or len(tasks[-1][1]) == _FILES_AT_ONCE:
+            tasks.append((folder, []))
+        tasks[-1][1].append(name)
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        return [fault for fault in pool.map(compare, wanted) if fault is not None]
-
-
-def _digest(storage: Storage, path: str) -> str:
-    digest = hashlib.sha256()
-    with storage.open(path) as file:
-        while data := file.read(_READ_BYTES):
-            digest.update(data)
-    return digest.hexdigest()
+        found = pool.map(lambda task: storage.digests(*task), tasks)
+        yield from zip(paths, itertools.chain.from_iterable(found), strict=True)
