@@ -72,6 +72,7 @@ class RunContext:
     note      takes the report of a kernel that is committed, or lost
     check     takes what the writer is doing, to find out about errors
     workforce makes one that is this machine's, of what is shared and the seconds of a call
+    has_workers says whether there are workers that need not be waited for
     """
 
     out: OutputFolder
@@ -81,6 +82,7 @@ class RunContext:
     note: Callable[[KernelReport], None]
     check: Callable[[Any], None]
     workforce: Callable[[SharedBase | None, float], Workforce]
+    has_workers: Callable[[], bool]
     progress: Progress | None
 
     def in_writer(self, function: Callable[..., None], *arguments: Any) -> None:

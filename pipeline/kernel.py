@@ -131,7 +131,9 @@ class KernelJob(_Job):
         self._ship = False
         self.options = self._batch_options(direct=True)
         self._todo, self._taken = self._divide()
-        self.has_work = bool(self._todo) and base is not None
+        # Where all results are there, tables are still to be made of them.
+        to_do = bool(self._todo) or (bool(self._taken) and run.has_workers())
+        self.has_work = to_do and base is not None
         if shared is not None:
             self.shared = Shared(shared, {key: found.entry for key, found in cached.items()})
         self._workforce = run.workforce(shared, self.stall_seconds)

@@ -160,6 +160,12 @@ class _Engine:
             self._starting = Future()
             self._starting.set_result(start())
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether nobody has to wait for the executor."""
+        starting = self._starting
+        return starting is not None and starting.done() and starting.exception() is None
+
     def get(self) -> Executor:
         """Wait for the executor to be ready."""
         if self._starting is None:
@@ -230,6 +236,7 @@ class _Run:
             note=self._note,
             check=self._written.append,
             workforce=self._workforce,
+            has_workers=lambda: self.engine.is_ready,
             progress=self._progress if progress is not None else None,
         )
         self._show = progress

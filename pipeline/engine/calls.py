@@ -1,7 +1,8 @@
 """Calls functions in processes of their own, so that what these come to harms nobody else.
 
 For what a run does with one kernel, beside its batches: its base is read and indexed here, and its
-tables are made here where workers have nothing else to do for it, or cannot reach the output.
+tables are made here where there are no workers yet and nothing else for them to do, or where they
+cannot reach the output.
 """
 
 from __future__ import annotations

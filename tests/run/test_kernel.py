@@ -81,7 +81,7 @@ def job_of(
     with ThreadPoolExecutor(1) as writer:
         context = RunContext(
             folder, options, writer, lambda: RUN_ROW, reports.append, written.append,
-            InlineWorkforce, None,
+            InlineWorkforce, lambda: False, None,
         )  # fmt: skip
         plan = Plan(kernel, folder, options, {})
         plan.is_unchanged()  # learns what it can of the inputs

@@ -14,7 +14,7 @@ from pipeline.plan import Plan, kernel_context
 from pipeline.sources.discover import find_kernels
 from pipeline.store import input_cache
 from pipeline.store.output import OutputFolder
-from support.runs import run_on, small_kernel
+from support.runs import rows, run_on, small_kernel
 
 pytestmark = pytest.mark.slow
 
@@ -67,6 +67,14 @@ def test_modules_that_come_go_or_change_their_names(source: Path) -> None:
     assert not plan_of(source).is_unchanged()
     (source / "other.btf").unlink()
     assert not plan_of(source).is_unchanged()
+
+
+def test_tables_of_results_that_are_there_are_made_by_the_workers(source: Path) -> None:
+    """All at once, not one after the other in processes of which each has to start anew."""
+    (source / "three.btf").unlink()
+    out = run_on(source, source.parent / "out")
+    stages = dict(max(rows(out, "runs"), key=lambda row: row["started_at"])["stages"])
+    assert {"tables", "conflicts", "duplicates"} <= stages.keys() and "dedup" not in stages
 
 
 def test_a_kernel_of_another_name_is_another(source: Path) -> None:
