@@ -110,7 +110,9 @@ def show_kernels(
         else:
             places = _declared_in(tables, {one: known[one] for one in asked}, name)
         found = []
-        for kernel in in_order(known[one] for one in asked):
+        wanted = in_order(known.pop(one) for one in asked)[::-1]
+        while wanted:
+            kernel = wanted.pop()  # let go of with its BTF, when the next one is opened
             for label in places.get(kernel.name, [VMLINUX] if module is None else ()):
                 types = kernel.open_btf(label)
                 shown = tuple(_shown(one, expand) for one in _distinct(types, name))

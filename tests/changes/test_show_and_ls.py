@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import re
 import shutil
+import weakref
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
+import btf
 from pipeline.analysis.changes.names import NamedTypes
 from pipeline.analysis.changes.rows import MEMBER_COLUMNS, TYPE_COLUMNS
-from pipeline.analysis.changes.stored import _OF_MODULES, FACTS, column_type
+from pipeline.analysis.changes.stored import _OF_MODULES, FACTS, StoredKernel, column_type
 from pipeline.analysis.questions import questions
 from pipeline.tables.registry import all_tables
 from support.commands import splitbtf
@@ -61,6 +64,26 @@ def test_as_many_kernels_beside_each_other_as_there_is_room(
     monkeypatch.setenv("COLUMNS", "20")
     lines = splitbtf("show", "s", out).out.splitlines()
     assert sum(line.lstrip().startswith("* b") or line.startswith("  b") for line in lines) == 2
+
+
+def test_the_btf_of_a_kernel_is_let_go_of_before_the_next(
+    out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else memory grows with their number: 10 MB each."""
+    opened: list[weakref.ref[btf.BTF]] = []
+    there = []
+    original = StoredKernel.open_btf
+
+    def open_btf(kernel: StoredKernel, name: str) -> btf.BTF:
+        gc.collect()
+        there.append(sum(one() is not None for one in opened))
+        found = original(kernel, name)
+        opened.append(weakref.ref(found))
+        return found
+
+    monkeypatch.setattr(StoredKernel, "open_btf", open_btf)
+    assert splitbtf("show", "s", out).code == 0
+    assert len(there) == len(KERNELS) and max(there) <= 1
 
 
 def test_what_modules_have(out: Path) -> None:
