@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _URI = re.compile(r"[a-z][a-z0-9+.-]*://")
 _OBJECT_STORES = ("s3", "gcs", "abfs")  # a file appears there when it is complete
 _COPY_BYTES = 8 << 20
+_PIECE_BYTES = 4 << 20  # of each of many files
 _REQUESTS_AT_ONCE = 16
 
 
@@ -282,12 +283,13 @@ class RemoteFolder:
                 yield from pool.map(self.read, paths[start : start + 4 * _REQUESTS_AT_ONCE])
 
     def digests(self, folder: str, names: Sequence[str]) -> list[str]:
-        return [self._digest(f"{folder}/{name}") for name in names]
+        with _requests() as pool:
+            return list(pool.map(self._digest, (f"{folder}/{name}" for name in names)))
 
     def _digest(self, path: str) -> str:
         digest = hashlib.sha256()
         with self._errors(path), self._fs.open_input_file(self._at(path)) as file:
-            while data := file.read(_COPY_BYTES):
+            while data := file.read(_PIECE_BYTES):
                 digest.update(data)
         return digest.hexdigest()
 
