@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import threading
+import time
 
 import pytest
 
@@ -32,10 +33,11 @@ def test_one_that_waits_for_a_process(watch: Watch) -> None:
     assert f"process {process.pid}: sleep inf" in str(found.value)
 
 
-def test_all_others() -> None:
+def test_all_others(monkeypatch: pytest.MonkeyPatch) -> None:
     watch = Watch()
-    for name in ("one", "other"):
-        with watch.over(name):
-            pass
+    for number in range(3):
+        with watch.over(f"test {number}"):
+            monkeypatch.setattr(time, "monotonic", lambda at=number: 1e9 * at)
+            time.sleep(0.01)  # it is looked at meanwhile
     with pytest.raises(ZeroDivisionError), watch.over("fails"):
         _ = 1 / 0

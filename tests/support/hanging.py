@@ -12,9 +12,9 @@ import signal
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
+from time import monotonic  # tests may put another clock into the module
 from types import FrameType
 
 import pytest
@@ -39,6 +39,7 @@ class Watch:
         self._name: str | None = None
         self._deadline = 0.0
         self._found = ""
+        self._goes_on = False
         threading.Thread(target=self._look, daemon=True, name="watch").start()
 
     @contextlib.contextmanager
@@ -46,9 +47,14 @@ class Watch:
         """Fail if the block, a part of a test, does not end by itself."""
         before = signal.signal(_SIGNAL, self._interrupt)
         self._set(name)
+        self._goes_on = True
         try:
-            yield
-        finally:
+            try:
+                yield
+            finally:
+                self._goes_on = False  # from here on nothing is interrupted
+        finally:  # also if it was interrupted right before that
+            self._goes_on = False
             found = self._found
             self._set(None)
             signal.signal(_SIGNAL, before)
@@ -58,13 +64,13 @@ class Watch:
     def _set(self, name: str | None) -> None:
         with self._change:
             self._name, self._found = name, ""
-            self._deadline = time.monotonic() + self._limit
+            self._deadline = monotonic() + self._limit
             self._change.notify()
 
     def _look(self) -> None:
         with self._change:
             while True:
-                left = self._deadline - time.monotonic()
+                left = self._deadline - monotonic()
                 if self._name is None or left > 0:
                     self._change.wait(None if self._name is None else left)
                 elif not self._found:
@@ -79,7 +85,7 @@ class Watch:
                     self._deadline += self._pause
 
     def _interrupt(self, _number: int, _frame: FrameType | None) -> None:
-        if self._found:  # else the block has ended meanwhile
+        if self._goes_on and self._found:  # else it has ended meanwhile
             pytest.fail(self._found)
 
 
