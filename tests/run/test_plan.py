@@ -14,7 +14,8 @@ from pipeline.plan import Plan, kernel_context
 from pipeline.sources.discover import find_kernels
 from pipeline.store import input_cache
 from pipeline.store.output import OutputFolder
-from support.runs import rows, run_on, small_kernel
+from support.ends.disturbing import last_run
+from support.runs import run_on, small_kernel
 
 pytestmark = pytest.mark.slow
 
@@ -73,7 +74,7 @@ def test_tables_of_results_that_are_there_are_made_by_the_workers(source: Path) 
     """All at once, not one after the other in processes of which each has to start anew."""
     (source / "three.btf").unlink()
     out = run_on(source, source.parent / "out")
-    stages = dict(max(rows(out, "runs"), key=lambda row: row["started_at"])["stages"])
+    stages = dict(last_run(out, "kernel")["stages"])
     assert {"tables", "conflicts", "duplicates"} <= stages.keys() and "dedup" not in stages
 
 

@@ -19,6 +19,8 @@ from types import FrameType
 
 import pytest
 
+from support.ends.disturbing import descendants
+
 LIMIT = 1200.0
 """Seconds for a part of a test: more than ``commands.PATIENCE``, with which tests wait for
 one thing. None comes near it, however slow the machine."""
@@ -102,16 +104,3 @@ def where() -> str:
                 told.append(Path(f"/proc/{process}/{name}").read_text().replace("\0", " ").strip())
         lines.append(f"process {process}: " + "\n  ".join(told))
     return "\n".join(lines)
-
-
-def descendants(process: int) -> list[int]:
-    """The process ids of its children, and theirs."""
-    children: dict[int, list[int]] = {}
-    for name in filter(str.isdigit, os.listdir("/proc")):
-        with contextlib.suppress(OSError):
-            status = Path("/proc", name, "stat").read_text()
-            children.setdefault(int(status.rpartition(")")[2].split()[1]), []).append(int(name))
-    found = [process]
-    for each in found:  # which grows
-        found += children.get(each, [])
-    return found[1:]
